@@ -314,7 +314,8 @@ VGS_API vgs_status vgs_energy_eval(const vgs_energy *energy, const float *x, int
                                    int threads, vgs_error *err);
 /* Compares dE/dx with central differences of E at the n points x [n,dim]; *worst is the largest
    |difference| / (1 + |gradient|); err names the component when it is not finite. eval and eval64 only. */
-VGS_API vgs_status vgs_energy_check(const vgs_energy *e, const float *x, int n, double *worst, vgs_error *err);
+VGS_API vgs_status vgs_energy_check(const vgs_energy *e, const float *x, int n, double *worst,
+                                    vgs_error *err);
 
 /* ==== >>graph ======================================================================================
    Calls below record ops on [rows, cols] tensors; nothing is computed before vgs_graph_run. Rows are
@@ -390,7 +391,7 @@ VGS_API vgs_var vgs_segment_gather(vgs_graph *g, vgs_var x, int n, const int32_t
 VGS_API vgs_var vgs_segment_sum   (vgs_graph *g, vgs_var x, int n, const int32_t *which, int m); /* adjoint */
 
 /* particles: x [B, n*d], n points of d coordinates side by side; pairs (0,1) (0,2) .. (1,2) .. */
-VGS_API vgs_var vgs_pair_distance(vgs_graph *g, vgs_var x, int n);   /* -> [B, n(n-1)/2]; 0 gradient at r = 0 */
+VGS_API vgs_var vgs_pair_distance(vgs_graph *g, vgs_var x, int n);   /* [B, n(n-1)/2]; safe at r = 0  */
 VGS_API vgs_var vgs_remove_mean  (vgs_graph *g, vgs_var x, int n);   /* subtracts the mean point      */
 VGS_API vgs_var vgs_sort_cols    (vgs_graph *g, vgs_var x);          /* each row, descending          */
 
@@ -422,7 +423,7 @@ VGS_API vgs_status vgs_graph_run(vgs_graph *g, int batch, vgs_error *err);
    caller owns, laid out as vgs_net_param lists them, under the names of the reference implementation. */
 
 typedef enum vgs_net_kind {
-    VGS_NET_MLP,        /* [x, sinusoid] -> hidden x layers -> 1                         */
+    VGS_NET_MLP,        /* ours: every layer's bias is a function of t                   */
     VGS_NET_TEMB,       /* the four networks of the reference implementation             */
     VGS_NET_DEEPER,
     VGS_NET_DEEPERV2,
@@ -442,7 +443,7 @@ typedef struct vgs_net_config {
     int hidden;              /* h; 128                                                          */
     int layers;              /* MLP: hidden layers, 3; EGNN: message rounds, 2                  */
     int time_dim;            /* m, width of the sinusoid: even, >= 4; 64                        */
-    int time_hidden;         /* f, width of te in deeper and deeperv3; hidden                   */
+    int time_hidden;         /* f, width of te in MLP, deeper and deeperv3; hidden              */
     int particles;           /* n, for a wrapper or EGNN                                        */
     vgs_wrapper wrapper;
     bool relu;               /* MLP: ReLU in place of SiLU                                      */
@@ -451,7 +452,7 @@ typedef struct vgs_net_config {
 } vgs_net_config;
 
 typedef struct vgs_param_info {
-    char name[48];
+    char name[64];
     int offset, rows, cols;  /* [rows, cols]; rows = 0: a vector of cols numbers                */
 } vgs_param_info;
 
@@ -466,7 +467,8 @@ VGS_API const vgs_param_info *vgs_net_param(const vgs_net *net, int i);
 VGS_API void     vgs_net_init  (const vgs_net *net, vgs_rng *r, float *w);
 /* V [B,1] of x [B,dim] at step t [B,1] in 0..steps-1. All that depends on t alone is a table of `steps`
    rows in the prologue (exact savings, SPEC of the method: equal to rounding to the direct form). */
-VGS_API vgs_var  vgs_net_apply (vgs_graph *g, const vgs_net *net, vgs_var params, vgs_var x, vgs_var t, int steps);
+VGS_API vgs_var vgs_net_apply(vgs_graph *g, const vgs_net *net, vgs_var params, vgs_var x, vgs_var t,
+                              int steps);
 
 /* ==== >>targets ====================================================================================
    A target is an energy E on R^D with what is known about it; its density at temperature tau is
@@ -570,6 +572,8 @@ typedef struct vgs_config {
                                   /* drift; 0 = not cut (to cut at 0 pass 1e-30)                           */
     float  grad_max;              /* limit of the global gradient norm; 0 = none                           */
     int    dim_effective;         /* D of the method; dim, dim - dim/n for particles, dim - 1 on a sphere  */
+    bool   no_base;               /* V is the network alone; else an mlp or egnn adds to it the value of a */
+                                  /* Gaussian of std length_scale, tau |x|^2 / (2 v_t): it confines        */
     bool   unclamped_drift;       /* the last drift uses the raw gradient above energy_max                 */
     bool   scale_by_dim;          /* the network gives V/D                                                 */
     bool   on_sphere;             /* |x| = 1, moves along great circles, a_t = 1                           */
@@ -724,7 +728,8 @@ VGS_API void vgs_json_line(vgs_json *j);                                        
    the metadata holds every field of the configuration, the counters, and pairs of the caller's own. */
 #ifndef VGS_NO_STDIO
 /* meta: NULL, or key, value, key, value, ..., NULL; keys must not be a field's name or begin with "vgs." */
-VGS_API vgs_status vgs_sampler_save(const vgs_sampler *s, const char *path, const char *const *meta, vgs_error *err);
+VGS_API vgs_status vgs_sampler_save(const vgs_sampler *s, const char *path, const char *const *meta,
+                                    vgs_error *err);
 /* Overwrites the fields of cfg that the file's metadata has; *count tells how many (0: not from us). */
 VGS_API vgs_status vgs_checkpoint_config(const char *path, vgs_config *cfg, int *count, vgs_error *err);
 /* Into a sampler of the same network and steps: names and shapes are checked, nothing is changed on failure.
@@ -798,7 +803,7 @@ VGS_API vgs_status vgs_preset(const vgs_target *t, const char *preset, vgs_confi
 #define VGS_IMPLEMENTED
 
 #if defined __FAST_MATH__ && !defined VGS_ALLOW_FAST_MATH
-#  error "vgs.h: -ffast-math removes NaN checks and changes results; define VGS_ALLOW_FAST_MATH to accept that"
+#  error "vgs.h: -ffast-math removes NaN checks; define VGS_ALLOW_FAST_MATH to accept that"
 #endif
 #if defined VGS_MALLOC != defined VGS_FREE
 #  error "vgs.h: define both of VGS_MALLOC and VGS_FREE, or none"
@@ -898,7 +903,8 @@ static void vgs__free(void *p)
 static void *vgs__alloc_or(vgs_error *err, const char *what, size_t count, size_t size)
 {
     void *p = vgs__alloc(count, size);
-    if (!p) vgs__fail(err, VGS_E_NOMEM, "out of memory: %s needs %.0f bytes", what, (double)count * (double)size);
+    if (!p)
+        vgs__fail(err, VGS_E_NOMEM, "out of memory: %s needs %.0f bytes", what, (double)count * (double)size);
     return p;
 }
 
@@ -975,7 +981,7 @@ VGS__INLINE float vgs__log(float x)
     return vgs__pick(x >= 0.0f, p, vgs__from_bits(0x7FC00000u));
 }
 
-/* sin and cos of 2 pi u, 0 <= u < 1, within 2 ulp of the larger one. u is reduced to a quarter turn exactly. */
+/* sin and cos of 2 pi u, 0 <= u < 1, within 2 ulp of the larger one; u goes to a quarter turn exactly. */
 VGS__INLINE void vgs__sincos_turns(float u, float *s, float *c)
 {
     float q4 = u * 4.0f + 12582912.0f;                               /* nearest quarter turn */
@@ -1752,7 +1758,8 @@ static int vgs__operand(vgs_graph *g, const char *op, vgs_var v)
 {
     int id = vgs__id(g, v);
     if (id < 0 && g->sticky.code == VGS_OK)
-        vgs__graph_fail(g, VGS_E_ARG, "%s: an operand is no value of this graph (handle %08x)", op, (unsigned)v.id);
+        vgs__graph_fail(g, VGS_E_ARG, "%s: an operand is no value of this graph (handle %08x)", op,
+                        (unsigned)v.id);
     return g->sticky.code == VGS_OK ? id : -1;
 }
 
@@ -1877,7 +1884,7 @@ static vgs_var vgs__tap(vgs_graph *g, int id, int cols, vgs_type type)
 VGS__DEF vgs_graph *vgs_graph_create(vgs_error *err)
 {
     vgs_graph *g = (vgs_graph *)vgs__alloc_or(err, "graph", 1, sizeof *g);
-    if (g) g->generation = (uint32_t)((uintptr_t)g >> 6) & 0xFFFu;   /* handles of another graph rarely pass */
+    if (g) g->generation = (uint32_t)((uintptr_t)g >> 6) & 0xFFFu;   /* tells graphs apart, mostly     */
     return g;
 }
 
@@ -1923,7 +1930,8 @@ static vgs_var vgs__leaf(vgs_graph *g, int op, int rows, int cols, vgs_type type
 {
     int id;
     if (rows == 0 || cols <= 0)
-        return vgs__graph_fail(g, VGS_E_SHAPE, "%s: rows = %d, cols = %d: must be > 0", vgs_op_name(op), rows, cols);
+        return vgs__graph_fail(g, VGS_E_SHAPE, "%s: rows = %d, cols = %d: must be > 0", vgs_op_name(op), rows,
+                               cols);
     id = vgs__push(g, op, rows, cols, type);
     return id < 0 ? vgs__no_var() : vgs__handle(g, id);
 }
@@ -2019,7 +2027,8 @@ VGS__DEF vgs_var vgs_cols(vgs_graph *g, vgs_var x, int first, int n)
     int a = vgs__operand(g, "cols", x);
     if (a < 0) return vgs__no_var();
     if (first < 0 || n <= 0 || first > g->node[a].cols - n)
-        return vgs__graph_fail(g, VGS_E_SHAPE, "cols: columns %d..%d of %d", first, first + n - 1, g->node[a].cols);
+        return vgs__graph_fail(g, VGS_E_SHAPE, "cols: columns %d..%d of %d", first, first + n - 1,
+                               g->node[a].cols);
     return vgs__alias(g, a, (size_t)first, g->node[a].rows, n, g->node[a].ld);
 }
 
@@ -2061,9 +2070,11 @@ typedef struct vgs__cpu {
 } vgs__cpu;
 
 #define VGS__KERNEL(name) VGS__INLINE void vgs__k_##name(const vgs__k *k, int r0, int r1, int c0, int c1)
-#define VGS__WHOLE(name)  static vgs_status vgs__k_##name(const vgs__cpu *cpu, const vgs__k *k, vgs_error *err)
+#define VGS__WHOLE(name) \
+    static vgs_status vgs__k_##name(const vgs__cpu *cpu, const vgs__k *k, vgs_error *err)
 #define VGS__GRAD(name) \
-    static void vgs__g_##name(vgs_graph *g, const vgs__node *n, vgs_var y, vgs_var gy, const bool *need, vgs_var *gx)
+    static void vgs__g_##name(vgs_graph *g, const vgs__node *n, vgs_var y, vgs_var gy, const bool *need, \
+                              vgs_var *gx)
 #define VGS__NO_GRAD(name) VGS__GRAD(name) { (void)n; (void)y; (void)gy; (void)need; (void)gx; \
     vgs__graph_fail(g, VGS_E_ARG, "gradient: " #name " has none (first derivatives only)"); }
 #define VGS__IN(n, k) vgs__handle(g, (n)->in[k])
@@ -2540,7 +2551,8 @@ VGS__DEF vgs_var vgs_mean_cols(vgs_graph *g, vgs_var x) { return vgs__sum_cols(g
 
 /* Adds rows r of x (those with which[r] == t, if given) for columns c0..c1 <= c0 + 64: blocks of 64 rows,
    each summed in double and then added to the total, in order. */
-static void vgs__sum_strip(const float *x, int ld, int rows, const float *which, int t, int c0, int c1, double *total)
+static void vgs__sum_strip(const float *x, int ld, int rows, const float *which, int t, int c0, int c1,
+                           double *total)
 {
     double block[64];
     int r, c, n = c1 - c0, in_block = 0;
@@ -2595,7 +2607,7 @@ static vgs_var vgs__sum_rows(vgs_graph *g, vgs_var x, bool mean)
 VGS__DEF vgs_var vgs_sum_rows (vgs_graph *g, vgs_var x) { return vgs__sum_rows(g, x, false); }
 VGS__DEF vgs_var vgs_mean_rows(vgs_graph *g, vgs_var x) { return vgs__sum_rows(g, x, true); }
 
-VGS__KERNEL(logsumexp)                                               /* subtract the maximum: exp overflows at 88.7 */
+VGS__KERNEL(logsumexp)                                               /* exp overflows at 88.7: minus max */
 {
     int r, c, n = k->in_cols[0];
     (void)c0;
@@ -2690,7 +2702,8 @@ VGS__NO_GRAD(layernorm_grad)
 VGS__GRAD(layernorm)
 {
     (void)y;
-    if (need[0]) gx[0] = vgs__push_op(g, VGS_OP_LAYERNORM_GRAD, n->rows, n->cols, n->in[0], n->in[1], vgs__id(g, gy));
+    if (need[0])
+        gx[0] = vgs__push_op(g, VGS_OP_LAYERNORM_GRAD, n->rows, n->cols, n->in[0], n->in[1], vgs__id(g, gy));
     if (need[1]) gx[1] = vgs_sum_rows(g, vgs_mul(g, gy, vgs__unary(g, VGS_OP_LAYERNORM_HAT, VGS__IN(n, 0))));
     if (need[2]) gx[2] = vgs_sum_rows(g, gy);
 }
@@ -2699,8 +2712,10 @@ VGS__DEF vgs_var vgs_layernorm(vgs_graph *g, vgs_var x, vgs_var gain, vgs_var bi
     int a = vgs__operand(g, "layernorm", x), b = vgs__operand(g, "layernorm", gain);
     int c = vgs__operand(g, "layernorm", bias);
     if (a < 0 || b < 0 || c < 0) return vgs__no_var();
-    if (g->node[b].rows != 1 || g->node[b].cols != g->node[a].cols) return vgs__shape_fail(g, "layernorm: gain", a, b);
-    if (g->node[c].rows != 1 || g->node[c].cols != g->node[a].cols) return vgs__shape_fail(g, "layernorm: bias", a, c);
+    if (g->node[b].rows != 1 || g->node[b].cols != g->node[a].cols)
+        return vgs__shape_fail(g, "layernorm: gain", a, b);
+    if (g->node[c].rows != 1 || g->node[c].cols != g->node[a].cols)
+        return vgs__shape_fail(g, "layernorm: bias", a, c);
     return vgs__push_op(g, VGS_OP_LAYERNORM, g->node[a].rows, g->node[a].cols, a, b, c);
 }
 
@@ -2813,7 +2828,8 @@ VGS__NO_GRAD(scatter_rows)
 static vgs_var vgs__scatter_rows(vgs_graph *g, vgs_var x, vgs_var idx, int rows)
 {
     int a = vgs__operand(g, "scatter_rows", x), b = vgs__operand(g, "scatter_rows", idx);
-    return a < 0 || b < 0 ? vgs__no_var() : vgs__push_op(g, VGS_OP_SCATTER_ROWS, rows, g->node[a].cols, a, b, -1);
+    return a < 0 || b < 0 ? vgs__no_var()
+                          : vgs__push_op(g, VGS_OP_SCATTER_ROWS, rows, g->node[a].cols, a, b, -1);
 }
 
 /* ---- segments: i0 = n rows a sample before, i1 = m rows a sample after --------------------------- */
@@ -2849,7 +2865,8 @@ VGS__KERNEL(segment_sum)
 }
 
 /* The pattern in both directions: `which`, and its inverse as start and list (kept as tables). */
-static vgs_var vgs__segment(vgs_graph *g, int op, vgs_var x, int n, int m, vgs_var which, vgs_var start, vgs_var list)
+static vgs_var vgs__segment(vgs_graph *g, int op, vgs_var x, int n, int m, vgs_var which, vgs_var start,
+                            vgs_var list)
 {
     int a = vgs__operand(g, vgs_op_name(op), x), per = op == VGS_OP_SEGMENT_GATHER ? n : m, rows;
     bool gather = op == VGS_OP_SEGMENT_GATHER;
@@ -2876,7 +2893,8 @@ static vgs_var vgs__segment(vgs_graph *g, int op, vgs_var x, int n, int m, vgs_v
 
 static vgs_var vgs__segment_new(vgs_graph *g, int op, vgs_var x, int n, const int32_t *which, int m)
 {
-    int32_t *start = n > 0 && m > 0 ? (int32_t *)vgs__alloc((size_t)n + 1 + (size_t)m, sizeof *start) : NULL, *list;
+    int32_t *start = n > 0 && m > 0 ? (int32_t *)vgs__alloc((size_t)n + 1 + (size_t)m, sizeof *start) : NULL,
+            *list;
     vgs_var w, s, l;
     int i, e, filled = 0;
     if (n <= 0 || m <= 0)
@@ -2885,7 +2903,8 @@ static vgs_var vgs__segment_new(vgs_graph *g, int op, vgs_var x, int n, const in
     list = start + n + 1;
     for (e = 0; e < m; ++e)
         if (which[e] < 0 || which[e] >= n)
-            vgs__graph_fail(g, VGS_E_ARG, "%s: which[%d] = %d is not in 0..%d", vgs_op_name(op), e, (int)which[e], n - 1);
+            vgs__graph_fail(g, VGS_E_ARG, "%s: which[%d] = %d is not in 0..%d", vgs_op_name(op), e,
+                            (int)which[e], n - 1);
     for (i = 0; i < n; ++i) {
         start[i] = filled;
         for (e = 0; e < m; ++e) if (which[e] == i) list[filled++] = e;
@@ -2902,13 +2921,15 @@ VGS__GRAD(segment_gather)                                            /* in: x, w
 {
     (void)y;
     (void)need;
-    gx[0] = vgs__segment(g, VGS_OP_SEGMENT_SUM, gy, n->i[0], n->i[1], VGS__IN(n, 1), VGS__IN(n, 2), VGS__IN(n, 3));
+    gx[0] = vgs__segment(g, VGS_OP_SEGMENT_SUM, gy, n->i[0], n->i[1], VGS__IN(n, 1), VGS__IN(n, 2),
+                         VGS__IN(n, 3));
 }
 VGS__GRAD(segment_sum)                                               /* in: x, start, list, which      */
 {
     (void)y;
     (void)need;
-    gx[0] = vgs__segment(g, VGS_OP_SEGMENT_GATHER, gy, n->i[0], n->i[1], VGS__IN(n, 3), VGS__IN(n, 1), VGS__IN(n, 2));
+    gx[0] = vgs__segment(g, VGS_OP_SEGMENT_GATHER, gy, n->i[0], n->i[1], VGS__IN(n, 3), VGS__IN(n, 1),
+                         VGS__IN(n, 2));
 }
 VGS__DEF vgs_var vgs_segment_gather(vgs_graph *g, vgs_var x, int n, const int32_t *which, int m)
 {
@@ -2946,7 +2967,8 @@ VGS__KERNEL(pair_distance_grad)
     (void)c1;
     for (r = r0; r < r1; ++r) {
         const float *x = k->in[0] + (size_t)r * (size_t)k->ld[0];
-        const float *dist = k->in[1] + (size_t)r * (size_t)k->ld[1], *gr = k->in[2] + (size_t)r * (size_t)k->ld[2];
+        const float *dist = k->in[1] + (size_t)r * (size_t)k->ld[1],
+                    *gr = k->in[2] + (size_t)r * (size_t)k->ld[2];
         float *y = k->out + (size_t)r * (size_t)k->ld_out;
         memset(y, 0, (size_t)k->cols * sizeof *y);
         for (a = 0; a < n; ++a)
@@ -2964,8 +2986,8 @@ VGS__NO_GRAD(pair_distance_grad)
 VGS__GRAD(pair_distance)
 {
     (void)need;
-    gx[0] = vgs__push_op(g, VGS_OP_PAIR_DISTANCE_GRAD, g->node[n->in[0]].rows, g->node[n->in[0]].cols, n->in[0],
-                         vgs__id(g, y), vgs__id(g, gy));
+    gx[0] = vgs__push_op(g, VGS_OP_PAIR_DISTANCE_GRAD, g->node[n->in[0]].rows, g->node[n->in[0]].cols,
+                         n->in[0], vgs__id(g, y), vgs__id(g, gy));
     vgs__attr_i(g, gx[0], 0, n->i[0]);
 }
 static int vgs__particles(vgs_graph *g, const char *op, vgs_var x, int n)
@@ -3027,7 +3049,8 @@ VGS__KERNEL(sort_cols)
             for (i = gap; i < n; ++i) {
                 float key = v[i];
                 int32_t at = p[i];
-                for (j = i; j >= gap && (v[j - gap] < key || (v[j - gap] == key && p[j - gap] > at)); j -= gap) {
+                for (j = i; j >= gap && (v[j - gap] < key || (v[j - gap] == key && p[j - gap] > at));
+                     j -= gap) {
                     v[j] = v[j - gap];
                     p[j] = p[j - gap];
                 }
@@ -3067,7 +3090,8 @@ VGS__DEF vgs_var vgs_sort_cols(vgs_graph *g, vgs_var x)
 enum { VGS__FOR_START = 1, VGS__FOR_STEP, VGS__FOR_TARGET, VGS__FOR_SIGMA, VGS__FOR_SHUFFLE,
        VGS__FOR_DRAW_START, VGS__FOR_DRAW_STEP };
 
-/* i: 0 purpose, 1 t, 2 first row, 3 iteration, 4-5 seed; counter = (row, t and column block, purpose, iteration) */
+/* i: 0 purpose, 1 t, 2 first row, 3 iteration, 4-5 seed.
+   Counter: (row, t and column block, purpose, iteration). */
 VGS__KERNEL(normal)
 {
     uint32_t key0 = (uint32_t)k->i[4], key1 = (uint32_t)k->i[5], w[4];
@@ -3078,8 +3102,9 @@ VGS__KERNEL(normal)
     for (r = r0; r < r1; ++r) {
         float *y = k->out + (size_t)r * (size_t)k->ld_out;
         for (b = 0; b < k->cols; b += 4) {
-            vgs__philox(key0, key1, (uint32_t)k->i[2] + (uint32_t)r, (uint32_t)k->i[1] << 16 | (uint32_t)b / 4u,
-                        (uint32_t)k->i[0] << 24, (uint32_t)k->i[3], w);
+            vgs__philox(key0, key1, (uint32_t)k->i[2] + (uint32_t)r,
+                        (uint32_t)k->i[1] << 16 | (uint32_t)b / 4u, (uint32_t)k->i[0] << 24,
+                        (uint32_t)k->i[3], w);
             vgs__normal4(w, z);
             for (j = 0; j < 4 && b + j < k->cols; ++j) y[b + j] = z[j];
         }
@@ -3109,8 +3134,10 @@ VGS__KERNEL(permutation)
     int r, half = 1;
     (void)c0;
     (void)c1;
-    vgs__philox((uint32_t)k->i[4], (uint32_t)k->i[5], 0, (uint32_t)k->i[1], (uint32_t)k->i[0] << 24, (uint32_t)k->i[3], key);
-    vgs__philox((uint32_t)k->i[4], (uint32_t)k->i[5], 1, (uint32_t)k->i[1], (uint32_t)k->i[0] << 24, (uint32_t)k->i[3], key + 4);
+    vgs__philox((uint32_t)k->i[4], (uint32_t)k->i[5], 0, (uint32_t)k->i[1], (uint32_t)k->i[0] << 24,
+                (uint32_t)k->i[3], key);
+    vgs__philox((uint32_t)k->i[4], (uint32_t)k->i[5], 1, (uint32_t)k->i[1], (uint32_t)k->i[0] << 24,
+                (uint32_t)k->i[3], key + 4);
     while (half < 15 && (1u << 2 * half) < n) ++half;
     for (r = r0; r < r1; ++r) {
         v = (uint32_t)k->i[6] + (uint32_t)r;
@@ -3135,7 +3162,8 @@ VGS__KERNEL(sphere_tangent)                                          /* in: v, x
     (void)c0;
     (void)c1;
     for (r = r0; r < r1; ++r) {
-        const float *v = k->in[0] + (size_t)r * (size_t)k->ld[0], *x = k->in[1] + (size_t)r * (size_t)k->ld[1];
+        const float *v = k->in[0] + (size_t)r * (size_t)k->ld[0],
+                    *x = k->in[1] + (size_t)r * (size_t)k->ld[1];
         float *y = k->out + (size_t)r * (size_t)k->ld_out, d = vgs__row_dot(v, x, k->cols);
         for (c = 0; c < k->cols; ++c) y[c] = v[c] - d * x[c];
     }
@@ -3220,7 +3248,8 @@ VGS__KERNEL(adam)
         scale *= limit < 1.0f ? limit : 1.0f;
     }
     for (c = c0; c < c1; ++c) {
-        const float gc = g[c] * scale, mc = b1 * m[c] + (1.0f - b1) * gc, vc = b2 * v[c] + (1.0f - b2) * gc * gc;
+        const float gc = g[c] * scale, mc = b1 * m[c] + (1.0f - b1) * gc,
+                    vc = b2 * v[c] + (1.0f - b2) * gc * gc;
         float pc = p[c] - lr * mc / (sqrtf(vc) * vs + eps);
         m[c] = mc;
         v[c] = vc;
@@ -3229,7 +3258,7 @@ VGS__KERNEL(adam)
 }
 VGS__NO_GRAD(adam)
 
-VGS__KERNEL(ema)                                                     /* in: dst, src, flag.  f0 dst + (1-f0) src */
+VGS__KERNEL(ema)                                                     /* dst = f0 dst + (1 - f0) src    */
 {
     float *d = k->in[0];
     const float *s = k->in[1], keep = k->f[0];
@@ -3268,12 +3297,14 @@ VGS__NO_GRAD(check)
 /* ---- energies of the user ------------------------------------------------------------------------ */
 
 /* One block of rows through the callback; double callbacks go through buffers of 2048 numbers. */
-static vgs_status vgs__energy_block(const vgs_energy *e, const float *x, int n, float *out, float *g, vgs_error *err)
+static vgs_status vgs__energy_block(const vgs_energy *e, const float *x, int n, float *out, float *g,
+                                    vgs_error *err)
 {
     double xd[2048], gd[2048], ed[64], *px = xd, *pg = gd;
     int dim = e->dim, rows = dim <= 2048 ? 2048 / dim : 1, i, j, m, failed = 0;
     if (e->eval) {
-        if (e->eval(e->user, x, n, dim, out, g)) return vgs__fail(err, VGS_E_ENERGY, "the energy callback failed");
+        if (e->eval(e->user, x, n, dim, out, g))
+            return vgs__fail(err, VGS_E_ENERGY, "the energy callback failed");
         return VGS_OK;
     }
     if (rows > 64) rows = 64;
@@ -3294,8 +3325,8 @@ static vgs_status vgs__energy_block(const vgs_energy *e, const float *x, int n, 
 }
 
 /* All rows: in one call, or in blocks of 64 over the threads when the energy allows it. */
-VGS__DEF vgs_status vgs_energy_eval(const vgs_energy *e, const float *x, int n, float *out, float *g, int threads,
-                                    vgs_error *err)
+VGS__DEF vgs_status vgs_energy_eval(const vgs_energy *e, const float *x, int n, float *out, float *g,
+                                    int threads, vgs_error *err)
 {
     int b, blocks = (n + 63) / 64, bad = 0;
     size_t dim;
@@ -3308,7 +3339,8 @@ VGS__DEF vgs_status vgs_energy_eval(const vgs_energy *e, const float *x, int n, 
 #endif
     for (b = 0; b < blocks; ++b) {
         int r = b * 64, m = n - r < 64 ? n - r : 64;
-        bad += vgs__energy_block(e, x + (size_t)r * dim, m, out + r, g ? g + (size_t)r * dim : NULL, NULL) != VGS_OK;
+        bad += vgs__energy_block(e, x + (size_t)r * dim, m, out + r, g ? g + (size_t)r * dim : NULL, NULL) !=
+               VGS_OK;
     }
     return bad ? vgs__fail(err, VGS_E_ENERGY, "the energy callback failed") : VGS_OK;
 }
@@ -3330,7 +3362,8 @@ VGS__DEF vgs_var vgs_energy_of(vgs_graph *g, const vgs_energy *energy, vgs_var x
     if (!energy || (!energy->eval + !energy->eval64 + !energy->record != 2))
         return vgs__graph_fail(g, VGS_E_ARG, "energy: exactly one of eval, eval64 and record must be set");
     if (energy->dim != g->node[a].cols)
-        return vgs__graph_fail(g, VGS_E_SHAPE, "energy: dim = %d, but x has %d columns", energy->dim, g->node[a].cols);
+        return vgs__graph_fail(g, VGS_E_SHAPE, "energy: dim = %d, but x has %d columns", energy->dim,
+                               g->node[a].cols);
     if (energy->record) {
         int rows, cols;
         v = energy->record(energy->user, g, x);
@@ -3345,7 +3378,8 @@ VGS__DEF vgs_var vgs_energy_of(vgs_graph *g, const vgs_energy *energy, vgs_var x
     return v;
 }
 
-VGS__DEF vgs_status vgs_energy_check(const vgs_energy *e, const float *x, int n, double *worst, vgs_error *err)
+VGS__DEF vgs_status vgs_energy_check(const vgs_energy *e, const float *x, int n, double *worst,
+                                     vgs_error *err)
 {
     vgs_status st = VGS_OK;
     size_t dim = e ? (size_t)e->dim : 0;
@@ -3353,7 +3387,8 @@ VGS__DEF vgs_status vgs_energy_check(const vgs_energy *e, const float *x, int n,
     float *p = g ? (float *)vgs__alloc(dim * 2, sizeof *p) : NULL, ev[2];
     int i, j;
     *worst = 0.0;
-    if (!e || !dim || n <= 0) return vgs__fail(err, VGS_E_ARG, "energy_check: dim = %d, n = %d: must be > 0", (int)dim, n);
+    if (!e || !dim || n <= 0)
+        return vgs__fail(err, VGS_E_ARG, "energy_check: dim = %d, n = %d: must be > 0", (int)dim, n);
     if (!p) st = vgs__fail(err, VGS_E_NOMEM, "out of memory: energy_check of %d points", n);
     for (i = 0; i < n && st == VGS_OK; ++i) {
         const float *xi = x + (size_t)i * dim;
@@ -3370,8 +3405,9 @@ VGS__DEF vgs_status vgs_energy_check(const vgs_energy *e, const float *x, int n,
             diff = ((double)ev[0] - (double)ev[1]) / ((double)p[j] - (double)p[dim + (size_t)j]);
             bad = fabs(diff - gj) / (1.0 + fabs(gj));
             if (!(bad - bad == 0.0))
-                st = vgs__fail(err, VGS_E_NONFINITE, "energy_check: point %d, component %d: gradient %g, difference %g",
-                               i, j, gj, diff);
+                st = vgs__fail(err, VGS_E_NONFINITE,
+                               "energy_check: point %d, component %d: gradient %g, difference %g", i, j, gj,
+                               diff);
             else if (bad > *worst) *worst = bad;
         }
     }
@@ -3382,10 +3418,12 @@ VGS__DEF vgs_status vgs_energy_check(const vgs_energy *e, const float *x, int n,
 
 /* ==== >>gradient: reverse mode, recorded as ops ====================================================== */
 
-typedef void vgs__grad_fn(vgs_graph *g, const vgs__node *n, vgs_var y, vgs_var gy, const bool *need, vgs_var *gx);
+typedef void vgs__grad_fn(vgs_graph *g, const vgs__node *n, vgs_var y, vgs_var gy, const bool *need,
+                          vgs_var *gx);
 
 static const struct { const char *name; vgs__grad_fn *grad; } vgs__op_table[] = {
-    { "input", NULL }, { "params", NULL }, { "state", NULL }, { "table", NULL }, { "view", NULL }, { "tap", NULL },
+    { "input", NULL }, { "params", NULL }, { "state", NULL }, { "table", NULL }, { "view", NULL },
+    { "tap", NULL },
 #define VGS__ROW(kind, ID, name) { #name, vgs__g_##name },
     VGS_OPS(VGS__ROW)
 #undef VGS__ROW
@@ -3400,7 +3438,8 @@ VGS__DEF const char *vgs_op_name(int op)
 static vgs_var vgs__view_grad(vgs_graph *g, const vgs__node *n, vgs_var gy)
 {
     const vgs__node *base = &g->node[n->alias];
-    if (base->rows == n->rows && base->cols != n->cols) return vgs__pad_cols(g, gy, (int)n->alias_offset, base->cols);
+    if (base->rows == n->rows && base->cols != n->cols)
+        return vgs__pad_cols(g, gy, (int)n->alias_offset, base->cols);
     return base->cols == n->cols ? gy : vgs_reshape(g, gy, base->cols);
 }
 
@@ -3411,16 +3450,19 @@ static void vgs__reverse(vgs_graph *g, int y, bool *on_path, vgs_var *adj)
     int id, k, last = g->node[y].rows;
     for (id = 0; id <= y; ++id)
         for (k = 0; k < g->node[id].n_in; ++k)
-            if (g->node[id].in[k] >= 0 && g->node[id].op != VGS_OP_TAP && on_path[g->node[id].in[k]]) on_path[id] = true;
+            if (g->node[id].in[k] >= 0 && g->node[id].op != VGS_OP_TAP && on_path[g->node[id].in[k]])
+                on_path[id] = true;
     if (on_path[y]) adj[y] = vgs__fill(g, last, g->node[y].cols, 1.0f);
     for (id = y; id >= 0 && g->sticky.code == VGS_OK; --id) {
         const vgs__node n = g->node[id];
         vgs_var gx[VGS_MAX_IN] = { { 0 } };
         bool need[VGS_MAX_IN] = { false };
         if (!adj[id].id || !on_path[id]) continue;
-        for (k = 0; k < n.n_in; ++k) need[k] = n.in[k] >= 0 && g->node[n.in[k]].type == VGS_F32 && on_path[n.in[k]];
+        for (k = 0; k < n.n_in; ++k)
+            need[k] = n.in[k] >= 0 && g->node[n.in[k]].type == VGS_F32 && on_path[n.in[k]];
         if (n.op == VGS_OP_VIEW && need[0]) gx[0] = vgs__view_grad(g, &n, adj[id]);
-        else if (vgs__op_table[n.op].grad) vgs__op_table[n.op].grad(g, &n, vgs__handle(g, id), adj[id], need, gx);
+        else if (vgs__op_table[n.op].grad)
+            vgs__op_table[n.op].grad(g, &n, vgs__handle(g, id), adj[id], need, gx);
         for (k = 0; k < n.n_in; ++k)
             if (need[k] && gx[k].id)
                 adj[n.in[k]] = adj[n.in[k]].id ? vgs_add(g, adj[n.in[k]], gx[k]) : gx[k];
@@ -3481,12 +3523,14 @@ VGS__DEF vgs_status vgs_gradient_params(vgs_graph *g, vgs_var y, vgs_var params,
     ids = (int *)vgs__alloc((size_t)count, sizeof *ids);
     gx = (vgs_var *)vgs__alloc((size_t)count, sizeof *gx);
     hit = (unsigned char *)vgs__alloc((size_t)g->node[p].cols, 1);
-    if (!ids || !gx || !hit) vgs__graph_fail(g, VGS_E_NOMEM, "out of memory: gradient of %d parameters", g->node[p].cols);
+    if (!ids || !gx || !hit)
+        vgs__graph_fail(g, VGS_E_NOMEM, "out of memory: gradient of %d parameters", g->node[p].cols);
     for (i = 0; i < count && g->sticky.code == VGS_OK; ++i) {
         const vgs__node *v = &g->node[i];
         if (v->op != VGS_OP_VIEW || v->alias != p) continue;
         for (r = 0; r < v->rows; ++r)
-            for (c = 0; c < v->cols; ++c) overlap = hit[v->alias_offset + (size_t)(r * v->ld + c)]++ > 0 || overlap;
+            for (c = 0; c < v->cols; ++c)
+                overlap = hit[v->alias_offset + (size_t)(r * v->ld + c)]++ > 0 || overlap;
         ids[n++] = i;
     }
     if (g->sticky.code == VGS_OK) vgs__gradient(g, yid, ids, n, gx);
@@ -3531,7 +3575,8 @@ static int vgs__owner(const vgs_graph *g, int id)
 static void vgs__mark_live(vgs_graph *g)
 {
     int id, k;
-    for (id = 0; id < g->n_node; ++id) g->node[id].live = g->node[id].output || vgs__is_effect(g->node[id].op);
+    for (id = 0; id < g->n_node; ++id)
+        g->node[id].live = g->node[id].output || vgs__is_effect(g->node[id].op);
     for (id = g->n_node - 1; id >= 0; --id)
         for (k = 0; g->node[id].live && k < g->node[id].n_in; ++k)
             if (g->node[id].in[k] >= 0) g->node[g->node[id].in[k]].live = true;
@@ -3581,7 +3626,8 @@ static void vgs__store_in_place(vgs_graph *g, const int *uses)
         if (n->op != VGS_OP_STORE || n->i[1] || n->i[0] || n->i_slot[0] >= 0) continue;
         src = &g->node[n->in[1]];
         if (src->op <= VGS_OP_TAP || uses[n->in[1]] != 1) continue;
-        if (src->rows != g->node[n->in[0]].rows || src->cols != g->node[n->in[0]].cols || src->body == false) continue;
+        if (src->rows != g->node[n->in[0]].rows || src->cols != g->node[n->in[0]].cols || src->body == false)
+            continue;
         src->alias = n->in[0];
         src->ld = g->node[n->in[0]].ld;
         n->live = false;
@@ -3687,8 +3733,8 @@ static vgs_status vgs__upload_tables(vgs_graph *g, vgs_error *err)
         vgs__node *n = &g->node[id];
         vgs_status st;
         if (n->op != VGS_OP_TABLE || !n->live) continue;
-        st = g->backend->upload(g->backend->self, n->buf, n->offset, n->data, (size_t)n->rows * (size_t)n->cols,
-                                n->type, err);
+        st = g->backend->upload(g->backend->self, n->buf, n->offset, n->data,
+                                (size_t)n->rows * (size_t)n->cols, n->type, err);
         if (st != VGS_OK) return st;
     }
     return VGS_OK;
@@ -3702,7 +3748,8 @@ static vgs_status vgs__plan(vgs_graph *g, int *uses, vgs__life *life, vgs_error 
     vgs__split_stages(g);
     vgs__fuse(g, uses);
     vgs__store_in_place(g, uses);
-    if (vgs__make_order(g) != VGS_OK) return vgs__fail(err, VGS_E_NOMEM, "out of memory: order of %d ops", g->n_node);
+    if (vgs__make_order(g) != VGS_OK)
+        return vgs__fail(err, VGS_E_NOMEM, "out of memory: order of %d ops", g->n_node);
     vgs__find_lives(g, life);
     g->arena_size = vgs__place(g, life);
     g->arena = g->backend->buffer_create(g->backend->self, g->arena_size ? g->arena_size : 1, err);
@@ -3723,10 +3770,11 @@ VGS__DEF vgs_status vgs_graph_compile(vgs_graph *g, vgs_backend *backend, int ca
     vgs_status st;
     if (!err) err = &local;
     if (g->sticky.code != VGS_OK) return vgs_graph_status(g, err);
-    if (g->backend) return vgs__fail(err, VGS_E_ARG, "graph_compile: already compiled; reset and record again");
+    if (g->backend)
+        return vgs__fail(err, VGS_E_ARG, "graph_compile: already compiled; reset and record again");
     if (!backend || capacity < 1)
-        return vgs__fail(err, VGS_E_ARG, "graph_compile: capacity = %d, backend %s: must be >= 1 and given", capacity,
-                         backend ? "given" : "NULL");
+        return vgs__fail(err, VGS_E_ARG, "graph_compile: capacity = %d, backend %s: must be >= 1 and given",
+                         capacity, backend ? "given" : "NULL");
     uses = (int *)vgs__alloc((size_t)g->n_node + 1, sizeof *uses);
     life = (vgs__life *)vgs__alloc((size_t)g->n_node + 1, sizeof *life);
     g->backend = backend;
@@ -3791,7 +3839,8 @@ VGS__DEF vgs_status vgs_graph_run(vgs_graph *g, int batch, vgs_error *err)
     vgs_status st = VGS_OK;
     if (!g->backend) return vgs__fail(err, VGS_E_ARG, "graph_run: the graph is not compiled");
     if (batch < 0 || batch > g->capacity)
-        return vgs__fail(err, VGS_E_ARG, "graph_run: batch = %d: must be 0..%d, the capacity", batch, g->capacity);
+        return vgs__fail(err, VGS_E_ARG, "graph_run: batch = %d: must be 0..%d, the capacity", batch,
+                         g->capacity);
     for (; at < g->n_order && st == VGS_OK; ++at) st = vgs__run_node(g, g->order[at], batch, err);
     g->dirty = st != VGS_OK;
     return st;
@@ -3801,7 +3850,8 @@ VGS__DEF vgs_status vgs_bind(vgs_graph *g, vgs_var leaf, vgs_buffer *buf, size_t
 {
     int id = vgs__id(g, leaf);
     if (id < 0 || !vgs__is_leaf(g->node[id].op) || g->node[id].op == VGS_OP_TABLE)
-        return vgs__fail(err, VGS_E_ARG, "bind: handle %08x is no input, parameter or state", (unsigned)leaf.id);
+        return vgs__fail(err, VGS_E_ARG, "bind: handle %08x is no input, parameter or state",
+                         (unsigned)leaf.id);
     g->node[id].buf = buf;
     g->node[id].offset = offset;
     g->dirty = true;
@@ -3816,7 +3866,8 @@ static vgs_status vgs__dense(const vgs_graph *g, vgs_var v, int batch, vgs_tenso
     if (batch < 0 || batch > g->capacity)
         return vgs__fail(err, VGS_E_ARG, "get/set: batch = %d: must be 0..%d", batch, g->capacity);
     *t = vgs__tensor(g, id, batch);
-    if (!t->buf) return vgs__fail(err, VGS_E_ARG, "get/set: the value was not kept; call vgs_output before compile");
+    if (!t->buf)
+        return vgs__fail(err, VGS_E_ARG, "get/set: the value was not kept; call vgs_output before compile");
     return VGS_OK;
 }
 
@@ -3916,7 +3967,8 @@ static void vgs__flatten(vgs__k *k)
     bool dense = k->rows > 1 && k->ld_out == k->cols && (double)k->rows * k->cols < (double)INT_MAX;
     int j;
     for (j = 0; j < VGS_MAX_IN; ++j)
-        if (k->in[j]) dense = dense && k->in_rows[j] == k->rows && k->in_cols[j] == k->cols && k->ld[j] == k->cols;
+        if (k->in[j])
+            dense = dense && k->in_rows[j] == k->rows && k->in_cols[j] == k->cols && k->ld[j] == k->cols;
     if (!dense) return;
     k->cols *= k->rows;
     k->rows = 1;
@@ -3931,7 +3983,11 @@ enum { VGS__BLOCK_ROWS = 64, VGS__BLOCK_COLS = 4096 };
 VGS__DEF vgs_status vgs_cpu_run(const vgs_backend *backend, const vgs_call *c, vgs_error *err)
 {
     const vgs__cpu *cpu = (const vgs__cpu *)backend->self;
-    int at = c->op - (VGS_OP_TAP + 1), isa = cpu->isa == VGS_ISA_AVX512 ? 2 : cpu->isa == VGS_ISA_AVX2 ? 1 : 0, b, n;
+    int at = c->op - (VGS_OP_TAP + 1),
+        isa = cpu->isa == VGS_ISA_AVX512 ? 2
+              : cpu->isa == VGS_ISA_AVX2 ? 1
+                                         : 0,
+        b, n;
     vgs__rows_fn *run;
     vgs__k k;
     if (at < 0 || c->op >= VGS_OP_COUNT) return vgs__fail(err, VGS_E_ARG, "cpu: op %d cannot be run", c->op);
@@ -3950,7 +4006,7 @@ VGS__DEF vgs_status vgs_cpu_run(const vgs_backend *backend, const vgs_call *c, v
     }
     n = (k.rows + VGS__BLOCK_ROWS - 1) / VGS__BLOCK_ROWS;
 #ifdef _OPENMP
-#pragma omp parallel for num_threads(cpu->threads) if (cpu->threads > 1 && n > 1 && (double)k.rows * k.cols > 4096.0)
+#pragma omp parallel for num_threads(cpu->threads) if (cpu->threads > 1 && (double)k.rows * k.cols > 8192.0)
 #endif
     for (b = 0; b < n; ++b)
         run(&k, b * VGS__BLOCK_ROWS, b + 1 < n ? (b + 1) * VGS__BLOCK_ROWS : k.rows, 0, k.cols);
@@ -3969,8 +4025,8 @@ static void vgs__cpu_buffer_free(void *self, vgs_buffer *b)
     vgs__free(b);
 }
 
-static vgs_status vgs__cpu_upload(void *self, vgs_buffer *dst, size_t offset, const void *src, size_t n, vgs_type type,
-                                  vgs_error *err)
+static vgs_status vgs__cpu_upload(void *self, vgs_buffer *dst, size_t offset, const void *src, size_t n,
+                                  vgs_type type, vgs_error *err)
 {
     (void)self;
     (void)type;
@@ -3979,8 +4035,8 @@ static vgs_status vgs__cpu_upload(void *self, vgs_buffer *dst, size_t offset, co
     return VGS_OK;
 }
 
-static vgs_status vgs__cpu_download(void *self, void *dst, vgs_buffer *src, size_t offset, size_t n, vgs_type type,
-                                    vgs_error *err)
+static vgs_status vgs__cpu_download(void *self, void *dst, vgs_buffer *src, size_t offset, size_t n,
+                                    vgs_type type, vgs_error *err)
 {
     (void)self;
     (void)type;
@@ -4010,7 +4066,8 @@ VGS__DEF vgs_backend *vgs_cpu_create(const vgs_cpu_config *cfg, vgs_error *err)
     most = omp_get_max_threads();
 #else
     if (threads > 1) {
-        vgs__fail(err, VGS_E_ARG, "cpu.threads = %d: this build has no threads; compile with -fopenmp", threads);
+        vgs__fail(err, VGS_E_ARG, "cpu.threads = %d: this build has no threads; compile with -fopenmp",
+                  threads);
         return NULL;
     }
 #endif
@@ -4019,7 +4076,8 @@ VGS__DEF vgs_backend *vgs_cpu_create(const vgs_cpu_config *cfg, vgs_error *err)
         return NULL;
     }
     if (isa != VGS_ISA_PORTABLE && !vgs__cpu_has(isa)) {
-        vgs__fail(err, VGS_E_ARG, "cpu.isa = %s: not on this processor, or not in this build", vgs_isa_name(isa));
+        vgs__fail(err, VGS_E_ARG, "cpu.isa = %s: not on this processor, or not in this build",
+                  vgs_isa_name(isa));
         return NULL;
     }
     cpu = (vgs__cpu *)vgs__alloc_or(err, "CPU backend", 1, sizeof *cpu);
@@ -4072,7 +4130,7 @@ static void vgs__list(vgs_net *net, const char *name, const char *suffix, int ro
     }
     net->info = (vgs_param_info *)array;
     p = &net->info[net->n_info++];
-    snprintf(p->name, sizeof p->name, "%s%s%s", net->c.wrapper ? "net." : "", name, suffix);
+    snprintf(p->name, sizeof p->name, "%s%.40s%s", net->c.wrapper ? "net." : "", name, suffix);
     p->offset = net->size;
     p->rows = rows;
     p->cols = cols;
@@ -4091,14 +4149,36 @@ static void vgs__list_norm(vgs_net *net, const char *name, int width)
     vgs__list(net, name, ".bias", 0, width);
 }
 
-static void vgs__list_mlp(vgs_net *net, int layers)
+enum { VGS__NAME = 40 };                         /* room for any name before ".weight"                */
+
+/* PART.L */
+static const char *vgs__layer_name(char name[VGS__NAME], const char *part, int l)
 {
-    char name[16];
-    int l, h = net->c.hidden;
-    for (l = 1; l <= layers + 1; ++l) {
-        snprintf(name, sizeof name, "fc%d", l);
-        vgs__list_linear(net, name, l > layers ? 1 : h, l == 1 ? net->inner + net->c.time_dim : h);
+    snprintf(name, VGS__NAME, "%.12s%d", part, l);
+    return name;
+}
+
+static void vgs__list_mlp(vgs_net *net)
+{
+    char name[VGS__NAME];
+    int l, h = net->c.hidden, f = net->c.time_hidden;
+    vgs__list_linear(net, "time.0", f, net->c.time_dim);
+    vgs__list_linear(net, "time.2", f, f);
+    for (l = 1; l <= net->c.layers; ++l) {
+        vgs__list(net, vgs__layer_name(name, "fc", l), ".weight", h, l == 1 ? net->inner : h);
+        vgs__list_linear(net, vgs__layer_name(name, "bias", l), h, f);
     }
+    vgs__list(net, "out", ".weight", 1, h);
+    vgs__list_linear(net, "level", 1, f);
+}
+
+static void vgs__list_deeperv2(vgs_net *net)
+{
+    int h = net->c.hidden;
+    vgs__list_linear(net, "fc1", h, net->inner + net->c.time_dim);
+    vgs__list_linear(net, "fc2", h, h);
+    vgs__list_linear(net, "fc3", h, h);
+    vgs__list_linear(net, "fc4", 1, h);
 }
 
 static void vgs__list_temb(vgs_net *net)
@@ -4124,8 +4204,6 @@ static void vgs__list_deeper(vgs_net *net, int wide)                 /* wide = 2
     vgs__list_linear(net, "temb1", h, f);
     vgs__list_linear(net, "temb2", h, f);
 }
-
-enum { VGS__NAME = 40 };                         /* room for any name before ".weight"                */
 
 /* layers.L.PART */
 static const char *vgs__part_name(char name[VGS__NAME], int l, const char *part)
@@ -4166,9 +4244,12 @@ static vgs_status vgs__net_check(const vgs_net_config *c, vgs_error *err)
         return vgs__fail(err, VGS_E_ARG, "net.kind = %d: unknown", (int)c->kind);
     if ((int)c->wrapper < 0 || c->wrapper > VGS_WRAPPER_RECIPROCAL)
         return vgs__fail(err, VGS_E_ARG, "net.wrapper = %d: unknown", (int)c->wrapper);
-    if (c->dim < 1 || c->dim > 1000000) return vgs__fail(err, VGS_E_ARG, "net.dim = %d: must be 1..1000000", c->dim);
-    if (c->hidden < 1 || c->hidden > 65536) return vgs__fail(err, VGS_E_ARG, "net.hidden = %d: must be 1..65536", c->hidden);
-    if (c->layers < 1 || c->layers > 1000) return vgs__fail(err, VGS_E_ARG, "net.layers = %d: must be 1..1000", c->layers);
+    if (c->dim < 1 || c->dim > 1000000)
+        return vgs__fail(err, VGS_E_ARG, "net.dim = %d: must be 1..1000000", c->dim);
+    if (c->hidden < 1 || c->hidden > 65536)
+        return vgs__fail(err, VGS_E_ARG, "net.hidden = %d: must be 1..65536", c->hidden);
+    if (c->layers < 1 || c->layers > 1000)
+        return vgs__fail(err, VGS_E_ARG, "net.layers = %d: must be 1..1000", c->layers);
     if (c->time_dim < 4 || c->time_dim % 2 || c->time_dim > 65536)
         return vgs__fail(err, VGS_E_ARG, "net.time_dim = %d: must be even, 4..65536", c->time_dim);
     if (c->time_hidden < 1 || c->time_hidden > 65536)
@@ -4176,9 +4257,11 @@ static vgs_status vgs__net_check(const vgs_net_config *c, vgs_error *err)
     if (!(c->x_scale > 0.0f && c->x_scale <= FLT_MAX))
         return vgs__fail(err, VGS_E_ARG, "net.x_scale = %g: must be > 0", (double)c->x_scale);
     if (particles && (c->particles < 2 || c->dim % c->particles))
-        return vgs__fail(err, VGS_E_ARG, "net.particles = %d: must be >= 2 and divide dim = %d", c->particles, c->dim);
+        return vgs__fail(err, VGS_E_ARG, "net.particles = %d: must be >= 2 and divide dim = %d", c->particles,
+                         c->dim);
     if (c->kind == VGS_NET_EGNN && c->wrapper != VGS_WRAPPER_NONE)
-        return vgs__fail(err, VGS_E_ARG, "net.wrapper = %d: an EGNN is invariant already; leave it 0", (int)c->wrapper);
+        return vgs__fail(err, VGS_E_ARG, "net.wrapper = %d: an EGNN is invariant already; leave it 0",
+                         (int)c->wrapper);
     return VGS_OK;
 }
 
@@ -4197,10 +4280,10 @@ VGS__DEF vgs_net *vgs_net_create(const vgs_net_config *cfg, vgs_error *err)
     net->c = c;
     net->inner = c.wrapper ? c.particles * (c.particles - 1) / 2 : c.dim;
     switch (c.kind) {
-    case VGS_NET_MLP:      vgs__list_mlp(net, c.layers); break;
+    case VGS_NET_MLP:      vgs__list_mlp(net); break;
     case VGS_NET_TEMB:     vgs__list_temb(net); break;
     case VGS_NET_DEEPER:   vgs__list_deeper(net, 1); break;
-    case VGS_NET_DEEPERV2: vgs__list_mlp(net, 3); break;
+    case VGS_NET_DEEPERV2: vgs__list_deeperv2(net); break;
     case VGS_NET_DEEPERV3: vgs__list_deeper(net, 2); break;
     case VGS_NET_EGNN:     vgs__list_egnn(net); break;
     }
@@ -4239,7 +4322,8 @@ VGS__DEF void vgs_net_init(const vgs_net *net, vgs_rng *r, float *w)
         if (!p->rows && !gain && i > 0 && !net->info[i - 1].rows) norm = true;
         if (p->rows) bound = 1.0 / sqrt((double)p->cols);
         for (j = 0; j < (p->rows ? p->rows : 1) * p->cols; ++j)
-            w[p->offset + j] = norm ? (gain ? 1.0f : 0.0f) : (float)((2.0 * vgs_rng_uniform(r) - 1.0) * bound);
+            w[p->offset + j] =
+                norm ? (gain ? 1.0f : 0.0f) : (float)((2.0 * vgs_rng_uniform(r) - 1.0) * bound);
     }
 }
 
@@ -4258,7 +4342,8 @@ static vgs_var vgs__sinusoid(vgs_graph *g, int steps, int m)
     float *x = steps > 0 ? (float *)vgs__alloc((size_t)steps * (size_t)m, sizeof *x) : NULL;
     int t, k, half = m / 2;
     vgs_var v;
-    if (!x) return vgs__graph_fail(g, steps > 0 ? VGS_E_NOMEM : VGS_E_ARG, "net: time table of %d steps", steps);
+    if (!x)
+        return vgs__graph_fail(g, steps > 0 ? VGS_E_NOMEM : VGS_E_ARG, "net: time table of %d steps", steps);
     for (t = 0; t < steps; ++t)
         for (k = 0; k < half; ++k) {
             double a = t * exp(-k * log(10000.0) / (half - 1));
@@ -4298,21 +4383,35 @@ static vgs_var vgs__layer(const vgs__apply *a, vgs_var x, const char *name)
     return vgs_linear(a->g, x, vgs__weight(a, name, 0, 0), vgs__bias(a, name));
 }
 
-/* [x, sinusoid] -> ...: the sinusoid's half of the first layer is a table over t */
-static vgs_var vgs__apply_mlp(const vgs__apply *a, int layers, bool relu)
+/* u_l = act(W_l u_{l-1} + B_l te + b_l), V = w.u + level(te): te is a function of t, so its products are
+   tables of the prologue, and time costs no row anything. */
+static vgs_var vgs__apply_mlp(const vgs__apply *a)
 {
     vgs_graph *g = a->g;
-    int d = a->net->inner, m = a->net->c.time_dim, l;
-    vgs_var table = vgs_linear(g, a->sinusoid, vgs__weight(a, "fc1", d, m), vgs__bias(a, "fc1")), u;
-    char name[16];
-    u = a->net->c.x_scale == 1.0f ? a->x : vgs_affine(g, a->x, 1.0f / a->net->c.x_scale, 0.0f);
-    u = vgs_linear_at(g, u, vgs__weight(a, "fc1", 0, d), table, a->t);
-    for (l = 2; l <= layers + 1; ++l) {
-        u = relu ? vgs_relu(g, u) : vgs_silu(g, u);
-        snprintf(name, sizeof name, "fc%d", l);
-        u = vgs__layer(a, u, name);
+    const vgs_net_config *c = &a->net->c;
+    char name[VGS__NAME];
+    vgs_var te = vgs_silu(g, vgs__layer(a, a->sinusoid, "time.0")), u = a->x, table;
+    int l;
+    te = vgs_silu(g, vgs__layer(a, te, "time.2"));
+    if (c->x_scale != 1.0f && !c->wrapper) u = vgs_affine(g, u, 1.0f / c->x_scale, 0.0f);
+    for (l = 1; l <= c->layers; ++l) {
+        table = vgs__layer(a, te, vgs__layer_name(name, "bias", l));
+        u = vgs_linear_at(g, u, vgs__weight(a, vgs__layer_name(name, "fc", l), 0, 0), table, a->t);
+        u = c->relu ? vgs_relu(g, u) : vgs_silu(g, u);
     }
-    return u;
+    return vgs_linear_at(g, u, vgs__weight(a, "out", 0, 0), vgs__layer(a, te, "level"), a->t);
+}
+
+/* [x, sinusoid] -> h -> h -> h -> 1: the sinusoid's half of the first layer is a table over t */
+static vgs_var vgs__apply_deeperv2(const vgs__apply *a)
+{
+    vgs_graph *g = a->g;
+    int d = a->net->inner;
+    vgs_var u = vgs_linear(g, a->sinusoid, vgs__weight(a, "fc1", d, a->net->c.time_dim), vgs__bias(a, "fc1"));
+    u = vgs_relu(g, vgs_linear_at(g, a->x, vgs__weight(a, "fc1", 0, d), u, a->t));
+    u = vgs_relu(g, vgs__layer(a, u, "fc2"));
+    u = vgs_relu(g, vgs__layer(a, u, "fc3"));
+    return vgs__layer(a, u, "fc4");
 }
 
 /* L1 has no activation behind it: it folds with the x half of net3.net.0 into one [h, D] matrix */
@@ -4402,7 +4501,8 @@ static vgs_var vgs__move(const vgs__apply *a, const vgs__edges *e, vgs_var x, vg
     vgs_var node = vgs_reshape(g, x, dim / e->n), w, diff;
     w = vgs_silu(g, vgs__layer(a, message, vgs__part_name(name, l, "coord.0")));
     w = vgs_linear(g, w, vgs__weight(a, vgs__part_name(name, l, "coord.2"), 0, 0), vgs__no_var());
-    diff = vgs_sub(g, vgs_segment_gather(g, node, e->n, e->from, e->m), vgs_segment_gather(g, node, e->n, e->to, e->m));
+    diff = vgs_sub(g, vgs_segment_gather(g, node, e->n, e->from, e->m),
+                   vgs_segment_gather(g, node, e->n, e->to, e->m));
     diff = vgs_segment_sum(g, vgs_mul(g, diff, w), e->n, e->from, e->m);
     return vgs_add(g, x, vgs_reshape(g, vgs_affine(g, diff, 1.0f / (float)(e->n - 1), 0.0f), dim));
 }
@@ -4422,12 +4522,14 @@ static vgs_var vgs__round(const vgs__apply *a, const vgs__edges *e, int l, vgs_v
     wj = vgs__weight(a, name, w, w);
     wr = vgs__weight(a, name, 2 * w, 1);
     if (l == 0) {
-        vgs_var table = vgs_add(g, vgs_linear(g, h0, wi, vgs__bias(a, name)), vgs_linear(g, h0, wj, vgs__no_var()));
+        vgs_var table =
+            vgs_add(g, vgs_linear(g, h0, wi, vgs__bias(a, name)), vgs_linear(g, h0, wj, vgs__no_var()));
         u = vgs_linear_at(g, r2, wr, table, vgs_segment_gather(g, a->t, 1, e->zero, e->m));
         t_node = vgs_segment_gather(g, a->t, 1, e->zero, e->n);
     } else {
         vgs_var p = vgs_linear(g, h, wi, vgs__bias(a, name)), q = vgs_linear(g, h, wj, vgs__no_var());
-        u = vgs_add(g, vgs_segment_gather(g, p, e->n, e->from, e->m), vgs_segment_gather(g, q, e->n, e->to, e->m));
+        u = vgs_add(g, vgs_segment_gather(g, p, e->n, e->from, e->m),
+                    vgs_segment_gather(g, q, e->n, e->to, e->m));
         u = vgs_add(g, u, vgs_linear(g, r2, wr, vgs__no_var()));
     }
     vgs__part_name(name, l, "edge.1");
@@ -4455,7 +4557,8 @@ static vgs_var vgs__apply_egnn(const vgs__apply *a)
     vgs__edges e;
     vgs_var h0, h = vgs__no_var(), x = a->x, u;
     int l;
-    if (!vgs__make_edges(&e, a->net->c.particles)) return vgs__graph_fail(g, VGS_E_NOMEM, "out of memory: EGNN edges");
+    if (!vgs__make_edges(&e, a->net->c.particles))
+        return vgs__graph_fail(g, VGS_E_NOMEM, "out of memory: EGNN edges");
     h0 = vgs__layer(a, vgs_silu(g, vgs__layer(a, a->sinusoid, "time.0")), "time.2");
     for (l = 0; l < a->net->c.layers; ++l) h = vgs__round(a, &e, l, &x, h, h0);
     u = vgs_segment_sum(g, h, 1, e.zero, e.n);
@@ -4464,7 +4567,8 @@ static vgs_var vgs__apply_egnn(const vgs__apply *a)
     return vgs__layer(a, u, "out.3");
 }
 
-VGS__DEF vgs_var vgs_net_apply(vgs_graph *g, const vgs_net *net, vgs_var params, vgs_var x, vgs_var t, int steps)
+VGS__DEF vgs_var vgs_net_apply(vgs_graph *g, const vgs_net *net, vgs_var params, vgs_var x, vgs_var t,
+                               int steps)
 {
     vgs__apply a;
     int rows, cols;
@@ -4472,7 +4576,8 @@ VGS__DEF vgs_var vgs_net_apply(vgs_graph *g, const vgs_net *net, vgs_var params,
     if (cols != net->size)
         return vgs__graph_fail(g, VGS_E_SHAPE, "net: params has %d numbers, the net %d", cols, net->size);
     vgs_shape(g, x, &rows, &cols);
-    if (cols != net->c.dim) return vgs__graph_fail(g, VGS_E_SHAPE, "net: x has %d columns, net.dim = %d", cols, net->c.dim);
+    if (cols != net->c.dim)
+        return vgs__graph_fail(g, VGS_E_SHAPE, "net: x has %d columns, net.dim = %d", cols, net->c.dim);
     a.g = g;
     a.net = net;
     a.params = params;
@@ -4485,10 +4590,10 @@ VGS__DEF vgs_var vgs_net_apply(vgs_graph *g, const vgs_net *net, vgs_var params,
         if (net->c.wrapper == VGS_WRAPPER_RECIPROCAL) a.x = vgs_reciprocal(g, a.x);
     }
     switch (net->c.kind) {
-    case VGS_NET_MLP:      return vgs__apply_mlp(&a, net->c.layers, net->c.relu);
+    case VGS_NET_MLP:      return vgs__apply_mlp(&a);
     case VGS_NET_TEMB:     return vgs__apply_temb(&a);
     case VGS_NET_DEEPER:   return vgs__apply_deeper(&a);
-    case VGS_NET_DEEPERV2: return vgs__apply_mlp(&a, 3, true);
+    case VGS_NET_DEEPERV2: return vgs__apply_deeperv2(&a);
     case VGS_NET_DEEPERV3: return vgs__apply_deeperv3(&a);
     case VGS_NET_EGNN:     return vgs__apply_egnn(&a);
     }
@@ -4553,7 +4658,9 @@ static void vgs__mixture_energy(const vgs__mixture *m, const float *x, int n, fl
             least = q[k] < least ? q[k] : least;
         }
         for (k = 0; k < modes; ++k) {
-            double w = (double)vgs__exp((float)(least - q[k]));
+            double w;
+            if (q[k] > least + 104.0) continue;                       /* its w is 0 */
+            w = (double)vgs__exp((float)(least - q[k]));
             sum += w;
             ma += w * m->centre[k][0];
             mb += w * m->centre[k][1];
@@ -4639,38 +4746,42 @@ VGS__INLINE double vgs__pair(enum vgs__kind kind, double s, double *slope)
     }
 }
 
-/* Pair energies of n particles in d dimensions and, for LJ, half the squared distance to their mean. Inlined
-   with kind, n and d constant. Each pair is visited once and pulls on both of its ends. */
+/* Pair energies of n particles in d dimensions (2 or 3; in 2 the third coordinate is 0) and, for LJ, half the
+   squared distance to their mean. Inlined with kind, n and d constant. Each pair is visited once and pulls on
+   both of its ends. */
 VGS__INLINE void vgs__cluster(enum vgs__kind kind, int n, int d, const float *x, float *e, float *g)
 {
-    double p[3 * VGS__MAX_N], f[3 * VGS__MAX_N], mean, slope, sum = 0.0, pull = kind == VGS__LJ ? 1.0 : 0.0;
+    double p[VGS__MAX_N][3], f[VGS__MAX_N][3], sum = 0.0, pull = kind == VGS__LJ ? 1.0 : 0.0;
     int i, j, k;
-    for (k = 0; k < d; ++k) {
-        for (mean = 0.0, i = 0; i < n; ++i) mean += (double)x[i * d + k];
-        mean /= n;
+    for (k = 0; k < 3; ++k) {
+        double mean = 0.0;
+        for (i = 0; i < n; ++i) mean += k < d ? (double)x[i * d + k] / n : 0.0;
         for (i = 0; i < n; ++i) {
-            p[i * d + k] = (double)x[i * d + k] - mean;
-            f[i * d + k] = pull * p[i * d + k];
-            sum += 0.5 * f[i * d + k] * p[i * d + k];
+            p[i][k] = k < d ? (double)x[i * d + k] - mean : 0.0;
+            f[i][k] = pull * p[i][k];
+            sum += 0.5 * f[i][k] * p[i][k];
         }
     }
-    for (i = 0; i < n; ++i)
+    for (i = 0; i < n; ++i) {
+        double ax = p[i][0], ay = p[i][1], az = p[i][2], fx = 0.0, fy = 0.0, fz = 0.0;
         for (j = i + 1; j < n; ++j) {
-            double v[3], s = 0.0;
-            for (k = 0; k < d; ++k) {
-                v[k] = p[i * d + k] - p[j * d + k];
-                s += v[k] * v[k];
-            }
-            sum += vgs__pair(kind, s, &slope);
-            if (g)
-                for (k = 0; k < d; ++k) {
-                    f[i * d + k] += 2.0 * slope * v[k];
-                    f[j * d + k] -= 2.0 * slope * v[k];
-                }
+            double dx = ax - p[j][0], dy = ay - p[j][1], dz = az - p[j][2], slope;
+            sum += vgs__pair(kind, dx * dx + dy * dy + dz * dz, &slope);
+            if (!g) continue;
+            fx += 2.0 * slope * dx;
+            fy += 2.0 * slope * dy;
+            fz += 2.0 * slope * dz;
+            f[j][0] -= 2.0 * slope * dx;
+            f[j][1] -= 2.0 * slope * dy;
+            f[j][2] -= 2.0 * slope * dz;
         }
+        f[i][0] += fx;
+        f[i][1] += fy;
+        f[i][2] += fz;
+    }
     *e = (float)sum;
-    if (g)
-        for (i = 0; i < n * d; ++i) g[i] = (float)f[i];
+    for (i = 0; i < (g ? n : 0); ++i)
+        for (k = 0; k < d; ++k) g[i * d + k] = (float)f[i][k];
 }
 
 #define VGS__CLUSTER(name, kind, particles, d)                                                               \
@@ -4858,60 +4969,66 @@ static double vgs__fit_step(double step, double rate, double scale)
     return s > 1e3 * scale ? 1e3 * scale : s;
 }
 
-/* Shifts the n points of p [n,d] so that their mean is 0. */
-static void vgs__centre_points(int n, int d, double *p)
+/* Shifts n points so that their mean is 0. */
+static void vgs__centre_points(int n, double p[][3])
 {
     int i, k;
-    for (k = 0; k < d; ++k) {
+    for (k = 0; k < 3; ++k) {
         double mean = 0.0;
-        for (i = 0; i < n; ++i) mean += p[i * d + k];
+        for (i = 0; i < n; ++i) mean += p[i][k];
         mean /= n;
-        for (i = 0; i < n; ++i) p[i * d + k] -= mean;
+        for (i = 0; i < n; ++i) p[i][k] -= mean;
     }
+}
+
+/* u(|b - p_j|) - u(|a - p_j|), summed over all j but i. */
+VGS__INLINE double vgs__rise(enum vgs__kind kind, int n, double p[][3], int i, const double *a,
+                             const double *b)
+{
+    double sum = 0.0, slope;
+    int j;
+    for (j = 0; j < n; ++j) {
+        double ax = a[0] - p[j][0], ay = a[1] - p[j][1], az = a[2] - p[j][2];
+        double bx = b[0] - p[j][0], by = b[1] - p[j][1], bz = b[2] - p[j][2];
+        if (j == i) continue;
+        sum += vgs__pair(kind, bx * bx + by * by + bz * bz, &slope)
+             - vgs__pair(kind, ax * ax + ay * ay + az * az, &slope);
+    }
+    return sum;
 }
 
 /* One move of each particle in turn, uniform in a cube, at temperature tau; returns the number accepted.
    Every fourth move or so leaps five times as far: dw4, whose pairs must hop from well to well, then
    decorrelates ten times sooner. The trap is (sum |p|^2 - |sum p|^2/n)/2; `drift` is sum p, 0 at first. One
    random block serves one move: three words for the place, the fourth to leap (2 bits) and to accept (24). */
-VGS__INLINE int vgs__sweep(enum vgs__kind kind, int n, int d, double *p, double step, double tau, vgs_rng *r)
+VGS__INLINE int vgs__sweep(enum vgs__kind kind, int n, int d, double p[][3], double step, double tau,
+                           vgs_rng *r)
 {
-    double drift[3] = { 0.0, 0.0, 0.0 }, slope;
-    int i, j, k, accepted = 0;
-    vgs__centre_points(n, d, p);
+    double drift[3] = { 0.0, 0.0, 0.0 }, to[3] = { 0.0, 0.0, 0.0 }, reach, rise, u;
+    int i, k, accepted = 0;
+    vgs__centre_points(n, p);
     for (i = 0; i < n; ++i) {
-        double to[3], from[3], rise = 0.0, reach;
         uint32_t w[4];
         vgs__rng_block(r, w);
         reach = w[3] & 3 ? step : VGS__LEAP * step;
-        for (k = 0; k < d; ++k) {
+        for (rise = 0.0, k = 0; k < d; ++k) {
             double move = reach * (((double)w[k] + 0.5) * (1.0 / 2147483648.0) - 1.0);
-            from[k] = p[i * d + k];
-            to[k] = from[k] + move;
-            if (kind == VGS__LJ) rise += move * (0.5 * (to[k] + from[k]) - (drift[k] + 0.5 * move) / n);
+            to[k] = p[i][k] + move;
+            if (kind == VGS__LJ) rise += move * (0.5 * (to[k] + p[i][k]) - (drift[k] + 0.5 * move) / n);
         }
-        for (j = 0; j < n; ++j) {
-            double s = 0.0, t = 0.0;
-            if (j == i) continue;
-            for (k = 0; k < d; ++k) {
-                double a = from[k] - p[j * d + k], b = to[k] - p[j * d + k];
-                s += a * a;
-                t += b * b;
-            }
-            rise += vgs__pair(kind, t, &slope) - vgs__pair(kind, s, &slope);
+        rise += vgs__rise(kind, n, p, i, p[i], to);
+        u = ((double)(w[3] >> 8) + 0.5) * (1.0 / 16777216.0);
+        if (!(u < (double)vgs__exp((float)(-rise / tau)))) continue;
+        for (k = 0; k < d; ++k) {
+            drift[k] += to[k] - p[i][k];
+            p[i][k] = to[k];
         }
-        if (((double)(w[3] >> 8) + 0.5) * (1.0 / 16777216.0) < (double)vgs__exp((float)(-rise / tau))) {
-            for (k = 0; k < d; ++k) {
-                p[i * d + k] = to[k];
-                drift[k] += to[k] - from[k];
-            }
-            accepted++;
-        }
+        accepted++;
     }
     return accepted;
 }
 
-static int vgs__sweep_any(const vgs_target *t, double *p, double step, double tau, vgs_rng *r)
+static int vgs__sweep_any(const vgs_target *t, double p[][3], double step, double tau, vgs_rng *r)
 {
     if (t->builtin->kind == VGS__DW) return vgs__sweep(VGS__DW, 4, 2, p, step, tau, r);
     if (t->particles == 13) return vgs__sweep(VGS__LJ, 13, 3, p, step, tau, r);
@@ -4923,14 +5040,15 @@ static int vgs__sweep_any(const vgs_target *t, double *p, double step, double ta
 static double vgs__cluster_chain(const vgs_metropolis_config *c, int chain, int n, float *x)
 {
     const vgs_target *t = c->target;
-    double p[3 * VGS__MAX_N], step = c->step, accepted = 0.0, moves = 0.0;
+    double p[VGS__MAX_N][3], step = c->step, accepted = 0.0, moves = 0.0;
     float start[3 * VGS__MAX_N];
     vgs_rng r = vgs__chain_rng(c->seed, chain);
-    int i, k, s, window = 0;
+    int i, k, s, window = 0, d = t->space_dim;
     vgs_rng_normals(&r, start, (size_t)t->dim);
-    for (k = 0; k < t->dim; ++k)
-        p[k] = c->start ? (double)c->start[(size_t)chain * (size_t)t->dim + (size_t)k]
-                        : t->length_scale * (double)start[k];
+    for (k = 0; k < t->dim; ++k) start[k] *= (float)t->length_scale;
+    if (c->start) memcpy(start, c->start + (size_t)chain * (size_t)t->dim, (size_t)t->dim * sizeof(float));
+    memset(p, 0, sizeof p);
+    for (k = 0; k < t->dim; ++k) p[k / d][k % d] = (double)start[k];
     for (s = 0; s < c->burn_in; ++s) {
         window += vgs__sweep_any(t, p, step, vgs__temperature(c, s), &r);
         if ((s + 1) % VGS__WINDOW) continue;
@@ -4941,8 +5059,8 @@ static double vgs__cluster_chain(const vgs_metropolis_config *c, int chain, int 
         float *row = x + (size_t)i * (size_t)t->dim;
         for (s = 0; s < c->thin; ++s) accepted += vgs__sweep_any(t, p, step, c->tau, &r);
         moves += (double)c->thin * t->particles;
-        vgs__centre_points(t->particles, t->space_dim, p);
-        for (k = 0; k < t->dim; ++k) row[k] = (float)p[k];
+        vgs__centre_points(t->particles, p);
+        for (k = 0; k < t->dim; ++k) row[k] = (float)p[k / d][k % d];
     }
     return accepted / moves;
 }
@@ -5241,7 +5359,8 @@ static int vgs__effective_dim(const vgs_config *c)
    about D ln^2 / T nats (ln = log of the ratio of lengths), so T follows from the two scales. */
 static void vgs__default_path(vgs_config *c)
 {
-    double length = (double)c->length_scale, detail = 0.5 * (double)c->detail_scale, ratio = log(length / detail), r;
+    double length = (double)c->length_scale, detail = 0.5 * (double)c->detail_scale,
+           ratio = log(length / detail), r;
     if (!c->steps) {
         double t = (double)c->dim_effective * ratio * ratio;
         c->steps = t < 20.0 ? 20 : t > 100.0 ? 100 : (int)t;
@@ -5260,7 +5379,8 @@ static void vgs__fill_defaults(vgs_config *c)
     if (c->length_scale == 0.0f) c->length_scale = 1.0f;
     if (c->detail_scale == 0.0f) c->detail_scale = c->length_scale / 10.0f;
     if (!c->dim_effective) c->dim_effective = vgs__effective_dim(c);
-    if (c->steps >= 0 && c->length_scale > 0.0f && c->detail_scale > 0.0f && c->detail_scale <= c->length_scale)
+    if (c->steps >= 0 && c->length_scale > 0.0f && c->detail_scale > 0.0f &&
+        c->detail_scale <= c->length_scale)
         vgs__default_path(c);
     if (c->tau == 0.0f) c->tau = 1.0f;
     if (!c->batch) c->batch = 256;
@@ -5284,8 +5404,8 @@ static vgs_status vgs__check_int(const char *name, int v, int lo, int hi, vgs_er
 static vgs_status vgs__check_float(const char *name, float v, float lo, bool open, float hi, vgs_error *err)
 {
     if ((open ? v > lo : v >= lo) && v <= hi) return VGS_OK;
-    return vgs__fail(err, VGS_E_ARG, "config.%s = %g: must be %s %g%s", name, (double)v, open ? ">" : ">=", (double)lo,
-                     hi < FLT_MAX ? " and below 1" : " and finite");
+    return vgs__fail(err, VGS_E_ARG, "config.%s = %g: must be %s %g%s", name, (double)v,
+                     open ? ">" : ">=", (double)lo, hi < FLT_MAX ? " and below 1" : " and finite");
 }
 
 static vgs_status vgs__check_config(const vgs_config *c, vgs_error *err)
@@ -5296,10 +5416,13 @@ static vgs_status vgs__check_config(const vgs_config *c, vgs_error *err)
         return vgs__fail(err, VGS_E_ARG, "config.energy: exactly one of eval, eval64 and record must be set");
     if ((st = vgs__check_int("energy.dim", c->energy.dim, 1, 1000000, err)) != VGS_OK) return st;
     if (c->energy.particles && (c->energy.particles < 2 || c->energy.dim % c->energy.particles))
-        return vgs__fail(err, VGS_E_ARG, "config.energy.particles = %d: must be 0, or >= 2 and divide dim = %d",
+        return vgs__fail(err, VGS_E_ARG,
+                         "config.energy.particles = %d: must be 0, or >= 2 and divide dim = %d",
                          c->energy.particles, c->energy.dim);
-    if ((st = vgs__check_float("length_scale", c->length_scale, 0.0f, true, FLT_MAX, err)) != VGS_OK) return st;
-    if ((st = vgs__check_float("detail_scale", c->detail_scale, 0.0f, true, FLT_MAX, err)) != VGS_OK) return st;
+    if ((st = vgs__check_float("length_scale", c->length_scale, 0.0f, true, FLT_MAX, err)) != VGS_OK)
+        return st;
+    if ((st = vgs__check_float("detail_scale", c->detail_scale, 0.0f, true, FLT_MAX, err)) != VGS_OK)
+        return st;
     if (c->detail_scale > c->length_scale)
         return vgs__fail(err, VGS_E_ARG, "config.detail_scale = %g: must not exceed length_scale = %g",
                          (double)c->detail_scale, (double)c->length_scale);
@@ -5320,7 +5443,8 @@ static vgs_status vgs__check_config(const vgs_config *c, vgs_error *err)
     if ((st = vgs__check_float("sigma_lr", c->sigma_lr, 0.0f, false, FLT_MAX, err)) != VGS_OK) return st;
     if ((st = vgs__check_float("target_ema", c->target_ema, 0.0f, false, below1, err)) != VGS_OK) return st;
     if ((st = vgs__check_float("explore", c->explore, 0.0f, true, FLT_MAX, err)) != VGS_OK) return st;
-    if ((st = vgs__check_float("energy_max", c->energy_max, -FLT_MAX, false, FLT_MAX, err)) != VGS_OK) return st;
+    if ((st = vgs__check_float("energy_max", c->energy_max, -FLT_MAX, false, FLT_MAX, err)) != VGS_OK)
+        return st;
     if ((st = vgs__check_float("grad_max", c->grad_max, 0.0f, false, FLT_MAX, err)) != VGS_OK) return st;
     if ((st = vgs__check_int("dim_effective", c->dim_effective, 1, c->energy.dim, err)) != VGS_OK) return st;
     if ((double)c->batch * (c->steps + 1) * c->energy.dim > 2e9)
@@ -5329,7 +5453,8 @@ static vgs_status vgs__check_config(const vgs_config *c, vgs_error *err)
     if (c->on_sphere && (c->alpha != VGS_VE || vgs__is_particles(c) || c->energy.dim < 2))
         return vgs__fail(err, VGS_E_ARG, "config.on_sphere = 1: needs alpha ve, no particles and dim >= 2");
     if (c->on_sphere && c->sigma_lr > 0.0f)
-        return vgs__fail(err, VGS_E_ARG, "config.sigma_lr = %g: a sphere has no s0; leave it 0", (double)c->sigma_lr);
+        return vgs__fail(err, VGS_E_ARG, "config.sigma_lr = %g: a sphere has no s0; leave it 0",
+                         (double)c->sigma_lr);
     return vgs__net_check(&c->net, err);
 }
 
@@ -5363,7 +5488,12 @@ VGS__DEF double vgs_schedule_fill(const vgs_config *c, float *s2, float *a)
 
 typedef enum vgs__field_type { VGS__INT, VGS__FLOAT, VGS__BOOL, VGS__ENUM, VGS__U64 } vgs__field_type;
 
-static const struct { const char *name; vgs__field_type type; size_t at; const char *choices, *help; } vgs__fields[] = {
+static const struct {
+    const char *name;
+    vgs__field_type type;
+    size_t at;
+    const char *choices, *help;
+} vgs__fields[] = {
 #define VGS__F(field, type, choices, help) { #field, type, offsetof(vgs_config, field), choices, help },
 #define VGS__N(field, type, choices, help) { #field, type, offsetof(vgs_config, net.field), choices, help },
     VGS__F(length_scale, VGS__FLOAT, NULL, "std of a coordinate of the samples, for the defaults")
@@ -5386,12 +5516,14 @@ static const struct { const char *name; vgs__field_type type; size_t at; const c
     VGS__F(energy_max, VGS__FLOAT, NULL, "energy is cut here, 0 = not")
     VGS__F(grad_max, VGS__FLOAT, NULL, "limit of the gradient norm, 0 = none")
     VGS__F(dim_effective, VGS__INT, NULL, "D of the method")
+    VGS__F(no_base, VGS__BOOL, NULL, "mlp, egnn: without the Gaussian base of the value")
     VGS__F(unclamped_drift, VGS__BOOL, NULL, "last drift ignores energy_max")
     VGS__F(scale_by_dim, VGS__BOOL, NULL, "network gives V/D")
     VGS__F(on_sphere, VGS__BOOL, NULL, "samples live on |x| = 1")
     VGS__F(skip_final_noise, VGS__BOOL, NULL, "leave out the last noise when drawing")
     VGS__F(seed, VGS__U64, NULL, "of weights, noise and shuffles")
-    { "value", VGS__ENUM, offsetof(vgs_config, net.kind), "mlp temb deeper deeperv2 deeperv3 egnn", "value network" },
+    { "value", VGS__ENUM, offsetof(vgs_config, net.kind), "mlp temb deeper deeperv2 deeperv3 egnn",
+      "value network" },
     VGS__N(wrapper, VGS__ENUM, "none sorted reciprocal", "invariant wrapper of the value network")
     VGS__N(hidden, VGS__INT, NULL, "width of the value network")
     VGS__N(layers, VGS__INT, NULL, "hidden layers (mlp) or rounds (egnn)")
@@ -5405,8 +5537,14 @@ static const struct { const char *name; vgs__field_type type; size_t at; const c
 };
 enum { VGS__FIELD_COUNT = (int)(sizeof vgs__fields / sizeof *vgs__fields) };
 
-VGS__DEF const char *vgs_field_name(int i) { return i >= 0 && i < VGS__FIELD_COUNT ? vgs__fields[i].name : NULL; }
-VGS__DEF const char *vgs_field_help(int i) { return i >= 0 && i < VGS__FIELD_COUNT ? vgs__fields[i].help : NULL; }
+VGS__DEF const char *vgs_field_name(int i)
+{
+    return i >= 0 && i < VGS__FIELD_COUNT ? vgs__fields[i].name : NULL;
+}
+VGS__DEF const char *vgs_field_help(int i)
+{
+    return i >= 0 && i < VGS__FIELD_COUNT ? vgs__fields[i].help : NULL;
+}
 
 /* k-th of the space-separated words; its length, 0 if there are not so many. */
 static int vgs__word(const char *words, int k, const char **start)
@@ -5443,7 +5581,8 @@ static void vgs__print_double(char *text, size_t size, double v, int digits)
     for (p = text; *p; ++p) if (*p == ',') *p = '.';
 }
 
-static vgs_status vgs__set_enum(void *at, const char *choices, const char *name, const char *value, vgs_error *err)
+static vgs_status vgs__set_enum(void *at, const char *choices, const char *name, const char *value,
+                                vgs_error *err)
 {
     const char *w = NULL;
     int k, n;
@@ -5467,12 +5606,14 @@ VGS__DEF vgs_status vgs_field_set(vgs_config *cfg, const char *name, const char 
     if (vgs__fields[i].type == VGS__ENUM) return vgs__set_enum(at, vgs__fields[i].choices, name, value, err);
     if (vgs__fields[i].type == VGS__U64) {
         uint64_t u = strtoull(value, &end, 10);
-        if (*value < '0' || *value > '9' || *end || strlen(value) > 20 || (u == UINT64_MAX && strcmp(value, "18446744073709551615")))
+        if (*value < '0' || *value > '9' || *end || strlen(value) > 20 ||
+            (u == UINT64_MAX && strcmp(value, "18446744073709551615")))
             return vgs__fail(err, VGS_E_ARG, "%s = %.40s: must be an integer in 0..2^64-1", name, value);
         memcpy(at, &u, sizeof u);
         return VGS_OK;
     }
-    if (!vgs__parse_double(value, &v)) return vgs__fail(err, VGS_E_ARG, "%s = %.40s: must be a number", name, value);
+    if (!vgs__parse_double(value, &v))
+        return vgs__fail(err, VGS_E_ARG, "%s = %.40s: must be a number", name, value);
     n = v >= -2147483648.0 && v <= 2147483647.0 ? (int)v : 0;
     switch (vgs__fields[i].type) {
     case VGS__INT:
@@ -5484,7 +5625,8 @@ VGS__DEF vgs_status vgs_field_set(vgs_config *cfg, const char *name, const char 
         *(bool *)(void *)at = v != 0.0;
         break;
     default:
-        if (!(fabs(v) <= (double)FLT_MAX)) return vgs__fail(err, VGS_E_ARG, "%s = %.40s: must be finite", name, value);
+        if (!(fabs(v) <= (double)FLT_MAX))
+            return vgs__fail(err, VGS_E_ARG, "%s = %.40s: must be finite", name, value);
         f = (float)v;
         memcpy(at, &f, sizeof f);
         break;
@@ -5581,8 +5723,8 @@ static vgs_var vgs__record_noise(const vgs_sampler *s, vgs_graph *g, const vgs__
     return vgs__is_particles(&s->c) ? vgs_remove_mean(g, eps, s->c.energy.particles) : eps;
 }
 
-static void vgs__noise_set(vgs_graph *g, const vgs__noise *n, int purpose, int t, uint32_t row, uint64_t iteration,
-                           uint64_t seed)
+static void vgs__noise_set(vgs_graph *g, const vgs__noise *n, int purpose, int t, uint32_t row,
+                           uint64_t iteration, uint64_t seed)
 {
     vgs_scalar_set(g, n->purpose, purpose);
     vgs_scalar_set(g, n->t, t);
@@ -5595,7 +5737,8 @@ static void vgs__noise_set(vgs_graph *g, const vgs__noise *n, int purpose, int t
 static vgs_var vgs__binary_op(vgs_graph *g, int op, vgs_var a, vgs_var b)
 {
     return vgs__push_op(g, op, g->n_node && vgs__id(g, a) >= 0 ? g->node[vgs__id(g, a)].rows : 0,
-                        vgs__id(g, a) >= 0 ? g->node[vgs__id(g, a)].cols : 0, vgs__id(g, a), vgs__id(g, b), -1);
+                        vgs__id(g, a) >= 0 ? g->node[vgs__id(g, a)].cols : 0, vgs__id(g, a), vgs__id(g, b),
+                        -1);
 }
 
 /* f0 a + f1 b + f2 c */
@@ -5665,13 +5808,34 @@ static void vgs__stage_leaves(vgs_sampler *s, vgs__stage *st, vgs_buffer *params
     st->noise = vgs__noise_slots(g);
 }
 
+/* What the network gives plus, for our own networks, tau |x|^2 / (2 v_t), where v_t is the variance at t of
+   the noising chain from a Gaussian of std length_scale: v_t = v_{t+1} / a_t^2 + s_t^2. In units of V/D if
+   scale_by_dim. Exact for that Gaussian up to O(step), and growing, so that no trajectory runs away. */
+static vgs_var vgs__record_value(const vgs_sampler *s, vgs_graph *g, vgs_var params, vgs_var x, vgs_var t)
+{
+    vgs_var v = vgs_net_apply(g, s->net, params, x, t, s->c.steps), table;
+    double var = (double)s->c.length_scale * (double)s->c.length_scale;
+    float *k;
+    int i;
+    if (s->c.no_base || (s->c.net.kind != VGS_NET_MLP && s->c.net.kind != VGS_NET_EGNN)) return v;
+    k = (float *)vgs__alloc((size_t)s->c.steps, sizeof *k);
+    if (!k) return vgs__graph_fail(g, VGS_E_NOMEM, "out of memory: value of %d steps", s->c.steps);
+    for (i = s->c.steps - 1; i >= 0; --i) {
+        var = var / ((double)s->a[i] * (double)s->a[i]) + (double)s->s2[i];
+        k[i] = (float)(0.5 * (double)s->c.tau / var / (s->c.scale_by_dim ? s->c.dim_effective : 1));
+    }
+    table = vgs_table(g, k, s->c.steps, 1);
+    vgs__free(k);
+    return vgs_add(g, v, vgs_mul(g, vgs_sum_cols(g, vgs_square(g, x)), vgs_gather(g, table, t)));
+}
+
 static vgs_var vgs__value_at(vgs_sampler *s, vgs__stage *st, vgs_var x)
 {
     vgs_var t = vgs__push_op(st->g, VGS_OP_FILL_INT, -1, 1, -1, -1, -1);
     vgs__node *n = vgs__node_of(st->g, t);
     if (n) n->type = VGS_I32;
     vgs__slot_i(st->g, t, 0, st->t_next);
-    return vgs_net_apply(st->g, s->net, st->params, x, t, s->c.steps);
+    return vgs__record_value(s, st->g, st->params, x, t);
 }
 
 /* The drift of step t before the factor s^2 a^2 / tau: grad V_{t+1}, or grad E in the last step. */
@@ -5725,7 +5889,8 @@ static void vgs__record_target(vgs_sampler *s, vgs__stage *st, bool last)
         vgs__check(g, v, st, VGS__BAD_ENERGY, s->c.energy_max != 0.0f);
         if (s->c.energy_max != 0.0f) v = vgs_clamp(g, v, -FLT_MAX, s->c.energy_max);
     } else v = vgs__value_at(s, st, next);
-    y = vgs_add(g, vgs_affine_by(g, v, st->value_scale, none), vgs_affine_by(g, st->musq, st->cost_scale, st->cost_add));
+    y = vgs_add(g, vgs_affine_by(g, v, st->value_scale, none),
+                vgs_affine_by(g, st->musq, st->cost_scale, st->cost_add));
     vgs__check(g, y, st, VGS__BAD_VALUE, false);
     vgs__effect(g, VGS_OP_STORE, st->out, y, vgs__no_var());
 }
@@ -5745,8 +5910,8 @@ static void vgs__record_start(vgs_sampler *s, vgs__stage *st)
     vgs__effect(g, VGS_OP_STORE, st->out, x, vgs__no_var());
 }
 
-static vgs_var vgs__adam(vgs_graph *g, vgs_var p, vgs_var grad, vgs_var m, vgs_var v, vgs_var norm, vgs_var flag,
-                         vgs_scalar lr, vgs_scalar vs)
+static vgs_var vgs__adam(vgs_graph *g, vgs_var p, vgs_var grad, vgs_var m, vgs_var v, vgs_var norm,
+                         vgs_var flag, vgs_scalar lr, vgs_scalar vs)
 {
     vgs_var a = vgs__effect(g, VGS_OP_ADAM, p, grad, m);
     vgs__node *n = vgs__node_of(g, a);
@@ -5790,7 +5955,7 @@ static void vgs__record_fit(vgs_sampler *s, vgs__stage *st)
     if (g->sticky.code == VGS_OK) g->node[vgs__id(g, idx)].type = g->node[vgs__id(g, t)].type = VGS_I32;
     x = vgs_gather(g, vgs__bound_state(g, n, s->c.energy.dim, s->pool_x, 0), idx);
     y = vgs_gather(g, vgs__bound_state(g, n, 1, s->pool_y, 0), idx);
-    v = vgs_net_apply(g, s->net, st->params, x, t, s->c.steps);
+    v = vgs__record_value(s, g, st->params, x, t);
     if (!s->c.scale_by_dim) v = vgs_affine(g, v, 1.0f / (float)s->c.dim_effective, 0.0f);
     loss = vgs_mean_rows(g, vgs_loss_of(g, v, y, s->c.loss));
     grad = vgs__bound_state(g, 1, p, s->grad, 0);
@@ -5799,10 +5964,11 @@ static void vgs__record_fit(vgs_sampler *s, vgs__stage *st)
         norm = vgs__push_op(g, VGS_OP_SUM_SQUARES, 1, 1, vgs__id(g, grad), -1, -1);
         if (g->sticky.code == VGS_OK) g->node[vgs__id(g, norm)].body = true;
     }
-    a = vgs__adam(g, st->params, grad, vgs__bound_state(g, 1, p, s->adam_m, 0), vgs__bound_state(g, 1, p, s->adam_v, 0),
-                  norm, st->flag, s->fit_lr, s->fit_vs);
+    a = vgs__adam(g, st->params, grad, vgs__bound_state(g, 1, p, s->adam_m, 0),
+                  vgs__bound_state(g, 1, p, s->adam_v, 0), norm, st->flag, s->fit_lr, s->fit_vs);
     vgs__attr_f(g, a, 5, s->c.grad_max);
-    a = vgs__effect(g, VGS_OP_STORE, vgs__bound_state(g, s->c.passes * s->c.steps, 1, s->loss_log, 0), loss, vgs__no_var());
+    a = vgs__effect(g, VGS_OP_STORE, vgs__bound_state(g, s->c.passes * s->c.steps, 1, s->loss_log, 0), loss,
+                    vgs__no_var());
     vgs__slot_i(g, a, 0, s->fit_log);
 }
 
@@ -5821,8 +5987,8 @@ static void vgs__record_sigma(vgs_sampler *s, vgs__stage *st)
     slope = vgs_sub(g, slope, vgs_affine(g, vgs_reciprocal(g, st->s0), (float)(d * (double)s->c.tau), 0.0f));
     a = vgs__bound_state(g, 1, 1, s->sigma, 16);
     vgs__effect(g, VGS_OP_STORE, a, slope, vgs__no_var());
-    a = vgs__adam(g, st->s0, a, vgs__bound_state(g, 1, 1, s->sigma, 32), vgs__bound_state(g, 1, 1, s->sigma, 48),
-                  vgs__no_var(), st->flag, s->sigma_lr, s->sigma_vs);
+    a = vgs__adam(g, st->s0, a, vgs__bound_state(g, 1, 1, s->sigma, 32),
+                  vgs__bound_state(g, 1, 1, s->sigma, 48), vgs__no_var(), st->flag, s->sigma_lr, s->sigma_vs);
     vgs__attr_f(g, a, 6, 1e-6f);
 }
 
@@ -5951,8 +6117,16 @@ VGS__DEF void vgs_sampler_free(vgs_sampler *s)
     vgs_graph_free(s->sigma_fit.g);
     vgs_graph_free(s->ema.g);
     all[0] = s->online;   all[1] = s->target;  all[2] = s->adam_m;     all[3] = s->adam_v;  all[4] = s->grad;
-    all[5] = s->sigma;    all[6] = s->flag;    all[7] = s->loss_log;   all[8] = s->pool_x;  all[9] = s->pool_mu;
-    all[10] = s->pool_musq; all[11] = s->pool_y; all[12] = s->draw_x;  all[13] = s->draw_mu; all[14] = s->draw_musq;
+    all[5] = s->sigma;
+    all[6] = s->flag;
+    all[7] = s->loss_log;
+    all[8] = s->pool_x;
+    all[9] = s->pool_mu;
+    all[10] = s->pool_musq;
+    all[11] = s->pool_y;
+    all[12] = s->draw_x;
+    all[13] = s->draw_mu;
+    all[14] = s->draw_musq;
     for (k = 0; k < 15; ++k) if (s->b && all[k]) s->b->buffer_free(s->b->self, all[k]);
     vgs_net_free(s->net);
     vgs__free(s->s2);
@@ -5999,7 +6173,8 @@ static vgs_status vgs__roll_step(vgs_sampler *s, const vgs__roll *r, int t, vgs_
 {
     bool last = t == s->c.steps - 1;
     vgs__stage *st = last ? &s->last : &s->step;
-    double a = (double)s->a[t], s2 = (double)s->s2[t], scale = s->c.scale_by_dim && !last ? s->c.dim_effective : 1;
+    double a = (double)s->a[t], s2 = (double)s->s2[t],
+           scale = s->c.scale_by_dim && !last ? s->c.dim_effective : 1;
     vgs__bind_step(s, st, r, t);
     vgs_scalar_set(st->g, st->a, a);
     vgs_scalar_set(st->g, st->drift, s2 * a * a / (double)s->c.tau * scale);
@@ -6014,20 +6189,20 @@ static vgs_status vgs__roll_step(vgs_sampler *s, const vgs__roll *r, int t, vgs_
 /* Reads the flag; if it is set, clears it and tells what was found. */
 static vgs_status vgs__read_flag(vgs_sampler *s, const char *doing, vgs_error *err)
 {
-    static const char *const what[] = { "a value", "the energy", "the energy's gradient", "the value network" };
+    static const char *const what[] = {"a value", "the energy", "the energy's gradient", "the value network"};
     int32_t f[4] = { 0, 0, 0, 0 }, zero[4] = { 0, 0, 0, 0 };
     vgs_status st = s->b->finish(s->b->self, err);
     if (st == VGS_OK) st = s->b->download(s->b->self, f, s->flag, 0, 4, VGS_I32, err);
     if (st != VGS_OK || !f[0]) return st;
     st = s->b->upload(s->b->self, s->flag, 0, zero, 4, VGS_I32, err);
     if (st != VGS_OK) return st;
-    return vgs__fail(err, VGS_E_NONFINITE, "%s: %s is not finite at row %u, step %d of %d (iteration %lld)", doing,
-                     what[f[3] & 3], (unsigned)f[1], (int)f[2], s->c.steps, (long long)s->iteration);
+    return vgs__fail(err, VGS_E_NONFINITE, "%s: %s is not finite at row %u, step %d of %d (iteration %lld)",
+                     doing, what[f[3] & 3], (unsigned)f[1], (int)f[2], s->c.steps, (long long)s->iteration);
 }
 
 /* One block of rows of a draw, all steps; x, path and cost are the caller's arrays at this block's row. */
-static vgs_status vgs__draw_block(vgs_sampler *s, vgs__roll *r, float *x, float *path, size_t path_rows, double *cost,
-                                  float *musq, vgs_error *err)
+static vgs_status vgs__draw_block(vgs_sampler *s, vgs__roll *r, float *x, float *path, size_t path_rows,
+                                  double *cost, float *musq, vgs_error *err)
 {
     size_t d = (size_t)s->c.energy.dim, n = (size_t)r->n;
     vgs_status st = vgs__roll_start(s, r, err);
@@ -6035,7 +6210,9 @@ static vgs_status vgs__draw_block(vgs_sampler *s, vgs__roll *r, float *x, float 
     for (i = 0; cost && i < r->n; ++i) cost[i] = 0.0;
     for (t = 0; t <= s->c.steps && st == VGS_OK; ++t) {
         size_t place = (size_t)(t % 2) * r->x_stride * d;
-        if (path) st = s->b->download(s->b->self, path + (size_t)t * path_rows * d, r->x, place, n * d, VGS_F32, err);
+        if (path)
+            st = s->b->download(s->b->self, path + (size_t)t * path_rows * d, r->x, place, n * d, VGS_F32,
+                                err);
         if (t == s->c.steps || st != VGS_OK) break;
         st = vgs__roll_step(s, r, t, err);
         if (!cost || st != VGS_OK) continue;
@@ -6044,11 +6221,13 @@ static vgs_status vgs__draw_block(vgs_sampler *s, vgs__roll *r, float *x, float 
             cost[i] += (double)musq[i] / (2.0 * (double)s->s2[t] * (double)s->a[t] * (double)s->a[t]);
     }
     if (st == VGS_OK)
-        st = s->b->download(s->b->self, x, r->x, (size_t)(s->c.steps % 2) * r->x_stride * d, n * d, VGS_F32, err);
+        st = s->b->download(s->b->self, x, r->x, (size_t)(s->c.steps % 2) * r->x_stride * d, n * d, VGS_F32,
+                            err);
     return st;
 }
 
-static vgs_status vgs__draw(vgs_sampler *s, const vgs_draw *o, uint64_t iteration, int n, float *x, vgs_error *err)
+static vgs_status vgs__draw(vgs_sampler *s, const vgs_draw *o, uint64_t iteration, int n, float *x,
+                            vgs_error *err)
 {
     size_t d = (size_t)s->c.energy.dim;
     vgs__roll r;
@@ -6086,7 +6265,8 @@ VGS__DEF vgs_status vgs_sampler_draw(vgs_sampler *s, const vgs_draw *draw, int n
     if (draw) o = *draw;
     if (n < 0) return vgs__fail(err, VGS_E_ARG, "draw: n = %d: must be >= 0", n);
     if (!(o.noise_scale >= 0.0f && o.noise_scale <= FLT_MAX))
-        return vgs__fail(err, VGS_E_ARG, "draw: noise_scale = %g: must be > 0 and finite", (double)o.noise_scale);
+        return vgs__fail(err, VGS_E_ARG, "draw: noise_scale = %g: must be > 0 and finite",
+                         (double)o.noise_scale);
     o.skip_final_noise = o.skip_final_noise || s->c.skip_final_noise;
     return vgs__draw(s, &o, 0, n, x, err);
 }
@@ -6138,7 +6318,8 @@ static vgs_status vgs__make_targets(vgs_sampler *s, int pass, vgs_error *err)
         vgs_scalar_set(st->g, st->value_scale, last || !s->c.scale_by_dim ? 1.0 / dim : 1.0);
         vgs_scalar_set(st->g, st->cost_scale, tau / (2.0 * s2 * a * a * dim));
         vgs_scalar_set(st->g, st->cost_add, -tau * log(a));
-        vgs__noise_set(st->g, &st->noise, VGS__FOR_TARGET, t, 0, (uint64_t)(s->iteration * s->c.passes + pass), s->c.seed);
+        vgs__noise_set(st->g, &st->noise, VGS__FOR_TARGET, t, 0,
+                       (uint64_t)(s->iteration * s->c.passes + pass), s->c.seed);
         code = vgs_graph_run(st->g, s->c.batch, err);
     }
     s->energy_calls += s->c.batch;
@@ -6258,8 +6439,10 @@ static vgs_status vgs__measure(vgs_sampler *s, vgs_stats *out, vgs_error *err)
 {
     int n = s->c.batch < 512 ? s->c.batch : 512, t, i;
     size_t d = (size_t)s->c.energy.dim;
-    float *x = (float *)vgs__alloc_or(err, "statistics", (size_t)n * (d + 1), sizeof *x), *e = x ? x + (size_t)n * d : NULL;
-    double *cost = x ? (double *)vgs__alloc_or(err, "statistics", 2 * (size_t)n, sizeof *cost) : NULL, log_a = 0.0, sum = 0.0;
+    float *x = (float *)vgs__alloc_or(err, "statistics", (size_t)n * (d + 1), sizeof *x),
+          *e = x ? x + (size_t)n * d : NULL;
+    double *cost = x ? (double *)vgs__alloc_or(err, "statistics", 2 * (size_t)n, sizeof *cost) : NULL,
+           log_a = 0.0, sum = 0.0;
     vgs_draw draw;
     vgs_status st = cost ? VGS_OK : VGS_E_NOMEM;
     memset(&draw, 0, sizeof draw);
@@ -6269,8 +6452,10 @@ static vgs_status vgs__measure(vgs_sampler *s, vgs_stats *out, vgs_error *err)
     if (st == VGS_OK) {
         for (i = 0; i < n; ++i) sum += (double)e[i] / (double)s->c.tau + cost[i];
         for (t = 0; t < s->c.steps; ++t) log_a += log((double)s->a[t]);
-        out->elbo = -sum / n + s->c.dim_effective * (log_a + 0.5 + 0.5 * log(6.283185307179586 * out->init_sigma * out->init_sigma));
-        if (s->c.on_sphere) out->elbo = (double)NAN;                         /* no Gaussian kernels there      */
+        out->elbo =
+            -sum / n + s->c.dim_effective *
+                           (log_a + 0.5 + 0.5 * log(6.283185307179586 * out->init_sigma * out->init_sigma));
+        if (s->c.on_sphere) out->elbo = (double)NAN;                 /* no Gaussian kernels there      */
         vgs__energy_stats(s, e, n, cost + n, out);
     }
     vgs__free(x);
@@ -6282,7 +6467,8 @@ static vgs_status vgs__fill_stats(vgs_sampler *s, vgs_stats *out, vgs_error *err
 {
     int n = s->c.passes * s->c.steps, i;
     float *log = (float *)vgs__alloc_or(err, "statistics", (size_t)n, sizeof *log), s0 = 0.0f;
-    vgs_status st = log ? s->b->download(s->b->self, log, s->loss_log, 0, (size_t)n, VGS_F32, err) : VGS_E_NOMEM;
+    vgs_status st =
+        log ? s->b->download(s->b->self, log, s->loss_log, 0, (size_t)n, VGS_F32, err) : VGS_E_NOMEM;
     if (st == VGS_OK) st = s->b->download(s->b->self, &s0, s->sigma, 0, 1, VGS_F32, err);
     memset(out, 0, sizeof *out);
     out->iteration = s->iteration;
@@ -6301,7 +6487,8 @@ VGS__DEF vgs_status vgs_sampler_train(vgs_sampler *s, int n, vgs_stats *stats, v
     for (i = 0; i < n && st == VGS_OK; ++i) {
         st = vgs__iterate(s, err);
         if (st == VGS_OK && s->c.progress && s->c.progress(s->c.progress_user, s->iteration))
-            st = vgs__fail(err, VGS_E_CANCELLED, "train: cancelled after iteration %lld", (long long)s->iteration);
+            st = vgs__fail(err, VGS_E_CANCELLED, "train: cancelled after iteration %lld",
+                           (long long)s->iteration);
     }
     if (st == VGS_OK && stats) st = vgs__fill_stats(s, stats, err);
     return st;
@@ -7927,7 +8114,8 @@ static void vgs__write_meta(const vgs_sampler *s, vgs_writer *w, const char *con
     for (i = 0; meta && meta[i] && meta[i + 1]; i += 2) vgs_writer_meta(w, meta[i], meta[i + 1]);
 }
 
-VGS__DEF vgs_status vgs_sampler_save(const vgs_sampler *s, const char *path, const char *const *meta, vgs_error *err)
+VGS__DEF vgs_status vgs_sampler_save(const vgs_sampler *s, const char *path, const char *const *meta,
+                                     vgs_error *err)
 {
     vgs__snapshot h;
     uint64_t p = (uint64_t)vgs_net_size(s->net), t = (uint64_t)s->c.steps, two = 2, one = 1;
@@ -7991,10 +8179,10 @@ static vgs_status vgs__read_weights(const vgs_sampler *s, const vgs_safetensors 
         fits = p->rows ? t->ndim == 2 && t->shape[0] == (uint64_t)p->rows && t->shape[1] == (uint64_t)p->cols
                        : t->count == (size_t)p->cols && t->ndim <= 2;
         if (!fits)
-            return vgs__fail(err, VGS_E_SHAPE, "%.100s: %s is [%llu%s%.0llu], the network needs [%d%s%.0d]", path, name,
-                             (unsigned long long)(t->ndim ? t->shape[0] : 1), t->ndim == 2 ? "," : "",
-                             (unsigned long long)(t->ndim == 2 ? t->shape[1] : 0), p->rows ? p->rows : p->cols,
-                             p->rows ? "," : "", p->rows ? p->cols : 0);
+            return vgs__fail(err, VGS_E_SHAPE, "%.100s: %s is [%llu%s%.0llu], the network needs [%d%s%.0d]",
+                             path, name, (unsigned long long)(t->ndim ? t->shape[0] : 1),
+                             t->ndim == 2 ? "," : "", (unsigned long long)(t->ndim == 2 ? t->shape[1] : 0),
+                             p->rows ? p->rows : p->cols, p->rows ? "," : "", p->rows ? p->cols : 0);
         st = vgs_safetensors_floats(f, name, out + p->offset, t->count, err);
     }
     return st;
@@ -8004,23 +8192,25 @@ static vgs_status vgs__read_counter(const vgs_safetensors *f, const char *key, i
 {
     double v = 0.0;
     vgs_status st = vgs_safetensors_meta(f, key) ? vgs_safetensors_number(f, key, &v, err) : VGS_OK;
-    if (st == VGS_OK && !(v >= 0.0 && v < 9e15)) return vgs__fail(err, VGS_E_FORMAT, "%s = %g: must be >= 0", key, v);
+    if (st == VGS_OK && !(v >= 0.0 && v < 9e15))
+        return vgs__fail(err, VGS_E_FORMAT, "%s = %g: must be >= 0", key, v);
     *out = (int64_t)v;
     return st;
 }
 
-static vgs_status vgs__check_finite(const char *path, const char *name, const float *x, size_t n, bool positive, vgs_error *err)
+static vgs_status vgs__check_finite(const char *path, const char *name, const float *x, size_t n,
+                                    bool positive, vgs_error *err)
 {
     size_t i;
     for (i = 0; i < n; ++i)
         if (!(x[i] - x[i] == 0.0f) || (positive && !(x[i] > 0.0f)))
-            return vgs__fail(err, VGS_E_NONFINITE, "%.120s: %s[%.0f] = %g: must be finite%s", path, name, (double)i,
-                             (double)x[i], positive ? " and > 0" : "");
+            return vgs__fail(err, VGS_E_NONFINITE, "%.120s: %s[%.0f] = %g: must be finite%s", path, name,
+                             (double)i, (double)x[i], positive ? " and > 0" : "");
     return VGS_OK;
 }
 
-static vgs_status vgs__read_snapshot(const vgs_sampler *s, const vgs_safetensors *f, const char *path, vgs__snapshot *h,
-                                     vgs_error *err)
+static vgs_status vgs__read_snapshot(const vgs_sampler *s, const vgs_safetensors *f, const char *path,
+                                     vgs__snapshot *h, vgs_error *err)
 {
     size_t p = (size_t)vgs_net_size(s->net), t = (size_t)s->c.steps;
     bool online = false, ours = vgs_safetensors_find(f, "vgs.adam_m") != NULL;
@@ -8032,8 +8222,10 @@ static vgs_status vgs__read_snapshot(const vgs_sampler *s, const vgs_safetensors
     if (st == VGS_OK && (online || ours)) st = vgs__read_weights(s, f, path, "value_on.", h->online, err);
     memcpy(h->s2, s->s2, t * sizeof *h->s2);
     memcpy(h->a, s->a, t * sizeof *h->a);
-    if (st == VGS_OK && (ours || vgs_safetensors_find(f, "s2"))) st = vgs_safetensors_floats(f, "s2", h->s2, t, err);
-    if (st == VGS_OK && (ours || vgs_safetensors_find(f, "alpha"))) st = vgs_safetensors_floats(f, "alpha", h->a, t, err);
+    if (st == VGS_OK && (ours || vgs_safetensors_find(f, "s2")))
+        st = vgs_safetensors_floats(f, "s2", h->s2, t, err);
+    if (st == VGS_OK && (ours || vgs_safetensors_find(f, "alpha")))
+        st = vgs_safetensors_floats(f, "alpha", h->a, t, err);
     if (st == VGS_OK) st = vgs_safetensors_floats(f, "init_sigma", h->sigma, 1, err);
     if (st == VGS_OK && ours) st = vgs_safetensors_floats(f, "vgs.adam_m", h->m, p, err);
     if (st == VGS_OK && ours) st = vgs_safetensors_floats(f, "vgs.adam_v", h->v, p, err);
@@ -8418,9 +8610,8 @@ static int vgs__lap_reduce(vgs__lap *a, int count)
         int i = a->todo[k], j, j2, out;
         double u1, u2, lower;
         vgs__lap_best_two(a, i, &j, &j2, &u1, &u2);
-        if (j2 < 0) u2 = u1;
         lower = a->v[j] - (u2 - u1);
-        if (!(lower < a->v[j]) && a->row[j] >= 0 && j2 >= 0) j = j2;
+        if (!(lower < a->v[j]) && a->row[j] >= 0) j = j2;
         else a->v[j] = lower;
         out = a->row[j];
         if (out >= 0) {
@@ -8727,30 +8918,38 @@ VGS__DEF vgs_status vgs_evaluate_floor(const vgs_target *t, int n, const float *
 
 /* ==== >>presets ==================================================================================== */
 
-static const struct { const char *target, *preset; int iterations; float noise_scale; bool skip; const char *fields; }
-vgs__presets[] = {
-    { "four-gauss", "paper", 5000, 1.0f, false,
-      "steps 10 schedule quad s2_start 0.1 s2_end 0.01 alpha vp value_lr 1e-4 sigma_lr 1e-2 target_ema 0.995 "
-      "batch 128 passes 3 explore 1.2 loss l2 value temb hidden 128 time_dim 128" },
-    { "gmm9", "paper", 3000, 1.0f, false,
-      "steps 20 schedule quad s2_start 0.2 s2_end 0.1 alpha vp value_lr 1e-4 sigma_lr 1e-3 target_ema 0.9 "
-      "batch 128 passes 1 explore 1.2 loss l2 value temb hidden 1024 time_dim 1024" },
-    { "funnel", "paper", 2000, 1.0f, false,
-      "steps 30 schedule quad s2_start 0.5 s2_end 5e-4 alpha ve value_lr 1e-4 sigma_lr 1e-2 target_ema 0.95 "
-      "batch 1024 passes 3 explore 1.1 loss l2 value deeperv2 hidden 1024 time_dim 1024 energy_max 100 scale_by_dim 1" },
-    { "dw4", "paper", 3000, 1.0f, true,
-      "steps 30 schedule quad s2_start 0.1 s2_end 1e-4 alpha ve value_lr 1e-5 sigma_lr 1e-3 target_ema 0 "
-      "batch 512 passes 3 explore 1.2 loss smooth_l1 wrapper sorted value temb hidden 512 time_dim 512 scale_by_dim 1" },
-    { "lj13", "paper", 30000, 0.9f, true,
-      "steps 100 schedule exp s2_start 0.05 s2_end 1e-4 alpha ve value_lr 1e-5 sigma_lr 1e-4 target_ema 0.9 "
-      "batch 512 passes 3 explore 1.2 loss smooth_l1 wrapper reciprocal value deeperv3 hidden 512 time_dim 128 "
-      "time_hidden 512 energy_max 100 grad_max 1 unclamped_drift 1 scale_by_dim 1" },
-    { "four-gauss", "fast", 1500, 1.0f, false,
-      "length_scale 4 detail_scale 0.36 steps 40 value_lr 1e-3 sigma_lr 1e-2 target_ema 0.5 batch 128 "
-      "value mlp hidden 64 layers 3 time_dim 32" },
-    { "gmm9", "fast", 1500, 1.0f, false,
-      "length_scale 6 detail_scale 0.55 steps 60 value_lr 1e-3 sigma_lr 1e-2 target_ema 0.5 batch 128 "
-      "value mlp hidden 128 layers 3 time_dim 64" },
+static const struct {
+    const char *target, *preset;
+    int iterations;
+    float noise_scale;
+    bool skip;
+    const char *fields;
+} vgs__presets[] = {
+    {"four-gauss", "paper", 5000, 1.0f, false,
+     "steps 10 schedule quad s2_start 0.1 s2_end 0.01 alpha vp value_lr 1e-4 sigma_lr 1e-2 target_ema 0.995 "
+     "batch 128 passes 3 explore 1.2 loss l2 value temb hidden 128 time_dim 128"},
+    {"gmm9", "paper", 3000, 1.0f, false,
+     "steps 20 schedule quad s2_start 0.2 s2_end 0.1 alpha vp value_lr 1e-4 sigma_lr 1e-3 target_ema 0.9 "
+     "batch 128 passes 1 explore 1.2 loss l2 value temb hidden 1024 time_dim 1024"},
+    {"funnel", "paper", 2000, 1.0f, false,
+     "steps 30 schedule quad s2_start 0.5 s2_end 5e-4 alpha ve value_lr 1e-4 sigma_lr 1e-2 target_ema 0.95 "
+     "batch 1024 passes 3 explore 1.1 loss l2 value deeperv2 hidden 1024 time_dim 1024 energy_max 100 "
+     "scale_by_dim 1"},
+    {"dw4", "paper", 3000, 1.0f, true,
+     "steps 30 schedule quad s2_start 0.1 s2_end 1e-4 alpha ve value_lr 1e-5 sigma_lr 1e-3 target_ema 0 "
+     "batch 512 passes 3 explore 1.2 loss smooth_l1 wrapper sorted value temb hidden 512 time_dim 512 "
+     "scale_by_dim 1"},
+    {"lj13", "paper", 30000, 0.9f, true,
+     "steps 100 schedule exp s2_start 0.05 s2_end 1e-4 alpha ve value_lr 1e-5 sigma_lr 1e-4 target_ema 0.9 "
+     "batch 512 passes 3 explore 1.2 loss smooth_l1 wrapper reciprocal value deeperv3 hidden 512 "
+     "time_dim 128 "
+     "time_hidden 512 energy_max 100 grad_max 1 unclamped_drift 1 scale_by_dim 1"},
+    {"four-gauss", "fast", 1500, 1.0f, false,
+     "length_scale 4 detail_scale 0.36 steps 40 value_lr 1e-3 sigma_lr 1e-2 target_ema 0.5 batch 128 "
+     "value mlp hidden 64 layers 3 time_dim 32"},
+    {"gmm9", "fast", 1500, 1.0f, false,
+     "length_scale 6 detail_scale 0.55 steps 60 value_lr 1e-3 sigma_lr 1e-2 target_ema 0.5 batch 128 "
+     "value mlp hidden 128 layers 3 time_dim 64"},
 };
 
 VGS__DEF vgs_energy vgs_target_energy(const vgs_target *t)
@@ -8781,8 +8980,8 @@ static vgs_status vgs__set_fields(vgs_config *cfg, const char *text, vgs_error *
     return st;
 }
 
-VGS__DEF vgs_status vgs_preset(const vgs_target *t, const char *preset, vgs_config *cfg, vgs_preset_info *info,
-                               vgs_error *err)
+VGS__DEF vgs_status vgs_preset(const vgs_target *t, const char *preset, vgs_config *cfg,
+                               vgs_preset_info *info, vgs_error *err)
 {
     size_t i;
     bool known = !strcmp(preset, "paper") || !strcmp(preset, "fast");
