@@ -239,7 +239,7 @@ enum { VGS_MAX_IN = 6, VGS_MAX_ATTR = 8 };
     X(R, SEGMENT_GATHER, segment_gather) X(R, SEGMENT_SUM, segment_sum)                         \
     X(R, PAIR_DISTANCE, pair_distance)   X(R, PAIR_DISTANCE_GRAD, pair_distance_grad)           \
     X(R, REMOVE_MEAN, remove_mean)       X(R, SORT_COLS, sort_cols)  X(R, UNSORT_COLS, unsort_cols) \
-    X(R, NORMAL, normal)         X(R, PERMUTATION, permutation)                                 \
+    X(R, NORMAL, normal)         X(R, PERMUTATION, permutation)   X(R, LIMIT_ROWS, limit_rows)  \
     X(R, SPHERE_TANGENT, sphere_tangent) X(R, SPHERE_MOVE, sphere_move)                         \
     X(W, MATMUL, matmul)         X(W, SUM_ROWS, sum_rows)         X(W, SCATTER_ROWS, scatter_rows) \
     X(W, SUM_SQUARES, sum_squares) X(W, ENERGY, energy)                                         \
@@ -396,7 +396,7 @@ VGS_API vgs_var vgs_remove_mean  (vgs_graph *g, vgs_var x, int n);   /* subtract
 VGS_API vgs_var vgs_sort_cols    (vgs_graph *g, vgs_var x);          /* each row, descending          */
 
 /* losses, elementwise */
-typedef enum vgs_loss { VGS_L2, VGS_L1, VGS_SMOOTH_L1 } vgs_loss;    /* smooth_l1: delta = 1          */
+typedef enum vgs_loss { VGS_SMOOTH_L1, VGS_L2, VGS_L1 } vgs_loss;    /* smooth_l1: delta = 1          */
 VGS_API vgs_var vgs_loss_of(vgs_graph *g, vgs_var prediction, vgs_var target, vgs_loss kind);
 
 /* a C energy as an op: [B,dim] -> [B,1]; differentiable; `energy` is borrowed */
@@ -567,10 +567,12 @@ typedef struct vgs_config {
     float  sigma_lr;              /* Adam step of s0; 0 = s0 stays                                         */
     float  target_ema;            /* in [0,1): share of the old target kept per iteration; 0               */
     float  explore;               /* noise multiplier while training; 1                                    */
-    vgs_loss loss;                /* VGS_L2                                                                */
+    vgs_loss loss;                /* VGS_SMOOTH_L1                                                         */
     float  energy_max;            /* E is cut here in the target and, unless unclamped_drift, in the last  */
                                   /* drift; 0 = not cut (to cut at 0 pass 1e-30)                           */
-    float  grad_max;              /* limit of the global gradient norm; 0 = none                           */
+    float  drift_max;             /* limit of |mu_t| in units of s_t a_t sqrt(D); 4 (for no limit pass     */
+                                  /* 1e30). A good sampler needs about 1; a poor one may run away          */
+    float  grad_max;              /* limit of the global gradient norm; 1 (for no limit pass 1e30)         */
     int    dim_effective;         /* D of the method; dim, dim - dim/n for particles, dim - 1 on a sphere  */
     bool   no_base;               /* V is the network alone; else an mlp or egnn adds to it the value of a */
                                   /* Gaussian of std length_scale, tau |x|^2 / (2 v_t): it confines        */
@@ -3147,6 +3149,23 @@ VGS__KERNEL(permutation)
 }
 VGS__NO_GRAD(permutation)
 
+/* Rows longer than f0 are shortened to it. Scaled by the largest component: squares could overflow. */
+VGS__KERNEL(limit_rows)
+{
+    int r, c;
+    (void)c0;
+    (void)c1;
+    for (r = r0; r < r1; ++r) {
+        const float *x = k->in[0] + (size_t)r * (size_t)k->ld[0];
+        float *y = k->out + (size_t)r * (size_t)k->ld_out, most = 0.0f, sum = 0.0f, scale = 1.0f;
+        for (c = 0; c < k->cols; ++c) most = fabsf(x[c]) > most ? fabsf(x[c]) : most;
+        for (c = 0; c < k->cols && most > 0.0f; ++c) sum += (x[c] / most) * (x[c] / most);
+        if (most * sqrtf(sum) > k->f[0]) scale = k->f[0] / most / sqrtf(sum);
+        for (c = 0; c < k->cols; ++c) y[c] = x[c] * scale;
+    }
+}
+VGS__NO_GRAD(limit_rows)
+
 /* ---- sphere |x| = 1 ------------------------------------------------------------------------------ */
 
 VGS__INLINE float vgs__row_dot(const float *a, const float *b, int n)
@@ -4686,6 +4705,7 @@ VGS__MIXTURE(vgs__gmm9)
 VGS__MIXTURE(vgs__gmm25)
 VGS__MIXTURE(vgs__gmm40)
 #undef VGS__MIXTURE
+#undef VGS__AS_PUBLISHED
 
 /* x1 ~ N(0, 9), the others given x1 ~ N(0, exp(x1)). exp(-x1) is held below inf: 0 * inf is NaN. */
 static int vgs__funnel_energy(void *user, const float *x, int n, int dim, float *e, float *g)
@@ -5387,6 +5407,8 @@ static void vgs__fill_defaults(vgs_config *c)
     if (!c->passes) c->passes = 1;
     if (c->value_lr == 0.0f) c->value_lr = 3e-4f;
     if (c->explore == 0.0f) c->explore = 1.0f;
+    if (c->drift_max == 0.0f) c->drift_max = 4.0f;
+    if (c->grad_max == 0.0f) c->grad_max = 1.0f;
     if (!c->net.hidden) c->net.hidden = 128;
     if (!c->net.time_dim) c->net.time_dim = 64;
     if (!c->net.time_hidden) c->net.time_hidden = c->net.hidden;
@@ -5429,7 +5451,7 @@ static vgs_status vgs__check_config(const vgs_config *c, vgs_error *err)
     if ((st = vgs__check_int("steps", c->steps, 1, 65535, err)) != VGS_OK) return st;
     if ((st = vgs__check_int("schedule", (int)c->schedule, 0, VGS_CONSTANT, err)) != VGS_OK) return st;
     if ((st = vgs__check_int("alpha", (int)c->alpha, 0, VGS_VP, err)) != VGS_OK) return st;
-    if ((st = vgs__check_int("loss", (int)c->loss, 0, VGS_SMOOTH_L1, err)) != VGS_OK) return st;
+    if ((st = vgs__check_int("loss", (int)c->loss, 0, VGS_L1, err)) != VGS_OK) return st;
     st = vgs__check_float("s2_start", c->s2_start, 0.0f, true, c->alpha == VGS_VP ? below1 : FLT_MAX, err);
     if (st != VGS_OK) return st;
     st = vgs__check_float("s2_end", c->s2_end, 0.0f, true, c->alpha == VGS_VP ? below1 : FLT_MAX, err);
@@ -5445,7 +5467,8 @@ static vgs_status vgs__check_config(const vgs_config *c, vgs_error *err)
     if ((st = vgs__check_float("explore", c->explore, 0.0f, true, FLT_MAX, err)) != VGS_OK) return st;
     if ((st = vgs__check_float("energy_max", c->energy_max, -FLT_MAX, false, FLT_MAX, err)) != VGS_OK)
         return st;
-    if ((st = vgs__check_float("grad_max", c->grad_max, 0.0f, false, FLT_MAX, err)) != VGS_OK) return st;
+    if ((st = vgs__check_float("drift_max", c->drift_max, 0.0f, true, FLT_MAX, err)) != VGS_OK) return st;
+    if ((st = vgs__check_float("grad_max", c->grad_max, 0.0f, true, FLT_MAX, err)) != VGS_OK) return st;
     if ((st = vgs__check_int("dim_effective", c->dim_effective, 1, c->energy.dim, err)) != VGS_OK) return st;
     if ((double)c->batch * (c->steps + 1) * c->energy.dim > 2e9)
         return vgs__fail(err, VGS_E_ARG, "config: batch = %d times steps = %d times dim = %d is too large",
@@ -5512,9 +5535,10 @@ static const struct {
     VGS__F(sigma_lr, VGS__FLOAT, NULL, "learning rate of s0, 0 = fixed")
     VGS__F(target_ema, VGS__FLOAT, NULL, "share of the old target network kept")
     VGS__F(explore, VGS__FLOAT, NULL, "noise multiplier while training")
-    VGS__F(loss, VGS__ENUM, "l2 l1 smooth_l1", "of the TD error")
+    VGS__F(loss, VGS__ENUM, "smooth_l1 l2 l1", "of the TD error")
     VGS__F(energy_max, VGS__FLOAT, NULL, "energy is cut here, 0 = not")
-    VGS__F(grad_max, VGS__FLOAT, NULL, "limit of the gradient norm, 0 = none")
+    VGS__F(drift_max, VGS__FLOAT, NULL, "limit of the drift in units of sigma_t sqrt(D), 1e30 = none")
+    VGS__F(grad_max, VGS__FLOAT, NULL, "limit of the gradient norm, 1e30 = none")
     VGS__F(dim_effective, VGS__INT, NULL, "D of the method")
     VGS__F(no_base, VGS__BOOL, NULL, "mlp, egnn: without the Gaussian base of the value")
     VGS__F(unclamped_drift, VGS__BOOL, NULL, "last drift ignores energy_max")
@@ -5668,7 +5692,7 @@ typedef struct vgs__noise { vgs_scalar purpose, t, row, iteration, seed0, seed1;
 typedef struct vgs__stage {
     vgs_graph *g;
     vgs_var params, s0, x, mu, musq, out, flag;
-    vgs_scalar a, drift, sigma, t_next, step, row;   /* row: of the draw, for the check's message     */
+    vgs_scalar a, drift, limit, sigma, t_next, step, row;  /* row: of the draw, for the check's message     */
     vgs_scalar value_scale, cost_scale, cost_add;    /* target                                        */
     vgs__noise noise;
 } vgs__stage;
@@ -5798,6 +5822,7 @@ static void vgs__stage_leaves(vgs_sampler *s, vgs__stage *st, vgs_buffer *params
     vgs_bind(g, st->musq, s->pool_musq, 0, NULL);
     st->a = vgs_scalar_create(g, 1);
     st->drift = vgs_scalar_create(g, 1);
+    st->limit = vgs_scalar_create(g, 1);
     st->sigma = vgs_scalar_create(g, 1);
     st->t_next = vgs_scalar_create(g, 0);
     st->step = vgs_scalar_create(g, 0);
@@ -5868,6 +5893,10 @@ static void vgs__record_step(vgs_sampler *s, vgs__stage *st, bool last)
     mu = vgs_affine_by(g, vgs__record_slope(s, st, z, last), st->drift, none);
     if (vgs__is_particles(&s->c) && !invariant && !last) mu = vgs_remove_mean(g, mu, s->c.energy.particles);
     if (s->c.on_sphere) mu = vgs__binary_op(g, VGS_OP_SPHERE_TANGENT, mu, st->x);
+    if (s->c.drift_max < 1e30f) {
+        mu = vgs__unary(g, VGS_OP_LIMIT_ROWS, mu);
+        vgs__slot_f(g, mu, 0, st->limit);
+    }
     vgs__check(g, mu, st, last ? VGS__BAD_GRADIENT : VGS__BAD_VALUE, false);
     vgs__effect(g, VGS_OP_STORE, st->mu, mu, vgs__no_var());
     vgs__effect(g, VGS_OP_STORE, st->musq, vgs_sum_cols(g, vgs_square(g, mu)), vgs__no_var());
@@ -5960,7 +5989,7 @@ static void vgs__record_fit(vgs_sampler *s, vgs__stage *st)
     loss = vgs_mean_rows(g, vgs_loss_of(g, v, y, s->c.loss));
     grad = vgs__bound_state(g, 1, p, s->grad, 0);
     vgs_gradient_params(g, loss, st->params, grad);
-    if (s->c.grad_max > 0.0f) {
+    if (s->c.grad_max < 1e30f) {
         norm = vgs__push_op(g, VGS_OP_SUM_SQUARES, 1, 1, vgs__id(g, grad), -1, -1);
         if (g->sticky.code == VGS_OK) g->node[vgs__id(g, norm)].body = true;
     }
@@ -6178,6 +6207,7 @@ static vgs_status vgs__roll_step(vgs_sampler *s, const vgs__roll *r, int t, vgs_
     vgs__bind_step(s, st, r, t);
     vgs_scalar_set(st->g, st->a, a);
     vgs_scalar_set(st->g, st->drift, s2 * a * a / (double)s->c.tau * scale);
+    vgs_scalar_set(st->g, st->limit, (double)s->c.drift_max * sqrt(s2 * s->c.dim_effective) * a);
     vgs_scalar_set(st->g, st->sigma, sqrt(s2) * a * (last ? r->last_c : r->c));
     vgs_scalar_set(st->g, st->t_next, t + 1);
     vgs_scalar_set(st->g, st->step, t);
@@ -8918,38 +8948,43 @@ VGS__DEF vgs_status vgs_evaluate_floor(const vgs_target *t, int n, const float *
 
 /* ==== >>presets ==================================================================================== */
 
-static const struct {
+typedef struct vgs__preset {
     const char *target, *preset;
     int iterations;
-    float noise_scale;
-    bool skip;
-    const char *fields;
-} vgs__presets[] = {
-    {"four-gauss", "paper", 5000, 1.0f, false,
-     "steps 10 schedule quad s2_start 0.1 s2_end 0.01 alpha vp value_lr 1e-4 sigma_lr 1e-2 target_ema 0.995 "
-     "batch 128 passes 3 explore 1.2 loss l2 value temb hidden 128 time_dim 128"},
-    {"gmm9", "paper", 3000, 1.0f, false,
-     "steps 20 schedule quad s2_start 0.2 s2_end 0.1 alpha vp value_lr 1e-4 sigma_lr 1e-3 target_ema 0.9 "
-     "batch 128 passes 1 explore 1.2 loss l2 value temb hidden 1024 time_dim 1024"},
-    {"funnel", "paper", 2000, 1.0f, false,
-     "steps 30 schedule quad s2_start 0.5 s2_end 5e-4 alpha ve value_lr 1e-4 sigma_lr 1e-2 target_ema 0.95 "
-     "batch 1024 passes 3 explore 1.1 loss l2 value deeperv2 hidden 1024 time_dim 1024 energy_max 100 "
-     "scale_by_dim 1"},
-    {"dw4", "paper", 3000, 1.0f, true,
-     "steps 30 schedule quad s2_start 0.1 s2_end 1e-4 alpha ve value_lr 1e-5 sigma_lr 1e-3 target_ema 0 "
-     "batch 512 passes 3 explore 1.2 loss smooth_l1 wrapper sorted value temb hidden 512 time_dim 512 "
-     "scale_by_dim 1"},
-    {"lj13", "paper", 30000, 0.9f, true,
-     "steps 100 schedule exp s2_start 0.05 s2_end 1e-4 alpha ve value_lr 1e-5 sigma_lr 1e-4 target_ema 0.9 "
-     "batch 512 passes 3 explore 1.2 loss smooth_l1 wrapper reciprocal value deeperv3 hidden 512 "
-     "time_dim 128 "
-     "time_hidden 512 energy_max 100 grad_max 1 unclamped_drift 1 scale_by_dim 1"},
-    {"four-gauss", "fast", 1500, 1.0f, false,
-     "length_scale 4 detail_scale 0.36 steps 40 value_lr 1e-3 sigma_lr 1e-2 target_ema 0.5 batch 128 "
-     "value mlp hidden 64 layers 3 time_dim 32"},
-    {"gmm9", "fast", 1500, 1.0f, false,
-     "length_scale 6 detail_scale 0.55 steps 60 value_lr 1e-3 sigma_lr 1e-2 target_ema 0.5 batch 128 "
-     "value mlp hidden 128 layers 3 time_dim 64"},
+    float noise_scale;                           /* of the published evaluation                       */
+    bool skip_final_noise;
+    const char *fields;                          /* "name value name value ..."                       */
+} vgs__preset;
+
+/* Where our settings are alike: a geometric path, smooth L1 and a gradient limit of 1 (defaults). */
+#define VGS__MIXTURE "energy_max 100 value mlp layers 3 hidden 64 time_dim 32 batch 128 target_ema 0.8 " \
+                     "value_lr 1e-3 sigma_lr 3e-3 "
+
+#define VGS__AS_PUBLISHED "drift_max 1e30 grad_max 1e30 "           /* no limits of ours               */
+
+static const vgs__preset vgs__presets[] = {
+    { "four-gauss", "paper", 5000, 1.0f, false,
+      VGS__AS_PUBLISHED "steps 10 schedule quad s2_start 0.1 s2_end 0.01 alpha vp value_lr 1e-4 sigma_lr 1e-2 "
+      "target_ema 0.995 batch 128 passes 3 explore 1.2 loss l2 value temb hidden 128 time_dim 128" },
+    { "gmm9", "paper", 3000, 1.0f, false,
+      VGS__AS_PUBLISHED "steps 20 schedule quad s2_start 0.2 s2_end 0.1 alpha vp value_lr 1e-4 sigma_lr 1e-3 "
+      "target_ema 0.9 batch 128 passes 1 explore 1.2 loss l2 value temb hidden 1024 time_dim 1024" },
+    { "funnel", "paper", 2000, 1.0f, false,
+      VGS__AS_PUBLISHED "steps 30 schedule quad s2_start 0.5 s2_end 5e-4 alpha ve value_lr 1e-4 sigma_lr 1e-2 "
+      "target_ema 0.95 batch 1024 passes 3 explore 1.1 loss l2 value deeperv2 hidden 1024 time_dim 1024 "
+      "energy_max 100 scale_by_dim 1" },
+    { "dw4", "paper", 3000, 1.0f, true,
+      VGS__AS_PUBLISHED "steps 30 schedule quad s2_start 0.1 s2_end 1e-4 alpha ve value_lr 1e-5 sigma_lr 1e-3 "
+      "target_ema 0 batch 512 passes 3 explore 1.2 loss smooth_l1 value temb hidden 512 time_dim 512 "
+      "wrapper sorted scale_by_dim 1" },
+    { "lj13", "paper", 30000, 0.9f, true,
+      VGS__AS_PUBLISHED "steps 100 schedule exp s2_start 0.05 s2_end 1e-4 alpha ve value_lr 1e-5 sigma_lr 1e-4 "
+      "target_ema 0.9 batch 512 passes 3 explore 1.2 loss smooth_l1 value deeperv3 hidden 512 time_dim 128 "
+      "time_hidden 512 wrapper reciprocal energy_max 100 grad_max 1 unclamped_drift 1 scale_by_dim 1" },
+    { "four-gauss", "fast", 1500, 1.0f, false,
+      VGS__MIXTURE "length_scale 2.03 s2_start 0.45 s2_end 0.014 steps 30 lr_half 300" },
+    { "gmm9", "fast", 2500, 1.0f, false,
+      VGS__MIXTURE "length_scale 4.1 s2_start 3.2 s2_end 0.03 init_sigma 7.2 steps 40 lr_half 500" },
 };
 
 VGS__DEF vgs_energy vgs_target_energy(const vgs_target *t)
@@ -8986,20 +9021,22 @@ VGS__DEF vgs_status vgs_preset(const vgs_target *t, const char *preset, vgs_conf
     size_t i;
     bool known = !strcmp(preset, "paper") || !strcmp(preset, "fast");
     for (i = 0; i < sizeof vgs__presets / sizeof *vgs__presets; ++i) {
-        if (strcmp(vgs__presets[i].target, t->name) || strcmp(vgs__presets[i].preset, preset)) continue;
+        const vgs__preset *p = &vgs__presets[i];
+        if (strcmp(p->target, t->name) || strcmp(p->preset, preset)) continue;
         memset(cfg, 0, sizeof *cfg);
         cfg->energy = vgs_target_energy(t);
         if (info) {
-            info->iterations = vgs__presets[i].iterations;
-            info->noise_scale = vgs__presets[i].noise_scale;
-            info->skip_final_noise = vgs__presets[i].skip;
+            info->iterations = p->iterations;
+            info->noise_scale = p->noise_scale;
+            info->skip_final_noise = p->skip_final_noise;
         }
-        return vgs__set_fields(cfg, vgs__presets[i].fields, err);
+        return vgs__set_fields(cfg, p->fields, err);
     }
     if (known) return vgs__fail(err, VGS_E_ARG, "preset = %s: none for the target %s", preset, t->name);
     return vgs__fail(err, VGS_E_ARG, "preset = %.40s: must be fast or paper", preset);
 }
-
+#undef VGS__MIXTURE
+#undef VGS__AS_PUBLISHED
 
 #ifdef VGS__POP_OPTIONS
 #  undef VGS__POP_OPTIONS
