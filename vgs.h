@@ -570,8 +570,8 @@ typedef struct vgs_config {
     vgs_loss loss;                /* VGS_SMOOTH_L1                                                         */
     float  energy_max;            /* E is cut here in the target and, unless unclamped_drift, in the last  */
                                   /* drift; 0 = not cut (to cut at 0 pass 1e-30)                           */
-    float  drift_max;             /* limit of |mu_t| in units of s_t a_t sqrt(D); 4 (for no limit pass     */
-                                  /* 1e30). A good sampler needs about 1; a poor one may run away          */
+    float  drift_max;             /* limit of |mu_t| in units of s_t a_t sqrt(D); 1.5 (none: 1e30). With  */
+                                  /* A = s_t^2 a_t^2 and curvature k of V, TD is unstable where A k > 1    */
     float  grad_max;              /* limit of the global gradient norm; 1 (for no limit pass 1e30)         */
     int    dim_effective;         /* D of the method; dim, dim - dim/n for particles, dim - 1 on a sphere  */
     bool   no_base;               /* V is the network alone; else an mlp or egnn adds to it the value of a */
@@ -2518,7 +2518,7 @@ VGS__INLINE float vgs__row_sum(const float *x, int n)                /* 16 lanes
     int i = 0, j;
     for (; i + 16 <= n; i += 16)
         for (j = 0; j < 16; ++j) s[j] += x[i + j];
-    for (; i < n; ++i) s[i & 15] += x[i];
+    for (j = 0; j < n - i; ++j) s[j] += x[i + j];
     for (j = 8; j; j >>= 1)
         for (i = 0; i < j; ++i) s[i] += s[i + j];
     return s[0];
@@ -2639,7 +2639,7 @@ VGS__INLINE void vgs__moments(const float *x, int n, float *mean, float *rstd)
     int i = 0, j;
     for (; i + 16 <= n; i += 16)
         for (j = 0; j < 16; ++j) s[j] += (x[i + j] - m) * (x[i + j] - m);
-    for (; i < n; ++i) s[i & 15] += (x[i] - m) * (x[i] - m);
+    for (j = 0; j < n - i; ++j) s[j] += (x[i + j] - m) * (x[i + j] - m);
     *mean = m;
     *rstd = 1.0f / sqrtf(vgs__row_sum(s, 16) / (float)n + VGS__NORM_EPS);
 }
@@ -2673,7 +2673,7 @@ VGS__NO_GRAD(layernorm_hat)
 /* in: x, gain, gy.  With h = gain gy, xh = normalised x:  gx = rstd (h - mean h - xh mean(h xh)) */
 VGS__KERNEL(layernorm_grad)
 {
-    int r, c, n = k->cols;
+    int r, c, j, n = k->cols;
     (void)c0;
     (void)c1;
     for (r = r0; r < r1; ++r) {
@@ -2682,17 +2682,16 @@ VGS__KERNEL(layernorm_grad)
         float *y = k->out + (size_t)r * (size_t)k->ld_out, m, s, mh, mx, sh[16] = { 0 }, sx[16] = { 0 };
         vgs__moments(x, n, &m, &s);
         for (c = 0; c + 16 <= n; c += 16) {
-            int j;
             for (j = 0; j < 16; ++j) {
                 float h = gain[c + j] * gy[c + j];
                 sh[j] += h;
                 sx[j] += h * ((x[c + j] - m) * s);
             }
         }
-        for (; c < n; ++c) {
-            float h = gain[c] * gy[c];
-            sh[c & 15] += h;
-            sx[c & 15] += h * ((x[c] - m) * s);
+        for (j = 0; j < n - c; ++j) {
+            float h = gain[c + j] * gy[c + j];
+            sh[j] += h;
+            sx[j] += h * ((x[c + j] - m) * s);
         }
         mh = vgs__row_sum(sh, 16) / (float)n;
         mx = vgs__row_sum(sx, 16) / (float)n;
@@ -3171,8 +3170,10 @@ VGS__NO_GRAD(limit_rows)
 VGS__INLINE float vgs__row_dot(const float *a, const float *b, int n)
 {
     float s[16] = { 0 };
-    int i;
-    for (i = 0; i < n; ++i) s[i & 15] += a[i] * b[i];
+    int i = 0, j;
+    for (; i + 16 <= n; i += 16)
+        for (j = 0; j < 16; ++j) s[j] += a[i + j] * b[i + j];
+    for (j = 0; j < n - i; ++j) s[j] += a[i + j] * b[i + j];
     return vgs__row_sum(s, 16);
 }
 VGS__KERNEL(sphere_tangent)                                          /* in: v, x.  v - (v.x) x         */
@@ -4704,7 +4705,7 @@ VGS__MIXTURE(vgs__four_gauss)
 VGS__MIXTURE(vgs__gmm9)
 VGS__MIXTURE(vgs__gmm25)
 VGS__MIXTURE(vgs__gmm40)
-#undef VGS__MIXTURE
+#undef VGS__OURS
 #undef VGS__AS_PUBLISHED
 
 /* x1 ~ N(0, 9), the others given x1 ~ N(0, exp(x1)). exp(-x1) is held below inf: 0 * inf is NaN. */
@@ -5407,7 +5408,7 @@ static void vgs__fill_defaults(vgs_config *c)
     if (!c->passes) c->passes = 1;
     if (c->value_lr == 0.0f) c->value_lr = 3e-4f;
     if (c->explore == 0.0f) c->explore = 1.0f;
-    if (c->drift_max == 0.0f) c->drift_max = 4.0f;
+    if (c->drift_max == 0.0f) c->drift_max = 1.5f;
     if (c->grad_max == 0.0f) c->grad_max = 1.0f;
     if (!c->net.hidden) c->net.hidden = 128;
     if (!c->net.time_dim) c->net.time_dim = 64;
@@ -8956,35 +8957,62 @@ typedef struct vgs__preset {
     const char *fields;                          /* "name value name value ..."                       */
 } vgs__preset;
 
-/* Where our settings are alike: a geometric path, smooth L1 and a gradient limit of 1 (defaults). */
-#define VGS__MIXTURE "energy_max 100 value mlp layers 3 hidden 64 time_dim 32 batch 128 target_ema 0.8 " \
-                     "value_lr 1e-3 sigma_lr 3e-3 "
+/* Where our settings are alike: a geometric path, smooth L1, and the limits that are defaults. */
+#define VGS__OURS "layers 3 time_dim 32 time_hidden 64 batch 128 target_ema 0.9 "
 
 #define VGS__AS_PUBLISHED "drift_max 1e30 grad_max 1e30 "           /* no limits of ours               */
 
 static const vgs__preset vgs__presets[] = {
     { "four-gauss", "paper", 5000, 1.0f, false,
-      VGS__AS_PUBLISHED "steps 10 schedule quad s2_start 0.1 s2_end 0.01 alpha vp value_lr 1e-4 sigma_lr 1e-2 "
+      VGS__AS_PUBLISHED
+      "steps 10 schedule quad s2_start 0.1 s2_end 0.01 alpha vp value_lr 1e-4 sigma_lr 1e-2 "
       "target_ema 0.995 batch 128 passes 3 explore 1.2 loss l2 value temb hidden 128 time_dim 128" },
     { "gmm9", "paper", 3000, 1.0f, false,
-      VGS__AS_PUBLISHED "steps 20 schedule quad s2_start 0.2 s2_end 0.1 alpha vp value_lr 1e-4 sigma_lr 1e-3 "
+      VGS__AS_PUBLISHED
+      "steps 20 schedule quad s2_start 0.2 s2_end 0.1 alpha vp value_lr 1e-4 sigma_lr 1e-3 "
       "target_ema 0.9 batch 128 passes 1 explore 1.2 loss l2 value temb hidden 1024 time_dim 1024" },
     { "funnel", "paper", 2000, 1.0f, false,
-      VGS__AS_PUBLISHED "steps 30 schedule quad s2_start 0.5 s2_end 5e-4 alpha ve value_lr 1e-4 sigma_lr 1e-2 "
+      VGS__AS_PUBLISHED
+      "steps 30 schedule quad s2_start 0.5 s2_end 5e-4 alpha ve value_lr 1e-4 sigma_lr 1e-2 "
       "target_ema 0.95 batch 1024 passes 3 explore 1.1 loss l2 value deeperv2 hidden 1024 time_dim 1024 "
       "energy_max 100 scale_by_dim 1" },
     { "dw4", "paper", 3000, 1.0f, true,
-      VGS__AS_PUBLISHED "steps 30 schedule quad s2_start 0.1 s2_end 1e-4 alpha ve value_lr 1e-5 sigma_lr 1e-3 "
+      VGS__AS_PUBLISHED
+      "steps 30 schedule quad s2_start 0.1 s2_end 1e-4 alpha ve value_lr 1e-5 sigma_lr 1e-3 "
       "target_ema 0 batch 512 passes 3 explore 1.2 loss smooth_l1 value temb hidden 512 time_dim 512 "
       "wrapper sorted scale_by_dim 1" },
     { "lj13", "paper", 30000, 0.9f, true,
-      VGS__AS_PUBLISHED "steps 100 schedule exp s2_start 0.05 s2_end 1e-4 alpha ve value_lr 1e-5 sigma_lr 1e-4 "
+      VGS__AS_PUBLISHED
+      "steps 100 schedule exp s2_start 0.05 s2_end 1e-4 alpha ve value_lr 1e-5 sigma_lr 1e-4 "
       "target_ema 0.9 batch 512 passes 3 explore 1.2 loss smooth_l1 value deeperv3 hidden 512 time_dim 128 "
       "time_hidden 512 wrapper reciprocal energy_max 100 grad_max 1 unclamped_drift 1 scale_by_dim 1" },
     { "four-gauss", "fast", 1500, 1.0f, false,
-      VGS__MIXTURE "length_scale 2.03 s2_start 0.45 s2_end 0.014 steps 30 lr_half 300" },
-    { "gmm9", "fast", 2500, 1.0f, false,
-      VGS__MIXTURE "length_scale 4.1 s2_start 3.2 s2_end 0.03 init_sigma 7.2 steps 40 lr_half 500" },
+      VGS__OURS "hidden 64 length_scale 2.03 steps 30 s2_start 0.45 s2_end 0.014 init_sigma 2.8 energy_max 100 "
+      "value_lr 7e-4 lr_half 300 sigma_lr 1e-3 explore 1.1" },
+    { "gmm9", "fast", 1500, 1.0f, false,
+      VGS__OURS "hidden 96 length_scale 4.1 steps 40 s2_start 3.2 s2_end 0.03 init_sigma 7.2 energy_max 100 "
+      "value_lr 7e-4 lr_half 300 sigma_lr 1e-3 explore 1.1" },
+    { "gmm25", "fast", 3000, 1.0f, false,
+      VGS__OURS "hidden 128 length_scale 7.1 steps 60 s2_start 11 s2_end 0.0096 init_sigma 12.2 x_scale 2 "
+      "value_lr 7e-4 lr_half 600 sigma_lr 3e-3 explore 1.1" },
+    { "gmm40", "fast", 3000, 1.0f, false,
+      VGS__OURS "hidden 128 length_scale 23 steps 60 s2_start 119 s2_end 0.067 init_sigma 39 x_scale 6 "
+      "value_lr 7e-4 lr_half 600 sigma_lr 1e-2 explore 1.1" },
+    { "funnel", "fast", 3000, 1.0f, false,
+      VGS__OURS "hidden 96 length_scale 3 steps 40 s2_start 0.8 s2_end 0.002 energy_max 100 scale_by_dim 1 "
+      "value_lr 7e-4 lr_half 500 sigma_lr 1e-3 explore 1.1" },
+    { "manywell32", "fast", 3000, 1.0f, false,
+      VGS__OURS "hidden 128 length_scale 1.5 steps 40 s2_start 0.3 s2_end 0.005 init_sigma 2 scale_by_dim 1 "
+      "value_lr 7e-4 lr_half 500 sigma_lr 1e-3" },
+    { "dw4", "fast", 2500, 1.0f, false,
+      VGS__OURS "hidden 64 length_scale 2.1 steps 60 s2_start 0.35 s2_end 5e-4 init_sigma 2.85 scale_by_dim 1 "
+      "wrapper sorted value_lr 1e-3 lr_half 300 sigma_lr 1e-3" },
+    { "lj13", "fast", 4000, 1.0f, false,
+      VGS__OURS "hidden 128 length_scale 0.75 steps 60 s2_start 0.06 s2_end 3e-4 init_sigma 1.15 energy_max 100 "
+      "scale_by_dim 1 wrapper reciprocal value_lr 1e-3 lr_half 500 sigma_lr 5e-4" },
+    { "lj55", "fast", 1000, 1.0f, false,
+      VGS__OURS "hidden 128 length_scale 1 steps 60 s2_start 0.06 s2_end 3e-4 init_sigma 1.3 energy_max 400 "
+      "scale_by_dim 1 wrapper reciprocal batch 32 value_lr 1e-3 lr_half 300 sigma_lr 5e-4" },
 };
 
 VGS__DEF vgs_energy vgs_target_energy(const vgs_target *t)
@@ -9035,7 +9063,7 @@ VGS__DEF vgs_status vgs_preset(const vgs_target *t, const char *preset, vgs_conf
     if (known) return vgs__fail(err, VGS_E_ARG, "preset = %s: none for the target %s", preset, t->name);
     return vgs__fail(err, VGS_E_ARG, "preset = %.40s: must be fast or paper", preset);
 }
-#undef VGS__MIXTURE
+#undef VGS__OURS
 #undef VGS__AS_PUBLISHED
 
 #ifdef VGS__POP_OPTIONS

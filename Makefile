@@ -1,0 +1,45 @@
+# vgs.h - `make` alone prints this help. Every program is one command; there is nothing to configure.
+.POSIX:
+CC     = cc
+CXX    = c++
+CFLAGS = -std=c99 -O2 $(WARN)
+WARN   = -Wall -Wextra -Wpedantic -Wconversion -Wsign-conversion -Wshadow -Wcast-qual -Wstrict-prototypes \
+         -Wmissing-prototypes -Wundef -Wdouble-promotion
+# Threads where the compiler has OpenMP; waiting threads sleep, so that a busy machine is no trouble.
+OPENMP = `sh tests/openmp.sh '$(CC)'`
+TESTS  = rng gemm ops nets td backend sampler repro energy metrics file checkpoint oom
+
+help:
+	@echo "make run        train a sampler of gmm9 and write its report (about a minute)"
+	@echo "make examples   build all programs of examples/ into build/"
+	@echo "make test       the tests, a few minutes"
+	@echo "make test-all   the same under other compilers, sanitizers and processors; the long ones"
+	@echo "make bench      matrix products against OpenBLAS, if it is installed"
+	@echo "make clean      remove build/"
+	@echo "Settings: CC=$(CC) CXX=$(CXX), CFLAGS, OPENMP= (no threads)"
+
+run: build/train
+	./build/train gmm9 --out build/gmm9 --force
+	@echo "report: build/gmm9/report.html"
+
+examples: build/ring build/particles build/train build/sample build/evaluate
+
+build/ring build/particles build/train build/sample build/evaluate: vgs.h examples/*.h examples/*.c
+	@mkdir -p build
+	$(CC) $(CFLAGS) $(OPENMP) examples/$(@F).c -o $@ -lm
+
+test: examples
+	@CC='$(CC)' CXX='$(CXX)' CFLAGS='$(CFLAGS)' OPENMP="$(OPENMP)" TESTS='$(TESTS)' sh tests/run.sh
+
+test-all: test
+	@CC='$(CC)' CXX='$(CXX)' CFLAGS='$(CFLAGS)' OPENMP="$(OPENMP)" TESTS='$(TESTS)' sh tests/all.sh
+
+bench:
+	@mkdir -p build
+	$(CC) $(CFLAGS) $(OPENMP) bench/gemm.c -o build/bench_gemm -lm -ldl
+	OMP_WAIT_POLICY=passive ./build/bench_gemm
+
+clean:
+	rm -rf build
+
+.PHONY: help run examples test test-all bench clean

@@ -1,0 +1,310 @@
+/* common.h - what train, sample and evaluate share: arguments, messages, and the one list of metrics.
+   Include it after vgs.h, with PROGRAM defined as the program's name. All is static inline because no
+   program uses all of it, and compilers warn of unused functions that are merely static. */
+#ifndef COMMON_H
+#define COMMON_H
+
+#include <float.h>
+#include <math.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+enum { EXIT_FAILED = 1, EXIT_USAGE = 2, EXIT_STOPPED = 130 };        /* 130 = 128 + SIGINT, as in a shell */
+
+#if defined __GNUC__ || defined __clang__
+#  define PRINTF_LIKE __attribute__((format(printf, 1, 2)))
+#else
+#  define PRINTF_LIKE
+#endif
+
+/* ==== messages: all on stderr, so that stdout holds results only ==================================== */
+
+PRINTF_LIKE static inline void say(const char *format, ...)
+{
+    va_list ap;
+    fputs(PROGRAM ": ", stderr);
+    va_start(ap, format);
+    vfprintf(stderr, format, ap);
+    va_end(ap);
+    fputc('\n', stderr);
+}
+
+static inline int fail(const vgs_error *err)
+{
+    say("%s", err->msg);
+    return EXIT_FAILED;
+}
+
+PRINTF_LIKE static inline void wrong_usage(const char *format, ...)
+{
+    va_list ap;
+    fputs(PROGRAM ": ", stderr);
+    va_start(ap, format);
+    vfprintf(stderr, format, ap);
+    va_end(ap);
+    fputs("\nTry '" PROGRAM " --help'.\n", stderr);
+    exit(EXIT_USAGE);
+}
+
+/* Results that did not reach stdout (a full disk, a closed pipe) are a failure, not a success. */
+static inline int finish_stdout(void)
+{
+    if (!fflush(stdout) && !ferror(stdout)) return 0;
+    say("standard output could not be written");
+    return EXIT_FAILED;
+}
+
+static inline double seconds_now(void)
+{
+#ifdef _WIN32
+    return (double)clock() / CLOCKS_PER_SEC;                         /* counts wall time there */
+#else
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+#endif
+}
+
+/* "47 s", "3 min 20 s", "2 h 05 min" */
+static inline const char *duration(double s, char text[32])
+{
+    double m = floor(s / 60.0), h = floor(s / 3600.0);
+    if (!(s < 1e7)) snprintf(text, 32, "long");
+    else if (s < 9.95) snprintf(text, 32, "%.1f s", s);
+    else if (s < 60.0) snprintf(text, 32, "%.0f s", floor(s));
+    else if (m < 60.0) snprintf(text, 32, "%.0f min %02.0f s", m, floor(s - 60.0 * m));
+    else snprintf(text, 32, "%.0f h %02.0f min", h, floor(m - 60.0 * h));
+    return text;
+}
+
+/* ==== arguments =====================================================================================
+   --key value, --key=value; - and _ are the same in a key; a yes/no key alone means 1. */
+
+typedef struct args {
+    int    argc, at;
+    char **argv;
+    char   key[64];          /* without its dashes, - written as _; "" for a word that is no key         */
+    const char *word;        /* the argument as typed                                                     */
+    const char *joined;      /* what follows '=', or NULL                                                 */
+} args;
+
+/* Steps to the next argument; false at the end. */
+static inline bool args_next(args *a)
+{
+    const char *w;
+    size_t n, i;
+    if (++a->at >= a->argc) return false;
+    w = a->word = a->argv[a->at];
+    a->joined = NULL;
+    a->key[0] = '\0';
+    if (w[0] != '-' || !w[1]) return true;
+    w += w[1] == '-' ? 2 : 1;
+    a->joined = strchr(w, '=');
+    n = a->joined ? (size_t)(a->joined++ - w) : strlen(w);
+    if (n == 0 || n >= sizeof a->key) wrong_usage("%.80s: there is no such option", a->word);
+    for (i = 0; i < n; ++i) a->key[i] = w[i] == '-' ? '_' : w[i];
+    a->key[n] = '\0';
+    return true;
+}
+
+static inline bool args_is(const args *a, const char *key)
+{
+    return !strcmp(a->key, key);
+}
+
+static inline const char *args_value(args *a)
+{
+    const char *v = a->joined;
+    if (!v && a->at + 1 < a->argc && strncmp(a->argv[a->at + 1], "--", 2)) v = a->argv[++a->at];
+    if (!v) wrong_usage("%.80s: a value is missing", a->word);
+    if (!*v) wrong_usage("%.80s: the value is empty", a->word);
+    return v;
+}
+
+/* A yes/no key takes the next word only if that is 0 or 1: in `--resume gmm9` it is the target. */
+static inline const char *args_flag_text(args *a)
+{
+    const char *next = a->at + 1 < a->argc ? a->argv[a->at + 1] : "";
+    if (a->joined) return a->joined;
+    if (strcmp(next, "0") && strcmp(next, "1")) return "1";
+    ++a->at;
+    return next;
+}
+
+static inline bool args_flag(args *a)
+{
+    const char *v = args_flag_text(a);
+    if (strcmp(v, "0") && strcmp(v, "1")) wrong_usage("--%s = %.40s: must be 0 or 1", a->key, v);
+    return *v == '1';
+}
+
+static inline double args_double(args *a, double above, double max)
+{
+    const char *v = args_value(a);
+    char *end;
+    double x = strtod(v, &end);
+    if (*end || !(x > above && x <= max))
+        wrong_usage("--%s = %.40s: must be a number above %g, at most %g", a->key, v, above, max);
+    return x;
+}
+
+static inline int args_int(args *a, int min, int max)
+{
+    const char *v = args_value(a);
+    char *end;
+    double x = strtod(v, &end);
+    if (*end || !(x >= min && x <= max) || x != floor(x))
+        wrong_usage("--%s = %.40s: must be an integer in %d..%d", a->key, v, min, max);
+    return (int)x;
+}
+
+static inline uint64_t args_u64(args *a)
+{
+    vgs_config c = { .seed = 0 };
+    vgs_error err;
+    if (vgs_field_set(&c, "seed", args_value(a), &err)) wrong_usage("--%s: %s", a->key, err.msg);
+    return c.seed;
+}
+
+/* The --KEY VALUE pairs that set fields of vgs_config. They are checked as they are read and kept, because
+   a preset or a checkpoint comes before them. */
+enum { MAX_FIELDS = 128 };
+typedef struct field_list { int n; struct { char name[64]; const char *value; } at[MAX_FIELDS]; } field_list;
+
+static inline int field_index(const char *name)
+{
+    for (int i = 0; vgs_field_name(i); ++i)
+        if (!strcmp(vgs_field_name(i), name)) return i;
+    return -1;
+}
+
+/* Of all kinds of fields only a yes/no takes 1 and refuses 2. */
+static inline bool field_is_flag(const char *name)
+{
+    vgs_config c = { .steps = 0 };
+    return !vgs_field_set(&c, name, "1", NULL) && vgs_field_set(&c, name, "2", NULL);
+}
+
+static inline void args_field(args *a, field_list *list)
+{
+    vgs_config scratch = { .steps = 0 };
+    vgs_error err;
+    if (field_index(a->key) < 0) wrong_usage("%.80s: there is no such option", a->word);
+    if (list->n == MAX_FIELDS) wrong_usage("too many options");
+    strcpy(list->at[list->n].name, a->key);
+    list->at[list->n].value = field_is_flag(a->key) ? args_flag_text(a) : args_value(a);
+    if (vgs_field_set(&scratch, a->key, list->at[list->n].value, &err)) wrong_usage("--%s", err.msg);
+    ++list->n;
+}
+
+static inline void fields_apply(const field_list *list, vgs_config *c)
+{
+    for (int i = 0; i < list->n; ++i) vgs_field_set(c, list->at[i].name, list->at[i].value, NULL);
+}
+
+static inline const vgs_target *find_target(const char *name)
+{
+    const vgs_target *t = vgs_target_find(name);
+    if (t) return t;
+    fprintf(stderr, PROGRAM ": %.60s: there is no such target; the targets are", name);
+    for (int i = 0; vgs_target_at(i); ++i) fprintf(stderr, "%s %s", i ? "," : "", vgs_target_at(i)->name);
+    fputc('\n', stderr);
+    return NULL;
+}
+
+static inline void print_targets(void)
+{
+    puts("\nTargets:");
+    for (int i = 0; vgs_target_at(i); ++i)
+        printf("  %-12s %s\n", vgs_target_at(i)->name, vgs_target_at(i)->summary);
+}
+
+static inline void print_fields(void)
+{
+    char key[64];
+    puts("\nFields (--KEY VALUE; see vgs_config in vgs.h for their defaults):");
+    for (int i = 0; vgs_field_name(i); ++i) {
+        snprintf(key, sizeof key, "--%s", vgs_field_name(i));
+        for (char *p = key; *p; ++p) if (*p == '_') *p = '-';
+        printf("  %-20s %s\n", key, vgs_field_help(i));
+    }
+}
+
+/* ==== metrics: the one list that the summary, the JSON and the report are made from ================= */
+
+typedef struct metric { const char *name, *label; size_t at; const char *meaning; } metric;
+
+static const metric metric_list[] = {
+#define METRIC(field, label, meaning) { #field, label, offsetof(vgs_metrics, field), meaning },
+    METRIC(delta_std,   "delta-std",     "mean error of the coordinates' standard deviations")
+    METRIC(sinkhorn,    "Sinkhorn",      "transport distance to the reference (100 rounds, eps 1e-3)")
+    METRIC(w2,          "W2",            "2-Wasserstein distance of mean-free coordinates")
+    METRIC(tvd_e,       "TVD-E fixed",   "energy histograms, 200 bins over [-100, 100]")
+    METRIC(tvd_d,       "TVD-D fixed",   "pair-distance histograms, 200 bins over [-100, 100]")
+    METRIC(tvd_e_range, "TVD-E",         "energy histograms, 200 bins over the reference's range")
+    METRIC(tvd_d_range, "TVD-D",         "pair-distance histograms, 200 bins over the reference's range")
+#undef METRIC
+};
+enum { METRICS = (int)(sizeof metric_list / sizeof *metric_list) };
+
+typedef struct evaluation {
+    vgs_metrics value, floor, spread;
+    int floor_n;
+    double out_of_range;     /* share of the samples' values outside the bins                            */
+} evaluation;
+
+static inline double metric_of(const vgs_metrics *m, int i)
+{
+    double v;
+    memcpy(&v, (const char *)m + metric_list[i].at, sizeof v);
+    return v;
+}
+
+/* A metric whose floor has no value does not apply to the target. */
+static inline bool metric_applies(const evaluation *e, int i)
+{
+    return !isnan(metric_of(&e->floor, i)) || !isnan(metric_of(&e->value, i));
+}
+
+/* x [n,dim] against ref [n_ref,dim]. The floor wants ten sets as large as the samples: they are parts of
+   ref where it is that long, and made on the spot otherwise, so that both are at the same n. */
+static inline vgs_status evaluate(const vgs_target *t, const float *x, int n, const float *ref, int n_ref,
+                                  uint64_t seed, int threads, evaluation *out, vgs_error *err)
+{
+    vgs_status st = vgs_evaluate(t, x, n, ref, n_ref, threads, &out->value, err);
+    bool enough = st == VGS_OK && n_ref / 10 >= out->value.n;
+    if (st == VGS_OK)
+        st = vgs_evaluate_floor(t, out->value.n, enough ? ref : NULL, enough ? n_ref : 0, seed, threads,
+                                &out->floor, &out->spread, &out->floor_n, err);
+    out->out_of_range = t->particles ? out->value.outside_e : out->value.outside_e_range;
+    return st;
+}
+
+/* "0.0123", or "-" where there is no value. */
+static inline const char *number(double v, char text[32])
+{
+    if (isnan(v)) snprintf(text, 32, "-");
+    else snprintf(text, 32, "%.4g", v);
+    return text;
+}
+
+static inline void print_metrics(const evaluation *e, bool meanings)
+{
+    char v[32], f[32], s[32], r[32];
+    printf("  %-12s %10s %10s   %-9s %7s%s\n", "metric", "value", "floor", "+-", "ratio",
+           meanings ? "   meaning" : "");
+    for (int i = 0; i < METRICS; ++i) {
+        double value = metric_of(&e->value, i), base = metric_of(&e->floor, i);
+        if (!metric_applies(e, i)) continue;
+        number(value / base, r);
+        if (!isnan(value / base)) snprintf(r, sizeof r, "%.2f", value / base);
+        printf("  %-12s %10s %10s   %-9s %7s", metric_list[i].label, number(value, v), number(base, f),
+               number(metric_of(&e->spread, i), s), r);
+        printf(meanings ? "   %s\n" : "\n", metric_list[i].meaning);
+    }
+}
+
+#endif /* COMMON_H */

@@ -1,0 +1,536 @@
+/* train.c - trains a sampler of a built-in target and writes a checkpoint, a log, samples and a report
+   cc -O2 examples/train.c -o train -lm                 (add -fopenmp to use all cores: the same bits)
+   ./train gmm9                                         (./train --help tells the rest) */
+#define _POSIX_C_SOURCE 200809L                  /* clock_gettime, isatty, mkdir; precedes every include */
+#define VGS_IMPLEMENTATION
+#include "../vgs.h"
+#define PROGRAM "train"
+#include "common.h"
+#include "report.h"
+
+#include <errno.h>
+#include <signal.h>
+#ifdef _WIN32
+#  include <direct.h>
+#  include <io.h>
+#  define make_folder(path) _mkdir(path)
+#  define is_terminal() _isatty(2)
+#else
+#  include <sys/stat.h>
+#  include <unistd.h>
+#  define make_folder(path) mkdir(path, 0777)
+#  define is_terminal() isatty(2)
+#endif
+
+enum { MAX_PATH_LENGTH = 1024, PATHS = 48, DRAW_BLOCK = 5000 };
+
+typedef struct run {
+    /* what the command line says */
+    const vgs_target *target;
+    const char *preset, *dir;
+    bool   resume, force;
+    int    iterations, threads;              /* iterations 0: the preset's, or the checkpoint's      */
+    double minutes;                          /* 0: no limit                                              */
+    field_list fields;
+    /* the run itself */
+    char   preset_text[64], goal_text[32];   /* for the checkpoint's metadata                            */
+    int    goal;                             /* iterations in all                                        */
+    vgs_config config;
+    vgs_sampler *sampler;
+    vgs_stats stats;
+    FILE  *log;
+    double started, earlier;                 /* clock at the start; seconds of the runs before this one  */
+    int64_t first;                           /* iteration at which this run starts                       */
+    /* for the summary and the report */
+    float *x, *ref, *path;
+    int    n, n_ref;
+    evaluation metrics;
+    bool   has_metrics;
+    double elbo, elbo_error;
+} run;
+
+static volatile sig_atomic_t stop;
+
+static void on_signal(int sig)
+{
+    stop = 1;
+    signal(sig, SIG_DFL);                        /* a second one ends the program at once */
+}
+
+/* ==== command line ================================================================================== */
+
+static int help(void)
+{
+    puts("train - trains a sampler of exp(-E(x)/tau) for a built-in target\n"
+         "\n"
+         "usage: train TARGET [options]\n"
+         "\n"
+         "  --preset fast|paper   settings to start from (fast)\n"
+         "  --out DIR             folder for the results (./TARGET)\n"
+         "  --seed N              of weights, noise and shuffles (0)\n"
+         "  --iterations N        train until N iterations in all (the preset's)\n"
+         "  --minutes M           train for M minutes of wall time, this time\n"
+         "  --threads N           0 = all that there are (0); more than 1 needs a build with -fopenmp\n"
+         "  --resume              go on where DIR/checkpoint.safetensors stopped, bit for bit\n"
+         "  --force               start anew in a DIR that holds a run\n"
+         "  --KEY VALUE           any field below\n"
+         "\n"
+         "DIR receives checkpoint.safetensors (every minute and at the end), log.jsonl (a JSON object per\n"
+         "measurement), samples.npy (float32) and report.html. Ctrl-C saves a checkpoint and stops with "
+         "exit\n"
+         "status 130. Otherwise it is 0 for done, 1 for failed, 2 for wrong usage.");
+    print_targets();
+    print_fields();
+    puts("\nExamples:\n"
+         "  train gmm9\n"
+         "  train gmm9 --resume --iterations 3000\n"
+         "  train funnel --preset paper --minutes 10 --out runs/funnel\n"
+         "  train dw4 --preset paper --hidden 64 --time-dim 32 --batch 128 --seed 7");
+    return finish_stdout();
+}
+
+static void parse(run *r, int argc, char **argv)
+{
+    args a = { .argc = argc, .argv = argv };
+    const char *name = NULL;
+    while (args_next(&a)) {
+        if (!*a.key && name) wrong_usage("%.60s: only one target can be trained", a.word);
+        else if (!*a.key) name = a.word;
+        else if (args_is(&a, "help") || args_is(&a, "h")) exit(help());
+        else if (args_is(&a, "preset")) r->preset = args_value(&a);
+        else if (args_is(&a, "out")) r->dir = args_value(&a);
+        else if (args_is(&a, "iterations")) r->iterations = args_int(&a, 1, INT_MAX);
+        else if (args_is(&a, "minutes")) r->minutes = args_double(&a, 0.0, 1e6);
+        else if (args_is(&a, "threads")) r->threads = args_int(&a, 0, 4096);
+        else if (args_is(&a, "resume")) r->resume = args_flag(&a);
+        else if (args_is(&a, "force")) r->force = args_flag(&a);
+        else args_field(&a, &r->fields);
+    }
+    if (!name) wrong_usage("a target is missing");
+    if (r->resume && r->force) wrong_usage("--resume goes on with a run, --force starts anew: give one of "
+                                           "them");
+    if (!(r->target = find_target(name))) exit(EXIT_USAGE);
+    if (!r->dir) r->dir = r->target->name;
+    if (strlen(r->dir) > MAX_PATH_LENGTH - 64) wrong_usage("--out: the path is too long");
+}
+
+/* ==== the run's folder ============================================================================== */
+
+static const char *in_dir(const run *r, const char *file, char path[MAX_PATH_LENGTH])
+{
+    snprintf(path, MAX_PATH_LENGTH, "%s/%s", r->dir, file);
+    return path;
+}
+
+static bool file_exists(const char *path)
+{
+    FILE *f = fopen(path, "rb");
+    if (f) fclose(f);
+    return f != NULL;
+}
+
+/* Makes DIR and what is missing above it. Only the last failure counts: it is about DIR itself. */
+static int make_dir(const char *dir)
+{
+    char path[MAX_PATH_LENGTH];
+    int status = 0;
+    for (size_t i = 1; i <= strlen(dir); ++i) {
+        if (dir[i] != '/' && dir[i] != '\0') continue;
+        memcpy(path, dir, i);
+        path[i] = '\0';
+        errno = 0;
+        status = make_folder(path) && errno != EEXIST;
+    }
+    if (status) say("%s: the folder cannot be made: %s", dir, strerror(errno));
+    return status;
+}
+
+/* ==== where the configuration comes from ============================================================ */
+
+static vgs_status config_from_preset(run *r, vgs_error *err)
+{
+    vgs_preset_info info = { .iterations = 0 };
+    vgs_config resolved;
+    vgs_status st;
+    if (!r->preset) r->preset = "fast";
+    st = vgs_preset(r->target, r->preset, &r->config, &info, err);
+    fields_apply(&r->fields, &r->config);
+    if (st == VGS_OK) st = vgs_config_resolve(&r->config, &resolved, err);
+    if (st == VGS_E_ARG) wrong_usage("%s", err->msg);                /* a preset or a value that cannot be */
+    r->goal = r->iterations ? r->iterations : info.iterations;
+    return st;
+}
+
+/* A flag that says what the checkpoint says anyway is fine; another value would silently make a different
+   run of this one. */
+static void refuse_conflicts(const run *r)
+{
+    for (int i = 0; i < r->fields.n; ++i) {
+        vgs_config other = r->config;
+        int k = field_index(r->fields.at[i].name);
+        char is[32], wanted[32];
+        vgs_field_set(&other, r->fields.at[i].name, r->fields.at[i].value, NULL);
+        vgs_field_get(&r->config, k, is);
+        vgs_field_get(&other, k, wanted);
+        if (strcmp(is, wanted))
+            wrong_usage("--%s %s: the checkpoint has %s, and --resume takes the configuration from there",
+                        r->fields.at[i].name, wanted, is);
+    }
+}
+
+static vgs_status config_from_checkpoint(run *r, const char *path, vgs_error *err)
+{
+    vgs_safetensors *f = vgs_safetensors_open(path, err);
+    const char *target, *preset;
+    double goal = 0.0;
+    vgs_status st;
+    int count = 0;
+    if (!f) return err->code;
+    target = vgs_safetensors_meta(f, "target");
+    preset = vgs_safetensors_meta(f, "preset");
+    snprintf(r->preset_text, sizeof r->preset_text, "%s", preset ? preset : "none");
+    if (target && strcmp(target, r->target->name))
+        wrong_usage("%s holds a run of the target %.40s, not of %s", r->dir, target, r->target->name);
+    if (r->preset && strcmp(r->preset, r->preset_text))
+        wrong_usage("--preset %.40s: the checkpoint has %s, and --resume takes it from there", r->preset,
+                    r->preset_text);
+    st = vgs_safetensors_number(f, "iterations", &goal, err);
+    vgs_safetensors_free(f);
+    r->preset = r->preset_text;
+    r->goal = r->iterations ? r->iterations : goal >= 1.0 && goal <= INT_MAX ? (int)goal : 1;
+    r->config.energy = vgs_target_energy(r->target);
+    if (st == VGS_OK) st = vgs_checkpoint_config(path, &r->config, &count, err);
+    if (st == VGS_OK) refuse_conflicts(r);
+    return st;
+}
+
+static vgs_status save_checkpoint(const run *r, vgs_error *err)
+{
+    const char *meta[] = { "target", r->target->name, "preset", r->preset, "iterations", r->goal_text, NULL };
+    char path[MAX_PATH_LENGTH];
+    return vgs_sampler_save(r->sampler, in_dir(r, "checkpoint.safetensors", path), meta, err);
+}
+
+/* Keeps the measurements up to the checkpoint's iteration: a run that was killed may have logged more. */
+static vgs_status trim_log(run *r, const char *path, vgs_error *err)
+{
+    FILE *old = fopen(path, "rb");
+    vgs_file f;
+    char line[1024];
+    vgs_status st;
+    if (!old) return VGS_OK;
+    st = vgs_file_begin(&f, path, err);
+    while (st == VGS_OK && fgets(line, sizeof line, old)) {
+        if (!strchr(line, '\n') || !(log_number(line, "iteration") <= (double)r->first)) continue;
+        fputs(line, f.stream);
+        r->earlier = log_number(line, "seconds");
+    }
+    fclose(old);
+    return st == VGS_OK ? vgs_file_commit(&f, err) : st;
+}
+
+/* Creates or loads the sampler and writes a first checkpoint, so that a folder that cannot be written to is
+   found before the training, not after it. */
+static int start(run *r)
+{
+    char path[MAX_PATH_LENGTH], log_path[MAX_PATH_LENGTH];
+    vgs_error err;
+    vgs_status st;
+    in_dir(r, "checkpoint.safetensors", path);
+    in_dir(r, "log.jsonl", log_path);
+    if (!r->resume && !r->force && file_exists(path))
+        wrong_usage("%s holds a run: --resume goes on with it, --force starts anew, --out takes another "
+                    "folder",
+                    r->dir);
+    st = r->resume ? config_from_checkpoint(r, path, &err) : config_from_preset(r, &err);
+    if (st != VGS_OK) return fail(&err);
+    snprintf(r->goal_text, sizeof r->goal_text, "%d", r->goal);
+    r->config.threads = r->threads;
+    if (!(r->sampler = vgs_sampler_create(&r->config, &err))) return fail(&err);
+    if (r->resume && vgs_sampler_load(r->sampler, path, &err)) return fail(&err);
+    r->first = vgs_sampler_iteration(r->sampler);
+    if (make_dir(r->dir)) return EXIT_FAILED;
+    if (save_checkpoint(r, &err) || (r->resume && trim_log(r, log_path, &err))) return fail(&err);
+    r->log = fopen(log_path, r->resume ? "ab" : "wb");
+    if (!r->log) {
+        say("%s: cannot be opened for writing: %s", log_path, strerror(errno));
+        return EXIT_FAILED;
+    }
+    return 0;
+}
+
+/* ==== training ====================================================================================== */
+
+static double elapsed(const run *r)
+{
+    return seconds_now() - r->started;
+}
+
+static int write_log(run *r)
+{
+    const vgs_stats *s = &r->stats;
+    vgs_json j = { r->log, false };
+    vgs_json_open(&j, NULL, '{');
+    vgs_json_i64(&j, "iteration", s->iteration);
+    vgs_json_double(&j, "seconds", floor(1e3 * (r->earlier + elapsed(r))) / 1e3);
+    vgs_json_double(&j, "loss", s->loss);
+    vgs_json_double(&j, "elbo", s->elbo);
+    vgs_json_double(&j, "energy_mean", s->energy_mean);
+    vgs_json_double(&j, "energy_median", s->energy_median);
+    vgs_json_double(&j, "energy_min", s->energy_min);
+    vgs_json_double(&j, "energy_max", s->energy_max);
+    vgs_json_double(&j, "nonfinite", s->nonfinite);
+    vgs_json_double(&j, "clipped", s->clipped);
+    vgs_json_double(&j, "init_sigma", s->init_sigma);
+    vgs_json_double(&j, "energy_calls", s->energy_calls);
+    vgs_json_close(&j, '}');
+    vgs_json_line(&j);
+    if (!fflush(r->log) && !ferror(r->log)) return 0;
+    say("%s/log.jsonl: cannot be written: %s", r->dir, strerror(errno));
+    return EXIT_FAILED;
+}
+
+static double time_left(const run *r)
+{
+    double done = (double)(r->stats.iteration - r->first), used = elapsed(r);
+    double by_count = ((double)r->goal - (double)r->stats.iteration) * used / (done > 0.0 ? done : 1.0);
+    double by_clock = 60.0 * r->minutes - used;
+    if (r->minutes > 0.0 && (!r->iterations || by_clock < by_count)) return by_clock > 0.0 ? by_clock : 0.0;
+    return by_count > 0.0 ? by_count : 0.0;
+}
+
+/* One line that is overwritten on a terminal; elsewhere a line every five seconds. */
+static void show_progress(const run *r, double *shown, bool last)
+{
+    char line[128], left[32], goal[32] = "";
+    const vgs_stats *s = &r->stats;
+    if (!is_terminal() && !last && elapsed(r) - *shown < 5.0) return;
+    *shown = elapsed(r);
+    if (r->minutes <= 0.0 || r->iterations) snprintf(goal, sizeof goal, "/%d", r->goal);
+    snprintf(line, sizeof line, "%lld%s  loss %.4g  ELBO %.4g  energy %.4g  %s left", (long long)s->iteration,
+             goal, s->loss, s->elbo, s->energy_median, duration(time_left(r), left));
+    if (is_terminal()) fprintf(stderr, "\r%-78.78s%s", line, last ? "\n" : "");
+    else fprintf(stderr, "%s\n", line);
+}
+
+static bool finished(const run *r)
+{
+    bool count = r->minutes > 0.0 && !r->iterations ? false : vgs_sampler_iteration(r->sampler) >= r->goal;
+    return stop || count || (r->minutes > 0.0 && elapsed(r) >= 60.0 * r->minutes);
+}
+
+/* Measures often at first, then every two seconds, but never for more than a tenth of the time. */
+static int measure(run *r, double *due, double *shown, bool last)
+{
+    vgs_error err;
+    double before = elapsed(r), wait;
+    if (!last && before < *due) return 0;
+    if (vgs_sampler_train(r->sampler, 0, &r->stats, &err)) return fail(&err);
+    wait = (r->earlier + before) / 20.0 < 1.9 ? (r->earlier + before) / 20.0 + 0.1 : 2.0;
+    if (wait < 10.0 * (elapsed(r) - before)) wait = 10.0 * (elapsed(r) - before);
+    *due = elapsed(r) + wait;
+    show_progress(r, shown, last);
+    return write_log(r);
+}
+
+static int train(run *r)
+{
+    vgs_error err;
+    double due = 0.0, shown = -1e9, saved = 0.0;
+    bool last = finished(r);
+    int status = 0;
+    while (!last && !status) {
+        if (vgs_sampler_train(r->sampler, 1, NULL, &err)) {
+            status = fail(&err);                                     /* what was learned before is kept */
+            break;
+        }
+        last = finished(r);
+        status = measure(r, &due, &shown, last);
+        if (last || elapsed(r) - saved < 60.0) continue;
+        if (save_checkpoint(r, &err)) return fail(&err);
+        saved = elapsed(r);
+    }
+    if (save_checkpoint(r, &err)) return fail(&err);
+    return status;
+}
+
+static int stopped(const run *r)
+{
+    say("stopped at iteration %lld; to go on: train %s --out %s --resume",
+        (long long)vgs_sampler_iteration(r->sampler), r->target->name, r->dir);
+    return EXIT_STOPPED;
+}
+
+/* ==== samples, metrics, report ====================================================================== */
+
+/* ELBO = -mean(E/tau + cost) + D (sum log a_t + 1/2 + log(2 pi s0^2)/2), see vgs.h, and its standard error */
+static void set_elbo(run *r, const float *e, const double *cost)
+{
+    const vgs_config *c = vgs_sampler_config(r->sampler);
+    float s2[65536], a[65536];
+    double sum = 0.0, square = 0.0, log_a = 0.0, s0 = r->stats.init_sigma;
+    vgs_schedule_fill(c, s2, a);
+    for (int t = 0; t < c->steps; ++t) log_a += log((double)a[t]);
+    for (int i = 0; i < r->n; ++i) {
+        double v = (double)e[i] / (double)c->tau + cost[i];
+        sum += v;
+        square += v * v;
+    }
+    sum /= r->n;
+    r->elbo = -sum + c->dim_effective * (log_a + 0.5 + 0.5 * log(6.283185307179586 * s0 * s0));
+    r->elbo_error = sqrt((square / r->n - sum * sum) / r->n);
+    if (c->on_sphere) r->elbo = r->elbo_error = NAN;                 /* no Gaussian kernels there */
+}
+
+static int draw_samples(run *r, double *cost)
+{
+    size_t dim = (size_t)r->target->dim;
+    vgs_error err;
+    vgs_draw draw = { .noise_scale = 1.0f };
+    for (int i = 0; i < r->n && !stop; i += DRAW_BLOCK) {
+        int m = r->n - i < DRAW_BLOCK ? r->n - i : DRAW_BLOCK;
+        draw.first_row = (uint32_t)i;
+        draw.cost = cost + i;
+        if (vgs_sampler_draw(r->sampler, &draw, m, r->x + (size_t)i * dim, &err)) return fail(&err);
+        if (is_terminal()) fprintf(stderr, "\rsamples %d/%d%s", i + m, r->n, i + m == r->n ? "\n" : "");
+    }
+    if (r->path && !stop) {                                          /* the first rows again, as paths */
+        draw = (vgs_draw){ .noise_scale = 1.0f, .path = r->path };
+        float ends[PATHS * 2];
+        if (vgs_sampler_draw(r->sampler, &draw, PATHS, ends, &err)) return fail(&err);
+    }
+    return 0;
+}
+
+static int make_samples(run *r)
+{
+    const vgs_config *c = vgs_sampler_config(r->sampler);
+    char path[MAX_PATH_LENGTH];
+    vgs_error err;
+    float *e;
+    double *cost;
+    int status;
+    r->n = r->target->particles ? 10000 : 100000;
+    r->x = malloc((size_t)r->n * (size_t)r->target->dim * sizeof *r->x);
+    if (r->target->dim == 2) r->path = malloc(((size_t)c->steps + 1) * PATHS * 2 * sizeof *r->path);
+    e = malloc((size_t)r->n * sizeof *e);
+    cost = malloc((size_t)r->n * sizeof *cost);
+    if (!r->x || !e || !cost || (r->target->dim == 2 && !r->path)) {
+        say("out of memory: %d samples", r->n);
+        status = EXIT_FAILED;
+    } else status = draw_samples(r, cost);
+    if (!status && !stop) {
+        if (vgs_npy_write(in_dir(r, "samples.npy", path), r->x, r->n, r->target->dim, &err) ||
+            vgs_energy_eval(&c->energy, r->x, r->n, e, NULL, r->threads, &err)) status = fail(&err);
+        else set_elbo(r, e, cost);
+    }
+    free(e);
+    free(cost);
+    return status;
+}
+
+/* As many rows as make the floor in reasonable time: exact references cost nothing, Metropolis chains do. */
+static int rows_compared(const vgs_target *t)
+{
+    return t->exact_samples ? 10000 : t->particles > 20 ? 500 : 2000;
+}
+
+static int make_metrics(run *r)
+{
+    const vgs_config *c = vgs_sampler_config(r->sampler);
+    vgs_error err;
+    int n = rows_compared(r->target);
+    if (c->tau != 1.0f) {
+        say("no metrics: the reference samples are those of tau = 1");
+        return 0;
+    }
+    fprintf(stderr, "measuring against %d reference samples\n", 10 * n);
+    r->n_ref = 10 * n;
+    r->ref = malloc((size_t)r->n_ref * (size_t)r->target->dim * sizeof *r->ref);
+    if (!r->ref) {
+        say("out of memory: %d reference samples", r->n_ref);
+        return EXIT_FAILED;
+    }
+    if (vgs_target_reference(r->target, c->seed + 1, r->n_ref, r->ref, r->threads, &err) ||
+        evaluate(r->target, r->x, n, r->ref, r->n_ref, c->seed + 1, r->threads, &r->metrics,
+                 &err)) return fail(&err);
+    r->has_metrics = true;
+    return 0;
+}
+
+/* What 0, all threads, comes to. */
+static int thread_count(int threads)
+{
+    vgs_cpu_config c = { .threads = threads };
+    vgs_backend *cpu = vgs_cpu_create(&c, NULL);
+    int n = cpu ? vgs_cpu_threads(cpu) : 1;
+    vgs_cpu_free(cpu);
+    return n;
+}
+
+static int make_report(const run *r)
+{
+    char path[MAX_PATH_LENGTH], log_path[MAX_PATH_LENGTH];
+    vgs_error err;
+    report p = {
+        .target = r->target, .preset = r->preset, .config = vgs_sampler_config(r->sampler), .stats = r->stats,
+        .seconds = r->earlier + elapsed(r),
+        .threads = thread_count(r->threads), .elbo = r->elbo, .elbo_error = r->elbo_error,
+        .x = r->x, .n = r->n, .ref = r->ref, .n_ref = r->n_ref, .path = r->path, .paths = PATHS,
+        .metrics = r->has_metrics ? &r->metrics : NULL
+    };
+    return report_write(&p, in_dir(r, "log.jsonl", log_path), in_dir(r, "report.html", path),
+                        &err) ? fail(&err) : 0;
+}
+
+static int summary(const run *r)
+{
+    char text[32];
+    printf("%s (%s): %lld iterations, %s, %.3g energy calls\n", r->target->name, r->preset,
+           (long long)r->stats.iteration, duration(r->earlier + elapsed(r), text), r->stats.energy_calls);
+    printf("ELBO %.4f +- %.4f", r->elbo, r->elbo_error);
+    if (r->target->log_z_known) printf(" (log Z is %.4f)", r->target->log_z);
+    printf("\nsamples %s/samples.npy (%d x %d)\nreport  %s/report.html\n", r->dir, r->n, r->target->dim,
+           r->dir);
+    if (r->has_metrics) {
+        printf("at %d rows, beside the floor: what a perfect sampler scores\n", r->metrics.value.n);
+        print_metrics(&r->metrics, false);
+    }
+    return finish_stdout();
+}
+
+static int finish(run *r)
+{
+    vgs_error err;
+    int status;
+    double loss = r->stats.loss;
+    if (vgs_sampler_train(r->sampler, 0, &r->stats, &err)) return fail(&err);
+    r->stats.loss = loss;
+    if ((status = make_samples(r)) || stop) return status;
+    if ((status = make_metrics(r)) || stop) return status;
+    if ((status = make_report(r))) return status;
+    return summary(r);
+}
+
+int main(int argc, char **argv)
+{
+    run r = { .threads = 0 };
+    int status;
+    parse(&r, argc, argv);
+    signal(SIGINT, on_signal);
+    signal(SIGTERM, on_signal);
+    r.started = seconds_now();
+    status = start(&r);
+    if (!status) status = train(&r);
+    if (!status && !stop) status = finish(&r);
+    if (!status && stop) status = stopped(&r);
+    if (r.log && fclose(r.log) && !status) {
+        say("%s/log.jsonl: cannot be written", r.dir);
+        status = EXIT_FAILED;
+    }
+    vgs_sampler_free(r.sampler);
+    free(r.x);
+    free(r.ref);
+    free(r.path);
+    return status;
+}

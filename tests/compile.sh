@@ -1,0 +1,60 @@
+# The header in other settings: C++11, C11, gnu17, two units, static, without stdio, and the README's programs.
+cd "$(dirname "$0")/.." || exit 1
+. tests/sh.inc
+cat > "$work/main.c" <<'END'
+#include "vgs.h"
+#ifdef __cplusplus
+extern "C"
+#endif
+int other(void);
+int main(void)
+{
+    vgs_rng r = { 1, 0, 0 };
+    vgs_error err;
+    vgs_backend *b = vgs_cpu_create(NULL, &err);
+    int bad = !b || vgs_rng_u64(&r) == 0 || other();
+    vgs_cpu_free(b);
+    return bad;
+}
+END
+cat > "$work/other.c" <<'END'
+#define VGS_IMPLEMENTATION
+#include "vgs.h"
+#ifdef __cplusplus
+extern "C"
+#endif
+int other(void);
+int other(void) { return vgs_target_find("gmm9") == NULL; }
+END
+cp "$work/main.c" "$work/main.cc"; cp "$work/other.c" "$work/other.cc"
+cat > "$work/one.c" <<'END'
+#define VGS_STATIC
+#define VGS_IMPLEMENTATION
+#include "vgs.h"
+#include "vgs.h"
+int main(void) { return vgs_field_name(0) == NULL; }
+END
+try() { name=$1; shift; "$@" -I. && "$work/a"; ok "$name" $?; }
+
+try "two units, c99"     $CC -std=c99 -Wall -Wextra -Werror "$work/main.c" "$work/other.c" -o "$work/a" -lm
+try "two units, c11"     $CC -std=c11 -O1 "$work/main.c" "$work/other.c" -o "$work/a" -lm
+try "two units, gnu17"   $CC -std=gnu17 -O3 "$work/main.c" "$work/other.c" -o "$work/a" -lm
+try "static, twice"      $CC -std=c99 -Wall -Wextra -Werror "$work/one.c" -o "$work/a" -lm
+try "VGS_PORTABLE"       $CC -std=c99 -Wall -Wextra -Werror -DVGS_PORTABLE "$work/one.c" -o "$work/a" -lm
+try "VGS_NO_STDIO"       $CC -std=c99 -Wall -Wextra -Werror -DVGS_NO_STDIO "$work/one.c" -o "$work/a" -lm
+if command -v "$CXX" > "$work/where"; then
+    try "two units, C++11" "$CXX" -std=c++11 -Wall -Wextra -Werror "$work/main.cc" "$work/other.cc" -o "$work/a"
+else
+    skip "no C++ compiler ($CXX)"
+fi
+$CC -std=c99 -ffast-math -I. -c "$work/other.c" -o "$work/f.o" 2> "$work/log"
+[ $? -ne 0 ] && grep -q 'ffast-math' "$work/log"
+ok "-ffast-math is refused" $?
+
+# every C block of the README is compiled
+awk -v dir="$work" '/^```c$/ {n++; on = 1; next} /^```$/ {on = 0} on {print > (dir "/readme" n ".c")}' README.md
+for f in "$work"/readme*.c; do
+    $CC -std=c99 -I. "$f" -o "$work/a" -lm
+    ok "README block $(basename "$f")" $?
+done
+finish

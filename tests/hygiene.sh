@@ -1,0 +1,41 @@
+# What the header must not do to its user: leak names or macros, print, abort, keep state; and its form.
+cd "$(dirname "$0")/.." || exit 1
+. tests/sh.inc
+printf '#define VGS_IMPLEMENTATION\n#include "vgs.h"\n' > "$work/i.c"
+printf '#include "vgs.h"\n' > "$work/d.c"
+printf '#define VGS_STATIC\n#define VGS_IMPLEMENTATION\n#include "vgs.h"\n' > "$work/s.c"
+: > "$work/none.c"
+
+$CC -std=c99 -I. -c "$work/i.c" -o "$work/i.o" && ! nm -g --defined-only "$work/i.o" | awk '{print $3}' | grep -v '^vgs_'
+ok "only vgs_ symbols are exported" $?
+$CC -std=c99 -I. -c "$work/s.c" -o "$work/s.o" && ! nm -g --defined-only "$work/s.o" | grep .
+ok "VGS_STATIC exports nothing" $?
+# (not position independent: tables of pointers are then constants of their own)
+$CC -std=c99 -I. -fno-pic -fno-pie -c "$work/i.c" -o "$work/n.o" && ! nm "$work/n.o" | awk '$2 ~ /^[bBdDcC]$/' | grep .
+ok "no data that can change" $?
+! nm -u "$work/i.o" | awk '{print $2}' | grep -E '^(exit|abort|printf|puts|putchar|perror|rand|srand)$'
+ok "the library does not print, exit or draw from rand" $?
+
+# macros after the header, less those of the system headers it includes
+printf '#include <stdbool.h>\n#include <stddef.h>\n#include <stdint.h>\n#include <stdio.h>\n' > "$work/sys.c"
+$CC -std=c99 -I. -dM -E "$work/sys.c" | awk '{print $2}' | sort > "$work/sys"
+$CC -std=c99 -I. -dM -E "$work/d.c" | awk '{print $2}' | sort > "$work/after"
+! comm -13 "$work/sys" "$work/after" | grep -v '^VGS_'
+ok "the interface defines only VGS_ macros" $?
+
+! grep -n -P '\t| $|[^\x00-\x7F]' vgs.h examples/*.c examples/*.h tests/*.c tests/*.h
+ok "no tabs, trailing blanks or non-ASCII" $?
+! awk 'length > 110 {print FILENAME ":" FNR; bad = 1} END {exit !bad}' vgs.h examples/*.c examples/*.h tests/*.c tests/*.h
+ok "no line over 110 columns" $?
+
+sed -n '/^   CONTENTS/,/^$/p' vgs.h | grep -o '>>[a-z]*' | sort -u > "$work/contents"
+sed '1,/^#ifndef VGS_H/d' vgs.h | sed '/end of interface/q' | grep -o '==== >>[a-z]*' | sed 's/==== //' | sort -u > "$work/tags"
+cmp "$work/contents" "$work/tags"
+ok "the list of contents is the set of tags" $?
+
+# the program of the top comment is examples/ring.c
+sed -n '/A COMPLETE PROGRAM/,/^   WHAT IT IS/p' vgs.h | sed '1d;$d' | sed 's/^       //' | sed '/^$/d' > "$work/top"
+sed '1,2d;s/"..\/vgs.h"/"vgs.h"/' examples/ring.c | sed '/^$/d' > "$work/ring"
+cmp "$work/top" "$work/ring"
+ok "the top comment's program is examples/ring.c" $?
+finish

@@ -1,0 +1,1050 @@
+/* cc -O2 tests/ops.c -o ops -lm && ./ops
+   Every op of the table on every kernel against ref.h in double; every gradient against central differences
+   of the same graph in double; the sticky errors of a recording. */
+#include <stddef.h>
+#include <stdlib.h>
+#define VGS_MALLOC(bytes) ((bytes) > (size_t)1 << 30 ? NULL : malloc(bytes))   /* absurd sizes fail alike everywhere */
+#define VGS_FREE(p)       free(p)
+#define VGS_IMPLEMENTATION
+#include "../vgs.h"
+#include "t.h"
+#include "ref.h"
+
+static vgs_rng rng = { 5, 0, 0 };
+static float between(float lo, float hi) { return lo + (hi - lo) * (float)vgs_rng_uniform(&rng); }
+static int below(int n) { return (int)vgs_rng_below(&rng, (uint32_t)n); }
+
+/* ==== one op at a time: the same call on float buffers and on double buffers ======================== */
+
+enum { OUT = VGS_MAX_IN, OUT2, SLOTS };          /* slots of a job: operands, then the outputs        */
+#define GUARD 777.0f
+
+typedef struct job {
+    vgs_call cpu, ref;
+    bool used[SLOTS], is_int[SLOTS];
+    size_t size[SLOTS];
+    bool dense;                                  /* ld = cols, for ops that ask for it                */
+} job;
+
+static bool ran[VGS_OP_COUNT];
+static vgs_backend *cpu;
+static double rel_tol, abs_tol;
+
+static vgs_tensor *slot_of(vgs_call *c, int k) { return k == OUT ? &c->out : k == OUT2 ? &c->out2 : &c->in[k]; }
+static float *floats(const vgs_tensor *t) { return (float *)(void *)t->buf; }
+
+static void start(job *q, int op)
+{
+    memset(q, 0, sizeof *q);
+    q->cpu.op = q->ref.op = op;
+    rel_tol = abs_tol = 3e-6;
+}
+
+/* A tensor at a random offset with a random stride, between guards; values come after. */
+static void place(job *q, int k, int rows, int cols, bool is_int)
+{
+    vgs_tensor t;
+    size_t i;
+    t.rows = rows;
+    t.cols = cols;
+    t.ld = cols + (q->dense ? 0 : below(3));
+    t.offset = (size_t)below(4);
+    q->size[k] = t.offset + (size_t)rows * (size_t)t.ld + 3;
+    t.buf = (vgs_buffer *)malloc(q->size[k] * sizeof(float));
+    for (i = 0; i < q->size[k]; ++i) floats(&t)[i] = GUARD;
+    *slot_of(&q->cpu, k) = t;
+    t.buf = ref_create(NULL, q->size[k], NULL);
+    *slot_of(&q->ref, k) = t;
+    q->used[k] = true;
+    q->is_int[k] = is_int;
+}
+
+static void set(job *q, int k, int r, int c, double v)
+{
+    const vgs_tensor *t = slot_of(&q->cpu, k);
+    size_t at = t->offset + (size_t)r * (size_t)t->ld + (size_t)c;
+    int32_t n = (int32_t)v;
+    if (q->is_int[k]) memcpy(floats(t) + at, &n, 4);
+    else floats(t)[at] = (float)v;
+    slot_of(&q->ref, k)->buf->x[at] = q->is_int[k] ? (double)n : (double)(float)v;
+}
+
+static void put(job *q, int k, int rows, int cols, float lo, float hi)
+{
+    int r, c;
+    place(q, k, rows, cols, false);
+    for (r = 0; r < rows; ++r) for (c = 0; c < cols; ++c) set(q, k, r, c, (double)between(lo, hi));
+}
+
+static void put_ints(job *q, int k, int rows, int cols, int limit)
+{
+    int r, c;
+    place(q, k, rows, cols, true);
+    for (r = 0; r < rows; ++r) for (c = 0; c < cols; ++c) set(q, k, r, c, below(limit > 0 ? limit : 1));
+}
+
+static void attr_f(job *q, int k, double v) { q->cpu.f[k] = q->ref.f[k] = (float)v; }
+static void attr_i(job *q, int k, int v) { q->cpu.i[k] = q->ref.i[k] = v; }
+
+static void compare(job *q, int k)
+{
+    const vgs_tensor *t = slot_of(&q->cpu, k), *u = slot_of(&q->ref, k);
+    size_t at, bad = 0;
+    for (at = 0; at < q->size[k]; ++at) {
+        size_t p = at - t->offset;
+        bool inside = at >= t->offset && t->ld && p / (size_t)t->ld < (size_t)t->rows && p % (size_t)t->ld < (size_t)t->cols;
+        double want = u->buf->x[at], got = (double)floats(t)[at];
+        int32_t n;
+        memcpy(&n, floats(t) + at, 4);
+        if (!inside) bad += floats(t)[at] != GUARD;
+        else if (q->is_int[k]) bad += (double)n != want;
+        else if (!(isnan(want) ? isnan(got) : got == want || fabs(got - want) <= abs_tol + rel_tol * fabs(want))) {
+            if (!bad++) CHECK(false, "%s slot %d at %d: %.9g, want %.9g", vgs_op_name(q->cpu.op), k, (int)p, got, want);
+        }
+    }
+    CHECK(!bad, "%s slot %d: %d elements differ (cols %d, rows %d)", vgs_op_name(q->cpu.op), k, (int)bad, t->cols, t->rows);
+}
+
+/* Runs both, compares every operand (effects change them) and output, frees. */
+static void finish(job *q)
+{
+    vgs_error err = { VGS_OK, "" };
+    int k;
+    q->cpu.energy = q->ref.energy;
+    OK(vgs_cpu_run(cpu, &q->cpu, &err) == VGS_OK && ref_run(NULL, &q->ref, &err) == VGS_OK);
+    ran[q->cpu.op] = true;
+    for (k = 0; k < SLOTS; ++k) {
+        if (!q->used[k]) continue;
+        compare(q, k);
+        free(slot_of(&q->cpu, k)->buf);
+        ref_free(NULL, slot_of(&q->ref, k)->buf);
+    }
+}
+
+/* operands, ranges of a and b, attributes */
+static const struct { int op, n; float lo, hi, lo_b, hi_b, f0, f1; int i0; } maps[] = {
+    { VGS_OP_ADD, 2, -4, 4, -4, 4, 0, 0, 0 },            { VGS_OP_SUB, 2, -4, 4, -4, 4, 0, 0, 0 },
+    { VGS_OP_MUL, 2, -4, 4, -4, 4, 0, 0, 0 },            { VGS_OP_DIV, 2, -4, 4, 0.2f, 5, 0, 0, 0 },
+    { VGS_OP_AFFINE, 1, -4, 4, 0, 0, 1.7f, -0.3f, 0 },   { VGS_OP_EXP, 1, -20, 20, 0, 0, 0, 0, 0 },
+    { VGS_OP_LOG, 1, 1e-3f, 50, 0, 0, 0, 0, 0 },         { VGS_OP_SQRT, 1, 0, 9, 0, 0, 0, 0, 0 },
+    { VGS_OP_SQUARE, 1, -4, 4, 0, 0, 0, 0, 0 },          { VGS_OP_RECIPROCAL, 1, 0.2f, 5, 0, 0, 0, 0, 0 },
+    { VGS_OP_ABS, 1, -4, 4, 0, 0, 0, 0, 0 },             { VGS_OP_ABS_GRAD, 2, -4, 4, -4, 4, 0, 0, 0 },
+    { VGS_OP_SIN, 1, -9, 9, 0, 0, 0, 0, 0 },             { VGS_OP_COS, 1, -9, 9, 0, 0, 0, 0, 0 },
+    { VGS_OP_RELU, 1, -4, 4, 0, 0, 0, 0, 0 },            { VGS_OP_RELU_GRAD, 2, -4, 4, -4, 4, 0, 0, 0 },
+    { VGS_OP_SILU, 1, -30, 30, 0, 0, 0, 0, 0 },          { VGS_OP_SILU_GRAD, 2, -4, 4, -30, 30, 0, 0, 0 },
+    { VGS_OP_SOFTPLUS, 1, -40, 40, 0, 0, 0, 0, 0 },      { VGS_OP_SIGMOID, 1, -40, 40, 0, 0, 0, 0, 0 },
+    { VGS_OP_SIGMOID_GRAD, 2, -4, 4, 0, 1, 0, 0, 0 },    { VGS_OP_TANH, 1, -12, 12, 0, 0, 0, 0, 0 },
+    { VGS_OP_TANH_GRAD, 2, -4, 4, -1, 1, 0, 0, 0 },      { VGS_OP_CLAMP, 1, -4, 4, 0, 0, -1, 1.5f, 0 },
+    { VGS_OP_CLAMP_GRAD, 2, -4, 4, -4, 4, -1, 1.5f, 0 }, { VGS_OP_MASK_ABOVE, 2, -4, 4, -4, 4, 0.5f, 0, 0 },
+    { VGS_OP_FILL, 0, 0, 0, 0, 0, 2.5f, 0, 0 },          { VGS_OP_FILL, 0, 0, 0, 0, 0, 2.5f, 0, 1 },
+    { VGS_OP_LOSS, 2, -3, 3, -3, 3, 0, 0, VGS_L2 },      { VGS_OP_LOSS_GRAD, 2, -3, 3, -3, 3, 0, 0, VGS_L2 },
+    { VGS_OP_LOSS, 2, -3, 3, -3, 3, 0, 0, VGS_L1 },      { VGS_OP_LOSS_GRAD, 2, -3, 3, -3, 3, 0, 0, VGS_L1 },
+    { VGS_OP_LOSS, 2, -3, 3, -3, 3, 0, 0, VGS_SMOOTH_L1 }, { VGS_OP_LOSS_GRAD, 2, -3, 3, -3, 3, 0, 0, VGS_SMOOTH_L1 }
+};
+
+/* shape 0..3: [r,c] [1,c] [r,1] [1,1] of a, of b; the output is what both stretch to */
+static void one_map(size_t m, int r, int c, int shape_a, int shape_b)
+{
+    int ra = shape_a & 1 ? 1 : r, ca = shape_a & 2 ? 1 : c, rb = shape_b & 1 ? 1 : r, cb = shape_b & 2 ? 1 : c;
+    job q;
+    start(&q, maps[m].op);
+    if (maps[m].n == 1) rb = ra, cb = ca;
+    if (maps[m].n > 0) put(&q, 0, ra, ca, maps[m].lo, maps[m].hi);
+    if (maps[m].n > 1) put(&q, 1, rb, cb, maps[m].lo_b, maps[m].hi_b);
+    attr_f(&q, 0, (double)maps[m].f0);
+    attr_f(&q, 1, (double)maps[m].f1);
+    attr_i(&q, 0, maps[m].i0);
+    place(&q, OUT, maps[m].n ? (ra == 1 ? rb : ra) : r, maps[m].n ? (ca == 1 ? cb : ca) : c, false);
+    finish(&q);
+}
+
+static void one_matmul(int form, int m, int n, int k, int bias, int act)     /* bias 1: row, 2: table */
+{
+    job q;
+    start(&q, VGS_OP_MATMUL);
+    abs_tol = 2e-5;
+    put(&q, 0, form == VGS__TN ? k : m, form == VGS__TN ? m : k, -2, 2);
+    put(&q, 1, form == VGS__NT ? n : k, form == VGS__NT ? k : n, -2, 2);
+    if (bias) put(&q, 2, bias == 2 ? 4 : 1, n, -2, 2);
+    q.dense = true;
+    if (bias == 2) put_ints(&q, 3, m, 1, 4);
+    q.dense = false;
+    attr_i(&q, 0, form);
+    attr_i(&q, 1, act);
+    place(&q, OUT, m, n, false);
+    finish(&q);
+}
+
+static void rows_ops(int r, int c)
+{
+    static const int reduce[] = { VGS_OP_SUM_COLS, VGS_OP_LOGSUMEXP, VGS_OP_SUM_ROWS, VGS_OP_SUM_ROWS };
+    static const int norm[] = { VGS_OP_LAYERNORM, VGS_OP_LAYERNORM_HAT, VGS_OP_LAYERNORM_GRAD };
+    int k, s;
+    job q;
+    for (k = 0; k < (r ? 4 : 3); ++k) {          /* the mean of no rows is nobody's concern           */
+        start(&q, reduce[k]);
+        abs_tol = 2e-5;
+        put(&q, 0, r, c, k == 1 ? -90 : -3, k == 1 ? 90 : 3);
+        attr_f(&q, 0, 0.7);
+        attr_i(&q, 0, k == 3);
+        place(&q, OUT, k < 2 ? r : 1, k < 2 ? 1 : c, false);
+        finish(&q);
+    }
+    for (k = 0; k < 3; ++k) {
+        start(&q, norm[k]);
+        abs_tol = 3e-5;
+        put(&q, 0, r, c, -2, 3);
+        put(&q, 1, 1, c, 0.5f, 2);
+        put(&q, 2, k == 2 ? r : 1, c, -1, 1);
+        place(&q, OUT, r, c, false);
+        finish(&q);
+    }
+    start(&q, VGS_OP_PAD_COLS);
+    put(&q, 0, r, c, -1, 1);
+    attr_i(&q, 0, 2);
+    place(&q, OUT, r, c + 3, false);
+    finish(&q);
+    start(&q, VGS_OP_CONCAT);
+    put(&q, 0, r, c, -1, 1);
+    put(&q, 1, r, 2, -1, 1);
+    place(&q, OUT, r, c + 2, false);
+    finish(&q);
+    start(&q, VGS_OP_GATHER);
+    put(&q, 0, 5, c, -1, 1);
+    put_ints(&q, 1, r, 1, 5);
+    place(&q, OUT, r, c, false);
+    finish(&q);
+    start(&q, VGS_OP_SCATTER_ROWS);
+    put(&q, 0, r, c, -1, 1);
+    put_ints(&q, 1, r, 1, 5);                    /* any stride, as gather takes it                    */
+    place(&q, OUT, 5, c, false);
+    finish(&q);
+    for (s = 0; s < 2; ++s) {                    /* sort and back: with ties, and without             */
+        start(&q, VGS_OP_SORT_COLS);
+        place(&q, 0, r, c, false);
+        for (k = 0; k < r * c; ++k) set(&q, 0, k / c, k % c, s ? below(3) : (double)between(-2, 2));
+        place(&q, OUT, r, c, false);
+        place(&q, OUT2, r, c, true);
+        finish(&q);
+    }
+    start(&q, VGS_OP_UNSORT_COLS);
+    put(&q, 0, r, c, -1, 1);
+    place(&q, 1, r, c, true);
+    for (k = 0; k < r * c; ++k) set(&q, 1, k / c, k % c, (k % c * 1 + k / c) % c);
+    place(&q, OUT, r, c, false);
+    finish(&q);
+    for (k = 0; k < 2; ++k) {                    /* some rows longer than that; numbers whose squares overflow */
+        start(&q, VGS_OP_LIMIT_ROWS);
+        put(&q, 0, r, c, k ? 1e25f : -1, k ? 1e30f : 1);
+        attr_f(&q, 0, k ? 2.5 : 0.5 * sqrt(c));
+        place(&q, OUT, r, c, false);
+        finish(&q);
+    }
+    for (k = 0; k < 3; ++k) {                    /* tangent; move; x/|x| */
+        start(&q, k ? VGS_OP_SPHERE_MOVE : VGS_OP_SPHERE_TANGENT);
+        put(&q, 0, r, c, 0.2f, 1);
+        if (k < 2) put(&q, 1, r, c, -0.4f, 0.4f);
+        abs_tol = 1e-5;
+        place(&q, OUT, r, c, false);
+        finish(&q);
+    }
+}
+
+/* r samples of n rows become r samples of m rows */
+static void segment_ops(int r, int c, int n, int m)
+{
+    job q;
+    int e, i, k = 0;
+    int32_t which[64], list[64], first[64];
+    for (e = 0; e < m; ++e) which[e] = (int32_t)(e * 7 % n);
+    for (i = 0; i <= n; ++i) {
+        first[i] = k;
+        for (e = 0; e < m && i < n; ++e) if (which[e] == i) list[k++] = e;
+    }
+    q.dense = true;
+    start(&q, VGS_OP_SEGMENT_GATHER);
+    put(&q, 0, r * n, c, -1, 1);
+    q.dense = true;
+    place(&q, 1, m, 1, true);
+    q.dense = false;
+    for (e = 0; e < m; ++e) set(&q, 1, e, 0, which[e]);
+    attr_i(&q, 0, n);
+    attr_i(&q, 1, m);
+    place(&q, OUT, r * m, c, false);
+    finish(&q);
+    start(&q, VGS_OP_SEGMENT_SUM);
+    put(&q, 0, r * m, c, -1, 1);
+    q.dense = true;
+    place(&q, 1, n + 1, 1, true);
+    place(&q, 2, m, 1, true);
+    q.dense = false;
+    for (i = 0; i <= n; ++i) set(&q, 1, i, 0, first[i]);
+    for (e = 0; e < m; ++e) set(&q, 2, e, 0, list[e]);
+    attr_i(&q, 0, n);
+    attr_i(&q, 1, m);
+    place(&q, OUT, r * n, c, false);
+    finish(&q);
+}
+
+static void particle_ops(int r, int n, int d)
+{
+    job q;
+    int i, pairs = n * (n - 1) / 2;
+    start(&q, VGS_OP_PAIR_DISTANCE);
+    put(&q, 0, r, n * d, -2, 2);
+    for (i = 0; r && i < d; ++i) { set(&q, 0, 0, i, 0.5); set(&q, 0, 0, d + i, 0.5); }      /* two coincide */
+    attr_i(&q, 0, n);
+    place(&q, OUT, r, pairs, false);
+    finish(&q);
+    start(&q, VGS_OP_PAIR_DISTANCE_GRAD);
+    put(&q, 0, r, n * d, -2, 2);
+    for (i = 0; r && i < d; ++i) { set(&q, 0, 0, i, 0.5); set(&q, 0, 0, d + i, 0.5); }
+    place(&q, 1, r, pairs, false);
+    for (i = 0; i < r; ++i) {                    /* the distances, as the gradient's rule hands them over */
+        int a, b, j, p = 0;
+        for (a = 0; a < n; ++a)
+            for (b = a + 1; b < n; ++b, ++p) {
+                double s = 0;
+                for (j = 0; j < d; ++j) s += pow(*ref_at(&q.ref.in[0], i, a * d + j) - *ref_at(&q.ref.in[0], i, b * d + j), 2);
+                set(&q, 1, i, p, sqrt(s));
+            }
+    }
+    put(&q, 2, r, pairs, -1, 1);
+    abs_tol = 1e-5;
+    attr_i(&q, 0, n);
+    place(&q, OUT, r, n * d, false);
+    finish(&q);
+    start(&q, VGS_OP_REMOVE_MEAN);
+    put(&q, 0, r, n * d, -2, 2);
+    attr_i(&q, 0, n);
+    place(&q, OUT, r, n * d, false);
+    finish(&q);
+}
+
+static void random_ops(int r, int c)
+{
+    job q;
+    int k;
+    for (k = 0; k < 2; ++k) {
+        start(&q, k ? VGS_OP_PERMUTATION : VGS_OP_NORMAL);
+        attr_i(&q, 0, 3);
+        attr_i(&q, 1, 11);
+        attr_i(&q, 2, 64);
+        attr_i(&q, 3, 5);
+        attr_i(&q, 4, -2);
+        attr_i(&q, 5, 77);
+        attr_i(&q, 6, 2);
+        attr_i(&q, 7, r + 9);
+        abs_tol = 2e-5;
+        place(&q, OUT, r, k ? 1 : c, k == 1);
+        finish(&q);
+    }
+}
+
+static void effect_ops(int n, int flag)
+{
+    job q;
+    int k, i;
+    for (k = 0; k < 4; ++k) {                    /* plain; limits of the norm; a least value          */
+        start(&q, VGS_OP_ADAM);
+        put(&q, 0, 1, n, k == 2 ? 0.1f : -1, 1);
+        for (i = 1; i < 4; ++i) put(&q, i, 1, n, i == 3 ? 0.01f : -1, 1);
+        if (k == 1) put(&q, 4, 1, 1, 4, 9);
+        if (k == 3) put(&q, 4, 1, 1, 1e-12f, 4e-12f);                /* as small as the 1e-6 beside it */
+        put_ints(&q, 5, 1, 4, flag ? 2 : 1);
+        if (flag) set(&q, 5, 0, 0, 1);
+        attr_f(&q, 0, 0.3);
+        attr_f(&q, 1, 0.9);
+        attr_f(&q, 2, 0.999);
+        attr_f(&q, 3, 1e-8);
+        attr_f(&q, 4, 1.5);
+        attr_f(&q, 5, k == 1 ? 0.5 : k == 3 ? 1e-6 : 0);
+        attr_f(&q, 6, k == 2 ? 0.05 : 0);
+        attr_f(&q, 7, 1);
+        rel_tol = abs_tol = 1e-5;
+        finish(&q);
+    }
+    start(&q, VGS_OP_EMA);
+    put(&q, 0, 1, n, -1, 1);
+    put(&q, 1, 1, n, -1, 1);
+    put_ints(&q, 2, 1, 4, flag ? 2 : 1);
+    if (flag) set(&q, 2, 0, 0, 1);
+    attr_f(&q, 0, 0.9);
+    finish(&q);
+    for (k = 0; k < 2; ++k) {
+        start(&q, VGS_OP_STORE);
+        put(&q, 0, 9, n, -1, 1);
+        put(&q, 1, 4, n, -1, 1);
+        attr_i(&q, 0, 3);
+        attr_i(&q, 1, k);
+        finish(&q);
+    }
+    start(&q, VGS_OP_SUM_SQUARES);
+    put(&q, 0, 1, n, -1, 1);
+    place(&q, OUT, 1, 1, false);
+    finish(&q);
+    for (k = 0; k < 6; ++k) {                    /* fine, NaN, +inf, -inf; the last two with i3 = 1   */
+        start(&q, VGS_OP_CHECK);
+        put(&q, 0, 5, n, -1, 1);
+        if (k % 4) set(&q, 0, 3, n / 2, k % 4 == 1 ? (double)NAN : k % 4 == 2 ? (double)INFINITY : -(double)INFINITY);
+        if (k == 4) set(&q, 0, 2, 0, (double)INFINITY);
+        put_ints(&q, 1, 1, 4, 1);
+        if (flag) set(&q, 1, 0, 0, 1);
+        attr_i(&q, 0, 12);
+        attr_i(&q, 1, 2);
+        attr_i(&q, 2, 100);
+        attr_i(&q, 3, k >= 3);
+        finish(&q);
+    }
+}
+
+static int quartic64(void *user, const double *x, int n, int dim, double *e, double *g)
+{
+    int i, j;
+    (void)user;
+    for (i = 0; i < n; ++i) {
+        const double *p = x + i * dim;
+        e[i] = p[0] * p[dim - 1];
+        for (j = 0; j < dim; ++j) e[i] += (j + 1) * 0.25 * p[j] * p[j] * p[j] * p[j];
+        for (j = 0; g && j < dim; ++j) g[i * dim + j] = (j + 1) * p[j] * p[j] * p[j];
+        if (g) { g[i * dim] += p[dim - 1]; g[i * dim + dim - 1] += p[0]; }
+    }
+    return 0;
+}
+
+static void energy_and_ints(int r, int c)
+{
+    vgs_energy e;
+    job q;
+    memset(&e, 0, sizeof e);
+    e.eval64 = quartic64;
+    e.dim = c;
+    start(&q, VGS_OP_ENERGY);
+    q.dense = true;
+    q.ref.energy = &e;
+    put(&q, 0, r, c, -1, 1);
+    place(&q, OUT, r, 1, false);
+    place(&q, OUT2, r, c, false);
+    finish(&q);
+    start(&q, VGS_OP_FILL_INT);
+    attr_i(&q, 0, -41);
+    place(&q, OUT, r, c, true);
+    finish(&q);
+    start(&q, VGS_OP_INT_DIV);
+    put_ints(&q, 0, r, c, 1000);
+    attr_i(&q, 0, 7);
+    place(&q, OUT, r, c, true);
+    finish(&q);
+    start(&q, VGS_OP_COMBINE);
+    put(&q, 0, r, c, -1, 1);
+    put(&q, 1, r, c, -1, 1);
+    if (r % 2) put(&q, 2, r, c, -1, 1);
+    attr_f(&q, 0, 1.1);
+    attr_f(&q, 1, -0.9);
+    attr_f(&q, 2, 0.4);
+    place(&q, OUT, r, c, false);
+    finish(&q);
+    start(&q, VGS_OP_MASK_ABOVE);                /* exactly 0 above, whatever the gradient is         */
+    place(&q, 0, 4, 3, false);
+    place(&q, 1, 4, 1, false);
+    for (c = 0; c < 12; ++c) set(&q, 0, c / 3, c % 3, c / 3 == 0 ? c : c / 3 == 1 ? (double)NAN : (double)INFINITY);
+    for (c = 0; c < 4; ++c) set(&q, 1, c, 0, c == 0 ? 2.0 : c == 1 ? (double)INFINITY : 2.5);
+    attr_f(&q, 0, 2.0);
+    place(&q, OUT, 4, 3, false);
+    finish(&q);
+}
+
+static void every_op(void)
+{
+    static const int size[][2] = { { 1, 1 }, { 3, 5 }, { 7, 1 }, { 1, 9 }, { 65, 33 }, { 0, 4 }, { 2, 40 } };
+    int isa, k, form, act, op;
+    size_t m;
+    for (isa = VGS_ISA_PORTABLE; isa <= VGS_ISA_AVX512; ++isa) {
+        vgs_cpu_config config = { 1, VGS_ISA_AUTO };
+        if (!vgs__cpu_has((vgs_isa)isa)) continue;
+        config.isa = (vgs_isa)isa;
+        cpu = vgs_cpu_create(&config, NULL);
+        for (k = 0; k < 7; ++k) {
+            int r = size[k][0], c = size[k][1], a, b;
+            T_IN("%s [%d,%d]", vgs_isa_name((vgs_isa)isa), r, c);
+            for (m = 0; m < sizeof maps / sizeof *maps; ++m)
+                for (a = 0; a < (r && maps[m].n ? 4 : 1); ++a) for (b = 0; b < (r && maps[m].n == 2 ? 4 : 1); ++b) one_map(m, r, c, a, b);
+            for (form = VGS__NT; form <= VGS__TN; ++form)
+                for (act = 0; act <= VGS_ACT_SOFTPLUS; ++act) one_matmul(form, r, c, k * 5 + 1, act % 3, act);
+            rows_ops(r, c);
+            segment_ops(r, c, 3, 5);
+            particle_ops(r, 2, c);
+            particle_ops(r, 5, c % 3 + 1);
+            random_ops(r, c);
+            energy_and_ints(r, c);
+            effect_ops(c, k % 2);
+        }
+        effect_ops(3000, 0);
+        vgs_cpu_free(cpu);
+    }
+    for (op = VGS_OP_TAP + 1; op < VGS_OP_COUNT; ++op) CHECK(ran[op], "%s was never run", vgs_op_name(op));
+    OK(ref_faults == 0);
+}
+
+/* ==== gradients against central differences in double ================================================ */
+
+enum { B = 3, MAX_LEAF = 4 };
+
+/* kind: b input [B,c], s state [r,c], p parameters [1,c], i index [B,1] in 0..r-1 */
+typedef struct leaf { char kind; int r, c; float lo, hi; } leaf;
+typedef struct gcase {
+    const char *name;
+    vgs_var (*build)(vgs_graph *g, const vgs_var *x);
+    leaf leaf[MAX_LEAF];
+} gcase;
+
+typedef struct built {
+    vgs_graph *g;
+    vgs_var x[MAX_LEAF], gx[MAX_LEAF], weight, y;
+    int rows, cols;                              /* of y                                              */
+} built;
+
+static int leaves(const gcase *c)
+{
+    int n = 0;
+    while (n < MAX_LEAF && c->leaf[n].kind) ++n;
+    return n;
+}
+
+static size_t count_of(const leaf *l)
+{
+    return (size_t)((l->kind == 'b' || l->kind == 'i' ? B : l->kind == 'p' ? 1 : l->r) * (l->kind == 'i' ? 1 : l->c));
+}
+
+/* sum(weight * build(x)) and its gradients; the weights keep sums from cancelling (sort, layernorm) */
+static vgs_status record(const gcase *c, vgs_backend *backend, built *q, vgs_error *err)
+{
+    vgs_graph *g = q->g = vgs_graph_create(err);
+    vgs_var want[MAX_LEAF] = { { 0 } }, got[MAX_LEAF] = { { 0 } };
+    int k, n = leaves(c), m = 0;
+    for (k = 0; k < n; ++k) {
+        const leaf *l = &c->leaf[k];
+        q->x[k] = l->kind == 'b' ? vgs_input(g, l->c) : l->kind == 's' ? vgs_state(g, l->r, l->c, VGS_F32)
+                : l->kind == 'p' ? vgs_params(g, l->c) : vgs_index(g);
+    }
+    q->y = c->build(g, q->x);
+    vgs_shape(g, q->y, &q->rows, &q->cols);
+    q->weight = vgs__leaf(g, VGS_OP_INPUT, q->rows, q->cols, VGS_F32);
+    if (q->rows < 0) q->rows *= -B;
+    q->y = vgs_mul(g, q->y, q->weight);
+    vgs_output(g, q->y);
+    for (k = 0; k < n; ++k) if (strchr("bs", c->leaf[k].kind)) want[m++] = q->x[k];
+    vgs_gradient(g, q->y, want, m, got);
+    for (m = k = 0; k < n; ++k) {
+        if (strchr("bs", c->leaf[k].kind)) vgs_output(g, q->gx[k] = got[m++]);
+        if (c->leaf[k].kind == 'p') {
+            q->gx[k] = vgs_state(g, 1, c->leaf[k].c, VGS_F32);
+            vgs_gradient_params(g, q->y, q->x[k], q->gx[k]);
+            vgs_output(g, q->gx[k]);
+        }
+    }
+    return vgs_graph_compile(g, backend, B + 2, err);
+}
+
+/* Values away from the kinks at 0 (relu, abs, l1) and at +-1 (clamp, smooth l1). */
+static float smooth_value(const leaf *l)
+{
+    float v = between(l->lo, l->hi);
+    while (fabsf(v) < 0.05f || fabsf(fabsf(v) - 1) < 0.05f) v = between(l->lo, l->hi);
+    return v;
+}
+
+static double total(built *q)
+{
+    double sum = 0, *y;
+    int i;
+    vgs_graph_touch(q->g);
+    vgs_graph_run(q->g, B, NULL);
+    y = ref_value(q->g, q->y, B);
+    for (i = 0; i < q->rows * q->cols; ++i) sum += y[i];
+    return sum;
+}
+
+static void compare_gradient(built *c, built *r, int k, size_t n)
+{
+    double *diff = (double *)malloc(n * sizeof *diff), *exact = (double *)malloc(n * sizeof *exact), top = 0, h = 1e-5;
+    float *got = (float *)malloc(n * sizeof *got);
+    size_t i;
+    total(r);
+    ref_get(r->g, r->gx[k], B, exact);
+    for (i = 0; i < n; ++i) {
+        double *x = ref_value(r->g, r->x[k], B) + i, keep = *x, up;
+        *x = keep + h;
+        up = total(r);
+        *x = keep - h;
+        diff[i] = (up - total(r)) / (2 * h);
+        *x = keep;
+        top = fmax(top, fabs(diff[i]));
+    }
+    CHECK(top > 1e-3, "operand %d: the largest gradient is %g", k, top);
+    OK(vgs_get(c->g, c->gx[k], got, B, NULL) == VGS_OK);
+    for (i = 0; i < n; ++i) {
+        if (!CHECK_NEAR(exact[i], diff[i], 0, 1e-7 * top + 1e-9)) break;
+        if (!CHECK_NEAR(got[i], diff[i], 0, 1e-4 * top)) break;
+    }
+    free(diff);
+    free(exact);
+    free(got);
+}
+
+static void check_case(const gcase *c)
+{
+    vgs_error err = { VGS_OK, "" };
+    built q[2];
+    int k, j, n = leaves(c);
+    float *x;
+    T_IN("gradient of %s", c->name);
+    cpu = vgs_cpu_create(NULL, NULL);
+    if (CHECK(record(c, cpu, &q[0], &err) == VGS_OK && record(c, &ref_backend, &q[1], &err) == VGS_OK, "%s", err.msg)) {
+        for (k = 0; k <= n; ++k) {               /* n: the weights                                    */
+            size_t i, count = k < n ? count_of(&c->leaf[k]) : (size_t)(q->rows * q->cols);
+            bool index = k < n && c->leaf[k].kind == 'i';
+            x = (float *)malloc(count * sizeof *x);
+            for (i = 0; i < count; ++i) {
+                int32_t row = (int32_t)i * 2 % (k < n ? c->leaf[k].r + !c->leaf[k].r : 1);
+                x[i] = index ? 0 : k < n ? smooth_value(&c->leaf[k]) : between(0.5f, 1.5f) * (i % 2 ? -1.0f : 1.0f);
+                if (index) memcpy(&x[i], &row, 4);
+            }
+            for (j = 0; j < 2; ++j) OK(vgs_set(q[j].g, k < n ? q[j].x[k] : q[j].weight, x, B, &err) == VGS_OK);
+            free(x);
+        }
+        OK(vgs_graph_run(q[0].g, B, &err) == VGS_OK);
+        for (k = 0; k < n; ++k) if (c->leaf[k].kind != 'i') compare_gradient(&q[0], &q[1], k, count_of(&c->leaf[k]));
+        OK(vgs_graph_run(q[0].g, 0, &err) == VGS_OK && vgs_graph_run(q[0].g, B + 2, &err) == VGS_OK);
+    }
+    for (j = 0; j < 2; ++j) vgs_graph_free(q[j].g);
+    vgs_cpu_free(cpu);
+}
+
+#define BUILD(name, ...) static vgs_var b_##name(vgs_graph *g, const vgs_var *x) { __VA_ARGS__ }
+#define UNARY(name) BUILD(name, return vgs_##name(g, x[0]);)
+#define BINARY(name) BUILD(name, return vgs_##name(g, x[0], x[1]);)
+static const int32_t which5[5] = { 2, 0, 1, 2, 2 };
+static const vgs_var none = { 0 };
+static vgs_energy callback = { NULL, quartic64, NULL, NULL, 3, 0, false };
+
+UNARY(exp) UNARY(log) UNARY(sqrt) UNARY(square) UNARY(reciprocal) UNARY(abs) UNARY(sin) UNARY(cos)
+UNARY(relu) UNARY(silu) UNARY(softplus) UNARY(sigmoid) UNARY(tanh)
+UNARY(sum_cols) UNARY(mean_cols) UNARY(sum_rows) UNARY(mean_rows) UNARY(logsumexp) UNARY(sort_cols)
+BINARY(add) BINARY(sub) BINARY(mul) BINARY(div) BINARY(matmul) BINARY(concat) BINARY(gather)
+BUILD(affine, return vgs_affine(g, x[0], -1.5f, 0.3f);)
+BUILD(affine_by, return vgs_affine_by(g, x[0], vgs_scalar_create(g, 2.5), vgs_scalar_create(g, -1));)
+BUILD(clamp, return vgs_clamp(g, x[0], -1, 1);)
+BUILD(linear, return vgs_linear(g, x[0], x[1], x[2]);)
+BUILD(linear_plain, return vgs_linear(g, x[0], x[1], none);)
+BUILD(linear_at, return vgs_linear_at(g, x[0], x[1], x[2], x[3]);)
+BUILD(matmul_tn, return vgs__matmul_as(g, VGS__TN, x[0], x[1]);)
+BUILD(fused_relu, return vgs_relu(g, vgs_linear(g, x[0], x[1], x[2]));)
+BUILD(fused_silu, return vgs_silu(g, vgs_linear(g, x[0], x[1], x[2]));)
+BUILD(fused_tanh, return vgs_tanh(g, vgs_linear(g, x[0], x[1], x[2]));)
+BUILD(fused_sigmoid, return vgs_sigmoid(g, vgs_matmul(g, x[0], x[1]));)
+BUILD(fused_softplus, return vgs_softplus(g, vgs_linear(g, x[0], x[1], x[2]));)
+BUILD(shared_linear, vgs_var u = vgs_linear(g, x[0], x[1], x[2]); return vgs_add(g, vgs_relu(g, u), vgs_tanh(g, u));)
+BUILD(layernorm, return vgs_layernorm(g, x[0], x[1], x[2]);)
+BUILD(reshape, return vgs_square(g, vgs_reshape(g, x[0], 2));)
+BUILD(reshape_back, return vgs_mul(g, vgs_reshape(g, vgs_exp(g, vgs_reshape(g, x[0], 1)), 6), x[0]);)
+BUILD(cols, return vgs_mul(g, vgs_cols(g, x[0], 0, 4), vgs_cols(g, x[0], 2, 4));)
+BUILD(cols_of_cols, return vgs_square(g, vgs_cols(g, vgs_cols(g, x[0], 1, 4), 2, 2));)
+BUILD(cols_linear, return vgs_linear(g, vgs_cols(g, x[0], 1, 2), vgs_cols(g, x[1], 2, 2), vgs_cols(g, x[2], 1, 4));)
+BUILD(cols_layernorm, return vgs_layernorm(g, vgs_cols(g, x[0], 1, 3), vgs_cols(g, x[1], 0, 3), vgs_cols(g, x[1], 2, 3));)
+BUILD(cols_concat, vgs_var u = vgs_concat(g, vgs_cols(g, x[0], 3, 2), x[1]); return vgs_mul(g, u, u);)
+BUILD(cols_energy, return vgs_energy_of(g, &callback, vgs_cols(g, x[0], 1, 3));)
+BUILD(gather_twice, return vgs_mul(g, vgs_gather(g, x[0], x[1]), vgs_gather(g, vgs_sin(g, x[0]), x[1]));)
+BUILD(segment_gather, return vgs_segment_gather(g, vgs_reshape(g, x[0], 2), 3, which5, 5);)
+BUILD(segment_sum, return vgs_segment_sum(g, vgs_reshape(g, x[0], 2), 3, which5, 5);)
+BUILD(segment_fixed, return vgs_segment_sum(g, vgs_square(g, vgs_segment_gather(g, x[0], 3, which5, 5)), 3, which5, 5);)
+BUILD(pair_distance, return vgs_pair_distance(g, x[0], 3);)
+BUILD(remove_mean, return vgs_remove_mean(g, x[0], 3);)
+BUILD(sorted_pairs, return vgs_sqrt(g, vgs_affine(g, vgs_square(g, vgs_sort_cols(g, vgs_pair_distance(g, x[0], 4))), 1, 1));)
+BUILD(loss_l2, return vgs_loss_of(g, x[0], x[1], VGS_L2);)
+BUILD(loss_l1, return vgs_loss_of(g, x[0], x[1], VGS_L1);)
+BUILD(loss_smooth, return vgs_loss_of(g, vgs_affine(g, x[0], 1, 0), x[1], VGS_SMOOTH_L1);)
+BUILD(energy, return vgs_energy_of(g, &callback, x[0]);)
+BUILD(energy_of_tanh, return vgs_square(g, vgs_energy_of(g, &callback, vgs_tanh(g, x[0])));)
+BUILD(same_twice, return vgs_div(g, vgs_mul(g, x[0], x[0]), vgs_add(g, vgs_exp(g, x[0]), x[0]));)
+BUILD(mixture, return vgs_logsumexp(g, vgs_affine(g, vgs_concat(g, vgs_sum_cols(g, vgs_square(g, vgs_affine(g, x[0], 1, -1))),
+    vgs_sum_cols(g, vgs_square(g, vgs_affine(g, x[0], 1, 1)))), -0.7f, 0.1f));)
+
+/* parameters: views that lie apart, that are used twice, that overlap, that share a stride */
+static vgs_var view(vgs_graph *g, const vgs_var *x, int at, int r, int c, int ld) { return vgs_view(g, x[1], at, r, c, ld); }
+BUILD(views, return vgs_linear(g, vgs_silu(g, vgs_linear(g, x[0], view(g, x, 0, 4, 2, 2), view(g, x, 8, 1, 4, 4))),
+    view(g, x, 12, 1, 4, 4), view(g, x, 16, 1, 1, 1));)
+BUILD(views_twice, vgs_var w = view(g, x, 0, 2, 2, 2);
+    return vgs_linear(g, vgs_tanh(g, vgs_linear(g, x[0], w, none)), vgs_view(g, x[1], 0, 2, 2, 2), view(g, x, 4, 1, 2, 2));)
+BUILD(views_overlap, return vgs_mul(g, vgs_linear(g, x[0], view(g, x, 0, 3, 2, 2), view(g, x, 2, 1, 3, 3)),
+    view(g, x, 1, 1, 3, 3));)
+BUILD(views_halves, return vgs_add(g, vgs_linear(g, x[0], view(g, x, 0, 3, 2, 4), none),
+    vgs_linear(g, vgs_square(g, x[0]), view(g, x, 2, 3, 2, 4), none));)
+BUILD(views_fold, return vgs_linear_at(g, x[0], vgs_matmul(g, view(g, x, 0, 3, 3, 3), view(g, x, 9, 3, 2, 2)),
+    vgs_relu(g, vgs_linear(g, x[3], view(g, x, 15, 3, 2, 2), view(g, x, 21, 1, 3, 3))), x[2]);)
+
+static const gcase cases[] = {
+#define ONE(name, lo, hi) { #name, b_##name, { { 'b', 0, 5, lo, hi } } }
+    ONE(exp, -2, 2), ONE(log, 0.2f, 3), ONE(sqrt, 0.2f, 3), ONE(square, -2, 2), ONE(reciprocal, 0.3f, 2),
+    ONE(abs, -2, 2), ONE(sin, -4, 4), ONE(cos, -4, 4), ONE(relu, -2, 2), ONE(silu, -3, 3), ONE(softplus, -3, 3),
+    ONE(sigmoid, -3, 3), ONE(tanh, -2, 2), ONE(affine, -1, 1), ONE(affine_by, -1, 1), ONE(clamp, -2, 2),
+    ONE(sum_cols, -1, 1), ONE(mean_cols, -1, 1), ONE(sum_rows, -1, 1), ONE(mean_rows, -1, 1),
+    ONE(logsumexp, -2, 2), ONE(sort_cols, -2, 2), ONE(same_twice, 0.1f, 2), ONE(mixture, -2, 2),
+    { "log of a state", b_log, { { 's', 4, 3, 0.3f, 2 } } },
+    { "mean_rows of a state", b_mean_rows, { { 's', 4, 3, -1, 1 } } },
+    { "matmul", b_matmul, { { 'b', 0, 4, -1, 1 }, { 's', 4, 3, -1, 1 } } },
+    { "matmul of states", b_matmul, { { 's', 2, 4, -1, 1 }, { 's', 4, 3, -1, 1 } } },
+    { "matmul_tn", b_matmul_tn, { { 'b', 0, 4, -1, 1 }, { 'b', 0, 2, -1, 1 } } },
+    { "linear", b_linear, { { 'b', 0, 4, -1, 1 }, { 's', 3, 4, -1, 1 }, { 's', 1, 3, -1, 1 } } },
+    { "linear without bias", b_linear_plain, { { 'b', 0, 4, -1, 1 }, { 's', 3, 4, -1, 1 } } },
+    { "linear_at", b_linear_at, { { 'b', 0, 4, -1, 1 }, { 's', 2, 4, -1, 1 }, { 's', 5, 2, -1, 1 }, { 'i', 5, 1, 0, 0 } } },
+#define FUSED(name) { #name, b_##name, { { 'b', 0, 4, -2, 2 }, { 's', 6, 4, -1, 1 }, { 's', 1, 6, -1, 1 } } }
+    FUSED(fused_relu), FUSED(fused_silu), FUSED(fused_tanh), FUSED(fused_softplus), FUSED(shared_linear),
+    { "fused_sigmoid", b_fused_sigmoid, { { 'b', 0, 4, -1, 1 }, { 's', 4, 6, -1, 1 } } },
+    { "layernorm", b_layernorm, { { 'b', 0, 6, -2, 2 }, { 's', 1, 6, 0.5f, 2 }, { 's', 1, 6, -1, 1 } } },
+    { "layernorm, 37 wide", b_layernorm, { { 'b', 0, 37, -2, 2 }, { 's', 1, 37, 0.5f, 2 }, { 's', 1, 37, -1, 1 } } },
+    { "reshape", b_reshape, { { 'b', 0, 6, -1, 1 } } },
+    { "reshape_back", b_reshape_back, { { 'b', 0, 6, -1, 1 } } },
+    { "cols", b_cols, { { 'b', 0, 6, -1, 1 } } },
+    { "cols_of_cols", b_cols_of_cols, { { 'b', 0, 6, -1, 1 } } },
+    { "cols_linear", b_cols_linear, { { 'b', 0, 5, -1, 1 }, { 's', 4, 6, -1, 1 }, { 's', 1, 6, -1, 1 } } },
+    { "cols_layernorm", b_cols_layernorm, { { 'b', 0, 5, -1, 1 }, { 's', 1, 5, 0.5f, 1 } } },
+    { "cols_concat", b_cols_concat, { { 'b', 0, 6, -1, 1 }, { 'b', 0, 2, -1, 1 } } },
+    { "concat", b_concat, { { 'b', 0, 2, -1, 1 }, { 'b', 0, 4, -1, 1 } } },
+    { "gather", b_gather, { { 's', 5, 4, -1, 1 }, { 'i', 5, 1, 0, 0 } } },
+    { "gather_twice", b_gather_twice, { { 's', 2, 4, -1, 1 }, { 'i', 2, 1, 0, 0 } } },
+    { "segment_gather", b_segment_gather, { { 'b', 0, 6, -1, 1 } } },
+    { "segment_sum", b_segment_sum, { { 'b', 0, 10, -1, 1 } } },
+    { "segments of a state", b_segment_fixed, { { 's', 6, 2, -1, 1 } } },
+    { "pair_distance", b_pair_distance, { { 'b', 0, 6, -2, 2 } } },
+    { "remove_mean", b_remove_mean, { { 'b', 0, 6, -2, 2 } } },
+    { "sorted_pairs", b_sorted_pairs, { { 'b', 0, 8, -2, 2 } } },
+    { "loss_l2", b_loss_l2, { { 'b', 0, 1, -1, 1 }, { 'b', 0, 1, -1, 1 } } },
+    { "loss_l1", b_loss_l1, { { 'b', 0, 2, 1.1f, 2 }, { 'b', 0, 2, -2, 0.9f } } },
+    { "loss_smooth", b_loss_smooth, { { 'b', 0, 6, -0.3f, 0.4f }, { 's', 1, 1, -0.4f, 0.4f } } },
+    { "loss_smooth, far", b_loss_smooth, { { 'b', 0, 2, 1.1f, 2 }, { 'b', 0, 2, -2, -0.1f } } },
+    { "energy", b_energy, { { 'b', 0, 3, -1, 1 } } },
+    { "cols_energy", b_cols_energy, { { 'b', 0, 5, -1, 1 } } },
+    { "energy_of_tanh", b_energy_of_tanh, { { 'b', 0, 3, -1, 1 } } },
+    { "views", b_views, { { 'b', 0, 2, -1, 1 }, { 'p', 0, 17, -1, 1 } } },
+    { "views_twice", b_views_twice, { { 'b', 0, 2, -1, 1 }, { 'p', 0, 6, -1, 1 } } },
+    { "views_overlap", b_views_overlap, { { 'b', 0, 2, -1, 1 }, { 'p', 0, 6, -1, 1 } } },
+    { "views_halves", b_views_halves, { { 'b', 0, 2, -1, 1 }, { 'p', 0, 12, -1, 1 } } },
+    { "views_fold", b_views_fold, { { 'b', 0, 2, -1, 1 }, { 'p', 0, 24, -1, 1 }, { 'i', 4, 1, 0, 0 }, { 's', 4, 2, 0.2f, 1 } } }
+};
+
+static void gradients(void)
+{
+    static const leaf shape[4] = { { 'b', 0, 4, 0.4f, 2 }, { 's', 1, 4, 0.4f, 2 }, { 'b', 0, 1, 0.4f, 2 }, { 's', 1, 1, 0.4f, 2 } };
+    static const struct { const char *name; vgs_var (*build)(vgs_graph *, const vgs_var *); } binary[4] = {
+        { "add", b_add }, { "sub", b_sub }, { "mul", b_mul }, { "div", b_div }
+    };
+    size_t i;
+    int a, b, k;
+    for (i = 0; i < sizeof cases / sizeof *cases; ++i) check_case(&cases[i]);
+    for (k = 0; k < 4; ++k)
+        for (a = 0; a < 4; ++a)
+            for (b = 0; b < 4; ++b) {
+                gcase c;
+                memset(&c, 0, sizeof c);
+                c.name = binary[k].name;
+                c.build = binary[k].build;
+                c.leaf[0] = shape[a];
+                c.leaf[1] = shape[b];
+                check_case(&c);
+            }
+    OK(ref_faults == 0);
+}
+
+/* Where two points coincide, the distance has no gradient: 0 by definition, and finite beside it. */
+static void coincident_points(void)
+{
+    static const float x[12] = { 1, 2, 1, 2, 4, 6,   3, 3, 3, 3, 3, 3 };
+    vgs_graph *g = vgs_graph_create(NULL);
+    vgs_var in = vgs_input(g, 6), y = vgs_pair_distance(g, in, 3), gx;
+    float got[12], r[6];
+    int i;
+    cpu = vgs_cpu_create(NULL, NULL);
+    vgs_gradient(g, y, &in, 1, &gx);
+    vgs_output(g, gx);
+    vgs_output(g, y);
+    OK(vgs_graph_compile(g, cpu, 2, NULL) == VGS_OK && vgs_set(g, in, x, 2, NULL) == VGS_OK);
+    OK(vgs_graph_run(g, 2, NULL) == VGS_OK && vgs_get(g, gx, got, 2, NULL) == VGS_OK && vgs_get(g, y, r, 2, NULL) == VGS_OK);
+    OK(r[0] == 0 && r[1] == 5 && r[2] == 5 && r[3] == 0);
+    for (i = 0; i < 6; ++i) CHECK_NEAR(got[i], i < 4 ? (i % 2 ? -0.8 : -0.6) : (i % 2 ? 1.6 : 1.2), 1e-6, 0);
+    for (i = 6; i < 12; ++i) OK(got[i] == 0);
+    vgs_graph_free(g);
+    vgs_cpu_free(cpu);
+}
+
+/* An index may be a column of a wider table; its gradient and linear_at must look where gather looks. */
+static void index_with_stride(void)
+{
+    static const int32_t table[8] = { 9, 1, 9, 0, 9, 1, 9, 1 };      /* column 1: 1 0 1 1             */
+    static const float x[4] = { 1, 2, 3, 4 }, w[1] = { 1 }, bias[2] = { 10, 20 };
+    vgs_graph *g = vgs_graph_create(NULL);
+    vgs_var idx = vgs_cols(g, vgs_table_int(g, table, 4, 2), 1, 1), in = vgs_state(g, 4, 1, VGS_F32), gx, y, z;
+    vgs_var b = vgs_table(g, bias, 2, 1), from = vgs_state(g, 2, 1, VGS_F32);
+    float got[4];
+    cpu = vgs_cpu_create(NULL, NULL);
+    z = vgs_linear_at(g, in, vgs_table(g, w, 1, 1), b, idx);
+    y = vgs_mul(g, vgs_gather(g, from, idx), in);
+    vgs_gradient(g, y, &from, 1, &gx);
+    vgs_output(g, gx);
+    vgs_output(g, z);
+    if (vgs_graph_compile(g, cpu, 1, NULL) == VGS_OK) {              /* refusing it would do as well  */
+        OK(vgs_set(g, in, x, 1, NULL) == VGS_OK && vgs_graph_run(g, 1, NULL) == VGS_OK);
+        OK(vgs_get(g, gx, got, 1, NULL) == VGS_OK);
+        CHECK(got[0] == 2 && got[1] == 8, "gradient of gather by a strided index: %g %g, want 2 8", (double)got[0], (double)got[1]);
+        OK(vgs_get(g, z, got, 1, NULL) == VGS_OK);
+        CHECK(got[0] == 21 && got[1] == 12 && got[3] == 24, "linear_at by a strided index: %g %g", (double)got[0], (double)got[1]);
+    }
+    vgs_graph_free(g);
+    vgs_cpu_free(cpu);
+}
+
+/* ==== what is recorded wrongly is told, with the op's name and both shapes ============================ */
+
+typedef struct wrong { const char *says[3]; vgs_status code; vgs_var (*record)(vgs_graph *g); } wrong;
+#define WRONG(name, ...) static vgs_var w_##name(vgs_graph *g) { return __VA_ARGS__; }
+#define IN(c)    vgs_input(g, c)
+#define ST(r, c) vgs_state(g, r, c, VGS_F32)
+static const int32_t bad_which[2] = { 0, 3 };
+static vgs_energy two_kinds = { NULL, NULL, NULL, NULL, 3, 0, false };
+
+WRONG(add, vgs_add(g, IN(3), IN(4)))
+WRONG(add_rows, vgs_add(g, ST(2, 4), ST(3, 4)))
+WRONG(mul_batch, vgs_mul(g, IN(4), ST(3, 4)))
+WRONG(linear, vgs_linear(g, IN(64), ST(32, 63), none))
+WRONG(linear_bias, vgs_linear(g, IN(4), ST(3, 4), ST(1, 5)))
+WRONG(linear_bias_rows, vgs_linear(g, IN(4), ST(3, 4), ST(2, 3)))
+WRONG(linear_index, vgs_linear_at(g, IN(4), ST(3, 4), ST(2, 3), IN(1)))
+WRONG(linear_index_rows, vgs_linear_at(g, ST(7, 4), ST(3, 4), ST(2, 3), vgs_index(g)))
+WRONG(matmul, vgs_matmul(g, IN(4), ST(5, 4)))
+WRONG(layernorm_gain, vgs_layernorm(g, IN(4), ST(1, 3), ST(1, 4)))
+WRONG(layernorm_bias, vgs_layernorm(g, IN(4), ST(1, 4), ST(2, 4)))
+WRONG(reshape, vgs_reshape(g, IN(6), 4))
+WRONG(reshape_zero, vgs_reshape(g, IN(6), 0))
+WRONG(cols, vgs_cols(g, IN(6), 4, 3))
+WRONG(cols_negative, vgs_cols(g, IN(6), -1, 3))
+WRONG(concat, vgs_concat(g, IN(6), ST(2, 2)))
+WRONG(gather, vgs_gather(g, ST(2, 2), IN(1)))
+WRONG(gather_batch, vgs_gather(g, IN(2), vgs_index(g)))
+WRONG(segment_which, vgs_segment_gather(g, ST(6, 2), 3, bad_which, 2))
+WRONG(segment_rows, vgs_segment_gather(g, ST(7, 2), 5, bad_which, 2))
+WRONG(segment_n, vgs_segment_sum(g, ST(6, 2), 0, bad_which, 2))
+WRONG(pairs, vgs_pair_distance(g, IN(7), 3))
+WRONG(pairs_one, vgs_pair_distance(g, IN(7), 1))
+WRONG(remove_mean, vgs_remove_mean(g, IN(7), 2))
+WRONG(loss, vgs_loss_of(g, IN(2), IN(3), VGS_L2))
+WRONG(view, vgs_view(g, vgs_params(g, 10), 4, 2, 3, 4))
+WRONG(view_ld, vgs_view(g, vgs_params(g, 10), 0, 2, 3, 2))
+WRONG(energy_none, vgs_energy_of(g, &two_kinds, IN(3)))
+WRONG(energy_dim, vgs_energy_of(g, &callback, IN(4)))
+WRONG(state, ST(0, 4))
+WRONG(input, IN(0))
+WRONG(params, vgs_params(g, -3))
+WRONG(no_value, vgs_exp(g, none))
+WRONG(add_ints, vgs_add(g, vgs_index(g), vgs_index(g)))
+
+static const wrong wrongs[] = {
+    { { "add", "[B,3]", "[B,4]" }, VGS_E_SHAPE, w_add },
+    { { "add", "[2,4]", "[3,4]" }, VGS_E_SHAPE, w_add_rows },
+    { { "mul", "[B,4]", "[3,4]" }, VGS_E_SHAPE, w_mul_batch },
+    { { "linear", "[B,64]", "[32,63]" }, VGS_E_SHAPE, w_linear },
+    { { "linear", "[B,3]", "[1,5]" }, VGS_E_SHAPE, w_linear_bias },
+    { { "linear", "[B,3]", "[2,3]" }, VGS_E_SHAPE, w_linear_bias_rows },
+    { { "linear", "[B,3]", "[B,1]" }, VGS_E_SHAPE, w_linear_index },
+    { { "linear", "[7,3]", "[B,1]" }, VGS_E_SHAPE, w_linear_index_rows },
+    { { "matmul", "[B,4]", "[5,4]" }, VGS_E_SHAPE, w_matmul },
+    { { "layernorm", "[B,4]", "[1,3]" }, VGS_E_SHAPE, w_layernorm_gain },
+    { { "layernorm", "[B,4]", "[2,4]" }, VGS_E_SHAPE, w_layernorm_bias },
+    { { "reshape", "[B,6]", "4" }, VGS_E_SHAPE, w_reshape },
+    { { "reshape", "[B,6]", "0" }, VGS_E_SHAPE, w_reshape_zero },
+    { { "cols", "4..6", "6" }, VGS_E_SHAPE, w_cols },
+    { { "cols", "-1", "6" }, VGS_E_SHAPE, w_cols_negative },
+    { { "concat", "[B,6]", "[2,2]" }, VGS_E_SHAPE, w_concat },
+    { { "gather", "[2,2]", "[B,1]" }, VGS_E_SHAPE, w_gather },
+    { { "gather", "[B,2]", "[B,1]" }, VGS_E_SHAPE, w_gather_batch },
+    { { "segment_gather", "which[1] = 3", "0..2" }, VGS_E_ARG, w_segment_which },
+    { { "segment_gather", "[7,2]", "5" }, VGS_E_SHAPE, w_segment_rows },
+    { { "segment_sum", "n = 0", "> 0" }, VGS_E_ARG, w_segment_n },
+    { { "pair_distance", "7", "3" }, VGS_E_SHAPE, w_pairs },
+    { { "pair_distance", "7", "1" }, VGS_E_SHAPE, w_pairs_one },
+    { { "remove_mean", "7", "2" }, VGS_E_SHAPE, w_remove_mean },
+    { { "loss", "[B,2]", "[B,3]" }, VGS_E_SHAPE, w_loss },
+    { { "view", "[2,3]", "[1,10]" }, VGS_E_SHAPE, w_view },
+    { { "view", "[2,3]", "ld 2" }, VGS_E_SHAPE, w_view_ld },
+    { { "energy", "exactly one", "eval64" }, VGS_E_ARG, w_energy_none },
+    { { "energy", "dim = 3", "4" }, VGS_E_SHAPE, w_energy_dim },
+    { { "state", "rows = 0", "cols = 4" }, VGS_E_SHAPE, w_state },
+    { { "input", "cols = 0", "" }, VGS_E_SHAPE, w_input },
+    { { "params", "-3", "" }, VGS_E_SHAPE, w_params },
+    { { "exp", "no value", "00000000" }, VGS_E_ARG, w_no_value },
+    { { "add", "", "" }, VGS_E_SHAPE, w_add_ints }
+};
+
+static bool says(const vgs_error *err, const wrong *w)
+{
+    return strstr(err->msg, w->says[0]) && strstr(err->msg, w->says[1]) && strstr(err->msg, w->says[2]);
+}
+
+static void sticky(void)
+{
+    size_t i;
+    cpu = vgs_cpu_create(NULL, NULL);
+    for (i = 0; i < sizeof wrongs / sizeof *wrongs; ++i) {
+        const wrong *w = &wrongs[i];
+        vgs_error err = { VGS_OK, "" }, again = { VGS_OK, "" };
+        vgs_graph *g = vgs_graph_create(NULL);
+        vgs_var v = w->record(g), fine;
+        T_IN("wrong %s %s", w->says[0], w->says[1]);
+        fine = vgs_exp(g, vgs_input(g, 3));                          /* all later ops pass it on      */
+        CHECK(v.id == 0 && fine.id == 0, "a value came back");
+        CHECK(vgs_graph_status(g, &err) == w->code && err.code == w->code && says(&err, w), "%s: %s",
+              vgs_status_name(err.code), err.msg);
+        CHECK(vgs_graph_compile(g, cpu, 4, &again) == w->code && !strcmp(err.msg, again.msg), "%s", again.msg);
+        vgs_graph_reset(g);
+        OK(vgs_graph_status(g, &err) == VGS_OK && vgs_input(g, 3).id != 0);
+        vgs_graph_free(g);
+    }
+    vgs_cpu_free(cpu);
+}
+
+/* Handles of another graph, of before a reset; recording into a compiled graph; runs that do not fit. */
+static void handles_and_life(void)
+{
+    vgs_error err = { VGS_OK, "" };
+    vgs_graph *g = vgs_graph_create(NULL), *other = vgs_graph_create(NULL);
+    vgs_var mine = vgs_input(g, 2), y;
+    float x[8] = { 1, 2, 3, 4, 5, 6, 7, 8 };
+    cpu = vgs_cpu_create(NULL, NULL);
+    OK(vgs_exp(other, mine).id == 0 && vgs_graph_status(other, &err) == VGS_E_ARG && strstr(err.msg, "exp"));
+    vgs_graph_reset(g);
+    vgs_input(g, 2);
+    OK(vgs_exp(g, mine).id == 0 && vgs_graph_status(g, &err) == VGS_E_ARG && strstr(err.msg, "exp"));
+    vgs_graph_reset(g);
+    OK(vgs_graph_run(g, 1, &err) == VGS_E_ARG && strstr(err.msg, "not compiled"));
+    mine = vgs_input(g, 2);
+    y = vgs_exp(g, vgs_exp(g, mine));
+    OK(vgs_graph_compile(g, cpu, 0, &err) == VGS_E_ARG && strstr(err.msg, "capacity = 0"));
+    OK(vgs_graph_compile(g, NULL, 3, &err) == VGS_E_ARG && strstr(err.msg, "NULL"));
+    vgs_output(g, y);
+    OK(vgs_graph_compile(g, cpu, 3, &err) == VGS_OK);
+    OK(vgs_graph_compile(g, cpu, 3, &err) == VGS_E_ARG && strstr(err.msg, "already compiled"));
+    OK(vgs_graph_run(g, 4, &err) == VGS_E_ARG && strstr(err.msg, "batch = 4") && strstr(err.msg, "0..3"));
+    OK(vgs_graph_run(g, -1, &err) == VGS_E_ARG);
+    OK(vgs_set(g, mine, x, 4, &err) == VGS_E_ARG && vgs_set(g, y, x, 3, &err) == VGS_E_ARG);
+    OK(vgs_get(g, none, x, 1, &err) == VGS_E_ARG && vgs_bind(g, y, NULL, 0, &err) == VGS_E_ARG);
+    OK(vgs_set(g, mine, x, 3, &err) == VGS_OK && vgs_graph_run(g, 3, &err) == VGS_OK && vgs_get(g, y, x, 3, &err) == VGS_OK);
+    CHECK_NEAR(x[0], exp(exp(1.0)), 1e-5, 0);
+    OK(vgs_exp(g, mine).id == 0 && vgs_graph_status(g, &err) == VGS_E_ARG);
+    CHECK(strstr(err.msg, "exp") && strstr(err.msg, "compiled"), "%s", err.msg);
+    vgs_graph_free(g);
+    vgs_graph_free(other);
+    vgs_graph_free(NULL);
+    vgs_cpu_free(cpu);
+}
+
+static void huge_sizes(void)
+{
+    vgs_error err = { VGS_OK, "" };
+    vgs_graph *g = vgs_graph_create(NULL);
+    vgs_var x;
+    cpu = vgs_cpu_create(NULL, NULL);
+    vgs_output(g, vgs_exp(g, vgs_state(g, INT_MAX, INT_MAX, VGS_F32)));
+    OK(vgs_graph_compile(g, cpu, 1, &err) == VGS_E_NOMEM && strstr(err.msg, "out of memory"));
+    OK(vgs_graph_status(g, NULL) == VGS_E_NOMEM);
+    vgs_graph_reset(g);
+    vgs_output(g, vgs_exp(g, vgs_input(g, INT_MAX)));
+    OK(vgs_graph_compile(g, cpu, INT_MAX, &err) == VGS_E_NOMEM);
+    vgs_graph_reset(g);
+    x = vgs_state(g, 1, INT_MAX, VGS_F32);
+    OK(vgs_concat(g, x, x).id == 0 && vgs_graph_status(g, &err) == VGS_E_SHAPE && strstr(err.msg, "concat"));
+    vgs_graph_reset(g);
+    x = vgs_input(g, 100000);
+    OK(vgs_pair_distance(g, x, 100000).id == 0 && vgs_graph_status(g, &err) == VGS_E_SHAPE && strstr(err.msg, "pair_distance"));
+    vgs_graph_free(g);
+    vgs_cpu_free(cpu);
+}
+
+/* Gradients that do not exist are refused; of what does not matter they are zero. */
+static void gradient_limits(void)
+{
+    vgs_error err = { VGS_OK, "" };
+    vgs_graph *g = vgs_graph_create(NULL);
+    vgs_var x[17], gx[17], y, s;
+    float v[6] = { 1, 2, 3, 4, 5, 6 };
+    int k;
+    cpu = vgs_cpu_create(NULL, NULL);
+    x[0] = vgs_input(g, 2);
+    x[1] = vgs_input(g, 3);
+    OK(vgs_gradient(g, vgs_square(g, x[0]), x, 2, gx) == VGS_OK);
+    vgs_output(g, gx[1]);
+    OK(vgs_graph_compile(g, cpu, 2, &err) == VGS_OK && vgs_graph_run(g, 2, &err) == VGS_OK && vgs_get(g, gx[1], v, 2, &err) == VGS_OK);
+    for (k = 0; k < 6; ++k) OK(v[k] == 0);
+    vgs_graph_reset(g);
+    x[0] = vgs_input(g, 2);                                          /* second derivative             */
+    OK(vgs_gradient(g, vgs_silu(g, x[0]), x, 1, gx) == VGS_OK);
+    OK(vgs_gradient(g, gx[0], x, 1, gx) == VGS_E_ARG && vgs_graph_status(g, &err) && strstr(err.msg, "silu_grad"));
+    vgs_graph_reset(g);
+    for (k = 0; k < 17; ++k) x[k] = vgs_input(g, 1);
+    OK(vgs_gradient(g, x[0], x, 17, gx) == VGS_E_ARG && vgs_graph_status(g, &err) && strstr(err.msg, "17"));
+    vgs_graph_reset(g);
+    x[0] = vgs_params(g, 4);
+    y = vgs_square(g, vgs_view(g, x[0], 0, 2, 2, 2));
+    s = vgs_state(g, 1, 5, VGS_F32);
+    OK(vgs_gradient_params(g, y, x[0], s) == VGS_E_SHAPE && vgs_graph_status(g, &err) && strstr(err.msg, "[1,4]") && strstr(err.msg, "[1,5]"));
+    vgs_graph_free(g);
+    vgs_cpu_free(cpu);
+}
+
+static int wrong_slope(void *user, const float *x, int n, int dim, float *e, float *g)
+{
+    int i, mode = *(int *)user;
+    (void)dim;
+    for (i = 0; i < n; ++i) {
+        e[i] = x[2 * i] * x[2 * i] + 3 * x[2 * i + 1];
+        if (g) { g[2 * i] = 2 * x[2 * i]; g[2 * i + 1] = mode == 1 ? -3.0f : mode == 2 ? (float)NAN : 3.0f; }
+    }
+    return mode == 3;
+}
+
+static void energy_check(void)
+{
+    static const float x[4] = { 0.5f, -1, 2, 0.25f };
+    vgs_energy e;
+    vgs_error err = { VGS_OK, "" };
+    double worst = -1;
+    int mode = 0;
+    memset(&e, 0, sizeof e);
+    e.eval = wrong_slope;
+    e.user = &mode;
+    e.dim = 2;
+    OK(vgs_energy_check(&e, x, 2, &worst, &err) == VGS_OK && worst < 1e-3);
+    mode = 1;
+    OK(vgs_energy_check(&e, x, 2, &worst, &err) == VGS_OK);
+    CHECK_NEAR(worst, 6.0 / 4.0, 1e-3, 0);
+    mode = 2;
+    OK(vgs_energy_check(&e, x, 2, &worst, &err) == VGS_E_NONFINITE && strstr(err.msg, "component 1"));
+    mode = 3;
+    OK(vgs_energy_check(&e, x, 2, &worst, &err) == VGS_E_ENERGY);
+    e.dim = -1;
+    CHECK(vgs_energy_check(&e, x, 2, &worst, &err) == VGS_E_ARG, "%s", err.msg);
+    OK(vgs_energy_check(NULL, x, 2, &worst, &err) == VGS_E_ARG);
+}
+
+int main(int argc, char **argv)
+{
+    t_begin(argc, argv);
+    RUN(every_op);
+    RUN(gradients);
+    RUN(coincident_points);
+    RUN(index_with_stride);
+    RUN(sticky);
+    RUN(handles_and_life);
+    RUN(huge_sizes);
+    RUN(gradient_limits);
+    RUN(energy_check);
+    return t_end();
+}

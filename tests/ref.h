@@ -1,0 +1,432 @@
+/* The op table again, in double, one element at a time: what the tests hold the library to. A buffer is an
+   array of doubles, an int32 element is a double too; run() reads a call as its entry under >>ops says.
+   Include after the implementation of vgs.h. */
+#ifndef REF_H
+#define REF_H
+#include <stdlib.h>
+
+struct vgs_buffer { size_t n; double *x; };
+
+static int ref_faults;                           /* reads and writes outside of a buffer: must stay 0 */
+
+/* Element (i,j); an operand of one row or one column is stretched. */
+static double *ref_at(const vgs_tensor *t, int i, int j)
+{
+    static double nothing;
+    size_t r = (size_t)(t->rows == 1 ? 0 : i), c = (size_t)(t->cols == 1 ? 0 : j);
+    size_t at = t->offset + r * (size_t)t->ld + c;
+    if (t->buf && at < t->buf->n && i >= 0 && j >= 0) return &t->buf->x[at];
+    ++ref_faults;
+    nothing = 0;
+    return &nothing;
+}
+#define IN(k, i, j)  (*ref_at(&call->in[k], i, j))
+#define OUT(i, j)    (*ref_at(&call->out, i, j))
+#define OUT2(i, j)   (*ref_at(&call->out2, i, j))
+#define F(k)         ((double)call->f[k])
+#define EACH(n, m)   for (i = 0; i < (n); ++i) for (j = 0; j < (m); ++j)
+
+static double ref_sigmoid(double x) { return 1 / (1 + exp(-x)); }
+static double ref_softplus(double x) { return x > 0 ? x + log1p(exp(-x)) : log1p(exp(x)); }
+
+static double ref_loss(double d, int kind)
+{
+    if (kind == VGS_L1) return fabs(d);
+    return kind == VGS_L2 ? d * d : fabs(d) < 1 ? d * d / 2 : fabs(d) - 0.5;
+}
+
+static double ref_loss_slope(double d, int kind)
+{
+    if (kind == VGS_L2) return 2 * d;
+    if (kind == VGS_SMOOTH_L1 && fabs(d) < 1) return d;
+    return d > 0 ? 1 : d < 0 ? -1 : 0;
+}
+
+static double ref_act(int f, double x)
+{
+    switch (f) {
+    case VGS_ACT_RELU:     return x > 0 ? x : 0;
+    case VGS_ACT_SIGMOID:  return ref_sigmoid(x);
+    case VGS_ACT_TANH:     return tanh(x);
+    case VGS_ACT_SILU:     return x * ref_sigmoid(x);
+    case VGS_ACT_SOFTPLUS: return ref_softplus(x);
+    default:               return x;
+    }
+}
+
+/* One element of a map, from the operands' elements a, b, c. */
+static double ref_map(const vgs_call *call, double a, double b, double c)
+{
+    const int *i = call->i;
+    switch (call->op) {
+    case VGS_OP_ADD:          return a + b;
+    case VGS_OP_SUB:          return a - b;
+    case VGS_OP_MUL:          return a * b;
+    case VGS_OP_DIV:          return a / b;
+    case VGS_OP_AFFINE:       return a * F(0) + F(1);
+    case VGS_OP_COMBINE:      return a * F(0) + b * F(1) + (call->in[2].buf ? c * F(2) : 0);
+    case VGS_OP_EXP:          return exp(a);
+    case VGS_OP_LOG:          return log(a);
+    case VGS_OP_SQRT:         return sqrt(a);
+    case VGS_OP_SQUARE:       return a * a;
+    case VGS_OP_RECIPROCAL:   return 1 / a;
+    case VGS_OP_ABS:          return fabs(a);
+    case VGS_OP_ABS_GRAD:     return b > 0 ? a : b < 0 ? -a : 0;                 /* a: gradient, b: x   */
+    case VGS_OP_SIN:          return sin(a);
+    case VGS_OP_COS:          return cos(a);
+    case VGS_OP_RELU:         return a > 0 ? a : 0;
+    case VGS_OP_RELU_GRAD:    return b > 0 ? a : 0;                              /* b: relu x           */
+    case VGS_OP_SILU:         return a * ref_sigmoid(a);
+    case VGS_OP_SILU_GRAD:    return a * ref_sigmoid(b) * (1 + b * (1 - ref_sigmoid(b)));
+    case VGS_OP_SOFTPLUS:     return ref_softplus(a);
+    case VGS_OP_SIGMOID:      return ref_sigmoid(a);
+    case VGS_OP_SIGMOID_GRAD: return a * b * (1 - b);                            /* b: sigmoid x        */
+    case VGS_OP_TANH:         return tanh(a);
+    case VGS_OP_TANH_GRAD:    return a * (1 - b * b);                            /* b: tanh x           */
+    case VGS_OP_CLAMP:        return a < F(0) ? F(0) : a > F(1) ? F(1) : a;
+    case VGS_OP_CLAMP_GRAD:   return b < F(0) || b > F(1) ? 0 : a;
+    case VGS_OP_FILL:         return i[0] ? F(0) / call->out.rows : F(0);
+    case VGS_OP_LOSS:         return ref_loss(a - b, i[0]);
+    case VGS_OP_LOSS_GRAD:    return ref_loss_slope(a - b, i[0]);
+    case VGS_OP_MASK_ABOVE:   return b > F(0) ? 0 : a;
+    case VGS_OP_FILL_INT:     return i[0];
+    case VGS_OP_INT_DIV:      return floor(a / i[0]);
+    default:                  return HUGE_VAL - HUGE_VAL;
+    }
+}
+
+static void ref_maps(const vgs_call *call)
+{
+    int i, j;
+    EACH(call->out.rows, call->out.cols)
+        OUT(i, j) = ref_map(call, call->in[0].buf ? IN(0, i, j) : 0, call->in[1].buf ? IN(1, i, j) : 0,
+                            call->in[2].buf ? IN(2, i, j) : 0);
+}
+
+/* a b, a b^T or a^T b; then + bias, or + the row of a table that an index names; then an activation */
+static void ref_matmul(const vgs_call *call)
+{
+    int i, j, k, form = call->i[0], depth = form == VGS__TN ? call->in[0].rows : call->in[0].cols;
+    EACH(call->out.rows, call->out.cols) {
+        double sum = 0;
+        for (k = 0; k < depth; ++k)
+            sum += (form == VGS__TN ? IN(0, k, i) : IN(0, i, k)) * (form == VGS__NT ? IN(1, j, k) : IN(1, k, j));
+        if (call->in[2].buf) sum += IN(2, call->in[3].buf ? (int)IN(3, i, 0) : 0, j);
+        OUT(i, j) = ref_act(call->i[1], sum);
+    }
+}
+
+static void ref_sums(const vgs_call *call)
+{
+    int i, j, n = call->in[0].rows, m = call->in[0].cols;
+    const vgs_tensor *out = &call->out;
+    if (call->op == VGS_OP_LOGSUMEXP)
+        for (i = 0; i < n; ++i) {
+            double top = -HUGE_VAL, sum = 0;
+            for (j = 0; j < m; ++j) top = fmax(top, IN(0, i, j));
+            for (j = 0; j < m; ++j) sum += exp(IN(0, i, j) - top);
+            OUT(i, 0) = top + log(sum);
+        }
+    else EACH(out->rows, out->cols) OUT(i, j) = 0;
+    if (call->op == VGS_OP_SUM_COLS) EACH(n, m) OUT(i, 0) += IN(0, i, j) * F(0);
+    if (call->op == VGS_OP_SUM_ROWS) EACH(n, m) OUT(0, j) += IN(0, i, j) / (call->i[0] ? n : 1);
+    if (call->op == VGS_OP_SCATTER_ROWS) EACH(n, m) OUT((int)IN(1, i, 0), j) += IN(0, i, j);
+    if (call->op == VGS_OP_SUM_SQUARES) EACH(n, m) OUT(0, 0) += IN(0, i, j) * IN(0, i, j);
+}
+
+/* x^ = (x - mean)/sqrt(var + 1e-5); gain x^ + bias; or the gradient in x, h = gain gy */
+static void ref_layernorm(const vgs_call *call)
+{
+    int i, j, m = call->out.cols;
+    for (i = 0; i < call->out.rows; ++i) {
+        double mean = 0, var = 0, s, h = 0, hx = 0;
+        for (j = 0; j < m; ++j) mean += IN(0, i, j) / m;
+        for (j = 0; j < m; ++j) var += (IN(0, i, j) - mean) * (IN(0, i, j) - mean) / m;
+        s = 1 / sqrt(var + (double)1e-5f);
+        if (call->op == VGS_OP_LAYERNORM_GRAD)
+            for (j = 0; j < m; ++j) {
+                h += IN(1, 0, j) * IN(2, i, j) / m;
+                hx += IN(1, 0, j) * IN(2, i, j) * (IN(0, i, j) - mean) * s / m;
+            }
+        for (j = 0; j < m; ++j) {
+            double hat = (IN(0, i, j) - mean) * s;
+            OUT(i, j) = call->op == VGS_OP_LAYERNORM_HAT ? hat
+                      : call->op == VGS_OP_LAYERNORM     ? hat * IN(1, 0, j) + IN(2, 0, j)
+                                                         : s * (IN(1, 0, j) * IN(2, i, j) - h - hat * hx);
+        }
+    }
+}
+
+/* Rows and columns that go elsewhere. SEGMENT: every sample has i0 rows before and i1 after, or back. */
+static void ref_moves(const vgs_call *call)
+{
+    int i, j, e, ca = call->in[0].cols, n = call->i[0], m = call->i[1];
+    EACH(call->out.rows, call->out.cols) {
+        if (call->op == VGS_OP_PAD_COLS) OUT(i, j) = j >= n && j < n + ca ? IN(0, i, ca == 1 ? 0 : j - n) : 0;
+        if (call->op == VGS_OP_CONCAT) OUT(i, j) = j < ca ? IN(0, i, j) : IN(1, i, j - ca);
+        if (call->op == VGS_OP_GATHER) OUT(i, j) = IN(0, (int)IN(1, i, 0), j);
+        if (call->op == VGS_OP_SEGMENT_GATHER) OUT(i, j) = IN(0, i / m * n + (int)IN(1, i % m, 0), j);
+        if (call->op == VGS_OP_UNSORT_COLS) OUT(i, (int)IN(1, i, j)) = IN(0, i, j);
+        if (call->op == VGS_OP_SEGMENT_SUM) {                        /* in: x, start [n+1], list [m]   */
+            OUT(i, j) = 0;
+            for (e = (int)IN(1, i % n, 0); e < (int)IN(1, i % n + 1, 0); ++e)
+                OUT(i, j) += IN(0, i / n * m + (int)IN(2, e, 0), j);
+        }
+    }
+}
+
+/* Each element takes the place that its rank gives it: descending, equal ones in their order. */
+static void ref_sort(const vgs_call *call)
+{
+    int i, j, k, rank;
+    EACH(call->out.rows, call->out.cols) {
+        double x = IN(0, i, j);
+        for (rank = k = 0; k < call->out.cols; ++k) rank += IN(0, i, k) > x || (k < j && IN(0, i, k) == x);
+        OUT(i, rank) = x;
+        OUT2(i, rank) = j;
+    }
+}
+
+static void ref_particles(const vgs_call *call)
+{
+    int r, a, b, j, p, n = call->i[0], d = call->in[0].cols / n;
+    bool grad = call->op == VGS_OP_PAIR_DISTANCE_GRAD;
+    for (r = 0; r < call->out.rows; ++r) {
+        for (j = 0; grad && j < n * d; ++j) OUT(r, j) = 0;
+        for (p = a = 0; a < n; ++a)
+            for (b = a + 1; b < n; ++b, ++p) {
+                double s = 0;
+                for (j = 0; j < d; ++j) s += pow(IN(0, r, a * d + j) - IN(0, r, b * d + j), 2);
+                if (!grad) OUT(r, p) = sqrt(s);
+                for (j = 0; grad && s > 0 && j < d; ++j) {
+                    double v = IN(2, r, p) * (IN(0, r, a * d + j) - IN(0, r, b * d + j)) / sqrt(s);
+                    OUT(r, a * d + j) += v;
+                    OUT(r, b * d + j) -= v;
+                }
+            }
+    }
+}
+
+static void ref_remove_mean(const vgs_call *call)
+{
+    int r, a, b, j, n = call->i[0], d = call->out.cols / n;
+    for (r = 0; r < call->out.rows; ++r)
+        for (a = 0; a < n; ++a)
+            for (j = 0; j < d; ++j) {
+                double mean = 0;
+                for (b = 0; b < n; ++b) mean += IN(0, r, b * d + j) / n;
+                OUT(r, a * d + j) = IN(0, r, a * d + j) - mean;
+            }
+}
+
+/* v - (v.x) x;  cos|v| x + sin|v| v/|v|, brought back to length 1 */
+static void ref_sphere(const vgs_call *call)
+{
+    int i, j, m = call->out.cols;
+    for (i = 0; i < call->out.rows; ++i) {
+        double dot = 0, len = 0, now = 0;
+        for (j = 0; call->in[1].buf && j < m; ++j) {
+            dot += IN(0, i, j) * IN(1, i, j);
+            len += IN(1, i, j) * IN(1, i, j);
+        }
+        len = sqrt(len);
+        for (j = 0; j < m; ++j) {
+            double a = IN(0, i, j), b = call->in[1].buf ? IN(1, i, j) : 0;
+            OUT(i, j) = call->op == VGS_OP_SPHERE_TANGENT ? a - dot * b : cos(len) * a + (len > 0 ? sin(len) / len * b : 0);
+            now += OUT(i, j) * OUT(i, j);
+        }
+        for (j = 0; call->op == VGS_OP_SPHERE_MOVE && j < m; ++j) OUT(i, j) /= sqrt(now);
+    }
+}
+
+/* A row longer than f0 is made that long. */
+static void ref_limit_rows(const vgs_call *call)
+{
+    int i, j;
+    for (i = 0; i < call->out.rows; ++i) {
+        double len = 0;
+        for (j = 0; j < call->out.cols; ++j) len += IN(0, i, j) * IN(0, i, j);
+        len = sqrt(len);
+        for (j = 0; j < call->out.cols; ++j) OUT(i, j) = IN(0, i, j) * (len > F(0) ? F(0) / len : 1);
+    }
+}
+
+/* Box-Muller on Philox words, the uniform number rounded to float as it is defined */
+static void ref_normal(const vgs_call *call)
+{
+    const int *k = call->i;
+    uint32_t key[2], count[4], w[4];
+    int i, j;
+    EACH(call->out.rows, call->out.cols) {
+        int p = j % 4 / 2 * 2;
+        float u;
+        key[0] = (uint32_t)k[4], key[1] = (uint32_t)k[5];
+        count[0] = (uint32_t)k[2] + (uint32_t)i, count[1] = (uint32_t)k[1] << 16 | (uint32_t)j / 4;
+        count[2] = (uint32_t)k[0] << 24, count[3] = (uint32_t)k[3];
+        vgs_philox(key, count, w);
+        u = (float)w[p] * 2.3283064365386963e-10f + 1.1641532182693481e-10f;
+        OUT(i, j) = sqrt(fmax(0, -2 * log((double)u))) *
+                    (j % 2 ? sin : cos)(6.283185307179586 * (w[p + 1] >> 8) / 16777216.0);
+    }
+}
+
+/* six Feistel rounds over the next even power of two, until the number is below n */
+static void ref_permutation(const vgs_call *call)
+{
+    uint32_t key[8], n = (uint32_t)call->i[7], philox_key[2], count[4] = { 0 };
+    int i, r, half = 1;
+    philox_key[0] = (uint32_t)call->i[4], philox_key[1] = (uint32_t)call->i[5];
+    count[1] = (uint32_t)call->i[1], count[2] = (uint32_t)call->i[0] << 24, count[3] = (uint32_t)call->i[3];
+    vgs_philox(philox_key, count, key);
+    count[0] = 1;
+    vgs_philox(philox_key, count, key + 4);
+    while (ldexp(1, 2 * half) < n) ++half;
+    for (i = 0; i < call->out.rows; ++i) {
+        uint32_t v = (uint32_t)(call->i[6] + i), low = ((uint32_t)1 << half) - 1, h;
+        do for (r = 0; r < 6; ++r) {
+            h = ((v & low) ^ key[r]) * 0x9E3779B1u;
+            h = (h ^ h >> 15) * 0x85EBCA77u;
+            v = (v & low) << half | ((v >> half) ^ ((h ^ h >> 13) & low));
+        } while (v >= n);
+        OUT(i, 0) = v;
+    }
+}
+
+static void ref_adam(const vgs_call *call)                           /* in: p, g, m, v, |g|^2, flag    */
+{
+    int j;
+    double factor = F(7);
+    if (IN(5, 0, 0) != 0) return;
+    if (call->in[4].buf && F(5) > 0) factor *= fmin(1, F(5) / (sqrt(IN(4, 0, 0)) + 1e-6));
+    for (j = 0; j < call->in[0].cols; ++j) {
+        double g = IN(1, 0, j) * factor, *m = ref_at(&call->in[2], 0, j), *v = ref_at(&call->in[3], 0, j);
+        *m = F(1) * *m + (1 - F(1)) * g;
+        *v = F(2) * *v + (1 - F(2)) * g * g;
+        IN(0, 0, j) -= F(0) * *m / (sqrt(*v) * F(4) + F(3));
+        if (F(6) > 0) IN(0, 0, j) = fmax(IN(0, 0, j), F(6));
+    }
+}
+
+static void ref_effects(const vgs_call *call)
+{
+    int i, j, n = call->in[call->op == VGS_OP_STORE || call->op == VGS_OP_EMA].rows, m = call->in[0].cols;
+    bool bad = false;
+    if (call->op == VGS_OP_STORE)
+        EACH(n, call->in[1].cols) IN(0, i + call->i[0], j) = IN(1, i, j) + (call->i[1] ? IN(0, i + call->i[0], j) : 0);
+    if (call->op == VGS_OP_EMA && IN(2, 0, 0) == 0) EACH(n, m) IN(0, i, j) = F(0) * IN(0, i, j) + (1 - F(0)) * IN(1, i, j);
+    if (call->op == VGS_OP_CHECK && IN(1, 0, 0) == 0)
+        for (i = 0; i < n && !bad; ++i) {
+            for (j = 0; j < m; ++j) bad = bad || isnan(IN(0, i, j)) || (isinf(IN(0, i, j)) && !(call->i[3] && IN(0, i, j) > 0));
+            if (bad) IN(1, 0, 0) = 1, IN(1, 0, 1) = i + call->i[2], IN(1, 0, 2) = call->i[0], IN(1, 0, 3) = call->i[1];
+        }
+}
+
+/* Row by row through the double callback (or the float one). */
+static vgs_status ref_energy(const vgs_call *call, vgs_error *err)
+{
+    const vgs_energy *e = call->energy;
+    size_t d = (size_t)call->in[0].cols;
+    double *x = (double *)calloc(2 * d + 1, sizeof *x), *g = x + d, value = 0;
+    float *xf = (float *)calloc(2 * d + 1, sizeof *xf), vf = 0;
+    int i, j, failed = 0;
+    for (i = 0; i < call->in[0].rows && !failed; ++i) {
+        for (j = 0; j < (int)d; ++j) xf[j] = (float)(x[j] = IN(0, i, j));
+        failed = e->eval64 ? e->eval64(e->user, x, 1, (int)d, &value, g) : e->eval(e->user, xf, 1, (int)d, &vf, xf + d);
+        OUT(i, 0) = e->eval64 ? value : (double)vf;
+        for (j = 0; call->out2.buf && j < (int)d; ++j) OUT2(i, j) = e->eval64 ? g[j] : (double)xf[d + (size_t)j];
+    }
+    free(x);
+    free(xf);
+    if (failed && err) err->code = VGS_E_ENERGY, strcpy(err->msg, "the energy callback failed");
+    return failed ? VGS_E_ENERGY : VGS_OK;
+}
+
+static vgs_status ref_run(void *self, const vgs_call *call, vgs_error *err)
+{
+    (void)self;
+    switch (call->op) {
+    case VGS_OP_MATMUL: ref_matmul(call); break;
+    case VGS_OP_SUM_COLS: case VGS_OP_LOGSUMEXP: case VGS_OP_SUM_ROWS:
+    case VGS_OP_SCATTER_ROWS: case VGS_OP_SUM_SQUARES: ref_sums(call); break;
+    case VGS_OP_LAYERNORM: case VGS_OP_LAYERNORM_GRAD: case VGS_OP_LAYERNORM_HAT: ref_layernorm(call); break;
+    case VGS_OP_PAD_COLS: case VGS_OP_CONCAT: case VGS_OP_GATHER: case VGS_OP_UNSORT_COLS:
+    case VGS_OP_SEGMENT_GATHER: case VGS_OP_SEGMENT_SUM: ref_moves(call); break;
+    case VGS_OP_PAIR_DISTANCE: case VGS_OP_PAIR_DISTANCE_GRAD: ref_particles(call); break;
+    case VGS_OP_REMOVE_MEAN: ref_remove_mean(call); break;
+    case VGS_OP_SORT_COLS: ref_sort(call); break;
+    case VGS_OP_NORMAL: ref_normal(call); break;
+    case VGS_OP_LIMIT_ROWS: ref_limit_rows(call); break;
+    case VGS_OP_PERMUTATION: ref_permutation(call); break;
+    case VGS_OP_SPHERE_TANGENT: case VGS_OP_SPHERE_MOVE: ref_sphere(call); break;
+    case VGS_OP_ENERGY: return ref_energy(call, err);
+    case VGS_OP_ADAM: ref_adam(call); break;
+    case VGS_OP_STORE: case VGS_OP_EMA: case VGS_OP_CHECK: ref_effects(call); break;
+    default: ref_maps(call); break;
+    }
+    return VGS_OK;
+}
+#undef IN
+#undef OUT
+#undef OUT2
+#undef F
+#undef EACH
+
+static vgs_buffer *ref_create(void *self, size_t n, vgs_error *err)
+{
+    vgs_buffer *b = (vgs_buffer *)calloc(1, sizeof *b);
+    (void)self;
+    (void)err;
+    b->n = n;
+    b->x = (double *)calloc(n + 1, sizeof *b->x);
+    return b;
+}
+
+static void ref_free(void *self, vgs_buffer *b)
+{
+    (void)self;
+    if (b) free(b->x);
+    free(b);
+}
+
+static vgs_status ref_upload(void *self, vgs_buffer *b, size_t offset, const void *src, size_t n, vgs_type type, vgs_error *err)
+{
+    size_t i;
+    (void)self;
+    (void)err;
+    if (offset + n > b->n) return ++ref_faults, VGS_E_DEVICE;
+    for (i = 0; i < n; ++i)
+        b->x[offset + i] = type == VGS_I32 ? (double)((const int32_t *)src)[i] : (double)((const float *)src)[i];
+    return VGS_OK;
+}
+
+static vgs_status ref_download(void *self, void *dst, vgs_buffer *b, size_t offset, size_t n, vgs_type type, vgs_error *err)
+{
+    size_t i;
+    (void)self;
+    (void)err;
+    if (offset + n > b->n) return ++ref_faults, VGS_E_DEVICE;
+    for (i = 0; i < n; ++i)
+        if (type == VGS_I32) ((int32_t *)dst)[i] = (int32_t)b->x[offset + i];
+        else ((float *)dst)[i] = (float)b->x[offset + i];
+    return VGS_OK;
+}
+
+static vgs_status ref_finish(void *self, vgs_error *err) { (void)self; (void)err; return VGS_OK; }
+
+static vgs_backend ref_backend = { NULL, ref_create, ref_free, ref_upload, ref_download, ref_run, ref_finish };
+
+/* The doubles of a leaf or of a dense value of a compiled graph, to read or to change. */
+static T_MAY double *ref_value(const vgs_graph *g, vgs_var v, int batch)
+{
+    vgs_tensor t = vgs__tensor(g, vgs__id(g, v), batch);
+    return t.buf->x + t.offset;
+}
+
+/* Any value, row by row. */
+static T_MAY void ref_get(const vgs_graph *g, vgs_var v, int batch, double *x)
+{
+    vgs_tensor t = vgs__tensor(g, vgs__id(g, v), batch);
+    int i, j;
+    for (i = 0; i < t.rows; ++i) for (j = 0; j < t.cols; ++j) *x++ = *ref_at(&t, i, j);
+}
+#endif

@@ -1,0 +1,795 @@
+/* cc -O2 tests/sampler.c -o sampler -lm && ./sampler
+   What sampling and training do: values of a Gaussian against the closed recursion, noise, subspaces, limits,
+   failures, settings. Statistical checks allow 6 sigma: less than one false alarm in 1e8 of them. */
+#define VGS_IMPLEMENTATION
+#include "../vgs.h"
+#include "t.h"
+#include <stdlib.h>
+
+/* ---- energies with switches ------------------------------------------------------------------------ */
+
+typedef struct bowl {                            /* E = k |x|^2 / 2                                   */
+    float k;
+    int calls, fail_at, nan_at, row;             /* 1-based number of the call that misbehaves; 0: none */
+    float bad;                                   /* what E and its gradient become there              */
+    bool grad_bad;
+} bowl;
+
+static int bowl_energy(void *user, const float *x, int n, int dim, float *e, float *g)
+{
+    bowl *b = (bowl *)user;
+    int i, j;
+    ++b->calls;
+    for (i = 0; i < n; ++i) {
+        const float *p = x + i * dim;
+        e[i] = 0;
+        for (j = 0; j < dim; ++j) e[i] += 0.5f * b->k * p[j] * p[j];
+        for (j = 0; g && j < dim; ++j) g[i * dim + j] = b->k * p[j];
+        if (b->calls == b->nan_at && i == b->row) {
+            if (!b->grad_bad) e[i] = b->bad;
+            for (j = 0; g && j < dim; ++j) g[i * dim + j] = b->bad;
+        }
+    }
+    return b->calls == b->fail_at;
+}
+
+static vgs_config small(bowl *b)
+{
+    vgs_config c;
+    memset(b, 0, sizeof *b);
+    b->k = 1;
+    memset(&c, 0, sizeof c);
+    c.energy.eval = bowl_energy;
+    c.energy.user = b;
+    c.energy.dim = 2;
+    c.steps = 5;
+    c.s2_start = 0.3f;
+    c.s2_end = 0.1f;
+    c.batch = 64;
+    c.drift_max = 1e30f;
+    c.net.hidden = 16;
+    c.net.time_dim = 8;
+    c.seed = 1;
+    return c;
+}
+
+static vgs_sampler *create(const vgs_config *c)
+{
+    vgs_error err = { VGS_OK, "" };
+    vgs_sampler *s = vgs_sampler_create(c, &err);
+    if (!CHECK(s != NULL, "%s", err.msg)) exit(t_end());
+    return s;
+}
+
+static void train(vgs_sampler *s, int n, vgs_stats *stats)
+{
+    vgs_error err = { VGS_OK, "" };
+    CHECK(vgs_sampler_train(s, n, stats, &err) == VGS_OK, "%s", err.msg);
+}
+
+static void draw(vgs_sampler *s, const vgs_draw *d, int n, float *x)
+{
+    vgs_error err = { VGS_OK, "" };
+    CHECK(vgs_sampler_draw(s, d, n, x, &err) == VGS_OK, "%s", err.msg);
+}
+
+/* Target weights, online weights, s0 with its moments, and the moments of the weights. */
+static float *weights(const vgs_sampler *s, size_t *n)
+{
+    size_t p = (size_t)vgs_net_size(s->net);
+    float *w = (float *)malloc((4 * p + 64) * sizeof *w);
+    s->b->download(s->b->self, w, s->target, 0, p, VGS_F32, NULL);
+    s->b->download(s->b->self, w + p, s->online, 0, p, VGS_F32, NULL);
+    s->b->download(s->b->self, w + 2 * p, s->sigma, 0, 64, VGS_F32, NULL);
+    w[2 * p + 16] = 0;                           /* its gradient, which is no state                   */
+    s->b->download(s->b->self, w + 2 * p + 64, s->adam_m, 0, p, VGS_F32, NULL);
+    s->b->download(s->b->self, w + 3 * p + 64, s->adam_v, 0, p, VGS_F32, NULL);
+    *n = 4 * p + 64;
+    return w;
+}
+
+/* |mean| and variance of n independent normal numbers of that variance, within 6 sigma */
+static void check_normal(const char *what, const float *x, int n, int stride, double mean, double var)
+{
+    double m = 0, v = 0;
+    int i;
+    for (i = 0; i < n; ++i) m += (double)x[i * stride] / n;
+    for (i = 0; i < n; ++i) v += ((double)x[i * stride] - m) * ((double)x[i * stride] - m) / (n - 1);
+    CHECK(fabs(m - mean) < 6 * sqrt(var / n), "%s: mean %g, want %g", what, m, mean);
+    CHECK(fabs(v / var - 1) < 6 * sqrt(2.0 / n), "%s: variance %g, want %g", what, v, var);
+}
+
+/* ---- V_t of a Gaussian ------------------------------------------------------------------------------ */
+
+/* k_t = a^2 [k (1 - A k)^2 + A k^2]: what TD learns for E = k |x|^2/2 (not V*: the policy takes gradient steps).
+   The curvature of the network's V_t where the samples are, from the mean of x.grad V / mean of |x|^2. */
+static double learned_curvature(vgs_sampler *s, int t, const float *x, int n)
+{
+    vgs_graph *g = vgs_graph_create(NULL);
+    vgs_var p = vgs_params(g, vgs_net_size(s->net)), in = vgs_input(g, 2), idx = vgs_index(g), v, gx;
+    float *grad = (float *)malloc((size_t)n * 2 * sizeof *grad);
+    int32_t *ts = (int32_t *)malloc((size_t)n * sizeof *ts);
+    double xg = 0, xx = 0;
+    int i;
+    v = vgs__record_value(s, g, p, in, idx);
+    vgs_gradient(g, v, &in, 1, &gx);
+    vgs_output(g, gx);
+    for (i = 0; i < n; ++i) ts[i] = t;
+    OK(!vgs_graph_compile(g, s->b, n, NULL) && !vgs_bind(g, p, s->online, 0, NULL));
+    OK(!vgs_set(g, in, x, n, NULL) && !vgs_set(g, idx, ts, n, NULL) && !vgs_graph_run(g, n, NULL) && !vgs_get(g, gx, grad, n, NULL));
+    for (i = 0; i < 2 * n; ++i) { xg += (double)x[i] * (double)grad[i]; xx += (double)x[i] * (double)x[i]; }
+    free(grad);
+    free(ts);
+    vgs_graph_free(g);
+    return xg / xx;
+}
+
+static void gaussian_value(void)
+{
+    enum { N = 1024, T = 5 };
+    static float path[T + 1][N][2], x[N][2];
+    int no_base;
+    for (no_base = 0; no_base < 2; ++no_base) {
+        bowl b;
+        vgs_config c = small(&b);
+        vgs_sampler *s;
+        vgs_draw d;
+        vgs_stats stats;
+        double k[T + 1], cost = 0, var, elbo, got = 0;
+        int t, i;
+        b.k = 2;
+        c.no_base = no_base != 0;
+        c.batch = 128;
+        c.passes = 2;
+        c.value_lr = 1e-2f;
+        c.lr_half = 25;
+        c.loss = VGS_L2;
+        c.sigma_lr = 1e-2f;
+        c.net.hidden = 24;
+        s = create(&c);
+        train(s, 160, &stats);
+        memset(&d, 0, sizeof d);
+        d.path = &path[0][0][0];
+        draw(s, &d, N, &x[0][0]);
+        T_IN("gaussian, no_base %d", no_base);
+        for (k[T] = 2, t = T - 1; t >= 0; --t) {
+            double A = (double)s->s2[t];
+            k[t] = k[t + 1] * (1 - A * k[t + 1]) * (1 - A * k[t + 1]) + A * k[t + 1] * k[t + 1];
+            cost += 2 * k[t + 1] * A / 2;                            /* c_t = c_{t+1} + D k A/2, a = 1 */
+            CHECK_NEAR(learned_curvature(s, t, &path[t][0][0], N), k[t], 0.06, 0);
+        }
+        for (var = stats.init_sigma * stats.init_sigma, t = 0; t < T; ++t)
+            var = var * pow(1 - (double)s->s2[t] * k[t + 1], 2) + (double)s->s2[t];
+        for (i = 0; i < N; ++i) got += ((double)x[i][0] * (double)x[i][0] + (double)x[i][1] * (double)x[i][1]) / (2 * N);
+        CHECK_NEAR(got, var, 0.05 + 6 / sqrt(N), 0);
+        var = stats.init_sigma * stats.init_sigma;
+        elbo = -(k[0] * var + cost) + 1 + log(6.283185307179586 * var);
+        CHECK_NEAR(stats.elbo, elbo, 0, 0.05 + 6 * 1.0 / sqrt(128));                 /* deviation of a row: 1 at most */
+        CHECK(elbo < log(6.283185307179586 / 2), "the bound %g is above log Z", elbo);
+        CHECK(stats.iteration == 160 && stats.energy_calls == 160.0 * 3 * 128, "%g energy calls", stats.energy_calls);
+        OK(stats.nonfinite == 0 && stats.energy_min <= stats.energy_median && stats.energy_median <= stats.energy_max);
+        vgs_sampler_free(s);
+    }
+}
+
+/* ---- noise ------------------------------------------------------------------------------------------ */
+
+static vgs_draw plain(void)
+{
+    vgs_draw d;
+    memset(&d, 0, sizeof d);
+    return d;
+}
+
+/* x_0 has deviation c s0; path and cost belong together; the last step's mean is known for a bowl. */
+static void draws(void)
+{
+    enum { N = 2000, T = 5 };
+    static float path[T + 1][N][2], x[N][2], y[N][2], part[N][2], eps[N];
+    double cost[N], want;
+    bowl b;
+    vgs_config c = small(&b);
+    vgs_sampler *s;
+    vgs_draw d = plain();
+    float s0;
+    int i, j, t;
+    c.init_sigma = 1.7f;
+    s = create(&c);
+    d.path = &path[0][0][0];
+    d.cost = cost;
+    d.noise_scale = 1.5f;
+    draw(s, &d, N, &x[0][0]);
+    check_normal("x_0", &path[0][0][0], N, 2, 0, 1.7 * 1.7 * 2.25);
+    check_normal("x_0", &path[0][0][1], N, 2, 0, 1.7 * 1.7 * 2.25);
+    OK(!memcmp(x, path[T], sizeof x));
+    for (i = 0; i < N; ++i) eps[i] = path[T][i][0] - path[T - 1][i][0] * (1 - s->s2[T - 1] * b.k);
+    check_normal("last noise", eps, N, 1, 0, 2.25 * (double)s->s2[T - 1]);
+    d.skip_final_noise = true;
+    draw(s, &d, N, &y[0][0]);
+    for (i = 0; i < N; ++i)
+        for (j = 0; j < 2; ++j)
+            if (!CHECK_NEAR(y[i][j], (double)path[T - 1][i][j] * (1 - (double)s->s2[T - 1]), 1e-5, 1e-6)) i = N - 1;
+    OK(memcmp(path[T - 1], x, sizeof x) != 0);
+    d = plain();                                 /* noise 0 is 1; colder draws spread less            */
+    draw(s, &d, N, &x[0][0]);
+    d.noise_scale = 1;
+    draw(s, &d, N, &y[0][0]);
+    OK(!memcmp(x, y, sizeof x));
+    d.seed = c.seed;
+    draw(s, &d, N, &y[0][0]);
+    OK(!memcmp(x, y, sizeof x));
+    d.seed = 99;
+    draw(s, &d, N, &y[0][0]);
+    OK(memcmp(x, y, sizeof x) != 0);
+    d = plain();                                 /* rows are what they are, however the draw is split */
+    draw(s, &d, 700, &part[0][0]);
+    d.first_row = 700;
+    draw(s, &d, 1, &part[700][0]);
+    d.first_row = 701;
+    draw(s, &d, N - 701, &part[701][0]);
+    OK(!memcmp(x, part, sizeof x));
+    draw(s, NULL, 128, &part[0][0]);
+    OK(!memcmp(x, part, 128 * sizeof *x));
+    draw(s, NULL, 0, NULL);
+    d = plain();                                 /* cost = sum of |mu|^2/(2 s2): the last step's from the path */
+    d.path = &path[0][0][0];
+    d.cost = cost;
+    draw(s, &d, N, &x[0][0]);
+    for (i = 0; i < N; ++i) {
+        double r2 = (double)path[T - 1][i][0] * (double)path[T - 1][i][0] + (double)path[T - 1][i][1] * (double)path[T - 1][i][1];
+        want = r2 * (double)s->s2[T - 1] / 2;
+        if (!CHECK(cost[i] >= want * 0.9999, "cost[%d] = %g, the last step alone costs %g", i, cost[i], want)) break;
+    }
+    vgs_sampler_free(s);
+    c.steps = 1;                                 /* one step: the cost is exact                       */
+    s = create(&c);
+    draw(s, &d, 600, &x[0][0]);
+    for (i = 0; i < 600; ++i) {
+        double r2 = (double)path[0][i][0] * (double)path[0][i][0] + (double)path[0][i][1] * (double)path[0][i][1];
+        float *p = &path[0][0][0];
+        r2 = (double)p[2 * i] * (double)p[2 * i] + (double)p[2 * i + 1] * (double)p[2 * i + 1];
+        if (!CHECK_NEAR(cost[i], r2 * (double)s->s2[0] / 2, 1e-5, 1e-9)) break;
+    }
+    s->b->download(s->b->self, &s0, s->sigma, 0, 1, VGS_F32, NULL);
+    OK(s0 == 1.7f);
+    for (t = 0; t < 2; ++t) {                    /* arguments that make no sense                      */
+        vgs_error err = { VGS_OK, "" };
+        d = plain();
+        d.noise_scale = t ? (float)NAN : -1.0f;
+        OK(vgs_sampler_draw(s, &d, 3, &x[0][0], &err) == VGS_E_ARG && strstr(err.msg, "noise_scale"));
+        OK(vgs_sampler_draw(s, NULL, -1, &x[0][0], &err) == VGS_E_ARG && strstr(err.msg, "n = -1"));
+        OK(vgs_sampler_train(s, -1, NULL, &err) == VGS_E_ARG && strstr(err.msg, "n = -1"));
+    }
+    vgs_sampler_free(s);
+    c = small(&b);                               /* config.skip_final_noise is the draw's             */
+    s = create(&c);
+    d = plain();
+    d.skip_final_noise = true;
+    draw(s, &d, 50, &x[0][0]);
+    vgs_sampler_free(s);
+    c.skip_final_noise = true;
+    s = create(&c);
+    draw(s, NULL, 50, &y[0][0]);
+    OK(!memcmp(x, y, 50 * sizeof *x));
+    vgs_sampler_free(s);
+}
+
+/* explore scales every noise of a rollout; the pool shows it. */
+static void explore(void)
+{
+    enum { B = 2000 };
+    static float pool[6 * B * 2], last[B];
+    bowl b;
+    vgs_config c = small(&b);
+    vgs_sampler *s;
+    int i;
+    c.batch = B;
+    c.explore = 1.3f;
+    c.init_sigma = 2;
+    s = create(&c);
+    OK(vgs__rollout(s, NULL) == VGS_OK);
+    s->b->download(s->b->self, pool, s->pool_x, 0, 6 * B * 2, VGS_F32, NULL);
+    check_normal("x_0", pool, B, 2, 0, 4 * 1.69);
+    for (i = 0; i < B; ++i) last[i] = pool[(5 * B + i) * 2] - pool[(4 * B + i) * 2] * (1 - s->s2[4]);
+    check_normal("last noise", last, B, 1, 0, 1.69 * (double)s->s2[4]);
+    vgs_sampler_free(s);
+}
+
+/* No drift is longer than drift_max s_t a_t sqrt(D), and the long ones keep their direction. */
+static void drift_max(void)
+{
+    enum { B = 64, T = 5 };
+    static float mu[2][T * B * 2], x[T * B * 2];
+    bowl b;
+    vgs_config c = small(&b);
+    vgs_sampler *s;
+    int k, i, cut = 0;
+    b.k = 20;
+    c.alpha = VGS_VP;
+    for (k = 0; k < 2; ++k) {
+        if (k) c.drift_max = 0.3f;
+        s = create(&c);
+        OK(vgs__rollout(s, NULL) == VGS_OK);
+        s->b->download(s->b->self, mu[k], s->pool_mu, 0, T * B * 2, VGS_F32, NULL);
+        s->b->download(s->b->self, x, s->pool_x, 0, T * B * 2, VGS_F32, NULL);
+        for (i = 0; k && i < T * B; ++i) {
+            double len = hypot((double)mu[1][2 * i], (double)mu[1][2 * i + 1]), most = 0.3 * sqrt(2.0 * (double)s->s2[i / B]) * (double)s->a[i / B];
+            if (!CHECK(len <= most * 1.00001, "|mu| = %g, limit %g", len, most)) break;
+            if (i < (T - 1) * B || len < most * 0.999) continue;
+            ++cut;                               /* along the gradient, which is along x              */
+            CHECK(fabs((double)(mu[1][2 * i] * x[2 * i + 1] - mu[1][2 * i + 1] * x[2 * i])) < 1e-5, "another direction");
+        }
+        vgs_sampler_free(s);
+    }
+    CHECK(cut > B / 2, "%d were cut", cut);
+}
+
+/* ---- subspaces --------------------------------------------------------------------------------------- */
+
+/* Invariant: springs between all pairs of 3 points in 2-D, D = 4. Mean 0 at every t, for every network. */
+static int springs(void *user, const float *x, int n, int dim, float *e, float *g)
+{
+    int i, a, b, j, d = dim / 3;
+    (void)user;
+    for (i = 0; i < n; ++i) {
+        const float *p = x + i * dim;
+        e[i] = 0;
+        for (j = 0; g && j < dim; ++j) g[i * dim + j] = 0;
+        for (a = 0; a < 3; ++a)
+            for (b = 0; b < a; ++b)
+                for (j = 0; j < d; ++j) {
+                    float v = p[a * d + j] - p[b * d + j];
+                    e[i] += 0.5f * v * v;
+                    if (g) { g[i * dim + a * d + j] += v; g[i * dim + b * d + j] -= v; }
+                }
+    }
+    return 0;
+}
+
+static void mean_free(void)
+{
+    static float path[6][300][6], x[300][6];
+    static const vgs_net_kind kind[3] = { VGS_NET_MLP, VGS_NET_EGNN, VGS_NET_TEMB };
+    int k, t, i, j;
+    for (k = 0; k < 3; ++k) {
+        bowl b;
+        vgs_config c = small(&b);
+        vgs_sampler *s;
+        vgs_draw d = plain();
+        vgs_stats stats;
+        double worst = 0, r2 = 0;
+        c.energy.eval = springs;
+        c.energy.dim = 6;
+        c.energy.particles = 3;
+        c.net.kind = kind[k];
+        c.net.wrapper = k == 2 ? VGS_WRAPPER_SORTED : VGS_WRAPPER_NONE;
+        c.init_sigma = 1;
+        s = create(&c);
+        T_IN("particles, net %d", (int)kind[k]);
+        OK(vgs_sampler_config(s)->dim_effective == 4);
+        train(s, 3, &stats);
+        d.path = &path[0][0][0];
+        draw(s, &d, 300, &x[0][0]);
+        for (t = 0; t < 6; ++t)
+            for (i = 0; i < 300; ++i)
+                for (j = 0; j < 2; ++j) worst = fmax(worst, fabs((double)(path[t][i][j] + path[t][i][2 + j] + path[t][i][4 + j]) / 3));
+        CHECK(worst < 5e-6, "mean of a row: %g", worst);
+        for (i = 0; i < 300; ++i) for (j = 0; j < 6; ++j) r2 += (double)path[0][i][j] * (double)path[0][i][j] / 300;
+        CHECK(fabs(r2 - 4) < 6 * sqrt(2.0 * 4 / 300), "|x_0|^2 = %g, want 4", r2);       /* chi^2 of 4     */
+        vgs_sampler_free(s);
+    }
+}
+
+static void sphere(void)
+{
+    static float path[6][200][3], x[200][3];
+    bowl b;
+    vgs_config c = small(&b);
+    vgs_sampler *s;
+    vgs_draw d = plain();
+    vgs_stats stats;
+    double worst = 0, mean[3] = { 0, 0, 0 };
+    int t, i, j;
+    c.energy.dim = 3;
+    c.on_sphere = true;
+    s = create(&c);
+    OK(vgs_sampler_config(s)->dim_effective == 2);
+    train(s, 3, &stats);
+    OK(isnan(stats.elbo));                       /* no Gaussian kernels there                         */
+    d.path = &path[0][0][0];
+    draw(s, &d, 200, &x[0][0]);
+    for (t = 0; t < 6; ++t)
+        for (i = 0; i < 200; ++i) {
+            double r = 0;
+            for (j = 0; j < 3; ++j) r += (double)path[t][i][j] * (double)path[t][i][j];
+            for (j = 0; j < 3 && t == 0; ++j) mean[j] += (double)path[0][i][j] / 200;
+            worst = fmax(worst, fabs(sqrt(r) - 1));
+        }
+    CHECK(worst < 1e-6, "|x| - 1 = %g", worst);
+    for (j = 0; j < 3; ++j) CHECK(fabs(mean[j]) < 6 / sqrt(3.0 * 200), "x_0 is not uniform: mean %g", mean[j]);
+    OK(memcmp(path[0], path[1], sizeof path[0]) != 0);
+    vgs_sampler_free(s);
+}
+
+/* ---- energies that misbehave ---------------------------------------------------------------------------- */
+
+/* Above energy_max the last drift is exactly 0, whatever the gradient is; unclamped_drift keeps it finite. */
+static void energy_max(void)
+{
+    static float path[6][64][2], x[64][2];
+    static const float bad[3] = { 1e30f, (float)INFINITY, (float)NAN };
+    int k, raw, i;
+    for (k = 0; k < 3; ++k)
+        for (raw = 0; raw < 2; ++raw) {
+            bowl b;
+            vgs_config c = small(&b);
+            vgs_sampler *s;
+            vgs_draw d = plain();
+            vgs_error err = { VGS_OK, "" };
+            double cost[64];
+            T_IN("energy_max, gradient %g%s", (double)bad[k], raw ? ", unclamped" : "");
+            b.k = 1;
+            c.energy_max = 1e-3f;                /* nearly all rows are above                         */
+            c.unclamped_drift = raw != 0;
+            b.nan_at = 1;
+            b.row = 7;
+            b.bad = bad[k];
+            b.grad_bad = true;
+            s = create(&c);
+            d.path = &path[0][0][0];
+            d.cost = cost;
+            d.skip_final_noise = true;
+            if (raw && k == 2) {                 /* NaN is not cut                                    */
+                OK(vgs_sampler_draw(s, &d, 64, &x[0][0], &err) == VGS_E_NONFINITE && strstr(err.msg, "gradient") && strstr(err.msg, "row 7"));
+            } else {
+                draw(s, &d, 64, &x[0][0]);
+                for (i = 0; i < 64; ++i) {
+                    bool above = path[4][i][0] * path[4][i][0] + path[4][i][1] * path[4][i][1] > 2.1e-3f;
+                    OK(x[i][0] - x[i][0] == 0.0f && cost[i] - cost[i] == 0);
+                    if (above && !raw) OK(x[i][0] == path[4][i][0] && x[i][1] == path[4][i][1]);
+                    if (above && raw && i != 7) OK(x[i][0] != path[4][i][0]);
+                }
+            }
+            vgs_sampler_free(s);
+        }
+}
+
+/* The limit lies where it should: rows below it move, rows above do not. */
+static void energy_max_border(void)
+{
+    static float path[6][400][2], x[400][2];
+    bowl b;
+    vgs_config c = small(&b);
+    vgs_sampler *s;
+    vgs_draw d = plain();
+    int i, below = 0, above = 0;
+    c.energy_max = 0.25f;
+    s = create(&c);
+    d.path = &path[0][0][0];
+    d.skip_final_noise = true;
+    draw(s, &d, 400, &x[0][0]);
+    for (i = 0; i < 400; ++i) {
+        float e = 0.5f * (path[4][i][0] * path[4][i][0] + path[4][i][1] * path[4][i][1]);
+        bool moved = x[i][0] != path[4][i][0];
+        if (e < 0.2499f) below += CHECK(moved, "row %d, E = %g, did not move", i, (double)e);
+        if (e > 0.2501f) above += CHECK(!moved, "row %d, E = %g, moved", i, (double)e);
+    }
+    CHECK(below > 20 && above > 20, "%d below, %d above", below, above);
+    vgs_sampler_free(s);
+}
+
+/* E = +inf where it is cut anyway is no failure: training goes on and the share of such samples is told. */
+static void infinite_energies(void)
+{
+    bowl b;
+    vgs_config c = small(&b);
+    vgs_sampler *s;
+    vgs_error err = { VGS_OK, "" };
+    vgs_stats stats;
+    c.energy_max = 50;
+    s = create(&c);
+    b.nan_at = 1;
+    b.row = 3;
+    b.bad = (float)INFINITY;
+    train(s, 2, NULL);
+    b.nan_at = b.calls + 4;                      /* rollout, target, the draw, and then its energies  */
+    CHECK(vgs_sampler_train(s, 1, &stats, &err) == VGS_OK, "%s", err.msg);
+    CHECK(stats.nonfinite == 1.0 / 64 && stats.clipped >= 1.0 / 64 && stats.energy_max - stats.energy_max == 0, "nonfinite %g, clipped %g",
+          stats.nonfinite, stats.clipped);
+    b.nan_at = b.calls + 1;
+    b.bad = -(float)INFINITY;
+    OK(vgs_sampler_train(s, 1, NULL, &err) == VGS_E_NONFINITE);
+    vgs_sampler_free(s);
+    c.energy_max = 0;
+    s = create(&c);
+    b.nan_at = b.calls + 1;
+    b.bad = (float)INFINITY;
+    OK(vgs_sampler_train(s, 1, NULL, &err) == VGS_E_NONFINITE);
+    vgs_sampler_free(s);
+}
+
+/* The call of the energy that goes wrong: 1 = rollout, 2 = target of the first pass, 3 = of the second. The
+   error tells what, row and step; no weight changes; the next training is as if nothing had been. */
+static void bad_energies(void)
+{
+    static const struct { const char *name; int call, passes; bool grad, fail; vgs_status code; const char *says; } list[] = {
+        { "NaN in the rollout", 1, 1, false, false, VGS_E_NONFINITE, "the energy is not finite at row 5, step 4 of 5" },
+        { "NaN gradient", 1, 1, true, false, VGS_E_NONFINITE, "gradient is not finite at row 5, step 4 of 5" },
+        { "NaN in the target", 2, 1, false, false, VGS_E_NONFINITE, "the energy is not finite at row 5, step 4 of 5" },
+        { "NaN in the second pass", 3, 2, false, false, VGS_E_NONFINITE, "the energy is not finite at row 5, step 4 of 5" },
+        { "failure in the rollout", 1, 1, false, true, VGS_E_ENERGY, "callback" },
+        { "failure in the target", 2, 1, false, true, VGS_E_ENERGY, "callback" },
+        { "failure in the second pass", 3, 2, false, true, VGS_E_ENERGY, "callback" }
+    };
+    size_t i, n, m;
+    for (i = 0; i < sizeof list / sizeof *list; ++i) {
+        bowl b, clean;
+        vgs_config c = small(&b), c2;
+        vgs_sampler *s, *other;
+        vgs_error err = { VGS_OK, "" };
+        float *before, *after, *want;
+        T_IN("%s", list[i].name);
+        c.passes = list[i].passes;
+        c.sigma_lr = 1e-2f;
+        s = create(&c);
+        train(s, 2, NULL);
+        before = weights(s, &n);
+        b.row = 5;
+        b.bad = (float)NAN;
+        b.grad_bad = list[i].grad;
+        if (list[i].fail) b.fail_at = b.calls + list[i].call; else b.nan_at = b.calls + list[i].call;
+        CHECK(vgs_sampler_train(s, 3, NULL, &err) == list[i].code && err.code == list[i].code && strstr(err.msg, list[i].says), "%s", err.msg);
+        OK(vgs_sampler_iteration(s) == 2);
+        after = weights(s, &m);
+        CHECK(!memcmp(before, after, n * sizeof *before), "weights or moments changed");
+        free(after);
+        CHECK(vgs_sampler_train(s, 2, NULL, &err) == VGS_OK, "afterwards: %s", err.msg);
+        after = weights(s, &n);
+        c2 = small(&clean);
+        c2.passes = list[i].passes;
+        c2.sigma_lr = 1e-2f;
+        other = create(&c2);
+        train(other, 4, NULL);
+        want = weights(other, &m);
+        CHECK(!memcmp(after, want, n * sizeof *after), "the next training differs from one without the failure");
+        free(before);
+        free(after);
+        free(want);
+        vgs_sampler_free(s);
+        vgs_sampler_free(other);
+    }
+}
+
+/* A NaN that is seen and a callback that fails later in the same iteration: the next one must be clean. */
+static void flag_does_not_stay(void)
+{
+    bowl b;
+    vgs_config c = small(&b);
+    vgs_sampler *s = create(&c);
+    vgs_error err = { VGS_OK, "" };
+    float x[16];
+    b.nan_at = 1;
+    b.bad = (float)NAN;
+    b.fail_at = 2;
+    OK(vgs_sampler_train(s, 1, NULL, &err) == VGS_E_ENERGY);
+    CHECK(vgs_sampler_train(s, 1, NULL, &err) == VGS_OK, "%s", err.msg);
+    b.fail_at = b.calls + 1;
+    OK(vgs_sampler_draw(s, NULL, 8, x, &err) == VGS_E_ENERGY);
+    CHECK(vgs_sampler_draw(s, NULL, 8, x, &err) == VGS_OK, "%s", err.msg);
+    b.nan_at = b.calls + 1;
+    b.row = 2;
+    OK(vgs_sampler_draw(s, NULL, 8, x, &err) == VGS_E_NONFINITE && strstr(err.msg, "draw") && strstr(err.msg, "row 2"));
+    CHECK(vgs_sampler_draw(s, NULL, 8, x, &err) == VGS_OK, "%s", err.msg);
+    vgs_sampler_free(s);
+}
+
+static int stop_at(void *user, int64_t iteration) { return iteration == *(const int *)user; }
+
+static void cancel(void)
+{
+    bowl b;
+    vgs_config c = small(&b);
+    vgs_sampler *s, *other;
+    vgs_error err = { VGS_OK, "" };
+    int at = 3;
+    size_t n;
+    float *w, *v;
+    other = create(&c);
+    train(other, 3, NULL);
+    c.progress = stop_at;
+    c.progress_user = &at;
+    s = create(&c);
+    OK(vgs_sampler_train(s, 10, NULL, &err) == VGS_E_CANCELLED && vgs_sampler_iteration(s) == 3);
+    w = weights(s, &n);
+    v = weights(other, &n);
+    OK(!memcmp(w, v, n * sizeof *w));            /* keeps what is done                                */
+    OK(vgs_sampler_train(s, 2, NULL, &err) == VGS_OK && vgs_sampler_iteration(s) == 5);
+    free(w);
+    free(v);
+    vgs_sampler_free(s);
+    vgs_sampler_free(other);
+}
+
+/* ---- settings -------------------------------------------------------------------------------------------- */
+
+static int none_energy(void *user, const float *x, int n, int dim, float *e, float *g)
+{
+    (void)user; (void)x; (void)n; (void)dim; (void)e; (void)g;
+    return 0;
+}
+
+typedef struct setting { const char *name, *value; bool vp; } setting;
+
+static void out_of_range(void)
+{
+    static const setting list[] = {
+        { "length_scale", "-1", false }, { "detail_scale", "-1", false }, { "detail_scale", "2", false },
+        { "steps", "-1", false }, { "steps", "65536", false }, { "s2_start", "-1", false }, { "s2_end", "-0.5", false },
+        { "s2_start", "1", true }, { "s2_end", "1", true }, { "s2_start", "1.5", true }, { "s2_end", "2", true },
+        { "init_sigma", "-1", false }, { "tau", "-1", false }, { "batch", "-1", false }, { "batch", "2000000", false },
+        { "passes", "-1", false }, { "passes", "10001", false }, { "value_lr", "-1", false }, { "lr_half", "-1", false },
+        { "sigma_lr", "-1", false }, { "target_ema", "-0.1", false }, { "target_ema", "1", false },
+        { "explore", "-1", false }, { "grad_max", "-1", false }, { "drift_max", "-1", false }, { "dim_effective", "-1", false },
+        { "dim_effective", "3", false }, { "hidden", "-1", false }, { "layers", "-1", false }, { "time_dim", "3", false },
+        { "time_hidden", "-1", false }, { "x_scale", "-1", false }
+    };
+    static const size_t floats[] = {
+        offsetof(vgs_config, length_scale), offsetof(vgs_config, detail_scale), offsetof(vgs_config, s2_start),
+        offsetof(vgs_config, s2_end), offsetof(vgs_config, init_sigma), offsetof(vgs_config, tau), offsetof(vgs_config, value_lr),
+        offsetof(vgs_config, lr_half), offsetof(vgs_config, sigma_lr), offsetof(vgs_config, target_ema), offsetof(vgs_config, explore),
+        offsetof(vgs_config, energy_max), offsetof(vgs_config, grad_max), offsetof(vgs_config, drift_max), offsetof(vgs_config, net.x_scale)
+    };
+    static const char *const float_names[] = {
+        "length_scale", "detail_scale", "s2_start", "s2_end", "init_sigma", "tau", "value_lr", "lr_half", "sigma_lr", "target_ema",
+        "explore", "energy_max", "grad_max", "drift_max", "x_scale"
+    };
+    size_t i;
+    int k;
+    for (i = 0; i < sizeof list / sizeof *list; ++i) {
+        bowl b;
+        vgs_config c = small(&b), r;
+        vgs_error err = { VGS_OK, "" };
+        c.alpha = list[i].vp ? VGS_VP : VGS_VE;
+        T_IN("%s = %s%s", list[i].name, list[i].value, list[i].vp ? " (vp)" : "");
+        OK(vgs_field_set(&c, list[i].name, list[i].value, &err) == VGS_OK);
+        CHECK(vgs_config_resolve(&c, &r, &err) == VGS_E_ARG && err.code == VGS_E_ARG && strstr(err.msg, list[i].name), "%s", err.msg);
+        OK(!vgs_sampler_create(&c, &err) && !vgs_sampler_create(&c, NULL));
+    }
+    for (i = 0; i < sizeof floats / sizeof *floats; ++i)
+        for (k = 0; k < 2; ++k) {
+            bowl b;
+            vgs_config c = small(&b), r;
+            vgs_error err = { VGS_OK, "" };
+            float bad = k ? (float)INFINITY : (float)NAN;
+            T_IN("%s = %g", float_names[i], (double)bad);
+            memcpy((char *)&c + floats[i], &bad, sizeof bad);
+            CHECK(vgs_config_resolve(&c, &r, &err) == VGS_E_ARG && strstr(err.msg, float_names[i]), "%s", err.msg);
+        }
+}
+
+static void out_of_range_others(void)
+{
+    bowl b;
+    vgs_config c, r;
+    vgs_error err = { VGS_OK, "" };
+#define REFUSED(text, ...) do { c = small(&b); __VA_ARGS__; memset(&err, 0, sizeof err); \
+    CHECK(vgs_config_resolve(&c, &r, &err) == VGS_E_ARG && strstr(err.msg, text), "%s: %s", #__VA_ARGS__, err.msg); } while (0)
+    REFUSED("energy", c.energy.eval = NULL);
+    REFUSED("energy", c.energy.record = (vgs_energy_record *)0; c.energy.eval64 = (vgs_energy_fn64 *)0; c.energy.eval = NULL);
+    REFUSED("energy.dim = 0", c.energy.dim = 0);
+    REFUSED("energy.dim", c.energy.dim = -3);
+    REFUSED("particles = 1", c.energy.particles = 1);
+    REFUSED("particles = 3", c.energy.particles = 3);
+    REFUSED("particles = -2", c.energy.particles = -2);
+    REFUSED("schedule", c.schedule = (vgs_schedule)9);
+    REFUSED("alpha", c.alpha = (vgs_alpha)-1);
+    REFUSED("loss", c.loss = (vgs_loss)3);
+    REFUSED("kind", c.net.kind = (vgs_net_kind)17);
+    REFUSED("wrapper", c.net.wrapper = (vgs_wrapper)17);
+    REFUSED("on_sphere", c.on_sphere = true; c.alpha = VGS_VP);
+    REFUSED("dim", c.on_sphere = true; c.energy.dim = 1);
+    REFUSED("sigma_lr", c.on_sphere = true; c.sigma_lr = 0.1f);
+    REFUSED("too large", c.energy.dim = 100000; c.batch = 1 << 20);
+    c = small(&b);
+    c.threads = -1;
+    OK(!vgs_sampler_create(&c, &err) && strstr(err.msg, "threads = -1"));
+    c.threads = 2000;
+    OK(!vgs_sampler_create(&c, &err) && strstr(err.msg, "threads = 2000"));
+    c = small(&b);                               /* -1e30 .. 1e30 are fine for a cut                  */
+    c.energy_max = -5;
+    OK(vgs_config_resolve(&c, &r, &err) == VGS_OK && r.energy_max == -5);
+}
+
+/* Every field: set, get, and set again gives the same; wrong texts are refused and change nothing. */
+static void fields(void)
+{
+    static const char *const words[] = { "linear", "vp", "l1", "egnn", "sorted" };
+    static const char *const wrong[] = { "", " 1", "1 ", "one", "1x", "nan", "inf", "1e999", "--1" };
+    vgs_config c, again;
+    vgs_error err = { VGS_OK, "" };
+    char text[32], back[32];
+    int i, n = 0;
+    size_t k, w;
+    memset(&c, 0, sizeof c);
+    for (i = 0; vgs_field_name(i); ++i, ++n) {
+        const char *name = vgs_field_name(i);
+        bool set = false;
+        T_IN("field %s", name);
+        OK(vgs_field_help(i) && vgs_field_help(i)[0]);
+        for (k = 0; !set && k < 5; ++k) {
+            snprintf(text, sizeof text, "%s", words[k]);
+            set = vgs_field_set(&c, name, text, &err) == VGS_OK;
+        }
+        for (k = 0; !set && k < 3; ++k) {
+            snprintf(text, sizeof text, "%s", k == 0 ? "0.0137499999" : k == 1 ? "1234567" : "1");
+            set = vgs_field_set(&c, name, text, &err) == VGS_OK;
+        }
+        CHECK(set, "nothing can be set");
+        vgs_field_get(&c, i, text);
+        again = c;
+        OK(vgs_field_set(&again, name, text, &err) == VGS_OK && !memcmp(&c, &again, sizeof c));
+        vgs_field_get(&again, i, back);
+        CHECK(!strcmp(text, back) && strcmp(text, "0"), "%s, then %s", text, back);
+        for (w = 0; w < sizeof wrong / sizeof *wrong; ++w) {
+            CHECK(vgs_field_set(&again, name, wrong[w], &err) == VGS_E_ARG && strstr(err.msg, name), "'%s' was taken: %s", wrong[w], err.msg);
+            OK(!memcmp(&c, &again, sizeof c));
+        }
+    }
+    OK(n >= 34 && !vgs_field_name(-1) && !vgs_field_help(n));
+    OK(vgs_field_set(&c, "no_such", "1", &err) == VGS_E_ARG && strstr(err.msg, "no_such"));
+    OK(vgs_field_set(&c, "seed", "18446744073709551615", &err) == VGS_OK && c.seed == UINT64_MAX);
+    OK(vgs_field_set(&c, "seed", "18446744073709551616", &err) == VGS_E_ARG && vgs_field_set(&c, "seed", "-1", &err) == VGS_E_ARG);
+    OK(vgs_field_set(&c, "steps", "1.5", &err) == VGS_E_ARG && vgs_field_set(&c, "relu", "2", &err) == VGS_E_ARG);
+    OK(vgs_field_set(&c, "steps", "99999999999", &err) == VGS_E_ARG);
+}
+
+/* Resolving twice is resolving once; the defaults are those of the comments. */
+static void resolve(void)
+{
+    static const vgs_net_kind kind[2] = { VGS_NET_MLP, VGS_NET_EGNN };
+    int k, vp;
+    for (k = 0; k < 2; ++k)
+        for (vp = 0; vp < 2; ++vp) {
+            vgs_config c, once, twice;
+            vgs_error err = { VGS_OK, "" };
+            memset(&c, 0, sizeof c);
+            c.energy.eval = none_energy;
+            c.energy.dim = 6;
+            c.energy.particles = k ? 3 : 0;
+            c.net.kind = kind[k];
+            c.alpha = vp ? VGS_VP : VGS_VE;
+            T_IN("defaults of kind %d, %s", (int)kind[k], vp ? "vp" : "ve");
+            memset(&once, 0, sizeof once);
+            memset(&twice, 0, sizeof twice);
+            CHECK(vgs_config_resolve(&c, &once, &err) == VGS_OK, "%s", err.msg);
+            CHECK(vgs_config_resolve(&once, &twice, &err) == VGS_OK, "%s", err.msg);
+            OK(!memcmp(&once, &twice, sizeof once));
+            OK(once.batch == 256 && once.passes == 1 && once.tau == 1 && once.explore == 1 && once.value_lr == 3e-4f);
+            OK(once.loss == VGS_SMOOTH_L1 && once.grad_max == 1 && once.length_scale == 1 && once.detail_scale == 0.1f);
+            OK(once.dim_effective == (k ? 4 : 6) && once.steps >= 20 && once.steps <= 100 && once.target_ema == 0);
+            OK(once.net.hidden == 128 && once.net.layers == (k ? 2 : 3) && once.net.time_dim == 64 && once.net.dim == 6);
+            OK(once.s2_start > once.s2_end && once.s2_end > 0 && (!vp || once.s2_start < 1));
+        }
+}
+
+int main(int argc, char **argv)
+{
+    t_begin(argc, argv);
+    RUN(gaussian_value);
+    RUN(draws);
+    RUN(explore);
+    RUN(drift_max);
+    RUN(mean_free);
+    RUN(sphere);
+    RUN(energy_max);
+    RUN(energy_max_border);
+    RUN(infinite_energies);
+    RUN(bad_energies);
+    RUN(flag_does_not_stay);
+    RUN(cancel);
+    RUN(out_of_range);
+    RUN(out_of_range_others);
+    RUN(fields);
+    RUN(resolve);
+    return t_end();
+}
