@@ -385,7 +385,8 @@ VGS_API vgs_var vgs_layernorm(vgs_graph *g, vgs_var x, vgs_var gain, vgs_var bia
 VGS_API vgs_var vgs_reshape  (vgs_graph *g, vgs_var x, int cols);    /* same elements, other columns  */
 VGS_API vgs_var vgs_cols     (vgs_graph *g, vgs_var x, int first, int n);          /* x[:, first..]   */
 VGS_API vgs_var vgs_concat   (vgs_graph *g, vgs_var a, vgs_var b);   /* columns of a, then of b       */
-VGS_API vgs_var vgs_gather   (vgs_graph *g, vgs_var x, vgs_var idx); /* row idx[i] of x               */
+VGS_API vgs_var vgs_gather   (vgs_graph *g, vgs_var x, vgs_var idx); /* row idx[i] of x; an index is    */
+                                                                     /* dense, and must lie in range   */
 /* every sample owns n rows of x; e-th row of its m new ones is its row which[e] (m = length of which) */
 VGS_API vgs_var vgs_segment_gather(vgs_graph *g, vgs_var x, int n, const int32_t *which, int m);
 VGS_API vgs_var vgs_segment_sum   (vgs_graph *g, vgs_var x, int n, const int32_t *which, int m); /* adjoint */
@@ -834,10 +835,10 @@ VGS_API vgs_status vgs_preset(const vgs_target *t, const char *preset, vgs_confi
 
 /* Speed with one plain command: the loops below are written to be vectorised, which gcc does at -O3 only.
    Contraction is off so that an element's bits do not depend on where a vector loop ends; the matrix
-   products use fused multiply-adds explicitly. VGS_PORTABLE leaves everything to the command line. */
+   products use fused multiply-adds explicitly. -O0 and VGS_PORTABLE leave it to the command line. */
 #if defined __clang__
 #  pragma STDC FP_CONTRACT OFF
-#elif defined __GNUC__ && !defined VGS_PORTABLE && !defined __TINYC__
+#elif defined __GNUC__ && defined __OPTIMIZE__ && !defined VGS_PORTABLE && !defined __TINYC__
 #  pragma GCC push_options
 #  pragma GCC optimize ("O3", "fp-contract=off")
 #  define VGS__POP_OPTIONS
@@ -2121,9 +2122,17 @@ static vgs_var vgs__scatter_rows(vgs_graph *g, vgs_var x, vgs_var idx, int rows)
 
 /* ---- shape rules and small helpers for gradients ------------------------------------------------- */
 
+static int vgs__float_operand(vgs_graph *g, const char *op, vgs_var x)
+{
+    int a = vgs__operand(g, op, x);
+    if (a < 0 || g->node[a].type == VGS_F32) return a;
+    vgs__graph_fail(g, VGS_E_SHAPE, "%s: an operand is int32, not float", op);
+    return -1;
+}
+
 static vgs_var vgs__unary(vgs_graph *g, int op, vgs_var x)
 {
-    int a = vgs__operand(g, vgs_op_name(op), x);
+    int a = vgs__float_operand(g, vgs_op_name(op), x);
     return a < 0 ? vgs__no_var() : vgs__push_op(g, op, g->node[a].rows, g->node[a].cols, a, -1, -1);
 }
 
@@ -2144,7 +2153,7 @@ static int vgs__stretch(int a, int b, bool *ok)                      /* common l
 static vgs_var vgs__binary(vgs_graph *g, int op, vgs_var x, vgs_var z)
 {
     const char *name = vgs_op_name(op);
-    int a = vgs__operand(g, name, x), b = vgs__operand(g, name, z), rows, cols;
+    int a = vgs__float_operand(g, name, x), b = vgs__float_operand(g, name, z), rows, cols;
     bool ok = true;
     if (a < 0 || b < 0) return vgs__no_var();
     rows = vgs__stretch(g->node[a].rows, g->node[b].rows, &ok);
@@ -2449,7 +2458,7 @@ VGS__WHOLE(matmul)
 
 static vgs_var vgs__matmul_as(vgs_graph *g, int form, vgs_var x, vgs_var z)
 {
-    int a = vgs__operand(g, "matmul", x), b = vgs__operand(g, "matmul", z), rows, cols, da, db;
+    int a = vgs__float_operand(g, "matmul", x), b = vgs__float_operand(g, "matmul", z), rows, cols, da, db;
     vgs_var v;
     if (a < 0 || b < 0) return vgs__no_var();
     rows = form == VGS__TN ? g->node[a].cols : g->node[a].rows;
@@ -2483,6 +2492,8 @@ VGS__GRAD(matmul)
 
 VGS__DEF vgs_var vgs_matmul(vgs_graph *g, vgs_var a, vgs_var b) { return vgs__matmul_as(g, VGS__NN, a, b); }
 
+static bool vgs__is_index(const vgs__node *n) { return n->type == VGS_I32 && n->cols == 1 && n->ld == 1; }
+
 /* x w^T + bias[idx] */
 static vgs_var vgs__linear(vgs_graph *g, vgs_var x, vgs_var w, vgs_var bias, vgs_var idx)
 {
@@ -2494,7 +2505,7 @@ static vgs_var vgs__linear(vgs_graph *g, vgs_var x, vgs_var w, vgs_var bias, vgs
     if (b < 0 || (idx.id && t < 0)) return vgs__no_var();
     if (g->node[b].cols != g->node[id].cols || (t < 0 && g->node[b].rows != 1) || g->node[b].rows < 0)
         return vgs__shape_fail(g, "linear: bias", id, b);
-    if (t >= 0 && (g->node[t].rows != g->node[id].rows || g->node[t].cols != 1 || g->node[t].type != VGS_I32))
+    if (t >= 0 && (g->node[t].rows != g->node[id].rows || !vgs__is_index(&g->node[t])))
         return vgs__shape_fail(g, "linear: index", id, t);
     g->node[id].in[2] = b;
     g->node[id].in[3] = t;
@@ -2553,14 +2564,14 @@ VGS__DEF vgs_var vgs_mean_cols(vgs_graph *g, vgs_var x) { return vgs__sum_cols(g
 
 /* Adds rows r of x (those with which[r] == t, if given) for columns c0..c1 <= c0 + 64: blocks of 64 rows,
    each summed in double and then added to the total, in order. */
-static void vgs__sum_strip(const float *x, int ld, int rows, const float *which, int t, int c0, int c1,
+static void vgs__sum_strip(const float *x, int ld, int rows, const float *which, int ldw, int t, int c0, int c1,
                            double *total)
 {
     double block[64];
     int r, c, n = c1 - c0, in_block = 0;
     for (c = 0; c < n; ++c) total[c] = block[c] = 0.0;
     for (r = 0; r < rows; ++r) {
-        if (!which || vgs__int_at(which, (size_t)r) == t) {
+        if (!which || vgs__int_at(which, (size_t)r * (size_t)ldw) == t) {
             const float *p = x + (size_t)r * (size_t)ld + c0;
             for (c = 0; c < n; ++c) block[c] += (double)p[c];
             in_block = 1;
@@ -2584,7 +2595,7 @@ VGS__WHOLE(sum_rows)                                                 /* i0: divi
     for (s = 0; s < strips; ++s) {
         double total[64];
         int c, c0 = s * 64, c1 = c0 + 64 < k->cols ? c0 + 64 : k->cols;
-        vgs__sum_strip(k->in[0], k->ld[0], rows, NULL, 0, c0, c1, total);
+        vgs__sum_strip(k->in[0], k->ld[0], rows, NULL, 0, 0, c0, c1, total);
         for (c = c0; c < c1; ++c) k->out[c] = (float)(k->i[0] && rows ? total[c - c0] / rows : total[c - c0]);
     }
     return VGS_OK;
@@ -2769,7 +2780,8 @@ VGS__DEF vgs_var vgs_concat(vgs_graph *g, vgs_var x, vgs_var z)
 {
     int a = vgs__operand(g, "concat", x), b = vgs__operand(g, "concat", z);
     if (a < 0 || b < 0) return vgs__no_var();
-    if (g->node[a].rows != g->node[b].rows) return vgs__shape_fail(g, "concat", a, b);
+    if (g->node[a].rows != g->node[b].rows || g->node[a].cols > INT_MAX - g->node[b].cols)
+        return vgs__shape_fail(g, "concat", a, b);
     return vgs__push_op(g, VGS_OP_CONCAT, g->node[a].rows, g->node[a].cols + g->node[b].cols, a, b, -1);
 }
 
@@ -2796,7 +2808,7 @@ VGS__DEF vgs_var vgs_gather(vgs_graph *g, vgs_var x, vgs_var idx)
     int a = vgs__operand(g, "gather", x), b = vgs__operand(g, "gather", idx);
     vgs_var v;
     if (a < 0 || b < 0) return vgs__no_var();
-    if (g->node[b].cols != 1 || g->node[b].type != VGS_I32 || g->node[a].rows < 0)
+    if (!vgs__is_index(&g->node[b]) || g->node[a].rows < 0)
         return vgs__shape_fail(g, "gather", a, b);
     v = vgs__push_op(g, VGS_OP_GATHER, g->node[b].rows, g->node[a].cols, a, b, -1);
     if (v.id) g->node[vgs__id(g, v)].type = g->node[a].type;
@@ -2819,7 +2831,7 @@ VGS__WHOLE(scatter_rows)
         for (s = 0; s < strips; ++s) {
             int c0 = s * 64, c1 = c0 + 64 < k->cols ? c0 + 64 : k->cols;
             float *y = k->out + (size_t)t * (size_t)k->ld_out;
-            vgs__sum_strip(k->in[0], k->ld[0], k->in_rows[0], k->in[1], t, c0, c1, total);
+            vgs__sum_strip(k->in[0], k->ld[0], k->in_rows[0], k->in[1], k->ld[1], t, c0, c1, total);
             for (c = c0; c < c1; ++c) y[c] = (float)total[c - c0];
         }
     }
@@ -2994,8 +3006,9 @@ VGS__GRAD(pair_distance)
 static int vgs__particles(vgs_graph *g, const char *op, vgs_var x, int n)
 {
     int a = vgs__operand(g, op, x);
-    if (a >= 0 && (n < 2 || g->node[a].cols % n)) {
-        vgs__graph_fail(g, VGS_E_SHAPE, "%s: %d columns are not %d >= 2 particles", op, g->node[a].cols, n);
+    if (a >= 0 && (n < 2 || n > 32768 || g->node[a].cols % n)) {
+        vgs__graph_fail(g, VGS_E_SHAPE, "%s: %d columns are not %d particles (2..32768)", op, g->node[a].cols,
+                        n);
         return -1;
     }
     return a;
@@ -3402,7 +3415,7 @@ VGS__DEF vgs_status vgs_energy_check(const vgs_energy *e, const float *x, int n,
                                      vgs_error *err)
 {
     vgs_status st = VGS_OK;
-    size_t dim = e ? (size_t)e->dim : 0;
+    size_t dim = e && e->dim > 0 ? (size_t)e->dim : 0;
     float *g = dim && n > 0 ? (float *)vgs__alloc(dim * (size_t)n, sizeof *g) : NULL;
     float *p = g ? (float *)vgs__alloc(dim * 2, sizeof *p) : NULL, ev[2];
     int i, j;
@@ -3874,7 +3887,7 @@ VGS__DEF vgs_status vgs_bind(vgs_graph *g, vgs_var leaf, vgs_buffer *buf, size_t
                          (unsigned)leaf.id);
     g->node[id].buf = buf;
     g->node[id].offset = offset;
-    g->dirty = true;
+    if (g->node[id].op == VGS_OP_PARAMS) g->dirty = true;
     return VGS_OK;
 }
 
@@ -4518,17 +4531,19 @@ static vgs_var vgs__move(const vgs__apply *a, const vgs__edges *e, vgs_var x, vg
     vgs_graph *g = a->g;
     int dim = a->net->c.dim;
     char name[VGS__NAME];
-    vgs_var node = vgs_reshape(g, x, dim / e->n), w, diff;
+    vgs_var node = vgs_reshape(g, x, dim / e->n), w, from, to, diff;
     w = vgs_silu(g, vgs__layer(a, message, vgs__part_name(name, l, "coord.0")));
     w = vgs_linear(g, w, vgs__weight(a, vgs__part_name(name, l, "coord.2"), 0, 0), vgs__no_var());
-    diff = vgs_sub(g, vgs_segment_gather(g, node, e->n, e->from, e->m),
-                   vgs_segment_gather(g, node, e->n, e->to, e->m));
-    diff = vgs_segment_sum(g, vgs_mul(g, diff, w), e->n, e->from, e->m);
+    from = vgs_segment_gather(g, node, e->n, e->from, e->m);
+    to = vgs_segment_gather(g, node, e->n, e->to, e->m);
+    diff = vgs_segment_sum(g, vgs_mul(g, vgs_sub(g, from, to), w), e->n, e->from, e->m);
     return vgs_add(g, x, vgs_reshape(g, vgs_affine(g, diff, 1.0f / (float)(e->n - 1), 0.0f), dim));
 }
 
 /* One round. In the first, all nodes of a sample are alike and depend on t alone: h0 [T,h] and what is
-   made of it are tables, and h is absent. The first layer of phi_e splits into the two ends and r^2. */
+   made of it are tables, and h is absent. The first layer of phi_e splits into the two ends and r^2.
+   Calls that record are never two arguments of one call: C leaves their order open, and with it the order
+   in which gradients are added. */
 static vgs_var vgs__round(const vgs__apply *a, const vgs__edges *e, int l, vgs_var *x, vgs_var h, vgs_var h0)
 {
     vgs_graph *g = a->g;
@@ -4542,14 +4557,15 @@ static vgs_var vgs__round(const vgs__apply *a, const vgs__edges *e, int l, vgs_v
     wj = vgs__weight(a, name, w, w);
     wr = vgs__weight(a, name, 2 * w, 1);
     if (l == 0) {
-        vgs_var table =
-            vgs_add(g, vgs_linear(g, h0, wi, vgs__bias(a, name)), vgs_linear(g, h0, wj, vgs__no_var()));
-        u = vgs_linear_at(g, r2, wr, table, vgs_segment_gather(g, a->t, 1, e->zero, e->m));
+        vgs_var p = vgs_linear(g, h0, wi, vgs__bias(a, name)), q = vgs_linear(g, h0, wj, vgs__no_var());
+        vgs_var table = vgs_add(g, p, q), t_edge = vgs_segment_gather(g, a->t, 1, e->zero, e->m);
+        u = vgs_linear_at(g, r2, wr, table, t_edge);
         t_node = vgs_segment_gather(g, a->t, 1, e->zero, e->n);
     } else {
         vgs_var p = vgs_linear(g, h, wi, vgs__bias(a, name)), q = vgs_linear(g, h, wj, vgs__no_var());
-        u = vgs_add(g, vgs_segment_gather(g, p, e->n, e->from, e->m),
-                    vgs_segment_gather(g, q, e->n, e->to, e->m));
+        p = vgs_segment_gather(g, p, e->n, e->from, e->m);
+        q = vgs_segment_gather(g, q, e->n, e->to, e->m);
+        u = vgs_add(g, p, q);
         u = vgs_add(g, u, vgs_linear(g, r2, wr, vgs__no_var()));
     }
     vgs__part_name(name, l, "edge.1");
@@ -4564,11 +4580,16 @@ static vgs_var vgs__round(const vgs__apply *a, const vgs__edges *e, int l, vgs_v
     wh = vgs__weight(a, name, 0, w);
     wm = vgs__weight(a, name, w, w);
     if (l == 0) u = vgs_linear_at(g, agg, wm, vgs_linear(g, h0, wh, vgs__bias(a, name)), t_node);
-    else u = vgs_add(g, vgs_linear(g, h, wh, vgs__bias(a, name)), vgs_linear(g, agg, wm, vgs__no_var()));
+    else {
+        vgs_var p = vgs_linear(g, h, wh, vgs__bias(a, name)), q = vgs_linear(g, agg, wm, vgs__no_var());
+        u = vgs_add(g, p, q);
+    }
     vgs__part_name(name, l, "node.1");
     u = vgs__norm_silu(a, u, name);
     vgs__part_name(name, l, "node.3");
-    return vgs_add(g, l == 0 ? vgs_gather(g, h0, t_node) : h, vgs__layer(a, u, name));
+    if (l == 0) h = vgs_gather(g, h0, t_node);
+    u = vgs__layer(a, u, name);
+    return vgs_add(g, h, u);
 }
 
 static vgs_var vgs__apply_egnn(const vgs__apply *a)
@@ -5376,6 +5397,11 @@ static int vgs__effective_dim(const vgs_config *c)
     return vgs__is_particles(c) ? c->energy.dim - c->energy.dim / c->energy.particles : c->energy.dim;
 }
 
+static float vgs__default_s2(const vgs_config *c, double s2)
+{
+    return (float)(c->alpha == VGS_VP && s2 > 0.5 ? 0.5 : s2);       /* must stay below 1              */
+}
+
 /* A geometric path of variances from length^2 down to a quarter of detail^2. With the exact value it costs
    about D ln^2 / T nats (ln = log of the ratio of lengths), so T follows from the two scales. */
 static void vgs__default_path(vgs_config *c)
@@ -5387,10 +5413,8 @@ static void vgs__default_path(vgs_config *c)
         c->steps = t < 20.0 ? 20 : t > 100.0 ? 100 : (int)t;
     }
     r = exp(-2.0 * ratio / (double)c->steps);
-    if (c->s2_start == 0.0f) c->s2_start = (float)(length * length * (1.0 - r));
-    if (c->s2_end == 0.0f) c->s2_end = (float)(detail * detail / r * (1.0 - r));
-    if (c->alpha == VGS_VP && c->s2_start >= 1.0f) c->s2_start = 0.5f;
-    if (c->alpha == VGS_VP && c->s2_end >= 1.0f) c->s2_end = 0.5f;
+    if (c->s2_start == 0.0f) c->s2_start = vgs__default_s2(c, length * length * (1.0 - r));
+    if (c->s2_end == 0.0f) c->s2_end = vgs__default_s2(c, detail * detail / r * (1.0 - r));
 }
 
 static void vgs__fill_defaults(vgs_config *c)
@@ -5437,7 +5461,7 @@ static vgs_status vgs__check_config(const vgs_config *c, vgs_error *err)
     vgs_status st;
     if (!c->energy.eval + !c->energy.eval64 + !c->energy.record != 2)
         return vgs__fail(err, VGS_E_ARG, "config.energy: exactly one of eval, eval64 and record must be set");
-    if ((st = vgs__check_int("energy.dim", c->energy.dim, 1, 1000000, err)) != VGS_OK) return st;
+    if ((st = vgs__check_int("energy.dim", c->energy.dim, 1, 262144, err)) != VGS_OK) return st;
     if (c->energy.particles && (c->energy.particles < 2 || c->energy.dim % c->energy.particles))
         return vgs__fail(err, VGS_E_ARG,
                          "config.energy.particles = %d: must be 0, or >= 2 and divide dim = %d",
@@ -5471,7 +5495,7 @@ static vgs_status vgs__check_config(const vgs_config *c, vgs_error *err)
     if ((st = vgs__check_float("drift_max", c->drift_max, 0.0f, true, FLT_MAX, err)) != VGS_OK) return st;
     if ((st = vgs__check_float("grad_max", c->grad_max, 0.0f, true, FLT_MAX, err)) != VGS_OK) return st;
     if ((st = vgs__check_int("dim_effective", c->dim_effective, 1, c->energy.dim, err)) != VGS_OK) return st;
-    if ((double)c->batch * (c->steps + 1) * c->energy.dim > 2e9)
+    if ((double)c->batch * (c->steps + 1) * c->energy.dim > 1e9)
         return vgs__fail(err, VGS_E_ARG, "config: batch = %d times steps = %d times dim = %d is too large",
                          c->batch, c->steps, c->energy.dim);
     if (c->on_sphere && (c->alpha != VGS_VE || vgs__is_particles(c) || c->energy.dim < 2))
@@ -5709,7 +5733,7 @@ struct vgs_sampler {
     vgs_buffer *online, *target, *adam_m, *adam_v, *grad;            /* [P]                           */
     vgs_buffer *sigma;                           /* s0, its gradient, Adam's two moments: at 0 16 32 48 */
     vgs_buffer *flag, *loss_log;                 /* int32 [4]; [passes T]                             */
-    vgs_buffer *pool_x, *pool_mu, *pool_musq, *pool_y;               /* [T B, D], [T B, D], [T B], [T B] */
+    vgs_buffer *pool_x, *pool_mu, *pool_musq, *pool_y;               /* rows T B; y: passes T B         */
     vgs_buffer *draw_x, *draw_mu, *draw_musq;    /* [2 capacity, D], [capacity, D], [capacity]        */
     size_t bytes;
     vgs__stage start, step, last, target_step, target_last, fit, sigma_fit, ema;
@@ -5980,11 +6004,12 @@ static void vgs__record_fit(vgs_sampler *s, vgs__stage *st)
     vgs__noise_attrs(g, idx, &st->noise);
     vgs__slot_i(g, idx, 6, s->fit_first);
     vgs__attr_i(g, idx, 7, n);
-    t = vgs__unary(g, VGS_OP_INT_DIV, idx);
+    t = vgs__push_op(g, VGS_OP_INT_DIV, -1, 1, vgs__id(g, idx), -1, -1);
     vgs__attr_i(g, t, 0, s->c.batch);
     if (g->sticky.code == VGS_OK) g->node[vgs__id(g, idx)].type = g->node[vgs__id(g, t)].type = VGS_I32;
     x = vgs_gather(g, vgs__bound_state(g, n, s->c.energy.dim, s->pool_x, 0), idx);
-    y = vgs_gather(g, vgs__bound_state(g, n, 1, s->pool_y, 0), idx);
+    st->out = vgs__bound_state(g, n, 1, s->pool_y, 0);
+    y = vgs_gather(g, st->out, idx);
     v = vgs__record_value(s, g, st->params, x, t);
     if (!s->c.scale_by_dim) v = vgs_affine(g, v, 1.0f / (float)s->c.dim_effective, 0.0f);
     loss = vgs_mean_rows(g, vgs_loss_of(g, v, y, s->c.loss));
@@ -6049,7 +6074,8 @@ static vgs_status vgs__make_buffers(vgs_sampler *s, vgs_error *err)
         !(s->flag = vgs__buffer(s, 16, err)) ||
         !(s->loss_log = vgs__buffer(s, (size_t)s->c.passes * (size_t)s->c.steps, err)) ||
         !(s->pool_x = vgs__buffer(s, (rows + b) * d, err)) || !(s->pool_mu = vgs__buffer(s, rows * d, err)) ||
-        !(s->pool_musq = vgs__buffer(s, rows, err)) || !(s->pool_y = vgs__buffer(s, rows, err)) ||
+        !(s->pool_musq = vgs__buffer(s, rows, err)) ||
+        !(s->pool_y = vgs__buffer(s, (size_t)s->c.passes * rows, err)) ||
         !(s->draw_x = vgs__buffer(s, 2 * cap * d, err)) || !(s->draw_mu = vgs__buffer(s, cap * d, err)) ||
         !(s->draw_musq = vgs__buffer(s, cap, err))) return VGS_E_NOMEM;
     return VGS_OK;
@@ -6217,16 +6243,21 @@ static vgs_status vgs__roll_step(vgs_sampler *s, const vgs__roll *r, int t, vgs_
     return vgs_graph_run(st->g, r->n, err);
 }
 
+static void vgs__clear_flag(vgs_sampler *s)
+{
+    int32_t zero[4] = { 0, 0, 0, 0 };
+    s->b->upload(s->b->self, s->flag, 0, zero, 4, VGS_I32, NULL);
+}
+
 /* Reads the flag; if it is set, clears it and tells what was found. */
 static vgs_status vgs__read_flag(vgs_sampler *s, const char *doing, vgs_error *err)
 {
     static const char *const what[] = {"a value", "the energy", "the energy's gradient", "the value network"};
-    int32_t f[4] = { 0, 0, 0, 0 }, zero[4] = { 0, 0, 0, 0 };
+    int32_t f[4] = { 0, 0, 0, 0 };
     vgs_status st = s->b->finish(s->b->self, err);
     if (st == VGS_OK) st = s->b->download(s->b->self, f, s->flag, 0, 4, VGS_I32, err);
     if (st != VGS_OK || !f[0]) return st;
-    st = s->b->upload(s->b->self, s->flag, 0, zero, 4, VGS_I32, err);
-    if (st != VGS_OK) return st;
+    vgs__clear_flag(s);
     return vgs__fail(err, VGS_E_NONFINITE, "%s: %s is not finite at row %u, step %d of %d (iteration %lld)",
                      doing, what[f[3] & 3], (unsigned)f[1], (int)f[2], s->c.steps, (long long)s->iteration);
 }
@@ -6286,7 +6317,11 @@ static vgs_status vgs__draw(vgs_sampler *s, const vgs_draw *o, uint64_t iteratio
                              o->cost ? o->cost + row : NULL, musq, err);
     }
     vgs__free(musq);
-    return st == VGS_OK ? vgs__read_flag(s, "draw", err) : st;
+    if (st != VGS_OK) {
+        vgs__clear_flag(s);
+        return st;
+    }
+    return vgs__read_flag(s, "draw", err);
 }
 
 VGS__DEF vgs_status vgs_sampler_draw(vgs_sampler *s, const vgs_draw *draw, int n, float *x, vgs_error *err)
@@ -6341,7 +6376,7 @@ static vgs_status vgs__make_targets(vgs_sampler *s, int pass, vgs_error *err)
         vgs_bind(st->g, st->x, s->pool_x, (size_t)t * b * d, NULL);
         vgs_bind(st->g, st->mu, s->pool_mu, (size_t)t * b * d, NULL);
         vgs_bind(st->g, st->musq, s->pool_musq, (size_t)t * b, NULL);
-        vgs_bind(st->g, st->out, s->pool_y, (size_t)t * b, NULL);
+        vgs_bind(st->g, st->out, s->pool_y, (size_t)(pass * s->c.steps + t) * b, NULL);
         vgs_scalar_set(st->g, st->a, a);
         vgs_scalar_set(st->g, st->sigma, sqrt(s2) * a);
         vgs_scalar_set(st->g, st->t_next, t + 1);
@@ -6371,6 +6406,7 @@ static vgs_status vgs__fit_pass(vgs_sampler *s, int pass, vgs_error *err)
     vgs_status code = VGS_OK;
     int k;
     if (s->c.lr_half > 0.0f) rate *= pow(0.5, (double)s->iteration / (double)s->c.lr_half);
+    vgs_bind(st->g, st->out, s->pool_y, (size_t)pass * (size_t)s->c.steps * (size_t)s->c.batch, NULL);
     vgs__noise_set(st->g, &st->noise, VGS__FOR_SHUFFLE, pass, 0, (uint64_t)s->iteration, s->c.seed);
     for (k = 0; k < s->c.steps && code == VGS_OK; ++k) {
         vgs_scalar_set(st->g, s->fit_first, (double)k * s->c.batch);
@@ -6403,10 +6439,8 @@ static vgs_status vgs__iterate(vgs_sampler *s, vgs_error *err)
     int64_t adam = s->adam_step, sigma = s->sigma_step;
     vgs_status st = vgs__rollout(s, err);
     int pass;
-    for (pass = 0; pass < s->c.passes && st == VGS_OK; ++pass) {
-        st = vgs__make_targets(s, pass, err);
-        if (st == VGS_OK) st = vgs__fit_pass(s, pass, err);
-    }
+    for (pass = 0; pass < s->c.passes && st == VGS_OK; ++pass) st = vgs__make_targets(s, pass, err);
+    for (pass = 0; pass < s->c.passes && st == VGS_OK; ++pass) st = vgs__fit_pass(s, pass, err);
     if (st == VGS_OK) st = vgs_graph_run(s->ema.g, 1, err);
     vgs__target_changed(s);
     if (st == VGS_OK) st = vgs__sigma_step(s, err);
@@ -6414,6 +6448,7 @@ static vgs_status vgs__iterate(vgs_sampler *s, vgs_error *err)
     if (st != VGS_OK) {                                              /* this iteration taught nothing  */
         s->adam_step = adam;
         s->sigma_step = sigma;
+        vgs__clear_flag(s);
         return st;
     }
     s->iteration++;
@@ -8145,13 +8180,28 @@ static void vgs__write_meta(const vgs_sampler *s, vgs_writer *w, const char *con
     for (i = 0; meta && meta[i] && meta[i + 1]; i += 2) vgs_writer_meta(w, meta[i], meta[i + 1]);
 }
 
+static vgs_status vgs__check_meta(const char *const *meta, vgs_error *err)
+{
+    int i, f;
+    for (i = 0; meta && meta[i]; i += 2) {
+        bool taken = !strncmp(meta[i], "vgs.", 4);
+        for (f = 0; vgs_field_name(f); ++f) taken = taken || !strcmp(meta[i], vgs_field_name(f));
+        if (taken)
+            return vgs__fail(err, VGS_E_ARG, "sampler_save: meta key %.60s is the library's own", meta[i]);
+        if (!meta[i + 1])
+            return vgs__fail(err, VGS_E_ARG, "sampler_save: meta key %.60s has no value", meta[i]);
+    }
+    return VGS_OK;
+}
+
 VGS__DEF vgs_status vgs_sampler_save(const vgs_sampler *s, const char *path, const char *const *meta,
                                      vgs_error *err)
 {
     vgs__snapshot h;
     uint64_t p = (uint64_t)vgs_net_size(s->net), t = (uint64_t)s->c.steps, two = 2, one = 1;
-    vgs_status st = vgs__snapshot_make(s, &h, err);
+    vgs_status st = vgs__check_meta(meta, err);
     vgs_writer *w;
+    if (st == VGS_OK) st = vgs__snapshot_make(s, &h, err);
     if (st != VGS_OK) return st;
     st = vgs__snapshot_move(s, &h, false, err);
     w = st == VGS_OK ? vgs_writer_create(err) : NULL;
@@ -8243,7 +8293,7 @@ static vgs_status vgs__check_finite(const char *path, const char *name, const fl
 static vgs_status vgs__read_snapshot(const vgs_sampler *s, const vgs_safetensors *f, const char *path,
                                      vgs__snapshot *h, vgs_error *err)
 {
-    size_t p = (size_t)vgs_net_size(s->net), t = (size_t)s->c.steps;
+    size_t p = (size_t)vgs_net_size(s->net), t = (size_t)s->c.steps, j;
     bool online = false, ours = vgs_safetensors_find(f, "vgs.adam_m") != NULL;
     vgs_status st = vgs__read_weights(s, f, path, "value.", h->target, err);
     int i;
@@ -8271,6 +8321,16 @@ static vgs_status vgs__read_snapshot(const vgs_sampler *s, const vgs_safetensors
     if (st == VGS_OK) st = vgs__check_finite(path, "s2", h->s2, t, true, err);
     if (st == VGS_OK) st = vgs__check_finite(path, "alpha", h->a, t, true, err);
     if (st == VGS_OK) st = vgs__check_finite(path, "init_sigma", h->sigma, 1, true, err);
+    if (st == VGS_OK) st = vgs__check_finite(path, "vgs.adam_m", h->m, p, false, err);
+    if (st == VGS_OK) st = vgs__check_finite(path, "vgs.adam_v", h->v, p, false, err);
+    if (st == VGS_OK) st = vgs__check_finite(path, "vgs.sigma_moments", h->sigma + 1, 2, false, err);
+    for (j = 0; j < p && st == VGS_OK; ++j)
+        if (h->v[j] < 0.0f)
+            st = vgs__fail(err, VGS_E_FORMAT, "%.120s: vgs.adam_v[%.0f] = %g: must be >= 0", path, (double)j,
+                           (double)h->v[j]);
+    if (st == VGS_OK && h->sigma[2] < 0.0f)
+        st = vgs__fail(err, VGS_E_FORMAT, "%.120s: vgs.sigma_moments[1] = %g: must be >= 0", path,
+                       (double)h->sigma[2]);
     return st;
 }
 
@@ -8987,31 +9047,40 @@ static const vgs__preset vgs__presets[] = {
       "target_ema 0.9 batch 512 passes 3 explore 1.2 loss smooth_l1 value deeperv3 hidden 512 time_dim 128 "
       "time_hidden 512 wrapper reciprocal energy_max 100 grad_max 1 unclamped_drift 1 scale_by_dim 1" },
     { "four-gauss", "fast", 1500, 1.0f, false,
-      VGS__OURS "hidden 64 length_scale 2.03 steps 30 s2_start 0.45 s2_end 0.014 init_sigma 2.8 energy_max 100 "
+      VGS__OURS
+      "hidden 64 length_scale 2.03 steps 30 s2_start 0.45 s2_end 0.014 init_sigma 2.8 energy_max 100 "
       "value_lr 7e-4 lr_half 300 sigma_lr 1e-3 explore 1.1" },
     { "gmm9", "fast", 1500, 1.0f, false,
-      VGS__OURS "hidden 96 length_scale 4.1 steps 40 s2_start 3.2 s2_end 0.03 init_sigma 7.2 energy_max 100 "
+      VGS__OURS
+      "hidden 96 length_scale 4.1 steps 40 s2_start 3.2 s2_end 0.03 init_sigma 7.2 energy_max 100 "
       "value_lr 7e-4 lr_half 300 sigma_lr 1e-3 explore 1.1" },
     { "gmm25", "fast", 3000, 1.0f, false,
-      VGS__OURS "hidden 128 length_scale 7.1 steps 60 s2_start 11 s2_end 0.0096 init_sigma 12.2 x_scale 2 "
+      VGS__OURS
+      "hidden 128 length_scale 7.1 steps 60 s2_start 11 s2_end 0.0096 init_sigma 12.2 x_scale 2 "
       "value_lr 7e-4 lr_half 600 sigma_lr 3e-3 explore 1.1" },
     { "gmm40", "fast", 3000, 1.0f, false,
-      VGS__OURS "hidden 128 length_scale 23 steps 60 s2_start 119 s2_end 0.067 init_sigma 39 x_scale 6 "
+      VGS__OURS
+      "hidden 128 length_scale 23 steps 60 s2_start 119 s2_end 0.067 init_sigma 39 x_scale 6 "
       "value_lr 7e-4 lr_half 600 sigma_lr 1e-2 explore 1.1" },
     { "funnel", "fast", 3000, 1.0f, false,
-      VGS__OURS "hidden 96 length_scale 3 steps 40 s2_start 0.8 s2_end 0.002 energy_max 100 scale_by_dim 1 "
+      VGS__OURS
+      "hidden 96 length_scale 3 steps 40 s2_start 0.8 s2_end 0.002 energy_max 100 scale_by_dim 1 "
       "value_lr 7e-4 lr_half 500 sigma_lr 1e-3 explore 1.1" },
     { "manywell32", "fast", 3000, 1.0f, false,
-      VGS__OURS "hidden 128 length_scale 1.5 steps 40 s2_start 0.3 s2_end 0.005 init_sigma 2 scale_by_dim 1 "
+      VGS__OURS
+      "hidden 128 length_scale 1.5 steps 40 s2_start 0.3 s2_end 0.005 init_sigma 2 scale_by_dim 1 "
       "value_lr 7e-4 lr_half 500 sigma_lr 1e-3" },
     { "dw4", "fast", 2500, 1.0f, false,
-      VGS__OURS "hidden 64 length_scale 2.1 steps 60 s2_start 0.35 s2_end 5e-4 init_sigma 2.85 scale_by_dim 1 "
+      VGS__OURS
+      "hidden 64 length_scale 2.1 steps 60 s2_start 0.35 s2_end 5e-4 init_sigma 2.85 scale_by_dim 1 "
       "wrapper sorted value_lr 1e-3 lr_half 300 sigma_lr 1e-3" },
     { "lj13", "fast", 4000, 1.0f, false,
-      VGS__OURS "hidden 128 length_scale 0.75 steps 60 s2_start 0.06 s2_end 3e-4 init_sigma 1.15 energy_max 100 "
+      VGS__OURS
+      "hidden 128 length_scale 0.75 steps 60 s2_start 0.06 s2_end 3e-4 init_sigma 1.15 energy_max 100 "
       "scale_by_dim 1 wrapper reciprocal value_lr 1e-3 lr_half 500 sigma_lr 5e-4" },
     { "lj55", "fast", 1000, 1.0f, false,
-      VGS__OURS "hidden 128 length_scale 1 steps 60 s2_start 0.06 s2_end 3e-4 init_sigma 1.3 energy_max 400 "
+      VGS__OURS
+      "hidden 128 length_scale 1 steps 60 s2_start 0.06 s2_end 3e-4 init_sigma 1.3 energy_max 400 "
       "scale_by_dim 1 wrapper reciprocal batch 32 value_lr 1e-3 lr_half 300 sigma_lr 5e-4" },
 };
 

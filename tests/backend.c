@@ -46,12 +46,14 @@ static void device_free(void *self, vgs_buffer *b)
 
 static float *device_at(device *d, const vgs_buffer *b, size_t offset, size_t n)
 {
-    if (b && number(b) < MOST && d->memory[number(b)] && offset + n <= d->size[number(b)]) return d->memory[number(b)] + offset;
+    if (b && number(b) < MOST && d->memory[number(b)] && offset + n <= d->size[number(b)])
+        return d->memory[number(b)] + offset;
     d->faults++;
     return NULL;
 }
 
-static vgs_status device_upload(void *self, vgs_buffer *dst, size_t offset, const void *src, size_t n, vgs_type type, vgs_error *err)
+static vgs_status device_upload(void *self, vgs_buffer *dst, size_t offset, const void *src, size_t n,
+                                vgs_type type, vgs_error *err)
 {
     device *d = (device *)self;
     float *to = device_at(d, dst, offset, n);
@@ -63,7 +65,8 @@ static vgs_status device_upload(void *self, vgs_buffer *dst, size_t offset, cons
     return to ? VGS_OK : VGS_E_DEVICE;
 }
 
-static vgs_status device_download(void *self, void *dst, vgs_buffer *src, size_t offset, size_t n, vgs_type type, vgs_error *err)
+static vgs_status device_download(void *self, void *dst, vgs_buffer *src, size_t offset, size_t n,
+                                  vgs_type type, vgs_error *err)
 {
     device *d = (device *)self;
     const float *from = device_at(d, src, offset, n);
@@ -96,7 +99,8 @@ static vgs_status device_energy(device *d, const vgs_call *c, vgs_error *err)
     d->energies += (long)n;
     if (st == VGS_OK) st = vgs_energy_eval(c->energy, x, (int)n, e, c->out2.buf ? g : NULL, 1, err);
     if (st == VGS_OK) st = device_upload(d, c->out.buf, c->out.offset, e, n, VGS_F32, err);
-    if (st == VGS_OK && c->out2.buf) st = device_upload(d, c->out2.buf, c->out2.offset, g, n * dim, VGS_F32, err);
+    if (st == VGS_OK && c->out2.buf)
+        st = device_upload(d, c->out2.buf, c->out2.offset, g, n * dim, VGS_F32, err);
     free(x);
     return st;
 }
@@ -137,7 +141,8 @@ static void device_start(device *d)
 
 static void forget_counts(device *d)
 {
-    d->created = d->up = d->down = d->up_bytes = d->down_bytes = d->launches = d->energies = d->finishes = d->largest_down = 0;
+    d->created = d->up = d->down = d->up_bytes = d->down_bytes = d->launches = d->energies = d->finishes =
+        d->largest_down = 0;
 }
 
 /* ---- energies ------------------------------------------------------------------------------------- */
@@ -232,10 +237,12 @@ static long ops(const vgs__stage *st, bool prologue) { return vgs_graph_ops(st->
 static long budget(const vgs_sampler *s)
 {
     long t = s->c.steps, n = s->c.passes;
-    long once = ops(&s->start, true) + ops(&s->step, true) + ops(&s->last, true) + ops(&s->target_step, true) +
-                ops(&s->target_last, true) + ops(&s->sigma_fit, true) + ops(&s->ema, true);
-    return once + ops(&s->start, false) + (t - 1) * ops(&s->step, false) + ops(&s->last, false) + ops(&s->ema, false) +
-           ops(&s->sigma_fit, false) + n * ((t - 1) * ops(&s->target_step, false) + ops(&s->target_last, false)) +
+    long once = ops(&s->start, true) + ops(&s->step, true) + ops(&s->last, true) +
+                ops(&s->target_step, true) + ops(&s->target_last, true) + ops(&s->sigma_fit, true) +
+                ops(&s->ema, true);
+    return once + ops(&s->start, false) + (t - 1) * ops(&s->step, false) + ops(&s->last, false) +
+           ops(&s->ema, false) + ops(&s->sigma_fit, false) +
+           n * ((t - 1) * ops(&s->target_step, false) + ops(&s->target_last, false)) +
            n * t * (ops(&s->fit, true) + ops(&s->fit, false));
 }
 
@@ -256,7 +263,8 @@ static void steady_iteration(void)
     OK(vgs_sampler_train(s, 1, NULL, &err) == VGS_OK);
     CHECK(d.up == 0 && d.created == 0, "recorded: %ld uploads, %ld new buffers", d.up, d.created);
     CHECK(d.down == 1 && d.down_bytes == 16, "recorded: %ld downloads of %ld bytes", d.down, d.down_bytes);
-    printf("launches per iteration: %ld (steps %d, passes %d, mlp %d wide)\n", d.launches, c.steps, c.passes, c.net.hidden);
+    printf("launches per iteration: %ld (steps %d, passes %d, mlp %d wide)\n", d.launches, c.steps, c.passes,
+           c.net.hidden);
     CHECK(d.launches <= budget(s), "%ld launches, %ld are enough", d.launches, budget(s));
     vgs_sampler_free(s);
     c.energy.record = NULL;
@@ -266,8 +274,10 @@ static void steady_iteration(void)
     forget_counts(&d);
     OK(vgs_sampler_train(s, 1, NULL, &err) == VGS_OK);
     OK(d.energies == 3 * 32);                    /* the rollout's last step, and each pass            */
-    CHECK(d.up == 4 && d.up_bytes == 4 * (3 * 32 + 64), "callback: %ld uploads of %ld bytes", d.up, d.up_bytes);
-    CHECK(d.down == 4 && d.down_bytes == 16 + 4 * 3 * 64 && d.created == 0, "callback: %ld downloads of %ld bytes", d.down, d.down_bytes);
+    CHECK(d.up == 4 && d.up_bytes == 4 * (3 * 32 + 64), "callback: %ld uploads of %ld bytes", d.up,
+          d.up_bytes);
+    CHECK(d.down == 4 && d.down_bytes == 16 + 4 * 3 * 64 && d.created == 0,
+          "callback: %ld downloads of %ld bytes", d.down, d.down_bytes);
     vgs_sampler_free(s);
     OK(d.alive == 0 && d.faults == 0);
     vgs_cpu_free(d.cpu);
@@ -287,7 +297,8 @@ static void draw_traffic(void)
     s = vgs_sampler_create(&c, NULL);
     forget_counts(&d);
     OK(vgs_sampler_draw(s, NULL, 40, x, NULL) == VGS_OK);
-    CHECK(d.up == 0 && d.created == 0 && d.down == 2 && d.down_bytes == 16 + 40 * 2 * 4, "%ld up, %ld down", d.up, d.down_bytes);
+    CHECK(d.up == 0 && d.created == 0 && d.down == 2 && d.down_bytes == 16 + 40 * 2 * 4, "%ld up, %ld down",
+          d.up, d.down_bytes);
     memset(&draw, 0, sizeof draw);
     draw.path = path;
     draw.cost = cost;
@@ -330,7 +341,8 @@ static void prologue_runs_once(void)
     OK(!vgs_graph_run(g, 2, NULL) && d.launches == 2 * all + 2 * body);
     in = d.base.buffer_create(&d, 4, NULL);
     OK(!vgs_bind(g, x, in, 0, NULL) && !vgs_graph_run(g, 2, NULL));
-    CHECK(d.launches == 2 * all + 3 * body, "binding an input ran the prologue again: %ld launches", d.launches - 2 * all - 2 * body);
+    CHECK(d.launches == 2 * all + 3 * body, "binding an input ran the prologue again: %ld launches",
+          d.launches - 2 * all - 2 * body);
     b = d.base.buffer_create(&d, 4, NULL);
     forget_counts(&d);
     OK(!vgs_bind(g, p, b, 0, NULL) && !vgs_graph_run(g, 2, NULL) && d.launches == all);
@@ -351,17 +363,28 @@ static bool weak_call(vgs_error *err)
     vgs__fail(err, VGS_E_DEVICE, "the device is gone");
     return true;
 }
-static vgs_buffer *weak_create(void *self, size_t n, vgs_error *err) { return weak_call(err) ? NULL : device_create(self, n, err); }
-static vgs_status weak_upload(void *self, vgs_buffer *b, size_t o, const void *p, size_t n, vgs_type t, vgs_error *err)
+static vgs_buffer *weak_create(void *self, size_t n, vgs_error *err)
+{
+    return weak_call(err) ? NULL : device_create(self, n, err);
+}
+static vgs_status weak_upload(void *self, vgs_buffer *b, size_t o, const void *p, size_t n, vgs_type t,
+                              vgs_error *err)
 {
     return weak_call(err) ? VGS_E_DEVICE : device_upload(self, b, o, p, n, t, err);
 }
-static vgs_status weak_download(void *self, void *p, vgs_buffer *b, size_t o, size_t n, vgs_type t, vgs_error *err)
+static vgs_status weak_download(void *self, void *p, vgs_buffer *b, size_t o, size_t n, vgs_type t,
+                                vgs_error *err)
 {
     return weak_call(err) ? VGS_E_DEVICE : device_download(self, p, b, o, n, t, err);
 }
-static vgs_status weak_run(void *self, const vgs_call *c, vgs_error *err) { return weak_call(err) ? VGS_E_DEVICE : device_run(self, c, err); }
-static vgs_status weak_finish(void *self, vgs_error *err) { return weak_call(err) ? VGS_E_DEVICE : device_finish(self, err); }
+static vgs_status weak_run(void *self, const vgs_call *c, vgs_error *err)
+{
+    return weak_call(err) ? VGS_E_DEVICE : device_run(self, c, err);
+}
+static vgs_status weak_finish(void *self, vgs_error *err)
+{
+    return weak_call(err) ? VGS_E_DEVICE : device_finish(self, err);
+}
 
 static void failing_device(void)
 {
@@ -388,7 +411,8 @@ static void failing_device(void)
         ok = s && !vgs_sampler_train(s, 1, &stats, &err) && !vgs_sampler_draw(s, NULL, 8, x, &err);
         done = weak.calls <= weak.fail_at;
         T_IN("call %ld of the backend fails", weak.fail_at);
-        CHECK(ok == done && (ok || (err.code == VGS_E_DEVICE && strstr(err.msg, "device is gone"))), "%s", err.msg);
+        CHECK(ok == done && (ok || (err.code == VGS_E_DEVICE && strstr(err.msg, "device is gone"))), "%s",
+              err.msg);
         vgs_sampler_free(s);
         if (!CHECK(weak.d.alive == 0 && weak.d.faults == 0, "%ld buffers left", weak.d.alive)) break;
     }

@@ -45,16 +45,20 @@ static void get_state(const vgs_sampler *s, state *out)
     int k;
     memset(out, 0, sizeof *out);
     all[0] = s->target, all[1] = s->online, all[2] = s->adam_m, all[3] = s->adam_v;
-    for (k = 0; k < 4; ++k, out->n += p) s->b->download(s->b->self, out->x + out->n, all[k], 0, p, VGS_F32, NULL);
-    for (k = 0; k < 4; ++k) if (k != 1) s->b->download(s->b->self, out->x + out->n++, s->sigma, (size_t)(16 * k), 1, VGS_F32, NULL);
+    for (k = 0; k < 4; ++k, out->n += p)
+        s->b->download(s->b->self, out->x + out->n, all[k], 0, p, VGS_F32, NULL);
+    for (k = 0; k < 4; ++k)
+        if (k != 1)
+            s->b->download(s->b->self, out->x + out->n++, s->sigma, (size_t)(16 * k), 1, VGS_F32, NULL);
     for (k = 0; k < (int)t; ++k) { out->x[out->n++] = s->s2[k]; out->x[out->n++] = s->a[k]; }
-    out->iteration = s->iteration, out->adam = s->adam_step, out->sigma = s->sigma_step, out->calls = s->energy_calls;
+    out->iteration = s->iteration, out->adam = s->adam_step, out->sigma = s->sigma_step,
+    out->calls = s->energy_calls;
 }
 
 static bool same(const state *a, const state *b)
 {
-    return a->n == b->n && !memcmp(a->x, b->x, a->n * sizeof *a->x) && a->iteration == b->iteration && a->adam == b->adam &&
-           a->sigma == b->sigma && a->calls == b->calls;
+    return a->n == b->n && !memcmp(a->x, b->x, a->n * sizeof *a->x) && a->iteration == b->iteration &&
+           a->adam == b->adam && a->sigma == b->sigma && a->calls == b->calls;
 }
 
 static size_t read_all(unsigned char *data, size_t most)
@@ -97,18 +101,22 @@ static void round_trip(void)
     OK(same(&was, &is) && vgs_sampler_iteration(b) == 3);
     memset(&read, 0, sizeof read);
     OK(!vgs_checkpoint_config(PATH, &read, &count, &err) && count > 30);
-    OK(read.seed == 5 && read.steps == 3 && read.net.hidden == 2 && read.net.kind == VGS_NET_DEEPERV2 && read.s2_start == 0.3f);
+    OK(read.seed == 5 && read.steps == 3 && read.net.hidden == 2 && read.net.kind == VGS_NET_DEEPERV2 &&
+       read.s2_start == 0.3f);
     f = vgs_safetensors_open(PATH, &err);
     if (CHECK(f != NULL, "%s", err.msg)) {
-        OK(vgs_safetensors_has_checksum(f) && !strcmp(vgs_safetensors_meta(f, "note"), meta[1]) && !strcmp(vgs_safetensors_meta(f, "run"), "17"));
-        OK(vgs_safetensors_find(f, "value.fc1.weight") && vgs_safetensors_find(f, "value_on.fc4.bias") && vgs_safetensors_find(f, "init_sigma"));
+        OK(vgs_safetensors_has_checksum(f) && !strcmp(vgs_safetensors_meta(f, "note"), meta[1]) &&
+           !strcmp(vgs_safetensors_meta(f, "run"), "17"));
+        OK(vgs_safetensors_find(f, "value.fc1.weight") && vgs_safetensors_find(f, "value_on.fc4.bias") &&
+           vgs_safetensors_find(f, "init_sigma"));
         OK(vgs_safetensors_find(f, "s2")->count == 3 && vgs_safetensors_find(f, "init_sigma")->ndim == 0);
         vgs_safetensors_free(f);
     }
     CHECK(vgs_sampler_save(a, PATH ".no", taken, &err) != VGS_OK, "a field's name was taken as a key");
     CHECK(vgs_sampler_save(a, PATH ".no", ours, &err) != VGS_OK, "a vgs. key was taken");
     remove(PATH ".no");
-    OK(vgs_sampler_save(a, "no/such/folder/x", NULL, &err) == VGS_E_IO && vgs_sampler_load(a, "no_such_file", &err) == VGS_E_IO);
+    OK(vgs_sampler_save(a, "no/such/folder/x", NULL, &err) == VGS_E_IO &&
+       vgs_sampler_load(a, "no_such_file", &err) == VGS_E_IO);
     OK(vgs_checkpoint_config("no_such_file", &read, &count, &err) == VGS_E_IO);
     vgs_sampler_free(a);
     vgs_sampler_free(b);
@@ -228,31 +236,46 @@ static void made_by_hand(void)
 {
     static const recipe list[] = {
         /* name, without, bent, key, value, online, schedule, moments, nan, negative, steps, code, says */
-        { "weights alone", 0, 0, 0, 0, false, false, false, false, false, 0, VGS_OK, "" },
-        { "both networks", 0, 0, 0, 0, true, true, false, false, false, 0, VGS_OK, "" },
-        { "with moments", 0, 0, 0, 0, true, true, true, false, false, 0, VGS_OK, "" },
-        { "no weight", "value.fc2.weight", 0, 0, 0, true, true, false, false, false, 0, VGS_E_FORMAT, "value.fc2.weight" },
-        { "no online bias", "value_on.fc3.bias", 0, 0, 0, true, true, false, false, false, 0, VGS_E_FORMAT, "value_on.fc3.bias" },
-        { "no s0", "init_sigma", 0, 0, 0, true, true, false, false, false, 0, VGS_E_FORMAT, "init_sigma" },
-        { "no s2 but moments", "s2", 0, 0, 0, true, true, true, false, false, 0, VGS_E_FORMAT, "s2" },
-        { "no second moments", "vgs.adam_v", 0, 0, 0, true, true, true, false, false, 0, VGS_E_FORMAT, "vgs.adam_v" },
-        { "wrong weight", 0, "value.fc1.weight", 0, 0, true, true, false, false, false, 0, VGS_E_SHAPE, "value.fc1.weight is [2,5], the network needs [2,6]" },
-        { "wrong bias", 0, "value.fc1.bias", 0, 0, true, true, false, false, false, 0, VGS_E_SHAPE, "value.fc1.bias is [1], the network needs [2]" },
-        { "wrong moments", 0, "vgs.adam_m", 0, 0, true, true, true, false, false, 0, VGS_E_SHAPE, "vgs.adam_m" },
-        { "wrong T", 0, 0, 0, 0, true, true, false, false, false, 4, VGS_E_SHAPE, "s2" },
-        { "NaN weight", 0, "value.fc2.weight", 0, 0, true, true, false, true, false, 0, VGS_E_NONFINITE, "value[" },
-        { "NaN online weight", 0, "value_on.fc1.weight", 0, 0, true, true, false, true, false, 0, VGS_E_NONFINITE, "value_on[" },
-        { "NaN s2", 0, "s2", 0, 0, true, true, false, true, false, 0, VGS_E_NONFINITE, "s2[0]" },
-        { "negative s2", 0, "s2", 0, 0, true, true, false, false, true, 0, VGS_E_NONFINITE, "s2[0] = -1" },
-        { "negative alpha", 0, "alpha", 0, 0, true, true, false, false, true, 0, VGS_E_NONFINITE, "alpha[0] = -1" },
-        { "negative s0", 0, "init_sigma", 0, 0, true, true, false, false, true, 0, VGS_E_NONFINITE, "init_sigma" },
-        { "NaN first moment", 0, "vgs.adam_m", 0, 0, true, true, true, true, false, 0, VGS_E_NONFINITE, "adam_m" },
-        { "NaN second moment", 0, "vgs.adam_v", 0, 0, true, true, true, true, false, 0, VGS_E_NONFINITE, "adam_v" },
-        { "negative second moment", 0, "vgs.adam_v", 0, 0, true, true, true, false, true, 0, VGS_E_NONFINITE, "adam_v" },
-        { "NaN moment of s0", 0, "vgs.sigma_moments", 0, 0, true, true, true, true, false, 0, VGS_E_NONFINITE, "sigma_moments" },
-        { "negative count", 0, 0, "vgs.iteration", "-1", true, true, true, false, false, 0, VGS_E_FORMAT, "vgs.iteration" },
-        { "count is no number", 0, 0, "vgs.adam_step", "many", true, true, true, false, false, 0, VGS_E_FORMAT, "vgs.adam_step" }
-    };
+        {"weights alone", 0, 0, 0, 0, false, false, false, false, false, 0, VGS_OK, ""},
+        {"both networks", 0, 0, 0, 0, true, true, false, false, false, 0, VGS_OK, ""},
+        {"with moments", 0, 0, 0, 0, true, true, true, false, false, 0, VGS_OK, ""},
+        {"no weight", "value.fc2.weight", 0, 0, 0, true, true, false, false, false, 0, VGS_E_FORMAT,
+         "value.fc2.weight"},
+        {"no online bias", "value_on.fc3.bias", 0, 0, 0, true, true, false, false, false, 0, VGS_E_FORMAT,
+         "value_on.fc3.bias"},
+        {"no s0", "init_sigma", 0, 0, 0, true, true, false, false, false, 0, VGS_E_FORMAT, "init_sigma"},
+        {"no s2 but moments", "s2", 0, 0, 0, true, true, true, false, false, 0, VGS_E_FORMAT, "s2"},
+        {"no second moments", "vgs.adam_v", 0, 0, 0, true, true, true, false, false, 0, VGS_E_FORMAT,
+         "vgs.adam_v"},
+        {"wrong weight", 0, "value.fc1.weight", 0, 0, true, true, false, false, false, 0, VGS_E_SHAPE,
+         "value.fc1.weight is [2,5], the network needs [2,6]"},
+        {"wrong bias", 0, "value.fc1.bias", 0, 0, true, true, false, false, false, 0, VGS_E_SHAPE,
+         "value.fc1.bias is [1], the network needs [2]"},
+        {"wrong moments", 0, "vgs.adam_m", 0, 0, true, true, true, false, false, 0, VGS_E_SHAPE,
+         "vgs.adam_m"},
+        {"wrong T", 0, 0, 0, 0, true, true, false, false, false, 4, VGS_E_SHAPE, "s2"},
+        {"NaN weight", 0, "value.fc2.weight", 0, 0, true, true, false, true, false, 0, VGS_E_NONFINITE,
+         "value["},
+        {"NaN online weight", 0, "value_on.fc1.weight", 0, 0, true, true, false, true, false, 0,
+         VGS_E_NONFINITE, "value_on["},
+        {"NaN s2", 0, "s2", 0, 0, true, true, false, true, false, 0, VGS_E_NONFINITE, "s2[0]"},
+        {"negative s2", 0, "s2", 0, 0, true, true, false, false, true, 0, VGS_E_NONFINITE, "s2[0] = -1"},
+        {"negative alpha", 0, "alpha", 0, 0, true, true, false, false, true, 0, VGS_E_NONFINITE,
+         "alpha[0] = -1"},
+        {"negative s0", 0, "init_sigma", 0, 0, true, true, false, false, true, 0, VGS_E_NONFINITE,
+         "init_sigma"},
+        {"NaN first moment", 0, "vgs.adam_m", 0, 0, true, true, true, true, false, 0, VGS_E_NONFINITE,
+         "adam_m"},
+        {"NaN second moment", 0, "vgs.adam_v", 0, 0, true, true, true, true, false, 0, VGS_E_NONFINITE,
+         "adam_v"},
+        {"negative second moment", 0, "vgs.adam_v", 0, 0, true, true, true, false, true, 0, VGS_E_NONFINITE,
+         "adam_v"},
+        {"NaN moment of s0", 0, "vgs.sigma_moments", 0, 0, true, true, true, true, false, 0, VGS_E_NONFINITE,
+         "sigma_moments"},
+        {"negative count", 0, 0, "vgs.iteration", "-1", true, true, true, false, false, 0, VGS_E_FORMAT,
+         "vgs.iteration"},
+        {"count is no number", 0, 0, "vgs.adam_step", "many", true, true, true, false, false, 0, VGS_E_FORMAT,
+         "vgs.adam_step"}};
     size_t i;
     for (i = 0; i < sizeof list / sizeof *list; ++i) {
         const recipe *r = &list[i];
@@ -266,12 +289,14 @@ static void made_by_hand(void)
         memset(&err, 0, sizeof err);
         st = vgs_sampler_load(s, PATH, &err);
         get_state(s, &is);
-        CHECK(st == r->code && err.code == r->code && strstr(err.msg, r->says), "%s: %s", vgs_status_name(st), err.msg);
+        CHECK(st == r->code && err.code == r->code && strstr(err.msg, r->says), "%s: %s", vgs_status_name(st),
+              err.msg);
         CHECK(r->code == VGS_OK ? !same(&was, &is) : same(&was, &is), "the sampler's state");
         if (r->code == VGS_OK) {
             size_t p = (size_t)vgs_net_size(s->net);
             OK(is.x[1] == 0.01f && is.x[p + 1] == (r->online ? -0.01f : 0.01f) && is.x[4 * p] == 1.5f);
-            OK(is.x[2 * p] == (r->moments ? 0.5f : 0.0f) && s->s2[0] == (r->schedule ? 0.1f : was.x[4 * p + 3]));
+            OK(is.x[2 * p] == (r->moments ? 0.5f : 0.0f) &&
+               s->s2[0] == (r->schedule ? 0.1f : was.x[4 * p + 3]));
         }
         CHECK(vgs_sampler_train(s, 1, NULL, &err) == VGS_OK, "%s", err.msg);     /* it can still be used */
         vgs_sampler_free(s);
@@ -296,7 +321,9 @@ static void made_by_python(void)
     get_state(s, &is);
     OK(p == CHECKPOINT_P);
     for (i = 0; i < CHECKPOINT_P; ++i)
-        if (!CHECK(is.x[i] == checkpoint_value[i] && is.x[p + (size_t)i] == checkpoint_value_on[i], "weight %d", i)) break;
+        if (!CHECK(is.x[i] == checkpoint_value[i] && is.x[p + (size_t)i] == checkpoint_value_on[i],
+                   "weight %d", i))
+            break;
     for (i = 0; i < 3; ++i) OK(s->s2[i] == checkpoint_s2[i] && s->a[i] == checkpoint_alpha[i]);
     OK(is.x[4 * p] == checkpoint_s0 && vgs_sampler_iteration(s) == 0);
     memset(&read, 0, sizeof read);

@@ -255,7 +255,8 @@ static void test_exact_samples(void)
         for (i = 0; i < N; ++i) square += pow((double)e[i] - mean, 2) / N;
         OK(square > 0 && square < 250);
         if (t->dim == 10)                                             /* entropy of the funnel, std 13.7 */
-            CHECK_NEAR(mean, 5 * (1 + log(2 * PI)) + 0.5 * log(9.0), 0, 5 * sqrt((10 / 2.0 + 9 * 81 / 4.0) / N));
+            CHECK_NEAR(mean, 5 * (1 + log(2 * PI)) + 0.5 * log(9.0), 0,
+                       5 * sqrt((10 / 2.0 + 9 * 81 / 4.0) / N));
     }
     free(x);
     free(e);

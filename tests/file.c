@@ -360,7 +360,7 @@ static void test_npy(void)
           vgs_npy_read(path, &y, &rows, &cols, &err) == VGS_OK);
     OK(memcmp(y, special, sizeof special) == 0);
     vgs_free(y);
-    OK(vgs_npy_write(path, x, 2, 3, &err) == VGS_OK);             /* stays, for vectors/gen/files.py to read */
+    OK(vgs_npy_write(path, x, 2, 3, &err) == VGS_OK); /* stays, for vectors/gen/files.py to read */
 }
 
 static void test_npy_doubles(void)

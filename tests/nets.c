@@ -52,7 +52,8 @@ static void run(applied *a, int batch)
     double *to[3];
     int k, i, rows, cols;
     CHECK(vgs_graph_run(a->g, batch, &err) == VGS_OK, "%s", err.msg);
-    from[0] = a->v, to[0] = a->value, from[1] = a->gx, to[1] = a->slope, from[2] = a->grad, to[2] = a->gradient;
+    from[0] = a->v, to[0] = a->value, from[1] = a->gx, to[1] = a->slope, from[2] = a->grad,
+    to[2] = a->gradient;
     for (k = 0; k < 3; ++k) {
         vgs_shape(a->g, from[k], &rows, &cols);
         rows = rows < 0 ? -rows * batch : rows;
@@ -104,20 +105,26 @@ static vgs_net_config golden_config(const golden_net *n)
     c.layers = n->layers;
     c.move_coordinates = n->coord != 0;
     c.particles = n->n > 1 ? n->n : 0;
-    c.wrapper = !strcmp(n->wrapper, "sqrt") ? VGS_WRAPPER_SORTED : n->wrapper[0] ? VGS_WRAPPER_RECIPROCAL : VGS_WRAPPER_NONE;
+    c.wrapper = !strcmp(n->wrapper, "sqrt") ? VGS_WRAPPER_SORTED
+                : n->wrapper[0]             ? VGS_WRAPPER_RECIPROCAL
+                                            : VGS_WRAPPER_NONE;
     return c;
 }
 
 static void check_names(const golden_net *n, const vgs_net *net)
 {
     int i, offset = 0;
-    CHECK(vgs_net_size(net) == n->params && vgs_net_params(net) == n->names, "%d numbers in %d arrays", vgs_net_size(net), vgs_net_params(net));
+    CHECK(vgs_net_size(net) == n->params && vgs_net_params(net) == n->names, "%d numbers in %d arrays",
+          vgs_net_size(net), vgs_net_params(net));
     for (i = 0; i < n->names && i < vgs_net_params(net); ++i) {
         const vgs_param_info *p = vgs_net_param(net, i);
-        int rows = n->shape[i][1] ? n->shape[i][0] : 0, cols = n->shape[i][1] ? n->shape[i][1] : n->shape[i][0];
-        CHECK(!strcmp(p->name, n->name_list[i]) || (!strncmp(p->name, "net.", 4) && !strcmp(p->name + 4, n->name_list[i])),
+        int rows = n->shape[i][1] ? n->shape[i][0] : 0,
+            cols = n->shape[i][1] ? n->shape[i][1] : n->shape[i][0];
+        CHECK(!strcmp(p->name, n->name_list[i]) ||
+                  (!strncmp(p->name, "net.", 4) && !strcmp(p->name + 4, n->name_list[i])),
               "array %d is %s, want %s", i, p->name, n->name_list[i]);
-        CHECK(p->rows == rows && p->cols == cols && p->offset == offset, "%s is [%d,%d] at %d", p->name, p->rows, p->cols, p->offset);
+        CHECK(p->rows == rows && p->cols == cols && p->offset == offset, "%s is [%d,%d] at %d", p->name,
+              p->rows, p->cols, p->offset);
         offset += (rows ? rows : 1) * cols;
     }
     OK(vgs_net_param(net, n->names) == NULL && vgs_net_param(net, -1) == NULL);
@@ -162,7 +169,8 @@ static vgs_var weight(vgs_graph *g, const vgs_net *net, vgs_var params, const ch
     snprintf(full, sizeof full, "%s%s", name, suffix);
     for (i = 0; i < vgs_net_params(net); ++i) {
         const vgs_param_info *p = vgs_net_param(net, i);
-        if (!strcmp(p->name, full)) return vgs_view(g, params, p->offset, p->rows ? p->rows : 1, p->cols, p->cols);
+        if (!strcmp(p->name, full))
+            return vgs_view(g, params, p->offset, p->rows ? p->rows : 1, p->cols, p->cols);
     }
     CHECK(false, "no parameter %s", full);
     return params;
@@ -188,7 +196,9 @@ static vgs_var sinusoid(vgs_graph *g, int m, vgs_var t)
 
 static vgs_var direct_temb(vgs_graph *g, const vgs_net *net, vgs_var p, vgs_var x, vgs_var t)
 {
-    vgs_var te = vgs_relu(g, layer(g, net, p, sinusoid(g, vgs_net_configuration(net).time_dim, t), "net2.net.0")), u;
+    vgs_var te = vgs_relu(
+                g, layer(g, net, p, sinusoid(g, vgs_net_configuration(net).time_dim, t), "net2.net.0")),
+            u;
     te = layer(g, net, p, vgs_relu(g, layer(g, net, p, te, "net2.net.2")), "net2.net.4");
     u = vgs_concat(g, layer(g, net, p, x, "net1.net.0"), te);
     u = vgs_relu(g, layer(g, net, p, u, "net3.net.0"));
@@ -223,7 +233,8 @@ static vgs_var direct_mlp(vgs_graph *g, const vgs_net *net, vgs_var p, vgs_var x
 {
     const vgs_var none = { 0 };
     vgs_net_config c = vgs_net_configuration(net);
-    vgs_var te = vgs_silu(g, layer(g, net, p, sinusoid(g, c.time_dim, t), "time.0")), u = vgs_affine(g, x, 1 / c.x_scale, 0);
+    vgs_var te = vgs_silu(g, layer(g, net, p, sinusoid(g, c.time_dim, t), "time.0")),
+            u = vgs_affine(g, x, 1 / c.x_scale, 0);
     char fc[16], bias[16];
     int l;
     te = vgs_silu(g, layer(g, net, p, te, "time.2"));
@@ -233,7 +244,8 @@ static vgs_var direct_mlp(vgs_graph *g, const vgs_net *net, vgs_var p, vgs_var x
         u = vgs_add(g, vgs_linear(g, u, weight(g, net, p, fc, ".weight"), none), layer(g, net, p, te, bias));
         u = c.relu ? vgs_relu(g, u) : vgs_silu(g, u);
     }
-    return vgs_add(g, vgs_linear(g, u, weight(g, net, p, "out", ".weight"), none), layer(g, net, p, te, "level"));
+    return vgs_add(g, vgs_linear(g, u, weight(g, net, p, "out", ".weight"), none),
+                   layer(g, net, p, te, "level"));
 }
 
 static void fill(applied *a, int batch, vgs_rng *r)
@@ -252,14 +264,19 @@ static void fill(applied *a, int batch, vgs_rng *r)
 
 static void direct_forms(void)
 {
-    static const struct { const char *name; vgs_net_kind kind; form_fn *form; int hidden, f, layers; bool relu; float scale; } list[] = {
-        { "temb", VGS_NET_TEMB, direct_temb, 9, 0, 0, false, 0 },
-        { "deeper", VGS_NET_DEEPER, direct_deeper, 9, 7, 0, false, 0 },
-        { "deeperv2", VGS_NET_DEEPERV2, direct_deeperv2, 9, 0, 3, true, 0 },
-        { "deeperv3", VGS_NET_DEEPERV3, direct_deeperv3, 9, 7, 0, false, 0 },
-        { "mlp silu", VGS_NET_MLP, direct_mlp, 11, 5, 2, false, 2.5f },
-        { "mlp relu", VGS_NET_MLP, direct_mlp, 6, 0, 5, true, 0 }
-    };
+    static const struct {
+        const char *name;
+        vgs_net_kind kind;
+        form_fn *form;
+        int hidden, f, layers;
+        bool relu;
+        float scale;
+    } list[] = {{"temb", VGS_NET_TEMB, direct_temb, 9, 0, 0, false, 0},
+                {"deeper", VGS_NET_DEEPER, direct_deeper, 9, 7, 0, false, 0},
+                {"deeperv2", VGS_NET_DEEPERV2, direct_deeperv2, 9, 0, 3, true, 0},
+                {"deeperv3", VGS_NET_DEEPERV3, direct_deeperv3, 9, 7, 0, false, 0},
+                {"mlp silu", VGS_NET_MLP, direct_mlp, 11, 5, 2, false, 2.5f},
+                {"mlp relu", VGS_NET_MLP, direct_mlp, 6, 0, 5, true, 0}};
     static applied a, b;
     size_t k;
     int on_ref;
@@ -281,7 +298,8 @@ static void direct_forms(void)
             again = r;
             T_IN("direct %s %s", list[k].name, on_ref ? "in double" : "cpu");
             if (on_ref && list[k].scale > 0) tol = 1e-7;             /* 1/x_scale is rounded to float */
-            if (apply(&a, &c, library_form, on_ref ? &ref_backend : cpu, 7) && apply(&b, &c, list[k].form, on_ref ? &ref_backend : cpu, 7)) {
+            if (apply(&a, &c, library_form, on_ref ? &ref_backend : cpu, 7) &&
+                apply(&b, &c, list[k].form, on_ref ? &ref_backend : cpu, 7)) {
                 fill(&a, 7, &r);
                 fill(&b, 7, &again);
                 run(&a, 7);
@@ -300,7 +318,8 @@ static void direct_forms(void)
 /* ---- symmetries ------------------------------------------------------------------------------------ */
 
 /* y = R x_perm + shift of n points in d dimensions; R in the first two axes, mirrored in the last or not */
-static void move(const double *x, double *y, int n, int d, const int *perm, double angle, bool mirror, double shift)
+static void move(const double *x, double *y, int n, int d, const int *perm, double angle, bool mirror,
+                 double shift)
 {
     int i, j;
     for (i = 0; i < n; ++i) {
@@ -326,7 +345,9 @@ static void check_symmetry(const vgs_net_config *c, bool on_ref, vgs_backend *cp
     int n = c->particles, d = c->dim / n, i, g;
     double x[64], y[64], want[64], tol = on_ref ? 1e-11 : 2e-5;
     float f[64];
-    if (!apply(&a, c, library_form, on_ref ? &ref_backend : cpu, 4) || !apply(&b, c, library_form, on_ref ? &ref_backend : cpu, 4)) return;
+    if (!apply(&a, c, library_form, on_ref ? &ref_backend : cpu, 4) ||
+        !apply(&b, c, library_form, on_ref ? &ref_backend : cpu, 4))
+        return;
     fill(&a, 4, &r);
     fill(&b, 4, &again);
     vgs_rng_normals(&r, f, 64);
@@ -343,7 +364,11 @@ static void check_symmetry(const vgs_net_config *c, bool on_ref, vgs_backend *cp
         } else {
             vgs_set(a.g, a.x, f, 4, NULL);
             for (i = 0; i < 4 * c->dim; ++i) want[i] = y[i];
-            { float h[64]; for (i = 0; i < 4 * c->dim; ++i) h[i] = (float)want[i]; vgs_set(b.g, b.x, h, 4, NULL); }
+            {
+                float h[64];
+                for (i = 0; i < 4 * c->dim; ++i) h[i] = (float)want[i];
+                vgs_set(b.g, b.x, h, 4, NULL);
+            }
         }
         run(&a, 4);
         run(&b, 4);
@@ -357,11 +382,12 @@ static void check_symmetry(const vgs_net_config *c, bool on_ref, vgs_backend *cp
 
 static void symmetry(void)
 {
-    static const struct { const char *name; vgs_net_kind kind; vgs_wrapper wrapper; bool moves; } list[] = {
-        { "egnn", VGS_NET_EGNN, VGS_WRAPPER_NONE, false }, { "egnn moving", VGS_NET_EGNN, VGS_WRAPPER_NONE, true },
-        { "sorted temb", VGS_NET_TEMB, VGS_WRAPPER_SORTED, false }, { "reciprocal mlp", VGS_NET_MLP, VGS_WRAPPER_RECIPROCAL, false },
-        { "sorted deeperv3", VGS_NET_DEEPERV3, VGS_WRAPPER_SORTED, false }
-    };
+    static const struct { const char *name; vgs_net_kind kind; vgs_wrapper wrapper; bool moves;
+    } list[] = {{"egnn", VGS_NET_EGNN, VGS_WRAPPER_NONE, false},
+                {"egnn moving", VGS_NET_EGNN, VGS_WRAPPER_NONE, true},
+                {"sorted temb", VGS_NET_TEMB, VGS_WRAPPER_SORTED, false},
+                {"reciprocal mlp", VGS_NET_MLP, VGS_WRAPPER_RECIPROCAL, false},
+                {"sorted deeperv3", VGS_NET_DEEPERV3, VGS_WRAPPER_SORTED, false}};
     vgs_backend *cpu = vgs_cpu_create(NULL, NULL);
     int k, d, on_ref;
     for (k = 0; k < 5; ++k)
@@ -414,7 +440,8 @@ static void init(void)
         for (i = 0; i < vgs_net_params(net); ++i) {
             const vgs_param_info *p = vgs_net_param(net, i);
             int count = (p->rows ? p->rows : 1) * p->cols;
-            bool norm = strstr(p->name, "edge.1.") || strstr(p->name, "edge.4.") || strstr(p->name, "node.1.") || strstr(p->name, "out.1.");
+            bool norm = strstr(p->name, "edge.1.") || strstr(p->name, "edge.4.") ||
+                        strstr(p->name, "node.1.") || strstr(p->name, "out.1.");
             double bound, top = 0, sum = 0;
             if (p->rows) fan = p->cols;
             bound = 1 / sqrt((double)fan);
@@ -422,11 +449,14 @@ static void init(void)
                 double v = (double)w[p->offset + j];
                 top = fmax(top, fabs(v));
                 sum += v;
-                if (norm && v != (strstr(p->name, ".weight") ? 1 : 0)) CHECK(false, "%s[%d] = %g", p->name, j, v);
+                if (norm && v != (strstr(p->name, ".weight") ? 1 : 0))
+                    CHECK(false, "%s[%d] = %g", p->name, j, v);
             }
             if (norm) continue;
-            CHECK(top <= bound * 1.0000001 && (count < 60 || top > 0.9 * bound), "%s: largest %g, bound %g", p->name, top, bound);
-            CHECK(fabs(sum) < 6 * bound * sqrt(count / 3.0), "%s: mean %g", p->name, sum / count);      /* 6 sigma */
+            CHECK(top <= bound * 1.0000001 && (count < 60 || top > 0.9 * bound), "%s: largest %g, bound %g",
+                  p->name, top, bound);
+            CHECK(fabs(sum) < 6 * bound * sqrt(count / 3.0), "%s: mean %g", p->name,
+                  sum / count); /* 6 sigma */
         }
         vgs_net_free(net);
     }
@@ -435,7 +465,8 @@ static void init(void)
 
 static void bad_configurations(void)
 {
-    static const struct { const char *says[2]; vgs_net_config c; } list[] = {
+    static const struct { const char *says[2]; vgs_net_config c;
+    } list[] = {
 #define BAD(field, text, ...) { { field, text }, { __VA_ARGS__ } }
         /* kind, dim, hidden, layers, time_dim, time_hidden, particles, wrapper, relu, move, x_scale */
         BAD("net.dim", "0", VGS_NET_MLP, 0, 0, 0, 0, 0, 0, VGS_WRAPPER_NONE, false, false, 0),
@@ -455,8 +486,8 @@ static void bad_configurations(void)
         BAD("net.wrapper", "9", VGS_NET_MLP, 8, 0, 0, 0, 0, 4, (vgs_wrapper)9, false, false, 0),
         BAD("net.kind", "77", (vgs_net_kind)77, 8, 0, 0, 0, 0, 4, VGS_WRAPPER_NONE, false, false, 0),
         BAD("net.x_scale", "-1", VGS_NET_MLP, 2, 0, 0, 0, 0, 0, VGS_WRAPPER_NONE, false, false, -1.0f),
-        BAD("net.x_scale", "inf", VGS_NET_MLP, 2, 0, 0, 0, 0, 0, VGS_WRAPPER_NONE, false, false, (float)INFINITY)
-    };
+        BAD("net.x_scale", "inf", VGS_NET_MLP, 2, 0, 0, 0, 0, 0, VGS_WRAPPER_NONE, false, false,
+            (float)INFINITY)};
     size_t i;
     vgs_error err = { VGS_OK, "" };
     vgs_net_config c;
@@ -466,7 +497,8 @@ static void bad_configurations(void)
         memset(&err, 0, sizeof err);
         T_IN("net %d", (int)i);
         OK(!vgs_net_create(&list[i].c, &err) && !vgs_net_create(&list[i].c, NULL));
-        CHECK(err.code == VGS_E_ARG && strstr(err.msg, list[i].says[0]) && strstr(err.msg, list[i].says[1]), "%s", err.msg);
+        CHECK(err.code == VGS_E_ARG && strstr(err.msg, list[i].says[0]) && strstr(err.msg, list[i].says[1]),
+              "%s", err.msg);
     }
     memset(&c, 0, sizeof c);
     c.dim = 2;
@@ -474,12 +506,14 @@ static void bad_configurations(void)
     c = vgs_net_configuration(net);
     OK(c.hidden == 128 && c.layers == 3 && c.time_dim == 64 && c.time_hidden == 128 && c.x_scale == 1);
     g = vgs_graph_create(NULL);
-    OK(!vgs_net_apply(g, net, vgs_params(g, 5), vgs_input(g, 2), vgs_index(g), 3).id && vgs_graph_status(g, &err) == VGS_E_SHAPE);
+    OK(!vgs_net_apply(g, net, vgs_params(g, 5), vgs_input(g, 2), vgs_index(g), 3).id &&
+       vgs_graph_status(g, &err) == VGS_E_SHAPE);
     vgs_graph_reset(g);
     OK(!vgs_net_apply(g, net, vgs_params(g, vgs_net_size(net)), vgs_input(g, 3), vgs_index(g), 3).id &&
        vgs_graph_status(g, &err) == VGS_E_SHAPE && strstr(err.msg, "3") && strstr(err.msg, "2"));
     vgs_graph_reset(g);
-    OK(!vgs_net_apply(g, net, vgs_params(g, vgs_net_size(net)), vgs_input(g, 2), vgs_index(g), 0).id && vgs_graph_status(g, &err) == VGS_E_ARG);
+    OK(!vgs_net_apply(g, net, vgs_params(g, vgs_net_size(net)), vgs_input(g, 2), vgs_index(g), 0).id &&
+       vgs_graph_status(g, &err) == VGS_E_ARG);
     vgs_graph_free(g);
     vgs_net_free(net);
 }

@@ -65,7 +65,11 @@ static bool life_of(vgs_net_kind kind)
 static bool sampler_mlp(void) { return life_of(VGS_NET_MLP); }
 static bool sampler_egnn(void) { return life_of(VGS_NET_EGNN); }
 
-static vgs_var recorded(void *user, vgs_graph *g, vgs_var x) { (void)user; return vgs_sum_cols(g, vgs_square(g, x)); }
+static vgs_var recorded(void *user, vgs_graph *g, vgs_var x)
+{
+    (void)user;
+    return vgs_sum_cols(g, vgs_square(g, x));
+}
 
 static bool sampler_recorded(void)
 {
@@ -117,7 +121,8 @@ static bool graph(void)
         x = y = vgs_input(g, 4);
         p = vgs_params(g, 8);
         grad = vgs_state(g, 1, 8, VGS_F32);
-        for (k = 0; k < 20; ++k) y = vgs_tanh(g, vgs_affine_by(g, y, vgs_scalar_create(g, 1.1), vgs_scalar_create(g, 0)));
+        for (k = 0; k < 20; ++k)
+            y = vgs_tanh(g, vgs_affine_by(g, y, vgs_scalar_create(g, 1.1), vgs_scalar_create(g, 0)));
         for (k = 0; k < 30; ++k) vgs_scalar_create(g, k);
         y = vgs_linear(g, y, vgs_view(g, p, 0, 2, 4, 4), vgs_table(g, table, 1, 2));
         y = vgs_segment_sum(g, vgs_segment_gather(g, vgs_reshape(g, y, 1), 2, which, 3), 2, which, 3);
@@ -196,7 +201,8 @@ static bool preset(void)
     vgs_config c;
     vgs_preset_info info;
     vgs_net *net;
-    bool ok = !vgs_preset(vgs_target_find("lj13"), "paper", &c, &info, &err) && !vgs_config_resolve(&c, &c, &err);
+    bool ok =
+        !vgs_preset(vgs_target_find("lj13"), "paper", &c, &info, &err) && !vgs_config_resolve(&c, &c, &err);
     net = ok ? vgs_net_create(&c.net, &err) : NULL;
     vgs_net_free(net);
     return net != NULL;
@@ -222,7 +228,9 @@ static void exhaust(const char *name, bool (*what)(void))
         ok = what();
         if (!CHECK(alive == before, "%ld blocks are left", alive - before)) break;
         if (allocations < fail_at) CHECK(ok, "%s", err.msg);
-        else if (!CHECK(!ok && err.code == VGS_E_NOMEM && err.msg[0], "%s: %s", ok ? "went well" : vgs_status_name(err.code), err.msg)) break;
+        else if (!CHECK(!ok && err.code == VGS_E_NOMEM && err.msg[0], "%s: %s",
+                        ok ? "went well" : vgs_status_name(err.code), err.msg))
+            break;
     }
     OK(ok && fail_at < 5000);
     fail_at = 0;
@@ -234,18 +242,32 @@ static void exhaust(const char *name, bool (*what)(void))
 
 int main(int argc, char **argv)
 {
-    static const struct { const char *name; bool (*what)(void); } list[] = {
+    static const struct { const char *name; bool (*what)(void);
+    } list[] = {
 #define PART(name) { #name, name }
-        PART(sampler_mlp), PART(sampler_egnn), PART(sampler_recorded), PART(save), PART(load), PART(checkpoint_config),
-        PART(graph), PART(energy_check), PART(evaluate_points), PART(evaluate_particles), PART(evaluate_floor), PART(npy),
-        PART(metropolis_points), PART(metropolis_particles), PART(reference), PART(preset)
-    };
+        PART(sampler_mlp),
+        PART(sampler_egnn),
+        PART(sampler_recorded),
+        PART(save),
+        PART(load),
+        PART(checkpoint_config),
+        PART(graph),
+        PART(energy_check),
+        PART(evaluate_points),
+        PART(evaluate_particles),
+        PART(evaluate_floor),
+        PART(npy),
+        PART(metropolis_points),
+        PART(metropolis_particles),
+        PART(reference),
+        PART(preset)};
     vgs_config c = config_of(VGS_NET_MLP);
     size_t i;
     t_begin(argc, argv);
     old = vgs_sampler_create(&c, NULL);
     vgs_sampler_save(old, PATH, NULL, NULL);
-    for (i = 0; i < sizeof list / sizeof *list; ++i) if (t_wanted(list[i].name)) exhaust(list[i].name, list[i].what);
+    for (i = 0; i < sizeof list / sizeof *list; ++i)
+        if (t_wanted(list[i].name)) exhaust(list[i].name, list[i].what);
     vgs_sampler_free(old);
     t_place[0] = 0;
     OK(alive == 0);

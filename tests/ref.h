@@ -110,7 +110,8 @@ static void ref_matmul(const vgs_call *call)
     EACH(call->out.rows, call->out.cols) {
         double sum = 0;
         for (k = 0; k < depth; ++k)
-            sum += (form == VGS__TN ? IN(0, k, i) : IN(0, i, k)) * (form == VGS__NT ? IN(1, j, k) : IN(1, k, j));
+            sum +=
+                (form == VGS__TN ? IN(0, k, i) : IN(0, i, k)) * (form == VGS__NT ? IN(1, j, k) : IN(1, k, j));
         if (call->in[2].buf) sum += IN(2, call->in[3].buf ? (int)IN(3, i, 0) : 0, j);
         OUT(i, j) = ref_act(call->i[1], sum);
     }
@@ -232,7 +233,8 @@ static void ref_sphere(const vgs_call *call)
         len = sqrt(len);
         for (j = 0; j < m; ++j) {
             double a = IN(0, i, j), b = call->in[1].buf ? IN(1, i, j) : 0;
-            OUT(i, j) = call->op == VGS_OP_SPHERE_TANGENT ? a - dot * b : cos(len) * a + (len > 0 ? sin(len) / len * b : 0);
+            OUT(i, j) = call->op == VGS_OP_SPHERE_TANGENT ? a - dot * b
+                                                          : cos(len) * a + (len > 0 ? sin(len) / len * b : 0);
             now += OUT(i, j) * OUT(i, j);
         }
         for (j = 0; call->op == VGS_OP_SPHERE_MOVE && j < m; ++j) OUT(i, j) /= sqrt(now);
@@ -312,12 +314,17 @@ static void ref_effects(const vgs_call *call)
     int i, j, n = call->in[call->op == VGS_OP_STORE || call->op == VGS_OP_EMA].rows, m = call->in[0].cols;
     bool bad = false;
     if (call->op == VGS_OP_STORE)
-        EACH(n, call->in[1].cols) IN(0, i + call->i[0], j) = IN(1, i, j) + (call->i[1] ? IN(0, i + call->i[0], j) : 0);
-    if (call->op == VGS_OP_EMA && IN(2, 0, 0) == 0) EACH(n, m) IN(0, i, j) = F(0) * IN(0, i, j) + (1 - F(0)) * IN(1, i, j);
+        EACH(n, call->in[1].cols)
+        IN(0, i + call->i[0], j) = IN(1, i, j) + (call->i[1] ? IN(0, i + call->i[0], j) : 0);
+    if (call->op == VGS_OP_EMA && IN(2, 0, 0) == 0)
+        EACH(n, m) IN(0, i, j) = F(0) * IN(0, i, j) + (1 - F(0)) * IN(1, i, j);
     if (call->op == VGS_OP_CHECK && IN(1, 0, 0) == 0)
         for (i = 0; i < n && !bad; ++i) {
-            for (j = 0; j < m; ++j) bad = bad || isnan(IN(0, i, j)) || (isinf(IN(0, i, j)) && !(call->i[3] && IN(0, i, j) > 0));
-            if (bad) IN(1, 0, 0) = 1, IN(1, 0, 1) = i + call->i[2], IN(1, 0, 2) = call->i[0], IN(1, 0, 3) = call->i[1];
+            for (j = 0; j < m; ++j)
+                bad = bad || isnan(IN(0, i, j)) || (isinf(IN(0, i, j)) && !(call->i[3] && IN(0, i, j) > 0));
+            if (bad)
+                IN(1, 0, 0) = 1, IN(1, 0, 1) = i + call->i[2], IN(1, 0, 2) = call->i[0],
+                         IN(1, 0, 3) = call->i[1];
         }
 }
 
@@ -331,9 +338,11 @@ static vgs_status ref_energy(const vgs_call *call, vgs_error *err)
     int i, j, failed = 0;
     for (i = 0; i < call->in[0].rows && !failed; ++i) {
         for (j = 0; j < (int)d; ++j) xf[j] = (float)(x[j] = IN(0, i, j));
-        failed = e->eval64 ? e->eval64(e->user, x, 1, (int)d, &value, g) : e->eval(e->user, xf, 1, (int)d, &vf, xf + d);
+        failed = e->eval64 ? e->eval64(e->user, x, 1, (int)d, &value, g)
+                           : e->eval(e->user, xf, 1, (int)d, &vf, xf + d);
         OUT(i, 0) = e->eval64 ? value : (double)vf;
-        for (j = 0; call->out2.buf && j < (int)d; ++j) OUT2(i, j) = e->eval64 ? g[j] : (double)xf[d + (size_t)j];
+        for (j = 0; call->out2.buf && j < (int)d; ++j)
+            OUT2(i, j) = e->eval64 ? g[j] : (double)xf[d + (size_t)j];
     }
     free(x);
     free(xf);
@@ -388,18 +397,21 @@ static void ref_free(void *self, vgs_buffer *b)
     free(b);
 }
 
-static vgs_status ref_upload(void *self, vgs_buffer *b, size_t offset, const void *src, size_t n, vgs_type type, vgs_error *err)
+static vgs_status ref_upload(void *self, vgs_buffer *b, size_t offset, const void *src, size_t n,
+                             vgs_type type, vgs_error *err)
 {
     size_t i;
     (void)self;
     (void)err;
     if (offset + n > b->n) return ++ref_faults, VGS_E_DEVICE;
     for (i = 0; i < n; ++i)
-        b->x[offset + i] = type == VGS_I32 ? (double)((const int32_t *)src)[i] : (double)((const float *)src)[i];
+        b->x[offset + i] =
+            type == VGS_I32 ? (double)((const int32_t *)src)[i] : (double)((const float *)src)[i];
     return VGS_OK;
 }
 
-static vgs_status ref_download(void *self, void *dst, vgs_buffer *b, size_t offset, size_t n, vgs_type type, vgs_error *err)
+static vgs_status ref_download(void *self, void *dst, vgs_buffer *b, size_t offset, size_t n, vgs_type type,
+                               vgs_error *err)
 {
     size_t i;
     (void)self;
@@ -413,7 +425,7 @@ static vgs_status ref_download(void *self, void *dst, vgs_buffer *b, size_t offs
 
 static vgs_status ref_finish(void *self, vgs_error *err) { (void)self; (void)err; return VGS_OK; }
 
-static vgs_backend ref_backend = { NULL, ref_create, ref_free, ref_upload, ref_download, ref_run, ref_finish };
+static vgs_backend ref_backend = {NULL, ref_create, ref_free, ref_upload, ref_download, ref_run, ref_finish};
 
 /* The doubles of a leaf or of a dense value of a compiled graph, to read or to change. */
 static T_MAY double *ref_value(const vgs_graph *g, vgs_var v, int batch)

@@ -15,7 +15,8 @@ static void known_answers(void)
     for (size_t i = 0; i < sizeof known / sizeof *known; ++i) {
         uint32_t out[4];
         vgs_philox(known[i].key, known[i].counter, out);
-        for (int k = 0; k < 4; ++k) CHECK(out[k] == known[i].out[k], "case %d word %d: %08x", (int)i, k, out[k]);
+        for (int k = 0; k < 4; ++k)
+            CHECK(out[k] == known[i].out[k], "case %d word %d: %08x", (int)i, k, out[k]);
     }
 }
 
@@ -50,14 +51,17 @@ static void functions(void)
     }
     static const char *const name[] = { "log", "exp", "sigmoid", "tanh", "softplus", "sine" };
     static const double bound[] = { 1.0, 1.1, 2.6, 2.5, 2.6, 2.0 };
-    for (int k = 0; k < 6; ++k) CHECK(worst[k] <= bound[k], "%s: %g ulp, bound %g", name[k], worst[k], bound[k]);
+    for (int k = 0; k < 6; ++k)
+        CHECK(worst[k] <= bound[k], "%s: %g ulp, bound %g", name[k], worst[k], bound[k]);
 }
 
 static void special_values(void)
 {
-    OK(vgs__exp(-INFINITY) == 0.0f && vgs__exp(-200.0f) == 0.0f && isinf(vgs__exp(89.0f)) && isnan(vgs__exp(NAN)));
+    OK(vgs__exp(-INFINITY) == 0.0f && vgs__exp(-200.0f) == 0.0f && isinf(vgs__exp(89.0f)) &&
+       isnan(vgs__exp(NAN)));
     OK(vgs__exp(0.0f) == 1.0f && vgs__exp(-100.0f) > 0.0f);
-    OK(vgs__log(1.0f) == 0.0f && vgs__log(0.0f) == -INFINITY && isnan(vgs__log(-1.0f)) && isnan(vgs__log(NAN)));
+    OK(vgs__log(1.0f) == 0.0f && vgs__log(0.0f) == -INFINITY && isnan(vgs__log(-1.0f)) &&
+       isnan(vgs__log(NAN)));
     OK(isinf(vgs__log(INFINITY)) && fabsf(vgs__log(1e-42f) + 96.7085f) < 0.01f);
     OK(vgs__tanh(40.0f) == 1.0f && vgs__tanh(-40.0f) == -1.0f && isnan(vgs__tanh(NAN)));
     OK(vgs__softplus(100.0f) == 100.0f && vgs__softplus(-200.0f) == 0.0f && isnan(vgs__softplus(NAN)));

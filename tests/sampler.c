@@ -116,7 +116,8 @@ static double learned_curvature(vgs_sampler *s, int t, const float *x, int n)
     vgs_output(g, gx);
     for (i = 0; i < n; ++i) ts[i] = t;
     OK(!vgs_graph_compile(g, s->b, n, NULL) && !vgs_bind(g, p, s->online, 0, NULL));
-    OK(!vgs_set(g, in, x, n, NULL) && !vgs_set(g, idx, ts, n, NULL) && !vgs_graph_run(g, n, NULL) && !vgs_get(g, gx, grad, n, NULL));
+    OK(!vgs_set(g, in, x, n, NULL) && !vgs_set(g, idx, ts, n, NULL) && !vgs_graph_run(g, n, NULL) &&
+       !vgs_get(g, gx, grad, n, NULL));
     for (i = 0; i < 2 * n; ++i) { xg += (double)x[i] * (double)grad[i]; xx += (double)x[i] * (double)x[i]; }
     free(grad);
     free(ts);
@@ -160,14 +161,17 @@ static void gaussian_value(void)
         }
         for (var = stats.init_sigma * stats.init_sigma, t = 0; t < T; ++t)
             var = var * pow(1 - (double)s->s2[t] * k[t + 1], 2) + (double)s->s2[t];
-        for (i = 0; i < N; ++i) got += ((double)x[i][0] * (double)x[i][0] + (double)x[i][1] * (double)x[i][1]) / (2 * N);
+        for (i = 0; i < N; ++i)
+            got += ((double)x[i][0] * (double)x[i][0] + (double)x[i][1] * (double)x[i][1]) / (2 * N);
         CHECK_NEAR(got, var, 0.05 + 6 / sqrt(N), 0);
         var = stats.init_sigma * stats.init_sigma;
         elbo = -(k[0] * var + cost) + 1 + log(6.283185307179586 * var);
-        CHECK_NEAR(stats.elbo, elbo, 0, 0.05 + 6 * 1.0 / sqrt(128));                 /* deviation of a row: 1 at most */
+        CHECK_NEAR(stats.elbo, elbo, 0, 0.05 + 6 * 1.0 / sqrt(128)); /* deviation of a row: 1 at most */
         CHECK(elbo < log(6.283185307179586 / 2), "the bound %g is above log Z", elbo);
-        CHECK(stats.iteration == 160 && stats.energy_calls == 160.0 * 3 * 128, "%g energy calls", stats.energy_calls);
-        OK(stats.nonfinite == 0 && stats.energy_min <= stats.energy_median && stats.energy_median <= stats.energy_max);
+        CHECK(stats.iteration == 160 && stats.energy_calls == 160.0 * 3 * 128, "%g energy calls",
+              stats.energy_calls);
+        OK(stats.nonfinite == 0 && stats.energy_min <= stats.energy_median &&
+           stats.energy_median <= stats.energy_max);
         vgs_sampler_free(s);
     }
 }
@@ -208,7 +212,8 @@ static void draws(void)
     draw(s, &d, N, &y[0][0]);
     for (i = 0; i < N; ++i)
         for (j = 0; j < 2; ++j)
-            if (!CHECK_NEAR(y[i][j], (double)path[T - 1][i][j] * (1 - (double)s->s2[T - 1]), 1e-5, 1e-6)) i = N - 1;
+            if (!CHECK_NEAR(y[i][j], (double)path[T - 1][i][j] * (1 - (double)s->s2[T - 1]), 1e-5, 1e-6))
+                i = N - 1;
     OK(memcmp(path[T - 1], x, sizeof x) != 0);
     d = plain();                                 /* noise 0 is 1; colder draws spread less            */
     draw(s, &d, N, &x[0][0]);
@@ -231,21 +236,24 @@ static void draws(void)
     draw(s, NULL, 128, &part[0][0]);
     OK(!memcmp(x, part, 128 * sizeof *x));
     draw(s, NULL, 0, NULL);
-    d = plain();                                 /* cost = sum of |mu|^2/(2 s2): the last step's from the path */
+    d = plain(); /* cost = sum of |mu|^2/(2 s2): the last step's from the path */
     d.path = &path[0][0][0];
     d.cost = cost;
     draw(s, &d, N, &x[0][0]);
     for (i = 0; i < N; ++i) {
-        double r2 = (double)path[T - 1][i][0] * (double)path[T - 1][i][0] + (double)path[T - 1][i][1] * (double)path[T - 1][i][1];
+        double r2 = (double)path[T - 1][i][0] * (double)path[T - 1][i][0] +
+                    (double)path[T - 1][i][1] * (double)path[T - 1][i][1];
         want = r2 * (double)s->s2[T - 1] / 2;
-        if (!CHECK(cost[i] >= want * 0.9999, "cost[%d] = %g, the last step alone costs %g", i, cost[i], want)) break;
+        if (!CHECK(cost[i] >= want * 0.9999, "cost[%d] = %g, the last step alone costs %g", i, cost[i], want))
+            break;
     }
     vgs_sampler_free(s);
     c.steps = 1;                                 /* one step: the cost is exact                       */
     s = create(&c);
     draw(s, &d, 600, &x[0][0]);
     for (i = 0; i < 600; ++i) {
-        double r2 = (double)path[0][i][0] * (double)path[0][i][0] + (double)path[0][i][1] * (double)path[0][i][1];
+        double r2 =
+            (double)path[0][i][0] * (double)path[0][i][0] + (double)path[0][i][1] * (double)path[0][i][1];
         float *p = &path[0][0][0];
         r2 = (double)p[2 * i] * (double)p[2 * i] + (double)p[2 * i + 1] * (double)p[2 * i + 1];
         if (!CHECK_NEAR(cost[i], r2 * (double)s->s2[0] / 2, 1e-5, 1e-9)) break;
@@ -313,11 +321,13 @@ static void drift_max(void)
         s->b->download(s->b->self, mu[k], s->pool_mu, 0, T * B * 2, VGS_F32, NULL);
         s->b->download(s->b->self, x, s->pool_x, 0, T * B * 2, VGS_F32, NULL);
         for (i = 0; k && i < T * B; ++i) {
-            double len = hypot((double)mu[1][2 * i], (double)mu[1][2 * i + 1]), most = 0.3 * sqrt(2.0 * (double)s->s2[i / B]) * (double)s->a[i / B];
+            double len = hypot((double)mu[1][2 * i], (double)mu[1][2 * i + 1]),
+                   most = 0.3 * sqrt(2.0 * (double)s->s2[i / B]) * (double)s->a[i / B];
             if (!CHECK(len <= most * 1.00001, "|mu| = %g, limit %g", len, most)) break;
             if (i < (T - 1) * B || len < most * 0.999) continue;
             ++cut;                               /* along the gradient, which is along x              */
-            CHECK(fabs((double)(mu[1][2 * i] * x[2 * i + 1] - mu[1][2 * i + 1] * x[2 * i])) < 1e-5, "another direction");
+            CHECK(fabs((double)(mu[1][2 * i] * x[2 * i + 1] - mu[1][2 * i + 1] * x[2 * i])) < 1e-5,
+                  "another direction");
         }
         vgs_sampler_free(s);
     }
@@ -372,9 +382,12 @@ static void mean_free(void)
         draw(s, &d, 300, &x[0][0]);
         for (t = 0; t < 6; ++t)
             for (i = 0; i < 300; ++i)
-                for (j = 0; j < 2; ++j) worst = fmax(worst, fabs((double)(path[t][i][j] + path[t][i][2 + j] + path[t][i][4 + j]) / 3));
+                for (j = 0; j < 2; ++j)
+                    worst = fmax(worst,
+                                 fabs((double)(path[t][i][j] + path[t][i][2 + j] + path[t][i][4 + j]) / 3));
         CHECK(worst < 5e-6, "mean of a row: %g", worst);
-        for (i = 0; i < 300; ++i) for (j = 0; j < 6; ++j) r2 += (double)path[0][i][j] * (double)path[0][i][j] / 300;
+        for (i = 0; i < 300; ++i)
+            for (j = 0; j < 6; ++j) r2 += (double)path[0][i][j] * (double)path[0][i][j] / 300;
         CHECK(fabs(r2 - 4) < 6 * sqrt(2.0 * 4 / 300), "|x_0|^2 = %g, want 4", r2);       /* chi^2 of 4     */
         vgs_sampler_free(s);
     }
@@ -406,7 +419,8 @@ static void sphere(void)
             worst = fmax(worst, fabs(sqrt(r) - 1));
         }
     CHECK(worst < 1e-6, "|x| - 1 = %g", worst);
-    for (j = 0; j < 3; ++j) CHECK(fabs(mean[j]) < 6 / sqrt(3.0 * 200), "x_0 is not uniform: mean %g", mean[j]);
+    for (j = 0; j < 3; ++j)
+        CHECK(fabs(mean[j]) < 6 / sqrt(3.0 * 200), "x_0 is not uniform: mean %g", mean[j]);
     OK(memcmp(path[0], path[1], sizeof path[0]) != 0);
     vgs_sampler_free(s);
 }
@@ -440,7 +454,8 @@ static void energy_max(void)
             d.cost = cost;
             d.skip_final_noise = true;
             if (raw && k == 2) {                 /* NaN is not cut                                    */
-                OK(vgs_sampler_draw(s, &d, 64, &x[0][0], &err) == VGS_E_NONFINITE && strstr(err.msg, "gradient") && strstr(err.msg, "row 7"));
+                OK(vgs_sampler_draw(s, &d, 64, &x[0][0], &err) == VGS_E_NONFINITE &&
+                   strstr(err.msg, "gradient") && strstr(err.msg, "row 7"));
             } else {
                 draw(s, &d, 64, &x[0][0]);
                 for (i = 0; i < 64; ++i) {
@@ -494,8 +509,9 @@ static void infinite_energies(void)
     train(s, 2, NULL);
     b.nan_at = b.calls + 4;                      /* rollout, target, the draw, and then its energies  */
     CHECK(vgs_sampler_train(s, 1, &stats, &err) == VGS_OK, "%s", err.msg);
-    CHECK(stats.nonfinite == 1.0 / 64 && stats.clipped >= 1.0 / 64 && stats.energy_max - stats.energy_max == 0, "nonfinite %g, clipped %g",
-          stats.nonfinite, stats.clipped);
+    CHECK(stats.nonfinite == 1.0 / 64 && stats.clipped >= 1.0 / 64 &&
+              stats.energy_max - stats.energy_max == 0,
+          "nonfinite %g, clipped %g", stats.nonfinite, stats.clipped);
     b.nan_at = b.calls + 1;
     b.bad = -(float)INFINITY;
     OK(vgs_sampler_train(s, 1, NULL, &err) == VGS_E_NONFINITE);
@@ -512,15 +528,23 @@ static void infinite_energies(void)
    error tells what, row and step; no weight changes; the next training is as if nothing had been. */
 static void bad_energies(void)
 {
-    static const struct { const char *name; int call, passes; bool grad, fail; vgs_status code; const char *says; } list[] = {
-        { "NaN in the rollout", 1, 1, false, false, VGS_E_NONFINITE, "the energy is not finite at row 5, step 4 of 5" },
-        { "NaN gradient", 1, 1, true, false, VGS_E_NONFINITE, "gradient is not finite at row 5, step 4 of 5" },
-        { "NaN in the target", 2, 1, false, false, VGS_E_NONFINITE, "the energy is not finite at row 5, step 4 of 5" },
-        { "NaN in the second pass", 3, 2, false, false, VGS_E_NONFINITE, "the energy is not finite at row 5, step 4 of 5" },
-        { "failure in the rollout", 1, 1, false, true, VGS_E_ENERGY, "callback" },
-        { "failure in the target", 2, 1, false, true, VGS_E_ENERGY, "callback" },
-        { "failure in the second pass", 3, 2, false, true, VGS_E_ENERGY, "callback" }
-    };
+    static const struct {
+        const char *name;
+        int call, passes;
+        bool grad, fail;
+        vgs_status code;
+        const char *says;
+    } list[] = {
+        {"NaN in the rollout", 1, 1, false, false, VGS_E_NONFINITE,
+         "the energy is not finite at row 5, step 4 of 5"},
+        {"NaN gradient", 1, 1, true, false, VGS_E_NONFINITE, "gradient is not finite at row 5, step 4 of 5"},
+        {"NaN in the target", 2, 1, false, false, VGS_E_NONFINITE,
+         "the energy is not finite at row 5, step 4 of 5"},
+        {"NaN in the second pass", 3, 2, false, false, VGS_E_NONFINITE,
+         "the energy is not finite at row 5, step 4 of 5"},
+        {"failure in the rollout", 1, 1, false, true, VGS_E_ENERGY, "callback"},
+        {"failure in the target", 2, 1, false, true, VGS_E_ENERGY, "callback"},
+        {"failure in the second pass", 3, 2, false, true, VGS_E_ENERGY, "callback"}};
     size_t i, n, m;
     for (i = 0; i < sizeof list / sizeof *list; ++i) {
         bowl b, clean;
@@ -538,7 +562,9 @@ static void bad_energies(void)
         b.bad = (float)NAN;
         b.grad_bad = list[i].grad;
         if (list[i].fail) b.fail_at = b.calls + list[i].call; else b.nan_at = b.calls + list[i].call;
-        CHECK(vgs_sampler_train(s, 3, NULL, &err) == list[i].code && err.code == list[i].code && strstr(err.msg, list[i].says), "%s", err.msg);
+        CHECK(vgs_sampler_train(s, 3, NULL, &err) == list[i].code && err.code == list[i].code &&
+                  strstr(err.msg, list[i].says),
+              "%s", err.msg);
         OK(vgs_sampler_iteration(s) == 2);
         after = weights(s, &m);
         CHECK(!memcmp(before, after, n * sizeof *before), "weights or moments changed");
@@ -551,7 +577,8 @@ static void bad_energies(void)
         other = create(&c2);
         train(other, 4, NULL);
         want = weights(other, &m);
-        CHECK(!memcmp(after, want, n * sizeof *after), "the next training differs from one without the failure");
+        CHECK(!memcmp(after, want, n * sizeof *after),
+              "the next training differs from one without the failure");
         free(before);
         free(after);
         free(want);
@@ -578,7 +605,8 @@ static void flag_does_not_stay(void)
     CHECK(vgs_sampler_draw(s, NULL, 8, x, &err) == VGS_OK, "%s", err.msg);
     b.nan_at = b.calls + 1;
     b.row = 2;
-    OK(vgs_sampler_draw(s, NULL, 8, x, &err) == VGS_E_NONFINITE && strstr(err.msg, "draw") && strstr(err.msg, "row 2"));
+    OK(vgs_sampler_draw(s, NULL, 8, x, &err) == VGS_E_NONFINITE && strstr(err.msg, "draw") &&
+       strstr(err.msg, "row 2"));
     CHECK(vgs_sampler_draw(s, NULL, 8, x, &err) == VGS_OK, "%s", err.msg);
     vgs_sampler_free(s);
 }
@@ -623,26 +651,29 @@ typedef struct setting { const char *name, *value; bool vp; } setting;
 static void out_of_range(void)
 {
     static const setting list[] = {
-        { "length_scale", "-1", false }, { "detail_scale", "-1", false }, { "detail_scale", "2", false },
-        { "steps", "-1", false }, { "steps", "65536", false }, { "s2_start", "-1", false }, { "s2_end", "-0.5", false },
-        { "s2_start", "1", true }, { "s2_end", "1", true }, { "s2_start", "1.5", true }, { "s2_end", "2", true },
-        { "init_sigma", "-1", false }, { "tau", "-1", false }, { "batch", "-1", false }, { "batch", "2000000", false },
-        { "passes", "-1", false }, { "passes", "10001", false }, { "value_lr", "-1", false }, { "lr_half", "-1", false },
-        { "sigma_lr", "-1", false }, { "target_ema", "-0.1", false }, { "target_ema", "1", false },
-        { "explore", "-1", false }, { "grad_max", "-1", false }, { "drift_max", "-1", false }, { "dim_effective", "-1", false },
-        { "dim_effective", "3", false }, { "hidden", "-1", false }, { "layers", "-1", false }, { "time_dim", "3", false },
-        { "time_hidden", "-1", false }, { "x_scale", "-1", false }
-    };
-    static const size_t floats[] = {
-        offsetof(vgs_config, length_scale), offsetof(vgs_config, detail_scale), offsetof(vgs_config, s2_start),
-        offsetof(vgs_config, s2_end), offsetof(vgs_config, init_sigma), offsetof(vgs_config, tau), offsetof(vgs_config, value_lr),
-        offsetof(vgs_config, lr_half), offsetof(vgs_config, sigma_lr), offsetof(vgs_config, target_ema), offsetof(vgs_config, explore),
-        offsetof(vgs_config, energy_max), offsetof(vgs_config, grad_max), offsetof(vgs_config, drift_max), offsetof(vgs_config, net.x_scale)
-    };
-    static const char *const float_names[] = {
-        "length_scale", "detail_scale", "s2_start", "s2_end", "init_sigma", "tau", "value_lr", "lr_half", "sigma_lr", "target_ema",
-        "explore", "energy_max", "grad_max", "drift_max", "x_scale"
-    };
+        {"length_scale", "-1", false}, {"detail_scale", "-1", false},  {"detail_scale", "2", false},
+        {"steps", "-1", false},        {"steps", "65536", false},      {"s2_start", "-1", false},
+        {"s2_end", "-0.5", false},     {"s2_start", "1", true},        {"s2_end", "1", true},
+        {"s2_start", "1.5", true},     {"s2_end", "2", true},          {"init_sigma", "-1", false},
+        {"tau", "-1", false},          {"batch", "-1", false},         {"batch", "2000000", false},
+        {"passes", "-1", false},       {"passes", "10001", false},     {"value_lr", "-1", false},
+        {"lr_half", "-1", false},      {"sigma_lr", "-1", false},      {"target_ema", "-0.1", false},
+        {"target_ema", "1", false},    {"explore", "-1", false},       {"grad_max", "-1", false},
+        {"drift_max", "-1", false},    {"dim_effective", "-1", false}, {"dim_effective", "3", false},
+        {"hidden", "-1", false},       {"layers", "-1", false},        {"time_dim", "3", false},
+        {"time_hidden", "-1", false},  {"x_scale", "-1", false}};
+    static const size_t floats[] = {offsetof(vgs_config, length_scale), offsetof(vgs_config, detail_scale),
+                                    offsetof(vgs_config, s2_start),     offsetof(vgs_config, s2_end),
+                                    offsetof(vgs_config, init_sigma),   offsetof(vgs_config, tau),
+                                    offsetof(vgs_config, value_lr),     offsetof(vgs_config, lr_half),
+                                    offsetof(vgs_config, sigma_lr),     offsetof(vgs_config, target_ema),
+                                    offsetof(vgs_config, explore),      offsetof(vgs_config, energy_max),
+                                    offsetof(vgs_config, grad_max),     offsetof(vgs_config, drift_max),
+                                    offsetof(vgs_config, net.x_scale)};
+    static const char *const float_names[] = {"length_scale", "detail_scale", "s2_start", "s2_end",
+                                              "init_sigma",   "tau",          "value_lr", "lr_half",
+                                              "sigma_lr",     "target_ema",   "explore",  "energy_max",
+                                              "grad_max",     "drift_max",    "x_scale"};
     size_t i;
     int k;
     for (i = 0; i < sizeof list / sizeof *list; ++i) {
@@ -652,7 +683,9 @@ static void out_of_range(void)
         c.alpha = list[i].vp ? VGS_VP : VGS_VE;
         T_IN("%s = %s%s", list[i].name, list[i].value, list[i].vp ? " (vp)" : "");
         OK(vgs_field_set(&c, list[i].name, list[i].value, &err) == VGS_OK);
-        CHECK(vgs_config_resolve(&c, &r, &err) == VGS_E_ARG && err.code == VGS_E_ARG && strstr(err.msg, list[i].name), "%s", err.msg);
+        CHECK(vgs_config_resolve(&c, &r, &err) == VGS_E_ARG && err.code == VGS_E_ARG &&
+                  strstr(err.msg, list[i].name),
+              "%s", err.msg);
         OK(!vgs_sampler_create(&c, &err) && !vgs_sampler_create(&c, NULL));
     }
     for (i = 0; i < sizeof floats / sizeof *floats; ++i)
@@ -663,7 +696,8 @@ static void out_of_range(void)
             float bad = k ? (float)INFINITY : (float)NAN;
             T_IN("%s = %g", float_names[i], (double)bad);
             memcpy((char *)&c + floats[i], &bad, sizeof bad);
-            CHECK(vgs_config_resolve(&c, &r, &err) == VGS_E_ARG && strstr(err.msg, float_names[i]), "%s", err.msg);
+            CHECK(vgs_config_resolve(&c, &r, &err) == VGS_E_ARG && strstr(err.msg, float_names[i]), "%s",
+                  err.msg);
         }
 }
 
@@ -672,10 +706,17 @@ static void out_of_range_others(void)
     bowl b;
     vgs_config c, r;
     vgs_error err = { VGS_OK, "" };
-#define REFUSED(text, ...) do { c = small(&b); __VA_ARGS__; memset(&err, 0, sizeof err); \
-    CHECK(vgs_config_resolve(&c, &r, &err) == VGS_E_ARG && strstr(err.msg, text), "%s: %s", #__VA_ARGS__, err.msg); } while (0)
+#define REFUSED(text, ...) \
+    do { \
+        c = small(&b); \
+        __VA_ARGS__; \
+        memset(&err, 0, sizeof err); \
+        CHECK(vgs_config_resolve(&c, &r, &err) == VGS_E_ARG && strstr(err.msg, text), "%s: %s", \
+              #__VA_ARGS__, err.msg); \
+    } while (0)
     REFUSED("energy", c.energy.eval = NULL);
-    REFUSED("energy", c.energy.record = (vgs_energy_record *)0; c.energy.eval64 = (vgs_energy_fn64 *)0; c.energy.eval = NULL);
+    REFUSED("energy", c.energy.record = (vgs_energy_record *)0; c.energy.eval64 = (vgs_energy_fn64 *)0;
+            c.energy.eval = NULL);
     REFUSED("energy.dim = 0", c.energy.dim = 0);
     REFUSED("energy.dim", c.energy.dim = -3);
     REFUSED("particles = 1", c.energy.particles = 1);
@@ -731,15 +772,18 @@ static void fields(void)
         vgs_field_get(&again, i, back);
         CHECK(!strcmp(text, back) && strcmp(text, "0"), "%s, then %s", text, back);
         for (w = 0; w < sizeof wrong / sizeof *wrong; ++w) {
-            CHECK(vgs_field_set(&again, name, wrong[w], &err) == VGS_E_ARG && strstr(err.msg, name), "'%s' was taken: %s", wrong[w], err.msg);
+            CHECK(vgs_field_set(&again, name, wrong[w], &err) == VGS_E_ARG && strstr(err.msg, name),
+                  "'%s' was taken: %s", wrong[w], err.msg);
             OK(!memcmp(&c, &again, sizeof c));
         }
     }
     OK(n >= 34 && !vgs_field_name(-1) && !vgs_field_help(n));
     OK(vgs_field_set(&c, "no_such", "1", &err) == VGS_E_ARG && strstr(err.msg, "no_such"));
     OK(vgs_field_set(&c, "seed", "18446744073709551615", &err) == VGS_OK && c.seed == UINT64_MAX);
-    OK(vgs_field_set(&c, "seed", "18446744073709551616", &err) == VGS_E_ARG && vgs_field_set(&c, "seed", "-1", &err) == VGS_E_ARG);
-    OK(vgs_field_set(&c, "steps", "1.5", &err) == VGS_E_ARG && vgs_field_set(&c, "relu", "2", &err) == VGS_E_ARG);
+    OK(vgs_field_set(&c, "seed", "18446744073709551616", &err) == VGS_E_ARG &&
+       vgs_field_set(&c, "seed", "-1", &err) == VGS_E_ARG);
+    OK(vgs_field_set(&c, "steps", "1.5", &err) == VGS_E_ARG &&
+       vgs_field_set(&c, "relu", "2", &err) == VGS_E_ARG);
     OK(vgs_field_set(&c, "steps", "99999999999", &err) == VGS_E_ARG);
 }
 
@@ -764,10 +808,14 @@ static void resolve(void)
             CHECK(vgs_config_resolve(&c, &once, &err) == VGS_OK, "%s", err.msg);
             CHECK(vgs_config_resolve(&once, &twice, &err) == VGS_OK, "%s", err.msg);
             OK(!memcmp(&once, &twice, sizeof once));
-            OK(once.batch == 256 && once.passes == 1 && once.tau == 1 && once.explore == 1 && once.value_lr == 3e-4f);
-            OK(once.loss == VGS_SMOOTH_L1 && once.grad_max == 1 && once.length_scale == 1 && once.detail_scale == 0.1f);
-            OK(once.dim_effective == (k ? 4 : 6) && once.steps >= 20 && once.steps <= 100 && once.target_ema == 0);
-            OK(once.net.hidden == 128 && once.net.layers == (k ? 2 : 3) && once.net.time_dim == 64 && once.net.dim == 6);
+            OK(once.batch == 256 && once.passes == 1 && once.tau == 1 && once.explore == 1 &&
+               once.value_lr == 3e-4f);
+            OK(once.loss == VGS_SMOOTH_L1 && once.grad_max == 1 && once.length_scale == 1 &&
+               once.detail_scale == 0.1f);
+            OK(once.dim_effective == (k ? 4 : 6) && once.steps >= 20 && once.steps <= 100 &&
+               once.target_ema == 0);
+            OK(once.net.hidden == 128 && once.net.layers == (k ? 2 : 3) && once.net.time_dim == 64 &&
+               once.net.dim == 6);
             OK(once.s2_start > once.s2_end && once.s2_end > 0 && (!vp || once.s2_start < 1));
         }
 }

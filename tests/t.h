@@ -38,7 +38,8 @@ static T_MAY bool t_check(bool ok, const char *file, int line, const char *forma
 }
 
 /* |got - want| <= abs + rel |want|; two infinities of one sign are equal, NaN equals nothing. */
-static T_MAY bool t_near(double got, double want, double rel, double abs, const char *file, int line, const char *what)
+static T_MAY bool t_near(double got, double want, double rel, double abs, const char *file, int line,
+                         const char *what)
 {
     bool ok = got == want || fabs(got - want) <= abs + rel * fabs(want);
     return t_check(ok, file, line, "%s = %.9g, want %.9g (rel %.1e, abs %.1e)", what, got, want, rel, abs);
@@ -56,6 +57,7 @@ static T_MAY void t_begin(int argc, char **argv) { t_argc = argc; t_argv = argv;
 static T_MAY int t_end(void)                                         /* what main returns              */
 {
     printf("%d passed, %d failed\n", t_passed, t_failed);
+    fflush(stdout);                                                  /* a leak checker may end it here */
     return t_failed != 0;
 }
 #endif

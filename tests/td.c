@@ -25,7 +25,8 @@ static vgs_status look_run(void *self, const vgs_call *c, vgs_error *err)
     int i, j;
     int32_t row;
     (void)self;
-    if (c->op == VGS_OP_ADAM && c->in[0].cols == P && !look.adams) memcpy(look.grad, at(&c->in[1]), sizeof look.grad);
+    if (c->op == VGS_OP_ADAM && c->in[0].cols == P && !look.adams)
+        memcpy(look.grad, at(&c->in[1]), sizeof look.grad);
     st = vgs_cpu_run(look.cpu, c, err);
     if (c->op == VGS_OP_NORMAL) {
         look.last_purpose = c->i[0];
@@ -42,7 +43,8 @@ static vgs_status look_run(void *self, const vgs_call *c, vgs_error *err)
         memcpy(at(&c->out) + i * c->out.ld, &row, 4);
     }
     if (c->op == VGS_OP_SUM_SQUARES && look.adams < 8) look.norm2[look.adams] = at(&c->out)[0];
-    if (c->op == VGS_OP_ADAM && c->in[0].cols == P && look.adams < 8) memcpy(look.after[look.adams++], at(&c->in[0]), P * sizeof(float));
+    if (c->op == VGS_OP_ADAM && c->in[0].cols == P && look.adams < 8)
+        memcpy(look.after[look.adams++], at(&c->in[0]), P * sizeof(float));
     return st;
 }
 
@@ -52,7 +54,9 @@ static void near_all(const char *what, const float *got, const double *want, int
     int i;
     for (i = 0; i < n; ++i) top = fmax(top, fabs(want[i]));
     for (i = 0; i < n; ++i)
-        if (!CHECK(fabs((double)got[i] - want[i]) <= rel * top + abs, "%s[%d] = %.9g, want %.9g", what, i, (double)got[i], want[i])) return;
+        if (!CHECK(fabs((double)got[i] - want[i]) <= rel * top + abs, "%s[%d] = %.9g, want %.9g", what, i,
+                   (double)got[i], want[i]))
+            return;
 }
 
 static void schedules(void)
@@ -116,7 +120,8 @@ static vgs_sampler *make(const golden_td_case *q, vgs_backend *backend)
     c.net.time_dim = GOLDEN_TD_M;
     c.steps = T;
     c.batch = B;
-    OK(vgs_field_set(&c, "schedule", q->schedule, NULL) == VGS_OK && vgs_field_set(&c, "loss", q->loss, NULL) == VGS_OK);
+    OK(vgs_field_set(&c, "schedule", q->schedule, NULL) == VGS_OK &&
+       vgs_field_set(&c, "loss", q->loss, NULL) == VGS_OK);
     c.alpha = q->vp ? VGS_VP : VGS_VE;
     c.scale_by_dim = q->scale_by_dim != 0;
     c.s2_start = (float)q->s2_start;

@@ -1,0 +1,28 @@
+# The long tier: every compiler, sanitizer and processor that is installed runs the tests it can.
+cd "$(dirname "$0")/.." || exit 1
+. tests/sh.inc
+export OMP_WAIT_POLICY=passive
+some="rng ops nets td backend repro file checkpoint oom"
+each() # LABEL TESTS RUNNER COMPILER...
+{
+    label=$1 list=$2 runner=$3; shift 3
+    for t in $list; do
+        "$@" tests/$t.c -o "$work/t" -lm > "$work/log" 2>&1 && $runner "$work/t" > "$work/log" 2>&1
+        code=$?
+        [ $code -eq 0 ] || head -n 20 "$work/log"
+        ok "$label: $t" $code
+    done
+}
+have() { command -v "$1" > "$work/where" || { skip "$1 is not installed"; false; }; }
+have clang && each "clang -O2" "$some sampler" "" clang -std=c99 -O2
+have clang && each "clang ASan, UBSan" "$some" "" clang -std=c99 -O1 -g -fsanitize=address,undefined
+have gcc && each "gcc -O3 gnu17 native" "gemm ops nets repro" "" gcc -std=gnu17 -O3 -march=native
+have gcc && each "gcc ASan, UBSan" "file checkpoint oom" "" gcc -std=c99 -O1 -g -fsanitize=address,undefined
+have tcc && each "tcc" "$some" "" tcc
+have clang && each "portable, clang" "repro" "" clang -O2 -DVGS_PORTABLE -ffp-contract=off
+have tcc && each "portable, tcc" "repro" "" tcc -DVGS_PORTABLE
+have aarch64-linux-gnu-gcc && have qemu-aarch64 &&
+    each "aarch64" "rng gemm" "qemu-aarch64" aarch64-linux-gnu-gcc -std=c99 -O2 -static
+have aarch64-linux-gnu-gcc && have qemu-aarch64 &&
+    each "portable, aarch64" "repro" "qemu-aarch64" aarch64-linux-gnu-gcc -O2 -static -DVGS_PORTABLE -ffp-contract=off
+finish
