@@ -2564,8 +2564,8 @@ VGS__DEF vgs_var vgs_mean_cols(vgs_graph *g, vgs_var x) { return vgs__sum_cols(g
 
 /* Adds rows r of x (those with which[r] == t, if given) for columns c0..c1 <= c0 + 64: blocks of 64 rows,
    each summed in double and then added to the total, in order. */
-static void vgs__sum_strip(const float *x, int ld, int rows, const float *which, int ldw, int t, int c0, int c1,
-                           double *total)
+static void vgs__sum_strip(const float *x, int ld, int rows, const float *which, int ldw, int t, int c0,
+                           int c1, double *total)
 {
     double block[64];
     int r, c, n = c1 - c0, in_block = 0;

@@ -85,10 +85,10 @@ static double log_number(const char *line, const char *key)
     double v;
     snprintf(quoted, sizeof quoted, "\"%s\":", key);
     p = strstr(line, quoted);
-    if (!p) return NAN;
+    if (!p) return (double)NAN;
     p += strlen(quoted);
     v = strtod(p, &end);
-    return end > p ? v : NAN;
+    return end > p ? v : (double)NAN;
 }
 
 static void html_text(FILE *f, const char *s)

@@ -268,7 +268,7 @@ static void made_by_hand(void)
          "adam_m"},
         {"NaN second moment", 0, "vgs.adam_v", 0, 0, true, true, true, true, false, 0, VGS_E_NONFINITE,
          "adam_v"},
-        {"negative second moment", 0, "vgs.adam_v", 0, 0, true, true, true, false, true, 0, VGS_E_NONFINITE,
+        {"negative second moment", 0, "vgs.adam_v", 0, 0, true, true, true, false, true, 0, VGS_E_FORMAT,
          "adam_v"},
         {"NaN moment of s0", 0, "vgs.sigma_moments", 0, 0, true, true, true, true, false, 0, VGS_E_NONFINITE,
          "sigma_moments"},
