@@ -1143,7 +1143,7 @@ VGS__DEF uint32_t vgs_rng_below(vgs_rng *r, uint32_t n)
 #define VGS__LANES 16             /* columns that bias and activation take at a time; divides every nr   */
 #define VGS__TILE_MAX (12 * 32)   /* floats of the largest tile                                          */
 #define VGS__WORK (VGS__KC * (VGS__MC + VGS__NC))   /* floats of one thread's packed blocks */
-#define VGS__THREAD_WORK 100000.0 /* multiply-adds below which one more thread costs more than it gains  */
+#define VGS__THREAD_WORK 4000000.0 /* multiply-adds below which one more thread costs more than it gains  */
 
 typedef enum vgs__form {
     VGS__NT,                      /* C = A[m,k] B[n,k]^T */
@@ -4031,7 +4031,7 @@ VGS__DEF vgs_status vgs_cpu_run(const vgs_backend *backend, const vgs_call *c, v
     if (k.rows == 1 && vgs__cpu_table[at].kind == 'M') {
         n = (k.cols + VGS__BLOCK_COLS - 1) / VGS__BLOCK_COLS;
 #ifdef _OPENMP
-#pragma omp parallel for num_threads(cpu->threads) if (cpu->threads > 1 && n > 3)
+#pragma omp parallel for num_threads(cpu->threads) if (cpu->threads > 1 && n > 16)
 #endif
         for (b = 0; b < n; ++b)
             run(&k, 0, 1, b * VGS__BLOCK_COLS, b + 1 < n ? (b + 1) * VGS__BLOCK_COLS : k.cols);
@@ -4039,7 +4039,7 @@ VGS__DEF vgs_status vgs_cpu_run(const vgs_backend *backend, const vgs_call *c, v
     }
     n = (k.rows + VGS__BLOCK_ROWS - 1) / VGS__BLOCK_ROWS;
 #ifdef _OPENMP
-#pragma omp parallel for num_threads(cpu->threads) if (cpu->threads > 1 && (double)k.rows * k.cols > 8192.0)
+#pragma omp parallel for num_threads(cpu->threads) if (cpu->threads > 1 && (double)k.rows * k.cols > 65536.0)
 #endif
     for (b = 0; b < n; ++b)
         run(&k, b * VGS__BLOCK_ROWS, b + 1 < n ? (b + 1) * VGS__BLOCK_ROWS : k.rows, 0, k.cols);
@@ -9050,7 +9050,7 @@ static const vgs__preset vgs__presets[] = {
       VGS__OURS
       "hidden 64 length_scale 2.03 steps 30 s2_start 0.45 s2_end 0.014 init_sigma 2.8 energy_max 100 "
       "value_lr 7e-4 lr_half 300 sigma_lr 1e-3 explore 1.1" },
-    { "gmm9", "fast", 1500, 1.0f, false,
+    { "gmm9", "fast", 1000, 1.0f, false,
       VGS__OURS
       "hidden 96 length_scale 4.1 steps 40 s2_start 3.2 s2_end 0.03 init_sigma 7.2 energy_max 100 "
       "value_lr 7e-4 lr_half 300 sigma_lr 1e-3 explore 1.1" },
