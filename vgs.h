@@ -109,6 +109,7 @@
            KL(path || target times the noising chain) = log Z - ELBO
        makes the ELBO the figure to watch: it rises towards log Z, and what is missing is the error.
        Particles live in the mean-free subspace (D = (n-1) d): x_0 and every eps are projected.
+       |mu_t| is limited to drift_max s_t a_t sqrt(D): not in [VGS], where it has no limit.
 
    REFERENCES
        [VGS]  Value Gradient Sampler, arXiv:2502.13280; AISTATS 2026, PMLR 300:3979
@@ -5783,11 +5784,12 @@ static void vgs__noise_set(vgs_graph *g, const vgs__noise *n, int purpose, int t
     vgs_scalar_set(g, n->seed1, (double)(uint32_t)(seed >> 32));
 }
 
+/* An op of the shape of its first operand; b may be absent. */
 static vgs_var vgs__binary_op(vgs_graph *g, int op, vgs_var a, vgs_var b)
 {
-    return vgs__push_op(g, op, g->n_node && vgs__id(g, a) >= 0 ? g->node[vgs__id(g, a)].rows : 0,
-                        vgs__id(g, a) >= 0 ? g->node[vgs__id(g, a)].cols : 0, vgs__id(g, a), vgs__id(g, b),
-                        -1);
+    int id = vgs__operand(g, vgs_op_name(op), a);
+    if (id < 0) return vgs__no_var();
+    return vgs__push_op(g, op, g->node[id].rows, g->node[id].cols, id, vgs__id(g, b), -1);
 }
 
 /* f0 a + f1 b + f2 c */
