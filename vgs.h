@@ -568,7 +568,9 @@ typedef struct vgs_config {
     float  lr_half;               /* iterations in which value_lr halves; 0 = it stays                     */
     float  sigma_lr;              /* Adam step of s0; 0 = s0 stays                                         */
     float  target_ema;            /* in [0,1): share of the old target kept per iteration; 0               */
-    float  explore;               /* noise multiplier while training; 1                                    */
+    float  lambda;                /* TD(lambda), in (0,1]: how far a target follows the trajectory before  */
+                                  /* it trusts Vbar; 0.9                                                   */
+    float  explore;               /* noise multiplier while training: of x_0, with one_step of all noise; 1 */
     vgs_loss loss;                /* VGS_SMOOTH_L1                                                         */
     float  energy_max;            /* E is cut here in the target and, unless unclamped_drift, in the last  */
                                   /* drift; 0 = not cut (to cut at 0 pass 1e-30)                           */
@@ -578,6 +580,8 @@ typedef struct vgs_config {
     int    dim_effective;         /* D of the method; dim, dim - dim/n for particles, dim - 1 on a sphere  */
     bool   no_base;               /* V is the network alone; else an mlp or egnn adds to it the value of a */
                                   /* Gaussian of std length_scale, tau |x|^2 / (2 v_t): it confines        */
+    bool   one_step;              /* TD targets as published: one step of fresh noise, expected cost       */
+    bool   fixed_kernel;          /* kappa_t = rho_t = 1, as published; else both are learned              */
     bool   unclamped_drift;       /* the last drift uses the raw gradient above energy_max                 */
     bool   scale_by_dim;          /* the network gives V/D                                                 */
     bool   on_sphere;             /* |x| = 1, moves along great circles, a_t = 1                           */
@@ -625,7 +629,8 @@ typedef struct vgs_draw {
     float    noise_scale;         /* c on every noise; 1 is the sampler itself, below 1 is colder, biased  */
     bool     skip_final_noise;
     float   *path;                /* NULL, or [steps + 1, n, dim]: out, all x_t                            */
-    double  *cost;                /* NULL, or [n]: out, sum_t |mu_t|^2 / (2 s_t^2 a_t^2)                   */
+    double  *log_weight;          /* NULL, or [n]: out, log w; E[w] = Z. Not on a sphere, and not with     */
+                                  /* skip_final_noise                                                      */
 } vgs_draw;
 
 /* n samples into x [n,dim]; draw may be NULL. */
@@ -781,6 +786,15 @@ VGS_API vgs_status vgs_evaluate(const vgs_target *t, const float *x, int n, cons
 VGS_API vgs_status vgs_evaluate_floor(const vgs_target *t, int n, const float *ref, int n_ref, uint64_t seed,
                                       int threads, vgs_metrics *mean, vgs_metrics *spread, int *floor_n,
                                       vgs_error *err);
+
+/* What path weights say (vgs_draw.log_weight): E[w] = Z. At a small ess all of these are wrong by more than
+   their errors tell. */
+typedef struct vgs_weights {
+    double log_z, log_z_se;       /* log mean w, never too high on average; error from 20 blocks      */
+    double elbo, elbo_se;         /* mean log w <= log Z                                              */
+    double ess;                   /* (sum w)^2 / (n sum w^2), in (0, 1]: share of rows that count     */
+} vgs_weights;
+VGS_API vgs_status vgs_weigh(const double *log_weight, int n, vgs_weights *out, vgs_error *err);
 
 /* ==== >>presets ====================================================================================
    Settings for the built-in targets: "paper" = the published ones (four-gauss, gmm9, funnel, dw4, lj13),
@@ -3103,7 +3117,7 @@ VGS__DEF vgs_var vgs_sort_cols(vgs_graph *g, vgs_var x)
 
 /* What a draw is for: the top byte of the third counter word, so that no two uses ever meet. */
 enum { VGS__FOR_START = 1, VGS__FOR_STEP, VGS__FOR_TARGET, VGS__FOR_SIGMA, VGS__FOR_SHUFFLE,
-       VGS__FOR_DRAW_START, VGS__FOR_DRAW_STEP };
+       VGS__FOR_DRAW_START, VGS__FOR_DRAW_STEP, VGS__FOR_FACTOR };
 
 /* i: 0 purpose, 1 t, 2 first row, 3 iteration, 4-5 seed.
    Counter: (row, t and column block, purpose, iteration). */
@@ -3490,10 +3504,13 @@ static void vgs__reverse(vgs_graph *g, int y, bool *on_path, vgs_var *adj)
     for (id = y; id >= 0 && g->sticky.code == VGS_OK; --id) {
         const vgs__node n = g->node[id];
         vgs_var gx[VGS_MAX_IN] = { { 0 } };
-        bool need[VGS_MAX_IN] = { false };
+        bool need[VGS_MAX_IN] = { false }, any = false;
         if (!adj[id].id || !on_path[id]) continue;
-        for (k = 0; k < n.n_in; ++k)
+        for (k = 0; k < n.n_in; ++k) {
             need[k] = n.in[k] >= 0 && g->node[n.in[k]].type == VGS_F32 && on_path[n.in[k]];
+            any = any || need[k];
+        }
+        if (!any) continue;                                          /* one of x, or beyond all of them */
         if (n.op == VGS_OP_VIEW && need[0]) gx[0] = vgs__view_grad(g, &n, adj[id]);
         else if (vgs__op_table[n.op].grad)
             vgs__op_table[n.op].grad(g, &n, vgs__handle(g, id), adj[id], need, gx);
@@ -5433,6 +5450,8 @@ static void vgs__fill_defaults(vgs_config *c)
     if (!c->passes) c->passes = 1;
     if (c->value_lr == 0.0f) c->value_lr = 3e-4f;
     if (c->explore == 0.0f) c->explore = 1.0f;
+    if (c->on_sphere) c->one_step = c->fixed_kernel = true;          /* no Gaussian kernels there      */
+    if (c->lambda == 0.0f && !c->one_step) c->lambda = 0.9f;
     if (c->drift_max == 0.0f) c->drift_max = 1.5f;
     if (c->grad_max == 0.0f) c->grad_max = 1.0f;
     if (!c->net.hidden) c->net.hidden = 128;
@@ -5491,6 +5510,10 @@ static vgs_status vgs__check_config(const vgs_config *c, vgs_error *err)
     if ((st = vgs__check_float("sigma_lr", c->sigma_lr, 0.0f, false, FLT_MAX, err)) != VGS_OK) return st;
     if ((st = vgs__check_float("target_ema", c->target_ema, 0.0f, false, below1, err)) != VGS_OK) return st;
     if ((st = vgs__check_float("explore", c->explore, 0.0f, true, FLT_MAX, err)) != VGS_OK) return st;
+    if (!(c->lambda >= 0.0f && c->lambda <= 1.0f))
+        return vgs__fail(err, VGS_E_ARG, "config.lambda = %g: must be within 0..1", (double)c->lambda);
+    if (c->one_step && c->lambda > 0.0f)
+        return vgs__fail(err, VGS_E_ARG, "config.lambda = %g: must be 0 with one_step", (double)c->lambda);
     if ((st = vgs__check_float("energy_max", c->energy_max, -FLT_MAX, false, FLT_MAX, err)) != VGS_OK)
         return st;
     if ((st = vgs__check_float("drift_max", c->drift_max, 0.0f, true, FLT_MAX, err)) != VGS_OK) return st;
@@ -5560,6 +5583,7 @@ static const struct {
     VGS__F(lr_half, VGS__FLOAT, NULL, "iterations in which value_lr halves, 0 = never")
     VGS__F(sigma_lr, VGS__FLOAT, NULL, "learning rate of s0, 0 = fixed")
     VGS__F(target_ema, VGS__FLOAT, NULL, "share of the old target network kept")
+    VGS__F(lambda, VGS__FLOAT, NULL, "TD(lambda): how far targets follow the trajectory")
     VGS__F(explore, VGS__FLOAT, NULL, "noise multiplier while training")
     VGS__F(loss, VGS__ENUM, "smooth_l1 l2 l1", "of the TD error")
     VGS__F(energy_max, VGS__FLOAT, NULL, "energy is cut here, 0 = not")
@@ -5567,6 +5591,8 @@ static const struct {
     VGS__F(grad_max, VGS__FLOAT, NULL, "limit of the gradient norm, 1e30 = none")
     VGS__F(dim_effective, VGS__INT, NULL, "D of the method")
     VGS__F(no_base, VGS__BOOL, NULL, "mlp, egnn: without the Gaussian base of the value")
+    VGS__F(one_step, VGS__BOOL, NULL, "targets of one step with fresh noise, as published")
+    VGS__F(fixed_kernel, VGS__BOOL, NULL, "steps keep drift and noise factors of 1, as published")
     VGS__F(unclamped_drift, VGS__BOOL, NULL, "last drift ignores energy_max")
     VGS__F(scale_by_dim, VGS__BOOL, NULL, "network gives V/D")
     VGS__F(on_sphere, VGS__BOOL, NULL, "samples live on |x| = 1")
@@ -5707,18 +5733,19 @@ VGS__DEF void vgs_field_get(const vgs_config *cfg, int i, char text[32])
    All state is in buffers of the backend. One iteration is a few compiled graphs, run with other scalars:
      start   x_0 = c s0 eps
      step    x_t -> x_{t+1}, mu_t, |mu_t|^2 with V_{t+1}; last: the same with E
-     target  y of the transitions of one t, with fresh noise; target_last: with E
+     target  y of the transitions of one t, with fresh noise or along the path; target_last: with E
      fit     one shuffled minibatch: V, loss, gradients, Adam
      sigma   Adam on s0         ema: the target network follows
-   Every transition is used once a pass, so its target with its noise "drawn anew" can be made for a whole
-   pass at once, t by t: E is then called for the rows of t = T-1 only. */
+     factor  kappa_t and rho_t from the drift at x'; factor_last: with E
+   Every transition is used once a pass, so its target, with one_step from noise "drawn anew", can be made for
+   a whole pass at once, t by t: E is then called for the rows of t = T-1 only. */
 
 typedef struct vgs__noise { vgs_scalar purpose, t, row, iteration, seed0, seed1; } vgs__noise;
 
 typedef struct vgs__stage {
     vgs_graph *g;
-    vgs_var params, s0, x, mu, musq, out, flag;
-    vgs_scalar a, drift, limit, sigma, t_next, step, row;  /* row: of the draw, for the check's message     */
+    vgs_var params, s0, x, mu, musq, cost, kappa, root, out, flag;
+    vgs_scalar a, drift, limit, sigma, inv_sigma, c, t_next, step, row;  /* row: for the check's message     */
     vgs_scalar value_scale, cost_scale, cost_add;    /* target                                        */
     vgs__noise noise;
 } vgs__stage;
@@ -5734,10 +5761,11 @@ struct vgs_sampler {
     vgs_buffer *online, *target, *adam_m, *adam_v, *grad;            /* [P]                           */
     vgs_buffer *sigma;                           /* s0, its gradient, Adam's two moments: at 0 16 32 48 */
     vgs_buffer *flag, *loss_log;                 /* int32 [4]; [passes T]                             */
-    vgs_buffer *pool_x, *pool_mu, *pool_musq, *pool_y;               /* rows T B; y: passes T B         */
-    vgs_buffer *draw_x, *draw_mu, *draw_musq;    /* [2 capacity, D], [capacity, D], [capacity]        */
+    vgs_buffer *factor;                          /* [T, 2]: kappa_t, sqrt rho_t                       */
+    vgs_buffer *pool_x, *pool_mu, *pool_musq, *pool_cost, *pool_y;   /* rows T B; y: passes T B         */
+    vgs_buffer *draw_x, *draw_mu, *draw_musq, *draw_cost;  /* [2 capacity, D], [capacity, D], [capacity]  */
     size_t bytes;
-    vgs__stage start, step, last, target_step, target_last, fit, sigma_fit, ema;
+    vgs__stage start, step, last, target_step, target_last, fit, sigma_fit, ema, factor_step, factor_last;
     vgs_scalar fit_first, fit_pass, fit_iteration, fit_log, fit_lr, fit_vs, sigma_lr, sigma_vs;
 };
 
@@ -5816,21 +5844,33 @@ static void vgs__check(vgs_graph *g, vgs_var x, const vgs__stage *st, int what, 
 
 enum { VGS__BAD_ENERGY = 1, VGS__BAD_GRADIENT, VGS__BAD_VALUE };
 
-/* x' = a x - mu + sigma eps; on the sphere the same move along the great circle */
-static vgs_var vgs__record_move(vgs_sampler *s, vgs__stage *st, vgs_var x, vgs_var mu)
+/* The step in units of sigma, c sqrt(rho) eps - mu/sigma: x' = a x + sigma u. */
+static vgs_var vgs__record_push(vgs_sampler *s, vgs__stage *st, vgs_var mu, vgs_var eps)
+{
+    vgs_var v;
+    if (!s->c.fixed_kernel) eps = vgs_mul(st->g, eps, st->root);
+    v = vgs__combine(st->g, eps, 1.0f, mu, -1.0f, vgs__no_var());
+    vgs__slot_f(st->g, v, 0, st->c);
+    vgs__slot_f(st->g, v, 1, st->inv_sigma);
+    return v;
+}
+
+/* Where the push leads; on the sphere the same move along the great circle. */
+static vgs_var vgs__record_move(vgs_sampler *s, vgs__stage *st, vgs_var x, vgs_var push)
 {
     vgs_graph *g = st->g;
-    vgs_var eps = vgs__record_noise(s, g, &st->noise), v;
-    if (s->c.on_sphere) {
-        eps = vgs__binary_op(g, VGS_OP_SPHERE_TANGENT, eps, x);
-        v = vgs__combine(g, mu, -1.0f, eps, 1.0f, vgs__no_var());
-        vgs__slot_f(g, v, 1, st->sigma);
-        return vgs__binary_op(g, VGS_OP_SPHERE_MOVE, x, v);
-    }
-    v = vgs__combine(g, x, 1.0f, mu, -1.0f, eps);
+    vgs_var v = vgs__combine(g, x, 1.0f, push, 1.0f, vgs__no_var());
     vgs__slot_f(g, v, 0, st->a);
-    vgs__slot_f(g, v, 2, st->sigma);
-    return v;
+    vgs__slot_f(g, v, 1, st->sigma);
+    if (!s->c.on_sphere) return v;
+    return vgs__binary_op(g, VGS_OP_SPHERE_MOVE, x, vgs_affine_by(g, push, st->sigma, vgs_scalar_create(g, 0)));
+}
+
+/* log pi(x'|x) - log qt(x|x') without its constants: (|u|^2 - |eps|^2)/2 = (u - eps).(u + eps)/2 */
+static vgs_var vgs__record_cost(vgs_graph *g, vgs_var push, vgs_var eps)
+{
+    vgs_var v = vgs_mul(g, vgs_sub(g, push, eps), vgs_add(g, push, eps));
+    return vgs_affine(g, vgs_sum_cols(g, v), 0.5f, 0.0f);
 }
 
 static void vgs__stage_leaves(vgs_sampler *s, vgs__stage *st, vgs_buffer *params)
@@ -5847,10 +5887,18 @@ static void vgs__stage_leaves(vgs_sampler *s, vgs__stage *st, vgs_buffer *params
     vgs_bind(g, st->mu, s->pool_mu, 0, NULL);
     st->musq = vgs__leaf(g, VGS_OP_STATE, -1, 1, VGS_F32);
     vgs_bind(g, st->musq, s->pool_musq, 0, NULL);
+    st->cost = vgs__leaf(g, VGS_OP_STATE, -1, 1, VGS_F32);
+    vgs_bind(g, st->cost, s->pool_cost, 0, NULL);
+    st->kappa = vgs_state(g, 1, 1, VGS_F32);
+    vgs_bind(g, st->kappa, s->factor, 0, NULL);
+    st->root = vgs_state(g, 1, 1, VGS_F32);
+    vgs_bind(g, st->root, s->factor, 1, NULL);
     st->a = vgs_scalar_create(g, 1);
     st->drift = vgs_scalar_create(g, 1);
     st->limit = vgs_scalar_create(g, 1);
     st->sigma = vgs_scalar_create(g, 1);
+    st->inv_sigma = vgs_scalar_create(g, -1);
+    st->c = vgs_scalar_create(g, 1);
     st->t_next = vgs_scalar_create(g, 0);
     st->step = vgs_scalar_create(g, 0);
     st->row = vgs_scalar_create(g, 0);
@@ -5907,48 +5955,123 @@ static vgs_var vgs__record_slope(vgs_sampler *s, vgs__stage *st, vgs_var z, bool
     return slope;
 }
 
-static void vgs__record_step(vgs_sampler *s, vgs__stage *st, bool last)
+/* The published drift at x (z = a x is where its network or energy is asked), limited. */
+static vgs_var vgs__record_drift(vgs_sampler *s, vgs__stage *st, vgs_var x, vgs_var z, bool last)
 {
     vgs_graph *g = st->g;
     const vgs_scalar none = { 0 };
     bool invariant = s->c.net.wrapper != VGS_WRAPPER_NONE || s->c.net.kind == VGS_NET_EGNN;
-    vgs_var z, mu;
-    vgs__stage_leaves(s, st, s->target);
-    st->out = vgs__leaf(g, VGS_OP_STATE, -1, s->c.energy.dim, VGS_F32);
-    vgs_bind(g, st->out, s->pool_x, 0, NULL);
-    z = s->c.alpha == VGS_VP ? vgs_affine_by(g, st->x, st->a, none) : st->x;
-    mu = vgs_affine_by(g, vgs__record_slope(s, st, z, last), st->drift, none);
+    vgs_var mu = vgs_affine_by(g, vgs__record_slope(s, st, z, last), st->drift, none);
     if (vgs__is_particles(&s->c) && !invariant && !last) mu = vgs_remove_mean(g, mu, s->c.energy.particles);
-    if (s->c.on_sphere) mu = vgs__binary_op(g, VGS_OP_SPHERE_TANGENT, mu, st->x);
+    if (s->c.on_sphere) mu = vgs__binary_op(g, VGS_OP_SPHERE_TANGENT, mu, x);
     if (s->c.drift_max < 1e30f) {
         mu = vgs__unary(g, VGS_OP_LIMIT_ROWS, mu);
         vgs__slot_f(g, mu, 0, st->limit);
     }
     vgs__check(g, mu, st, last ? VGS__BAD_GRADIENT : VGS__BAD_VALUE, false);
-    vgs__effect(g, VGS_OP_STORE, st->mu, mu, vgs__no_var());
-    vgs__effect(g, VGS_OP_STORE, st->musq, vgs_sum_cols(g, vgs_square(g, mu)), vgs__no_var());
-    vgs__effect(g, VGS_OP_STORE, st->out, vgs__record_move(s, st, st->x, mu), vgs__no_var());
+    return mu;
 }
 
-/* y/D = value_scale [E or V] + cost_scale |mu|^2 + cost_add */
-static void vgs__record_target(vgs_sampler *s, vgs__stage *st, bool last)
+static void vgs__record_step(vgs_sampler *s, vgs__stage *st, bool last)
 {
     vgs_graph *g = st->g;
     const vgs_scalar none = { 0 };
-    vgs_var next, v, y;
+    vgs_var z, mu, eps, push;
+    vgs__stage_leaves(s, st, s->target);
+    st->out = vgs__leaf(g, VGS_OP_STATE, -1, s->c.energy.dim, VGS_F32);
+    vgs_bind(g, st->out, s->pool_x, 0, NULL);
+    z = s->c.alpha == VGS_VP ? vgs_affine_by(g, st->x, st->a, none) : st->x;
+    mu = vgs__record_drift(s, st, st->x, z, last);
+    if (!s->c.fixed_kernel) mu = vgs_mul(g, mu, st->kappa);
+    eps = vgs__record_noise(s, g, &st->noise);
+    if (s->c.on_sphere) eps = vgs__binary_op(g, VGS_OP_SPHERE_TANGENT, eps, st->x);
+    push = vgs__record_push(s, st, mu, eps);
+    vgs__effect(g, VGS_OP_STORE, st->mu, mu, vgs__no_var());
+    vgs__effect(g, VGS_OP_STORE, st->musq, vgs_sum_cols(g, vgs_square(g, mu)), vgs__no_var());
+    vgs__effect(g, VGS_OP_STORE, st->cost, vgs__record_cost(g, push, eps), vgs__no_var());
+    vgs__effect(g, VGS_OP_STORE, st->out, vgs__record_move(s, st, st->x, push), vgs__no_var());
+}
+
+/* E or V at x', in units of D, E cut at energy_max */
+static vgs_var vgs__record_next(vgs_sampler *s, vgs__stage *st, vgs_var next, bool last)
+{
+    vgs_graph *g = st->g;
+    const vgs_scalar none = { 0 };
+    vgs_var v;
+    if (!last) return vgs_affine_by(g, vgs__value_at(s, st, next), st->value_scale, none);
+    v = vgs_energy_of(g, &s->c.energy, next);
+    vgs__check(g, v, st, VGS__BAD_ENERGY, s->c.energy_max != 0.0f);
+    if (s->c.energy_max != 0.0f) v = vgs_clamp(g, v, -FLT_MAX, s->c.energy_max);
+    return vgs_affine_by(g, v, st->value_scale, none);
+}
+
+/* As published: y/D = value_scale [E or V](x') + cost_scale |mu|^2 + cost_add, x' one step of fresh noise
+   away. */
+static vgs_var vgs__record_one_step(vgs_sampler *s, vgs__stage *st, bool last)
+{
+    vgs_graph *g = st->g;
+    vgs_var eps = vgs__record_noise(s, g, &st->noise), next, cost;
+    if (s->c.on_sphere) eps = vgs__binary_op(g, VGS_OP_SPHERE_TANGENT, eps, st->x);
+    next = vgs__record_move(s, st, st->x, vgs__record_push(s, st, st->mu, eps));
+    cost = vgs_affine_by(g, st->musq, st->cost_scale, st->cost_add);
+    if (!s->c.fixed_kernel)                                          /* tau (rho - 1) / 2              */
+        cost = vgs_add(g, cost, vgs_affine(g, vgs_square(g, st->root), 0.5f * s->c.tau, -0.5f * s->c.tau));
+    return vgs_add(g, vgs__record_next(s, st, next, last), cost);
+}
+
+/* Along the trajectory: y_t/D = (1 - lambda) V(x_{t+1})/D + lambda y_{t+1}/D + cost_scale cost + cost_add, with
+   the cost that the path had: of the same mean as the expected one, but V(x_{t+1}) + cost hardly depends on
+   the noise that led to x_{t+1}. st->x is x_{t+1}; y_{t+1} is where st->musq is bound to. */
+static vgs_var vgs__record_return(vgs_sampler *s, vgs__stage *st, bool last)
+{
+    vgs_graph *g = st->g;
+    vgs_var y = last ? vgs__record_next(s, st, st->x, true) : st->musq;
+    if (!last && s->c.lambda < 1.0f)
+        y = vgs__combine(g, y, s->c.lambda, vgs__record_next(s, st, st->x, false), 1.0f - s->c.lambda,
+                         vgs__no_var());
+    return vgs_add(g, y, vgs_affine_by(g, st->cost, st->cost_scale, st->cost_add));
+}
+
+static void vgs__record_target(vgs_sampler *s, vgs__stage *st, bool last)
+{
+    vgs_graph *g = st->g;
+    vgs_var y;
     vgs__stage_leaves(s, st, s->target);
     st->out = vgs__leaf(g, VGS_OP_STATE, -1, 1, VGS_F32);
     vgs_bind(g, st->out, s->pool_y, 0, NULL);
-    next = vgs__record_move(s, st, st->x, st->mu);
-    if (last) {
-        v = vgs_energy_of(g, &s->c.energy, next);
-        vgs__check(g, v, st, VGS__BAD_ENERGY, s->c.energy_max != 0.0f);
-        if (s->c.energy_max != 0.0f) v = vgs_clamp(g, v, -FLT_MAX, s->c.energy_max);
-    } else v = vgs__value_at(s, st, next);
-    y = vgs_add(g, vgs_affine_by(g, v, st->value_scale, none),
-                vgs_affine_by(g, st->musq, st->cost_scale, st->cost_add));
+    y = s->c.one_step ? vgs__record_one_step(s, st, last) : vgs__record_return(s, st, last);
+    if (!s->c.fixed_kernel)                                          /* tau log(rho) / 2               */
+        y = vgs_sub(g, y, vgs_affine(g, vgs_log(g, st->root), s->c.tau, 0.0f));
     vgs__check(g, y, st, VGS__BAD_VALUE, false);
     vgs__effect(g, VGS_OP_STORE, st->out, y, vgs__no_var());
+}
+
+/* The factors that minimise the cost of one step given the value after it, V: with u = mu(x')/kappa^-1, the
+   drift at where the step leads,
+       kappa = <mu . mu'> / <mu . mu>,   rho = 1 / (1 + <mu' . eps> / (sigma sqrt(rho) D)),
+   averages over the batch, moved by VGS__FACTOR_RATE towards these. mu . eps, of mean 0, takes out most noise. */
+#define VGS__FACTOR_RATE 0.05f
+static void vgs__record_factor(vgs_sampler *s, vgs__stage *st, bool last)
+{
+    vgs_graph *g = st->g;
+    const vgs_scalar none = { 0 };
+    vgs_var eps, x, mu, ahead, num, den, kappa, rho;
+    vgs__stage_leaves(s, st, s->target);
+    eps = vgs__record_noise(s, g, &st->noise);
+    x = vgs__record_move(s, st, st->x, vgs__record_push(s, st, st->mu, eps));
+    ahead = vgs__record_drift(s, st, x, x, last);
+    mu = vgs_div(g, st->mu, st->kappa);
+    num = vgs_mean_rows(g, vgs_sum_cols(g, vgs_mul(g, mu, ahead)));
+    den = vgs_affine(g, vgs_mean_rows(g, vgs_sum_cols(g, vgs_square(g, mu))), 1.0f, 1e-30f);
+    kappa = vgs_clamp(g, vgs_div(g, num, den), 0.2f, 1.5f);
+    num = vgs_mean_rows(g, vgs_sum_cols(g, vgs_mul(g, vgs_sub(g, ahead, st->mu), eps)));
+    num = vgs_affine_by(g, vgs_div(g, num, st->root), st->cost_scale, none);     /* 1/(sigma D)            */
+    rho = vgs_reciprocal(g, vgs_clamp(g, vgs_affine(g, num, 1.0f, 1.0f), 0.5f, 1.8f));
+    kappa = vgs__combine(g, st->kappa, 1.0f - VGS__FACTOR_RATE, kappa, VGS__FACTOR_RATE, vgs__no_var());
+    rho = vgs_sqrt(g, vgs__combine(g, vgs_square(g, st->root), 1.0f - VGS__FACTOR_RATE, rho, VGS__FACTOR_RATE,
+                                   vgs__no_var()));
+    vgs__effect(g, VGS_OP_STORE, st->kappa, kappa, vgs__no_var());
+    vgs__effect(g, VGS_OP_STORE, st->root, rho, vgs__no_var());
 }
 
 static void vgs__record_start(vgs_sampler *s, vgs__stage *st)
@@ -6076,10 +6199,12 @@ static vgs_status vgs__make_buffers(vgs_sampler *s, vgs_error *err)
         !(s->flag = vgs__buffer(s, 16, err)) ||
         !(s->loss_log = vgs__buffer(s, (size_t)s->c.passes * (size_t)s->c.steps, err)) ||
         !(s->pool_x = vgs__buffer(s, (rows + b) * d, err)) || !(s->pool_mu = vgs__buffer(s, rows * d, err)) ||
-        !(s->pool_musq = vgs__buffer(s, rows, err)) ||
+        !(s->pool_musq = vgs__buffer(s, rows, err)) || !(s->pool_cost = vgs__buffer(s, rows, err)) ||
+        !(s->factor = vgs__buffer(s, 2 * (size_t)s->c.steps, err)) ||
         !(s->pool_y = vgs__buffer(s, (size_t)s->c.passes * rows, err)) ||
         !(s->draw_x = vgs__buffer(s, 2 * cap * d, err)) || !(s->draw_mu = vgs__buffer(s, cap * d, err)) ||
-        !(s->draw_musq = vgs__buffer(s, cap, err))) return VGS_E_NOMEM;
+        !(s->draw_musq = vgs__buffer(s, cap, err)) || !(s->draw_cost = vgs__buffer(s, cap, err)))
+        return VGS_E_NOMEM;
     return VGS_OK;
 }
 
@@ -6090,14 +6215,30 @@ static vgs_status vgs__compile_stage(vgs_sampler *s, vgs__stage *st, int capacit
     return code;
 }
 
+enum { VGS__STAGES = 10, VGS__DRAW_STAGES = 3, VGS__SAMPLER_BUFFERS = 18 };
+
+/* Those that draw come first. */
+static void vgs__stage_list(vgs_sampler *s, vgs__stage *all[VGS__STAGES])
+{
+    all[0] = &s->start;
+    all[1] = &s->step;
+    all[2] = &s->last;
+    all[3] = &s->target_step;
+    all[4] = &s->target_last;
+    all[5] = &s->fit;
+    all[6] = &s->sigma_fit;
+    all[7] = &s->ema;
+    all[8] = &s->factor_step;
+    all[9] = &s->factor_last;
+}
+
 static vgs_status vgs__make_stages(vgs_sampler *s, vgs_error *err)
 {
-    vgs__stage *all[8];
-    int k;
+    vgs__stage *all[VGS__STAGES];
+    int k, n = s->c.fixed_kernel ? VGS__STAGES - 2 : VGS__STAGES;
     vgs_status code = VGS_OK;
-    all[0] = &s->start;       all[1] = &s->step; all[2] = &s->last;      all[3] = &s->target_step;
-    all[4] = &s->target_last; all[5] = &s->fit;  all[6] = &s->sigma_fit; all[7] = &s->ema;
-    for (k = 0; k < 8; ++k) if (!(all[k]->g = vgs_graph_create(err))) return VGS_E_NOMEM;
+    vgs__stage_list(s, all);
+    for (k = 0; k < n; ++k) if (!(all[k]->g = vgs_graph_create(err))) return VGS_E_NOMEM;
     vgs__record_start(s, &s->start);
     vgs__record_step(s, &s->step, false);
     vgs__record_step(s, &s->last, true);
@@ -6106,8 +6247,12 @@ static vgs_status vgs__make_stages(vgs_sampler *s, vgs_error *err)
     vgs__record_fit(s, &s->fit);
     vgs__record_sigma(s, &s->sigma_fit);
     vgs__record_ema(s, &s->ema);
-    for (k = 0; k < 8 && code == VGS_OK; ++k)
-        code = vgs__compile_stage(s, all[k], k < 3 ? s->capacity : s->c.batch, err);
+    if (!s->c.fixed_kernel) {
+        vgs__record_factor(s, &s->factor_step, false);
+        vgs__record_factor(s, &s->factor_last, true);
+    }
+    for (k = 0; k < n && code == VGS_OK; ++k)
+        code = vgs__compile_stage(s, all[k], k < VGS__DRAW_STAGES ? s->capacity : s->c.batch, err);
     return code;
 }
 
@@ -6125,6 +6270,11 @@ static vgs_status vgs__init_state(vgs_sampler *s, vgs_error *err)
     if (st == VGS_OK) st = s->b->upload(s->b->self, s->target, 0, w, (size_t)p, VGS_F32, err);
     s0 = (float)vgs_schedule_fill(&s->c, s->s2, s->a);
     if (st == VGS_OK) st = s->b->upload(s->b->self, s->sigma, 0, &s0, 1, VGS_F32, err);
+    vgs__free(w);
+    w = (float *)vgs__alloc_or(err, "factors", 2 * (size_t)s->c.steps, sizeof *w);
+    if (!w) return VGS_E_NOMEM;
+    for (p = 0; p < 2 * s->c.steps; ++p) w[p] = 1.0f;
+    if (st == VGS_OK) st = s->b->upload(s->b->self, s->factor, 0, w, (size_t)p, VGS_F32, err);
     vgs__free(w);
     return st;
 }
@@ -6163,29 +6313,18 @@ VGS__DEF vgs_sampler *vgs_sampler_create(const vgs_config *cfg, vgs_error *err)
 
 VGS__DEF void vgs_sampler_free(vgs_sampler *s)
 {
-    vgs_buffer *all[15];
+    vgs__stage *stages[VGS__STAGES];
+    vgs_buffer *all[VGS__SAMPLER_BUFFERS];
     int k;
     if (!s) return;
-    vgs_graph_free(s->start.g);
-    vgs_graph_free(s->step.g);
-    vgs_graph_free(s->last.g);
-    vgs_graph_free(s->target_step.g);
-    vgs_graph_free(s->target_last.g);
-    vgs_graph_free(s->fit.g);
-    vgs_graph_free(s->sigma_fit.g);
-    vgs_graph_free(s->ema.g);
-    all[0] = s->online;   all[1] = s->target;  all[2] = s->adam_m;     all[3] = s->adam_v;  all[4] = s->grad;
-    all[5] = s->sigma;
-    all[6] = s->flag;
-    all[7] = s->loss_log;
-    all[8] = s->pool_x;
-    all[9] = s->pool_mu;
-    all[10] = s->pool_musq;
-    all[11] = s->pool_y;
-    all[12] = s->draw_x;
-    all[13] = s->draw_mu;
-    all[14] = s->draw_musq;
-    for (k = 0; k < 15; ++k) if (s->b && all[k]) s->b->buffer_free(s->b->self, all[k]);
+    vgs__stage_list(s, stages);
+    for (k = 0; k < VGS__STAGES; ++k) vgs_graph_free(stages[k]->g);
+    all[0] = s->online;     all[1] = s->target;     all[2] = s->adam_m;   all[3] = s->adam_v;
+    all[4] = s->grad;       all[5] = s->sigma;      all[6] = s->flag;     all[7] = s->loss_log;
+    all[8] = s->pool_x;     all[9] = s->pool_mu;    all[10] = s->pool_musq; all[11] = s->pool_y;
+    all[12] = s->draw_x;    all[13] = s->draw_mu;   all[14] = s->draw_musq; all[15] = s->factor;
+    all[16] = s->pool_cost; all[17] = s->draw_cost;
+    for (k = 0; k < VGS__SAMPLER_BUFFERS; ++k) if (s->b && all[k]) s->b->buffer_free(s->b->self, all[k]);
     vgs_net_free(s->net);
     vgs__free(s->s2);
     vgs__free(s->a);
@@ -6203,8 +6342,8 @@ typedef struct vgs__roll {                       /* where and how trajectories a
     int n, for_start, for_step;
     uint64_t seed, iteration;
     uint32_t first_row;
-    double c, last_c;                            /* noise factor; of the last step                    */
-    vgs_buffer *x, *mu, *musq;
+    double c, step_c, last_c;                    /* noise factors: of x_0, of the steps, of the last  */
+    vgs_buffer *x, *mu, *musq, *cost;
     size_t x_stride, mu_stride;                  /* rows from one step's place to the next one's      */
     int x_places;                                /* steps + 1, or 2: take turns                       */
 } vgs__roll;
@@ -6216,6 +6355,25 @@ static void vgs__bind_step(const vgs_sampler *s, vgs__stage *st, const vgs__roll
     vgs_bind(st->g, st->out, r->x, (size_t)((t + 1) % r->x_places) * r->x_stride * d, NULL);
     vgs_bind(st->g, st->mu, r->mu, (size_t)t * r->mu_stride * d, NULL);
     vgs_bind(st->g, st->musq, r->musq, (size_t)t * r->mu_stride, NULL);
+    vgs_bind(st->g, st->cost, r->cost, (size_t)t * r->mu_stride, NULL);
+}
+
+/* What every stage of step t is told: sigma_t and where the step's factors are. */
+static void vgs__set_step(const vgs_sampler *s, vgs__stage *st, int t, double c)
+{
+    double sigma = sqrt((double)s->s2[t]) * (double)s->a[t];
+    bool last = t == s->c.steps - 1;
+    double scale = s->c.scale_by_dim && !last ? s->c.dim_effective : 1;
+    vgs_bind(st->g, st->kappa, s->factor, 2 * (size_t)t, NULL);
+    vgs_bind(st->g, st->root, s->factor, 2 * (size_t)t + 1, NULL);
+    vgs_scalar_set(st->g, st->a, (double)s->a[t]);
+    vgs_scalar_set(st->g, st->drift, sigma * sigma / (double)s->c.tau * scale);
+    vgs_scalar_set(st->g, st->limit, (double)s->c.drift_max * sigma * sqrt((double)s->c.dim_effective));
+    vgs_scalar_set(st->g, st->sigma, sigma);
+    vgs_scalar_set(st->g, st->inv_sigma, -1.0 / sigma);
+    vgs_scalar_set(st->g, st->c, c);
+    vgs_scalar_set(st->g, st->t_next, t + 1);
+    vgs_scalar_set(st->g, st->step, t);
 }
 
 static vgs_status vgs__roll_start(vgs_sampler *s, const vgs__roll *r, vgs_error *err)
@@ -6231,15 +6389,8 @@ static vgs_status vgs__roll_step(vgs_sampler *s, const vgs__roll *r, int t, vgs_
 {
     bool last = t == s->c.steps - 1;
     vgs__stage *st = last ? &s->last : &s->step;
-    double a = (double)s->a[t], s2 = (double)s->s2[t],
-           scale = s->c.scale_by_dim && !last ? s->c.dim_effective : 1;
     vgs__bind_step(s, st, r, t);
-    vgs_scalar_set(st->g, st->a, a);
-    vgs_scalar_set(st->g, st->drift, s2 * a * a / (double)s->c.tau * scale);
-    vgs_scalar_set(st->g, st->limit, (double)s->c.drift_max * sqrt(s2 * s->c.dim_effective) * a);
-    vgs_scalar_set(st->g, st->sigma, sqrt(s2) * a * (last ? r->last_c : r->c));
-    vgs_scalar_set(st->g, st->t_next, t + 1);
-    vgs_scalar_set(st->g, st->step, t);
+    vgs__set_step(s, st, t, last ? r->last_c : r->step_c);
     vgs_scalar_set(st->g, st->row, r->first_row);
     vgs__noise_set(st->g, &st->noise, r->for_step, t, r->first_row, r->iteration, r->seed);
     return vgs_graph_run(st->g, r->n, err);
@@ -6264,14 +6415,59 @@ static vgs_status vgs__read_flag(vgs_sampler *s, const char *doing, vgs_error *e
                      doing, what[f[3] & 3], (unsigned)f[1], (int)f[2], s->c.steps, (long long)s->iteration);
 }
 
-/* One block of rows of a draw, all steps; x, path and cost are the caller's arrays at this block's row. */
+/* sum_t log(c sqrt(rho_t) a_t) + log(c s0) + log(2 pi)/2: what a dimension adds to log w besides the rows */
+static vgs_status vgs__log_weight_constant(vgs_sampler *s, double c, double *out, vgs_error *err)
+{
+    size_t n = (size_t)s->c.steps, t;
+    float *f = (float *)vgs__alloc_or(err, "draw", 2 * n + 1, sizeof *f);
+    vgs_status st = f ? s->b->download(s->b->self, f, s->factor, 0, 2 * n, VGS_F32, err) : VGS_E_NOMEM;
+    if (st == VGS_OK) st = s->b->download(s->b->self, f + 2 * n, s->sigma, 0, 1, VGS_F32, err);
+    if (st == VGS_OK) {
+        *out = log(c * (double)f[2 * n]) + 0.5 * log(6.283185307179586);
+        for (t = 0; t < n; ++t) *out += log(c * (double)f[2 * t + 1] * (double)s->a[t]);
+    }
+    vgs__free(f);
+    return st;
+}
+
+static vgs_status vgs__energies(vgs_sampler *s, const float *x, int n, float *e, vgs_error *err);
+
+/* log w starts as |x_0|^2 / (2 c^2 s0^2) + the constant ... */
+static vgs_status vgs__log_weight_start(vgs_sampler *s, const vgs__roll *r, float *x, double *log_weight,
+                                        vgs_error *err)
+{
+    size_t d = (size_t)s->c.energy.dim, n = (size_t)r->n, i, j;
+    float s0 = 1.0f;
+    double constant = 0.0;
+    vgs_status st = vgs__log_weight_constant(s, r->c, &constant, err);
+    if (st == VGS_OK) st = s->b->download(s->b->self, &s0, s->sigma, 0, 1, VGS_F32, err);
+    if (st == VGS_OK) st = s->b->download(s->b->self, x, r->x, 0, n * d, VGS_F32, err);
+    for (i = 0; i < n && st == VGS_OK; ++i) {
+        double sum = 0.0, scale = r->c * (double)s0;
+        for (j = 0; j < d; ++j) sum += (double)x[i * d + j] * (double)x[i * d + j];
+        log_weight[i] = sum / (2.0 * scale * scale) + s->c.dim_effective * constant;
+    }
+    return st;
+}
+
+/* ... loses the cost of every step, and in the end E/tau. row: [n], scratch */
+static vgs_status vgs__log_weight_end(vgs_sampler *s, int n, const float *x, float *row, double *log_weight,
+                                      vgs_error *err)
+{
+    vgs_status st = vgs__energies(s, x, n, row, err);
+    int i;
+    for (i = 0; i < n && st == VGS_OK; ++i) log_weight[i] -= (double)row[i] / (double)s->c.tau;
+    return st;
+}
+
+/* One block of rows of a draw, all steps; x, path and log_weight are the caller's arrays at its first row. */
 static vgs_status vgs__draw_block(vgs_sampler *s, vgs__roll *r, float *x, float *path, size_t path_rows,
-                                  double *cost, float *musq, vgs_error *err)
+                                  double *log_weight, float *row, vgs_error *err)
 {
     size_t d = (size_t)s->c.energy.dim, n = (size_t)r->n;
     vgs_status st = vgs__roll_start(s, r, err);
     int t, i;
-    for (i = 0; cost && i < r->n; ++i) cost[i] = 0.0;
+    if (log_weight && st == VGS_OK) st = vgs__log_weight_start(s, r, x, log_weight, err);
     for (t = 0; t <= s->c.steps && st == VGS_OK; ++t) {
         size_t place = (size_t)(t % 2) * r->x_stride * d;
         if (path)
@@ -6279,15 +6475,14 @@ static vgs_status vgs__draw_block(vgs_sampler *s, vgs__roll *r, float *x, float 
                                 err);
         if (t == s->c.steps || st != VGS_OK) break;
         st = vgs__roll_step(s, r, t, err);
-        if (!cost || st != VGS_OK) continue;
-        st = s->b->download(s->b->self, musq, r->musq, 0, n, VGS_F32, err);
-        for (i = 0; i < r->n; ++i)
-            cost[i] += (double)musq[i] / (2.0 * (double)s->s2[t] * (double)s->a[t] * (double)s->a[t]);
+        if (!log_weight || st != VGS_OK) continue;
+        st = s->b->download(s->b->self, row, r->cost, 0, n, VGS_F32, err);
+        for (i = 0; i < r->n; ++i) log_weight[i] -= (double)row[i];
     }
     if (st == VGS_OK)
         st = s->b->download(s->b->self, x, r->x, (size_t)(s->c.steps % 2) * r->x_stride * d, n * d, VGS_F32,
                             err);
-    return st;
+    return log_weight && st == VGS_OK ? vgs__log_weight_end(s, r->n, x, row, log_weight, err) : st;
 }
 
 static vgs_status vgs__draw(vgs_sampler *s, const vgs_draw *o, uint64_t iteration, int n, float *x,
@@ -6296,19 +6491,22 @@ static vgs_status vgs__draw(vgs_sampler *s, const vgs_draw *o, uint64_t iteratio
     size_t d = (size_t)s->c.energy.dim;
     vgs__roll r;
     vgs_status st = VGS_OK;
-    float *musq = o->cost ? (float *)vgs__alloc_or(err, "draw", (size_t)s->capacity, sizeof *musq) : NULL;
+    float *scratch = NULL;
     int i;
-    if (o->cost && !musq) return VGS_E_NOMEM;
+    if (o->log_weight &&
+        !(scratch = (float *)vgs__alloc_or(err, "draw", (size_t)s->capacity, sizeof *scratch)))
+        return VGS_E_NOMEM;
     memset(&r, 0, sizeof r);
     r.for_start = VGS__FOR_DRAW_START;
     r.for_step = VGS__FOR_DRAW_STEP;
     r.seed = o->seed ? o->seed : s->c.seed;
     r.iteration = iteration;
-    r.c = o->noise_scale == 0.0f ? 1.0 : (double)o->noise_scale;
+    r.c = r.step_c = o->noise_scale == 0.0f ? 1.0 : (double)o->noise_scale;
     r.last_c = o->skip_final_noise ? 0.0 : r.c;
     r.x = s->draw_x;
     r.mu = s->draw_mu;
     r.musq = s->draw_musq;
+    r.cost = s->draw_cost;
     r.x_stride = (size_t)s->capacity;
     r.x_places = 2;
     for (i = 0; i < n && st == VGS_OK; i += s->capacity) {
@@ -6316,9 +6514,9 @@ static vgs_status vgs__draw(vgs_sampler *s, const vgs_draw *o, uint64_t iteratio
         r.n = n - i < s->capacity ? n - i : s->capacity;
         r.first_row = o->first_row + (uint32_t)i;
         st = vgs__draw_block(s, &r, x + row * d, o->path ? o->path + row * d : NULL, (size_t)n,
-                             o->cost ? o->cost + row : NULL, musq, err);
+                             o->log_weight ? o->log_weight + row : NULL, scratch, err);
     }
-    vgs__free(musq);
+    vgs__free(scratch);
     if (st != VGS_OK) {
         vgs__clear_flag(s);
         return st;
@@ -6336,6 +6534,9 @@ VGS__DEF vgs_status vgs_sampler_draw(vgs_sampler *s, const vgs_draw *draw, int n
         return vgs__fail(err, VGS_E_ARG, "draw: noise_scale = %g: must be > 0 and finite",
                          (double)o.noise_scale);
     o.skip_final_noise = o.skip_final_noise || s->c.skip_final_noise;
+    if (o.log_weight && (s->c.on_sphere || o.skip_final_noise))
+        return vgs__fail(err, VGS_E_ARG, "draw: log_weight: there are no path weights %s",
+                         s->c.on_sphere ? "on a sphere" : "with skip_final_noise");
     return vgs__draw(s, &o, 0, n, x, err);
 }
 
@@ -6352,10 +6553,12 @@ static vgs_status vgs__rollout(vgs_sampler *s, vgs_error *err)
     r.for_step = VGS__FOR_STEP;
     r.seed = s->c.seed;
     r.iteration = (uint64_t)s->iteration;
-    r.c = r.last_c = (double)s->c.explore;
+    r.c = (double)s->c.explore;
+    r.step_c = r.last_c = s->c.one_step ? r.c : 1.0;                 /* returns follow paths of c = 1   */
     r.x = s->pool_x;
     r.mu = s->pool_mu;
     r.musq = s->pool_musq;
+    r.cost = s->pool_cost;
     r.x_stride = r.mu_stride = (size_t)s->c.batch;
     r.x_places = s->c.steps + 1;
     st = vgs__roll_start(s, &r, err);
@@ -6364,33 +6567,69 @@ static vgs_status vgs__rollout(vgs_sampler *s, vgs_error *err)
     return st;
 }
 
-/* Targets of all transitions of a pass; cost = tau (|mu|^2 / (2 s2 a^2) - D log a), all divided by D. */
+static void vgs__bind_one_step(vgs_sampler *s, vgs__stage *st, int pass, int t)
+{
+    size_t d = (size_t)s->c.energy.dim, b = (size_t)s->c.batch;
+    vgs_bind(st->g, st->x, s->pool_x, (size_t)t * b * d, NULL);
+    vgs_bind(st->g, st->mu, s->pool_mu, (size_t)t * b * d, NULL);
+    vgs_bind(st->g, st->musq, s->pool_musq, (size_t)t * b, NULL);
+    vgs__noise_set(st->g, &st->noise, VGS__FOR_TARGET, t, 0,
+                   (uint64_t)(s->iteration * s->c.passes + pass), s->c.seed);
+}
+
+static void vgs__bind_return(vgs_sampler *s, vgs__stage *st, int t)
+{
+    size_t d = (size_t)s->c.energy.dim, b = (size_t)s->c.batch;
+    vgs_bind(st->g, st->x, s->pool_x, (size_t)(t + 1) * b * d, NULL);
+    if (t + 1 < s->c.steps) vgs_bind(st->g, st->musq, s->pool_y, (size_t)(t + 1) * b, NULL);
+    vgs_bind(st->g, st->cost, s->pool_cost, (size_t)t * b, NULL);
+}
+
+static vgs_status vgs__make_target(vgs_sampler *s, int pass, int t, vgs_error *err)
+{
+    double dim = s->c.dim_effective, tau = (double)s->c.tau, a = (double)s->a[t], s2 = (double)s->s2[t];
+    bool last = t == s->c.steps - 1;
+    vgs__stage *st = last ? &s->target_last : &s->target_step;
+    if (s->c.one_step) vgs__bind_one_step(s, st, pass, t);
+    else vgs__bind_return(s, st, t);
+    vgs_bind(st->g, st->out, s->pool_y, (size_t)(pass * s->c.steps + t) * (size_t)s->c.batch, NULL);
+    vgs__set_step(s, st, t, 1.0);
+    vgs_scalar_set(st->g, st->value_scale, last || !s->c.scale_by_dim ? 1.0 / dim : 1.0);
+    vgs_scalar_set(st->g, st->cost_scale, s->c.one_step ? tau / (2.0 * s2 * a * a * dim) : tau / dim);
+    vgs_scalar_set(st->g, st->cost_add, -tau * log(a));
+    return vgs_graph_run(st->g, s->c.batch, err);
+}
+
+/* Targets of all transitions of a pass, the last step first: returns need the later ones. */
 static vgs_status vgs__make_targets(vgs_sampler *s, int pass, vgs_error *err)
 {
-    double dim = s->c.dim_effective, tau = (double)s->c.tau;
-    size_t d = (size_t)s->c.energy.dim, b = (size_t)s->c.batch;
     vgs_status code = VGS_OK;
     int t;
-    for (t = 0; t < s->c.steps && code == VGS_OK; ++t) {
+    for (t = s->c.steps - 1; t >= 0 && code == VGS_OK; --t) code = vgs__make_target(s, pass, t, err);
+    s->energy_calls += s->c.batch;
+    return code;
+}
+
+/* Each iteration moves the factors of every VGS__FACTOR_STRIDE-th step. */
+enum { VGS__FACTOR_STRIDE = 8 };
+static vgs_status vgs__fit_factors(vgs_sampler *s, vgs_error *err)
+{
+    size_t d = (size_t)s->c.energy.dim, b = (size_t)s->c.batch;
+    vgs_status code = VGS_OK;
+    int t = (int)(s->iteration % VGS__FACTOR_STRIDE);
+    if (s->c.fixed_kernel) return VGS_OK;
+    for (; t < s->c.steps && code == VGS_OK; t += VGS__FACTOR_STRIDE) {
         bool last = t == s->c.steps - 1;
-        vgs__stage *st = last ? &s->target_last : &s->target_step;
-        double a = (double)s->a[t], s2 = (double)s->s2[t];
+        vgs__stage *st = last ? &s->factor_last : &s->factor_step;
         vgs_bind(st->g, st->x, s->pool_x, (size_t)t * b * d, NULL);
         vgs_bind(st->g, st->mu, s->pool_mu, (size_t)t * b * d, NULL);
-        vgs_bind(st->g, st->musq, s->pool_musq, (size_t)t * b, NULL);
-        vgs_bind(st->g, st->out, s->pool_y, (size_t)(pass * s->c.steps + t) * b, NULL);
-        vgs_scalar_set(st->g, st->a, a);
-        vgs_scalar_set(st->g, st->sigma, sqrt(s2) * a);
-        vgs_scalar_set(st->g, st->t_next, t + 1);
-        vgs_scalar_set(st->g, st->step, t);
-        vgs_scalar_set(st->g, st->value_scale, last || !s->c.scale_by_dim ? 1.0 / dim : 1.0);
-        vgs_scalar_set(st->g, st->cost_scale, tau / (2.0 * s2 * a * a * dim));
-        vgs_scalar_set(st->g, st->cost_add, -tau * log(a));
-        vgs__noise_set(st->g, &st->noise, VGS__FOR_TARGET, t, 0,
-                       (uint64_t)(s->iteration * s->c.passes + pass), s->c.seed);
+        vgs__set_step(s, st, t, 1.0);
+        vgs_scalar_set(st->g, st->cost_scale,
+                       1.0 / (sqrt((double)s->s2[t]) * (double)s->a[t] * s->c.dim_effective));
+        vgs__noise_set(st->g, &st->noise, VGS__FOR_FACTOR, t, 0, (uint64_t)s->iteration, s->c.seed);
         code = vgs_graph_run(st->g, s->c.batch, err);
+        if (last) s->energy_calls += s->c.batch;
     }
-    s->energy_calls += s->c.batch;
     return code;
 }
 
@@ -6404,11 +6643,12 @@ static void vgs__adam_scalars(vgs_graph *g, vgs_scalar lr, vgs_scalar vs, double
 static vgs_status vgs__fit_pass(vgs_sampler *s, int pass, vgs_error *err)
 {
     vgs__stage *st = &s->fit;
+    size_t rows = (size_t)s->c.steps * (size_t)s->c.batch;
     double rate = (double)s->c.value_lr;
     vgs_status code = VGS_OK;
     int k;
     if (s->c.lr_half > 0.0f) rate *= pow(0.5, (double)s->iteration / (double)s->c.lr_half);
-    vgs_bind(st->g, st->out, s->pool_y, (size_t)pass * (size_t)s->c.steps * (size_t)s->c.batch, NULL);
+    vgs_bind(st->g, st->out, s->pool_y, s->c.one_step ? (size_t)pass * rows : 0, NULL);
     vgs__noise_set(st->g, &st->noise, VGS__FOR_SHUFFLE, pass, 0, (uint64_t)s->iteration, s->c.seed);
     for (k = 0; k < s->c.steps && code == VGS_OK; ++k) {
         vgs_scalar_set(st->g, s->fit_first, (double)k * s->c.batch);
@@ -6424,6 +6664,7 @@ static void vgs__target_changed(vgs_sampler *s)
 {
     vgs_graph_touch(s->step.g);
     vgs_graph_touch(s->target_step.g);
+    if (!s->c.fixed_kernel) vgs_graph_touch(s->factor_step.g);
     vgs_graph_touch(s->sigma_fit.g);
 }
 
@@ -6440,8 +6681,9 @@ static vgs_status vgs__iterate(vgs_sampler *s, vgs_error *err)
 {
     int64_t adam = s->adam_step, sigma = s->sigma_step;
     vgs_status st = vgs__rollout(s, err);
-    int pass;
-    for (pass = 0; pass < s->c.passes && st == VGS_OK; ++pass) st = vgs__make_targets(s, pass, err);
+    int pass, fresh = s->c.one_step ? s->c.passes : 1;               /* a return serves all passes      */
+    for (pass = 0; pass < fresh && st == VGS_OK; ++pass) st = vgs__make_targets(s, pass, err);
+    if (st == VGS_OK) st = vgs__fit_factors(s, err);
     for (pass = 0; pass < s->c.passes && st == VGS_OK; ++pass) st = vgs__fit_pass(s, pass, err);
     if (st == VGS_OK) st = vgs_graph_run(s->ema.g, 1, err);
     vgs__target_changed(s);
@@ -6502,32 +6744,27 @@ static vgs_status vgs__energies(vgs_sampler *s, const float *x, int n, float *e,
     return st;
 }
 
-/* ELBO = -mean(E/tau + cost) + D (sum log a_t + 1/2 + log(2 pi s0^2)/2), from a draw with c = 1. */
+/* Draws of `batch` rows with c = 1; the ELBO is the mean of log w. */
 static vgs_status vgs__measure(vgs_sampler *s, vgs_stats *out, vgs_error *err)
 {
-    int n = s->c.batch < 512 ? s->c.batch : 512, t, i;
+    int n = s->c.batch < 512 ? s->c.batch : 512, i;
     size_t d = (size_t)s->c.energy.dim;
     float *x = (float *)vgs__alloc_or(err, "statistics", (size_t)n * (d + 1), sizeof *x),
           *e = x ? x + (size_t)n * d : NULL;
-    double *cost = x ? (double *)vgs__alloc_or(err, "statistics", 2 * (size_t)n, sizeof *cost) : NULL,
-           log_a = 0.0, sum = 0.0;
+    double *work = x ? (double *)vgs__alloc_or(err, "statistics", (size_t)n, sizeof *work) : NULL, sum = 0.0;
     vgs_draw draw;
-    vgs_status st = cost ? VGS_OK : VGS_E_NOMEM;
+    vgs_status st = work ? VGS_OK : VGS_E_NOMEM;
     memset(&draw, 0, sizeof draw);
-    draw.cost = cost;
+    draw.log_weight = s->c.on_sphere ? NULL : work;
     if (st == VGS_OK) st = vgs__draw(s, &draw, (uint64_t)s->iteration + 1, n, x, err);
-    if (st == VGS_OK) st = vgs__energies(s, x, n, e, err);
     if (st == VGS_OK) {
-        for (i = 0; i < n; ++i) sum += (double)e[i] / (double)s->c.tau + cost[i];
-        for (t = 0; t < s->c.steps; ++t) log_a += log((double)s->a[t]);
-        out->elbo =
-            -sum / n + s->c.dim_effective *
-                           (log_a + 0.5 + 0.5 * log(6.283185307179586 * out->init_sigma * out->init_sigma));
-        if (s->c.on_sphere) out->elbo = (double)NAN;                 /* no Gaussian kernels there      */
-        vgs__energy_stats(s, e, n, cost + n, out);
+        for (i = 0; i < n; ++i) sum += work[i];
+        out->elbo = s->c.on_sphere ? (double)NAN : sum / n;          /* no Gaussian kernels there      */
+        st = vgs__energies(s, x, n, e, err);
+        if (st == VGS_OK) vgs__energy_stats(s, e, n, work, out);
     }
     vgs__free(x);
-    vgs__free(cost);
+    vgs__free(work);
     return st;
 }
 
@@ -8109,7 +8346,7 @@ VGS__DEF vgs_status vgs_writer_save(vgs_writer *w, const char *path, vgs_error *
 
 /* Host copies of everything a checkpoint holds: p weights each, T steps, s0 and its two moments. */
 typedef struct vgs__snapshot {
-    float *target, *online, *m, *v, *s2, *a, sigma[3];
+    float *target, *online, *m, *v, *factor, *s2, *a, sigma[3];
     int64_t iteration, adam_step, sigma_step;
     double energy_calls;
 } vgs__snapshot;
@@ -8118,12 +8355,13 @@ static vgs_status vgs__snapshot_make(const vgs_sampler *s, vgs__snapshot *h, vgs
 {
     size_t p = (size_t)vgs_net_size(s->net), t = (size_t)s->c.steps;
     memset(h, 0, sizeof *h);
-    h->target = (float *)vgs__alloc_or(err, "checkpoint", 4 * p + 2 * t, sizeof *h->target);
+    h->target = (float *)vgs__alloc_or(err, "checkpoint", 4 * p + 4 * t, sizeof *h->target);
     if (!h->target) return VGS_E_NOMEM;
     h->online = h->target + p;
     h->m = h->online + p;
     h->v = h->m + p;
-    h->s2 = h->v + p;
+    h->factor = h->v + p;
+    h->s2 = h->factor + 2 * t;
     h->a = h->s2 + t;
     return VGS_OK;
 }
@@ -8132,21 +8370,18 @@ static vgs_status vgs__snapshot_make(const vgs_sampler *s, vgs__snapshot *h, vgs
 static vgs_status vgs__snapshot_move(const vgs_sampler *s, vgs__snapshot *h, bool up, vgs_error *err)
 {
     vgs_backend *b = s->b;
-    size_t p = (size_t)vgs_net_size(s->net), n[7], at[7];
-    vgs_buffer *buf[7];
-    float *host[7];
+    const size_t p = (size_t)vgs_net_size(s->net), t = (size_t)s->c.steps;
+    const struct { vgs_buffer *buf; float *host; size_t at, n; } all[8] = {
+        { s->target, h->target, 0, p },      { s->online, h->online, 0, p },
+        { s->adam_m, h->m, 0, p },           { s->adam_v, h->v, 0, p },
+        { s->factor, h->factor, 0, 2 * t },  { s->sigma, &h->sigma[0], 0, 1 },
+        { s->sigma, &h->sigma[1], 32, 1 },   { s->sigma, &h->sigma[2], 48, 1 }
+    };
     vgs_status st = VGS_OK;
     int k;
-    buf[0] = s->target; buf[1] = s->online; buf[2] = s->adam_m; buf[3] = s->adam_v;
-    host[0] = h->target; host[1] = h->online; host[2] = h->m; host[3] = h->v;
-    for (k = 0; k < 7; ++k) {
-        n[k] = k < 4 ? p : 1;
-        at[k] = k < 5 ? 0 : k == 5 ? 32 : 48;
-        if (k >= 4) { buf[k] = s->sigma; host[k] = &h->sigma[k - 4]; }
-    }
-    for (k = 0; k < 7 && st == VGS_OK; ++k)
-        st = up ? b->upload(b->self, buf[k], at[k], host[k], n[k], VGS_F32, err)
-                : b->download(b->self, host[k], buf[k], at[k], n[k], VGS_F32, err);
+    for (k = 0; k < 8 && st == VGS_OK; ++k)
+        st = up ? b->upload(b->self, all[k].buf, all[k].at, all[k].host, all[k].n, VGS_F32, err)
+                : b->download(b->self, all[k].host, all[k].buf, all[k].at, all[k].n, VGS_F32, err);
     return st;
 }
 
@@ -8200,7 +8435,7 @@ VGS__DEF vgs_status vgs_sampler_save(const vgs_sampler *s, const char *path, con
                                      vgs_error *err)
 {
     vgs__snapshot h;
-    uint64_t p = (uint64_t)vgs_net_size(s->net), t = (uint64_t)s->c.steps, two = 2, one = 1;
+    uint64_t p = (uint64_t)vgs_net_size(s->net), t = (uint64_t)s->c.steps, two = 2, one = 1, factor[2];
     vgs_status st = vgs__check_meta(meta, err);
     vgs_writer *w;
     if (st == VGS_OK) st = vgs__snapshot_make(s, &h, err);
@@ -8213,6 +8448,9 @@ VGS__DEF vgs_status vgs_sampler_save(const vgs_sampler *s, const char *path, con
         vgs_writer_tensor(w, "s2", VGS_DTYPE_F32, 1, &t, s->s2);
         vgs_writer_tensor(w, "alpha", VGS_DTYPE_F32, 1, &t, s->a);
         vgs_writer_tensor(w, "init_sigma", VGS_DTYPE_F32, s->c.alpha == VGS_VP ? 1 : 0, &one, h.sigma);
+        factor[0] = t;
+        factor[1] = 2;
+        vgs_writer_tensor(w, "vgs.factor", VGS_DTYPE_F32, 2, factor, h.factor);
         vgs_writer_tensor(w, "vgs.adam_m", VGS_DTYPE_F32, 1, &p, h.m);
         vgs_writer_tensor(w, "vgs.adam_v", VGS_DTYPE_F32, 1, &p, h.v);
         vgs_writer_tensor(w, "vgs.sigma_moments", VGS_DTYPE_F32, 1, &two, h.sigma + 1);
@@ -8303,6 +8541,9 @@ static vgs_status vgs__read_snapshot(const vgs_sampler *s, const vgs_safetensors
         online = online || !strncmp(vgs_safetensors_tensor(f, i)->name, "value_on.", 9);
     memcpy(h->online, h->target, p * sizeof *h->online);
     if (st == VGS_OK && (online || ours)) st = vgs__read_weights(s, f, path, "value_on.", h->online, err);
+    for (j = 0; j < 2 * t; ++j) h->factor[j] = 1.0f;                 /* a state_dict has none          */
+    if (st == VGS_OK && vgs_safetensors_find(f, "vgs.factor"))
+        st = vgs_safetensors_floats(f, "vgs.factor", h->factor, 2 * t, err);
     memcpy(h->s2, s->s2, t * sizeof *h->s2);
     memcpy(h->a, s->a, t * sizeof *h->a);
     if (st == VGS_OK && (ours || vgs_safetensors_find(f, "s2")))
@@ -8320,6 +8561,7 @@ static vgs_status vgs__read_snapshot(const vgs_sampler *s, const vgs_safetensors
         st = vgs_safetensors_number(f, "vgs.energy_calls", &h->energy_calls, err);
     if (st == VGS_OK) st = vgs__check_finite(path, "value", h->target, p, false, err);
     if (st == VGS_OK) st = vgs__check_finite(path, "value_on", h->online, p, false, err);
+    if (st == VGS_OK) st = vgs__check_finite(path, "vgs.factor", h->factor, 2 * t, true, err);
     if (st == VGS_OK) st = vgs__check_finite(path, "s2", h->s2, t, true, err);
     if (st == VGS_OK) st = vgs__check_finite(path, "alpha", h->a, t, true, err);
     if (st == VGS_OK) st = vgs__check_finite(path, "init_sigma", h->sigma, 1, true, err);
@@ -9009,6 +9251,48 @@ VGS__DEF vgs_status vgs_evaluate_floor(const vgs_target *t, int n, const float *
     return status;
 }
 
+/* ==== >>metrics: path weights ====================================================================== */
+
+static double vgs__log_mean_exp(const double *v, int n, double max)
+{
+    double sum = 0.0;
+    int i;
+    for (i = 0; i < n; ++i) sum += exp(v[i] - max);
+    return max + log(sum / n);
+}
+
+VGS__DEF vgs_status vgs_weigh(const double *log_weight, int n, vgs_weights *out, vgs_error *err)
+{
+    enum { BLOCKS = 20 };
+    double max = n > 0 ? log_weight[0] : 0.0, sum = 0.0, square = 0.0, w1 = 0.0, w2 = 0.0, blocks = 0.0;
+    int i, count = n < 2 * BLOCKS ? n / 2 : BLOCKS;
+    if (n < 1) return vgs__fail(err, VGS_E_ARG, "weigh: n = %d: must be > 0", n);
+    for (i = 0; i < n; ++i) {
+        if (!(log_weight[i] <= DBL_MAX))                             /* -inf is a weight of 0          */
+            return vgs__fail(err, VGS_E_NONFINITE, "weigh: log_weight[%d] = %g: must be below infinity", i,
+                             log_weight[i]);
+        if (log_weight[i] > max) max = log_weight[i];
+    }
+    for (i = 0; i < n; ++i) {
+        double w = exp(log_weight[i] - max), v = log_weight[i] - max;
+        w1 += w;
+        w2 += w * w;
+        sum += v;
+        square += v * v;
+    }
+    for (i = 0; i < count; ++i) {
+        int first = (int)((long long)n * i / count), end = (int)((long long)n * (i + 1) / count);
+        double r = exp(vgs__log_mean_exp(log_weight + first, end - first, max) - max) / (w1 / n) - 1.0;
+        blocks += r * r;
+    }
+    out->log_z = max + log(w1 / n);
+    out->log_z_se = count > 1 ? sqrt(blocks / ((double)count * (count - 1))) : (double)NAN;
+    out->elbo = max + sum / n;
+    out->elbo_se = n > 1 ? sqrt((square - sum * sum / n) / ((double)n * (n - 1))) : (double)NAN;
+    out->ess = w1 * w1 / (n * w2);
+    return VGS_OK;
+}
+
 /* ==== >>presets ==================================================================================== */
 
 typedef struct vgs__preset {
@@ -9022,7 +9306,7 @@ typedef struct vgs__preset {
 /* Where our settings are alike: a geometric path, smooth L1, and the limits that are defaults. */
 #define VGS__OURS "layers 3 time_dim 32 time_hidden 64 batch 128 target_ema 0.9 "
 
-#define VGS__AS_PUBLISHED "drift_max 1e30 grad_max 1e30 "           /* no limits of ours               */
+#define VGS__AS_PUBLISHED "drift_max 1e30 grad_max 1e30 one_step 1 fixed_kernel 1 "           /* no limits of ours               */
 
 static const vgs__preset vgs__presets[] = {
     { "four-gauss", "paper", 5000, 1.0f, false,

@@ -9,7 +9,8 @@ typedef struct report {
     const char *preset;
     const vgs_config *config;
     vgs_stats stats;
-    double seconds, elbo, elbo_error;
+    double seconds;
+    const vgs_weights *weights;              /* NULL: there are none                                     */
     int threads;
     const float *x, *ref;                /* samples [n,dim] and, or NULL, reference samples [n_ref,dim]  */
     int n, n_ref;
@@ -684,6 +685,23 @@ static void key_figure(FILE *f, const char *name, const char *value, const char 
     fprintf(f, "<div><dt>%s</dt><dd>%s<small>%s</small></dd></div>\n", name, value, note);
 }
 
+static void weight_figures(const report *r, FILE *f)
+{
+    const vgs_weights *w = r->weights;
+    char value[64], note[64];
+    if (!w) return;
+    snprintf(value, sizeof value, "%.3f", w->elbo);
+    snprintf(note, sizeof note, "&plusmn; %.2g, at most log Z", w->elbo_se);
+    key_figure(f, "ELBO", isfinite(w->elbo) ? value : "-", note);
+    snprintf(value, sizeof value, "%.3f", w->log_z);
+    if (r->target->log_z_known && r->config->tau == 1.0f) snprintf(note, sizeof note, "true: %.4g",
+                                                                   r->target->log_z);
+    else snprintf(note, sizeof note, "&plusmn; %.2g, from path weights", w->log_z_se);
+    key_figure(f, "log Z", isfinite(w->log_z) ? value : "-", note);
+    snprintf(value, sizeof value, "%.3f", w->ess);
+    key_figure(f, "ESS/N", value, "share of samples that count");
+}
+
 static void page_head(const report *r, FILE *f)
 {
     char value[64], note[64];
@@ -697,11 +715,7 @@ static void page_head(const report *r, FILE *f)
     fputs("</h1><p>", f);
     html_text(f, r->target->summary);
     fputs("</p></header><dl class=\"key\">\n", f);
-    snprintf(value, sizeof value, "%.3f", r->elbo);
-    if (r->target->log_z_known && r->config->tau == 1.0f) snprintf(note, sizeof note, "log Z is %.4g",
-                                                                   r->target->log_z);
-    else snprintf(note, sizeof note, "&plusmn; %.2g, at most log Z", r->elbo_error);
-    key_figure(f, "ELBO", isfinite(r->elbo) ? value : "-", note);
+    weight_figures(r, f);
     key_figure(f, "Median energy", number(r->stats.energy_median, value), "of samples, last measurement");
     snprintf(value, sizeof value, "%lld", (long long)r->stats.iteration);
     snprintf(note, sizeof note, "%d steps, batch %d", r->config->steps, r->config->batch);

@@ -46,7 +46,8 @@ typedef struct run {
     int    n, n_ref;
     evaluation metrics;
     bool   has_metrics;
-    double elbo, elbo_error;
+    vgs_weights weights;                     /* of the samples, if there are any                         */
+    bool   weighted;
 } run;
 
 static volatile sig_atomic_t stop;
@@ -363,26 +364,7 @@ static int stopped(const run *r)
 
 /* ==== samples, metrics, report ====================================================================== */
 
-/* ELBO = -mean(E/tau + cost) + D (sum log a_t + 1/2 + log(2 pi s0^2)/2), see vgs.h, and its standard error */
-static void set_elbo(run *r, const float *e, const double *cost)
-{
-    const vgs_config *c = vgs_sampler_config(r->sampler);
-    float s2[65536], a[65536];
-    double sum = 0.0, square = 0.0, log_a = 0.0, s0 = r->stats.init_sigma;
-    vgs_schedule_fill(c, s2, a);
-    for (int t = 0; t < c->steps; ++t) log_a += log((double)a[t]);
-    for (int i = 0; i < r->n; ++i) {
-        double v = (double)e[i] / (double)c->tau + cost[i];
-        sum += v;
-        square += v * v;
-    }
-    sum /= r->n;
-    r->elbo = -sum + c->dim_effective * (log_a + 0.5 + 0.5 * log(6.283185307179586 * s0 * s0));
-    r->elbo_error = sqrt((square / r->n - sum * sum) / r->n);
-    if (c->on_sphere) r->elbo = r->elbo_error = NAN;                 /* no Gaussian kernels there */
-}
-
-static int draw_samples(run *r, double *cost)
+static int draw_samples(run *r, double *log_weight)
 {
     size_t dim = (size_t)r->target->dim;
     vgs_error err;
@@ -390,7 +372,7 @@ static int draw_samples(run *r, double *cost)
     for (int i = 0; i < r->n && !stop; i += DRAW_BLOCK) {
         int m = r->n - i < DRAW_BLOCK ? r->n - i : DRAW_BLOCK;
         draw.first_row = (uint32_t)i;
-        draw.cost = cost + i;
+        draw.log_weight = log_weight ? log_weight + i : NULL;
         if (vgs_sampler_draw(r->sampler, &draw, m, r->x + (size_t)i * dim, &err)) return fail(&err);
         if (is_terminal()) fprintf(stderr, "\rsamples %d/%d%s", i + m, r->n, i + m == r->n ? "\n" : "");
     }
@@ -407,25 +389,22 @@ static int make_samples(run *r)
     const vgs_config *c = vgs_sampler_config(r->sampler);
     char path[MAX_PATH_LENGTH];
     vgs_error err;
-    float *e;
-    double *cost;
+    double *log_weight = NULL;
     int status;
+    r->weighted = !c->on_sphere && !c->skip_final_noise;             /* else there are no path weights */
     r->n = r->target->particles ? 10000 : 100000;
     r->x = malloc((size_t)r->n * (size_t)r->target->dim * sizeof *r->x);
     if (r->target->dim == 2) r->path = malloc(((size_t)c->steps + 1) * PATHS * 2 * sizeof *r->path);
-    e = malloc((size_t)r->n * sizeof *e);
-    cost = malloc((size_t)r->n * sizeof *cost);
-    if (!r->x || !e || !cost || (r->target->dim == 2 && !r->path)) {
+    if (r->weighted) log_weight = malloc((size_t)r->n * sizeof *log_weight);
+    if (!r->x || (r->weighted && !log_weight) || (r->target->dim == 2 && !r->path)) {
         say("out of memory: %d samples", r->n);
         status = EXIT_FAILED;
-    } else status = draw_samples(r, cost);
+    } else status = draw_samples(r, log_weight);
     if (!status && !stop) {
         if (vgs_npy_write(in_dir(r, "samples.npy", path), r->x, r->n, r->target->dim, &err) ||
-            vgs_energy_eval(&c->energy, r->x, r->n, e, NULL, r->threads, &err)) status = fail(&err);
-        else set_elbo(r, e, cost);
+            (r->weighted && vgs_weigh(log_weight, r->n, &r->weights, &err))) status = fail(&err);
     }
-    free(e);
-    free(cost);
+    free(log_weight);
     return status;
 }
 
@@ -475,7 +454,7 @@ static int make_report(const run *r)
     report p = {
         .target = r->target, .preset = r->preset, .config = vgs_sampler_config(r->sampler), .stats = r->stats,
         .seconds = r->earlier + elapsed(r),
-        .threads = thread_count(r->threads), .elbo = r->elbo, .elbo_error = r->elbo_error,
+        .threads = thread_count(r->threads), .weights = r->weighted ? &r->weights : NULL,
         .x = r->x, .n = r->n, .ref = r->ref, .n_ref = r->n_ref, .path = r->path, .paths = PATHS,
         .metrics = r->has_metrics ? &r->metrics : NULL
     };
@@ -488,9 +467,13 @@ static int summary(const run *r)
     char text[32];
     printf("%s (%s): %lld iterations, %s, %.3g energy calls\n", r->target->name, r->preset,
            (long long)r->stats.iteration, duration(r->earlier + elapsed(r), text), r->stats.energy_calls);
-    printf("ELBO %.4f +- %.4f", r->elbo, r->elbo_error);
-    if (r->target->log_z_known) printf(" (log Z is %.4f)", r->target->log_z);
-    printf("\nsamples %s/samples.npy (%d x %d)\nreport  %s/report.html\n", r->dir, r->n, r->target->dim,
+    if (r->weighted) {
+        printf("ELBO %.4f +- %.4f, log Z %.4f +- %.4f", r->weights.elbo, r->weights.elbo_se, r->weights.log_z,
+               r->weights.log_z_se);
+        if (r->target->log_z_known) printf(" (true: %.4f)", r->target->log_z);
+        printf(", ESS/N %.3f\n", r->weights.ess);
+    }
+    printf("samples %s/samples.npy (%d x %d)\nreport  %s/report.html\n", r->dir, r->n, r->target->dim,
            r->dir);
     if (r->has_metrics) {
         printf("at %d rows, beside the floor: what a perfect sampler scores\n", r->metrics.value.n);

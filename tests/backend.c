@@ -239,20 +239,24 @@ static long budget(const vgs_sampler *s)
     long t = s->c.steps, n = s->c.passes;
     long once = ops(&s->start, true) + ops(&s->step, true) + ops(&s->last, true) +
                 ops(&s->target_step, true) + ops(&s->target_last, true) + ops(&s->sigma_fit, true) +
-                ops(&s->ema, true);
-    return once + ops(&s->start, false) + (t - 1) * ops(&s->step, false) + ops(&s->last, false) +
+                ops(&s->ema, true) + ops(&s->factor_step, true);
+    long factors = (t + VGS__FACTOR_STRIDE - 1) / VGS__FACTOR_STRIDE * ops(&s->factor_step, false);
+    return once + factors + ops(&s->start, false) + (t - 1) * ops(&s->step, false) + ops(&s->last, false) +
            ops(&s->ema, false) + ops(&s->sigma_fit, false) +
            n * ((t - 1) * ops(&s->target_step, false) + ops(&s->target_last, false)) +
            n * t * (ops(&s->fit, true) + ops(&s->fit, false));
 }
 
 /* No upload, no new buffer, one download: the flag. With a callback its rows move, and nothing else. */
-static void steady_iteration(void)
+static void steady(bool one_step)
 {
     device d;
     vgs_config c = config_of(true);
     vgs_error err = { VGS_OK, "" };
     vgs_sampler *s;
+    int calls = one_step ? 3 : 2;                /* the rollout's last step; each pass, or its end    */
+    T_IN(one_step ? "one_step" : "returns");
+    c.one_step = one_step;
     device_start(&d);
     c.backend = &d.base;
     s = vgs_sampler_create(&c, &err);
@@ -273,14 +277,20 @@ static void steady_iteration(void)
     OK(vgs_sampler_train(s, 1, NULL, &err) == VGS_OK);
     forget_counts(&d);
     OK(vgs_sampler_train(s, 1, NULL, &err) == VGS_OK);
-    OK(d.energies == 3 * 32);                    /* the rollout's last step, and each pass            */
-    CHECK(d.up == 4 && d.up_bytes == 4 * (3 * 32 + 64), "callback: %ld uploads of %ld bytes", d.up,
+    OK(d.energies == calls * 32);
+    CHECK(d.up == calls + 1 && d.up_bytes == 4 * (calls * 32 + 64), "callback: %ld uploads of %ld bytes", d.up,
           d.up_bytes);
-    CHECK(d.down == 4 && d.down_bytes == 16 + 4 * 3 * 64 && d.created == 0,
+    CHECK(d.down == calls + 1 && d.down_bytes == 16 + 4 * calls * 64 && d.created == 0,
           "callback: %ld downloads of %ld bytes", d.down, d.down_bytes);
     vgs_sampler_free(s);
     OK(d.alive == 0 && d.faults == 0);
     vgs_cpu_free(d.cpu);
+}
+
+static void steady_iteration(void)
+{
+    steady(false);
+    steady(true);
 }
 
 /* A draw of n rows fetches them once; extras fetch what they ask for. */
@@ -290,7 +300,7 @@ static void draw_traffic(void)
     device d;
     vgs_config c = config_of(true);
     vgs_draw draw;
-    double cost[40];
+    double log_weight[40];
     vgs_sampler *s;
     device_start(&d);
     c.backend = &d.base;
@@ -301,10 +311,10 @@ static void draw_traffic(void)
           d.up, d.down_bytes);
     memset(&draw, 0, sizeof draw);
     draw.path = path;
-    draw.cost = cost;
+    draw.log_weight = log_weight;
     forget_counts(&d);
     OK(vgs_sampler_draw(s, &draw, 40, x, NULL) == VGS_OK);
-    CHECK(d.created == 0 && d.down == 2 + 7 + 6, "%ld downloads", d.down);
+    CHECK(d.down == 2 + 7 + 6 + 4 + 1, "%ld downloads", d.down);   /* s0 twice, factors, x_0, E */
     vgs_sampler_free(s);
     vgs_cpu_free(d.cpu);
 }

@@ -53,11 +53,11 @@ static bool life_of(vgs_net_kind kind)
     vgs_stats stats;
     vgs_draw d;
     float x[40], path[3 * 40];
-    double cost[5];
+    double log_weight[5];
     bool ok;
     memset(&d, 0, sizeof d);
     d.path = path;
-    d.cost = cost;
+    d.log_weight = log_weight;
     ok = s && !vgs_sampler_train(s, 1, &stats, &err) && !vgs_sampler_draw(s, &d, 5, x, &err);
     vgs_sampler_free(s);
     return ok;

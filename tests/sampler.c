@@ -47,6 +47,7 @@ static vgs_config small(bowl *b)
     c.s2_end = 0.1f;
     c.batch = 64;
     c.drift_max = 1e30f;
+    c.one_step = c.fixed_kernel = true;
     c.net.hidden = 16;
     c.net.time_dim = 8;
     c.seed = 1;
@@ -125,6 +126,23 @@ static double learned_curvature(vgs_sampler *s, int t, const float *x, int n)
     return xg / xx;
 }
 
+/* V_t of n rows with these weights */
+static void value_of(vgs_sampler *s, vgs_buffer *w, int t, const float *x, int n, float *v)
+{
+    vgs_graph *g = vgs_graph_create(NULL);
+    vgs_var p = vgs_params(g, vgs_net_size(s->net)), in = vgs_input(g, s->c.energy.dim), idx = vgs_index(g), out;
+    int32_t *ts = (int32_t *)malloc((size_t)n * sizeof *ts);
+    int i;
+    out = vgs__record_value(s, g, p, in, idx);
+    vgs_output(g, out);
+    for (i = 0; i < n; ++i) ts[i] = t;
+    OK(!vgs_graph_compile(g, s->b, n, NULL) && !vgs_bind(g, p, w, 0, NULL));
+    OK(!vgs_set(g, in, x, n, NULL) && !vgs_set(g, idx, ts, n, NULL) && !vgs_graph_run(g, n, NULL) &&
+       !vgs_get(g, out, v, n, NULL));
+    free(ts);
+    vgs_graph_free(g);
+}
+
 static void gaussian_value(void)
 {
     enum { N = 1024, T = 5 };
@@ -190,7 +208,6 @@ static void draws(void)
 {
     enum { N = 2000, T = 5 };
     static float path[T + 1][N][2], x[N][2], y[N][2], part[N][2], eps[N];
-    double cost[N], want;
     bowl b;
     vgs_config c = small(&b);
     vgs_sampler *s;
@@ -200,7 +217,6 @@ static void draws(void)
     c.init_sigma = 1.7f;
     s = create(&c);
     d.path = &path[0][0][0];
-    d.cost = cost;
     d.noise_scale = 1.5f;
     draw(s, &d, N, &x[0][0]);
     check_normal("x_0", &path[0][0][0], N, 2, 0, 1.7 * 1.7 * 2.25);
@@ -236,28 +252,6 @@ static void draws(void)
     draw(s, NULL, 128, &part[0][0]);
     OK(!memcmp(x, part, 128 * sizeof *x));
     draw(s, NULL, 0, NULL);
-    d = plain(); /* cost = sum of |mu|^2/(2 s2): the last step's from the path */
-    d.path = &path[0][0][0];
-    d.cost = cost;
-    draw(s, &d, N, &x[0][0]);
-    for (i = 0; i < N; ++i) {
-        double r2 = (double)path[T - 1][i][0] * (double)path[T - 1][i][0] +
-                    (double)path[T - 1][i][1] * (double)path[T - 1][i][1];
-        want = r2 * (double)s->s2[T - 1] / 2;
-        if (!CHECK(cost[i] >= want * 0.9999, "cost[%d] = %g, the last step alone costs %g", i, cost[i], want))
-            break;
-    }
-    vgs_sampler_free(s);
-    c.steps = 1;                                 /* one step: the cost is exact                       */
-    s = create(&c);
-    draw(s, &d, 600, &x[0][0]);
-    for (i = 0; i < 600; ++i) {
-        double r2 =
-            (double)path[0][i][0] * (double)path[0][i][0] + (double)path[0][i][1] * (double)path[0][i][1];
-        float *p = &path[0][0][0];
-        r2 = (double)p[2 * i] * (double)p[2 * i] + (double)p[2 * i + 1] * (double)p[2 * i + 1];
-        if (!CHECK_NEAR(cost[i], r2 * (double)s->s2[0] / 2, 1e-5, 1e-9)) break;
-    }
     s->b->download(s->b->self, &s0, s->sigma, 0, 1, VGS_F32, NULL);
     OK(s0 == 1.7f);
     for (t = 0; t < 2; ++t) {                    /* arguments that make no sense                      */
@@ -425,6 +419,219 @@ static void sphere(void)
     vgs_sampler_free(s);
 }
 
+/* ---- path weights, returns, kernel factors ----------------------------------------------------------- */
+
+static double square_norm(const float *x, int d)
+{
+    double s = 0;
+    int j;
+    for (j = 0; j < d; ++j) s += (double)x[j] * (double)x[j];
+    return s;
+}
+
+/* One step, whose drift is known: log w = -E(x_1) + log qt(x_0|x_1) - log p0(x_0) - log pi(x_1|x_0). */
+static void weight_of_one_step(void)
+{
+    enum { N = 200 };
+    static float path[2][N][2], x[N][2];
+    static const double scale[3] = { 1, 0.9, 1.3 };
+    double lw[N];
+    int k, i, j;
+    for (k = 0; k < 6; ++k) {
+        bowl b;
+        vgs_config c = small(&b);
+        vgs_sampler *s;
+        vgs_draw d = plain();
+        double A, a, c2 = scale[k / 2] * scale[k / 2];
+        c.steps = 1;
+        c.s2_start = 0.3f;
+        c.alpha = k % 2 ? VGS_VP : VGS_VE;
+        c.init_sigma = 1.7f;
+        s = create(&c);
+        a = (double)s->a[0];
+        A = (double)s->s2[0] * a * a;
+        d.noise_scale = (float)scale[k / 2];
+        d.path = &path[0][0][0];
+        d.log_weight = lw;
+        draw(s, &d, N, &x[0][0]);
+        T_IN("%s, c = %g", k % 2 ? "vp" : "ve", scale[k / 2]);
+        for (i = 0; i < N; ++i) {
+            double want, r = 0, q = 0, v0 = 1.7 * 1.7 * c2;
+            for (j = 0; j < 2; ++j) {
+                double z = a * (double)path[0][i][j];
+                q += pow((double)path[0][i][j] - (double)x[i][j] / a, 2) / (2 * (double)s->s2[0]);
+                r += pow((double)x[i][j] - z * (1 - A), 2) / (2 * A * c2);
+            }
+            want = -square_norm(x[i], 2) / 2 - q - log(6.283185307179586 * (double)s->s2[0]) +
+                   square_norm(path[0][i], 2) / (2 * v0) + log(6.283185307179586 * v0) + r +
+                   log(6.283185307179586 * A * c2);
+            if (!CHECK_NEAR(lw[i], want, 1e-5, 3e-5)) break;
+        }
+        vgs_sampler_free(s);
+    }
+}
+
+/* E[w] = Z whatever the drift is: a network that knows nothing, and one that was trained for a moment. */
+static void weights_are_unbiased(void)
+{
+    enum { N = 20000 };
+    static float x[N * 6];
+    static double lw[N];
+    int k;
+    for (k = 0; k < 6; ++k) {
+        bowl b;
+        vgs_config c = small(&b);
+        vgs_sampler *s;
+        vgs_draw d = plain();
+        double mean = 0, var = 0, z;
+        int i;
+        b.k = 2;
+        c.energy.dim = k < 4 ? 2 : 6;
+        c.energy.particles = k < 4 ? 0 : 3;
+        c.alpha = k % 2 ? VGS_VP : VGS_VE;
+        c.one_step = c.fixed_kernel = k < 2;
+        c.sigma_lr = 1e-3f;
+        c.init_sigma = 1;
+        if (k >= 4) c.net.wrapper = VGS_WRAPPER_SORTED;
+        s = create(&c);
+        if (k >= 2) train(s, 10, NULL);
+        d.log_weight = lw;
+        draw(s, &d, N, x);
+        z = pow(6.283185307179586 / 2, k < 4 ? 1 : 2);               /* mean-free subspace: 4 dimensions */
+        for (i = 0; i < N; ++i) mean += exp(lw[i]) / N;
+        for (i = 0; i < N; ++i) var += pow(exp(lw[i]) - mean, 2) / N;
+        T_IN("case %d", k);
+        CHECK(fabs(mean - z) < 6 * sqrt(var / N), "E[w] = %g +- %g, Z = %g", mean, sqrt(var / N), z);
+        CHECK(sqrt(var / N) < 0.05 * z, "the error %g of E[w] says nothing", sqrt(var / N));
+        vgs_sampler_free(s);
+    }
+}
+
+/* TD(lambda) targets against the recursion in double, from what the pool holds. */
+static void returns(void)
+{
+    enum { B = 64, T = 5 };
+    static const float lambda[3] = { 0, 0.5f, 1 };
+    static float x[(T + 1) * B][2], mu[T * B][2], y[T * B], v[B];
+    int k, t, i, j;
+    for (k = 0; k < 3; ++k) {
+        bowl b;
+        vgs_config c = small(&b);
+        vgs_sampler *s;
+        float f[2 * T];
+        double want[B] = { 0 }, l;
+        c.one_step = c.fixed_kernel = false;
+        c.lambda = lambda[k];
+        c.tau = 1.5f;
+        c.explore = 1.2f;
+        s = create(&c);
+        l = (double)s->c.lambda;
+        OK(k || s->c.lambda == 0.9f);
+        train(s, 10, NULL);                      /* factors that are not 1                            */
+        OK(!vgs__rollout(s, NULL) && !vgs__make_targets(s, 0, NULL));
+        s->b->download(s->b->self, x, s->pool_x, 0, (T + 1) * B * 2, VGS_F32, NULL);
+        s->b->download(s->b->self, mu, s->pool_mu, 0, T * B * 2, VGS_F32, NULL);
+        s->b->download(s->b->self, y, s->pool_y, 0, T * B, VGS_F32, NULL);
+        s->b->download(s->b->self, f, s->factor, 0, 2 * T, VGS_F32, NULL);
+        OK(f[0] != 1 && f[1] != 1);
+        for (t = T - 1; t >= 0; --t) {
+            double sigma = sqrt((double)s->s2[t]), root = (double)f[2 * t + 1];
+            T_IN("lambda %g, t %d", l, t);
+            if (t < T - 1) value_of(s, s->target, t + 1, x[(t + 1) * B], B, v);
+            for (i = 0; i < B; ++i) {
+                double cost = -2 * log(root);
+                const float *now = x[t * B + i], *next = x[(t + 1) * B + i];
+                for (j = 0; j < 2; ++j) {
+                    double m = (double)mu[t * B + i][j], u = ((double)next[j] - (double)now[j]) / sigma;
+                    cost += (u * u - pow((u + m / sigma) / root, 2)) / 2;
+                }
+                if (t == T - 1) want[i] = square_norm(next, 2) / 2;
+                else want[i] = l * want[i] + (1 - l) * (double)v[i];
+                want[i] += (double)s->c.tau * cost;
+                if (!CHECK_NEAR(2 * (double)y[t * B + i], want[i], 2e-4, 2e-4)) return;
+            }
+        }
+        vgs_sampler_free(s);
+    }
+}
+
+/* A Gaussian's reverse kernel is one of ours: kappa = rho = 1/(1 + A k), k_t = k/(1 + A k); then every path
+   has the weight Z. */
+static void factors(void)
+{
+    enum { T = 5 };
+    static float x[1024 * 2];
+    static double lw[1024];
+    bowl b;
+    vgs_config c = small(&b);
+    vgs_sampler *s;
+    vgs_draw d = plain();
+    vgs_weights w;
+    float f[2 * T];
+    double k = 2;
+    int t;
+    b.k = 2;
+    c.one_step = c.fixed_kernel = false;
+    c.batch = 128;
+    c.passes = 2;
+    c.value_lr = 1e-2f;
+    c.lr_half = 40;
+    c.loss = VGS_L2;
+    c.sigma_lr = 1e-2f;
+    c.init_sigma = 1;
+    s = create(&c);
+    train(s, 400, NULL);
+    s->b->download(s->b->self, f, s->factor, 0, 2 * T, VGS_F32, NULL);
+    for (t = T - 1; t >= 0; --t) {
+        double A = (double)s->s2[t];
+        T_IN("t %d", t);
+        CHECK_NEAR(f[2 * t], 1 / (1 + A * k), 0.05, 0);
+        CHECK_NEAR(f[2 * t + 1], sqrt(1 / (1 + A * k)), 0.03, 0);
+        k /= 1 + A * k;
+    }
+    d.log_weight = lw;
+    draw(s, &d, 1024, x);
+    OK(vgs_weigh(lw, 1024, &w, NULL) == VGS_OK);
+    CHECK_NEAR(w.elbo, log(6.283185307179586 / 2), 0, 0.02);
+    CHECK_NEAR(w.log_z, log(6.283185307179586 / 2), 0, 0.01);
+    CHECK(w.ess > 0.97 && w.ess <= 1, "ESS/N = %g", w.ess);
+    vgs_sampler_free(s);
+}
+
+/* What vgs_weigh says of weights that are known, and what there are no weights for. */
+static void weigh(void)
+{
+    double lw[40];
+    float x[20];
+    vgs_weights w;
+    vgs_error err = { VGS_OK, "" };
+    bowl b;
+    vgs_config c = small(&b);
+    vgs_sampler *s;
+    vgs_draw d = plain();
+    int i;
+    for (i = 0; i < 40; ++i) lw[i] = 1000 + log(i % 2 ? 3.0 : 1.0);
+    OK(vgs_weigh(lw, 40, &w, NULL) == VGS_OK);
+    CHECK_NEAR(w.log_z, 1000 + log(2.0), 1e-14, 0);
+    CHECK_NEAR(w.elbo, 1000 + log(3.0) / 2, 1e-14, 0);
+    CHECK_NEAR(w.ess, 4.0 / 5, 1e-12, 0);
+    CHECK_NEAR(w.elbo_se, log(3.0) / 2 / sqrt(39.0), 1e-9, 0);
+    CHECK_NEAR(w.log_z_se, 0, 0, 1e-12);         /* each of the 20 blocks has one of both             */
+    for (i = 0; i < 40; ++i) lw[i] = log(i < 20 ? 3.0 : 1.0);
+    OK(vgs_weigh(lw, 40, &w, NULL) == VGS_OK);
+    CHECK_NEAR(w.log_z_se, 0.5 / sqrt(19.0), 1e-12, 0);
+    for (i = 0; i < 40; ++i) lw[i] = i < 30 ? -(double)INFINITY : 0;
+    OK(vgs_weigh(lw, 40, &w, NULL) == VGS_OK && w.log_z == log(0.25) && w.ess == 0.25);
+    lw[7] = (double)NAN;
+    OK(vgs_weigh(lw, 40, &w, &err) == VGS_E_NONFINITE && strstr(err.msg, "log_weight[7]"));
+    OK(vgs_weigh(lw, 0, &w, &err) == VGS_E_ARG && strstr(err.msg, "n = 0"));
+    s = create(&c);
+    d.log_weight = lw;
+    d.skip_final_noise = true;
+    OK(vgs_sampler_draw(s, &d, 10, x, &err) == VGS_E_ARG && strstr(err.msg, "skip_final_noise"));
+    vgs_sampler_free(s);
+}
+
 /* ---- energies that misbehave ---------------------------------------------------------------------------- */
 
 /* Above energy_max the last drift is exactly 0, whatever the gradient is; unclamped_drift keeps it finite. */
@@ -440,7 +647,6 @@ static void energy_max(void)
             vgs_sampler *s;
             vgs_draw d = plain();
             vgs_error err = { VGS_OK, "" };
-            double cost[64];
             T_IN("energy_max, gradient %g%s", (double)bad[k], raw ? ", unclamped" : "");
             b.k = 1;
             c.energy_max = 1e-3f;                /* nearly all rows are above                         */
@@ -451,7 +657,6 @@ static void energy_max(void)
             b.grad_bad = true;
             s = create(&c);
             d.path = &path[0][0][0];
-            d.cost = cost;
             d.skip_final_noise = true;
             if (raw && k == 2) {                 /* NaN is not cut                                    */
                 OK(vgs_sampler_draw(s, &d, 64, &x[0][0], &err) == VGS_E_NONFINITE &&
@@ -460,7 +665,7 @@ static void energy_max(void)
                 draw(s, &d, 64, &x[0][0]);
                 for (i = 0; i < 64; ++i) {
                     bool above = path[4][i][0] * path[4][i][0] + path[4][i][1] * path[4][i][1] > 2.1e-3f;
-                    OK(x[i][0] - x[i][0] == 0.0f && cost[i] - cost[i] == 0);
+                    OK(x[i][0] - x[i][0] == 0.0f);
                     if (above && !raw) OK(x[i][0] == path[4][i][0] && x[i][1] == path[4][i][1]);
                     if (above && raw && i != 7) OK(x[i][0] != path[4][i][0]);
                 }
@@ -507,7 +712,7 @@ static void infinite_energies(void)
     b.row = 3;
     b.bad = (float)INFINITY;
     train(s, 2, NULL);
-    b.nan_at = b.calls + 4;                      /* rollout, target, the draw, and then its energies  */
+    b.nan_at = b.calls + 5;      /* rollout, target, the draw's last step and weights, then the statistics */
     CHECK(vgs_sampler_train(s, 1, &stats, &err) == VGS_OK, "%s", err.msg);
     CHECK(stats.nonfinite == 1.0 / 64 && stats.clipped >= 1.0 / 64 &&
               stats.energy_max - stats.energy_max == 0,
@@ -826,6 +1031,11 @@ int main(int argc, char **argv)
     RUN(gaussian_value);
     RUN(draws);
     RUN(explore);
+    RUN(weight_of_one_step);
+    RUN(weights_are_unbiased);
+    RUN(returns);
+    RUN(factors);
+    RUN(weigh);
     RUN(drift_max);
     RUN(mean_free);
     RUN(sphere);

@@ -22,6 +22,7 @@ static float *at(const vgs_tensor *t) { return (float *)(void *)t->buf + t->offs
 static vgs_status look_run(void *self, const vgs_call *c, vgs_error *err)
 {
     vgs_status st;
+    static float push;
     int i, j;
     int32_t row;
     (void)self;
@@ -34,8 +35,9 @@ static vgs_status look_run(void *self, const vgs_call *c, vgs_error *err)
         for (i = 0; look.eps && i < c->out.rows; ++i)
             for (j = 0; j < D; ++j) at(&c->out)[i * c->out.ld + j] = look.eps[i * D + j];
     }
-    if (c->op == VGS_OP_COMBINE) {               /* x' = a x - mu + sigma eps                         */
-        look.noise_factor[look.last_purpose][look.last_t] = c->f[2];
+    if (c->op == VGS_OP_COMBINE && c->f[1] < 0) push = c->f[0];      /* u = c eps - mu / sigma         */
+    else if (c->op == VGS_OP_COMBINE) {          /* x' = a x + sigma u                                */
+        look.noise_factor[look.last_purpose][look.last_t] = push * c->f[1];
         look.drift_factor[look.last_purpose][look.last_t] = c->f[0];
     }
     for (i = 0; c->op == VGS_OP_PERMUTATION && look.minibatch && i < c->out.rows; ++i) {
@@ -131,6 +133,7 @@ static vgs_sampler *make(const golden_td_case *q, vgs_backend *backend)
     c.grad_max = q->grad_max > 0 ? (float)q->grad_max : 1e30f;
     c.energy_max = (float)q->energy_max;
     c.drift_max = 1e30f;
+    c.one_step = c.fixed_kernel = true;
     c.value_lr = 1e-3f;
     c.sigma_lr = 1e-2f;
     c.backend = backend;
@@ -229,10 +232,11 @@ static void rollouts(vgs_sampler *s, const golden_td_case *q)
     r.n = B;
     r.for_start = VGS__FOR_START;
     r.for_step = VGS__FOR_STEP;
-    r.c = r.last_c = (double)s->c.explore;
+    r.c = r.step_c = r.last_c = (double)s->c.explore;
     r.x = s->pool_x;
     r.mu = s->pool_mu;
     r.musq = s->pool_musq;
+    r.cost = s->pool_cost;
     r.x_stride = r.mu_stride = B;
     r.x_places = T + 1;
     look.eps = &golden_ro_eps[0][0];
@@ -273,6 +277,7 @@ static void unclamped(const golden_td_case *q, vgs_backend *backend)
     r.x = raw->pool_x;
     r.mu = raw->pool_mu;
     r.musq = raw->pool_musq;
+    r.cost = raw->pool_cost;
     r.x_stride = r.mu_stride = B;
     r.x_places = T + 1;
     fill_pool(raw, &golden_ro_x[0][0], NULL);
