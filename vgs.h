@@ -916,6 +916,16 @@ static void *vgs__alloc_or(vgs_error *err, const char *what, size_t count, size_
    No libm call inside a loop: these are branch-free, so compilers vectorise them, and they give the same
    bits in every lane, on every processor (with contraction off, which this file asks for). */
 
+#if !defined VGS_PORTABLE && (defined __GNUC__ || defined __clang__) && !defined __TINYC__
+#  if defined __x86_64__ && (!defined _WIN32 || defined __clang__) && !defined _MSC_VER
+#    define VGS__X86              /* not gcc on Windows: it misaligns 32-byte spills (gcc bug 54412) */
+#    include <immintrin.h>
+#  elif defined __aarch64__ && !defined __AARCH64EB__
+#    define VGS__ARM
+#    include <arm_neon.h>
+#  endif
+#endif
+
 VGS__INLINE float vgs__from_bits(uint32_t u) { float f; memcpy(&f, &u, 4); return f; }
 VGS__INLINE uint32_t vgs__to_bits(float f) { uint32_t u; memcpy(&u, &f, 4); return u; }
 
@@ -1031,6 +1041,76 @@ VGS__INLINE float vgs__softplus(float x)                             /* log(1 + 
     return vgs__pick(x > 0.0f, x, 0.0f) + vgs__pick(x == x, l, x);
 }
 
+/* ---- the same for eight lanes ----------------------------------------------------------------------
+   Operation for operation what stands above, hence the same bits. Without FMA: a contracted exp would
+   differ from the same exp elsewhere in this file. */
+
+#ifdef VGS__X86
+#  define VGS__AVX2 __attribute__((target("avx2")))
+#  define VGS__V8   __attribute__((target("avx2"), always_inline, unused)) static inline
+
+VGS__V8 __m256 vgs__set8(float x) { return _mm256_set1_ps(x); }
+VGS__V8 __m256i vgs__int8(int x) { return _mm256_set1_epi32(x); }
+VGS__V8 __m256 vgs__axpy8(__m256 a, __m256 b, float c)               /* a b + c                        */
+{
+    return _mm256_add_ps(_mm256_mul_ps(a, b), vgs__set8(c));
+}
+
+VGS__V8 __m256 vgs__exp8(__m256 x)
+{
+    __m256i u = _mm256_castps_si256(x), k, half;
+    __m256 c, kf, r, p;
+    u = _mm256_min_epi32(u, vgs__int8(0x42B20000));
+    u = _mm256_min_epu32(u, vgs__int8((int)0xC2D00000u));
+    c = _mm256_castsi256_ps(u);
+    kf = vgs__axpy8(c, vgs__set8(1.44269504088896341f), 12582912.0f);
+    k = _mm256_sub_epi32(_mm256_castps_si256(kf), vgs__int8(0x4B400000));
+    kf = _mm256_sub_ps(kf, vgs__set8(12582912.0f));
+    r = _mm256_sub_ps(c, _mm256_mul_ps(kf, vgs__set8(0.693359375f)));
+    r = _mm256_sub_ps(r, _mm256_mul_ps(kf, vgs__set8(-2.12194440e-4f)));
+    p = vgs__axpy8(vgs__set8(1.9875691500e-4f), r, 1.3981999507e-3f);
+    p = vgs__axpy8(p, r, 8.3334519073e-3f);
+    p = vgs__axpy8(p, r, 4.1665795894e-2f);
+    p = vgs__axpy8(p, r, 1.6666665459e-1f);
+    p = vgs__axpy8(p, r, 5.0000001201e-1f);
+    p = _mm256_add_ps(_mm256_mul_ps(_mm256_mul_ps(p, r), r), r);
+    p = _mm256_add_ps(p, vgs__set8(1.0f));
+    half = _mm256_srai_epi32(_mm256_sub_epi32(k, _mm256_srai_epi32(k, 31)), 1);   /* k/2, towards zero */
+    k = _mm256_sub_epi32(k, half);
+    half = _mm256_slli_epi32(_mm256_add_epi32(half, vgs__int8(127)), 23);
+    k = _mm256_slli_epi32(_mm256_add_epi32(k, vgs__int8(127)), 23);
+    p = _mm256_mul_ps(_mm256_mul_ps(p, _mm256_castsi256_ps(half)), _mm256_castsi256_ps(k));
+    return _mm256_blendv_ps(x, p, _mm256_cmp_ps(x, x, _CMP_ORD_Q));
+}
+
+VGS__V8 __m256 vgs__sigmoid8(__m256 x)
+{
+    const __m256 one = vgs__set8(1.0f);
+    return _mm256_div_ps(one, _mm256_add_ps(one, vgs__exp8(_mm256_xor_ps(x, vgs__set8(-0.0f)))));
+}
+VGS__V8 __m256 vgs__silu8(__m256 x) { return _mm256_mul_ps(x, vgs__sigmoid8(x)); }
+VGS__V8 __m256 vgs__silu_slope8(__m256 x)
+{
+    const __m256 one = vgs__set8(1.0f), s = vgs__sigmoid8(x);
+    return _mm256_mul_ps(s, _mm256_add_ps(one, _mm256_mul_ps(x, _mm256_sub_ps(one, s))));
+}
+
+/* The first n <= 8 lanes; the others are 0 when read and stay as they are when written. */
+VGS__V8 __m256i vgs__lanes8(int n)
+{
+    return _mm256_cmpgt_epi32(vgs__int8(n), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));
+}
+VGS__V8 __m256 vgs__load8(const float *x, int n)
+{
+    return n >= 8 ? _mm256_loadu_ps(x) : _mm256_maskload_ps(x, vgs__lanes8(n));
+}
+VGS__V8 void vgs__store8(float *x, int n, __m256 v)
+{
+    if (n >= 8) _mm256_storeu_ps(x, v);
+    else _mm256_maskstore_ps(x, vgs__lanes8(n), v);
+}
+#endif /* VGS__X86 */
+
 /* ==== >>rng ======================================================================================== */
 
 VGS__INLINE void vgs__philox(uint32_t k0, uint32_t k1, uint32_t c0, uint32_t c1, uint32_t c2, uint32_t c3,
@@ -1128,16 +1208,6 @@ VGS__DEF uint32_t vgs_rng_below(vgs_rng *r, uint32_t n)
    added to C. Panels at the edge are filled up with zeros and computed whole. So an element sees the
    same operations wherever it lies, however many rows there are and whichever thread computes it. */
 
-#if !defined VGS_PORTABLE && (defined __GNUC__ || defined __clang__) && !defined __TINYC__
-#  if defined __x86_64__ && (!defined _WIN32 || defined __clang__) && !defined _MSC_VER
-#    define VGS__X86              /* not gcc on Windows: it misaligns 32-byte spills (gcc bug 54412) */
-#    include <immintrin.h>
-#  elif defined __aarch64__ && !defined __AARCH64EB__
-#    define VGS__ARM
-#    include <arm_neon.h>
-#  endif
-#endif
-
 #define VGS__KC 256               /* block of k: a panel of B [KC][nr] stays in the L1 cache             */
 #define VGS__MC 144               /* rows of A packed at a time, a multiple of every mr: L2              */
 #define VGS__NC 1024              /* columns of B packed at a time, a multiple of every nr: L2 or L3     */
@@ -1186,7 +1256,7 @@ VGS__INLINE void vgs__act16(vgs_act act, float *x)
 }
 
 /* x[n] = act(x + bias), n a multiple of the lanes; bias may be NULL. */
-VGS__INLINE void vgs__finish(int n, float *x, const float *bias, vgs_act act)
+static void vgs__finish_c(int n, float *x, const float *bias, vgs_act act)
 {
     int i, j;
     for (i = 0; i < n; i += VGS__LANES, x += VGS__LANES) {
@@ -1196,10 +1266,24 @@ VGS__INLINE void vgs__finish(int n, float *x, const float *bias, vgs_act act)
     }
 }
 
-static void vgs__finish_c(int n, float *x, const float *bias, vgs_act act)
+#ifdef VGS__X86
+#define VGS__FINISH8(expr) \
+    for (i = 0; i < n; i += 8) { const __m256 a = _mm256_loadu_ps(x + i); _mm256_storeu_ps(x + i, expr); }
+
+VGS__AVX2 static void vgs__finish_avx2(int n, float *x, const float *bias, vgs_act act)
 {
-    vgs__finish(n, x, bias, act);
+    int i;
+    if (bias && act == VGS_ACT_SILU) {
+        VGS__FINISH8(vgs__silu8(_mm256_add_ps(a, _mm256_loadu_ps(bias + i))))
+        return;
+    }
+    if (bias) VGS__FINISH8(_mm256_add_ps(a, _mm256_loadu_ps(bias + i)))
+    if (act == VGS_ACT_SILU) VGS__FINISH8(vgs__silu8(a))
+    else if (act == VGS_ACT_SIGMOID) VGS__FINISH8(vgs__sigmoid8(a))
+    else if (act != VGS_ACT_NONE) vgs__finish_c(n, x, NULL, act);
 }
+#undef VGS__FINISH8
+#endif
 
 /* ---- tiles ---------------------------------------------------------------------------------------- */
 
@@ -1226,13 +1310,6 @@ static void vgs__tile_c(int k, vgs__panels x, float *c, ptrdiff_t ldc, bool add)
 #define VGS__ROWS12(R) VGS__ROWS6(R) R(6) R(7) R(8) R(9) R(10) R(11)
 
 #ifdef VGS__X86
-
-/* avx2 without fma here: a contracted exp would differ from the same exp elsewhere in this file. */
-__attribute__((target("avx2")))
-static void vgs__finish_avx2(int n, float *x, const float *bias, vgs_act act)
-{
-    vgs__finish(n, x, bias, act);
-}
 
 #define VGS__ZERO(i)  __m256 u##i = _mm256_setzero_ps(), v##i = u##i;
 #define VGS__MADD(i)  ai = _mm256_broadcast_ss(a + i * x.ai); \
@@ -1569,10 +1646,8 @@ static void vgs__gemm_part(const vgs__product *q, int i0, int i1, int j0, int j1
             for (z.i = i0; z.i < i1; z.i += VGS__MC) {
                 z.m = vgs__min(VGS__MC, i1 - z.i);
                 vgs__pack_a(q, &z, apack);
-                for (j = 0; j < z.n; j += nr) {
-                    vgs__strip(q, &z, j, apack, bpack);
-                    if (z.p + z.k == q->k) vgs__close(q, z.i, z.m, z.j + j, vgs__min(nr, z.n - j));
-                }
+                for (j = 0; j < z.n; j += nr) vgs__strip(q, &z, j, apack, bpack);
+                if (z.p + z.k == q->k) vgs__close(q, z.i, z.m, z.j, z.n);
             }
         }
     }
@@ -2073,7 +2148,7 @@ typedef struct vgs__cpu {
     float *work;                                 /* packing space of the matrix product               */
 } vgs__cpu;
 
-#define VGS__KERNEL(name) VGS__INLINE void vgs__k_##name(const vgs__k *k, int r0, int r1, int c0, int c1)
+#define VGS__KERNEL(name) static void vgs__k_##name(const vgs__k *k, int r0, int r1, int c0, int c1)
 #define VGS__WHOLE(name) \
     static vgs_status vgs__k_##name(const vgs__cpu *cpu, const vgs__k *k, vgs_error *err)
 #define VGS__GRAD(name) \
@@ -2118,6 +2193,47 @@ typedef struct vgs__cpu {
             else { const float one = pa[0]; VGS__MAP2_LOOP(one, pb[c], expr) }                        \
         }                                                                                             \
     }
+
+/* Kernels written for AVX2, beside the C that they repeat operation for operation; >>cpu picks them. */
+#ifdef VGS__X86
+#  define VGS__KERNEL8(name) VGS__AVX2 static void vgs__k_##name##_avx2(const vgs__k *k, int r0, int r1, \
+                                                                        int c0, int c1)
+#  define VGS__MAP1_AVX2(name, expr)                                                                  \
+    VGS__KERNEL8(name)                                                                                \
+    {                                                                                                 \
+        const __m256 f0 = vgs__set8(k->f[0]), f1 = vgs__set8(k->f[1]);                                \
+        int r, c;                                                                                     \
+        (void)f0; (void)f1;                                                                           \
+        for (r = r0; r < r1; ++r) {                                                                   \
+            const float *pa = k->in[0] + (size_t)r * (size_t)k->ld[0];                                \
+            float *y = k->out + (size_t)r * (size_t)k->ld_out;                                        \
+            for (c = c0; c < c1; c += 8) {                                                            \
+                const __m256 a = vgs__load8(pa + c, c1 - c);                                          \
+                vgs__store8(y + c, c1 - c, (expr));                                                   \
+            }                                                                                         \
+        }                                                                                             \
+    }
+#  define VGS__MAP2_AVX2(name, expr)                                                                  \
+    VGS__KERNEL8(name)                                                                                \
+    {                                                                                                 \
+        const size_t sa = k->in_rows[0] == 1 ? 0 : (size_t)k->ld[0];                                  \
+        const size_t sb = k->in_rows[1] == 1 ? 0 : (size_t)k->ld[1];                                  \
+        const bool wide_a = k->in_cols[0] == k->cols, wide_b = k->in_cols[1] == k->cols;              \
+        int r, c;                                                                                     \
+        for (r = r0; r < r1; ++r) {                                                                   \
+            const float *pa = k->in[0] + (size_t)r * sa, *pb = k->in[1] + (size_t)r * sb;             \
+            float *y = k->out + (size_t)r * (size_t)k->ld_out;                                        \
+            for (c = c0; c < c1; c += 8) {                                                            \
+                const __m256 a = wide_a ? vgs__load8(pa + c, c1 - c) : vgs__set8(pa[0]);              \
+                const __m256 b = wide_b ? vgs__load8(pb + c, c1 - c) : vgs__set8(pb[0]);              \
+                vgs__store8(y + c, c1 - c, (expr));                                                   \
+            }                                                                                         \
+        }                                                                                             \
+    }
+#else
+#  define VGS__MAP1_AVX2(name, expr)
+#  define VGS__MAP2_AVX2(name, expr)
+#endif
 
 static vgs_var vgs__scatter_rows(vgs_graph *g, vgs_var x, vgs_var idx, int rows);
 
@@ -2181,6 +2297,7 @@ static void vgs__give(vgs_graph *g, const vgs__node *n, int k, vgs_var gx_k, vgs
 /* ---- arithmetic ---------------------------------------------------------------------------------- */
 
 VGS__MAP2(add, a + b)
+VGS__MAP2_AVX2(add, _mm256_add_ps(a, b))
 VGS__GRAD(add)
 {
     (void)y;
@@ -2190,6 +2307,7 @@ VGS__GRAD(add)
 VGS__DEF vgs_var vgs_add(vgs_graph *g, vgs_var a, vgs_var b) { return vgs__binary(g, VGS_OP_ADD, a, b); }
 
 VGS__MAP2(sub, a - b)
+VGS__MAP2_AVX2(sub, _mm256_sub_ps(a, b))
 VGS__GRAD(sub)
 {
     (void)y;
@@ -2199,6 +2317,7 @@ VGS__GRAD(sub)
 VGS__DEF vgs_var vgs_sub(vgs_graph *g, vgs_var a, vgs_var b) { return vgs__binary(g, VGS_OP_SUB, a, b); }
 
 VGS__MAP2(mul, a * b)
+VGS__MAP2_AVX2(mul, _mm256_mul_ps(a, b))
 VGS__GRAD(mul)
 {
     (void)y;
@@ -2208,6 +2327,7 @@ VGS__GRAD(mul)
 VGS__DEF vgs_var vgs_mul(vgs_graph *g, vgs_var a, vgs_var b) { return vgs__binary(g, VGS_OP_MUL, a, b); }
 
 VGS__MAP2(div, a / b)
+VGS__MAP2_AVX2(div, _mm256_div_ps(a, b))
 VGS__GRAD(div)
 {
     vgs_var ga = vgs_div(g, gy, VGS__IN(n, 1));
@@ -2217,6 +2337,7 @@ VGS__GRAD(div)
 VGS__DEF vgs_var vgs_div(vgs_graph *g, vgs_var a, vgs_var b) { return vgs__binary(g, VGS_OP_DIV, a, b); }
 
 VGS__MAP1(affine, a * f0 + f1)
+VGS__MAP1_AVX2(affine, _mm256_add_ps(_mm256_mul_ps(a, f0), f1))
 VGS__GRAD(affine)
 {
     vgs_var v = vgs__unary_f(g, VGS_OP_AFFINE, gy, n->f[0], 0.0f);
@@ -2255,6 +2376,25 @@ VGS__KERNEL(combine)
         }
     }
 }
+#ifdef VGS__X86
+VGS__KERNEL8(combine)
+{
+    const __m256 f0 = vgs__set8(k->f[0]), f1 = vgs__set8(k->f[1]), f2 = vgs__set8(k->f[2]);
+    int r, c;
+    for (r = r0; r < r1; ++r) {
+        const float *pa = k->in[0] + (size_t)r * (size_t)k->ld[0];
+        const float *pb = k->in[1] + (size_t)r * (size_t)k->ld[1];
+        const float *pc = k->in[2] ? k->in[2] + (size_t)r * (size_t)k->ld[2] : NULL;
+        float *y = k->out + (size_t)r * (size_t)k->ld_out;
+        for (c = c0; c < c1; c += 8) {
+            __m256 v = _mm256_mul_ps(vgs__load8(pa + c, c1 - c), f0);
+            v = _mm256_add_ps(v, _mm256_mul_ps(vgs__load8(pb + c, c1 - c), f1));
+            if (pc) v = _mm256_add_ps(v, _mm256_mul_ps(vgs__load8(pc + c, c1 - c), f2));
+            vgs__store8(y + c, c1 - c, v);
+        }
+    }
+}
+#endif
 VGS__NO_GRAD(combine)
 
 /* ---- functions of one number --------------------------------------------------------------------- */
@@ -2266,6 +2406,7 @@ VGS__NO_GRAD(combine)
     VGS__GRAD(name) { const vgs_var x = VGS__IN(n, 0); (void)need; (void)x; (void)y; gx[0] = (expr); }
 
 VGS__MAP1(exp, vgs__exp(a))
+VGS__MAP1_AVX2(exp, vgs__exp8(a))
 VGS__GRAD1(exp, vgs_mul(g, gy, y))
 VGS__UNARY_DEF(exp, EXP)
 
@@ -2274,14 +2415,17 @@ VGS__GRAD1(log, vgs_div(g, gy, x))
 VGS__UNARY_DEF(log, LOG)
 
 VGS__MAP1(sqrt, sqrtf(a))
+VGS__MAP1_AVX2(sqrt, _mm256_sqrt_ps(a))
 VGS__GRAD1(sqrt, vgs_affine(g, vgs_div(g, gy, y), 0.5f, 0.0f))
 VGS__UNARY_DEF(sqrt, SQRT)
 
 VGS__MAP1(square, a * a)
+VGS__MAP1_AVX2(square, _mm256_mul_ps(a, a))
 VGS__GRAD1(square, vgs_affine(g, vgs_mul(g, gy, x), 2.0f, 0.0f))
 VGS__UNARY_DEF(square, SQUARE)
 
 VGS__MAP1(reciprocal, 1.0f / a)
+VGS__MAP1_AVX2(reciprocal, _mm256_div_ps(vgs__set8(1.0f), a))
 VGS__GRAD1(reciprocal, vgs_affine(g, vgs_mul(g, gy, vgs_square(g, y)), -1.0f, 0.0f))
 VGS__UNARY_DEF(reciprocal, RECIPROCAL)
 
@@ -2315,6 +2459,7 @@ VGS__MAP2(relu_grad, b > 0.0f ? a : 0.0f)                            /* from the
 VGS__NO_GRAD(relu_grad)
 
 VGS__MAP1(silu, a * vgs__sigmoid(a))
+VGS__MAP1_AVX2(silu, vgs__silu8(a))
 VGS__GRAD1(silu, vgs__binary(g, VGS_OP_SILU_GRAD, gy, x))
 VGS__UNARY_DEF(silu, SILU)
 VGS__INLINE float vgs__silu_slope(float x)
@@ -2323,6 +2468,7 @@ VGS__INLINE float vgs__silu_slope(float x)
     return s * (1.0f + x * (1.0f - s));
 }
 VGS__MAP2(silu_grad, a * vgs__silu_slope(b))
+VGS__MAP2_AVX2(silu_grad, _mm256_mul_ps(a, vgs__silu_slope8(b)))
 VGS__NO_GRAD(silu_grad)
 
 VGS__MAP1(softplus, vgs__softplus(a))
@@ -2563,41 +2709,89 @@ static vgs_var vgs__sum_cols(vgs_graph *g, vgs_var x, bool mean)
 VGS__DEF vgs_var vgs_sum_cols (vgs_graph *g, vgs_var x) { return vgs__sum_cols(g, x, false); }
 VGS__DEF vgs_var vgs_mean_cols(vgs_graph *g, vgs_var x) { return vgs__sum_cols(g, x, true); }
 
-/* Adds rows r of x (those with which[r] == t, if given) for columns c0..c1 <= c0 + 64: blocks of 64 rows,
-   each summed in double and then added to the total, in order. */
-static void vgs__sum_strip(const float *x, int ld, int rows, const float *which, int ldw, int t, int c0,
-                           int c1, double *total)
+/* total[0..n] += the sum, in double, of `count` <= 64 rows of x: rows hit[0], hit[1], ..., or all in order. */
+static void vgs__add_rows(const float *x, int ld, const int *hit, int count, int n, double *total)
 {
-    double block[64];
-    int r, c, n = c1 - c0, in_block = 0;
-    for (c = 0; c < n; ++c) total[c] = block[c] = 0.0;
-    for (r = 0; r < rows; ++r) {
-        if (!which || vgs__int_at(which, (size_t)r * (size_t)ldw) == t) {
-            const float *p = x + (size_t)r * (size_t)ld + c0;
-            for (c = 0; c < n; ++c) block[c] += (double)p[c];
-            in_block = 1;
+    int c, j, r;
+    for (c = 0; c < n; c += 8) {
+        double s[8] = { 0 };
+        int w = n - c < 8 ? n - c : 8;
+        for (r = 0; r < count; ++r) {
+            const float *p = x + (ptrdiff_t)(hit ? hit[r] : r) * ld + c;
+            for (j = 0; j < w; ++j) s[j] += (double)p[j];
         }
-        if (in_block && ((r & 63) == 63 || r == rows - 1)) {
-            for (c = 0; c < n; ++c) { total[c] += block[c]; block[c] = 0.0; }
-            in_block = 0;
-        }
+        for (j = 0; j < w; ++j) total[c + j] += s[j];
     }
-    if (in_block) for (c = 0; c < n; ++c) total[c] += block[c];
+}
+
+#ifdef VGS__X86
+VGS__AVX2 static void vgs__add_rows_avx2(const float *x, int ld, const int *hit, int count, int n,
+                                         double *total)
+{
+    int c, r, whole = n & ~7;
+    for (c = 0; c < whole; c += 8) {
+        __m256d s0 = _mm256_setzero_pd(), s1 = s0;
+        for (r = 0; r < count; ++r) {
+            const float *p = x + (ptrdiff_t)(hit ? hit[r] : r) * ld + c;
+            s0 = _mm256_add_pd(s0, _mm256_cvtps_pd(_mm_loadu_ps(p)));
+            s1 = _mm256_add_pd(s1, _mm256_cvtps_pd(_mm_loadu_ps(p + 4)));
+        }
+        _mm256_storeu_pd(total + c, _mm256_add_pd(_mm256_loadu_pd(total + c), s0));
+        _mm256_storeu_pd(total + c + 4, _mm256_add_pd(_mm256_loadu_pd(total + c + 4), s1));
+    }
+    vgs__add_rows(x + whole, ld, hit, count, n - whole, total + whole);
+}
+#endif
+
+typedef void vgs__add_rows_fn(const float *x, int ld, const int *hit, int count, int n, double *total);
+static vgs__add_rows_fn *vgs__add_rows_of(const vgs__cpu *cpu)
+{
+#ifdef VGS__X86
+    if (cpu->isa == VGS_ISA_AVX2 || cpu->isa == VGS_ISA_AVX512) return vgs__add_rows_avx2;
+#endif
+    (void)cpu;
+    return vgs__add_rows;
+}
+
+/* Which of 64 or fewer rows have index t; returns how many. */
+static int vgs__matching(const float *idx, int ld, int rows, int t, int *hit)
+{
+    int r, n = 0;
+    for (r = 0; r < rows; ++r) {
+        hit[n] = r;
+        n += vgs__int_at(idx, (size_t)r * (size_t)ld) == t;
+    }
+    return n;
+}
+
+/* Columns of x summed over its rows (those with idx[r] == t, if given), n <= VGS__SUM_COLS of them: blocks of
+   64 rows, each summed in double and then added to the total, in order. */
+enum { VGS__SUM_ROWS = 64, VGS__SUM_COLS = 512 };
+static void vgs__sum_strip(vgs__add_rows_fn *add, const float *x, int ld, int rows, const float *idx, int ldi,
+                           int t, int n, double *total)
+{
+    int r, count, hit[VGS__SUM_ROWS + 1];
+    for (r = 0; r < n; ++r) total[r] = 0.0;
+    for (r = 0; r < rows; r += VGS__SUM_ROWS, x += (ptrdiff_t)VGS__SUM_ROWS * ld) {
+        count = rows - r < VGS__SUM_ROWS ? rows - r : VGS__SUM_ROWS;
+        if (idx) count = vgs__matching(idx + (ptrdiff_t)r * ldi, ldi, count, t, hit);
+        if (count) add(x, ld, idx ? hit : NULL, count, n, total);
+    }
 }
 
 VGS__WHOLE(sum_rows)                                                 /* i0: divide by the rows         */
 {
     int strips = (k->cols + 63) / 64, s, rows = k->in_rows[0];
+    vgs__add_rows_fn *add = vgs__add_rows_of(cpu);
     (void)err;
-    (void)cpu;
 #ifdef _OPENMP
-#pragma omp parallel for num_threads(cpu->threads) if (cpu->threads > 1 && strips > 1)
+#pragma omp parallel for num_threads(cpu->threads) if (cpu->threads > 1 && (double)rows * k->cols > 65536.0)
 #endif
     for (s = 0; s < strips; ++s) {
         double total[64];
-        int c, c0 = s * 64, c1 = c0 + 64 < k->cols ? c0 + 64 : k->cols;
-        vgs__sum_strip(k->in[0], k->ld[0], rows, NULL, 0, 0, c0, c1, total);
-        for (c = c0; c < c1; ++c) k->out[c] = (float)(k->i[0] && rows ? total[c - c0] / rows : total[c - c0]);
+        int c, c0 = s * 64, n = k->cols - c0 < 64 ? k->cols - c0 : 64;
+        vgs__sum_strip(add, k->in[0] + c0, k->ld[0], rows, NULL, 0, 0, n, total);
+        for (c = 0; c < n; ++c) k->out[c0 + c] = (float)(k->i[0] && rows ? total[c] / rows : total[c]);
     }
     return VGS_OK;
 }
@@ -2712,6 +2906,126 @@ VGS__KERNEL(layernorm_grad)
 }
 VGS__NO_GRAD(layernorm_grad)
 
+#ifdef VGS__X86
+VGS__V8 float vgs__tree8(__m256 v)                                   /* the end of vgs__row_sum        */
+{
+    __m128 s = _mm_add_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps(v, 1));
+    s = _mm_add_ps(s, _mm_movehl_ps(s, s));
+    return _mm_cvtss_f32(_mm_add_ss(s, _mm_shuffle_ps(s, s, 1)));
+}
+
+/* Sixteen columns of a row as two vectors; columns from n on are 0. */
+typedef struct vgs__v16 { __m256 lo, hi; } vgs__v16;
+VGS__V8 vgs__v16 vgs__load16(const float *x, int n)
+{
+    vgs__v16 v;
+    v.lo = vgs__load8(x, n);
+    v.hi = n > 8 ? vgs__load8(x + 8, n - 8) : _mm256_setzero_ps();
+    return v;
+}
+VGS__V8 __m256 vgs__less8(__m256 x, float m, int n)                  /* x - m in the first n lanes, 0  */
+{
+    x = _mm256_sub_ps(x, vgs__set8(m));
+    return n >= 8 ? x : _mm256_and_ps(x, _mm256_castsi256_ps(vgs__lanes8(n)));
+}
+
+VGS__V8 float vgs__row_sum8(const float *x, int n)
+{
+    __m256 lo = _mm256_setzero_ps(), hi = lo;
+    int i;
+    for (i = 0; i < n; i += 16) {
+        vgs__v16 v = vgs__load16(x + i, n - i);
+        lo = _mm256_add_ps(lo, v.lo);
+        hi = _mm256_add_ps(hi, v.hi);
+    }
+    return vgs__tree8(_mm256_add_ps(lo, hi));
+}
+
+VGS__V8 void vgs__moments8(const float *x, int n, float *mean, float *rstd)
+{
+    float m = vgs__row_sum8(x, n) / (float)n;
+    __m256 lo = _mm256_setzero_ps(), hi = lo;
+    int i;
+    for (i = 0; i < n; i += 16) {
+        vgs__v16 v = vgs__load16(x + i, n - i);
+        v.lo = vgs__less8(v.lo, m, n - i);
+        v.hi = vgs__less8(v.hi, m, n - i - 8);
+        lo = _mm256_add_ps(lo, _mm256_mul_ps(v.lo, v.lo));
+        hi = _mm256_add_ps(hi, _mm256_mul_ps(v.hi, v.hi));
+    }
+    *mean = m;
+    *rstd = 1.0f / sqrtf(vgs__tree8(_mm256_add_ps(lo, hi)) / (float)n + VGS__NORM_EPS);
+}
+
+VGS__V8 __m256 vgs__hat8(const float *x, int n, float m, float s)
+{
+    return _mm256_mul_ps(_mm256_sub_ps(vgs__load8(x, n), vgs__set8(m)), vgs__set8(s));
+}
+
+VGS__KERNEL8(layernorm)
+{
+    const float *gain = k->in[1], *bias = k->in[2];
+    int r, c, n = k->cols;
+    (void)c0;
+    (void)c1;
+    for (r = r0; r < r1; ++r) {
+        const float *x = k->in[0] + (size_t)r * (size_t)k->ld[0];
+        float *y = k->out + (size_t)r * (size_t)k->ld_out, m, s;
+        vgs__moments8(x, n, &m, &s);
+        for (c = 0; c < n; c += 8) {
+            __m256 v = _mm256_mul_ps(vgs__hat8(x + c, n - c, m, s), vgs__load8(gain + c, n - c));
+            vgs__store8(y + c, n - c, _mm256_add_ps(v, vgs__load8(bias + c, n - c)));
+        }
+    }
+}
+
+VGS__KERNEL8(layernorm_hat)
+{
+    int r, c, n = k->cols;
+    (void)c0;
+    (void)c1;
+    for (r = r0; r < r1; ++r) {
+        const float *x = k->in[0] + (size_t)r * (size_t)k->ld[0];
+        float *y = k->out + (size_t)r * (size_t)k->ld_out, m, s;
+        vgs__moments8(x, n, &m, &s);
+        for (c = 0; c < n; c += 8) vgs__store8(y + c, n - c, vgs__hat8(x + c, n - c, m, s));
+    }
+}
+
+/* Two vectors of lanes of h and of h xh, as in the C kernel: columns c..c+8 go to lanes (c / 8) % 2. */
+VGS__KERNEL8(layernorm_grad)
+{
+    const float *gain = k->in[1];
+    int r, c, n = k->cols;
+    (void)c0;
+    (void)c1;
+    for (r = r0; r < r1; ++r) {
+        const float *x = k->in[0] + (size_t)r * (size_t)k->ld[0];
+        const float *gy = k->in[2] + (size_t)r * (size_t)k->ld[2];
+        float *y = k->out + (size_t)r * (size_t)k->ld_out, m, s, mh, mx;
+        __m256 sh0 = _mm256_setzero_ps(), sh1 = sh0, sx0 = sh0, sx1 = sh0, h;
+        vgs__moments8(x, n, &m, &s);
+        for (c = 0; c < n; c += 16) {
+            h = _mm256_mul_ps(vgs__load8(gain + c, n - c), vgs__load8(gy + c, n - c));
+            sh0 = _mm256_add_ps(sh0, h);
+            sx0 = _mm256_add_ps(sx0, _mm256_mul_ps(h, vgs__hat8(x + c, n - c, m, s)));
+            if (n - c <= 8) break;
+            h = _mm256_mul_ps(vgs__load8(gain + c + 8, n - c - 8), vgs__load8(gy + c + 8, n - c - 8));
+            sh1 = _mm256_add_ps(sh1, h);
+            sx1 = _mm256_add_ps(sx1, _mm256_mul_ps(h, vgs__hat8(x + c + 8, n - c - 8, m, s)));
+        }
+        mh = vgs__tree8(_mm256_add_ps(sh0, sh1)) / (float)n;
+        mx = vgs__tree8(_mm256_add_ps(sx0, sx1)) / (float)n;
+        for (c = 0; c < n; c += 8) {
+            h = _mm256_mul_ps(vgs__load8(gain + c, n - c), vgs__load8(gy + c, n - c));
+            h = _mm256_sub_ps(h, vgs__set8(mh));
+            h = _mm256_sub_ps(h, _mm256_mul_ps(vgs__hat8(x + c, n - c, m, s), vgs__set8(mx)));
+            vgs__store8(y + c, n - c, _mm256_mul_ps(vgs__set8(s), h));
+        }
+    }
+}
+#endif /* VGS__X86 */
+
 VGS__GRAD(layernorm)
 {
     (void)y;
@@ -2820,20 +3134,21 @@ VGS__DEF vgs_var vgs_gather(vgs_graph *g, vgs_var x, vgs_var idx)
    index: no sort, no workspace, a fixed order. */
 VGS__WHOLE(scatter_rows)
 {
-    int t, strips = (k->cols + 63) / 64;
+    vgs__add_rows_fn *add = vgs__add_rows_of(cpu);
+    int t;
     (void)err;
-    (void)cpu;
 #ifdef _OPENMP
-#pragma omp parallel for num_threads(cpu->threads) if (cpu->threads > 1)
+#pragma omp parallel for num_threads(cpu->threads) \
+        if (cpu->threads > 1 && (double)k->in_rows[0] * k->cols > 65536.0)
 #endif
     for (t = 0; t < k->rows; ++t) {
-        double total[64];
-        int s, c;
-        for (s = 0; s < strips; ++s) {
-            int c0 = s * 64, c1 = c0 + 64 < k->cols ? c0 + 64 : k->cols;
-            float *y = k->out + (size_t)t * (size_t)k->ld_out;
-            vgs__sum_strip(k->in[0], k->ld[0], k->in_rows[0], k->in[1], k->ld[1], t, c0, c1, total);
-            for (c = c0; c < c1; ++c) y[c] = (float)total[c - c0];
+        double total[VGS__SUM_COLS];
+        float *y = k->out + (size_t)t * (size_t)k->ld_out;
+        int c, c0, n;
+        for (c0 = 0; c0 < k->cols; c0 += n) {
+            n = k->cols - c0 < VGS__SUM_COLS ? k->cols - c0 : VGS__SUM_COLS;
+            vgs__sum_strip(add, k->in[0] + c0, k->ld[0], k->in_rows[0], k->in[1], k->ld[1], t, n, total);
+            for (c = 0; c < n; ++c) y[c0 + c] = (float)total[c];
         }
     }
     return VGS_OK;
@@ -3228,21 +3543,59 @@ VGS__NO_GRAD(sphere_move)
 
 /* ---- effects: ops that write state; the flag (int32 [1,4]: set, row, step, what) stops all updates ----- */
 
+/* Eight sums in double, then a fixed tree. */
+static double vgs__squares(const float *x, int n)
+{
+    double s[8] = { 0 };
+    int i, j;
+    for (i = 0; i + 8 <= n; i += 8)
+        for (j = 0; j < 8; ++j) s[j] += (double)x[i + j] * (double)x[i + j];
+    for (j = 0; j < n - i; ++j) s[j] += (double)x[i + j] * (double)x[i + j];
+    for (j = 4; j; j >>= 1)
+        for (i = 0; i < j; ++i) s[i] += s[i + j];
+    return s[0];
+}
+
+#ifdef VGS__X86
+VGS__AVX2 static double vgs__squares_avx2(const float *x, int n)
+{
+    double s[8], rest;
+    __m256d s0 = _mm256_setzero_pd(), s1 = s0, v;
+    int i, j;
+    for (i = 0; i + 8 <= n; i += 8) {
+        v = _mm256_cvtps_pd(_mm_loadu_ps(x + i));
+        s0 = _mm256_add_pd(s0, _mm256_mul_pd(v, v));
+        v = _mm256_cvtps_pd(_mm_loadu_ps(x + i + 4));
+        s1 = _mm256_add_pd(s1, _mm256_mul_pd(v, v));
+    }
+    _mm256_storeu_pd(s, s0);
+    _mm256_storeu_pd(s + 4, s1);
+    for (j = 0; j < n - i; ++j) {
+        rest = (double)x[i + j];
+        s[j] += rest * rest;
+    }
+    for (j = 4; j; j >>= 1)
+        for (i = 0; i < j; ++i) s[i] += s[i + j];
+    return s[0];
+}
+#endif
+
 /* The squared norm in double: 256 parts whose borders depend on the length alone, added in order. */
 VGS__WHOLE(sum_squares)
 {
-    double part[256], total = 0.0;
+    double (*squares)(const float *x, int n) = vgs__squares, part[256], total = 0.0;
     int p, n = k->in_cols[0], each = (n + 255) / 256;
     (void)err;
+#ifdef VGS__X86
+    if (cpu->isa == VGS_ISA_AVX2 || cpu->isa == VGS_ISA_AVX512) squares = vgs__squares_avx2;
+#endif
     (void)cpu;
 #ifdef _OPENMP
-#pragma omp parallel for num_threads(cpu->threads) if (cpu->threads > 1 && n > 16384)
+#pragma omp parallel for num_threads(cpu->threads) if (cpu->threads > 1 && n > 131072)
 #endif
     for (p = 0; p < 256; ++p) {
-        int i, last = n - p * each < each ? n : (p + 1) * each;
-        double s = 0.0;
-        for (i = p * each; i < last; ++i) s += (double)k->in[0][i] * (double)k->in[0][i];
-        part[p] = s;
+        int first = p * each, left = n - first;
+        part[p] = left > 0 ? squares(k->in[0] + first, left < each ? left : each) : 0.0;
     }
     for (p = 0; p < 256; ++p) total += part[p];
     k->out[0] = (float)total;
@@ -3268,19 +3621,22 @@ VGS__NO_GRAD(store)
 
 /* Adam as PyTorch's.  in: p, g, m, v, squared norm of g (optional), flag
    f: lr/(1-b1^k), b1, b2, eps, 1/sqrt(1-b2^k), norm limit (0 = none), least p (0 = none), factor of g */
+static float vgs__clip_scale(const vgs__k *k)                        /* factor of g                    */
+{
+    float limit;
+    if (!k->in[4] || !(k->f[5] > 0.0f)) return k->f[7];
+    limit = k->f[5] / (sqrtf(k->in[4][0]) + 1e-6f);
+    return k->f[7] * (limit < 1.0f ? limit : 1.0f);
+}
 VGS__KERNEL(adam)
 {
-    float *p = k->in[0], *m = k->in[2], *v = k->in[3], scale = k->f[7];
-    const float *g = k->in[1];
+    float *p = k->in[0], *m = k->in[2], *v = k->in[3];
+    const float *g = k->in[1], scale = vgs__clip_scale(k);
     const float lr = k->f[0], b1 = k->f[1], b2 = k->f[2], eps = k->f[3], vs = k->f[4], least = k->f[6];
     int c;
     (void)r0;
     (void)r1;
     if (vgs__int_at(k->in[5], 0)) return;
-    if (k->in[4] && k->f[5] > 0.0f) {
-        float limit = k->f[5] / (sqrtf(k->in[4][0]) + 1e-6f);
-        scale *= limit < 1.0f ? limit : 1.0f;
-    }
     for (c = c0; c < c1; ++c) {
         const float gc = g[c] * scale, mc = b1 * m[c] + (1.0f - b1) * gc,
                     vc = b2 * v[c] + (1.0f - b2) * gc * gc;
@@ -3290,6 +3646,34 @@ VGS__KERNEL(adam)
         p[c] = (least > 0.0f && pc < least) ? least : pc;
     }
 }
+#ifdef VGS__X86
+VGS__KERNEL8(adam)
+{
+    float *p = k->in[0], *m = k->in[2], *v = k->in[3];
+    const __m256 scale = vgs__set8(vgs__clip_scale(k)), lr = vgs__set8(k->f[0]), eps = vgs__set8(k->f[3]),
+                 vs = vgs__set8(k->f[4]), least = vgs__set8(k->f[6] > 0.0f ? k->f[6] : -FLT_MAX),
+                 b1 = vgs__set8(k->f[1]), n1 = vgs__set8(1.0f - k->f[1]),
+                 b2 = vgs__set8(k->f[2]), n2 = vgs__set8(1.0f - k->f[2]);
+    int c, n;
+    (void)r0;
+    (void)r1;
+    if (vgs__int_at(k->in[5], 0)) return;
+    for (c = c0; c < c1; c += 8) {
+        __m256 g, mc, vc, pc;
+        n = c1 - c;
+        g = _mm256_mul_ps(vgs__load8(k->in[1] + c, n), scale);
+        mc = _mm256_add_ps(_mm256_mul_ps(b1, vgs__load8(m + c, n)), _mm256_mul_ps(n1, g));
+        vc = _mm256_mul_ps(_mm256_mul_ps(n2, g), g);
+        vc = _mm256_add_ps(_mm256_mul_ps(b2, vgs__load8(v + c, n)), vc);
+        pc = _mm256_add_ps(_mm256_mul_ps(_mm256_sqrt_ps(vc), vs), eps);
+        pc = _mm256_sub_ps(vgs__load8(p + c, n), _mm256_div_ps(_mm256_mul_ps(lr, mc), pc));
+        pc = _mm256_blendv_ps(pc, least, _mm256_cmp_ps(pc, least, _CMP_LT_OQ));
+        vgs__store8(m + c, n, mc);
+        vgs__store8(v + c, n, vc);
+        vgs__store8(p + c, n, pc);
+    }
+}
+#endif
 VGS__NO_GRAD(adam)
 
 VGS__KERNEL(ema)                                                     /* dst = f0 dst + (1 - f0) src    */
@@ -3302,6 +3686,21 @@ VGS__KERNEL(ema)                                                     /* dst = f0
     if (vgs__int_at(k->in[2], 0)) return;
     for (c = c0; c < c1; ++c) d[c] = keep * d[c] + (1.0f - keep) * s[c];
 }
+#ifdef VGS__X86
+VGS__KERNEL8(ema)
+{
+    const __m256 keep = vgs__set8(k->f[0]), take = vgs__set8(1.0f - k->f[0]);
+    int c;
+    (void)r0;
+    (void)r1;
+    if (vgs__int_at(k->in[2], 0)) return;
+    for (c = c0; c < c1; c += 8) {
+        __m256 v = _mm256_mul_ps(keep, vgs__load8(k->in[0] + c, c1 - c));
+        v = _mm256_add_ps(v, _mm256_mul_ps(take, vgs__load8(k->in[1] + c, c1 - c)));
+        vgs__store8(k->in[0] + c, c1 - c, v);
+    }
+}
+#endif
 VGS__NO_GRAD(ema)
 
 /* in: x, flag.  The first row that is not finite sets the flag to {1, row + i2, step i0, what i1};
@@ -3933,46 +4332,39 @@ VGS__DEF vgs_status vgs_get(vgs_graph *g, vgs_var v, void *x, int batch, vgs_err
 
 /* ==== >>cpu: the backend on this processor ========================================================== */
 
-/* Every map and row kernel is compiled once per instruction set, from the same source: these wrappers
-   inline the kernel under another target attribute. */
 typedef void vgs__rows_fn(const vgs__k *k, int r0, int r1, int c0, int c1);
 typedef vgs_status vgs__whole_fn(const vgs__cpu *cpu, const vgs__k *k, vgs_error *err);
 
-#define VGS__WRAP(name, isa, attr) \
-    attr static void vgs__k_##name##_##isa(const vgs__k *k, int r0, int r1, int c0, int c1) \
-    { vgs__k_##name(k, r0, r1, c0, c1); }
-#ifdef VGS__X86
-#  define VGS__WRAPS(name) VGS__WRAP(name, base, ) VGS__WRAP(name, avx2, __attribute__((target("avx2")))) \
-                           VGS__WRAP(name, avx512, __attribute__((target("avx512f,avx512dq"))))
-#  define VGS__FNS(name)   { vgs__k_##name##_base, vgs__k_##name##_avx2, vgs__k_##name##_avx512 }
-#else
-#  define VGS__WRAPS(name) VGS__WRAP(name, base, )
-#  define VGS__FNS(name)   { vgs__k_##name##_base, vgs__k_##name##_base, vgs__k_##name##_base }
-#endif
-#define VGS__WRAP_M(name) VGS__WRAPS(name)
-#define VGS__WRAP_R(name) VGS__WRAPS(name)
-#define VGS__WRAP_W(name)
-#define VGS__WRAP_OP(kind, ID, name) VGS__WRAP_##kind(name)
-VGS_OPS(VGS__WRAP_OP)
-
-#define VGS__ENTRY_M(name) { 'M', VGS__FNS(name), NULL },
-#define VGS__ENTRY_R(name) { 'R', VGS__FNS(name), NULL },
-#define VGS__ENTRY_W(name) { 'W', { NULL, NULL, NULL }, vgs__k_##name },
+#define VGS__ENTRY_M(name) { 'M', vgs__k_##name, NULL },
+#define VGS__ENTRY_R(name) { 'R', vgs__k_##name, NULL },
+#define VGS__ENTRY_W(name) { 'W', NULL, vgs__k_##name },
 #define VGS__ENTRY(kind, ID, name) VGS__ENTRY_##kind(name)
-static const struct { char kind; vgs__rows_fn *rows[3]; vgs__whole_fn *whole; } vgs__cpu_table[] = {
+static const struct { char kind; vgs__rows_fn *rows; vgs__whole_fn *whole; } vgs__cpu_table[] = {
     VGS_OPS(VGS__ENTRY)
 };
-#undef VGS__WRAP
-#undef VGS__WRAPS
-#undef VGS__FNS
-#undef VGS__WRAP_M
-#undef VGS__WRAP_R
-#undef VGS__WRAP_W
-#undef VGS__WRAP_OP
 #undef VGS__ENTRY_M
 #undef VGS__ENTRY_R
 #undef VGS__ENTRY_W
 #undef VGS__ENTRY
+
+/* The kernels that were written for AVX2. */
+#define VGS__AVX2_OPS(X) \
+    X(ADD, add) X(SUB, sub) X(MUL, mul) X(DIV, div) X(AFFINE, affine) X(COMBINE, combine) X(EXP, exp)   \
+    X(SQRT, sqrt) X(SQUARE, square) X(RECIPROCAL, reciprocal) X(SILU, silu) X(SILU_GRAD, silu_grad)     \
+    X(LAYERNORM, layernorm) X(LAYERNORM_GRAD, layernorm_grad) X(LAYERNORM_HAT, layernorm_hat)           \
+    X(ADAM, adam) X(EMA, ema)
+
+static vgs__rows_fn *vgs__rows_kernel(const vgs__cpu *cpu, int op)
+{
+#ifdef VGS__X86
+#  define VGS__CASE(ID, name) case VGS_OP_##ID: return vgs__k_##name##_avx2;
+    if (cpu->isa == VGS_ISA_AVX2 || cpu->isa == VGS_ISA_AVX512)
+        switch (op) { VGS__AVX2_OPS(VGS__CASE) default: break; }
+#  undef VGS__CASE
+#endif
+    (void)cpu;
+    return vgs__cpu_table[op - (VGS_OP_TAP + 1)].rows;
+}
 
 static void vgs__resolve(const vgs_call *c, vgs__k *k)
 {
@@ -4017,17 +4409,13 @@ enum { VGS__BLOCK_ROWS = 64, VGS__BLOCK_COLS = 4096 };
 VGS__DEF vgs_status vgs_cpu_run(const vgs_backend *backend, const vgs_call *c, vgs_error *err)
 {
     const vgs__cpu *cpu = (const vgs__cpu *)backend->self;
-    int at = c->op - (VGS_OP_TAP + 1),
-        isa = cpu->isa == VGS_ISA_AVX512 ? 2
-              : cpu->isa == VGS_ISA_AVX2 ? 1
-                                         : 0,
-        b, n;
+    int at = c->op - (VGS_OP_TAP + 1), b, n;
     vgs__rows_fn *run;
     vgs__k k;
     if (at < 0 || c->op >= VGS_OP_COUNT) return vgs__fail(err, VGS_E_ARG, "cpu: op %d cannot be run", c->op);
     vgs__resolve(c, &k);
     if (vgs__cpu_table[at].whole) return vgs__cpu_table[at].whole(cpu, &k, err);
-    run = vgs__cpu_table[at].rows[isa];
+    run = vgs__rows_kernel(cpu, c->op);
     if (vgs__cpu_table[at].kind == 'M') vgs__flatten(&k);
     if (k.rows == 1 && vgs__cpu_table[at].kind == 'M') {
         n = (k.cols + VGS__BLOCK_COLS - 1) / VGS__BLOCK_COLS;
