@@ -245,7 +245,7 @@ enum { VGS_MAX_IN = 6, VGS_MAX_ATTR = 8 };
     X(W, MATMUL, matmul)         X(W, SUM_ROWS, sum_rows)         X(W, SCATTER_ROWS, scatter_rows) \
     X(W, SUM_SQUARES, sum_squares) X(W, ENERGY, energy)                                         \
     X(W, STORE, store)           X(M, ADAM, adam)                 X(M, EMA, ema)                \
-    X(W, CHECK, check)
+    X(R, CHECK, check)
 
 typedef enum vgs_op {
     VGS_OP_INPUT, VGS_OP_PARAMS, VGS_OP_STATE, VGS_OP_TABLE, VGS_OP_VIEW, VGS_OP_TAP,  /* never run */
@@ -263,6 +263,8 @@ typedef struct vgs_call {                        /* one op, ready to run        
     int   i[VGS_MAX_ATTR];                       /* integer attributes: see the op's entry            */
     float f[VGS_MAX_ATTR];                       /* real attributes and run-time scalars              */
     const struct vgs_energy *energy;             /* VGS_OP_ENERGY only                                */
+    int   group, parts;                          /* see run_list                                      */
+    bool  local;                                 /* out and out2 are read within this group only      */
 } vgs_call;
 
 typedef struct vgs_backend {
@@ -275,6 +277,12 @@ typedef struct vgs_backend {
                             vgs_type type, vgs_error *err);
     vgs_status  (*run)     (void *self, const vgs_call *call, vgs_error *err);
     vgs_status  (*finish)  (void *self, vgs_error *err);                             /* wait for all  */
+    /* Optional, NULL = `run` one after the other. Neighbours of equal `group` need not wait for each other:
+       if parts > 0, all rows fall into that many equal parts, and a part depends on the same part of earlier
+       calls only; if parts = 0 they do not depend on each other. reserve is told of a list beforehand, with
+       the largest batch, so that run_list need not allocate. */
+    vgs_status  (*run_list)(void *self, const vgs_call *calls, int n, vgs_error *err);
+    vgs_status  (*reserve) (void *self, const vgs_call *calls, int n, vgs_error *err);
 } vgs_backend;
 
 typedef struct vgs_cpu_config {
@@ -1516,6 +1524,7 @@ typedef struct vgs__product {
     int m, n, k;
     ptrdiff_t lda, ldb, ldc;
     const float *a, *b;
+    const float *packed;                         /* B as vgs__pack_share leaves it; NULL = not yet    */
     float *c, *work;
     vgs__epilogue ep;
     vgs__kernel kernel;
@@ -1630,19 +1639,27 @@ static void vgs__close(const vgs__product *q, int i, int m, int j, int n)
     }
 }
 
+/* Columns of B when its last panel is filled up. */
+static size_t vgs__padded(const vgs__product *q)
+{
+    return (size_t)((q->n + q->kernel.nr - 1) / q->kernel.nr * q->kernel.nr);
+}
+
 /* C[i0..i1, j0..j1], by one thread with its own workspace. */
 static void vgs__gemm_part(const vgs__product *q, int i0, int i1, int j0, int j1, float *work)
 {
-    float *bpack = work, *apack = work + VGS__KC * VGS__NC;
+    float *apack = work + VGS__KC * VGS__NC;
+    const float *bpack = work;
     vgs__block z;
     int j, nr = q->kernel.nr;
     z.a_direct = q->form != VGS__TN;              /* a tile reads six rows at once, each forwards        */
-    z.b_direct = q->form != VGS__NT && i1 - i0 <= 4 * q->kernel.mr;  /* B is read too few times          */
+    z.b_direct = !q->packed && q->form != VGS__NT && i1 - i0 <= 4 * q->kernel.mr;  /* B is read too few times */
     for (z.j = j0; z.j < j1; z.j += VGS__NC) {
         z.n = vgs__min(VGS__NC, j1 - z.j);
         for (z.p = 0; z.p == 0 || z.p < q->k; z.p += VGS__KC) {
             z.k = vgs__min(VGS__KC, q->k - z.p);
-            vgs__pack_b(q, &z, bpack);
+            if (q->packed) bpack = q->packed + vgs__padded(q) * (size_t)z.p + (ptrdiff_t)z.j * z.k;
+            else vgs__pack_b(q, &z, work);
             for (z.i = i0; z.i < i1; z.i += VGS__MC) {
                 z.m = vgs__min(VGS__MC, i1 - z.i);
                 vgs__pack_a(q, &z, apack);
@@ -1676,6 +1693,20 @@ static int vgs__share(int end, int width, int index, int count)
     return vgs__min(end, width * (int)(panels * index / count));
 }
 
+/* Share `me` of `threads` in packing all of B into out [vgs__padded(q) k]: for products that take C in many
+   blocks of rows. */
+static void vgs__pack_share(const vgs__product *q, float *out, int me, int threads)
+{
+    vgs__block z;
+    memset(&z, 0, sizeof z);
+    z.j = vgs__share(q->n, q->kernel.nr, me, threads);
+    z.n = vgs__share(q->n, q->kernel.nr, me + 1, threads) - z.j;
+    for (; z.p < q->k && z.n > 0; z.p += VGS__KC) {
+        z.k = vgs__min(VGS__KC, q->k - z.p);
+        vgs__pack_b(q, &z, out + vgs__padded(q) * (size_t)z.p + (ptrdiff_t)z.j * z.k);
+    }
+}
+
 static void vgs__gemm_thread(const vgs__product *q, int me, int threads)
 {
     int mr = q->kernel.mr, nr = q->kernel.nr;
@@ -1703,13 +1734,11 @@ static size_t vgs__gemm_work(int threads)
     return (size_t)(threads > 1 ? threads : 1) * VGS__WORK;
 }
 
-/* C[m,n] = A B as `form` says, then `ep` (NULL: nothing). work: [vgs__gemm_work(threads)], 64-byte aligned.
-   C must not overlap A or B. An isa that the processor lacks is computed by VGS_ISA_PORTABLE. */
-static void vgs__gemm(vgs__form form, int m, int n, int k, const float *a, int lda, const float *b, int ldb,
-                      float *c, int ldc, const vgs__epilogue *ep, float *work, int threads, vgs_isa isa)
+static vgs__product vgs__product_make(vgs__form form, int m, int n, int k, const float *a, int lda,
+                                      const float *b, int ldb, float *c, int ldc, const vgs__epilogue *ep,
+                                      float *work, vgs_isa isa)
 {
     vgs__product q;
-    if (m <= 0 || n <= 0) return;
     memset(&q, 0, sizeof q);
     q.form = form;
     q.m = m;
@@ -1724,6 +1753,31 @@ static void vgs__gemm(vgs__form form, int m, int n, int k, const float *a, int l
     q.work = work;
     q.kernel = vgs__kernel_of(isa);
     if (ep) q.ep = *ep;
+    return q;
+}
+
+/* Rows i0..i1 of C, by one thread. Not for TN, whose rows are not those of A. */
+static void vgs__gemm_rows(const vgs__product *q, int i0, int i1, float *work)
+{
+#ifdef VGS_USE_CBLAS
+    vgs__product p = *q;
+    p.m = i1 - i0;
+    p.a += i0 * p.lda;
+    p.c += i0 * p.ldc;
+    if (p.ep.rows) p.ep.rows += i0;
+    if (p.k > 0) { vgs__gemm_cblas(&p); return; }
+#endif
+    vgs__gemm_part(q, i0, i1, 0, q->n, work);
+}
+
+/* C[m,n] = A B as `form` says, then `ep` (NULL: nothing). work: [vgs__gemm_work(threads)], 64-byte aligned.
+   C must not overlap A or B. An isa that the processor lacks is computed by VGS_ISA_PORTABLE. */
+VGS__INLINE void vgs__gemm(vgs__form form, int m, int n, int k, const float *a, int lda, const float *b,
+                           int ldb, float *c, int ldc, const vgs__epilogue *ep, float *work, int threads,
+                           vgs_isa isa)
+{
+    vgs__product q = vgs__product_make(form, m, n, k, a, lda, b, ldb, c, ldc, ep, work, isa);
+    if (m <= 0 || n <= 0) return;
 #ifdef VGS_USE_CBLAS
     if (k > 0) { vgs__gemm_cblas(&q); return; }
 #endif
@@ -1779,6 +1833,8 @@ typedef struct vgs__node {
     const vgs_energy *energy;                    /* borrowed; ENERGY only                             */
     void *data;                                  /* TABLE: its values until compile uploads them      */
     bool output, live, body;
+    int group;                                   /* of ops that run together; grows along the order   */
+    bool local;                                  /* what it makes is read within the group only       */
     vgs_buffer *buf;                             /* leaves: bound buffer; others: the arena           */
     size_t offset;
 } vgs__node;
@@ -1795,6 +1851,7 @@ struct vgs_graph {
     size_t arena_size;
     int capacity;
     int *order, n_prologue, n_order;             /* nodes to run: prologue first                      */
+    vgs_call *call;                              /* [n_order]: what a run hands to the backend        */
     bool dirty;                                  /* the prologue must run again                       */
 };
 
@@ -1973,7 +2030,9 @@ VGS__DEF void vgs_graph_reset(vgs_graph *g)
     for (i = 0; i < g->n_node; ++i) vgs__free(g->node[i].data);
     if (g->backend) g->backend->buffer_free(g->backend->self, g->arena);
     vgs__free(g->order);
+    vgs__free(g->call);
     g->order = NULL;
+    g->call = NULL;
     g->arena = NULL;
     g->backend = NULL;
     g->n_node = g->n_scalar = g->n_order = g->n_prologue = 0;
@@ -2141,16 +2200,42 @@ typedef struct vgs__k {                          /* a call with its pointers res
     const vgs_energy *energy;
 } vgs__k;
 
+typedef struct vgs__job vgs__job;                /* >>cpu                                             */
+typedef struct vgs__jobs vgs__jobs;
+
 typedef struct vgs__cpu {
     vgs_backend base;
     int threads;
     vgs_isa isa;
-    float *work;                                 /* packing space of the matrix product               */
+    float *work;                                 /* [threads]: packing space of the matrix product    */
+    float *scratch, *packed;                     /* [threads]: values local to a group; packed B's    */
+    size_t scratch_size, packed_size;            /* scratch: of one thread                            */
+    vgs__job *job;
+    vgs__jobs *group;
+    int cap_job, cap_group;
+    double part[256];                            /* of sum_squares                                    */
+    int bad_job, bad_row;                        /* of the check that holds the flag, -1 = none       */
+    int failed;                                  /* number of the group + 1                           */
+    vgs_error error;
 } vgs__cpu;
+
+/* An op on a whole tensor runs on all threads of a team at once, each with its own `me`. */
+typedef struct vgs__crew { int me, n; } vgs__crew;
+
+static void vgs__crew_wait(vgs__crew t)
+{
+#ifdef _OPENMP
+    if (t.n > 1) {
+#  pragma omp barrier
+    }
+#else
+    (void)t;
+#endif
+}
 
 #define VGS__KERNEL(name) static void vgs__k_##name(const vgs__k *k, int r0, int r1, int c0, int c1)
 #define VGS__WHOLE(name) \
-    static vgs_status vgs__k_##name(const vgs__cpu *cpu, const vgs__k *k, vgs_error *err)
+    static vgs_status vgs__k_##name(vgs__cpu *cpu, const vgs__k *k, vgs__crew team, vgs_error *err)
 #define VGS__GRAD(name) \
     static void vgs__g_##name(vgs_graph *g, const vgs__node *n, vgs_var y, vgs_var gy, const bool *need, \
                               vgs_var *gx)
@@ -2588,18 +2673,30 @@ VGS__INLINE int vgs__int_at(const float *p, size_t i)                /* an int32
 /* ---- matrix products ----------------------------------------------------------------------------- */
 
 /* i0 = form, i1 = activation; in: a, b, bias or table, row index of the table. */
-VGS__WHOLE(matmul)
+static vgs__product vgs__product_of(const vgs__cpu *cpu, const vgs__k *k)
 {
     vgs__epilogue ep;
     int depth = k->i[0] == VGS__TN ? k->in_rows[0] : k->in_cols[0];
-    (void)err;
     memset(&ep, 0, sizeof ep);
     ep.bias = k->in[2];
     ep.ldbias = k->ld[2];
     ep.rows = (const int32_t *)(const void *)k->in[3];
     ep.act = (vgs_act)k->i[1];
-    vgs__gemm((vgs__form)k->i[0], k->rows, k->cols, depth, k->in[0], k->ld[0], k->in[1], k->ld[1],
-              k->out, k->ld_out, &ep, cpu->work, cpu->threads, cpu->isa);
+    return vgs__product_make((vgs__form)k->i[0], k->rows, k->cols, depth, k->in[0], k->ld[0], k->in[1],
+                             k->ld[1], k->out, k->ld_out, &ep, cpu->work, cpu->isa);
+}
+VGS__WHOLE(matmul)                                                   /* TN; others go by rows, >>cpu   */
+{
+    vgs__product q = vgs__product_of(cpu, k);
+    (void)err;
+    if (q.m <= 0 || q.n <= 0) return VGS_OK;
+#ifdef VGS_USE_CBLAS
+    if (q.k > 0) {
+        if (team.me == 0) vgs__gemm_cblas(&q);
+        return VGS_OK;
+    }
+#endif
+    vgs__gemm_thread(&q, team.me, team.n);
     return VGS_OK;
 }
 
@@ -2784,10 +2881,7 @@ VGS__WHOLE(sum_rows)                                                 /* i0: divi
     int strips = (k->cols + 63) / 64, s, rows = k->in_rows[0];
     vgs__add_rows_fn *add = vgs__add_rows_of(cpu);
     (void)err;
-#ifdef _OPENMP
-#pragma omp parallel for num_threads(cpu->threads) if (cpu->threads > 1 && (double)rows * k->cols > 65536.0)
-#endif
-    for (s = 0; s < strips; ++s) {
+    for (s = team.me; s < strips; s += team.n) {
         double total[64];
         int c, c0 = s * 64, n = k->cols - c0 < 64 ? k->cols - c0 : 64;
         vgs__sum_strip(add, k->in[0] + c0, k->ld[0], rows, NULL, 0, 0, n, total);
@@ -3137,11 +3231,7 @@ VGS__WHOLE(scatter_rows)
     vgs__add_rows_fn *add = vgs__add_rows_of(cpu);
     int t;
     (void)err;
-#ifdef _OPENMP
-#pragma omp parallel for num_threads(cpu->threads) \
-        if (cpu->threads > 1 && (double)k->in_rows[0] * k->cols > 65536.0)
-#endif
-    for (t = 0; t < k->rows; ++t) {
+    for (t = team.me; t < k->rows; t += team.n) {
         double total[VGS__SUM_COLS];
         float *y = k->out + (size_t)t * (size_t)k->ld_out;
         int c, c0, n;
@@ -3583,21 +3673,19 @@ VGS__AVX2 static double vgs__squares_avx2(const float *x, int n)
 /* The squared norm in double: 256 parts whose borders depend on the length alone, added in order. */
 VGS__WHOLE(sum_squares)
 {
-    double (*squares)(const float *x, int n) = vgs__squares, part[256], total = 0.0;
+    double (*squares)(const float *x, int n) = vgs__squares, total = 0.0;
     int p, n = k->in_cols[0], each = (n + 255) / 256;
     (void)err;
 #ifdef VGS__X86
     if (cpu->isa == VGS_ISA_AVX2 || cpu->isa == VGS_ISA_AVX512) squares = vgs__squares_avx2;
 #endif
-    (void)cpu;
-#ifdef _OPENMP
-#pragma omp parallel for num_threads(cpu->threads) if (cpu->threads > 1 && n > 131072)
-#endif
-    for (p = 0; p < 256; ++p) {
+    for (p = team.me; p < 256; p += team.n) {
         int first = p * each, left = n - first;
-        part[p] = left > 0 ? squares(k->in[0] + first, left < each ? left : each) : 0.0;
+        cpu->part[p] = left > 0 ? squares(k->in[0] + first, left < each ? left : each) : 0.0;
     }
-    for (p = 0; p < 256; ++p) total += part[p];
+    vgs__crew_wait(team);
+    if (team.me) return VGS_OK;
+    for (p = 0; p < 256; ++p) total += cpu->part[p];
     k->out[0] = (float)total;
     return VGS_OK;
 }
@@ -3609,7 +3697,7 @@ VGS__WHOLE(store)
     int r, c;
     (void)err;
     (void)cpu;
-    for (r = 0; r < k->in_rows[1]; ++r) {
+    for (r = 0; r < k->in_rows[1] && team.me == 0; ++r) {
         const float *x = k->in[1] + (size_t)r * (size_t)k->ld[1];
         float *y = k->in[0] + (size_t)(r + k->i[0]) * (size_t)k->ld[0];
         if (k->i[1]) for (c = 0; c < k->in_cols[1]; ++c) y[c] += x[c];
@@ -3704,26 +3792,18 @@ VGS__KERNEL8(ema)
 VGS__NO_GRAD(ema)
 
 /* in: x, flag.  The first row that is not finite sets the flag to {1, row + i2, step i0, what i1};
-   i3: +infinity passes (an energy that will be cut). */
-VGS__WHOLE(check)
+   i3: +infinity passes (an energy that will be cut). Returns that row or
+   -1; >>cpu sets the flag. */
+static int vgs__check_rows(const vgs__k *k, int r0, int r1)
 {
-    int r, c, f[4];
-    (void)err;
-    (void)cpu;
-    if (vgs__int_at(k->in[1], 0)) return VGS_OK;
-    for (r = 0; r < k->in_rows[0]; ++r) {
+    int r, c;
+    for (r = r0; r < r1; ++r) {
         const float *x = k->in[0] + (size_t)r * (size_t)k->ld[0];
         bool bad = false;
         for (c = 0; c < k->in_cols[0]; ++c) bad |= !(x[c] - x[c] == 0.0f) && !(k->i[3] && x[c] > 0.0f);
-        if (!bad) continue;
-        f[0] = 1;
-        f[1] = r + k->i[2];
-        f[2] = k->i[0];
-        f[3] = k->i[1];
-        memcpy(k->in[1], f, sizeof f);
-        return VGS_OK;
+        if (bad) return r;
     }
-    return VGS_OK;
+    return -1;
 }
 VGS__NO_GRAD(check)
 
@@ -3778,9 +3858,12 @@ VGS__DEF vgs_status vgs_energy_eval(const vgs_energy *e, const float *x, int n, 
     return bad ? vgs__fail(err, VGS_E_ENERGY, "the energy callback failed") : VGS_OK;
 }
 
-VGS__WHOLE(energy)                                                   /* out: e [r,1], out2: dE/dx [r,dim] */
+/* out: e [r,1], out2: dE/dx [r,dim] */
+static vgs_status vgs__energy_rows(const vgs__k *k, int r0, int r1, vgs_error *err)
 {
-    return vgs_energy_eval(k->energy, k->in[0], k->in_rows[0], k->out, k->out2, cpu->threads, err);
+    size_t at = (size_t)r0 * (size_t)k->energy->dim;
+    if (r1 <= r0) return VGS_OK;
+    return vgs__energy_block(k->energy, k->in[0] + at, r1 - r0, k->out + r0, k->out2 ? k->out2 + at : NULL, err);
 }
 VGS__GRAD(energy)
 {
@@ -3854,10 +3937,10 @@ VGS__DEF vgs_status vgs_energy_check(const vgs_energy *e, const float *x, int n,
 typedef void vgs__grad_fn(vgs_graph *g, const vgs__node *n, vgs_var y, vgs_var gy, const bool *need,
                           vgs_var *gx);
 
-static const struct { const char *name; vgs__grad_fn *grad; } vgs__op_table[] = {
-    { "input", NULL }, { "params", NULL }, { "state", NULL }, { "table", NULL }, { "view", NULL },
-    { "tap", NULL },
-#define VGS__ROW(kind, ID, name) { #name, vgs__g_##name },
+static const struct { const char *name; vgs__grad_fn *grad; char kind; } vgs__op_table[] = {
+    { "input", NULL, 0 }, { "params", NULL, 0 }, { "state", NULL, 0 }, { "table", NULL, 0 },
+    { "view", NULL, 0 }, { "tap", NULL, 0 },
+#define VGS__ROW(kind, ID, name) { #name, vgs__g_##name, #kind[0] },
     VGS_OPS(VGS__ROW)
 #undef VGS__ROW
 };
@@ -4080,19 +4163,144 @@ static void vgs__split_stages(vgs_graph *g)
     }
 }
 
+/* ---- groups: ops that run together (vgs_backend.run_list) ---- */
+
+/* Whether an op needs all rows at once. form: of MATMUL; energy: of ENERGY. */
+static bool vgs__is_whole(int op, int form, const vgs_energy *energy)
+{
+    switch (op) {
+    case VGS_OP_MATMUL: return form == VGS__TN;
+    case VGS_OP_ENERGY: return !energy->thread_safe;
+    case VGS_OP_ADAM:
+    case VGS_OP_EMA:    return true;
+    default:            return vgs__op_table[op].kind == 'W';
+    }
+}
+
+/* Into how many parts the rows of an op fall that can be computed one by one: -1 = the batch's, 0 = none. */
+static int vgs__parts(const vgs_graph *g, const vgs__node *n)
+{
+    if (vgs__is_whole(n->op, n->i[0], n->energy)) return 0;
+    if (n->op == VGS_OP_CHECK) n = &g->node[n->in[0]];
+    return n->rows < 0 ? -1 : n->rows;
+}
+
+/* Whether a part of op n needs only the same part of its operand k. */
+static bool vgs__by_part(const vgs_graph *g, const vgs__node *n, int k)
+{
+    const vgs__node *x = &g->node[n->in[k]];
+    if (vgs__parts(g, n) != (x->rows < 0 ? -1 : x->rows)) return false;
+    switch (n->op) {
+    case VGS_OP_MATMUL:         return k == 0 || k == 3;
+    case VGS_OP_GATHER:         return k == 1;
+    case VGS_OP_SEGMENT_GATHER:
+    case VGS_OP_SEGMENT_SUM:    return k == 0 && x->rows < 0;        /* parts are whole samples        */
+    case VGS_OP_CHECK:          return k == 0;
+    default:                    return true;
+    }
+}
+
+/* Storage that a set of ops writes, reads, and reads across parts: mark[id] == stamp where it does. */
+typedef struct vgs__marks { int *wrote, *read, *crossed, stamp; } vgs__marks;
+
+/* The only other effect of an op, CHECK's on the flag, commutes with itself. */
+static bool vgs__is_fence(const vgs__node *n) { return vgs__is_effect(n->op) && n->op != VGS_OP_CHECK; }
+
+static void vgs__mark(const vgs_graph *g, int id, vgs__marks *m)
+{
+    const vgs__node *n = &g->node[id];
+    int k;
+    m->wrote[vgs__owner(g, id)] = m->stamp;
+    if (n->tap >= 0) m->wrote[n->tap] = m->stamp;
+    for (k = 0; k < n->n_in; ++k)
+        if (n->in[k] >= 0) {
+            int from = vgs__owner(g, n->in[k]);
+            m->read[from] = m->stamp;
+            if (!vgs__by_part(g, n, k)) m->crossed[from] = m->stamp;
+        }
+}
+
+/* Whether op id must wait for the marked ones; if `parted`, only for what crosses from part to part. Those
+   that write into the same state write disjoint parts of it. */
+static bool vgs__waits(const vgs_graph *g, int id, const vgs__marks *m, bool parted)
+{
+    const vgs__node *n = &g->node[id];
+    int k, to = vgs__owner(g, id);
+    for (k = 0; k < n->n_in; ++k)
+        if (n->in[k] >= 0 && m->wrote[vgs__owner(g, n->in[k])] == m->stamp && !(parted && vgs__by_part(g, n, k)))
+            return true;
+    if ((parted ? m->crossed : m->read)[to] == m->stamp) return true;
+    return m->wrote[to] == m->stamp && !vgs__is_leaf(g->node[to].op);
+}
+
+/* Reorders the body so that groups become long: as many ops on rows of the batch as can run, then as many
+   others, and so on. An effect waits for all before it, and all after it wait for the effect. */
+static void vgs__gather_groups(vgs_graph *g, vgs__marks *m, int *left)
+{
+    int n = g->n_order - g->n_prologue, done = g->n_prologue, at, kept;
+    bool batch = true, fenced;
+    memcpy(left, g->order + g->n_prologue, (size_t)n * sizeof *left);
+    for (; n > 0; n = kept, batch = !batch) {
+        m->stamp++;
+        fenced = false;
+        for (at = kept = 0; at < n; ++at) {
+            const vgs__node *x = &g->node[left[at]];
+            bool fence = vgs__is_fence(x);
+            if (!fenced && (vgs__parts(g, x) < 0) == batch && !(fence && kept) &&
+                !vgs__waits(g, left[at], m, false)) {
+                g->order[done++] = left[at];
+            } else {
+                fenced = fenced || fence;
+                vgs__mark(g, left[at], m);
+                left[kept++] = left[at];
+            }
+        }
+    }
+}
+
+/* Cuts the order into groups; effects stand alone. */
+static void vgs__number_groups(vgs_graph *g, vgs__marks *m)
+{
+    int at, group = 0, parts = 0;
+    bool after_fence = false;
+    for (at = 0; at < g->n_order; ++at) {
+        int id = g->order[at], p = vgs__parts(g, &g->node[id]);
+        bool fence = vgs__is_fence(&g->node[id]);
+        if (at == 0 || at == g->n_prologue || fence || after_fence || p != parts ||
+            vgs__waits(g, id, m, p != 0)) {
+            group += at > 0;
+            m->stamp++;
+        }
+        vgs__mark(g, id, m);
+        g->node[id].group = group;
+        parts = p;
+        after_fence = fence;
+    }
+}
+
 static vgs_status vgs__make_order(vgs_graph *g)
 {
-    int pass, id;
+    int pass, id, *memory = (int *)vgs__alloc(4 * (size_t)g->n_node + 4, sizeof *memory);
+    vgs__marks m;
     g->order = (int *)vgs__alloc((size_t)g->n_node + 1, sizeof *g->order);
-    if (!g->order) return VGS_E_NOMEM;
+    if (!g->order || !memory) { vgs__free(memory); return VGS_E_NOMEM; }
     for (pass = 0; pass < 2; ++pass) {
         for (id = 0; id < g->n_node; ++id)
             if (vgs__runs(&g->node[id]) && g->node[id].body == (pass == 1)) g->order[g->n_order++] = id;
         if (!pass) g->n_prologue = g->n_order;
     }
-    return VGS_OK;
+    m.wrote = memory;
+    m.read = m.wrote + g->n_node;
+    m.crossed = m.read + g->n_node;
+    m.stamp = 0;
+    vgs__gather_groups(g, &m, m.crossed + g->n_node);
+    vgs__number_groups(g, &m);
+    vgs__free(memory);
+    g->call = (vgs_call *)vgs__alloc((size_t)g->n_order + 1, sizeof *g->call);
+    return g->call ? VGS_OK : VGS_E_NOMEM;
 }
 
+/* first, last: places in the order. */
 typedef struct vgs__life { int first, last; size_t offset, size; } vgs__life;
 
 static size_t vgs__room(const vgs_graph *g, const vgs__node *n)
@@ -4134,6 +4342,44 @@ static void vgs__find_lives(const vgs_graph *g, vgs__life *life)
         if (g->node[id].output && life[vgs__owner(g, id)].first >= 0) life[vgs__owner(g, id)].last = INT_MAX;
 }
 
+/* A value that is born and read within one group of parts is local to it. All others live as long as the
+   groups in which they are born and last read, since the ops of a group have no order among them. */
+static void vgs__widen_lives(vgs_graph *g, vgs__life *life)
+{
+    int at, k, begin = 0, end;
+    for (; begin < g->n_order; begin = end) {
+        int group = g->node[g->order[begin]].group;
+        for (end = begin; end < g->n_order && g->node[g->order[end]].group == group; ++end) {}
+        for (at = begin; at < end; ++at) {
+            vgs__node *n = &g->node[g->order[at]];
+            int made[2];
+            made[0] = vgs__is_effect(n->op) ? -1 : vgs__owner(g, g->order[at]);
+            made[1] = n->tap >= 0 && g->node[n->tap].live ? n->tap : -1;
+            n->local = vgs__parts(g, n) != 0 && made[0] >= 0;
+            for (k = 0; k < 2; ++k)
+                if (made[k] >= 0)
+                    n->local = n->local && !vgs__is_leaf(g->node[made[k]].op) && life[made[k]].last < end;
+            for (k = 0; k < 2; ++k)
+                if (made[k] >= 0 && life[made[k]].first == at && !n->local) life[made[k]].first = begin;
+        }
+    }
+}
+
+/* The second half, once it is known what is local. */
+static void vgs__widen_ends(const vgs_graph *g, vgs__life *life)
+{
+    int id, at;
+    for (id = 0; id < g->n_node; ++id) {
+        vgs__life *a = &life[id];
+        bool local;
+        if (a->first < 0 || a->last >= g->n_order || vgs__is_leaf(g->node[id].op)) continue;
+        local = g->node[g->node[id].op == VGS_OP_TAP ? g->node[id].in[0] : id].local;
+        for (at = a->last; !local && at + 1 < g->n_order &&
+             g->node[g->order[at + 1]].group == g->node[g->order[a->last]].group; ++at) {}
+        if (!local) a->last = at;
+    }
+}
+
 /* Lowest free place, first come first served. Returns the end of the arena. */
 static size_t vgs__place(const vgs_graph *g, vgs__life *life)
 {
@@ -4173,6 +4419,8 @@ static vgs_status vgs__upload_tables(vgs_graph *g, vgs_error *err)
     return VGS_OK;
 }
 
+static vgs_status vgs__reserve(vgs_graph *g, vgs_error *err);        /* >>run                          */
+
 static vgs_status vgs__plan(vgs_graph *g, int *uses, vgs__life *life, vgs_error *err)
 {
     int id;
@@ -4184,6 +4432,8 @@ static vgs_status vgs__plan(vgs_graph *g, int *uses, vgs__life *life, vgs_error 
     if (vgs__make_order(g) != VGS_OK)
         return vgs__fail(err, VGS_E_NOMEM, "out of memory: order of %d ops", g->n_node);
     vgs__find_lives(g, life);
+    vgs__widen_lives(g, life);
+    vgs__widen_ends(g, life);
     g->arena_size = vgs__place(g, life);
     g->arena = g->backend->buffer_create(g->backend->self, g->arena_size ? g->arena_size : 1, err);
     if (!g->arena) return err ? err->code : VGS_E_NOMEM;
@@ -4215,6 +4465,7 @@ VGS__DEF vgs_status vgs_graph_compile(vgs_graph *g, vgs_backend *backend, int ca
     g->dirty = true;
     if (!uses || !life) st = vgs__fail(err, VGS_E_NOMEM, "out of memory: compiling %d ops", g->n_node);
     else st = vgs__plan(g, uses, life, err);
+    if (st == VGS_OK && backend->reserve) st = vgs__reserve(g, err);
     vgs__free(uses);
     vgs__free(life);
     if (st != VGS_OK) {
@@ -4247,34 +4498,46 @@ static vgs_tensor vgs__tensor(const vgs_graph *g, int id, int batch)
     return t;
 }
 
-static vgs_status vgs__run_node(const vgs_graph *g, int id, int batch, vgs_error *err)
+static void vgs__make_call(const vgs_graph *g, int id, int batch, vgs_call *c)
 {
     const vgs__node *n = &g->node[id];
-    vgs_call c;
-    int k;
-    c.op = n->op;
-    c.energy = n->energy;
-    c.out = vgs__tensor(g, vgs__is_effect(n->op) ? -1 : id, batch);
-    c.out2 = vgs__tensor(g, n->tap >= 0 && g->node[n->tap].live ? n->tap : -1, batch);
-    for (k = 0; k < VGS_MAX_IN; ++k) c.in[k] = vgs__tensor(g, n->in[k], batch);
+    int k, parts = vgs__parts(g, n);
+    c->op = n->op;
+    c->energy = n->energy;
+    c->group = n->group;
+    c->parts = parts < 0 ? batch : parts;
+    c->local = n->local;
+    c->out = vgs__tensor(g, vgs__is_effect(n->op) ? -1 : id, batch);
+    c->out2 = vgs__tensor(g, n->tap >= 0 && g->node[n->tap].live ? n->tap : -1, batch);
+    for (k = 0; k < VGS_MAX_IN; ++k) c->in[k] = vgs__tensor(g, n->in[k], batch);
     for (k = 0; k < VGS_MAX_ATTR; ++k) {
-        c.i[k] = n->i_slot[k] < 0 ? n->i[k] : (int)(uint32_t)(int64_t)g->scalar[n->i_slot[k]];
-        c.f[k] = n->f_slot[k] < 0 ? n->f[k] : (float)g->scalar[n->f_slot[k]];
+        c->i[k] = n->i_slot[k] < 0 ? n->i[k] : (int)(uint32_t)(int64_t)g->scalar[n->i_slot[k]];
+        c->f[k] = n->f_slot[k] < 0 ? n->f[k] : (float)g->scalar[n->f_slot[k]];
     }
-    return g->backend->run(g->backend->self, &c, err);
+}
+
+static vgs_status vgs__reserve(vgs_graph *g, vgs_error *err)
+{
+    int at;
+    for (at = 0; at < g->n_order; ++at) vgs__make_call(g, g->order[at], g->capacity, &g->call[at]);
+    return g->backend->reserve(g->backend->self, g->call, g->n_order, err);
 }
 
 VGS__DEF void vgs_graph_touch(vgs_graph *g) { g->dirty = true; }
 
 VGS__DEF vgs_status vgs_graph_run(vgs_graph *g, int batch, vgs_error *err)
 {
-    int at = g->dirty ? 0 : g->n_prologue;
+    int at = g->dirty ? 0 : g->n_prologue, k;
     vgs_status st = VGS_OK;
+    vgs_backend *b;
     if (!g->backend) return vgs__fail(err, VGS_E_ARG, "graph_run: the graph is not compiled");
     if (batch < 0 || batch > g->capacity)
         return vgs__fail(err, VGS_E_ARG, "graph_run: batch = %d: must be 0..%d, the capacity", batch,
                          g->capacity);
-    for (; at < g->n_order && st == VGS_OK; ++at) st = vgs__run_node(g, g->order[at], batch, err);
+    b = g->backend;
+    for (k = at; k < g->n_order; ++k) vgs__make_call(g, g->order[k], batch, &g->call[k]);
+    if (b->run_list) st = b->run_list(b->self, g->call + at, g->n_order - at, err);
+    else for (; at < g->n_order && st == VGS_OK; ++at) st = b->run(b->self, &g->call[at], err);
     g->dirty = st != VGS_OK;
     return st;
 }
@@ -4333,13 +4596,24 @@ VGS__DEF vgs_status vgs_get(vgs_graph *g, vgs_var v, void *x, int batch, vgs_err
 /* ==== >>cpu: the backend on this processor ========================================================== */
 
 typedef void vgs__rows_fn(const vgs__k *k, int r0, int r1, int c0, int c1);
-typedef vgs_status vgs__whole_fn(const vgs__cpu *cpu, const vgs__k *k, vgs_error *err);
+typedef vgs_status vgs__whole_fn(vgs__cpu *cpu, const vgs__k *k, vgs__crew team, vgs_error *err);
 
-#define VGS__ENTRY_M(name) { 'M', vgs__k_##name, NULL },
-#define VGS__ENTRY_R(name) { 'R', vgs__k_##name, NULL },
-#define VGS__ENTRY_W(name) { 'W', NULL, vgs__k_##name },
+/* Products go by rows or whole; checks and energies by rows, but with more to tell than a kernel can. */
+static void vgs__k_check(const vgs__k *k, int r0, int r1, int c0, int c1)
+{
+    (void)k; (void)r0; (void)r1; (void)c0; (void)c1;
+}
+VGS__WHOLE(energy)
+{
+    (void)cpu;
+    return team.me ? VGS_OK : vgs__energy_rows(k, 0, k->in_rows[0], err);
+}
+
+#define VGS__ENTRY_M(name) { vgs__k_##name, NULL },
+#define VGS__ENTRY_R(name) { vgs__k_##name, NULL },
+#define VGS__ENTRY_W(name) { NULL, vgs__k_##name },
 #define VGS__ENTRY(kind, ID, name) VGS__ENTRY_##kind(name)
-static const struct { char kind; vgs__rows_fn *rows; vgs__whole_fn *whole; } vgs__cpu_table[] = {
+static const struct { vgs__rows_fn *rows; vgs__whole_fn *whole; } vgs__cpu_table[] = {
     VGS_OPS(VGS__ENTRY)
 };
 #undef VGS__ENTRY_M
@@ -4387,52 +4661,400 @@ static void vgs__resolve(const vgs_call *c, vgs__k *k)
     k->energy = c->energy;
 }
 
-/* A map whose operands are dense and of one shape is one long row. */
-static void vgs__flatten(vgs__k *k)
+/* ---- jobs: the calls of a list, made ready ---- */
+
+/* Rows of the largest tensor of a group that a thread takes at a time, so that what lies between its ops
+   stays in the L2 cache: a multiple of every mr. */
+enum { VGS__BLOCK_ROWS = 96, VGS__SLOTS = 64 };
+
+/* A value that a job makes for its own group only: a range of the buffer that is never written; instead every
+   thread keeps the rows of one block at `at` of its scratch, `part` floats for each part. */
+typedef struct vgs__local { size_t offset, end, at, part; } vgs__local;
+
+/* Where an operand lies: at `fixed`, or `shift` floats into the local value of another job. */
+typedef struct vgs__operand_of { float *fixed; const vgs__local *local; size_t shift; } vgs__operand_of;
+
+struct vgs__job {
+    vgs__k k;
+    int op, per;                                 /* per: rows of a part                               */
+    bool whole, flat, local;
+    vgs__rows_fn *rows;
+    vgs__product product;                        /* MATMUL by rows                                    */
+    vgs__local out, out2;                        /* if `local`                                        */
+    vgs__operand_of in[VGS_MAX_IN];
+    const vgs_buffer *buf;
+    int last;                                    /* job that reads a local output last                */
+};
+
+/* A group: jobs first..end; `shared`: long enough for more than one thread. */
+struct vgs__jobs { int first, end, parts, block; bool whole, shared; };
+
+/* Rough nanoseconds: only decides whether threads pay. */
+static double vgs__cost(const vgs__job *j)
 {
-    bool dense = k->rows > 1 && k->ld_out == k->cols && (double)k->rows * k->cols < (double)INT_MAX;
+    double n = (double)j->k.rows * j->k.cols;
+    switch (j->op) {
+    case VGS_OP_MATMUL:
+        return n * (j->k.i[0] == VGS__TN ? j->k.in_rows[0] : j->k.in_cols[0]) / 40.0;
+    case VGS_OP_ENERGY:
+    case VGS_OP_SORT_COLS:
+    case VGS_OP_NORMAL:         return 10.0 * (double)j->k.in_rows[0] * j->k.in_cols[0] + 10.0 * n;
+    case VGS_OP_PAIR_DISTANCE:
+    case VGS_OP_SUM_COLS:       return 2.0 * (double)j->k.in_rows[0] * j->k.in_cols[0];
+    case VGS_OP_SCATTER_ROWS:   return 0.5 * j->k.in_rows[0] * (j->k.in_cols[0] + 2.0 * j->k.rows);
+    case VGS_OP_SUM_ROWS:
+    case VGS_OP_SUM_SQUARES:    return 0.2 * (double)j->k.in_rows[0] * j->k.in_cols[0];
+    case VGS_OP_STORE:          return 0.0;
+    default:                    return n;
+    }
+}
+
+/* A map whose operands are dense and of one shape is one long row. */
+static bool vgs__flatten(vgs__k *k)
+{
+    bool dense = k->ld_out == k->cols && (double)k->rows * k->cols < (double)INT_MAX;
     int j;
     for (j = 0; j < VGS_MAX_IN; ++j)
         if (k->in[j])
             dense = dense && k->in_rows[j] == k->rows && k->in_cols[j] == k->cols && k->ld[j] == k->cols;
-    if (!dense) return;
+    if (!dense) return false;
     k->cols *= k->rows;
     k->rows = 1;
     for (j = 0; j < VGS_MAX_IN; ++j) {
         k->in_rows[j] = 1;
         k->in_cols[j] = k->cols;
     }
+    return true;
 }
 
-enum { VGS__BLOCK_ROWS = 64, VGS__BLOCK_COLS = 4096 };
-
-VGS__DEF vgs_status vgs_cpu_run(const vgs_backend *backend, const vgs_call *c, vgs_error *err)
+static vgs__local vgs__local_of(const vgs_tensor *t, int parts)
 {
-    const vgs__cpu *cpu = (const vgs__cpu *)backend->self;
-    int at = c->op - (VGS_OP_TAP + 1), b, n;
-    vgs__rows_fn *run;
-    vgs__k k;
-    if (at < 0 || c->op >= VGS_OP_COUNT) return vgs__fail(err, VGS_E_ARG, "cpu: op %d cannot be run", c->op);
-    vgs__resolve(c, &k);
-    if (vgs__cpu_table[at].whole) return vgs__cpu_table[at].whole(cpu, &k, err);
-    run = vgs__rows_kernel(cpu, c->op);
-    if (vgs__cpu_table[at].kind == 'M') vgs__flatten(&k);
-    if (k.rows == 1 && vgs__cpu_table[at].kind == 'M') {
-        n = (k.cols + VGS__BLOCK_COLS - 1) / VGS__BLOCK_COLS;
-#ifdef _OPENMP
-#pragma omp parallel for num_threads(cpu->threads) if (cpu->threads > 1 && n > 16)
-#endif
-        for (b = 0; b < n; ++b)
-            run(&k, 0, 1, b * VGS__BLOCK_COLS, b + 1 < n ? (b + 1) * VGS__BLOCK_COLS : k.cols);
-        return VGS_OK;
+    vgs__local v = { 0, 0, 0, 0 };
+    size_t size = t->buf ? (size_t)t->rows * (size_t)t->ld : 0;
+    v.offset = t->offset;
+    v.end = v.offset + size;
+    v.part = parts > 0 ? size / (size_t)parts : 0;
+    return v;
+}
+
+static void vgs__job_make(const vgs__cpu *cpu, const vgs_call *c, vgs__job *j)
+{
+    const vgs_tensor *shape = c->out.buf ? &c->out : &c->in[0];
+    vgs__resolve(c, &j->k);
+    j->op = c->op;
+    j->whole = vgs__is_whole(c->op, c->i[0], c->energy);
+    j->per = c->parts > 0 ? shape->rows / c->parts : 0;
+    j->rows = vgs__rows_kernel(cpu, c->op);
+    if (c->op == VGS_OP_MATMUL && !j->whole) j->product = vgs__product_of(cpu, &j->k);
+    j->flat = !j->whole && vgs__op_table[c->op].kind == 'M' && vgs__flatten(&j->k);
+    j->local = c->local && !j->whole;
+    j->buf = c->out.buf;
+    j->out = vgs__local_of(&c->out, c->parts);
+    j->out2 = vgs__local_of(&c->out2, c->parts);
+    j->last = -1;
+}
+
+/* Finds the local value in which operand k of job `at` lies, if any: the latest that was written there. */
+static void vgs__find_operand(vgs__job *job, int first, int at, int k, const vgs_tensor *t)
+{
+    vgs__operand_of *x = &job[at].in[k];
+    int from;
+    x->fixed = job[at].k.in[k];
+    x->local = NULL;
+    for (from = at - 1; from >= first && t->buf; --from) {
+        vgs__job *j = &job[from];
+        if (!j->local || j->buf != t->buf) continue;
+        if (t->offset >= j->out.offset && t->offset < j->out.end) x->local = &j->out;
+        else if (t->offset >= j->out2.offset && t->offset < j->out2.end) x->local = &j->out2;
+        else continue;
+        x->shift = t->offset - x->local->offset;
+        j->last = at;
+        return;
     }
-    n = (k.rows + VGS__BLOCK_ROWS - 1) / VGS__BLOCK_ROWS;
-#ifdef _OPENMP
-#pragma omp parallel for num_threads(cpu->threads) if (cpu->threads > 1 && (double)k.rows * k.cols > 65536.0)
+}
+
+/* Gives the local values of a group their places in the scratch, again and again the same where a value is
+   not read any more. Returns the end. */
+static size_t vgs__place_locals(vgs__job *job, const vgs__jobs *g)
+{
+    struct { size_t at, size; int until; } slot[VGS__SLOTS];
+    size_t end = 0, size, size2, at;
+    int i, s, n = 0;
+    for (i = g->first; i < g->end; ++i) {
+        if (!job[i].local) continue;
+        size = (job[i].out.part * (size_t)g->block + 15) & ~(size_t)15;
+        size2 = (job[i].out2.part * (size_t)g->block + 15) & ~(size_t)15;
+        for (s = 0; s < n && (slot[s].until >= i || slot[s].size < size + size2); ++s) {}
+        at = s < n ? slot[s].at : end;
+        if (s == n) end += size + size2;
+        if (s == n && n < VGS__SLOTS) {
+            slot[n].at = at;
+            slot[n++].size = size + size2;
+        }
+        if (s < n) slot[s].until = job[i].last > i ? job[i].last : i;
+        job[i].out.at = at;
+        job[i].out2.at = at + size;
+    }
+    return end;
+}
+
+/* ---- groups ---- */
+
+static bool vgs__grow_to(float **p, size_t *have, size_t want, size_t copies, vgs_error *err)
+{
+    if (want <= *have) return true;
+    vgs__free(*p);
+    *have = 0;
+    *p = (float *)vgs__alloc_or(err, "CPU backend", want * copies, sizeof **p);
+    if (*p) *have = want;
+    return *p != NULL;
+}
+
+/* Whether B of a product is packed once for all rows: not if it is read too few times. */
+static bool vgs__packs(const vgs__job *j)
+{
+#ifdef VGS_USE_CBLAS
+    return false;
+#else
+    return j->op == VGS_OP_MATMUL && !j->whole && j->k.rows > 4 * j->product.kernel.mr;
 #endif
-    for (b = 0; b < n; ++b)
-        run(&k, b * VGS__BLOCK_ROWS, b + 1 < n ? (b + 1) * VGS__BLOCK_ROWS : k.rows, 0, k.cols);
-    return VGS_OK;
+}
+
+enum { VGS__SHARE_NS = 8000 };                   /* less work is not worth waiting for each other     */
+
+/* One group out of the calls from `first` on; its jobs are made. Returns where the next begins. */
+static int vgs__group_make(const vgs__cpu *cpu, const vgs_call *c, int n, int first, vgs__jobs *g)
+{
+    int at, k, per = 1;
+    double cost = 0.0;
+    g->first = first;
+    g->parts = c[first].parts;
+    g->whole = vgs__is_whole(c[first].op, c[first].i[0], c[first].energy);
+    for (at = first; at < n && c[at].group == c[first].group; ++at) {
+        vgs__job *j = &cpu->job[at];
+        vgs__job_make(cpu, &c[at], j);
+        cost += vgs__cost(j);
+        if (j->per > per) per = j->per;
+        for (k = 0; k < VGS_MAX_IN; ++k) vgs__find_operand(cpu->job, first, at, k, &c[at].in[k]);
+    }
+    g->end = at;
+    g->block = VGS__BLOCK_ROWS > per ? VGS__BLOCK_ROWS / per : 1;
+    g->shared = cpu->threads > 1 && cost >= VGS__SHARE_NS && (g->whole || g->parts > 1);
+    return at;
+}
+
+/* Makes all groups and the room that they need; returns how many there are, -1 if memory is out. */
+static int vgs__list_make(vgs__cpu *cpu, const vgs_call *c, int n, vgs_error *err)
+{
+    int at = 0, i, groups = 0;
+    size_t scratch = 0, packed = 0;
+    void *p = cpu->job, *q = cpu->group;
+    while (cpu->cap_job < n) if (!vgs__grow(&p, &cpu->cap_job, cpu->cap_job, sizeof *cpu->job)) break;
+    while (cpu->cap_group < n) if (!vgs__grow(&q, &cpu->cap_group, cpu->cap_group, sizeof *cpu->group)) break;
+    cpu->job = (vgs__job *)p;
+    cpu->group = (vgs__jobs *)q;
+    if (cpu->cap_job < n || cpu->cap_group < n) {
+        vgs__fail(err, VGS_E_NOMEM, "out of memory: a list of %d ops", n);
+        return -1;
+    }
+    for (; at < n; ++groups) {
+        vgs__jobs *g = &cpu->group[groups];
+        size_t most = 0, end;
+        at = vgs__group_make(cpu, c, n, at, g);
+        end = vgs__place_locals(cpu->job, g);
+        for (i = g->first; i < g->end; ++i)
+            if (vgs__packs(&cpu->job[i]))
+                most += vgs__padded(&cpu->job[i].product) * (size_t)cpu->job[i].product.k;
+        if (end > scratch) scratch = end;
+        if (most > packed) packed = most;
+    }
+    if (!vgs__grow_to(&cpu->scratch, &cpu->scratch_size, scratch, (size_t)cpu->threads, err) ||
+        !vgs__grow_to(&cpu->packed, &cpu->packed_size, packed, 1, err)) return -1;
+    return groups;
+}
+
+/* ---- running ---- */
+
+/* Keeps the failure of the earliest group; what follows it is not run. */
+static void vgs__stop_after(vgs__cpu *cpu, int group, const vgs_error *e)
+{
+#ifdef _OPENMP
+#  pragma omp critical(vgs_failed)
+#endif
+    if (!cpu->failed) {
+        cpu->error = *e;
+        cpu->failed = group + 1;
+    }
+}
+
+/* All threads of a team agree on this when they begin a group: what later groups do does not count. */
+static bool vgs__stopped(vgs__cpu *cpu, int group)
+{
+    int failed;
+#ifdef _OPENMP
+#  pragma omp critical(vgs_failed)
+#endif
+    failed = cpu->failed;
+    return failed && failed <= group;
+}
+
+/* The flag goes to the first check of the list that finds something, and to its first row, whichever thread
+   comes first. A flag that was set before stays. */
+static void vgs__report(vgs__cpu *cpu, const vgs__job *job, int row)
+{
+    const vgs__k *k = &job->k;
+    int f[4], at = (int)(job - cpu->job);
+#ifdef _OPENMP
+#  pragma omp critical(vgs_check)
+#endif
+    if (cpu->bad_job < 0 ? !vgs__int_at(k->in[1], 0)
+                         : at < cpu->bad_job || (at == cpu->bad_job && row < cpu->bad_row)) {
+        cpu->bad_job = at;
+        cpu->bad_row = row;
+        f[0] = 1;
+        f[1] = row + k->i[2];
+        f[2] = k->i[0];
+        f[3] = k->i[1];
+        memcpy(k->in[1], f, sizeof f);
+    }
+}
+
+static float *vgs__at(float *scratch, const vgs__local *v, int first, size_t shift)
+{
+    return scratch + v->at + shift - (size_t)first * v->part;
+}
+
+/* Parts a..b of a job, by one thread; local values are those of a block that begins with part `a`. */
+static void vgs__run_parts(vgs__cpu *cpu, int group, const vgs__job *j, int me, int a, int b)
+{
+    float *scratch = cpu->scratch + (size_t)me * cpu->scratch_size;
+    vgs__k k = j->k;
+    int i, r0 = a * j->per, r1 = b * j->per;
+    vgs_error err;
+    for (i = 0; i < VGS_MAX_IN; ++i)
+        if (j->in[i].local) k.in[i] = vgs__at(scratch, j->in[i].local, a, j->in[i].shift);
+    if (j->local) {
+        k.out = vgs__at(scratch, &j->out, a, 0);
+        if (k.out2) k.out2 = vgs__at(scratch, &j->out2, a, 0);
+    }
+    if (j->op == VGS_OP_MATMUL) {
+        vgs__product q = j->product;
+        q.a = k.in[0];
+        q.c = k.out;
+        q.ep.rows = (const int32_t *)(const void *)k.in[3];
+        vgs__gemm_rows(&q, r0, r1, cpu->work + (size_t)me * VGS__WORK);
+    } else if (j->op == VGS_OP_CHECK) {
+        i = vgs__check_rows(&k, r0, r1);
+        if (i >= 0) vgs__report(cpu, j, i);
+    } else if (j->op == VGS_OP_ENERGY) {
+        if (vgs__energy_rows(&k, r0, r1, &err) != VGS_OK) vgs__stop_after(cpu, group, &err);
+    } else if (j->flat) {
+        int each = j->k.cols / (j->k.full_rows ? j->k.full_rows : 1);
+        j->rows(&k, 0, 1, r0 * each, r1 * each);
+    } else j->rows(&k, r0, r1, 0, k.cols);
+}
+
+static void vgs__pack_group(vgs__cpu *cpu, const vgs__jobs *g, vgs__crew team)
+{
+    size_t at = 0;
+    int i;
+    for (i = g->first; i < g->end; ++i) {
+        vgs__product *q = &cpu->job[i].product;
+        if (!vgs__packs(&cpu->job[i])) continue;
+        vgs__pack_share(q, cpu->packed + at, team.me, team.n);
+        if (team.me == 0) q->packed = cpu->packed + at;
+        at += vgs__padded(q) * (size_t)q->k;
+    }
+    if (at) vgs__crew_wait(team);
+}
+
+/* A thread takes an equal share of the parts, block by block through all ops. */
+static void vgs__run_blocks(vgs__cpu *cpu, int group, vgs__crew team)
+{
+    const vgs__jobs *g = &cpu->group[group];
+    int a = (int)((long long)g->parts * team.me / team.n), b, i,
+        end = (int)((long long)g->parts * (team.me + 1) / team.n);
+    vgs__pack_group(cpu, g, team);
+    for (; a < end; a = b) {
+        b = a + vgs__min(g->block, end - a);
+        for (i = g->first; i < g->end; ++i) vgs__run_parts(cpu, group, &cpu->job[i], team.me, a, b);
+    }
+}
+
+static void vgs__run_whole(vgs__cpu *cpu, int group, vgs__crew team)
+{
+    const vgs__jobs *g = &cpu->group[group];
+    vgs_error err;
+    int i;
+    for (i = g->first; i < g->end; ++i) {
+        const vgs__job *j = &cpu->job[i];
+        if (j->rows)                             /* adam, ema: one row                                */
+            j->rows(&j->k, 0, 1, vgs__share(j->k.cols, 16, team.me, team.n),
+                    vgs__share(j->k.cols, 16, team.me + 1, team.n));
+        else if (vgs__cpu_table[j->op - VGS_OP_TAP - 1].whole(cpu, &j->k, team, &err) != VGS_OK)
+            vgs__stop_after(cpu, group, &err);
+    }
+}
+
+/* What thread `team.me` does of all groups. Threads wait for each other where a shared group begins or ends. */
+static void vgs__run_groups(vgs__cpu *cpu, int groups, vgs__crew team)
+{
+    const vgs__crew alone = { 0, 1 };
+    int i;
+    for (i = 0; i < groups; ++i) {
+        const vgs__jobs *g = &cpu->group[i];
+        if (i > 0 && (g->shared || cpu->group[i - 1].shared)) vgs__crew_wait(team);
+        if (vgs__stopped(cpu, i)) return;
+        if (!g->shared && team.me) continue;
+        if (g->whole) vgs__run_whole(cpu, i, g->shared ? team : alone);
+        else vgs__run_blocks(cpu, i, g->shared ? team : alone);
+    }
+}
+
+static vgs_status vgs__cpu_list(void *self, const vgs_call *c, int n, vgs_error *err)
+{
+    vgs__cpu *cpu = (vgs__cpu *)self;
+    const vgs__crew alone = { 0, 1 };
+    int i, groups;
+    bool shared = false;
+    for (i = 0; i < n; ++i)
+        if (c[i].op <= VGS_OP_TAP || c[i].op >= VGS_OP_COUNT)
+            return vgs__fail(err, VGS_E_ARG, "cpu: op %d cannot be run", c[i].op);
+    groups = vgs__list_make(cpu, c, n, err);
+    if (groups < 0) return VGS_E_NOMEM;
+    cpu->bad_job = -1;
+    cpu->failed = 0;
+    for (i = 0; i < groups; ++i) shared = shared || cpu->group[i].shared;
+#ifdef _OPENMP
+    if (shared) {
+#  pragma omp parallel num_threads(cpu->threads)
+        {
+            vgs__crew team;
+            team.me = omp_get_thread_num();
+            team.n = omp_get_num_threads();
+            vgs__run_groups(cpu, groups, team);
+        }
+    } else
+#endif
+    vgs__run_groups(cpu, groups, alone);
+    (void)shared;
+    if (!cpu->failed) return VGS_OK;
+    if (err) *err = cpu->error;
+    return cpu->error.code;
+}
+
+static vgs_status vgs__cpu_reserve(void *self, const vgs_call *c, int n, vgs_error *err)
+{
+    return vgs__list_make((vgs__cpu *)self, c, n, err) < 0 ? VGS_E_NOMEM : VGS_OK;
+}
+
+VGS__DEF vgs_status vgs_cpu_run(const vgs_backend *backend, const vgs_call *call, vgs_error *err)
+{
+    vgs_call c = *call;
+    c.group = 0;
+    c.local = false;
+    c.parts = c.op == VGS_OP_CHECK || !c.out.buf ? c.in[0].rows : c.out.rows;
+    return vgs__cpu_list(backend->self, &c, 1, err);
 }
 
 static vgs_buffer *vgs__cpu_buffer_create(void *self, size_t n, vgs_error *err)
@@ -4518,6 +5140,8 @@ VGS__DEF vgs_backend *vgs_cpu_create(const vgs_cpu_config *cfg, vgs_error *err)
     cpu->base.download = vgs__cpu_download;
     cpu->base.run = vgs__cpu_op;
     cpu->base.finish = vgs__cpu_finish;
+    cpu->base.run_list = vgs__cpu_list;
+    cpu->base.reserve = vgs__cpu_reserve;
     return &cpu->base;
 }
 
@@ -4528,6 +5152,10 @@ VGS__DEF void vgs_cpu_free(vgs_backend *backend)
     vgs__cpu *cpu = backend ? (vgs__cpu *)backend->self : NULL;
     if (!cpu) return;
     vgs__free(cpu->work);
+    vgs__free(cpu->scratch);
+    vgs__free(cpu->packed);
+    vgs__free(cpu->job);
+    vgs__free(cpu->group);
     vgs__free(cpu);
 }
 
