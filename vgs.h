@@ -2203,6 +2203,10 @@ typedef struct vgs__k {                          /* a call with its pointers res
 typedef struct vgs__job vgs__job;                /* >>cpu                                             */
 typedef struct vgs__jobs vgs__jobs;
 
+/* What one kind of list took lately, in seconds, alone and with all threads; the slower way is tried again
+   after `wait` runs. */
+typedef struct vgs__pace { double cost, took[2]; int runs, wait; } vgs__pace;
+
 typedef struct vgs__cpu {
     vgs_backend base;
     int threads;
@@ -2216,6 +2220,7 @@ typedef struct vgs__cpu {
     double part[256];                            /* of sum_squares                                    */
     int bad_job, bad_row;                        /* of the check that holds the flag, -1 = none       */
     int failed;                                  /* number of the group + 1                           */
+    vgs__pace pace[64];
     vgs_error error;
 } vgs__cpu;
 
@@ -4687,7 +4692,7 @@ struct vgs__job {
 };
 
 /* A group: jobs first..end; `shared`: long enough for more than one thread. */
-struct vgs__jobs { int first, end, parts, block; bool whole, shared; };
+struct vgs__jobs { int first, end, parts, block; bool whole, shared; double cost; };
 
 /* Rough nanoseconds: only decides whether threads pay. */
 static double vgs__cost(const vgs__job *j)
@@ -4820,7 +4825,8 @@ static bool vgs__packs(const vgs__job *j)
 #endif
 }
 
-enum { VGS__SHARE_NS = 8000 };                   /* less work is not worth waiting for each other     */
+/* Less work than this in a group, and in all of a list, is not worth waiting for each other. */
+enum { VGS__SHARE_NS = 8000, VGS__FORK_NS = 25000 };
 
 /* One group out of the calls from `first` on; its jobs are made. Returns where the next begins. */
 static int vgs__group_make(const vgs__cpu *cpu, const vgs_call *c, int n, int first, vgs__jobs *g)
@@ -4838,6 +4844,7 @@ static int vgs__group_make(const vgs__cpu *cpu, const vgs_call *c, int n, int fi
         for (k = 0; k < VGS_MAX_IN; ++k) vgs__find_operand(cpu->job, first, at, k, &c[at].in[k]);
     }
     g->end = at;
+    g->cost = cost;
     g->block = VGS__BLOCK_ROWS > per ? VGS__BLOCK_ROWS / per : 1;
     g->shared = cpu->threads > 1 && cost >= VGS__SHARE_NS && (g->whole || g->parts > 1);
     return at;
@@ -5011,12 +5018,52 @@ static void vgs__run_groups(vgs__cpu *cpu, int groups, vgs__crew team)
     }
 }
 
+/* Where a busy machine makes threads wait for each other's core, one alone is faster: the times tell. Only the
+   time depends on this, no bit does. */
+#ifdef _OPENMP
+static vgs__pace *vgs__pace_of(vgs__cpu *cpu, int groups)
+{
+    double cost = 0.0;
+    vgs__pace *p;
+    int i;
+    for (i = 0; i < groups; ++i) cost += cpu->group[i].shared ? cpu->group[i].cost : 0.0;
+    if (cost < VGS__FORK_NS) return NULL;
+    p = &cpu->pace[(unsigned)(cost / 64.0) % 64u];
+    if (p->cost != cost) {
+        memset(p, 0, sizeof *p);
+        p->cost = cost;
+        p->wait = 64;
+    }
+    return p;
+}
+
+/* The faster way; the other one when its time has come. Threads get a few runs to start with. */
+static int vgs__pace_choose(vgs__pace *p)
+{
+    int best = p->took[0] == 0.0 ? p->runs >= 4 ? 0 : 1 : p->took[1] <= p->took[0];
+    if (++p->runs % p->wait) return best;
+    if (p->wait < 4096) p->wait *= 2;
+    return !best;
+}
+
+static void vgs__pace_note(vgs__pace *p, int way, double took)
+{
+    int before = p->took[1] <= p->took[0];
+    p->took[way] = p->took[way] == 0.0 ? took : 0.75 * p->took[way] + 0.25 * took;
+    if (before != (p->took[1] <= p->took[0])) p->wait = 64;
+}
+#endif
+
 static vgs_status vgs__cpu_list(void *self, const vgs_call *c, int n, vgs_error *err)
 {
     vgs__cpu *cpu = (vgs__cpu *)self;
     const vgs__crew alone = { 0, 1 };
     int i, groups;
-    bool shared = false;
+#ifdef _OPENMP
+    double start;
+    vgs__pace *pace;
+    int way;
+#endif
     for (i = 0; i < n; ++i)
         if (c[i].op <= VGS_OP_TAP || c[i].op >= VGS_OP_COUNT)
             return vgs__fail(err, VGS_E_ARG, "cpu: op %d cannot be run", c[i].op);
@@ -5024,20 +5071,23 @@ static vgs_status vgs__cpu_list(void *self, const vgs_call *c, int n, vgs_error 
     if (groups < 0) return VGS_E_NOMEM;
     cpu->bad_job = -1;
     cpu->failed = 0;
-    for (i = 0; i < groups; ++i) shared = shared || cpu->group[i].shared;
 #ifdef _OPENMP
-    if (shared) {
+    pace = vgs__pace_of(cpu, groups);
+    way = pace ? vgs__pace_choose(pace) : 0;
+    start = pace ? omp_get_wtime() : 0.0;
+    if (way) {
 #  pragma omp parallel num_threads(cpu->threads)
         {
-            vgs__crew team;
-            team.me = omp_get_thread_num();
-            team.n = omp_get_num_threads();
-            vgs__run_groups(cpu, groups, team);
+            vgs__crew crew;
+            crew.me = omp_get_thread_num();
+            crew.n = omp_get_num_threads();
+            vgs__run_groups(cpu, groups, crew);
         }
-    } else
-#endif
+    } else vgs__run_groups(cpu, groups, alone);
+    if (pace) vgs__pace_note(pace, way, omp_get_wtime() - start);
+#else
     vgs__run_groups(cpu, groups, alone);
-    (void)shared;
+#endif
     if (!cpu->failed) return VGS_OK;
     if (err) *err = cpu->error;
     return cpu->error.code;
