@@ -245,7 +245,7 @@ enum { VGS_MAX_IN = 6, VGS_MAX_ATTR = 8 };
     X(W, MATMUL, matmul)         X(W, SUM_ROWS, sum_rows)         X(W, SCATTER_ROWS, scatter_rows) \
     X(W, SUM_SQUARES, sum_squares) X(W, ENERGY, energy)                                         \
     X(W, STORE, store)           X(M, ADAM, adam)                 X(M, EMA, ema)                \
-    X(W, CHECK, check)
+    X(R, CHECK, check)
 
 typedef enum vgs_op {
     VGS_OP_INPUT, VGS_OP_PARAMS, VGS_OP_STATE, VGS_OP_TABLE, VGS_OP_VIEW, VGS_OP_TAP,  /* never run */
@@ -263,6 +263,8 @@ typedef struct vgs_call {                        /* one op, ready to run        
     int   i[VGS_MAX_ATTR];                       /* integer attributes: see the op's entry            */
     float f[VGS_MAX_ATTR];                       /* real attributes and run-time scalars              */
     const struct vgs_energy *energy;             /* VGS_OP_ENERGY only                                */
+    int   group, parts;                          /* see run_list                                      */
+    bool  local;                                 /* out and out2 are read within this group only      */
 } vgs_call;
 
 typedef struct vgs_backend {
@@ -275,6 +277,12 @@ typedef struct vgs_backend {
                             vgs_type type, vgs_error *err);
     vgs_status  (*run)     (void *self, const vgs_call *call, vgs_error *err);
     vgs_status  (*finish)  (void *self, vgs_error *err);                             /* wait for all  */
+    /* Optional, NULL = `run` one after the other. Neighbours of equal `group` need not wait for each other:
+       if parts > 0, all rows fall into that many equal parts, and a part depends on the same part of earlier
+       calls only; if parts = 0 they do not depend on each other. reserve is told of a list beforehand, with
+       the largest batch, so that run_list need not allocate. */
+    vgs_status  (*run_list)(void *self, const vgs_call *calls, int n, vgs_error *err);
+    vgs_status  (*reserve) (void *self, const vgs_call *calls, int n, vgs_error *err);
 } vgs_backend;
 
 typedef struct vgs_cpu_config {
@@ -932,6 +940,16 @@ static void *vgs__alloc_or(vgs_error *err, const char *what, size_t count, size_
    No libm call inside a loop: these are branch-free, so compilers vectorise them, and they give the same
    bits in every lane, on every processor (with contraction off, which this file asks for). */
 
+#if !defined VGS_PORTABLE && (defined __GNUC__ || defined __clang__) && !defined __TINYC__
+#  if defined __x86_64__ && (!defined _WIN32 || defined __clang__) && !defined _MSC_VER
+#    define VGS__X86              /* not gcc on Windows: it misaligns 32-byte spills (gcc bug 54412) */
+#    include <immintrin.h>
+#  elif defined __aarch64__ && !defined __AARCH64EB__
+#    define VGS__ARM
+#    include <arm_neon.h>
+#  endif
+#endif
+
 VGS__INLINE float vgs__from_bits(uint32_t u) { float f; memcpy(&f, &u, 4); return f; }
 VGS__INLINE uint32_t vgs__to_bits(float f) { uint32_t u; memcpy(&u, &f, 4); return u; }
 
@@ -1047,6 +1065,76 @@ VGS__INLINE float vgs__softplus(float x)                             /* log(1 + 
     return vgs__pick(x > 0.0f, x, 0.0f) + vgs__pick(x == x, l, x);
 }
 
+/* ---- the same for eight lanes ----------------------------------------------------------------------
+   Operation for operation what stands above, hence the same bits. Without FMA: a contracted exp would
+   differ from the same exp elsewhere in this file. */
+
+#ifdef VGS__X86
+#  define VGS__AVX2 __attribute__((target("avx2")))
+#  define VGS__V8   __attribute__((target("avx2"), always_inline, unused)) static inline
+
+VGS__V8 __m256 vgs__set8(float x) { return _mm256_set1_ps(x); }
+VGS__V8 __m256i vgs__int8(int x) { return _mm256_set1_epi32(x); }
+VGS__V8 __m256 vgs__axpy8(__m256 a, __m256 b, float c)               /* a b + c                        */
+{
+    return _mm256_add_ps(_mm256_mul_ps(a, b), vgs__set8(c));
+}
+
+VGS__V8 __m256 vgs__exp8(__m256 x)
+{
+    __m256i u = _mm256_castps_si256(x), k, half;
+    __m256 c, kf, r, p;
+    u = _mm256_min_epi32(u, vgs__int8(0x42B20000));
+    u = _mm256_min_epu32(u, vgs__int8((int)0xC2D00000u));
+    c = _mm256_castsi256_ps(u);
+    kf = vgs__axpy8(c, vgs__set8(1.44269504088896341f), 12582912.0f);
+    k = _mm256_sub_epi32(_mm256_castps_si256(kf), vgs__int8(0x4B400000));
+    kf = _mm256_sub_ps(kf, vgs__set8(12582912.0f));
+    r = _mm256_sub_ps(c, _mm256_mul_ps(kf, vgs__set8(0.693359375f)));
+    r = _mm256_sub_ps(r, _mm256_mul_ps(kf, vgs__set8(-2.12194440e-4f)));
+    p = vgs__axpy8(vgs__set8(1.9875691500e-4f), r, 1.3981999507e-3f);
+    p = vgs__axpy8(p, r, 8.3334519073e-3f);
+    p = vgs__axpy8(p, r, 4.1665795894e-2f);
+    p = vgs__axpy8(p, r, 1.6666665459e-1f);
+    p = vgs__axpy8(p, r, 5.0000001201e-1f);
+    p = _mm256_add_ps(_mm256_mul_ps(_mm256_mul_ps(p, r), r), r);
+    p = _mm256_add_ps(p, vgs__set8(1.0f));
+    half = _mm256_srai_epi32(_mm256_sub_epi32(k, _mm256_srai_epi32(k, 31)), 1);   /* k/2, towards zero */
+    k = _mm256_sub_epi32(k, half);
+    half = _mm256_slli_epi32(_mm256_add_epi32(half, vgs__int8(127)), 23);
+    k = _mm256_slli_epi32(_mm256_add_epi32(k, vgs__int8(127)), 23);
+    p = _mm256_mul_ps(_mm256_mul_ps(p, _mm256_castsi256_ps(half)), _mm256_castsi256_ps(k));
+    return _mm256_blendv_ps(x, p, _mm256_cmp_ps(x, x, _CMP_ORD_Q));
+}
+
+VGS__V8 __m256 vgs__sigmoid8(__m256 x)
+{
+    const __m256 one = vgs__set8(1.0f);
+    return _mm256_div_ps(one, _mm256_add_ps(one, vgs__exp8(_mm256_xor_ps(x, vgs__set8(-0.0f)))));
+}
+VGS__V8 __m256 vgs__silu8(__m256 x) { return _mm256_mul_ps(x, vgs__sigmoid8(x)); }
+VGS__V8 __m256 vgs__silu_slope8(__m256 x)
+{
+    const __m256 one = vgs__set8(1.0f), s = vgs__sigmoid8(x);
+    return _mm256_mul_ps(s, _mm256_add_ps(one, _mm256_mul_ps(x, _mm256_sub_ps(one, s))));
+}
+
+/* The first n <= 8 lanes; the others are 0 when read and stay as they are when written. */
+VGS__V8 __m256i vgs__lanes8(int n)
+{
+    return _mm256_cmpgt_epi32(vgs__int8(n), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));
+}
+VGS__V8 __m256 vgs__load8(const float *x, int n)
+{
+    return n >= 8 ? _mm256_loadu_ps(x) : _mm256_maskload_ps(x, vgs__lanes8(n));
+}
+VGS__V8 void vgs__store8(float *x, int n, __m256 v)
+{
+    if (n >= 8) _mm256_storeu_ps(x, v);
+    else _mm256_maskstore_ps(x, vgs__lanes8(n), v);
+}
+#endif /* VGS__X86 */
+
 /* ==== >>rng ======================================================================================== */
 
 VGS__INLINE void vgs__philox(uint32_t k0, uint32_t k1, uint32_t c0, uint32_t c1, uint32_t c2, uint32_t c3,
@@ -1144,16 +1232,6 @@ VGS__DEF uint32_t vgs_rng_below(vgs_rng *r, uint32_t n)
    added to C. Panels at the edge are filled up with zeros and computed whole. So an element sees the
    same operations wherever it lies, however many rows there are and whichever thread computes it. */
 
-#if !defined VGS_PORTABLE && (defined __GNUC__ || defined __clang__) && !defined __TINYC__
-#  if defined __x86_64__ && (!defined _WIN32 || defined __clang__) && !defined _MSC_VER
-#    define VGS__X86              /* not gcc on Windows: it misaligns 32-byte spills (gcc bug 54412) */
-#    include <immintrin.h>
-#  elif defined __aarch64__ && !defined __AARCH64EB__
-#    define VGS__ARM
-#    include <arm_neon.h>
-#  endif
-#endif
-
 #define VGS__KC 256               /* block of k: a panel of B [KC][nr] stays in the L1 cache             */
 #define VGS__MC 144               /* rows of A packed at a time, a multiple of every mr: L2              */
 #define VGS__NC 1024              /* columns of B packed at a time, a multiple of every nr: L2 or L3     */
@@ -1202,7 +1280,7 @@ VGS__INLINE void vgs__act16(vgs_act act, float *x)
 }
 
 /* x[n] = act(x + bias), n a multiple of the lanes; bias may be NULL. */
-VGS__INLINE void vgs__finish(int n, float *x, const float *bias, vgs_act act)
+static void vgs__finish_c(int n, float *x, const float *bias, vgs_act act)
 {
     int i, j;
     for (i = 0; i < n; i += VGS__LANES, x += VGS__LANES) {
@@ -1212,10 +1290,24 @@ VGS__INLINE void vgs__finish(int n, float *x, const float *bias, vgs_act act)
     }
 }
 
-static void vgs__finish_c(int n, float *x, const float *bias, vgs_act act)
+#ifdef VGS__X86
+#define VGS__FINISH8(expr) \
+    for (i = 0; i < n; i += 8) { const __m256 a = _mm256_loadu_ps(x + i); _mm256_storeu_ps(x + i, expr); }
+
+VGS__AVX2 static void vgs__finish_avx2(int n, float *x, const float *bias, vgs_act act)
 {
-    vgs__finish(n, x, bias, act);
+    int i;
+    if (bias && act == VGS_ACT_SILU) {
+        VGS__FINISH8(vgs__silu8(_mm256_add_ps(a, _mm256_loadu_ps(bias + i))))
+        return;
+    }
+    if (bias) VGS__FINISH8(_mm256_add_ps(a, _mm256_loadu_ps(bias + i)))
+    if (act == VGS_ACT_SILU) VGS__FINISH8(vgs__silu8(a))
+    else if (act == VGS_ACT_SIGMOID) VGS__FINISH8(vgs__sigmoid8(a))
+    else if (act != VGS_ACT_NONE) vgs__finish_c(n, x, NULL, act);
 }
+#undef VGS__FINISH8
+#endif
 
 /* ---- tiles ---------------------------------------------------------------------------------------- */
 
@@ -1242,13 +1334,6 @@ static void vgs__tile_c(int k, vgs__panels x, float *c, ptrdiff_t ldc, bool add)
 #define VGS__ROWS12(R) VGS__ROWS6(R) R(6) R(7) R(8) R(9) R(10) R(11)
 
 #ifdef VGS__X86
-
-/* avx2 without fma here: a contracted exp would differ from the same exp elsewhere in this file. */
-__attribute__((target("avx2")))
-static void vgs__finish_avx2(int n, float *x, const float *bias, vgs_act act)
-{
-    vgs__finish(n, x, bias, act);
-}
 
 #define VGS__ZERO(i)  __m256 u##i = _mm256_setzero_ps(), v##i = u##i;
 #define VGS__MADD(i)  ai = _mm256_broadcast_ss(a + i * x.ai); \
@@ -1455,6 +1540,7 @@ typedef struct vgs__product {
     int m, n, k;
     ptrdiff_t lda, ldb, ldc;
     const float *a, *b;
+    const float *packed;                         /* B as vgs__pack_share leaves it; NULL = not yet    */
     float *c, *work;
     vgs__epilogue ep;
     vgs__kernel kernel;
@@ -1569,26 +1655,32 @@ static void vgs__close(const vgs__product *q, int i, int m, int j, int n)
     }
 }
 
+/* Columns of B when its last panel is filled up. */
+static size_t vgs__padded(const vgs__product *q)
+{
+    return (size_t)((q->n + q->kernel.nr - 1) / q->kernel.nr * q->kernel.nr);
+}
+
 /* C[i0..i1, j0..j1], by one thread with its own workspace. */
 static void vgs__gemm_part(const vgs__product *q, int i0, int i1, int j0, int j1, float *work)
 {
-    float *bpack = work, *apack = work + VGS__KC * VGS__NC;
+    float *apack = work + VGS__KC * VGS__NC;
+    const float *bpack = work;
     vgs__block z;
     int j, nr = q->kernel.nr;
     z.a_direct = q->form != VGS__TN;              /* a tile reads six rows at once, each forwards        */
-    z.b_direct = q->form != VGS__NT && i1 - i0 <= 4 * q->kernel.mr;  /* B is read too few times          */
+    z.b_direct = !q->packed && q->form != VGS__NT && i1 - i0 <= 4 * q->kernel.mr;  /* B is read too few times */
     for (z.j = j0; z.j < j1; z.j += VGS__NC) {
         z.n = vgs__min(VGS__NC, j1 - z.j);
         for (z.p = 0; z.p == 0 || z.p < q->k; z.p += VGS__KC) {
             z.k = vgs__min(VGS__KC, q->k - z.p);
-            vgs__pack_b(q, &z, bpack);
+            if (q->packed) bpack = q->packed + vgs__padded(q) * (size_t)z.p + (ptrdiff_t)z.j * z.k;
+            else vgs__pack_b(q, &z, work);
             for (z.i = i0; z.i < i1; z.i += VGS__MC) {
                 z.m = vgs__min(VGS__MC, i1 - z.i);
                 vgs__pack_a(q, &z, apack);
-                for (j = 0; j < z.n; j += nr) {
-                    vgs__strip(q, &z, j, apack, bpack);
-                    if (z.p + z.k == q->k) vgs__close(q, z.i, z.m, z.j + j, vgs__min(nr, z.n - j));
-                }
+                for (j = 0; j < z.n; j += nr) vgs__strip(q, &z, j, apack, bpack);
+                if (z.p + z.k == q->k) vgs__close(q, z.i, z.m, z.j, z.n);
             }
         }
     }
@@ -1615,6 +1707,20 @@ static int vgs__share(int end, int width, int index, int count)
 {
     long long panels = (end + width - 1) / width;
     return vgs__min(end, width * (int)(panels * index / count));
+}
+
+/* Share `me` of `threads` in packing all of B into out [vgs__padded(q) k]: for products that take C in many
+   blocks of rows. */
+static void vgs__pack_share(const vgs__product *q, float *out, int me, int threads)
+{
+    vgs__block z;
+    memset(&z, 0, sizeof z);
+    z.j = vgs__share(q->n, q->kernel.nr, me, threads);
+    z.n = vgs__share(q->n, q->kernel.nr, me + 1, threads) - z.j;
+    for (; z.p < q->k && z.n > 0; z.p += VGS__KC) {
+        z.k = vgs__min(VGS__KC, q->k - z.p);
+        vgs__pack_b(q, &z, out + vgs__padded(q) * (size_t)z.p + (ptrdiff_t)z.j * z.k);
+    }
 }
 
 static void vgs__gemm_thread(const vgs__product *q, int me, int threads)
@@ -1644,13 +1750,11 @@ static size_t vgs__gemm_work(int threads)
     return (size_t)(threads > 1 ? threads : 1) * VGS__WORK;
 }
 
-/* C[m,n] = A B as `form` says, then `ep` (NULL: nothing). work: [vgs__gemm_work(threads)], 64-byte aligned.
-   C must not overlap A or B. An isa that the processor lacks is computed by VGS_ISA_PORTABLE. */
-static void vgs__gemm(vgs__form form, int m, int n, int k, const float *a, int lda, const float *b, int ldb,
-                      float *c, int ldc, const vgs__epilogue *ep, float *work, int threads, vgs_isa isa)
+static vgs__product vgs__product_make(vgs__form form, int m, int n, int k, const float *a, int lda,
+                                      const float *b, int ldb, float *c, int ldc, const vgs__epilogue *ep,
+                                      float *work, vgs_isa isa)
 {
     vgs__product q;
-    if (m <= 0 || n <= 0) return;
     memset(&q, 0, sizeof q);
     q.form = form;
     q.m = m;
@@ -1665,6 +1769,31 @@ static void vgs__gemm(vgs__form form, int m, int n, int k, const float *a, int l
     q.work = work;
     q.kernel = vgs__kernel_of(isa);
     if (ep) q.ep = *ep;
+    return q;
+}
+
+/* Rows i0..i1 of C, by one thread. Not for TN, whose rows are not those of A. */
+static void vgs__gemm_rows(const vgs__product *q, int i0, int i1, float *work)
+{
+#ifdef VGS_USE_CBLAS
+    vgs__product p = *q;
+    p.m = i1 - i0;
+    p.a += i0 * p.lda;
+    p.c += i0 * p.ldc;
+    if (p.ep.rows) p.ep.rows += i0;
+    if (p.k > 0) { vgs__gemm_cblas(&p); return; }
+#endif
+    vgs__gemm_part(q, i0, i1, 0, q->n, work);
+}
+
+/* C[m,n] = A B as `form` says, then `ep` (NULL: nothing). work: [vgs__gemm_work(threads)], 64-byte aligned.
+   C must not overlap A or B. An isa that the processor lacks is computed by VGS_ISA_PORTABLE. */
+VGS__INLINE void vgs__gemm(vgs__form form, int m, int n, int k, const float *a, int lda, const float *b,
+                           int ldb, float *c, int ldc, const vgs__epilogue *ep, float *work, int threads,
+                           vgs_isa isa)
+{
+    vgs__product q = vgs__product_make(form, m, n, k, a, lda, b, ldb, c, ldc, ep, work, isa);
+    if (m <= 0 || n <= 0) return;
 #ifdef VGS_USE_CBLAS
     if (k > 0) { vgs__gemm_cblas(&q); return; }
 #endif
@@ -1720,6 +1849,8 @@ typedef struct vgs__node {
     const vgs_energy *energy;                    /* borrowed; ENERGY only                             */
     void *data;                                  /* TABLE: its values until compile uploads them      */
     bool output, live, body;
+    int group;                                   /* of ops that run together; grows along the order   */
+    bool local;                                  /* what it makes is read within the group only       */
     vgs_buffer *buf;                             /* leaves: bound buffer; others: the arena           */
     size_t offset;
 } vgs__node;
@@ -1736,6 +1867,7 @@ struct vgs_graph {
     size_t arena_size;
     int capacity;
     int *order, n_prologue, n_order;             /* nodes to run: prologue first                      */
+    vgs_call *call;                              /* [n_order]: what a run hands to the backend        */
     bool dirty;                                  /* the prologue must run again                       */
 };
 
@@ -1914,7 +2046,9 @@ VGS__DEF void vgs_graph_reset(vgs_graph *g)
     for (i = 0; i < g->n_node; ++i) vgs__free(g->node[i].data);
     if (g->backend) g->backend->buffer_free(g->backend->self, g->arena);
     vgs__free(g->order);
+    vgs__free(g->call);
     g->order = NULL;
+    g->call = NULL;
     g->arena = NULL;
     g->backend = NULL;
     g->n_node = g->n_scalar = g->n_order = g->n_prologue = 0;
@@ -2082,16 +2216,47 @@ typedef struct vgs__k {                          /* a call with its pointers res
     const vgs_energy *energy;
 } vgs__k;
 
+typedef struct vgs__job vgs__job;                /* >>cpu                                             */
+typedef struct vgs__jobs vgs__jobs;
+
+/* What one kind of list took lately, in seconds, alone and with all threads; the slower way is tried again
+   after `wait` runs. */
+typedef struct vgs__pace { double cost, took[2]; int runs, wait; } vgs__pace;
+
 typedef struct vgs__cpu {
     vgs_backend base;
     int threads;
     vgs_isa isa;
-    float *work;                                 /* packing space of the matrix product               */
+    float *work;                                 /* [threads]: packing space of the matrix product    */
+    float *scratch, *packed;                     /* [threads]: values local to a group; packed B's    */
+    size_t scratch_size, packed_size;            /* scratch: of one thread                            */
+    vgs__job *job;
+    vgs__jobs *group;
+    int cap_job, cap_group;
+    double part[256];                            /* of sum_squares                                    */
+    int bad_job, bad_row;                        /* of the check that holds the flag, -1 = none       */
+    int failed;                                  /* number of the group + 1                           */
+    vgs__pace pace[64];
+    vgs_error error;
 } vgs__cpu;
 
-#define VGS__KERNEL(name) VGS__INLINE void vgs__k_##name(const vgs__k *k, int r0, int r1, int c0, int c1)
+/* An op on a whole tensor runs on all threads of a team at once, each with its own `me`. */
+typedef struct vgs__crew { int me, n; } vgs__crew;
+
+static void vgs__crew_wait(vgs__crew t)
+{
+#ifdef _OPENMP
+    if (t.n > 1) {
+#  pragma omp barrier
+    }
+#else
+    (void)t;
+#endif
+}
+
+#define VGS__KERNEL(name) static void vgs__k_##name(const vgs__k *k, int r0, int r1, int c0, int c1)
 #define VGS__WHOLE(name) \
-    static vgs_status vgs__k_##name(const vgs__cpu *cpu, const vgs__k *k, vgs_error *err)
+    static vgs_status vgs__k_##name(vgs__cpu *cpu, const vgs__k *k, vgs__crew team, vgs_error *err)
 #define VGS__GRAD(name) \
     static void vgs__g_##name(vgs_graph *g, const vgs__node *n, vgs_var y, vgs_var gy, const bool *need, \
                               vgs_var *gx)
@@ -2134,6 +2299,47 @@ typedef struct vgs__cpu {
             else { const float one = pa[0]; VGS__MAP2_LOOP(one, pb[c], expr) }                        \
         }                                                                                             \
     }
+
+/* Kernels written for AVX2, beside the C that they repeat operation for operation; >>cpu picks them. */
+#ifdef VGS__X86
+#  define VGS__KERNEL8(name) VGS__AVX2 static void vgs__k_##name##_avx2(const vgs__k *k, int r0, int r1, \
+                                                                        int c0, int c1)
+#  define VGS__MAP1_AVX2(name, expr)                                                                  \
+    VGS__KERNEL8(name)                                                                                \
+    {                                                                                                 \
+        const __m256 f0 = vgs__set8(k->f[0]), f1 = vgs__set8(k->f[1]);                                \
+        int r, c;                                                                                     \
+        (void)f0; (void)f1;                                                                           \
+        for (r = r0; r < r1; ++r) {                                                                   \
+            const float *pa = k->in[0] + (size_t)r * (size_t)k->ld[0];                                \
+            float *y = k->out + (size_t)r * (size_t)k->ld_out;                                        \
+            for (c = c0; c < c1; c += 8) {                                                            \
+                const __m256 a = vgs__load8(pa + c, c1 - c);                                          \
+                vgs__store8(y + c, c1 - c, (expr));                                                   \
+            }                                                                                         \
+        }                                                                                             \
+    }
+#  define VGS__MAP2_AVX2(name, expr)                                                                  \
+    VGS__KERNEL8(name)                                                                                \
+    {                                                                                                 \
+        const size_t sa = k->in_rows[0] == 1 ? 0 : (size_t)k->ld[0];                                  \
+        const size_t sb = k->in_rows[1] == 1 ? 0 : (size_t)k->ld[1];                                  \
+        const bool wide_a = k->in_cols[0] == k->cols, wide_b = k->in_cols[1] == k->cols;              \
+        int r, c;                                                                                     \
+        for (r = r0; r < r1; ++r) {                                                                   \
+            const float *pa = k->in[0] + (size_t)r * sa, *pb = k->in[1] + (size_t)r * sb;             \
+            float *y = k->out + (size_t)r * (size_t)k->ld_out;                                        \
+            for (c = c0; c < c1; c += 8) {                                                            \
+                const __m256 a = wide_a ? vgs__load8(pa + c, c1 - c) : vgs__set8(pa[0]);              \
+                const __m256 b = wide_b ? vgs__load8(pb + c, c1 - c) : vgs__set8(pb[0]);              \
+                vgs__store8(y + c, c1 - c, (expr));                                                   \
+            }                                                                                         \
+        }                                                                                             \
+    }
+#else
+#  define VGS__MAP1_AVX2(name, expr)
+#  define VGS__MAP2_AVX2(name, expr)
+#endif
 
 static vgs_var vgs__scatter_rows(vgs_graph *g, vgs_var x, vgs_var idx, int rows);
 
@@ -2197,6 +2403,7 @@ static void vgs__give(vgs_graph *g, const vgs__node *n, int k, vgs_var gx_k, vgs
 /* ---- arithmetic ---------------------------------------------------------------------------------- */
 
 VGS__MAP2(add, a + b)
+VGS__MAP2_AVX2(add, _mm256_add_ps(a, b))
 VGS__GRAD(add)
 {
     (void)y;
@@ -2206,6 +2413,7 @@ VGS__GRAD(add)
 VGS__DEF vgs_var vgs_add(vgs_graph *g, vgs_var a, vgs_var b) { return vgs__binary(g, VGS_OP_ADD, a, b); }
 
 VGS__MAP2(sub, a - b)
+VGS__MAP2_AVX2(sub, _mm256_sub_ps(a, b))
 VGS__GRAD(sub)
 {
     (void)y;
@@ -2215,6 +2423,7 @@ VGS__GRAD(sub)
 VGS__DEF vgs_var vgs_sub(vgs_graph *g, vgs_var a, vgs_var b) { return vgs__binary(g, VGS_OP_SUB, a, b); }
 
 VGS__MAP2(mul, a * b)
+VGS__MAP2_AVX2(mul, _mm256_mul_ps(a, b))
 VGS__GRAD(mul)
 {
     (void)y;
@@ -2224,6 +2433,7 @@ VGS__GRAD(mul)
 VGS__DEF vgs_var vgs_mul(vgs_graph *g, vgs_var a, vgs_var b) { return vgs__binary(g, VGS_OP_MUL, a, b); }
 
 VGS__MAP2(div, a / b)
+VGS__MAP2_AVX2(div, _mm256_div_ps(a, b))
 VGS__GRAD(div)
 {
     vgs_var ga = vgs_div(g, gy, VGS__IN(n, 1));
@@ -2233,6 +2443,7 @@ VGS__GRAD(div)
 VGS__DEF vgs_var vgs_div(vgs_graph *g, vgs_var a, vgs_var b) { return vgs__binary(g, VGS_OP_DIV, a, b); }
 
 VGS__MAP1(affine, a * f0 + f1)
+VGS__MAP1_AVX2(affine, _mm256_add_ps(_mm256_mul_ps(a, f0), f1))
 VGS__GRAD(affine)
 {
     vgs_var v = vgs__unary_f(g, VGS_OP_AFFINE, gy, n->f[0], 0.0f);
@@ -2271,6 +2482,25 @@ VGS__KERNEL(combine)
         }
     }
 }
+#ifdef VGS__X86
+VGS__KERNEL8(combine)
+{
+    const __m256 f0 = vgs__set8(k->f[0]), f1 = vgs__set8(k->f[1]), f2 = vgs__set8(k->f[2]);
+    int r, c;
+    for (r = r0; r < r1; ++r) {
+        const float *pa = k->in[0] + (size_t)r * (size_t)k->ld[0];
+        const float *pb = k->in[1] + (size_t)r * (size_t)k->ld[1];
+        const float *pc = k->in[2] ? k->in[2] + (size_t)r * (size_t)k->ld[2] : NULL;
+        float *y = k->out + (size_t)r * (size_t)k->ld_out;
+        for (c = c0; c < c1; c += 8) {
+            __m256 v = _mm256_mul_ps(vgs__load8(pa + c, c1 - c), f0);
+            v = _mm256_add_ps(v, _mm256_mul_ps(vgs__load8(pb + c, c1 - c), f1));
+            if (pc) v = _mm256_add_ps(v, _mm256_mul_ps(vgs__load8(pc + c, c1 - c), f2));
+            vgs__store8(y + c, c1 - c, v);
+        }
+    }
+}
+#endif
 VGS__NO_GRAD(combine)
 
 /* ---- functions of one number --------------------------------------------------------------------- */
@@ -2282,6 +2512,7 @@ VGS__NO_GRAD(combine)
     VGS__GRAD(name) { const vgs_var x = VGS__IN(n, 0); (void)need; (void)x; (void)y; gx[0] = (expr); }
 
 VGS__MAP1(exp, vgs__exp(a))
+VGS__MAP1_AVX2(exp, vgs__exp8(a))
 VGS__GRAD1(exp, vgs_mul(g, gy, y))
 VGS__UNARY_DEF(exp, EXP)
 
@@ -2290,14 +2521,17 @@ VGS__GRAD1(log, vgs_div(g, gy, x))
 VGS__UNARY_DEF(log, LOG)
 
 VGS__MAP1(sqrt, sqrtf(a))
+VGS__MAP1_AVX2(sqrt, _mm256_sqrt_ps(a))
 VGS__GRAD1(sqrt, vgs_affine(g, vgs_div(g, gy, y), 0.5f, 0.0f))
 VGS__UNARY_DEF(sqrt, SQRT)
 
 VGS__MAP1(square, a * a)
+VGS__MAP1_AVX2(square, _mm256_mul_ps(a, a))
 VGS__GRAD1(square, vgs_affine(g, vgs_mul(g, gy, x), 2.0f, 0.0f))
 VGS__UNARY_DEF(square, SQUARE)
 
 VGS__MAP1(reciprocal, 1.0f / a)
+VGS__MAP1_AVX2(reciprocal, _mm256_div_ps(vgs__set8(1.0f), a))
 VGS__GRAD1(reciprocal, vgs_affine(g, vgs_mul(g, gy, vgs_square(g, y)), -1.0f, 0.0f))
 VGS__UNARY_DEF(reciprocal, RECIPROCAL)
 
@@ -2331,6 +2565,7 @@ VGS__MAP2(relu_grad, b > 0.0f ? a : 0.0f)                            /* from the
 VGS__NO_GRAD(relu_grad)
 
 VGS__MAP1(silu, a * vgs__sigmoid(a))
+VGS__MAP1_AVX2(silu, vgs__silu8(a))
 VGS__GRAD1(silu, vgs__binary(g, VGS_OP_SILU_GRAD, gy, x))
 VGS__UNARY_DEF(silu, SILU)
 VGS__INLINE float vgs__silu_slope(float x)
@@ -2339,6 +2574,7 @@ VGS__INLINE float vgs__silu_slope(float x)
     return s * (1.0f + x * (1.0f - s));
 }
 VGS__MAP2(silu_grad, a * vgs__silu_slope(b))
+VGS__MAP2_AVX2(silu_grad, _mm256_mul_ps(a, vgs__silu_slope8(b)))
 VGS__NO_GRAD(silu_grad)
 
 VGS__MAP1(softplus, vgs__softplus(a))
@@ -2458,18 +2694,30 @@ VGS__INLINE int vgs__int_at(const float *p, size_t i)                /* an int32
 /* ---- matrix products ----------------------------------------------------------------------------- */
 
 /* i0 = form, i1 = activation; in: a, b, bias or table, row index of the table. */
-VGS__WHOLE(matmul)
+static vgs__product vgs__product_of(const vgs__cpu *cpu, const vgs__k *k)
 {
     vgs__epilogue ep;
     int depth = k->i[0] == VGS__TN ? k->in_rows[0] : k->in_cols[0];
-    (void)err;
     memset(&ep, 0, sizeof ep);
     ep.bias = k->in[2];
     ep.ldbias = k->ld[2];
     ep.rows = (const int32_t *)(const void *)k->in[3];
     ep.act = (vgs_act)k->i[1];
-    vgs__gemm((vgs__form)k->i[0], k->rows, k->cols, depth, k->in[0], k->ld[0], k->in[1], k->ld[1],
-              k->out, k->ld_out, &ep, cpu->work, cpu->threads, cpu->isa);
+    return vgs__product_make((vgs__form)k->i[0], k->rows, k->cols, depth, k->in[0], k->ld[0], k->in[1],
+                             k->ld[1], k->out, k->ld_out, &ep, cpu->work, cpu->isa);
+}
+VGS__WHOLE(matmul)                                                   /* TN; others go by rows, >>cpu   */
+{
+    vgs__product q = vgs__product_of(cpu, k);
+    (void)err;
+    if (q.m <= 0 || q.n <= 0) return VGS_OK;
+#ifdef VGS_USE_CBLAS
+    if (q.k > 0) {
+        if (team.me == 0) vgs__gemm_cblas(&q);
+        return VGS_OK;
+    }
+#endif
+    vgs__gemm_thread(&q, team.me, team.n);
     return VGS_OK;
 }
 
@@ -2579,41 +2827,86 @@ static vgs_var vgs__sum_cols(vgs_graph *g, vgs_var x, bool mean)
 VGS__DEF vgs_var vgs_sum_cols (vgs_graph *g, vgs_var x) { return vgs__sum_cols(g, x, false); }
 VGS__DEF vgs_var vgs_mean_cols(vgs_graph *g, vgs_var x) { return vgs__sum_cols(g, x, true); }
 
-/* Adds rows r of x (those with which[r] == t, if given) for columns c0..c1 <= c0 + 64: blocks of 64 rows,
-   each summed in double and then added to the total, in order. */
-static void vgs__sum_strip(const float *x, int ld, int rows, const float *which, int ldw, int t, int c0,
-                           int c1, double *total)
+/* total[0..n] += the sum, in double, of `count` <= 64 rows of x: rows hit[0], hit[1], ..., or all in order. */
+static void vgs__add_rows(const float *x, int ld, const int *hit, int count, int n, double *total)
 {
-    double block[64];
-    int r, c, n = c1 - c0, in_block = 0;
-    for (c = 0; c < n; ++c) total[c] = block[c] = 0.0;
-    for (r = 0; r < rows; ++r) {
-        if (!which || vgs__int_at(which, (size_t)r * (size_t)ldw) == t) {
-            const float *p = x + (size_t)r * (size_t)ld + c0;
-            for (c = 0; c < n; ++c) block[c] += (double)p[c];
-            in_block = 1;
+    int c, j, r;
+    for (c = 0; c < n; c += 8) {
+        double s[8] = { 0 };
+        int w = n - c < 8 ? n - c : 8;
+        for (r = 0; r < count; ++r) {
+            const float *p = x + (ptrdiff_t)(hit ? hit[r] : r) * ld + c;
+            for (j = 0; j < w; ++j) s[j] += (double)p[j];
         }
-        if (in_block && ((r & 63) == 63 || r == rows - 1)) {
-            for (c = 0; c < n; ++c) { total[c] += block[c]; block[c] = 0.0; }
-            in_block = 0;
-        }
+        for (j = 0; j < w; ++j) total[c + j] += s[j];
     }
-    if (in_block) for (c = 0; c < n; ++c) total[c] += block[c];
+}
+
+#ifdef VGS__X86
+VGS__AVX2 static void vgs__add_rows_avx2(const float *x, int ld, const int *hit, int count, int n,
+                                         double *total)
+{
+    int c, r, whole = n & ~7;
+    for (c = 0; c < whole; c += 8) {
+        __m256d s0 = _mm256_setzero_pd(), s1 = s0;
+        for (r = 0; r < count; ++r) {
+            const float *p = x + (ptrdiff_t)(hit ? hit[r] : r) * ld + c;
+            s0 = _mm256_add_pd(s0, _mm256_cvtps_pd(_mm_loadu_ps(p)));
+            s1 = _mm256_add_pd(s1, _mm256_cvtps_pd(_mm_loadu_ps(p + 4)));
+        }
+        _mm256_storeu_pd(total + c, _mm256_add_pd(_mm256_loadu_pd(total + c), s0));
+        _mm256_storeu_pd(total + c + 4, _mm256_add_pd(_mm256_loadu_pd(total + c + 4), s1));
+    }
+    vgs__add_rows(x + whole, ld, hit, count, n - whole, total + whole);
+}
+#endif
+
+typedef void vgs__add_rows_fn(const float *x, int ld, const int *hit, int count, int n, double *total);
+static vgs__add_rows_fn *vgs__add_rows_of(const vgs__cpu *cpu)
+{
+#ifdef VGS__X86
+    if (cpu->isa == VGS_ISA_AVX2 || cpu->isa == VGS_ISA_AVX512) return vgs__add_rows_avx2;
+#endif
+    (void)cpu;
+    return vgs__add_rows;
+}
+
+/* Which of 64 or fewer rows have index t; returns how many. */
+static int vgs__matching(const float *idx, int ld, int rows, int t, int *hit)
+{
+    int r, n = 0;
+    for (r = 0; r < rows; ++r) {
+        hit[n] = r;
+        n += vgs__int_at(idx, (size_t)r * (size_t)ld) == t;
+    }
+    return n;
+}
+
+/* Columns of x summed over its rows (those with idx[r] == t, if given), n <= VGS__SUM_COLS of them: blocks of
+   64 rows, each summed in double and then added to the total, in order. */
+enum { VGS__SUM_ROWS = 64, VGS__SUM_COLS = 512 };
+static void vgs__sum_strip(vgs__add_rows_fn *add, const float *x, int ld, int rows, const float *idx, int ldi,
+                           int t, int n, double *total)
+{
+    int r, count, hit[VGS__SUM_ROWS + 1];
+    for (r = 0; r < n; ++r) total[r] = 0.0;
+    for (r = 0; r < rows; r += VGS__SUM_ROWS, x += (ptrdiff_t)VGS__SUM_ROWS * ld) {
+        count = rows - r < VGS__SUM_ROWS ? rows - r : VGS__SUM_ROWS;
+        if (idx) count = vgs__matching(idx + (ptrdiff_t)r * ldi, ldi, count, t, hit);
+        if (count) add(x, ld, idx ? hit : NULL, count, n, total);
+    }
 }
 
 VGS__WHOLE(sum_rows)                                                 /* i0: divide by the rows         */
 {
     int strips = (k->cols + 63) / 64, s, rows = k->in_rows[0];
+    vgs__add_rows_fn *add = vgs__add_rows_of(cpu);
     (void)err;
-    (void)cpu;
-#ifdef _OPENMP
-#pragma omp parallel for num_threads(cpu->threads) if (cpu->threads > 1 && strips > 1)
-#endif
-    for (s = 0; s < strips; ++s) {
+    for (s = team.me; s < strips; s += team.n) {
         double total[64];
-        int c, c0 = s * 64, c1 = c0 + 64 < k->cols ? c0 + 64 : k->cols;
-        vgs__sum_strip(k->in[0], k->ld[0], rows, NULL, 0, 0, c0, c1, total);
-        for (c = c0; c < c1; ++c) k->out[c] = (float)(k->i[0] && rows ? total[c - c0] / rows : total[c - c0]);
+        int c, c0 = s * 64, n = k->cols - c0 < 64 ? k->cols - c0 : 64;
+        vgs__sum_strip(add, k->in[0] + c0, k->ld[0], rows, NULL, 0, 0, n, total);
+        for (c = 0; c < n; ++c) k->out[c0 + c] = (float)(k->i[0] && rows ? total[c] / rows : total[c]);
     }
     return VGS_OK;
 }
@@ -2728,6 +3021,126 @@ VGS__KERNEL(layernorm_grad)
 }
 VGS__NO_GRAD(layernorm_grad)
 
+#ifdef VGS__X86
+VGS__V8 float vgs__tree8(__m256 v)                                   /* the end of vgs__row_sum        */
+{
+    __m128 s = _mm_add_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps(v, 1));
+    s = _mm_add_ps(s, _mm_movehl_ps(s, s));
+    return _mm_cvtss_f32(_mm_add_ss(s, _mm_shuffle_ps(s, s, 1)));
+}
+
+/* Sixteen columns of a row as two vectors; columns from n on are 0. */
+typedef struct vgs__v16 { __m256 lo, hi; } vgs__v16;
+VGS__V8 vgs__v16 vgs__load16(const float *x, int n)
+{
+    vgs__v16 v;
+    v.lo = vgs__load8(x, n);
+    v.hi = n > 8 ? vgs__load8(x + 8, n - 8) : _mm256_setzero_ps();
+    return v;
+}
+VGS__V8 __m256 vgs__less8(__m256 x, float m, int n)                  /* x - m in the first n lanes, 0  */
+{
+    x = _mm256_sub_ps(x, vgs__set8(m));
+    return n >= 8 ? x : _mm256_and_ps(x, _mm256_castsi256_ps(vgs__lanes8(n)));
+}
+
+VGS__V8 float vgs__row_sum8(const float *x, int n)
+{
+    __m256 lo = _mm256_setzero_ps(), hi = lo;
+    int i;
+    for (i = 0; i < n; i += 16) {
+        vgs__v16 v = vgs__load16(x + i, n - i);
+        lo = _mm256_add_ps(lo, v.lo);
+        hi = _mm256_add_ps(hi, v.hi);
+    }
+    return vgs__tree8(_mm256_add_ps(lo, hi));
+}
+
+VGS__V8 void vgs__moments8(const float *x, int n, float *mean, float *rstd)
+{
+    float m = vgs__row_sum8(x, n) / (float)n;
+    __m256 lo = _mm256_setzero_ps(), hi = lo;
+    int i;
+    for (i = 0; i < n; i += 16) {
+        vgs__v16 v = vgs__load16(x + i, n - i);
+        v.lo = vgs__less8(v.lo, m, n - i);
+        v.hi = vgs__less8(v.hi, m, n - i - 8);
+        lo = _mm256_add_ps(lo, _mm256_mul_ps(v.lo, v.lo));
+        hi = _mm256_add_ps(hi, _mm256_mul_ps(v.hi, v.hi));
+    }
+    *mean = m;
+    *rstd = 1.0f / sqrtf(vgs__tree8(_mm256_add_ps(lo, hi)) / (float)n + VGS__NORM_EPS);
+}
+
+VGS__V8 __m256 vgs__hat8(const float *x, int n, float m, float s)
+{
+    return _mm256_mul_ps(_mm256_sub_ps(vgs__load8(x, n), vgs__set8(m)), vgs__set8(s));
+}
+
+VGS__KERNEL8(layernorm)
+{
+    const float *gain = k->in[1], *bias = k->in[2];
+    int r, c, n = k->cols;
+    (void)c0;
+    (void)c1;
+    for (r = r0; r < r1; ++r) {
+        const float *x = k->in[0] + (size_t)r * (size_t)k->ld[0];
+        float *y = k->out + (size_t)r * (size_t)k->ld_out, m, s;
+        vgs__moments8(x, n, &m, &s);
+        for (c = 0; c < n; c += 8) {
+            __m256 v = _mm256_mul_ps(vgs__hat8(x + c, n - c, m, s), vgs__load8(gain + c, n - c));
+            vgs__store8(y + c, n - c, _mm256_add_ps(v, vgs__load8(bias + c, n - c)));
+        }
+    }
+}
+
+VGS__KERNEL8(layernorm_hat)
+{
+    int r, c, n = k->cols;
+    (void)c0;
+    (void)c1;
+    for (r = r0; r < r1; ++r) {
+        const float *x = k->in[0] + (size_t)r * (size_t)k->ld[0];
+        float *y = k->out + (size_t)r * (size_t)k->ld_out, m, s;
+        vgs__moments8(x, n, &m, &s);
+        for (c = 0; c < n; c += 8) vgs__store8(y + c, n - c, vgs__hat8(x + c, n - c, m, s));
+    }
+}
+
+/* Two vectors of lanes of h and of h xh, as in the C kernel: columns c..c+8 go to lanes (c / 8) % 2. */
+VGS__KERNEL8(layernorm_grad)
+{
+    const float *gain = k->in[1];
+    int r, c, n = k->cols;
+    (void)c0;
+    (void)c1;
+    for (r = r0; r < r1; ++r) {
+        const float *x = k->in[0] + (size_t)r * (size_t)k->ld[0];
+        const float *gy = k->in[2] + (size_t)r * (size_t)k->ld[2];
+        float *y = k->out + (size_t)r * (size_t)k->ld_out, m, s, mh, mx;
+        __m256 sh0 = _mm256_setzero_ps(), sh1 = sh0, sx0 = sh0, sx1 = sh0, h;
+        vgs__moments8(x, n, &m, &s);
+        for (c = 0; c < n; c += 16) {
+            h = _mm256_mul_ps(vgs__load8(gain + c, n - c), vgs__load8(gy + c, n - c));
+            sh0 = _mm256_add_ps(sh0, h);
+            sx0 = _mm256_add_ps(sx0, _mm256_mul_ps(h, vgs__hat8(x + c, n - c, m, s)));
+            if (n - c <= 8) break;
+            h = _mm256_mul_ps(vgs__load8(gain + c + 8, n - c - 8), vgs__load8(gy + c + 8, n - c - 8));
+            sh1 = _mm256_add_ps(sh1, h);
+            sx1 = _mm256_add_ps(sx1, _mm256_mul_ps(h, vgs__hat8(x + c + 8, n - c - 8, m, s)));
+        }
+        mh = vgs__tree8(_mm256_add_ps(sh0, sh1)) / (float)n;
+        mx = vgs__tree8(_mm256_add_ps(sx0, sx1)) / (float)n;
+        for (c = 0; c < n; c += 8) {
+            h = _mm256_mul_ps(vgs__load8(gain + c, n - c), vgs__load8(gy + c, n - c));
+            h = _mm256_sub_ps(h, vgs__set8(mh));
+            h = _mm256_sub_ps(h, _mm256_mul_ps(vgs__hat8(x + c, n - c, m, s), vgs__set8(mx)));
+            vgs__store8(y + c, n - c, _mm256_mul_ps(vgs__set8(s), h));
+        }
+    }
+}
+#endif /* VGS__X86 */
+
 VGS__GRAD(layernorm)
 {
     (void)y;
@@ -2836,20 +3249,17 @@ VGS__DEF vgs_var vgs_gather(vgs_graph *g, vgs_var x, vgs_var idx)
    index: no sort, no workspace, a fixed order. */
 VGS__WHOLE(scatter_rows)
 {
-    int t, strips = (k->cols + 63) / 64;
+    vgs__add_rows_fn *add = vgs__add_rows_of(cpu);
+    int t;
     (void)err;
-    (void)cpu;
-#ifdef _OPENMP
-#pragma omp parallel for num_threads(cpu->threads) if (cpu->threads > 1)
-#endif
-    for (t = 0; t < k->rows; ++t) {
-        double total[64];
-        int s, c;
-        for (s = 0; s < strips; ++s) {
-            int c0 = s * 64, c1 = c0 + 64 < k->cols ? c0 + 64 : k->cols;
-            float *y = k->out + (size_t)t * (size_t)k->ld_out;
-            vgs__sum_strip(k->in[0], k->ld[0], k->in_rows[0], k->in[1], k->ld[1], t, c0, c1, total);
-            for (c = c0; c < c1; ++c) y[c] = (float)total[c - c0];
+    for (t = team.me; t < k->rows; t += team.n) {
+        double total[VGS__SUM_COLS];
+        float *y = k->out + (size_t)t * (size_t)k->ld_out;
+        int c, c0, n;
+        for (c0 = 0; c0 < k->cols; c0 += n) {
+            n = k->cols - c0 < VGS__SUM_COLS ? k->cols - c0 : VGS__SUM_COLS;
+            vgs__sum_strip(add, k->in[0] + c0, k->ld[0], k->in_rows[0], k->in[1], k->ld[1], t, n, total);
+            for (c = 0; c < n; ++c) y[c0 + c] = (float)total[c];
         }
     }
     return VGS_OK;
@@ -3244,23 +3654,59 @@ VGS__NO_GRAD(sphere_move)
 
 /* ---- effects: ops that write state; the flag (int32 [1,4]: set, row, step, what) stops all updates ----- */
 
+/* Eight sums in double, then a fixed tree. */
+static double vgs__squares(const float *x, int n)
+{
+    double s[8] = { 0 };
+    int i, j;
+    for (i = 0; i + 8 <= n; i += 8)
+        for (j = 0; j < 8; ++j) s[j] += (double)x[i + j] * (double)x[i + j];
+    for (j = 0; j < n - i; ++j) s[j] += (double)x[i + j] * (double)x[i + j];
+    for (j = 4; j; j >>= 1)
+        for (i = 0; i < j; ++i) s[i] += s[i + j];
+    return s[0];
+}
+
+#ifdef VGS__X86
+VGS__AVX2 static double vgs__squares_avx2(const float *x, int n)
+{
+    double s[8], rest;
+    __m256d s0 = _mm256_setzero_pd(), s1 = s0, v;
+    int i, j;
+    for (i = 0; i + 8 <= n; i += 8) {
+        v = _mm256_cvtps_pd(_mm_loadu_ps(x + i));
+        s0 = _mm256_add_pd(s0, _mm256_mul_pd(v, v));
+        v = _mm256_cvtps_pd(_mm_loadu_ps(x + i + 4));
+        s1 = _mm256_add_pd(s1, _mm256_mul_pd(v, v));
+    }
+    _mm256_storeu_pd(s, s0);
+    _mm256_storeu_pd(s + 4, s1);
+    for (j = 0; j < n - i; ++j) {
+        rest = (double)x[i + j];
+        s[j] += rest * rest;
+    }
+    for (j = 4; j; j >>= 1)
+        for (i = 0; i < j; ++i) s[i] += s[i + j];
+    return s[0];
+}
+#endif
+
 /* The squared norm in double: 256 parts whose borders depend on the length alone, added in order. */
 VGS__WHOLE(sum_squares)
 {
-    double part[256], total = 0.0;
+    double (*squares)(const float *x, int n) = vgs__squares, total = 0.0;
     int p, n = k->in_cols[0], each = (n + 255) / 256;
     (void)err;
-    (void)cpu;
-#ifdef _OPENMP
-#pragma omp parallel for num_threads(cpu->threads) if (cpu->threads > 1 && n > 16384)
+#ifdef VGS__X86
+    if (cpu->isa == VGS_ISA_AVX2 || cpu->isa == VGS_ISA_AVX512) squares = vgs__squares_avx2;
 #endif
-    for (p = 0; p < 256; ++p) {
-        int i, last = n - p * each < each ? n : (p + 1) * each;
-        double s = 0.0;
-        for (i = p * each; i < last; ++i) s += (double)k->in[0][i] * (double)k->in[0][i];
-        part[p] = s;
+    for (p = team.me; p < 256; p += team.n) {
+        int first = p * each, left = n - first;
+        cpu->part[p] = left > 0 ? squares(k->in[0] + first, left < each ? left : each) : 0.0;
     }
-    for (p = 0; p < 256; ++p) total += part[p];
+    vgs__crew_wait(team);
+    if (team.me) return VGS_OK;
+    for (p = 0; p < 256; ++p) total += cpu->part[p];
     k->out[0] = (float)total;
     return VGS_OK;
 }
@@ -3272,7 +3718,7 @@ VGS__WHOLE(store)
     int r, c;
     (void)err;
     (void)cpu;
-    for (r = 0; r < k->in_rows[1]; ++r) {
+    for (r = 0; r < k->in_rows[1] && team.me == 0; ++r) {
         const float *x = k->in[1] + (size_t)r * (size_t)k->ld[1];
         float *y = k->in[0] + (size_t)(r + k->i[0]) * (size_t)k->ld[0];
         if (k->i[1]) for (c = 0; c < k->in_cols[1]; ++c) y[c] += x[c];
@@ -3284,19 +3730,22 @@ VGS__NO_GRAD(store)
 
 /* Adam as PyTorch's.  in: p, g, m, v, squared norm of g (optional), flag
    f: lr/(1-b1^k), b1, b2, eps, 1/sqrt(1-b2^k), norm limit (0 = none), least p (0 = none), factor of g */
+static float vgs__clip_scale(const vgs__k *k)                        /* factor of g                    */
+{
+    float limit;
+    if (!k->in[4] || !(k->f[5] > 0.0f)) return k->f[7];
+    limit = k->f[5] / (sqrtf(k->in[4][0]) + 1e-6f);
+    return k->f[7] * (limit < 1.0f ? limit : 1.0f);
+}
 VGS__KERNEL(adam)
 {
-    float *p = k->in[0], *m = k->in[2], *v = k->in[3], scale = k->f[7];
-    const float *g = k->in[1];
+    float *p = k->in[0], *m = k->in[2], *v = k->in[3];
+    const float *g = k->in[1], scale = vgs__clip_scale(k);
     const float lr = k->f[0], b1 = k->f[1], b2 = k->f[2], eps = k->f[3], vs = k->f[4], least = k->f[6];
     int c;
     (void)r0;
     (void)r1;
     if (vgs__int_at(k->in[5], 0)) return;
-    if (k->in[4] && k->f[5] > 0.0f) {
-        float limit = k->f[5] / (sqrtf(k->in[4][0]) + 1e-6f);
-        scale *= limit < 1.0f ? limit : 1.0f;
-    }
     for (c = c0; c < c1; ++c) {
         const float gc = g[c] * scale, mc = b1 * m[c] + (1.0f - b1) * gc,
                     vc = b2 * v[c] + (1.0f - b2) * gc * gc;
@@ -3306,6 +3755,34 @@ VGS__KERNEL(adam)
         p[c] = (least > 0.0f && pc < least) ? least : pc;
     }
 }
+#ifdef VGS__X86
+VGS__KERNEL8(adam)
+{
+    float *p = k->in[0], *m = k->in[2], *v = k->in[3];
+    const __m256 scale = vgs__set8(vgs__clip_scale(k)), lr = vgs__set8(k->f[0]), eps = vgs__set8(k->f[3]),
+                 vs = vgs__set8(k->f[4]), least = vgs__set8(k->f[6] > 0.0f ? k->f[6] : -FLT_MAX),
+                 b1 = vgs__set8(k->f[1]), n1 = vgs__set8(1.0f - k->f[1]),
+                 b2 = vgs__set8(k->f[2]), n2 = vgs__set8(1.0f - k->f[2]);
+    int c, n;
+    (void)r0;
+    (void)r1;
+    if (vgs__int_at(k->in[5], 0)) return;
+    for (c = c0; c < c1; c += 8) {
+        __m256 g, mc, vc, pc;
+        n = c1 - c;
+        g = _mm256_mul_ps(vgs__load8(k->in[1] + c, n), scale);
+        mc = _mm256_add_ps(_mm256_mul_ps(b1, vgs__load8(m + c, n)), _mm256_mul_ps(n1, g));
+        vc = _mm256_mul_ps(_mm256_mul_ps(n2, g), g);
+        vc = _mm256_add_ps(_mm256_mul_ps(b2, vgs__load8(v + c, n)), vc);
+        pc = _mm256_add_ps(_mm256_mul_ps(_mm256_sqrt_ps(vc), vs), eps);
+        pc = _mm256_sub_ps(vgs__load8(p + c, n), _mm256_div_ps(_mm256_mul_ps(lr, mc), pc));
+        pc = _mm256_blendv_ps(pc, least, _mm256_cmp_ps(pc, least, _CMP_LT_OQ));
+        vgs__store8(m + c, n, mc);
+        vgs__store8(v + c, n, vc);
+        vgs__store8(p + c, n, pc);
+    }
+}
+#endif
 VGS__NO_GRAD(adam)
 
 VGS__KERNEL(ema)                                                     /* dst = f0 dst + (1 - f0) src    */
@@ -3318,29 +3795,36 @@ VGS__KERNEL(ema)                                                     /* dst = f0
     if (vgs__int_at(k->in[2], 0)) return;
     for (c = c0; c < c1; ++c) d[c] = keep * d[c] + (1.0f - keep) * s[c];
 }
+#ifdef VGS__X86
+VGS__KERNEL8(ema)
+{
+    const __m256 keep = vgs__set8(k->f[0]), take = vgs__set8(1.0f - k->f[0]);
+    int c;
+    (void)r0;
+    (void)r1;
+    if (vgs__int_at(k->in[2], 0)) return;
+    for (c = c0; c < c1; c += 8) {
+        __m256 v = _mm256_mul_ps(keep, vgs__load8(k->in[0] + c, c1 - c));
+        v = _mm256_add_ps(v, _mm256_mul_ps(take, vgs__load8(k->in[1] + c, c1 - c)));
+        vgs__store8(k->in[0] + c, c1 - c, v);
+    }
+}
+#endif
 VGS__NO_GRAD(ema)
 
 /* in: x, flag.  The first row that is not finite sets the flag to {1, row + i2, step i0, what i1};
-   i3: +infinity passes (an energy that will be cut). */
-VGS__WHOLE(check)
+   i3: +infinity passes (an energy that will be cut). Returns that row or
+   -1; >>cpu sets the flag. */
+static int vgs__check_rows(const vgs__k *k, int r0, int r1)
 {
-    int r, c, f[4];
-    (void)err;
-    (void)cpu;
-    if (vgs__int_at(k->in[1], 0)) return VGS_OK;
-    for (r = 0; r < k->in_rows[0]; ++r) {
+    int r, c;
+    for (r = r0; r < r1; ++r) {
         const float *x = k->in[0] + (size_t)r * (size_t)k->ld[0];
         bool bad = false;
         for (c = 0; c < k->in_cols[0]; ++c) bad |= !(x[c] - x[c] == 0.0f) && !(k->i[3] && x[c] > 0.0f);
-        if (!bad) continue;
-        f[0] = 1;
-        f[1] = r + k->i[2];
-        f[2] = k->i[0];
-        f[3] = k->i[1];
-        memcpy(k->in[1], f, sizeof f);
-        return VGS_OK;
+        if (bad) return r;
     }
-    return VGS_OK;
+    return -1;
 }
 VGS__NO_GRAD(check)
 
@@ -3395,9 +3879,12 @@ VGS__DEF vgs_status vgs_energy_eval(const vgs_energy *e, const float *x, int n, 
     return bad ? vgs__fail(err, VGS_E_ENERGY, "the energy callback failed") : VGS_OK;
 }
 
-VGS__WHOLE(energy)                                                   /* out: e [r,1], out2: dE/dx [r,dim] */
+/* out: e [r,1], out2: dE/dx [r,dim] */
+static vgs_status vgs__energy_rows(const vgs__k *k, int r0, int r1, vgs_error *err)
 {
-    return vgs_energy_eval(k->energy, k->in[0], k->in_rows[0], k->out, k->out2, cpu->threads, err);
+    size_t at = (size_t)r0 * (size_t)k->energy->dim;
+    if (r1 <= r0) return VGS_OK;
+    return vgs__energy_block(k->energy, k->in[0] + at, r1 - r0, k->out + r0, k->out2 ? k->out2 + at : NULL, err);
 }
 VGS__GRAD(energy)
 {
@@ -3471,10 +3958,10 @@ VGS__DEF vgs_status vgs_energy_check(const vgs_energy *e, const float *x, int n,
 typedef void vgs__grad_fn(vgs_graph *g, const vgs__node *n, vgs_var y, vgs_var gy, const bool *need,
                           vgs_var *gx);
 
-static const struct { const char *name; vgs__grad_fn *grad; } vgs__op_table[] = {
-    { "input", NULL }, { "params", NULL }, { "state", NULL }, { "table", NULL }, { "view", NULL },
-    { "tap", NULL },
-#define VGS__ROW(kind, ID, name) { #name, vgs__g_##name },
+static const struct { const char *name; vgs__grad_fn *grad; char kind; } vgs__op_table[] = {
+    { "input", NULL, 0 }, { "params", NULL, 0 }, { "state", NULL, 0 }, { "table", NULL, 0 },
+    { "view", NULL, 0 }, { "tap", NULL, 0 },
+#define VGS__ROW(kind, ID, name) { #name, vgs__g_##name, #kind[0] },
     VGS_OPS(VGS__ROW)
 #undef VGS__ROW
 };
@@ -3700,19 +4187,144 @@ static void vgs__split_stages(vgs_graph *g)
     }
 }
 
+/* ---- groups: ops that run together (vgs_backend.run_list) ---- */
+
+/* Whether an op needs all rows at once. form: of MATMUL; energy: of ENERGY. */
+static bool vgs__is_whole(int op, int form, const vgs_energy *energy)
+{
+    switch (op) {
+    case VGS_OP_MATMUL: return form == VGS__TN;
+    case VGS_OP_ENERGY: return !energy->thread_safe;
+    case VGS_OP_ADAM:
+    case VGS_OP_EMA:    return true;
+    default:            return vgs__op_table[op].kind == 'W';
+    }
+}
+
+/* Into how many parts the rows of an op fall that can be computed one by one: -1 = the batch's, 0 = none. */
+static int vgs__parts(const vgs_graph *g, const vgs__node *n)
+{
+    if (vgs__is_whole(n->op, n->i[0], n->energy)) return 0;
+    if (n->op == VGS_OP_CHECK) n = &g->node[n->in[0]];
+    return n->rows < 0 ? -1 : n->rows;
+}
+
+/* Whether a part of op n needs only the same part of its operand k. */
+static bool vgs__by_part(const vgs_graph *g, const vgs__node *n, int k)
+{
+    const vgs__node *x = &g->node[n->in[k]];
+    if (vgs__parts(g, n) != (x->rows < 0 ? -1 : x->rows)) return false;
+    switch (n->op) {
+    case VGS_OP_MATMUL:         return k == 0 || k == 3;
+    case VGS_OP_GATHER:         return k == 1;
+    case VGS_OP_SEGMENT_GATHER:
+    case VGS_OP_SEGMENT_SUM:    return k == 0 && x->rows < 0;        /* parts are whole samples        */
+    case VGS_OP_CHECK:          return k == 0;
+    default:                    return true;
+    }
+}
+
+/* Storage that a set of ops writes, reads, and reads across parts: mark[id] == stamp where it does. */
+typedef struct vgs__marks { int *wrote, *read, *crossed, stamp; } vgs__marks;
+
+/* The only other effect of an op, CHECK's on the flag, commutes with itself. */
+static bool vgs__is_fence(const vgs__node *n) { return vgs__is_effect(n->op) && n->op != VGS_OP_CHECK; }
+
+static void vgs__mark(const vgs_graph *g, int id, vgs__marks *m)
+{
+    const vgs__node *n = &g->node[id];
+    int k;
+    m->wrote[vgs__owner(g, id)] = m->stamp;
+    if (n->tap >= 0) m->wrote[n->tap] = m->stamp;
+    for (k = 0; k < n->n_in; ++k)
+        if (n->in[k] >= 0) {
+            int from = vgs__owner(g, n->in[k]);
+            m->read[from] = m->stamp;
+            if (!vgs__by_part(g, n, k)) m->crossed[from] = m->stamp;
+        }
+}
+
+/* Whether op id must wait for the marked ones; if `parted`, only for what crosses from part to part. Those
+   that write into the same state write disjoint parts of it. */
+static bool vgs__waits(const vgs_graph *g, int id, const vgs__marks *m, bool parted)
+{
+    const vgs__node *n = &g->node[id];
+    int k, to = vgs__owner(g, id);
+    for (k = 0; k < n->n_in; ++k)
+        if (n->in[k] >= 0 && m->wrote[vgs__owner(g, n->in[k])] == m->stamp && !(parted && vgs__by_part(g, n, k)))
+            return true;
+    if ((parted ? m->crossed : m->read)[to] == m->stamp) return true;
+    return m->wrote[to] == m->stamp && !vgs__is_leaf(g->node[to].op);
+}
+
+/* Reorders the body so that groups become long: as many ops on rows of the batch as can run, then as many
+   others, and so on. An effect waits for all before it, and all after it wait for the effect. */
+static void vgs__gather_groups(vgs_graph *g, vgs__marks *m, int *left)
+{
+    int n = g->n_order - g->n_prologue, done = g->n_prologue, at, kept;
+    bool batch = true, fenced;
+    memcpy(left, g->order + g->n_prologue, (size_t)n * sizeof *left);
+    for (; n > 0; n = kept, batch = !batch) {
+        m->stamp++;
+        fenced = false;
+        for (at = kept = 0; at < n; ++at) {
+            const vgs__node *x = &g->node[left[at]];
+            bool fence = vgs__is_fence(x);
+            if (!fenced && (vgs__parts(g, x) < 0) == batch && !(fence && kept) &&
+                !vgs__waits(g, left[at], m, false)) {
+                g->order[done++] = left[at];
+            } else {
+                fenced = fenced || fence;
+                vgs__mark(g, left[at], m);
+                left[kept++] = left[at];
+            }
+        }
+    }
+}
+
+/* Cuts the order into groups; effects stand alone. */
+static void vgs__number_groups(vgs_graph *g, vgs__marks *m)
+{
+    int at, group = 0, parts = 0;
+    bool after_fence = false;
+    for (at = 0; at < g->n_order; ++at) {
+        int id = g->order[at], p = vgs__parts(g, &g->node[id]);
+        bool fence = vgs__is_fence(&g->node[id]);
+        if (at == 0 || at == g->n_prologue || fence || after_fence || p != parts ||
+            vgs__waits(g, id, m, p != 0)) {
+            group += at > 0;
+            m->stamp++;
+        }
+        vgs__mark(g, id, m);
+        g->node[id].group = group;
+        parts = p;
+        after_fence = fence;
+    }
+}
+
 static vgs_status vgs__make_order(vgs_graph *g)
 {
-    int pass, id;
+    int pass, id, *memory = (int *)vgs__alloc(4 * (size_t)g->n_node + 4, sizeof *memory);
+    vgs__marks m;
     g->order = (int *)vgs__alloc((size_t)g->n_node + 1, sizeof *g->order);
-    if (!g->order) return VGS_E_NOMEM;
+    if (!g->order || !memory) { vgs__free(memory); return VGS_E_NOMEM; }
     for (pass = 0; pass < 2; ++pass) {
         for (id = 0; id < g->n_node; ++id)
             if (vgs__runs(&g->node[id]) && g->node[id].body == (pass == 1)) g->order[g->n_order++] = id;
         if (!pass) g->n_prologue = g->n_order;
     }
-    return VGS_OK;
+    m.wrote = memory;
+    m.read = m.wrote + g->n_node;
+    m.crossed = m.read + g->n_node;
+    m.stamp = 0;
+    vgs__gather_groups(g, &m, m.crossed + g->n_node);
+    vgs__number_groups(g, &m);
+    vgs__free(memory);
+    g->call = (vgs_call *)vgs__alloc((size_t)g->n_order + 1, sizeof *g->call);
+    return g->call ? VGS_OK : VGS_E_NOMEM;
 }
 
+/* first, last: places in the order. */
 typedef struct vgs__life { int first, last; size_t offset, size; } vgs__life;
 
 static size_t vgs__room(const vgs_graph *g, const vgs__node *n)
@@ -3754,6 +4366,44 @@ static void vgs__find_lives(const vgs_graph *g, vgs__life *life)
         if (g->node[id].output && life[vgs__owner(g, id)].first >= 0) life[vgs__owner(g, id)].last = INT_MAX;
 }
 
+/* A value that is born and read within one group of parts is local to it. All others live as long as the
+   groups in which they are born and last read, since the ops of a group have no order among them. */
+static void vgs__widen_lives(vgs_graph *g, vgs__life *life)
+{
+    int at, k, begin = 0, end;
+    for (; begin < g->n_order; begin = end) {
+        int group = g->node[g->order[begin]].group;
+        for (end = begin; end < g->n_order && g->node[g->order[end]].group == group; ++end) {}
+        for (at = begin; at < end; ++at) {
+            vgs__node *n = &g->node[g->order[at]];
+            int made[2];
+            made[0] = vgs__is_effect(n->op) ? -1 : vgs__owner(g, g->order[at]);
+            made[1] = n->tap >= 0 && g->node[n->tap].live ? n->tap : -1;
+            n->local = vgs__parts(g, n) != 0 && made[0] >= 0;
+            for (k = 0; k < 2; ++k)
+                if (made[k] >= 0)
+                    n->local = n->local && !vgs__is_leaf(g->node[made[k]].op) && life[made[k]].last < end;
+            for (k = 0; k < 2; ++k)
+                if (made[k] >= 0 && life[made[k]].first == at && !n->local) life[made[k]].first = begin;
+        }
+    }
+}
+
+/* The second half, once it is known what is local. */
+static void vgs__widen_ends(const vgs_graph *g, vgs__life *life)
+{
+    int id, at;
+    for (id = 0; id < g->n_node; ++id) {
+        vgs__life *a = &life[id];
+        bool local;
+        if (a->first < 0 || a->last >= g->n_order || vgs__is_leaf(g->node[id].op)) continue;
+        local = g->node[g->node[id].op == VGS_OP_TAP ? g->node[id].in[0] : id].local;
+        for (at = a->last; !local && at + 1 < g->n_order &&
+             g->node[g->order[at + 1]].group == g->node[g->order[a->last]].group; ++at) {}
+        if (!local) a->last = at;
+    }
+}
+
 /* Lowest free place, first come first served. Returns the end of the arena. */
 static size_t vgs__place(const vgs_graph *g, vgs__life *life)
 {
@@ -3793,6 +4443,8 @@ static vgs_status vgs__upload_tables(vgs_graph *g, vgs_error *err)
     return VGS_OK;
 }
 
+static vgs_status vgs__reserve(vgs_graph *g, vgs_error *err);        /* >>run                          */
+
 static vgs_status vgs__plan(vgs_graph *g, int *uses, vgs__life *life, vgs_error *err)
 {
     int id;
@@ -3804,6 +4456,8 @@ static vgs_status vgs__plan(vgs_graph *g, int *uses, vgs__life *life, vgs_error 
     if (vgs__make_order(g) != VGS_OK)
         return vgs__fail(err, VGS_E_NOMEM, "out of memory: order of %d ops", g->n_node);
     vgs__find_lives(g, life);
+    vgs__widen_lives(g, life);
+    vgs__widen_ends(g, life);
     g->arena_size = vgs__place(g, life);
     g->arena = g->backend->buffer_create(g->backend->self, g->arena_size ? g->arena_size : 1, err);
     if (!g->arena) return err ? err->code : VGS_E_NOMEM;
@@ -3835,6 +4489,7 @@ VGS__DEF vgs_status vgs_graph_compile(vgs_graph *g, vgs_backend *backend, int ca
     g->dirty = true;
     if (!uses || !life) st = vgs__fail(err, VGS_E_NOMEM, "out of memory: compiling %d ops", g->n_node);
     else st = vgs__plan(g, uses, life, err);
+    if (st == VGS_OK && backend->reserve) st = vgs__reserve(g, err);
     vgs__free(uses);
     vgs__free(life);
     if (st != VGS_OK) {
@@ -3867,34 +4522,46 @@ static vgs_tensor vgs__tensor(const vgs_graph *g, int id, int batch)
     return t;
 }
 
-static vgs_status vgs__run_node(const vgs_graph *g, int id, int batch, vgs_error *err)
+static void vgs__make_call(const vgs_graph *g, int id, int batch, vgs_call *c)
 {
     const vgs__node *n = &g->node[id];
-    vgs_call c;
-    int k;
-    c.op = n->op;
-    c.energy = n->energy;
-    c.out = vgs__tensor(g, vgs__is_effect(n->op) ? -1 : id, batch);
-    c.out2 = vgs__tensor(g, n->tap >= 0 && g->node[n->tap].live ? n->tap : -1, batch);
-    for (k = 0; k < VGS_MAX_IN; ++k) c.in[k] = vgs__tensor(g, n->in[k], batch);
+    int k, parts = vgs__parts(g, n);
+    c->op = n->op;
+    c->energy = n->energy;
+    c->group = n->group;
+    c->parts = parts < 0 ? batch : parts;
+    c->local = n->local;
+    c->out = vgs__tensor(g, vgs__is_effect(n->op) ? -1 : id, batch);
+    c->out2 = vgs__tensor(g, n->tap >= 0 && g->node[n->tap].live ? n->tap : -1, batch);
+    for (k = 0; k < VGS_MAX_IN; ++k) c->in[k] = vgs__tensor(g, n->in[k], batch);
     for (k = 0; k < VGS_MAX_ATTR; ++k) {
-        c.i[k] = n->i_slot[k] < 0 ? n->i[k] : (int)(uint32_t)(int64_t)g->scalar[n->i_slot[k]];
-        c.f[k] = n->f_slot[k] < 0 ? n->f[k] : (float)g->scalar[n->f_slot[k]];
+        c->i[k] = n->i_slot[k] < 0 ? n->i[k] : (int)(uint32_t)(int64_t)g->scalar[n->i_slot[k]];
+        c->f[k] = n->f_slot[k] < 0 ? n->f[k] : (float)g->scalar[n->f_slot[k]];
     }
-    return g->backend->run(g->backend->self, &c, err);
+}
+
+static vgs_status vgs__reserve(vgs_graph *g, vgs_error *err)
+{
+    int at;
+    for (at = 0; at < g->n_order; ++at) vgs__make_call(g, g->order[at], g->capacity, &g->call[at]);
+    return g->backend->reserve(g->backend->self, g->call, g->n_order, err);
 }
 
 VGS__DEF void vgs_graph_touch(vgs_graph *g) { g->dirty = true; }
 
 VGS__DEF vgs_status vgs_graph_run(vgs_graph *g, int batch, vgs_error *err)
 {
-    int at = g->dirty ? 0 : g->n_prologue;
+    int at = g->dirty ? 0 : g->n_prologue, k;
     vgs_status st = VGS_OK;
+    vgs_backend *b;
     if (!g->backend) return vgs__fail(err, VGS_E_ARG, "graph_run: the graph is not compiled");
     if (batch < 0 || batch > g->capacity)
         return vgs__fail(err, VGS_E_ARG, "graph_run: batch = %d: must be 0..%d, the capacity", batch,
                          g->capacity);
-    for (; at < g->n_order && st == VGS_OK; ++at) st = vgs__run_node(g, g->order[at], batch, err);
+    b = g->backend;
+    for (k = at; k < g->n_order; ++k) vgs__make_call(g, g->order[k], batch, &g->call[k]);
+    if (b->run_list) st = b->run_list(b->self, g->call + at, g->n_order - at, err);
+    else for (; at < g->n_order && st == VGS_OK; ++at) st = b->run(b->self, &g->call[at], err);
     g->dirty = st != VGS_OK;
     return st;
 }
@@ -3952,46 +4619,50 @@ VGS__DEF vgs_status vgs_get(vgs_graph *g, vgs_var v, void *x, int batch, vgs_err
 
 /* ==== >>cpu: the backend on this processor ========================================================== */
 
-/* Every map and row kernel is compiled once per instruction set, from the same source: these wrappers
-   inline the kernel under another target attribute. */
 typedef void vgs__rows_fn(const vgs__k *k, int r0, int r1, int c0, int c1);
-typedef vgs_status vgs__whole_fn(const vgs__cpu *cpu, const vgs__k *k, vgs_error *err);
+typedef vgs_status vgs__whole_fn(vgs__cpu *cpu, const vgs__k *k, vgs__crew team, vgs_error *err);
 
-#define VGS__WRAP(name, isa, attr) \
-    attr static void vgs__k_##name##_##isa(const vgs__k *k, int r0, int r1, int c0, int c1) \
-    { vgs__k_##name(k, r0, r1, c0, c1); }
-#ifdef VGS__X86
-#  define VGS__WRAPS(name) VGS__WRAP(name, base, ) VGS__WRAP(name, avx2, __attribute__((target("avx2")))) \
-                           VGS__WRAP(name, avx512, __attribute__((target("avx512f,avx512dq"))))
-#  define VGS__FNS(name)   { vgs__k_##name##_base, vgs__k_##name##_avx2, vgs__k_##name##_avx512 }
-#else
-#  define VGS__WRAPS(name) VGS__WRAP(name, base, )
-#  define VGS__FNS(name)   { vgs__k_##name##_base, vgs__k_##name##_base, vgs__k_##name##_base }
-#endif
-#define VGS__WRAP_M(name) VGS__WRAPS(name)
-#define VGS__WRAP_R(name) VGS__WRAPS(name)
-#define VGS__WRAP_W(name)
-#define VGS__WRAP_OP(kind, ID, name) VGS__WRAP_##kind(name)
-VGS_OPS(VGS__WRAP_OP)
+/* Products go by rows or whole; checks and energies by rows, but with more to tell than a kernel can. */
+static void vgs__k_check(const vgs__k *k, int r0, int r1, int c0, int c1)
+{
+    (void)k; (void)r0; (void)r1; (void)c0; (void)c1;
+}
+VGS__WHOLE(energy)
+{
+    (void)cpu;
+    return team.me ? VGS_OK : vgs__energy_rows(k, 0, k->in_rows[0], err);
+}
 
-#define VGS__ENTRY_M(name) { 'M', VGS__FNS(name), NULL },
-#define VGS__ENTRY_R(name) { 'R', VGS__FNS(name), NULL },
-#define VGS__ENTRY_W(name) { 'W', { NULL, NULL, NULL }, vgs__k_##name },
+#define VGS__ENTRY_M(name) { vgs__k_##name, NULL },
+#define VGS__ENTRY_R(name) { vgs__k_##name, NULL },
+#define VGS__ENTRY_W(name) { NULL, vgs__k_##name },
 #define VGS__ENTRY(kind, ID, name) VGS__ENTRY_##kind(name)
-static const struct { char kind; vgs__rows_fn *rows[3]; vgs__whole_fn *whole; } vgs__cpu_table[] = {
+static const struct { vgs__rows_fn *rows; vgs__whole_fn *whole; } vgs__cpu_table[] = {
     VGS_OPS(VGS__ENTRY)
 };
-#undef VGS__WRAP
-#undef VGS__WRAPS
-#undef VGS__FNS
-#undef VGS__WRAP_M
-#undef VGS__WRAP_R
-#undef VGS__WRAP_W
-#undef VGS__WRAP_OP
 #undef VGS__ENTRY_M
 #undef VGS__ENTRY_R
 #undef VGS__ENTRY_W
 #undef VGS__ENTRY
+
+/* The kernels that were written for AVX2. */
+#define VGS__AVX2_OPS(X) \
+    X(ADD, add) X(SUB, sub) X(MUL, mul) X(DIV, div) X(AFFINE, affine) X(COMBINE, combine) X(EXP, exp)   \
+    X(SQRT, sqrt) X(SQUARE, square) X(RECIPROCAL, reciprocal) X(SILU, silu) X(SILU_GRAD, silu_grad)     \
+    X(LAYERNORM, layernorm) X(LAYERNORM_GRAD, layernorm_grad) X(LAYERNORM_HAT, layernorm_hat)           \
+    X(ADAM, adam) X(EMA, ema)
+
+static vgs__rows_fn *vgs__rows_kernel(const vgs__cpu *cpu, int op)
+{
+#ifdef VGS__X86
+#  define VGS__CASE(ID, name) case VGS_OP_##ID: return vgs__k_##name##_avx2;
+    if (cpu->isa == VGS_ISA_AVX2 || cpu->isa == VGS_ISA_AVX512)
+        switch (op) { VGS__AVX2_OPS(VGS__CASE) default: break; }
+#  undef VGS__CASE
+#endif
+    (void)cpu;
+    return vgs__cpu_table[op - (VGS_OP_TAP + 1)].rows;
+}
 
 static void vgs__resolve(const vgs_call *c, vgs__k *k)
 {
@@ -4014,56 +4685,445 @@ static void vgs__resolve(const vgs_call *c, vgs__k *k)
     k->energy = c->energy;
 }
 
-/* A map whose operands are dense and of one shape is one long row. */
-static void vgs__flatten(vgs__k *k)
+/* ---- jobs: the calls of a list, made ready ---- */
+
+/* Rows of the largest tensor of a group that a thread takes at a time, so that what lies between its ops
+   stays in the L2 cache: a multiple of every mr. */
+enum { VGS__BLOCK_ROWS = 96, VGS__SLOTS = 64 };
+
+/* A value that a job makes for its own group only: a range of the buffer that is never written; instead every
+   thread keeps the rows of one block at `at` of its scratch, `part` floats for each part. */
+typedef struct vgs__local { size_t offset, end, at, part; } vgs__local;
+
+/* Where an operand lies: at `fixed`, or `shift` floats into the local value of another job. */
+typedef struct vgs__operand_of { float *fixed; const vgs__local *local; size_t shift; } vgs__operand_of;
+
+struct vgs__job {
+    vgs__k k;
+    int op, per;                                 /* per: rows of a part                               */
+    bool whole, flat, local;
+    vgs__rows_fn *rows;
+    vgs__product product;                        /* MATMUL by rows                                    */
+    vgs__local out, out2;                        /* if `local`                                        */
+    vgs__operand_of in[VGS_MAX_IN];
+    const vgs_buffer *buf;
+    int last;                                    /* job that reads a local output last                */
+};
+
+/* A group: jobs first..end; `shared`: long enough for more than one thread. */
+struct vgs__jobs { int first, end, parts, block; bool whole, shared; double cost; };
+
+/* Rough nanoseconds: only decides whether threads pay. */
+static double vgs__cost(const vgs__job *j)
 {
-    bool dense = k->rows > 1 && k->ld_out == k->cols && (double)k->rows * k->cols < (double)INT_MAX;
+    double n = (double)j->k.rows * j->k.cols;
+    switch (j->op) {
+    case VGS_OP_MATMUL:
+        return n * (j->k.i[0] == VGS__TN ? j->k.in_rows[0] : j->k.in_cols[0]) / 40.0;
+    case VGS_OP_ENERGY:
+    case VGS_OP_SORT_COLS:
+    case VGS_OP_NORMAL:         return 10.0 * (double)j->k.in_rows[0] * j->k.in_cols[0] + 10.0 * n;
+    case VGS_OP_PAIR_DISTANCE:
+    case VGS_OP_SUM_COLS:       return 2.0 * (double)j->k.in_rows[0] * j->k.in_cols[0];
+    case VGS_OP_SCATTER_ROWS:   return 0.5 * j->k.in_rows[0] * (j->k.in_cols[0] + 2.0 * j->k.rows);
+    case VGS_OP_SUM_ROWS:
+    case VGS_OP_SUM_SQUARES:    return 0.2 * (double)j->k.in_rows[0] * j->k.in_cols[0];
+    case VGS_OP_STORE:          return 0.0;
+    default:                    return n;
+    }
+}
+
+/* A map whose operands are dense and of one shape is one long row. */
+static bool vgs__flatten(vgs__k *k)
+{
+    bool dense = k->ld_out == k->cols && (double)k->rows * k->cols < (double)INT_MAX;
     int j;
     for (j = 0; j < VGS_MAX_IN; ++j)
         if (k->in[j])
             dense = dense && k->in_rows[j] == k->rows && k->in_cols[j] == k->cols && k->ld[j] == k->cols;
-    if (!dense) return;
+    if (!dense) return false;
     k->cols *= k->rows;
     k->rows = 1;
     for (j = 0; j < VGS_MAX_IN; ++j) {
         k->in_rows[j] = 1;
         k->in_cols[j] = k->cols;
     }
+    return true;
 }
 
-enum { VGS__BLOCK_ROWS = 64, VGS__BLOCK_COLS = 4096 };
-
-VGS__DEF vgs_status vgs_cpu_run(const vgs_backend *backend, const vgs_call *c, vgs_error *err)
+static vgs__local vgs__local_of(const vgs_tensor *t, int parts)
 {
-    const vgs__cpu *cpu = (const vgs__cpu *)backend->self;
-    int at = c->op - (VGS_OP_TAP + 1),
-        isa = cpu->isa == VGS_ISA_AVX512 ? 2
-              : cpu->isa == VGS_ISA_AVX2 ? 1
-                                         : 0,
-        b, n;
-    vgs__rows_fn *run;
-    vgs__k k;
-    if (at < 0 || c->op >= VGS_OP_COUNT) return vgs__fail(err, VGS_E_ARG, "cpu: op %d cannot be run", c->op);
-    vgs__resolve(c, &k);
-    if (vgs__cpu_table[at].whole) return vgs__cpu_table[at].whole(cpu, &k, err);
-    run = vgs__cpu_table[at].rows[isa];
-    if (vgs__cpu_table[at].kind == 'M') vgs__flatten(&k);
-    if (k.rows == 1 && vgs__cpu_table[at].kind == 'M') {
-        n = (k.cols + VGS__BLOCK_COLS - 1) / VGS__BLOCK_COLS;
-#ifdef _OPENMP
-#pragma omp parallel for num_threads(cpu->threads) if (cpu->threads > 1 && n > 16)
-#endif
-        for (b = 0; b < n; ++b)
-            run(&k, 0, 1, b * VGS__BLOCK_COLS, b + 1 < n ? (b + 1) * VGS__BLOCK_COLS : k.cols);
-        return VGS_OK;
+    vgs__local v = { 0, 0, 0, 0 };
+    size_t size = t->buf ? (size_t)t->rows * (size_t)t->ld : 0;
+    v.offset = t->offset;
+    v.end = v.offset + size;
+    v.part = parts > 0 ? size / (size_t)parts : 0;
+    return v;
+}
+
+static void vgs__job_make(const vgs__cpu *cpu, const vgs_call *c, vgs__job *j)
+{
+    const vgs_tensor *shape = c->out.buf ? &c->out : &c->in[0];
+    vgs__resolve(c, &j->k);
+    j->op = c->op;
+    j->whole = vgs__is_whole(c->op, c->i[0], c->energy);
+    j->per = c->parts > 0 ? shape->rows / c->parts : 0;
+    j->rows = vgs__rows_kernel(cpu, c->op);
+    if (c->op == VGS_OP_MATMUL && !j->whole) j->product = vgs__product_of(cpu, &j->k);
+    j->flat = !j->whole && vgs__op_table[c->op].kind == 'M' && vgs__flatten(&j->k);
+    j->local = c->local && !j->whole;
+    j->buf = c->out.buf;
+    j->out = vgs__local_of(&c->out, c->parts);
+    j->out2 = vgs__local_of(&c->out2, c->parts);
+    j->last = -1;
+}
+
+/* Finds the local value in which operand k of job `at` lies, if any: the latest that was written there. */
+static void vgs__find_operand(vgs__job *job, int first, int at, int k, const vgs_tensor *t)
+{
+    vgs__operand_of *x = &job[at].in[k];
+    int from;
+    x->fixed = job[at].k.in[k];
+    x->local = NULL;
+    for (from = at - 1; from >= first && t->buf; --from) {
+        vgs__job *j = &job[from];
+        if (!j->local || j->buf != t->buf) continue;
+        if (t->offset >= j->out.offset && t->offset < j->out.end) x->local = &j->out;
+        else if (t->offset >= j->out2.offset && t->offset < j->out2.end) x->local = &j->out2;
+        else continue;
+        x->shift = t->offset - x->local->offset;
+        j->last = at;
+        return;
     }
-    n = (k.rows + VGS__BLOCK_ROWS - 1) / VGS__BLOCK_ROWS;
-#ifdef _OPENMP
-#pragma omp parallel for num_threads(cpu->threads) if (cpu->threads > 1 && (double)k.rows * k.cols > 65536.0)
+}
+
+/* Gives the local values of a group their places in the scratch, again and again the same where a value is
+   not read any more. Returns the end. */
+static size_t vgs__place_locals(vgs__job *job, const vgs__jobs *g)
+{
+    struct { size_t at, size; int until; } slot[VGS__SLOTS];
+    size_t end = 0, size, size2, at;
+    int i, s, n = 0;
+    for (i = g->first; i < g->end; ++i) {
+        if (!job[i].local) continue;
+        size = (job[i].out.part * (size_t)g->block + 15) & ~(size_t)15;
+        size2 = (job[i].out2.part * (size_t)g->block + 15) & ~(size_t)15;
+        for (s = 0; s < n && (slot[s].until >= i || slot[s].size < size + size2); ++s) {}
+        at = s < n ? slot[s].at : end;
+        if (s == n) end += size + size2;
+        if (s == n && n < VGS__SLOTS) {
+            slot[n].at = at;
+            slot[n++].size = size + size2;
+        }
+        if (s < n) slot[s].until = job[i].last > i ? job[i].last : i;
+        job[i].out.at = at;
+        job[i].out2.at = at + size;
+    }
+    return end;
+}
+
+/* ---- groups ---- */
+
+static bool vgs__grow_to(float **p, size_t *have, size_t want, size_t copies, vgs_error *err)
+{
+    if (want <= *have) return true;
+    vgs__free(*p);
+    *have = 0;
+    *p = (float *)vgs__alloc_or(err, "CPU backend", want * copies, sizeof **p);
+    if (*p) *have = want;
+    return *p != NULL;
+}
+
+/* Whether B of a product is packed once for all rows: not if it is read too few times. */
+static bool vgs__packs(const vgs__job *j)
+{
+#ifdef VGS_USE_CBLAS
+    return false;
+#else
+    return j->op == VGS_OP_MATMUL && !j->whole && j->k.rows > 4 * j->product.kernel.mr;
 #endif
-    for (b = 0; b < n; ++b)
-        run(&k, b * VGS__BLOCK_ROWS, b + 1 < n ? (b + 1) * VGS__BLOCK_ROWS : k.rows, 0, k.cols);
-    return VGS_OK;
+}
+
+/* Less work than this in a group, and in all of a list, is not worth waiting for each other. */
+enum { VGS__SHARE_NS = 8000, VGS__FORK_NS = 25000 };
+
+/* One group out of the calls from `first` on; its jobs are made. Returns where the next begins. */
+static int vgs__group_make(const vgs__cpu *cpu, const vgs_call *c, int n, int first, vgs__jobs *g)
+{
+    int at, k, per = 1;
+    double cost = 0.0;
+    g->first = first;
+    g->parts = c[first].parts;
+    g->whole = vgs__is_whole(c[first].op, c[first].i[0], c[first].energy);
+    for (at = first; at < n && c[at].group == c[first].group; ++at) {
+        vgs__job *j = &cpu->job[at];
+        vgs__job_make(cpu, &c[at], j);
+        cost += vgs__cost(j);
+        if (j->per > per) per = j->per;
+        for (k = 0; k < VGS_MAX_IN; ++k) vgs__find_operand(cpu->job, first, at, k, &c[at].in[k]);
+    }
+    g->end = at;
+    g->cost = cost;
+    g->block = VGS__BLOCK_ROWS > per ? VGS__BLOCK_ROWS / per : 1;
+    g->shared = cpu->threads > 1 && cost >= VGS__SHARE_NS && (g->whole || g->parts > 1);
+    return at;
+}
+
+/* Makes all groups and the room that they need; returns how many there are, -1 if memory is out. */
+static int vgs__list_make(vgs__cpu *cpu, const vgs_call *c, int n, vgs_error *err)
+{
+    int at = 0, i, groups = 0;
+    size_t scratch = 0, packed = 0;
+    void *p = cpu->job, *q = cpu->group;
+    while (cpu->cap_job < n) if (!vgs__grow(&p, &cpu->cap_job, cpu->cap_job, sizeof *cpu->job)) break;
+    while (cpu->cap_group < n) if (!vgs__grow(&q, &cpu->cap_group, cpu->cap_group, sizeof *cpu->group)) break;
+    cpu->job = (vgs__job *)p;
+    cpu->group = (vgs__jobs *)q;
+    if (cpu->cap_job < n || cpu->cap_group < n) {
+        vgs__fail(err, VGS_E_NOMEM, "out of memory: a list of %d ops", n);
+        return -1;
+    }
+    for (; at < n; ++groups) {
+        vgs__jobs *g = &cpu->group[groups];
+        size_t most = 0, end;
+        at = vgs__group_make(cpu, c, n, at, g);
+        end = vgs__place_locals(cpu->job, g);
+        for (i = g->first; i < g->end; ++i)
+            if (vgs__packs(&cpu->job[i]))
+                most += vgs__padded(&cpu->job[i].product) * (size_t)cpu->job[i].product.k;
+        if (end > scratch) scratch = end;
+        if (most > packed) packed = most;
+    }
+    if (!vgs__grow_to(&cpu->scratch, &cpu->scratch_size, scratch, (size_t)cpu->threads, err) ||
+        !vgs__grow_to(&cpu->packed, &cpu->packed_size, packed, 1, err)) return -1;
+    return groups;
+}
+
+/* ---- running ---- */
+
+/* Keeps the failure of the earliest group; what follows it is not run. */
+static void vgs__stop_after(vgs__cpu *cpu, int group, const vgs_error *e)
+{
+#ifdef _OPENMP
+#  pragma omp critical(vgs_failed)
+#endif
+    if (!cpu->failed) {
+        cpu->error = *e;
+        cpu->failed = group + 1;
+    }
+}
+
+/* All threads of a team agree on this when they begin a group: what later groups do does not count. */
+static bool vgs__stopped(vgs__cpu *cpu, int group)
+{
+    int failed;
+#ifdef _OPENMP
+#  pragma omp critical(vgs_failed)
+#endif
+    failed = cpu->failed;
+    return failed && failed <= group;
+}
+
+/* The flag goes to the first check of the list that finds something, and to its first row, whichever thread
+   comes first. A flag that was set before stays. */
+static void vgs__report(vgs__cpu *cpu, const vgs__job *job, int row)
+{
+    const vgs__k *k = &job->k;
+    int f[4], at = (int)(job - cpu->job);
+#ifdef _OPENMP
+#  pragma omp critical(vgs_check)
+#endif
+    if (cpu->bad_job < 0 ? !vgs__int_at(k->in[1], 0)
+                         : at < cpu->bad_job || (at == cpu->bad_job && row < cpu->bad_row)) {
+        cpu->bad_job = at;
+        cpu->bad_row = row;
+        f[0] = 1;
+        f[1] = row + k->i[2];
+        f[2] = k->i[0];
+        f[3] = k->i[1];
+        memcpy(k->in[1], f, sizeof f);
+    }
+}
+
+static float *vgs__at(float *scratch, const vgs__local *v, int first, size_t shift)
+{
+    return scratch + v->at + shift - (size_t)first * v->part;
+}
+
+/* Parts a..b of a job, by one thread; local values are those of a block that begins with part `a`. */
+static void vgs__run_parts(vgs__cpu *cpu, int group, const vgs__job *j, int me, int a, int b)
+{
+    float *scratch = cpu->scratch + (size_t)me * cpu->scratch_size;
+    vgs__k k = j->k;
+    int i, r0 = a * j->per, r1 = b * j->per;
+    vgs_error err;
+    for (i = 0; i < VGS_MAX_IN; ++i)
+        if (j->in[i].local) k.in[i] = vgs__at(scratch, j->in[i].local, a, j->in[i].shift);
+    if (j->local) {
+        k.out = vgs__at(scratch, &j->out, a, 0);
+        if (k.out2) k.out2 = vgs__at(scratch, &j->out2, a, 0);
+    }
+    if (j->op == VGS_OP_MATMUL) {
+        vgs__product q = j->product;
+        q.a = k.in[0];
+        q.c = k.out;
+        q.ep.rows = (const int32_t *)(const void *)k.in[3];
+        vgs__gemm_rows(&q, r0, r1, cpu->work + (size_t)me * VGS__WORK);
+    } else if (j->op == VGS_OP_CHECK) {
+        i = vgs__check_rows(&k, r0, r1);
+        if (i >= 0) vgs__report(cpu, j, i);
+    } else if (j->op == VGS_OP_ENERGY) {
+        if (vgs__energy_rows(&k, r0, r1, &err) != VGS_OK) vgs__stop_after(cpu, group, &err);
+    } else if (j->flat) {
+        int each = j->k.cols / (j->k.full_rows ? j->k.full_rows : 1);
+        j->rows(&k, 0, 1, r0 * each, r1 * each);
+    } else j->rows(&k, r0, r1, 0, k.cols);
+}
+
+static void vgs__pack_group(vgs__cpu *cpu, const vgs__jobs *g, vgs__crew team)
+{
+    size_t at = 0;
+    int i;
+    for (i = g->first; i < g->end; ++i) {
+        vgs__product *q = &cpu->job[i].product;
+        if (!vgs__packs(&cpu->job[i])) continue;
+        vgs__pack_share(q, cpu->packed + at, team.me, team.n);
+        if (team.me == 0) q->packed = cpu->packed + at;
+        at += vgs__padded(q) * (size_t)q->k;
+    }
+    if (at) vgs__crew_wait(team);
+}
+
+/* A thread takes an equal share of the parts, block by block through all ops. */
+static void vgs__run_blocks(vgs__cpu *cpu, int group, vgs__crew team)
+{
+    const vgs__jobs *g = &cpu->group[group];
+    int a = (int)((long long)g->parts * team.me / team.n), b, i,
+        end = (int)((long long)g->parts * (team.me + 1) / team.n);
+    vgs__pack_group(cpu, g, team);
+    for (; a < end; a = b) {
+        b = a + vgs__min(g->block, end - a);
+        for (i = g->first; i < g->end; ++i) vgs__run_parts(cpu, group, &cpu->job[i], team.me, a, b);
+    }
+}
+
+static void vgs__run_whole(vgs__cpu *cpu, int group, vgs__crew team)
+{
+    const vgs__jobs *g = &cpu->group[group];
+    vgs_error err;
+    int i;
+    for (i = g->first; i < g->end; ++i) {
+        const vgs__job *j = &cpu->job[i];
+        if (j->rows)                             /* adam, ema: one row                                */
+            j->rows(&j->k, 0, 1, vgs__share(j->k.cols, 16, team.me, team.n),
+                    vgs__share(j->k.cols, 16, team.me + 1, team.n));
+        else if (vgs__cpu_table[j->op - VGS_OP_TAP - 1].whole(cpu, &j->k, team, &err) != VGS_OK)
+            vgs__stop_after(cpu, group, &err);
+    }
+}
+
+/* What thread `team.me` does of all groups. Threads wait for each other where a shared group begins or ends. */
+static void vgs__run_groups(vgs__cpu *cpu, int groups, vgs__crew team)
+{
+    const vgs__crew alone = { 0, 1 };
+    int i;
+    for (i = 0; i < groups; ++i) {
+        const vgs__jobs *g = &cpu->group[i];
+        if (i > 0 && (g->shared || cpu->group[i - 1].shared)) vgs__crew_wait(team);
+        if (vgs__stopped(cpu, i)) return;
+        if (!g->shared && team.me) continue;
+        if (g->whole) vgs__run_whole(cpu, i, g->shared ? team : alone);
+        else vgs__run_blocks(cpu, i, g->shared ? team : alone);
+    }
+}
+
+/* Where a busy machine makes threads wait for each other's core, one alone is faster: the times tell. Only the
+   time depends on this, no bit does. */
+#ifdef _OPENMP
+static vgs__pace *vgs__pace_of(vgs__cpu *cpu, int groups)
+{
+    double cost = 0.0;
+    vgs__pace *p;
+    int i;
+    for (i = 0; i < groups; ++i) cost += cpu->group[i].shared ? cpu->group[i].cost : 0.0;
+    if (cost < VGS__FORK_NS) return NULL;
+    p = &cpu->pace[(unsigned)(cost / 64.0) % 64u];
+    if (p->cost != cost) {
+        memset(p, 0, sizeof *p);
+        p->cost = cost;
+        p->wait = 64;
+    }
+    return p;
+}
+
+/* The faster way; the other one when its time has come. Threads get a few runs to start with. */
+static int vgs__pace_choose(vgs__pace *p)
+{
+    int best = p->took[0] == 0.0 ? p->runs >= 4 ? 0 : 1 : p->took[1] <= p->took[0];
+    if (++p->runs % p->wait) return best;
+    if (p->wait < 4096) p->wait *= 2;
+    return !best;
+}
+
+static void vgs__pace_note(vgs__pace *p, int way, double took)
+{
+    int before = p->took[1] <= p->took[0];
+    p->took[way] = p->took[way] == 0.0 ? took : 0.75 * p->took[way] + 0.25 * took;
+    if (before != (p->took[1] <= p->took[0])) p->wait = 64;
+}
+#endif
+
+static vgs_status vgs__cpu_list(void *self, const vgs_call *c, int n, vgs_error *err)
+{
+    vgs__cpu *cpu = (vgs__cpu *)self;
+    const vgs__crew alone = { 0, 1 };
+    int i, groups;
+#ifdef _OPENMP
+    double start;
+    vgs__pace *pace;
+    int way;
+#endif
+    for (i = 0; i < n; ++i)
+        if (c[i].op <= VGS_OP_TAP || c[i].op >= VGS_OP_COUNT)
+            return vgs__fail(err, VGS_E_ARG, "cpu: op %d cannot be run", c[i].op);
+    groups = vgs__list_make(cpu, c, n, err);
+    if (groups < 0) return VGS_E_NOMEM;
+    cpu->bad_job = -1;
+    cpu->failed = 0;
+#ifdef _OPENMP
+    pace = vgs__pace_of(cpu, groups);
+    way = pace ? vgs__pace_choose(pace) : 0;
+    start = pace ? omp_get_wtime() : 0.0;
+    if (way) {
+#  pragma omp parallel num_threads(cpu->threads)
+        {
+            vgs__crew crew;
+            crew.me = omp_get_thread_num();
+            crew.n = omp_get_num_threads();
+            vgs__run_groups(cpu, groups, crew);
+        }
+    } else vgs__run_groups(cpu, groups, alone);
+    if (pace) vgs__pace_note(pace, way, omp_get_wtime() - start);
+#else
+    vgs__run_groups(cpu, groups, alone);
+#endif
+    if (!cpu->failed) return VGS_OK;
+    if (err) *err = cpu->error;
+    return cpu->error.code;
+}
+
+static vgs_status vgs__cpu_reserve(void *self, const vgs_call *c, int n, vgs_error *err)
+{
+    return vgs__list_make((vgs__cpu *)self, c, n, err) < 0 ? VGS_E_NOMEM : VGS_OK;
+}
+
+VGS__DEF vgs_status vgs_cpu_run(const vgs_backend *backend, const vgs_call *call, vgs_error *err)
+{
+    vgs_call c = *call;
+    c.group = 0;
+    c.local = false;
+    c.parts = c.op == VGS_OP_CHECK || !c.out.buf ? c.in[0].rows : c.out.rows;
+    return vgs__cpu_list(backend->self, &c, 1, err);
 }
 
 static vgs_buffer *vgs__cpu_buffer_create(void *self, size_t n, vgs_error *err)
@@ -4149,6 +5209,8 @@ VGS__DEF vgs_backend *vgs_cpu_create(const vgs_cpu_config *cfg, vgs_error *err)
     cpu->base.download = vgs__cpu_download;
     cpu->base.run = vgs__cpu_op;
     cpu->base.finish = vgs__cpu_finish;
+    cpu->base.run_list = vgs__cpu_list;
+    cpu->base.reserve = vgs__cpu_reserve;
     return &cpu->base;
 }
 
@@ -4159,6 +5221,10 @@ VGS__DEF void vgs_cpu_free(vgs_backend *backend)
     vgs__cpu *cpu = backend ? (vgs__cpu *)backend->self : NULL;
     if (!cpu) return;
     vgs__free(cpu->work);
+    vgs__free(cpu->scratch);
+    vgs__free(cpu->packed);
+    vgs__free(cpu->job);
+    vgs__free(cpu->group);
     vgs__free(cpu);
 }
 

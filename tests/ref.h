@@ -425,7 +425,8 @@ static vgs_status ref_download(void *self, void *dst, vgs_buffer *b, size_t offs
 
 static vgs_status ref_finish(void *self, vgs_error *err) { (void)self; (void)err; return VGS_OK; }
 
-static vgs_backend ref_backend = {NULL, ref_create, ref_free, ref_upload, ref_download, ref_run, ref_finish};
+static vgs_backend ref_backend = {NULL, ref_create, ref_free, ref_upload, ref_download, ref_run, ref_finish,
+                                  NULL, NULL};
 
 /* The doubles of a leaf or of a dense value of a compiled graph, to read or to change. */
 static T_MAY double *ref_value(const vgs_graph *g, vgs_var v, int batch)

@@ -330,6 +330,8 @@ static void training(void)
     look.cpu = vgs_cpu_create(NULL, NULL);
     backend = *look.cpu;
     backend.run = look_run;
+    backend.run_list = NULL;                     /* every op through look_run                         */
+    backend.reserve = NULL;
     for (k = 0; k < GOLDEN_TD_CASES; ++k) {
         const golden_td_case *q = &golden_td[k];
         vgs_sampler *s;
