@@ -590,8 +590,6 @@ typedef struct vgs_config {
                                   /* Gaussian of std length_scale, tau |x|^2 / (2 v_t): it confines        */
     bool   one_step;              /* TD targets as published: one step of fresh noise, expected cost       */
     bool   fixed_kernel;          /* kappa_t = rho_t = 1, as published; else both are learned              */
-    bool   energy_term;           /* V has a learned multiple of E for each t (above energy_max of its log): */
-                                  /* much better where E is steep, for T times as many energy calls        */
     bool   unclamped_drift;       /* the last drift uses the raw gradient above energy_max                 */
     bool   scale_by_dim;          /* the network gives V/D                                                 */
     bool   on_sphere;             /* |x| = 1, moves along great circles, a_t = 1                           */
@@ -5700,8 +5698,8 @@ VGS__DEF vgs_var vgs_net_apply(vgs_graph *g, const vgs_net *net, vgs_var params,
     vgs__apply a;
     int rows, cols;
     vgs_shape(g, params, &rows, &cols);
-    if (cols < net->size)
-        return vgs__graph_fail(g, VGS_E_SHAPE, "net: params has %d numbers, the net needs %d", cols, net->size);
+    if (cols != net->size)
+        return vgs__graph_fail(g, VGS_E_SHAPE, "net: params has %d numbers, the net %d", cols, net->size);
     vgs_shape(g, x, &rows, &cols);
     if (cols != net->c.dim)
         return vgs__graph_fail(g, VGS_E_SHAPE, "net: x has %d columns, net.dim = %d", cols, net->c.dim);
@@ -6661,7 +6659,6 @@ static const struct {
     VGS__F(no_base, VGS__BOOL, NULL, "mlp, egnn: without the Gaussian base of the value")
     VGS__F(one_step, VGS__BOOL, NULL, "targets of one step with fresh noise, as published")
     VGS__F(fixed_kernel, VGS__BOOL, NULL, "steps keep drift and noise factors of 1, as published")
-    VGS__F(energy_term, VGS__BOOL, NULL, "the value has a learned multiple of E for each t")
     VGS__F(unclamped_drift, VGS__BOOL, NULL, "last drift ignores energy_max")
     VGS__F(scale_by_dim, VGS__BOOL, NULL, "network gives V/D")
     VGS__F(on_sphere, VGS__BOOL, NULL, "samples live on |x| = 1")
@@ -6823,7 +6820,6 @@ struct vgs_sampler {
     vgs_config c;
     vgs_backend *own, *b;                        /* own: to be freed; b: in use                       */
     vgs_net *net;
-    int weights;                                 /* P: the network's, and T of the energy term        */
     float *s2, *a;                               /* [T]                                               */
     int64_t iteration, adam_step, sigma_step;
     double energy_calls;
@@ -6947,7 +6943,7 @@ static void vgs__stage_leaves(vgs_sampler *s, vgs__stage *st, vgs_buffer *params
 {
     vgs_graph *g = st->g;
     int d = s->c.energy.dim;
-    st->params = vgs_params(g, s->weights);
+    st->params = vgs_params(g, vgs_net_size(s->net));
     vgs_bind(g, st->params, params, 0, NULL);
     st->flag = vgs_state(g, 1, 4, VGS_I32);
     vgs_bind(g, st->flag, s->flag, 0, NULL);
@@ -7003,59 +6999,36 @@ static vgs_var vgs__record_base(const vgs_sampler *s, vgs_graph *g, vgs_var x, v
     return v;
 }
 
-/* E, and above m = energy_max only m + m log(1 + (E - m)/m), times a learned weight of t. *raw: E */
-static vgs_var vgs__record_energy_term(const vgs_sampler *s, vgs_graph *g, vgs_var params, vgs_var x,
-                                       vgs_var t, vgs_var *raw)
-{
-    float m = s->c.energy_max, unit = s->c.scale_by_dim ? 1.0f / (float)s->c.dim_effective : 1.0f;
-    vgs_var e = *raw = vgs_energy_of(g, &s->c.energy, x), w, over;
-    if (m > 0.0f) {
-        e = vgs_clamp(g, e, -FLT_MAX, 1e30f);
-        over = vgs_log(g, vgs_affine(g, vgs_relu(g, vgs_affine(g, e, 1.0f, -m)), 1.0f / m, 1.0f));
-        e = vgs_add(g, vgs_clamp(g, e, -FLT_MAX, m), vgs_affine(g, over, m, 0.0f));
-    }
-    w = vgs_view(g, params, vgs_net_size(s->net), s->c.steps, 1, 1);
-    return vgs_affine(g, vgs_mul(g, e, vgs_gather(g, w, t)), unit, 0.0f);
-}
-
-/* V, or V/D if scale_by_dim: the network, for our own ones the base, and the energy term. *raw: E of x if the
-   value asks for it. */
-static vgs_var vgs__record_value(const vgs_sampler *s, vgs_graph *g, vgs_var params, vgs_var x, vgs_var t,
-                                 vgs_var *raw)
+/* V, or V/D if scale_by_dim: what the network gives and, for our own ones, the base. */
+static vgs_var vgs__record_value(const vgs_sampler *s, vgs_graph *g, vgs_var params, vgs_var x, vgs_var t)
 {
     vgs_var v = vgs_net_apply(g, s->net, params, x, t, s->c.steps);
-    *raw = vgs__no_var();
-    if (!s->c.no_base && (s->c.net.kind == VGS_NET_MLP || s->c.net.kind == VGS_NET_EGNN))
-        v = vgs_add(g, v, vgs__record_base(s, g, x, t));
-    return s->c.energy_term ? vgs_add(g, v, vgs__record_energy_term(s, g, params, x, t, raw)) : v;
+    if (s->c.no_base || (s->c.net.kind != VGS_NET_MLP && s->c.net.kind != VGS_NET_EGNN)) return v;
+    return vgs_add(g, v, vgs__record_base(s, g, x, t));
 }
 
-static vgs_var vgs__value_at(vgs_sampler *s, vgs__stage *st, vgs_var x, vgs_var *raw)
+static vgs_var vgs__value_at(vgs_sampler *s, vgs__stage *st, vgs_var x)
 {
     vgs_var t = vgs__push_op(st->g, VGS_OP_FILL_INT, -1, 1, -1, -1, -1);
     vgs__node *n = vgs__node_of(st->g, t);
     if (n) n->type = VGS_I32;
     vgs__slot_i(st->g, t, 0, st->t_next);
-    return vgs__record_value(s, st->g, st->params, x, t, raw);
+    return vgs__record_value(s, st->g, st->params, x, t);
 }
 
 /* The drift of step t before the factor s^2 a^2 / tau: grad V_{t+1}, or grad E in the last step. */
 static vgs_var vgs__record_slope(vgs_sampler *s, vgs__stage *st, vgs_var z, bool last)
 {
     vgs_graph *g = st->g;
-    vgs_var e = vgs__no_var(), v, slope = vgs__no_var();
+    vgs_var e = last ? vgs_energy_of(g, &s->c.energy, z) : vgs__value_at(s, st, z), slope = vgs__no_var();
     bool cut = last && s->c.energy_max != 0.0f;
-    v = last ? e = vgs_energy_of(g, &s->c.energy, z) : vgs__value_at(s, st, z, &e);
-    vgs_gradient(g, v, &z, 1, &slope);
-    if (e.id) vgs__check(g, e, st, VGS__BAD_ENERGY, s->c.energy_max != 0.0f);
+    vgs_gradient(g, e, &z, 1, &slope);
+    if (last) vgs__check(g, e, st, VGS__BAD_ENERGY, cut);
     if (cut && !s->c.unclamped_drift) {
         slope = vgs__binary(g, VGS_OP_MASK_ABOVE, slope, e);
         vgs__attr_f(g, slope, 0, s->c.energy_max);
     } else if (cut) {
         slope = vgs_clamp(g, slope, -1e15f, 1e15f);                  /* squares must stay finite       */
-    } else if (e.id && s->c.energy_max != 0.0f) {                    /* 0 where E hardly is a number   */
-        slope = vgs__binary(g, VGS_OP_MASK_ABOVE, slope, e);
-        vgs__attr_f(g, slope, 0, 1e30f);
     }
     return slope;
 }
@@ -7103,7 +7076,7 @@ static vgs_var vgs__record_next(vgs_sampler *s, vgs__stage *st, vgs_var next, bo
     vgs_graph *g = st->g;
     const vgs_scalar none = { 0 };
     vgs_var v;
-    if (!last) return vgs_affine_by(g, vgs__value_at(s, st, next, &v), st->value_scale, none);
+    if (!last) return vgs_affine_by(g, vgs__value_at(s, st, next), st->value_scale, none);
     v = vgs_energy_of(g, &s->c.energy, next);
     vgs__check(g, v, st, VGS__BAD_ENERGY, s->c.energy_max != 0.0f);
     if (s->c.energy_max != 0.0f) v = vgs_clamp(g, v, -FLT_MAX, s->c.energy_max);
@@ -7223,7 +7196,7 @@ static vgs_var vgs__bound_state(vgs_graph *g, int rows, int cols, vgs_buffer *bu
 static void vgs__record_fit(vgs_sampler *s, vgs__stage *st)
 {
     vgs_graph *g = st->g;
-    int p = s->weights, n = s->c.steps * s->c.batch;
+    int p = vgs_net_size(s->net), n = s->c.steps * s->c.batch;
     vgs_var idx, t, x, y, v, loss, grad, norm = vgs__no_var(), a;
     vgs__stage_leaves(s, st, s->online);
     s->fit_first = vgs_scalar_create(g, 0);
@@ -7240,7 +7213,7 @@ static void vgs__record_fit(vgs_sampler *s, vgs__stage *st)
     x = vgs_gather(g, vgs__bound_state(g, n, s->c.energy.dim, s->pool_x, 0), idx);
     st->out = vgs__bound_state(g, n, 1, s->pool_y, 0);
     y = vgs_gather(g, st->out, idx);
-    v = vgs__record_value(s, g, st->params, x, t, &a);
+    v = vgs__record_value(s, g, st->params, x, t);
     if (!s->c.scale_by_dim) v = vgs_affine(g, v, 1.0f / (float)s->c.dim_effective, 0.0f);
     loss = vgs_mean_rows(g, vgs_loss_of(g, v, y, s->c.loss));
     grad = vgs__bound_state(g, 1, p, s->grad, 0);
@@ -7268,7 +7241,7 @@ static void vgs__record_sigma(vgs_sampler *s, vgs__stage *st)
     s->sigma_vs = vgs_scalar_create(g, 0);
     st->s0 = vgs__bound_state(g, 1, 1, s->sigma, 0);
     x = vgs_mul(g, vgs__record_noise(s, g, &st->noise), st->s0);
-    vgs_gradient(g, vgs_mean_rows(g, vgs__value_at(s, st, x, &a)), &st->s0, 1, &slope);
+    vgs_gradient(g, vgs_mean_rows(g, vgs__value_at(s, st, x)), &st->s0, 1, &slope);
     slope = vgs_sub(g, slope, vgs_affine(g, vgs_reciprocal(g, st->s0), (float)(d * (double)s->c.tau), 0.0f));
     a = vgs__bound_state(g, 1, 1, s->sigma, 16);
     vgs__effect(g, VGS_OP_STORE, a, slope, vgs__no_var());
@@ -7279,7 +7252,7 @@ static void vgs__record_sigma(vgs_sampler *s, vgs__stage *st)
 
 static void vgs__record_ema(vgs_sampler *s, vgs__stage *st)
 {
-    int p = s->weights;
+    int p = vgs_net_size(s->net);
     vgs_var a;
     vgs__stage_leaves(s, st, s->online);
     a = vgs__effect(st->g, VGS_OP_EMA, vgs__bound_state(st->g, 1, p, s->target, 0), st->params, st->flag);
@@ -7296,7 +7269,7 @@ static vgs_buffer *vgs__buffer(vgs_sampler *s, size_t n, vgs_error *err)
 
 static vgs_status vgs__make_buffers(vgs_sampler *s, vgs_error *err)
 {
-    size_t p = (size_t)s->weights, d = (size_t)s->c.energy.dim, cap = (size_t)s->capacity;
+    size_t p = (size_t)vgs_net_size(s->net), d = (size_t)s->c.energy.dim, cap = (size_t)s->capacity;
     size_t rows = (size_t)s->c.steps * (size_t)s->c.batch, b = (size_t)s->c.batch;
     if (!(s->online = vgs__buffer(s, p, err)) || !(s->target = vgs__buffer(s, p, err)) ||
         !(s->adam_m = vgs__buffer(s, p, err)) || !(s->adam_v = vgs__buffer(s, p, err)) ||
@@ -7364,7 +7337,7 @@ static vgs_status vgs__make_stages(vgs_sampler *s, vgs_error *err)
 /* Fresh weights, moments at zero, s0 from the schedule. */
 static vgs_status vgs__init_state(vgs_sampler *s, vgs_error *err)
 {
-    int p = s->weights;
+    int p = vgs_net_size(s->net);
     vgs_rng r = { 0, 0, 0 };
     float *w = (float *)vgs__alloc_or(err, "weights", (size_t)p, sizeof *w), s0;
     vgs_status st;
@@ -7392,7 +7365,6 @@ static vgs_status vgs__sampler_init(vgs_sampler *s, vgs_error *err)
     if (!s->c.backend && !(s->own = vgs_cpu_create(&cpu, err))) return VGS_E_NOMEM;
     s->b = s->c.backend ? s->c.backend : s->own;
     if (!(s->net = vgs_net_create(&s->c.net, err))) return VGS_E_NOMEM;
-    s->weights = vgs_net_size(s->net) + (s->c.energy_term ? s->c.steps : 0);
     s->capacity = s->c.batch > 512 ? s->c.batch : 512;
     s->s2 = (float *)vgs__alloc_or(err, "schedule", (size_t)s->c.steps, sizeof *s->s2);
     s->a = (float *)vgs__alloc_or(err, "schedule", (size_t)s->c.steps, sizeof *s->a);
@@ -7648,12 +7620,6 @@ VGS__DEF vgs_status vgs_sampler_draw(vgs_sampler *s, const vgs_draw *draw, int n
 
 /* ---- training ------------------------------------------------------------------------------------ */
 
-/* Counts B energies of a last step, if there is one, and of other steps, whose value may ask for them. */
-static void vgs__count_calls(vgs_sampler *s, bool last, int others)
-{
-    s->energy_calls += (double)s->c.batch * ((last ? 1 : 0) + (s->c.energy_term ? others : 0));
-}
-
 static vgs_status vgs__rollout(vgs_sampler *s, vgs_error *err)
 {
     vgs__roll r;
@@ -7675,7 +7641,7 @@ static vgs_status vgs__rollout(vgs_sampler *s, vgs_error *err)
     r.x_places = s->c.steps + 1;
     st = vgs__roll_start(s, &r, err);
     for (t = 0; t < s->c.steps && st == VGS_OK; ++t) st = vgs__roll_step(s, &r, t, err);
-    vgs__count_calls(s, true, s->c.steps - 1);
+    s->energy_calls += s->c.batch;
     return st;
 }
 
@@ -7718,7 +7684,7 @@ static vgs_status vgs__make_targets(vgs_sampler *s, int pass, vgs_error *err)
     vgs_status code = VGS_OK;
     int t;
     for (t = s->c.steps - 1; t >= 0 && code == VGS_OK; --t) code = vgs__make_target(s, pass, t, err);
-    vgs__count_calls(s, true, s->c.one_step || s->c.lambda < 1.0f ? s->c.steps - 1 : 0);
+    s->energy_calls += s->c.batch;
     return code;
 }
 
@@ -7740,7 +7706,7 @@ static vgs_status vgs__fit_factors(vgs_sampler *s, vgs_error *err)
                        1.0 / (sqrt((double)s->s2[t]) * (double)s->a[t] * s->c.dim_effective));
         vgs__noise_set(st->g, &st->noise, VGS__FOR_FACTOR, t, 0, (uint64_t)s->iteration, s->c.seed);
         code = vgs_graph_run(st->g, s->c.batch, err);
-        vgs__count_calls(s, last, !last);
+        if (last) s->energy_calls += s->c.batch;
     }
     return code;
 }
@@ -7769,7 +7735,6 @@ static vgs_status vgs__fit_pass(vgs_sampler *s, int pass, vgs_error *err)
         vgs_graph_touch(st->g);
         code = vgs_graph_run(st->g, s->c.batch, err);
     }
-    vgs__count_calls(s, false, k);
     return code;
 }
 
@@ -7787,7 +7752,6 @@ static vgs_status vgs__sigma_step(vgs_sampler *s, vgs_error *err)
     if (!(s->c.sigma_lr > 0.0f)) return VGS_OK;
     vgs__adam_scalars(st->g, s->sigma_lr, s->sigma_vs, (double)s->c.sigma_lr, ++s->sigma_step);
     vgs__noise_set(st->g, &st->noise, VGS__FOR_SIGMA, 0, 0, (uint64_t)s->iteration, s->c.seed);
-    vgs__count_calls(s, false, 1);
     return vgs_graph_run(st->g, s->c.batch, err);
 }
 
@@ -9467,7 +9431,7 @@ typedef struct vgs__snapshot {
 
 static vgs_status vgs__snapshot_make(const vgs_sampler *s, vgs__snapshot *h, vgs_error *err)
 {
-    size_t p = (size_t)s->weights, t = (size_t)s->c.steps;
+    size_t p = (size_t)vgs_net_size(s->net), t = (size_t)s->c.steps;
     memset(h, 0, sizeof *h);
     h->target = (float *)vgs__alloc_or(err, "checkpoint", 4 * p + 4 * t, sizeof *h->target);
     if (!h->target) return VGS_E_NOMEM;
@@ -9484,7 +9448,7 @@ static vgs_status vgs__snapshot_make(const vgs_sampler *s, vgs__snapshot *h, vgs
 static vgs_status vgs__snapshot_move(const vgs_sampler *s, vgs__snapshot *h, bool up, vgs_error *err)
 {
     vgs_backend *b = s->b;
-    const size_t p = (size_t)s->weights, t = (size_t)s->c.steps;
+    const size_t p = (size_t)vgs_net_size(s->net), t = (size_t)s->c.steps;
     const struct { vgs_buffer *buf; float *host; size_t at, n; } all[8] = {
         { s->target, h->target, 0, p },      { s->online, h->online, 0, p },
         { s->adam_m, h->m, 0, p },           { s->adam_v, h->v, 0, p },
@@ -9503,12 +9467,7 @@ static void vgs__write_weights(const vgs_sampler *s, vgs_writer *w, const char *
 {
     char name[80];
     uint64_t shape[2];
-    int i, net = vgs_net_size(s->net);
-    if (s->weights > net) {                                          /* of E, for each t               */
-        snprintf(name, sizeof name, "%senergy", prefix);
-        shape[0] = (uint64_t)(s->weights - net);
-        vgs_writer_tensor(w, name, VGS_DTYPE_F32, 1, shape, x + net);
-    }
+    int i;
     for (i = 0; i < vgs_net_params(s->net); ++i) {
         const vgs_param_info *p = vgs_net_param(s->net, i);
         snprintf(name, sizeof name, "%s%s", prefix, p->name);
@@ -9554,7 +9513,7 @@ VGS__DEF vgs_status vgs_sampler_save(const vgs_sampler *s, const char *path, con
                                      vgs_error *err)
 {
     vgs__snapshot h;
-    uint64_t p = (uint64_t)s->weights, t = (uint64_t)s->c.steps, two = 2, one = 1, factor[2];
+    uint64_t p = (uint64_t)vgs_net_size(s->net), t = (uint64_t)s->c.steps, two = 2, one = 1, factor[2];
     vgs_status st = vgs__check_meta(meta, err);
     vgs_writer *w;
     if (st == VGS_OK) st = vgs__snapshot_make(s, &h, err);
@@ -9607,12 +9566,8 @@ static vgs_status vgs__read_weights(const vgs_sampler *s, const vgs_safetensors 
                                     const char *prefix, float *out, vgs_error *err)
 {
     char name[80];
-    int i, net = vgs_net_size(s->net);
+    int i;
     vgs_status st = VGS_OK;
-    if (s->weights > net) {                                          /* of E, for each t               */
-        snprintf(name, sizeof name, "%senergy", prefix);
-        st = vgs_safetensors_floats(f, name, out + net, (size_t)(s->weights - net), err);
-    }
     for (i = 0; i < vgs_net_params(s->net) && st == VGS_OK; ++i) {
         const vgs_param_info *p = vgs_net_param(s->net, i);
         const vgs_file_tensor *t;
@@ -9656,7 +9611,7 @@ static vgs_status vgs__check_finite(const char *path, const char *name, const fl
 static vgs_status vgs__read_snapshot(const vgs_sampler *s, const vgs_safetensors *f, const char *path,
                                      vgs__snapshot *h, vgs_error *err)
 {
-    size_t p = (size_t)s->weights, t = (size_t)s->c.steps, j;
+    size_t p = (size_t)vgs_net_size(s->net), t = (size_t)s->c.steps, j;
     bool online = false, ours = vgs_safetensors_find(f, "vgs.adam_m") != NULL;
     vgs_status st = vgs__read_weights(s, f, path, "value.", h->target, err);
     int i;

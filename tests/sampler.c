@@ -107,12 +107,12 @@ static void check_normal(const char *what, const float *x, int n, int stride, do
 static double learned_curvature(vgs_sampler *s, int t, const float *x, int n)
 {
     vgs_graph *g = vgs_graph_create(NULL);
-    vgs_var p = vgs_params(g, s->weights), in = vgs_input(g, 2), idx = vgs_index(g), v, gx, raw;
+    vgs_var p = vgs_params(g, vgs_net_size(s->net)), in = vgs_input(g, 2), idx = vgs_index(g), v, gx;
     float *grad = (float *)malloc((size_t)n * 2 * sizeof *grad);
     int32_t *ts = (int32_t *)malloc((size_t)n * sizeof *ts);
     double xg = 0, xx = 0;
     int i;
-    v = vgs__record_value(s, g, p, in, idx, &raw);
+    v = vgs__record_value(s, g, p, in, idx);
     vgs_gradient(g, v, &in, 1, &gx);
     vgs_output(g, gx);
     for (i = 0; i < n; ++i) ts[i] = t;
@@ -130,10 +130,10 @@ static double learned_curvature(vgs_sampler *s, int t, const float *x, int n)
 static void value_of(vgs_sampler *s, vgs_buffer *w, int t, const float *x, int n, float *v)
 {
     vgs_graph *g = vgs_graph_create(NULL);
-    vgs_var p = vgs_params(g, s->weights), in = vgs_input(g, s->c.energy.dim), idx = vgs_index(g), out, raw;
+    vgs_var p = vgs_params(g, vgs_net_size(s->net)), in = vgs_input(g, s->c.energy.dim), idx = vgs_index(g), out;
     int32_t *ts = (int32_t *)malloc((size_t)n * sizeof *ts);
     int i;
-    out = vgs__record_value(s, g, p, in, idx, &raw);
+    out = vgs__record_value(s, g, p, in, idx);
     vgs_output(g, out);
     for (i = 0; i < n; ++i) ts[i] = t;
     OK(!vgs_graph_compile(g, s->b, n, NULL) && !vgs_bind(g, p, w, 0, NULL));
