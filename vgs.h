@@ -229,8 +229,8 @@ enum { VGS_MAX_IN = 6, VGS_MAX_ATTR = 8 };
     X(M, SQUARE, square)         X(M, RECIPROCAL, reciprocal)     X(M, ABS, abs)                \
     X(M, ABS_GRAD, abs_grad)     X(M, SIN, sin)                   X(M, COS, cos)                \
     X(M, RELU, relu)             X(M, RELU_GRAD, relu_grad)       X(M, SILU, silu)              \
-    X(M, SILU_GRAD, silu_grad)   X(M, SOFTPLUS, softplus)         X(M, SIGMOID, sigmoid)        \
-    X(M, SIGMOID_GRAD, sigmoid_grad) X(M, TANH, tanh)             X(M, TANH_GRAD, tanh_grad)    \
+    X(M, SOFTPLUS, softplus)     X(M, SIGMOID, sigmoid)           X(M, SIGMOID_GRAD, sigmoid_grad) \
+    X(M, TANH, tanh)             X(M, TANH_GRAD, tanh_grad)                                     \
     X(M, CLAMP, clamp)           X(M, CLAMP_GRAD, clamp_grad)     X(M, FILL, fill)              \
     X(M, LOSS, loss)             X(M, LOSS_GRAD, loss_grad)       X(M, MASK_ABOVE, mask_above)  \
     X(M, FILL_INT, fill_int)     X(M, INT_DIV, int_div)                                         \
@@ -1101,12 +1101,6 @@ VGS__V8 __m256 vgs__sigmoid8(__m256 x)
     return _mm256_div_ps(one, _mm256_add_ps(one, vgs__exp8(_mm256_xor_ps(x, vgs__set8(-0.0f)))));
 }
 VGS__V8 __m256 vgs__silu8(__m256 x) { return _mm256_mul_ps(x, vgs__sigmoid8(x)); }
-VGS__V8 __m256 vgs__silu_slope8(__m256 x)
-{
-    const __m256 one = vgs__set8(1.0f), s = vgs__sigmoid8(x);
-    return _mm256_mul_ps(s, _mm256_add_ps(one, _mm256_mul_ps(x, _mm256_sub_ps(one, s))));
-}
-
 VGS__V8 __m256 vgs__log8(__m256 x)
 {
     const __m256 tiny = _mm256_cmp_ps(x, vgs__set8(1.17549435e-38f), _CMP_LT_OQ);
@@ -2652,18 +2646,49 @@ VGS__MAP2(relu_grad, b > 0.0f ? a : 0.0f)                            /* from the
 VGS__MAP2_AVX2(relu_grad, _mm256_and_ps(a, _mm256_cmp_ps(b, _mm256_setzero_ps(), _CMP_GT_OQ)))
 VGS__NO_GRAD(relu_grad)
 
-VGS__MAP1(silu, a * vgs__sigmoid(a))
-VGS__MAP1_AVX2(silu, vgs__silu8(a))
-VGS__GRAD1(silu, vgs__binary(g, VGS_OP_SILU_GRAD, gy, x))
-VGS__UNARY_DEF(silu, SILU)
-VGS__INLINE float vgs__silu_slope(float x)
+/* out2: the derivative, so that forward and gradient share the exponential */
+VGS__MAP_HOT VGS__KERNEL(silu)
 {
-    float s = vgs__sigmoid(x);
-    return s * (1.0f + x * (1.0f - s));
+    int r, c;
+    for (r = r0; r < r1; ++r) {
+        const float *x = k->in[0] + (size_t)r * (size_t)k->ld[0];
+        float *y = k->out + (size_t)r * (size_t)k->ld_out;
+        float *slope = k->out2 ? k->out2 + (size_t)r * (size_t)k->ld_out2 : NULL;
+        if (slope)
+            for (c = c0; c < c1; ++c) {
+                float a = x[c], s = vgs__sigmoid(a);
+                y[c] = a * s;
+                slope[c] = s * (1.0f + a * (1.0f - s));
+            }
+        else
+            for (c = c0; c < c1; ++c) y[c] = x[c] * vgs__sigmoid(x[c]);
+    }
 }
-VGS__MAP2(silu_grad, a * vgs__silu_slope(b))
-VGS__MAP2_AVX2(silu_grad, _mm256_mul_ps(a, vgs__silu_slope8(b)))
-VGS__NO_GRAD(silu_grad)
+#ifdef VGS__X86
+VGS__KERNEL8(silu)
+{
+    const __m256 one = vgs__set8(1.0f);
+    int r, c;
+    for (r = r0; r < r1; ++r) {
+        const float *x = k->in[0] + (size_t)r * (size_t)k->ld[0];
+        float *y = k->out + (size_t)r * (size_t)k->ld_out;
+        float *slope = k->out2 ? k->out2 + (size_t)r * (size_t)k->ld_out2 : NULL;
+        for (c = c0; c < c1; c += 8) {
+            const __m256 a = vgs__load8(x + c, c1 - c), s = vgs__sigmoid8(a);
+            vgs__store8(y + c, c1 - c, _mm256_mul_ps(a, s));
+            if (slope)
+                vgs__store8(slope + c, c1 - c, _mm256_mul_ps(s, _mm256_add_ps(one, _mm256_mul_ps(a,
+                                                                    _mm256_sub_ps(one, s)))));
+        }
+    }
+}
+#endif
+VGS__GRAD(silu)
+{
+    (void)need;
+    gx[0] = vgs_mul(g, gy, vgs__tap(g, vgs__id(g, y), n->cols, VGS_F32));
+}
+VGS__UNARY_DEF(silu, SILU)
 
 VGS__MAP1(softplus, vgs__softplus(a))
 VGS__GRAD1(softplus, vgs_mul(g, gy, vgs_sigmoid(g, x)))
@@ -4164,6 +4189,12 @@ static vgs_var vgs__view_grad(vgs_graph *g, const vgs__node *n, vgs_var gy)
     return base->cols == n->cols ? gy : vgs_reshape(g, gy, base->cols);
 }
 
+/* Second outputs are constants for the gradient: permutations, and what an energy says of itself. */
+static bool vgs__is_constant(const vgs_graph *g, int id)
+{
+    return g->node[id].op == VGS_OP_TAP && g->node[g->node[id].in[0]].op != VGS_OP_SILU;
+}
+
 /* Records the adjoints of all values between the wanted ones and y; adj[id].id = 0 where there is none.
    Views of parameters are leaves here: wanted or not, nothing lies behind them. */
 static void vgs__reverse(vgs_graph *g, int y, bool *on_path, vgs_var *adj)
@@ -4171,7 +4202,7 @@ static void vgs__reverse(vgs_graph *g, int y, bool *on_path, vgs_var *adj)
     int id, k, last = g->node[y].rows;
     for (id = 0; id <= y; ++id)
         for (k = 0; k < g->node[id].n_in; ++k)
-            if (g->node[id].in[k] >= 0 && g->node[id].op != VGS_OP_TAP && on_path[g->node[id].in[k]])
+            if (g->node[id].in[k] >= 0 && on_path[g->node[id].in[k]] && !vgs__is_constant(g, id))
                 on_path[id] = true;
     if (on_path[y]) adj[y] = vgs__fill(g, last, g->node[y].cols, 1.0f);
     for (id = y; id >= 0 && g->sticky.code == VGS_OK; --id) {
@@ -4181,7 +4212,10 @@ static void vgs__reverse(vgs_graph *g, int y, bool *on_path, vgs_var *adj)
         if (!adj[id].id || !on_path[id]) continue;
         for (k = 0; k < n.n_in; ++k)
             need[k] = n.in[k] >= 0 && g->node[n.in[k]].type == VGS_F32 && on_path[n.in[k]];
-        if (n.op == VGS_OP_VIEW && need[0]) gx[0] = vgs__view_grad(g, &n, adj[id]);
+        if (n.op == VGS_OP_TAP)
+            vgs__graph_fail(g, VGS_E_ARG, "gradient: the slope of %s has none (first derivatives only)",
+                            vgs_op_name(g->node[n.in[0]].op));
+        else if (n.op == VGS_OP_VIEW && need[0]) gx[0] = vgs__view_grad(g, &n, adj[id]);
         else if (vgs__op_table[n.op].grad)
             vgs__op_table[n.op].grad(g, &n, vgs__handle(g, id), adj[id], need, gx);
         for (k = 0; k < n.n_in; ++k)
@@ -4328,7 +4362,7 @@ static void vgs__fuse(vgs_graph *g, const int *uses)
     for (id = 0; id < g->n_node; ++id)
         for (k = 0; k < sizeof fusable / sizeof *fusable; ++k) {
             vgs__node *n = &g->node[id], *m;
-            if (!n->live || n->op != fusable[k].op) continue;
+            if (!n->live || n->op != fusable[k].op || (n->tap >= 0 && g->node[n->tap].live)) continue;
             m = &g->node[n->in[0]];
             if (m->op != VGS_OP_MATMUL || uses[n->in[0]] != 1 || m->i[1] != VGS_ACT_NONE) continue;
             m->i[1] = (int)fusable[k].act;
@@ -4830,7 +4864,7 @@ static const struct { vgs__rows_fn *rows; vgs__whole_fn *whole; } vgs__cpu_table
 #define VGS__AVX2_OPS(X) \
     X(ADD, add) X(SUB, sub) X(MUL, mul) X(DIV, div) X(AFFINE, affine) X(COMBINE, combine) X(EXP, exp)   \
     X(RELU_GRAD, relu_grad) X(SIGMOID, sigmoid) X(SIGMOID_GRAD, sigmoid_grad) X(TANH_GRAD, tanh_grad)   \
-    X(SQRT, sqrt) X(SQUARE, square) X(RECIPROCAL, reciprocal) X(SILU, silu) X(SILU_GRAD, silu_grad)     \
+    X(SQRT, sqrt) X(SQUARE, square) X(RECIPROCAL, reciprocal) X(SILU, silu)     \
     X(LAYERNORM, layernorm) X(LAYERNORM_GRAD, layernorm_grad) X(LAYERNORM_HAT, layernorm_hat)           \
     X(SORT_COLS, sort_cols) X(NORMAL, normal) X(ADAM, adam) X(EMA, ema)
 
@@ -4918,7 +4952,8 @@ static double vgs__cost(const vgs__job *j)
 /* A map whose operands are dense and of one shape is one long row. */
 static bool vgs__flatten(vgs__k *k)
 {
-    bool dense = k->ld_out == k->cols && (double)k->rows * k->cols < (double)INT_MAX;
+    bool dense = k->ld_out == k->cols && (!k->out2 || k->ld_out2 == k->cols) &&
+                 (double)k->rows * k->cols < (double)INT_MAX;
     int j;
     for (j = 0; j < VGS_MAX_IN; ++j)
         if (k->in[j])
