@@ -240,8 +240,8 @@ enum { VGS_MAX_IN = 6, VGS_MAX_ATTR = 8 };
     X(M, SQUARE, square)         X(M, RECIPROCAL, reciprocal)     X(M, ABS, abs)                \
     X(M, ABS_GRAD, abs_grad)     X(M, SIN, sin)                   X(M, COS, cos)                \
     X(M, RELU, relu)             X(M, RELU_GRAD, relu_grad)       X(M, SILU, silu)              \
-    X(M, SILU_GRAD, silu_grad)   X(M, SOFTPLUS, softplus)         X(M, SIGMOID, sigmoid)        \
-    X(M, SIGMOID_GRAD, sigmoid_grad) X(M, TANH, tanh)             X(M, TANH_GRAD, tanh_grad)    \
+    X(M, SOFTPLUS, softplus)     X(M, SIGMOID, sigmoid)           X(M, SIGMOID_GRAD, sigmoid_grad) \
+    X(M, TANH, tanh)             X(M, TANH_GRAD, tanh_grad)                                     \
     X(M, CLAMP, clamp)           X(M, CLAMP_GRAD, clamp_grad)     X(M, FILL, fill)              \
     X(M, LOSS, loss)             X(M, LOSS_GRAD, loss_grad)       X(M, MASK_ABOVE, mask_above)  \
     X(M, FILL_INT, fill_int)     X(M, INT_DIV, int_div)                                         \
@@ -873,15 +873,19 @@ VGS_API vgs_status vgs_preset(const vgs_target *t, const char *preset, vgs_confi
 #  define VGS__DEF                                /* a definition carries no `extern` */
 #endif
 
-/* Speed with one plain command: the loops below are written to be vectorised, which gcc does at -O3 only.
-   Contraction is off so that an element's bits do not depend on where a vector loop ends; the matrix
-   products use fused multiply-adds explicitly. -O0 and VGS_PORTABLE leave it to the command line. */
+/* Speed with one plain command. VGS__HOT marks loops that are written to be vectorised, which gcc does at -O3
+   only; all of this file at -O3 would take three times as long to compile. Contraction is off so that an
+   element's bits do not depend on where a vector loop ends; the matrix products use fused multiply-adds
+   explicitly. -O0 and VGS_PORTABLE leave it to the command line. */
+#define VGS__HOT
 #if defined __clang__
 #  pragma STDC FP_CONTRACT OFF
 #elif defined __GNUC__ && defined __OPTIMIZE__ && !defined VGS_PORTABLE && !defined __TINYC__
 #  pragma GCC push_options
-#  pragma GCC optimize ("O3", "fp-contract=off")
+#  pragma GCC optimize ("fp-contract=off")
 #  define VGS__POP_OPTIONS
+#  undef VGS__HOT
+#  define VGS__HOT __attribute__((optimize("O3", "fp-contract=off")))
 #endif
 
 #ifdef __cplusplus
@@ -1128,10 +1132,58 @@ VGS__V8 __m256 vgs__sigmoid8(__m256 x)
     return _mm256_div_ps(one, _mm256_add_ps(one, vgs__exp8(_mm256_xor_ps(x, vgs__set8(-0.0f)))));
 }
 VGS__V8 __m256 vgs__silu8(__m256 x) { return _mm256_mul_ps(x, vgs__sigmoid8(x)); }
-VGS__V8 __m256 vgs__silu_slope8(__m256 x)
+VGS__V8 __m256 vgs__log8(__m256 x)
 {
-    const __m256 one = vgs__set8(1.0f), s = vgs__sigmoid8(x);
-    return _mm256_mul_ps(s, _mm256_add_ps(one, _mm256_mul_ps(x, _mm256_sub_ps(one, s))));
+    const __m256 tiny = _mm256_cmp_ps(x, vgs__set8(1.17549435e-38f), _CMP_LT_OQ);
+    __m256i t = _mm256_and_si256(_mm256_castps_si256(tiny), vgs__int8(0x0B800000)), e;
+    __m256 m, z, p, ef;
+    t = _mm256_add_epi32(vgs__int8(0x3F800000), t);
+    t = _mm256_castps_si256(_mm256_mul_ps(x, _mm256_castsi256_ps(t)));
+    t = _mm256_sub_epi32(t, vgs__int8(0x3F3504F3));
+    e = _mm256_srli_epi32(t, 23);
+    e = _mm256_sub_epi32(e, _mm256_and_si256(_mm256_cmpgt_epi32(e, vgs__int8(255)), vgs__int8(512)));
+    e = _mm256_sub_epi32(e, _mm256_and_si256(_mm256_castps_si256(tiny), vgs__int8(23)));
+    t = _mm256_add_epi32(_mm256_and_si256(t, vgs__int8(0x007FFFFF)), vgs__int8(0x3F3504F3));
+    m = _mm256_sub_ps(_mm256_castsi256_ps(t), vgs__set8(1.0f));
+    ef = _mm256_cvtepi32_ps(e);
+    z = _mm256_mul_ps(m, m);
+    p = vgs__axpy8(vgs__set8(7.0376836292e-2f), m, -1.1514610310e-1f);
+    p = vgs__axpy8(p, m, 1.1676998740e-1f);
+    p = vgs__axpy8(p, m, -1.2420140846e-1f);
+    p = vgs__axpy8(p, m, 1.4249322787e-1f);
+    p = vgs__axpy8(p, m, -1.6668057665e-1f);
+    p = vgs__axpy8(p, m, 2.0000714765e-1f);
+    p = vgs__axpy8(p, m, -2.4999993993e-1f);
+    p = vgs__axpy8(p, m, 3.3333331174e-1f);
+    p = _mm256_mul_ps(_mm256_mul_ps(p, m), z);
+    p = _mm256_add_ps(p, _mm256_mul_ps(ef, vgs__set8(-2.12194440e-4f)));
+    p = _mm256_sub_ps(p, _mm256_mul_ps(vgs__set8(0.5f), z));
+    p = _mm256_add_ps(_mm256_add_ps(m, p), _mm256_mul_ps(ef, vgs__set8(0.693359375f)));
+    p = _mm256_blendv_ps(p, x, _mm256_cmp_ps(x, vgs__set8(3.402823466e38f), _CMP_GT_OQ));
+    z = _mm256_setzero_ps();
+    p = _mm256_blendv_ps(p, vgs__set8(vgs__from_bits(0xFF800000u)), _mm256_cmp_ps(x, z, _CMP_EQ_OQ));
+    return _mm256_blendv_ps(vgs__set8(vgs__from_bits(0x7FC00000u)), p, _mm256_cmp_ps(x, z, _CMP_GE_OQ));
+}
+
+VGS__V8 void vgs__sincos_turns8(__m256 u, __m256 *s, __m256 *c)
+{
+    const __m256 q4 = vgs__axpy8(u, vgs__set8(4.0f), 12582912.0f);
+    const __m256i q = _mm256_castps_si256(q4), two = vgs__int8(2);
+    const __m256 odd = _mm256_castsi256_ps(_mm256_slli_epi32(q, 31));
+    const __m256i flip_s = _mm256_slli_epi32(_mm256_and_si256(q, two), 30);
+    const __m256i flip_c = _mm256_slli_epi32(_mm256_and_si256(_mm256_add_epi32(q, vgs__int8(1)), two), 30);
+    __m256 r = _mm256_mul_ps(_mm256_sub_ps(q4, vgs__set8(12582912.0f)), vgs__set8(0.25f)), z, sn, cs;
+    r = _mm256_mul_ps(_mm256_sub_ps(u, r), vgs__set8(6.28318530717958648f));
+    z = _mm256_mul_ps(r, r);
+    sn = vgs__axpy8(vgs__set8(-1.9515295891e-4f), z, 8.3321608736e-3f);
+    sn = vgs__axpy8(sn, z, -1.6666654611e-1f);
+    sn = _mm256_add_ps(_mm256_mul_ps(_mm256_mul_ps(sn, z), r), r);
+    cs = vgs__axpy8(vgs__set8(2.443315711809948e-5f), z, -1.388731625493765e-3f);
+    cs = vgs__axpy8(cs, z, 4.166664568298827e-2f);
+    cs = _mm256_mul_ps(_mm256_mul_ps(cs, z), z);
+    cs = _mm256_add_ps(_mm256_sub_ps(cs, _mm256_mul_ps(vgs__set8(0.5f), z)), vgs__set8(1.0f));
+    *s = _mm256_xor_ps(_mm256_blendv_ps(sn, cs, odd), _mm256_castsi256_ps(flip_s));
+    *c = _mm256_xor_ps(_mm256_blendv_ps(cs, sn, odd), _mm256_castsi256_ps(flip_c));
 }
 
 /* The first n <= 8 lanes; the others are 0 when read and stay as they are when written. */
@@ -1194,6 +1246,45 @@ VGS__INLINE void vgs__normal4(const uint32_t *w, float *z)
     vgs__normal_pair(w[0], w[1], z, z + 1);
     vgs__normal_pair(w[2], w[3], z + 2, z + 3);
 }
+
+#ifdef VGS__X86
+VGS__V8 void vgs__wide_product8(__m256i x, uint32_t by, __m256i *high, __m256i *low)
+{
+    const __m256i m = vgs__int8((int)by), even = _mm256_mul_epu32(x, m),
+                  odd = _mm256_mul_epu32(_mm256_srli_epi64(x, 32), m);
+    *low = _mm256_blend_epi32(even, _mm256_slli_epi64(odd, 32), 0xAA);
+    *high = _mm256_blend_epi32(_mm256_srli_epi64(even, 32), odd, 0xAA);
+}
+
+/* Eight counters under one key; c becomes the four words of each. */
+VGS__V8 void vgs__philox8(uint32_t k0, uint32_t k1, __m256i c[4])
+{
+    int i;
+    for (i = 0; i < 10; ++i, k0 += 0x9E3779B9u, k1 += 0xBB67AE85u) {
+        __m256i ah, al, bh, bl;
+        vgs__wide_product8(c[0], 0xD2511F53u, &ah, &al);
+        vgs__wide_product8(c[2], 0xCD9E8D57u, &bh, &bl);
+        c[0] = _mm256_xor_si256(_mm256_xor_si256(bh, c[1]), vgs__int8((int)k0));
+        c[2] = _mm256_xor_si256(_mm256_xor_si256(ah, c[3]), vgs__int8((int)k1));
+        c[1] = bl;
+        c[3] = al;
+    }
+}
+
+VGS__V8 void vgs__normal_pair8(__m256i a, __m256i b, float *z0, float *z1)
+{
+    __m256 u, v, r, s, c;
+    u = _mm256_mul_ps(_mm256_cvtepi32_ps(_mm256_srli_epi32(a, 16)), vgs__set8(65536.0f));
+    u = _mm256_add_ps(u, _mm256_cvtepi32_ps(_mm256_and_si256(a, vgs__int8(0xFFFF))));   /* (float)a     */
+    u = vgs__axpy8(u, vgs__set8(2.3283064365386963e-10f), 1.1641532182693481e-10f);
+    v = _mm256_mul_ps(_mm256_cvtepi32_ps(_mm256_srli_epi32(b, 8)), vgs__set8(5.9604644775390625e-8f));
+    r = _mm256_mul_ps(vgs__set8(-2.0f), vgs__log8(u));
+    r = _mm256_sqrt_ps(_mm256_max_ps(_mm256_setzero_ps(), r));
+    vgs__sincos_turns8(v, &s, &c);
+    _mm256_storeu_ps(z0, _mm256_mul_ps(r, c));
+    _mm256_storeu_ps(z1, _mm256_mul_ps(r, s));
+}
+#endif
 
 #define VGS__STREAM 0xFF000000u      /* third counter word of vgs_rng; other purposes have another top byte */
 
@@ -1295,7 +1386,7 @@ VGS__INLINE void vgs__act16(vgs_act act, float *x)
 }
 
 /* x[n] = act(x + bias), n a multiple of the lanes; bias may be NULL. */
-static void vgs__finish_c(int n, float *x, const float *bias, vgs_act act)
+VGS__HOT static void vgs__finish_c(int n, float *x, const float *bias, vgs_act act)
 {
     int i, j;
     for (i = 0; i < n; i += VGS__LANES, x += VGS__LANES) {
@@ -1327,7 +1418,7 @@ VGS__AVX2 static void vgs__finish_avx2(int n, float *x, const float *bias, vgs_a
 /* ---- tiles ---------------------------------------------------------------------------------------- */
 
 /* Half of a 4 x 16 tile at a time: 4 x 8 sums fit the sixteen registers of SSE2. */
-static void vgs__tile_c(int k, vgs__panels x, float *c, ptrdiff_t ldc, bool add)
+VGS__HOT static void vgs__tile_c(int k, vgs__panels x, float *c, ptrdiff_t ldc, bool add)
 {
     int h, i, j, p;
     for (h = 0; h < 16; h += 8) {
@@ -1505,7 +1596,7 @@ VGS__INLINE void vgs__pack_rows(int k, int lanes, int w, const float *src, ptrdi
 }
 
 /* Whole panels, with a width that the compiler knows: the loop becomes a few moves. */
-static void vgs__copy_panel(int k, int w, const float *src, ptrdiff_t ld, float *out)
+VGS__HOT static void vgs__copy_panel(int k, int w, const float *src, ptrdiff_t ld, float *out)
 {
     int p;
     if (w == 16) for (p = 0; p < k; ++p, src += ld, out += 16) memcpy(out, src, 16 * sizeof *out);
@@ -1534,7 +1625,7 @@ VGS__INLINE void vgs__turn4(const float *src, ptrdiff_t ld, float *out, int w)
 }
 
 /* out[k,w] = the transpose of src[lanes,k], filled up with zeros. */
-static void vgs__pack_cols(int k, int lanes, int w, const float *src, ptrdiff_t ld, float *out)
+VGS__HOT static void vgs__pack_cols(int k, int lanes, int w, const float *src, ptrdiff_t ld, float *out)
 {
     int p, l, i;
     for (l = 0; l + 4 <= lanes; l += 4, src += 4 * ld) {
@@ -1684,7 +1775,8 @@ static void vgs__gemm_part(const vgs__product *q, int i0, int i1, int j0, int j1
     vgs__block z;
     int j, nr = q->kernel.nr;
     z.a_direct = q->form != VGS__TN;              /* a tile reads six rows at once, each forwards        */
-    z.b_direct = !q->packed && q->form != VGS__NT && i1 - i0 <= 4 * q->kernel.mr;  /* B is read too few times */
+    /* B is not packed where it is read too few times */
+    z.b_direct = !q->packed && q->form != VGS__NT && i1 - i0 <= 4 * q->kernel.mr;
     for (z.j = j0; z.j < j1; z.j += VGS__NC) {
         z.n = vgs__min(VGS__NC, j1 - z.j);
         for (z.p = 0; z.p == 0 || z.p < q->k; z.p += VGS__KC) {
@@ -2255,7 +2347,7 @@ typedef struct vgs__cpu {
     vgs_error error;
 } vgs__cpu;
 
-/* An op on a whole tensor runs on all threads of a team at once, each with its own `me`. */
+/* An op on a whole tensor runs on all threads of a crew at once, each with its own `me`. */
 typedef struct vgs__crew { int me, n; } vgs__crew;
 
 static void vgs__crew_wait(vgs__crew t)
@@ -2269,9 +2361,14 @@ static void vgs__crew_wait(vgs__crew t)
 #endif
 }
 
+#ifdef VGS__X86                                  /* where the hottest have an AVX2 version             */
+#  define VGS__MAP_HOT
+#else
+#  define VGS__MAP_HOT VGS__HOT
+#endif
 #define VGS__KERNEL(name) static void vgs__k_##name(const vgs__k *k, int r0, int r1, int c0, int c1)
 #define VGS__WHOLE(name) \
-    static vgs_status vgs__k_##name(vgs__cpu *cpu, const vgs__k *k, vgs__crew team, vgs_error *err)
+    static vgs_status vgs__k_##name(vgs__cpu *cpu, const vgs__k *k, vgs__crew crew, vgs_error *err)
 #define VGS__GRAD(name) \
     static void vgs__g_##name(vgs_graph *g, const vgs__node *n, vgs_var y, vgs_var gy, const bool *need, \
                               vgs_var *gx)
@@ -2281,7 +2378,7 @@ static void vgs__crew_wait(vgs__crew t)
 
 /* y = expr of a (one operand), of a and b (two); f0, f1 are the op's real attributes. */
 #define VGS__MAP1(name, expr)                                                                         \
-    VGS__KERNEL(name)                                                                                 \
+    VGS__MAP_HOT VGS__KERNEL(name)                                                                    \
     {                                                                                                 \
         const float f0 = k->f[0], f1 = k->f[1];                                                       \
         int r, c;                                                                                     \
@@ -2298,7 +2395,7 @@ static void vgs__crew_wait(vgs__crew t)
 
 /* An operand of one row has row stride 0; one of one column is a number for the whole row. */
 #define VGS__MAP2(name, expr)                                                                         \
-    VGS__KERNEL(name)                                                                                 \
+    VGS__MAP_HOT VGS__KERNEL(name)                                                                    \
     {                                                                                                 \
         const float f0 = k->f[0], f1 = k->f[1];                                                       \
         const size_t sa = k->in_rows[0] == 1 ? 0 : (size_t)k->ld[0];                                  \
@@ -2481,7 +2578,7 @@ VGS__DEF vgs_var vgs_affine_by(vgs_graph *g, vgs_var x, vgs_scalar a, vgs_scalar
 }
 
 /* y = f0 a + f1 b + f2 c; b and c may be absent. The schedule step: a_t x - mu + sigma eps. */
-VGS__KERNEL(combine)
+VGS__MAP_HOT VGS__KERNEL(combine)
 {
     const float f0 = k->f[0], f1 = k->f[1], f2 = k->f[2];
     int r, c;
@@ -2577,35 +2674,70 @@ VGS__MAP1(relu, a > 0.0f ? a : (a == a ? 0.0f : a))
 VGS__GRAD1(relu, vgs__binary(g, VGS_OP_RELU_GRAD, gy, y))
 VGS__UNARY_DEF(relu, RELU)
 VGS__MAP2(relu_grad, b > 0.0f ? a : 0.0f)                            /* from the output                */
+VGS__MAP2_AVX2(relu_grad, _mm256_and_ps(a, _mm256_cmp_ps(b, _mm256_setzero_ps(), _CMP_GT_OQ)))
 VGS__NO_GRAD(relu_grad)
 
-VGS__MAP1(silu, a * vgs__sigmoid(a))
-VGS__MAP1_AVX2(silu, vgs__silu8(a))
-VGS__GRAD1(silu, vgs__binary(g, VGS_OP_SILU_GRAD, gy, x))
-VGS__UNARY_DEF(silu, SILU)
-VGS__INLINE float vgs__silu_slope(float x)
+/* out2: the derivative, so that forward and gradient share the exponential */
+VGS__MAP_HOT VGS__KERNEL(silu)
 {
-    float s = vgs__sigmoid(x);
-    return s * (1.0f + x * (1.0f - s));
+    int r, c;
+    for (r = r0; r < r1; ++r) {
+        const float *x = k->in[0] + (size_t)r * (size_t)k->ld[0];
+        float *y = k->out + (size_t)r * (size_t)k->ld_out;
+        float *slope = k->out2 ? k->out2 + (size_t)r * (size_t)k->ld_out2 : NULL;
+        if (slope)
+            for (c = c0; c < c1; ++c) {
+                float a = x[c], s = vgs__sigmoid(a);
+                y[c] = a * s;
+                slope[c] = s * (1.0f + a * (1.0f - s));
+            }
+        else
+            for (c = c0; c < c1; ++c) y[c] = x[c] * vgs__sigmoid(x[c]);
+    }
 }
-VGS__MAP2(silu_grad, a * vgs__silu_slope(b))
-VGS__MAP2_AVX2(silu_grad, _mm256_mul_ps(a, vgs__silu_slope8(b)))
-VGS__NO_GRAD(silu_grad)
+#ifdef VGS__X86
+VGS__KERNEL8(silu)
+{
+    const __m256 one = vgs__set8(1.0f);
+    int r, c;
+    for (r = r0; r < r1; ++r) {
+        const float *x = k->in[0] + (size_t)r * (size_t)k->ld[0];
+        float *y = k->out + (size_t)r * (size_t)k->ld_out;
+        float *slope = k->out2 ? k->out2 + (size_t)r * (size_t)k->ld_out2 : NULL;
+        for (c = c0; c < c1; c += 8) {
+            const __m256 a = vgs__load8(x + c, c1 - c), s = vgs__sigmoid8(a);
+            vgs__store8(y + c, c1 - c, _mm256_mul_ps(a, s));
+            if (slope)
+                vgs__store8(slope + c, c1 - c, _mm256_mul_ps(s, _mm256_add_ps(one, _mm256_mul_ps(a,
+                                                                    _mm256_sub_ps(one, s)))));
+        }
+    }
+}
+#endif
+VGS__GRAD(silu)
+{
+    (void)need;
+    gx[0] = vgs_mul(g, gy, vgs__tap(g, vgs__id(g, y), n->cols, VGS_F32));
+}
+VGS__UNARY_DEF(silu, SILU)
 
 VGS__MAP1(softplus, vgs__softplus(a))
 VGS__GRAD1(softplus, vgs_mul(g, gy, vgs_sigmoid(g, x)))
 VGS__UNARY_DEF(softplus, SOFTPLUS)
 
 VGS__MAP1(sigmoid, vgs__sigmoid(a))
+VGS__MAP1_AVX2(sigmoid, vgs__sigmoid8(a))
 VGS__GRAD1(sigmoid, vgs__binary(g, VGS_OP_SIGMOID_GRAD, gy, y))
 VGS__UNARY_DEF(sigmoid, SIGMOID)
 VGS__MAP2(sigmoid_grad, a * b * (1.0f - b))
+VGS__MAP2_AVX2(sigmoid_grad, _mm256_mul_ps(_mm256_mul_ps(a, b), _mm256_sub_ps(vgs__set8(1.0f), b)))
 VGS__NO_GRAD(sigmoid_grad)
 
 VGS__MAP1(tanh, vgs__tanh(a))
 VGS__GRAD1(tanh, vgs__binary(g, VGS_OP_TANH_GRAD, gy, y))
 VGS__UNARY_DEF(tanh, TANH)
 VGS__MAP2(tanh_grad, a * (1.0f - b * b))
+VGS__MAP2_AVX2(tanh_grad, _mm256_mul_ps(a, _mm256_sub_ps(vgs__set8(1.0f), _mm256_mul_ps(b, b))))
 VGS__NO_GRAD(tanh_grad)
 
 static vgs_var vgs__clamp_grad(vgs_graph *g, vgs_var gy, vgs_var x, const vgs__node *n)
@@ -2728,11 +2860,11 @@ VGS__WHOLE(matmul)                                                   /* TN; othe
     if (q.m <= 0 || q.n <= 0) return VGS_OK;
 #ifdef VGS_USE_CBLAS
     if (q.k > 0) {
-        if (team.me == 0) vgs__gemm_cblas(&q);
+        if (crew.me == 0) vgs__gemm_cblas(&q);
         return VGS_OK;
     }
 #endif
-    vgs__gemm_thread(&q, team.me, team.n);
+    vgs__gemm_thread(&q, crew.me, crew.n);
     return VGS_OK;
 }
 
@@ -2815,7 +2947,7 @@ VGS__INLINE float vgs__row_sum(const float *x, int n)                /* 16 lanes
     return s[0];
 }
 
-VGS__KERNEL(sum_cols)                                                /* f0 times the sum               */
+VGS__HOT VGS__KERNEL(sum_cols)                                       /* f0 times the sum               */
 {
     int r;
     (void)c0;
@@ -2842,8 +2974,8 @@ static vgs_var vgs__sum_cols(vgs_graph *g, vgs_var x, bool mean)
 VGS__DEF vgs_var vgs_sum_cols (vgs_graph *g, vgs_var x) { return vgs__sum_cols(g, x, false); }
 VGS__DEF vgs_var vgs_mean_cols(vgs_graph *g, vgs_var x) { return vgs__sum_cols(g, x, true); }
 
-/* total[0..n] += the sum, in double, of `count` <= 64 rows of x: rows hit[0], hit[1], ..., or all in order. */
-static void vgs__add_rows(const float *x, int ld, const int *hit, int count, int n, double *total)
+/* total[0..n] += the sum, in double, of `count` <= 64 rows of x: rows hit[0], hit[1], ..., or 0, 1, ... */
+VGS__HOT static void vgs__add_rows(const float *x, int ld, const int *hit, int count, int n, double *total)
 {
     int c, j, r;
     for (c = 0; c < n; c += 8) {
@@ -2917,7 +3049,7 @@ VGS__WHOLE(sum_rows)                                                 /* i0: divi
     int strips = (k->cols + 63) / 64, s, rows = k->in_rows[0];
     vgs__add_rows_fn *add = vgs__add_rows_of(cpu);
     (void)err;
-    for (s = team.me; s < strips; s += team.n) {
+    for (s = crew.me; s < strips; s += crew.n) {
         double total[64];
         int c, c0 = s * 64, n = k->cols - c0 < 64 ? k->cols - c0 : 64;
         vgs__sum_strip(add, k->in[0] + c0, k->ld[0], rows, NULL, 0, 0, n, total);
@@ -2945,7 +3077,7 @@ static vgs_var vgs__sum_rows(vgs_graph *g, vgs_var x, bool mean)
 VGS__DEF vgs_var vgs_sum_rows (vgs_graph *g, vgs_var x) { return vgs__sum_rows(g, x, false); }
 VGS__DEF vgs_var vgs_mean_rows(vgs_graph *g, vgs_var x) { return vgs__sum_rows(g, x, true); }
 
-VGS__KERNEL(logsumexp)                                               /* exp overflows at 88.7: minus max */
+VGS__HOT VGS__KERNEL(logsumexp)                                      /* exp overflows at 88.7: minus max */
 {
     int r, c, n = k->in_cols[0];
     (void)c0;
@@ -2980,7 +3112,7 @@ VGS__INLINE void vgs__moments(const float *x, int n, float *mean, float *rstd)
     *rstd = 1.0f / sqrtf(vgs__row_sum(s, 16) / (float)n + VGS__NORM_EPS);
 }
 
-VGS__KERNEL(layernorm)
+VGS__MAP_HOT VGS__KERNEL(layernorm)
 {
     int r, c;
     (void)c0;
@@ -2992,7 +3124,7 @@ VGS__KERNEL(layernorm)
         for (c = 0; c < k->cols; ++c) y[c] = (x[c] - m) * s * gain[c] + bias[c];
     }
 }
-VGS__KERNEL(layernorm_hat)                                           /* without gain and bias          */
+VGS__MAP_HOT VGS__KERNEL(layernorm_hat)                              /* without gain and bias          */
 {
     int r, c;
     (void)c0;
@@ -3007,7 +3139,7 @@ VGS__KERNEL(layernorm_hat)                                           /* without 
 VGS__NO_GRAD(layernorm_hat)
 
 /* in: x, gain, gy.  With h = gain gy, xh = normalised x:  gx = rstd (h - mean h - xh mean(h xh)) */
-VGS__KERNEL(layernorm_grad)
+VGS__MAP_HOT VGS__KERNEL(layernorm_grad)
 {
     int r, c, j, n = k->cols;
     (void)c0;
@@ -3267,7 +3399,7 @@ VGS__WHOLE(scatter_rows)
     vgs__add_rows_fn *add = vgs__add_rows_of(cpu);
     int t;
     (void)err;
-    for (t = team.me; t < k->rows; t += team.n) {
+    for (t = crew.me; t < k->rows; t += crew.n) {
         double total[VGS__SUM_COLS];
         float *y = k->out + (size_t)t * (size_t)k->ld_out;
         int c, c0, n;
@@ -3302,7 +3434,7 @@ VGS__KERNEL(segment_gather)
 }
 
 /* in: x, start [n+1], list [m]: row i of a sample is the sum of its rows list[start[i]..start[i+1]). */
-VGS__KERNEL(segment_sum)
+VGS__HOT VGS__KERNEL(segment_sum)
 {
     int r, c, e, n = k->i[0], m = k->i[1];
     (void)c0;
@@ -3397,7 +3529,7 @@ VGS__DEF vgs_var vgs_segment_sum(vgs_graph *g, vgs_var x, int n, const int32_t *
 
 /* ---- particles: i0 = n points; d = columns / n --------------------------------------------------- */
 
-VGS__KERNEL(pair_distance)
+VGS__HOT VGS__KERNEL(pair_distance)
 {
     int r, a, b, j, n = k->i[0], d = k->in_cols[0] / n;
     (void)c0;
@@ -3415,7 +3547,7 @@ VGS__KERNEL(pair_distance)
 }
 
 /* in: x, r, gr.  gx_a += gr (x_a - x_b)/r; where two points coincide the gradient is taken as 0 */
-VGS__KERNEL(pair_distance_grad)
+VGS__HOT VGS__KERNEL(pair_distance_grad)
 {
     int r, a, b, j, n = k->i[0], d = k->cols / n;
     (void)c0;
@@ -3476,7 +3608,7 @@ VGS__INLINE int vgs__spline(float r, float length, int bins, float *f)
 }
 
 /* in: r >= 0; i0 = bins, f0 = length */
-VGS__KERNEL(soft_histogram)
+VGS__HOT VGS__KERNEL(soft_histogram)
 {
     int r, j, bins = k->i[0];
     (void)c0;
@@ -3496,7 +3628,7 @@ VGS__KERNEL(soft_histogram)
 }
 
 /* in: r, gy [bins] */
-VGS__KERNEL(soft_histogram_grad)
+VGS__HOT VGS__KERNEL(soft_histogram_grad)
 {
     int r, j, bins = k->in_cols[1];
     (void)c0;
@@ -3537,7 +3669,7 @@ VGS__DEF vgs_var vgs_soft_histogram(vgs_graph *g, vgs_var x, int bins, float len
     return v;
 }
 
-VGS__KERNEL(remove_mean)
+VGS__HOT VGS__KERNEL(remove_mean)
 {
     int r, a, j, n = k->i[0], d = k->cols / n;
     (void)c0;
@@ -3588,6 +3720,68 @@ VGS__KERNEL(sort_cols)
             }
     }
 }
+#ifdef VGS__X86
+enum { VGS__SORT_COLS = 512 };
+
+/* Lanes of a and b change places where b is larger, or equal and earlier. */
+VGS__V8 void vgs__exchange8(float *va, float *vb, int32_t *pa, int32_t *pb)
+{
+    const __m256 a = _mm256_loadu_ps(va), b = _mm256_loadu_ps(vb);
+    const __m256 i = _mm256_loadu_ps((const float *)(void *)pa);
+    const __m256 j = _mm256_loadu_ps((const float *)(void *)pb);
+    __m256 swap = _mm256_castsi256_ps(_mm256_cmpgt_epi32(_mm256_castps_si256(i), _mm256_castps_si256(j)));
+    swap = _mm256_and_ps(swap, _mm256_cmp_ps(b, a, _CMP_EQ_OQ));
+    swap = _mm256_or_ps(swap, _mm256_cmp_ps(b, a, _CMP_GT_OQ));
+    _mm256_storeu_ps(va, _mm256_blendv_ps(a, b, swap));
+    _mm256_storeu_ps(vb, _mm256_blendv_ps(b, a, swap));
+    _mm256_storeu_ps((float *)(void *)pa, _mm256_blendv_ps(i, j, swap));
+    _mm256_storeu_ps((float *)(void *)pb, _mm256_blendv_ps(j, i, swap));
+}
+
+/* Eight rows at once through Batcher's network for n columns (merge exchange, Knuth 5.2.2 M): which columns
+   meet does not depend on the values. */
+VGS__AVX2 static void vgs__sort_network(int n, float v[][8], int32_t p[][8])
+{
+    int top = 1, a, half, d, r, i;
+    while (2 * top < n) top *= 2;
+    for (half = top; half > 0; half /= 2)
+        for (a = top, r = 0, d = half;; d = a - half, a /= 2, r = half) {
+            for (i = 0; i + d < n; ++i)
+                if ((i & half) == r) vgs__exchange8(v[i], v[i + d], p[i], p[i + d]);
+            if (a == half) break;
+        }
+}
+
+VGS__KERNEL8(sort_cols)
+{
+    float v[VGS__SORT_COLS][8];
+    int32_t p[VGS__SORT_COLS][8];
+    int r, c, l, n = k->cols, lanes;
+    if (n > VGS__SORT_COLS) {
+        vgs__k_sort_cols(k, r0, r1, c0, c1);
+        return;
+    }
+    for (r = r0; r < r1; r += lanes) {
+        lanes = r1 - r < 8 ? r1 - r : 8;
+        for (l = 0; l < 8; ++l) {
+            const float *x = k->in[0] + (size_t)(r + (l < lanes ? l : 0)) * (size_t)k->ld[0];
+            for (c = 0; c < n; ++c) {
+                v[c][l] = x[c];
+                p[c][l] = c;
+            }
+        }
+        vgs__sort_network(n, v, p);
+        for (l = 0; l < lanes; ++l) {
+            float *y = k->out + (size_t)(r + l) * (size_t)k->ld_out;
+            int32_t *z = (int32_t *)(void *)(k->out2 + (size_t)(r + l) * (size_t)k->ld_out2);
+            for (c = 0; c < n; ++c) {
+                y[c] = v[c][l];
+                z[c] = p[c][l];
+            }
+        }
+    }
+}
+#endif
 VGS__KERNEL(unsort_cols)                                             /* out[p[j]] = g[j]               */
 {
     int r, j;
@@ -3621,7 +3815,7 @@ enum { VGS__FOR_START = 1, VGS__FOR_STEP, VGS__FOR_TARGET, VGS__FOR_SIGMA, VGS__
 
 /* i: 0 purpose, 1 t, 2 first row, 3 iteration, 4-5 seed.
    Counter: (row, t and column block, purpose, iteration). */
-VGS__KERNEL(normal)
+VGS__HOT VGS__KERNEL(normal)
 {
     uint32_t key0 = (uint32_t)k->i[4], key1 = (uint32_t)k->i[5], w[4];
     int r, b, j;
@@ -3639,6 +3833,36 @@ VGS__KERNEL(normal)
         }
     }
 }
+#ifdef VGS__X86
+/* Eight blocks of four columns at a time, counted through all rows. */
+VGS__KERNEL8(normal)
+{
+    int blocks = (k->cols + 3) / 4, l, j, r = r0, b = 0;
+    (void)c0;
+    (void)c1;
+    while (r < r1) {
+        int row[8], col[8];
+        float z[4][8];
+        __m256i w[4];
+        for (l = 0; l < 8; ++l) {
+            row[l] = r;
+            col[l] = b;
+            if (++b == blocks) { b = 0; ++r; }
+        }
+        w[0] = _mm256_add_epi32(vgs__int8(k->i[2]), _mm256_loadu_si256((const __m256i *)(const void *)row));
+        w[1] = _mm256_or_si256(vgs__int8((int)((uint32_t)k->i[1] << 16)),
+                               _mm256_loadu_si256((const __m256i *)(const void *)col));
+        w[2] = vgs__int8((int)((uint32_t)k->i[0] << 24));
+        w[3] = vgs__int8(k->i[3]);
+        vgs__philox8((uint32_t)k->i[4], (uint32_t)k->i[5], w);
+        vgs__normal_pair8(w[0], w[1], z[0], z[1]);
+        vgs__normal_pair8(w[2], w[3], z[2], z[3]);
+        for (l = 0; l < 8 && row[l] < r1; ++l)
+            for (j = 0; j < 4 && 4 * col[l] + j < k->cols; ++j)
+                k->out[(size_t)row[l] * (size_t)k->ld_out + (size_t)(4 * col[l] + j)] = z[j][l];
+    }
+}
+#endif
 VGS__NO_GRAD(normal)
 
 /* Element (i6 + r) of a pseudo-random permutation of 0..i7-1: a six-round Feistel network over the next
@@ -3677,7 +3901,7 @@ VGS__KERNEL(permutation)
 VGS__NO_GRAD(permutation)
 
 /* Rows longer than f0 are shortened to it. Scaled by the largest component: squares could overflow. */
-VGS__KERNEL(limit_rows)
+VGS__HOT VGS__KERNEL(limit_rows)
 {
     int r, c;
     (void)c0;
@@ -3743,7 +3967,7 @@ VGS__NO_GRAD(sphere_move)
 /* ---- effects: ops that write state; the flag (int32 [1,4]: set, row, step, what) stops all updates ----- */
 
 /* Eight sums in double, then a fixed tree. */
-static double vgs__squares(const float *x, int n)
+VGS__HOT static double vgs__squares(const float *x, int n)
 {
     double s[8] = { 0 };
     int i, j;
@@ -3788,12 +4012,12 @@ VGS__WHOLE(sum_squares)
 #ifdef VGS__X86
     if (cpu->isa == VGS_ISA_AVX2 || cpu->isa == VGS_ISA_AVX512) squares = vgs__squares_avx2;
 #endif
-    for (p = team.me; p < 256; p += team.n) {
+    for (p = crew.me; p < 256; p += crew.n) {
         int first = p * each, left = n - first;
         cpu->part[p] = left > 0 ? squares(k->in[0] + first, left < each ? left : each) : 0.0;
     }
-    vgs__crew_wait(team);
-    if (team.me) return VGS_OK;
+    vgs__crew_wait(crew);
+    if (crew.me) return VGS_OK;
     for (p = 0; p < 256; ++p) total += cpu->part[p];
     k->out[0] = (float)total;
     return VGS_OK;
@@ -3806,7 +4030,7 @@ VGS__WHOLE(store)
     int r, c;
     (void)err;
     (void)cpu;
-    for (r = 0; r < k->in_rows[1] && team.me == 0; ++r) {
+    for (r = 0; r < k->in_rows[1] && crew.me == 0; ++r) {
         const float *x = k->in[1] + (size_t)r * (size_t)k->ld[1];
         float *y = k->in[0] + (size_t)(r + k->i[0]) * (size_t)k->ld[0];
         if (k->i[1]) for (c = 0; c < k->in_cols[1]; ++c) y[c] += x[c];
@@ -3825,7 +4049,7 @@ static float vgs__clip_scale(const vgs__k *k)                        /* factor o
     limit = k->f[5] / (sqrtf(k->in[4][0]) + 1e-6f);
     return k->f[7] * (limit < 1.0f ? limit : 1.0f);
 }
-VGS__KERNEL(adam)
+VGS__MAP_HOT VGS__KERNEL(adam)
 {
     float *p = k->in[0], *m = k->in[2], *v = k->in[3];
     const float *g = k->in[1], scale = vgs__clip_scale(k);
@@ -3873,7 +4097,7 @@ VGS__KERNEL8(adam)
 #endif
 VGS__NO_GRAD(adam)
 
-VGS__KERNEL(ema)                                                     /* dst = f0 dst + (1 - f0) src    */
+VGS__MAP_HOT VGS__KERNEL(ema)                                        /* dst = f0 dst + (1 - f0) src    */
 {
     float *d = k->in[0];
     const float *s = k->in[1], keep = k->f[0];
@@ -3972,7 +4196,8 @@ static vgs_status vgs__energy_rows(const vgs__k *k, int r0, int r1, vgs_error *e
 {
     size_t at = (size_t)r0 * (size_t)k->energy->dim;
     if (r1 <= r0) return VGS_OK;
-    return vgs__energy_block(k->energy, k->in[0] + at, r1 - r0, k->out + r0, k->out2 ? k->out2 + at : NULL, err);
+    return vgs__energy_block(k->energy, k->in[0] + at, r1 - r0, k->out + r0, k->out2 ? k->out2 + at : NULL,
+                             err);
 }
 VGS__GRAD(energy)
 {
@@ -4068,6 +4293,12 @@ static vgs_var vgs__view_grad(vgs_graph *g, const vgs__node *n, vgs_var gy)
     return base->cols == n->cols ? gy : vgs_reshape(g, gy, base->cols);
 }
 
+/* Second outputs are constants for the gradient: permutations, and what an energy says of itself. */
+static bool vgs__is_constant(const vgs_graph *g, int id)
+{
+    return g->node[id].op == VGS_OP_TAP && g->node[g->node[id].in[0]].op != VGS_OP_SILU;
+}
+
 /* Records the adjoints of all values between the wanted ones and y; adj[id].id = 0 where there is none.
    Views of parameters are leaves here: wanted or not, nothing lies behind them. */
 static void vgs__reverse(vgs_graph *g, int y, bool *on_path, vgs_var *adj)
@@ -4075,7 +4306,7 @@ static void vgs__reverse(vgs_graph *g, int y, bool *on_path, vgs_var *adj)
     int id, k, last = g->node[y].rows;
     for (id = 0; id <= y; ++id)
         for (k = 0; k < g->node[id].n_in; ++k)
-            if (g->node[id].in[k] >= 0 && g->node[id].op != VGS_OP_TAP && on_path[g->node[id].in[k]])
+            if (g->node[id].in[k] >= 0 && on_path[g->node[id].in[k]] && !vgs__is_constant(g, id))
                 on_path[id] = true;
     if (on_path[y]) adj[y] = vgs__fill(g, last, g->node[y].cols, 1.0f);
     for (id = y; id >= 0 && g->sticky.code == VGS_OK; --id) {
@@ -4088,7 +4319,10 @@ static void vgs__reverse(vgs_graph *g, int y, bool *on_path, vgs_var *adj)
             any = any || need[k];
         }
         if (!any) continue;                                          /* one of x, or beyond all of them */
-        if (n.op == VGS_OP_VIEW && need[0]) gx[0] = vgs__view_grad(g, &n, adj[id]);
+        if (n.op == VGS_OP_TAP)
+            vgs__graph_fail(g, VGS_E_ARG, "gradient: the slope of %s has none (first derivatives only)",
+                            vgs_op_name(g->node[n.in[0]].op));
+        else if (n.op == VGS_OP_VIEW && need[0]) gx[0] = vgs__view_grad(g, &n, adj[id]);
         else if (vgs__op_table[n.op].grad)
             vgs__op_table[n.op].grad(g, &n, vgs__handle(g, id), adj[id], need, gx);
         for (k = 0; k < n.n_in; ++k)
@@ -4235,7 +4469,7 @@ static void vgs__fuse(vgs_graph *g, const int *uses)
     for (id = 0; id < g->n_node; ++id)
         for (k = 0; k < sizeof fusable / sizeof *fusable; ++k) {
             vgs__node *n = &g->node[id], *m;
-            if (!n->live || n->op != fusable[k].op) continue;
+            if (!n->live || n->op != fusable[k].op || (n->tap >= 0 && g->node[n->tap].live)) continue;
             m = &g->node[n->in[0]];
             if (m->op != VGS_OP_MATMUL || uses[n->in[0]] != 1 || m->i[1] != VGS_ACT_NONE) continue;
             m->i[1] = (int)fusable[k].act;
@@ -4339,8 +4573,8 @@ static bool vgs__waits(const vgs_graph *g, int id, const vgs__marks *m, bool par
     const vgs__node *n = &g->node[id];
     int k, to = vgs__owner(g, id);
     for (k = 0; k < n->n_in; ++k)
-        if (n->in[k] >= 0 && m->wrote[vgs__owner(g, n->in[k])] == m->stamp && !(parted && vgs__by_part(g, n, k)))
-            return true;
+        if (n->in[k] >= 0 && m->wrote[vgs__owner(g, n->in[k])] == m->stamp &&
+            !(parted && vgs__by_part(g, n, k))) return true;
     if ((parted ? m->crossed : m->read)[to] == m->stamp) return true;
     return m->wrote[to] == m->stamp && !vgs__is_leaf(g->node[to].op);
 }
@@ -4708,7 +4942,7 @@ VGS__DEF vgs_status vgs_get(vgs_graph *g, vgs_var v, void *x, int batch, vgs_err
 /* ==== >>cpu: the backend on this processor ========================================================== */
 
 typedef void vgs__rows_fn(const vgs__k *k, int r0, int r1, int c0, int c1);
-typedef vgs_status vgs__whole_fn(vgs__cpu *cpu, const vgs__k *k, vgs__crew team, vgs_error *err);
+typedef vgs_status vgs__whole_fn(vgs__cpu *cpu, const vgs__k *k, vgs__crew crew, vgs_error *err);
 
 /* Products go by rows or whole; checks and energies by rows, but with more to tell than a kernel can. */
 static void vgs__k_check(const vgs__k *k, int r0, int r1, int c0, int c1)
@@ -4718,7 +4952,7 @@ static void vgs__k_check(const vgs__k *k, int r0, int r1, int c0, int c1)
 VGS__WHOLE(energy)
 {
     (void)cpu;
-    return team.me ? VGS_OK : vgs__energy_rows(k, 0, k->in_rows[0], err);
+    return crew.me ? VGS_OK : vgs__energy_rows(k, 0, k->in_rows[0], err);
 }
 
 #define VGS__ENTRY_M(name) { vgs__k_##name, NULL },
@@ -4736,9 +4970,10 @@ static const struct { vgs__rows_fn *rows; vgs__whole_fn *whole; } vgs__cpu_table
 /* The kernels that were written for AVX2. */
 #define VGS__AVX2_OPS(X) \
     X(ADD, add) X(SUB, sub) X(MUL, mul) X(DIV, div) X(AFFINE, affine) X(COMBINE, combine) X(EXP, exp)   \
-    X(SQRT, sqrt) X(SQUARE, square) X(RECIPROCAL, reciprocal) X(SILU, silu) X(SILU_GRAD, silu_grad)     \
+    X(RELU_GRAD, relu_grad) X(SIGMOID, sigmoid) X(SIGMOID_GRAD, sigmoid_grad) X(TANH_GRAD, tanh_grad)   \
+    X(SQRT, sqrt) X(SQUARE, square) X(RECIPROCAL, reciprocal) X(SILU, silu)     \
     X(LAYERNORM, layernorm) X(LAYERNORM_GRAD, layernorm_grad) X(LAYERNORM_HAT, layernorm_hat)           \
-    X(ADAM, adam) X(EMA, ema)
+    X(SORT_COLS, sort_cols) X(NORMAL, normal) X(ADAM, adam) X(EMA, ema)
 
 static vgs__rows_fn *vgs__rows_kernel(const vgs__cpu *cpu, int op)
 {
@@ -4808,11 +5043,11 @@ static double vgs__cost(const vgs__job *j)
     switch (j->op) {
     case VGS_OP_MATMUL:
         return n * (j->k.i[0] == VGS__TN ? j->k.in_rows[0] : j->k.in_cols[0]) / 40.0;
-    case VGS_OP_ENERGY:
-    case VGS_OP_SORT_COLS:
-    case VGS_OP_NORMAL:         return 10.0 * (double)j->k.in_rows[0] * j->k.in_cols[0] + 10.0 * n;
     case VGS_OP_SOFT_HISTOGRAM: return 5.0 * (double)j->k.in_rows[0] * j->k.in_cols[0] + 0.2 * n;
     case VGS_OP_SOFT_HISTOGRAM_GRAD: return 5.0 * n;
+    case VGS_OP_NORMAL:         return 4.0 * n;
+    case VGS_OP_ENERGY:         return 10.0 * (double)j->k.in_rows[0] * j->k.in_cols[0] + 10.0 * n;
+    case VGS_OP_SORT_COLS:      return 5.0 * n;
     case VGS_OP_PAIR_DISTANCE:
     case VGS_OP_SUM_COLS:       return 2.0 * (double)j->k.in_rows[0] * j->k.in_cols[0];
     case VGS_OP_SCATTER_ROWS:   return 0.5 * j->k.in_rows[0] * (j->k.in_cols[0] + 2.0 * j->k.rows);
@@ -4826,7 +5061,8 @@ static double vgs__cost(const vgs__job *j)
 /* A map whose operands are dense and of one shape is one long row. */
 static bool vgs__flatten(vgs__k *k)
 {
-    bool dense = k->ld_out == k->cols && (double)k->rows * k->cols < (double)INT_MAX;
+    bool dense = k->ld_out == k->cols && (!k->out2 || k->ld_out2 == k->cols) &&
+                 (double)k->rows * k->cols < (double)INT_MAX;
     int j;
     for (j = 0; j < VGS_MAX_IN; ++j)
         if (k->in[j])
@@ -4935,7 +5171,8 @@ static bool vgs__packs(const vgs__job *j)
 }
 
 /* Less work than this in a group, and in all of a list, is not worth waiting for each other. */
-enum { VGS__SHARE_NS = 8000, VGS__FORK_NS = 25000 };
+#define VGS__SHARE_NS 8000.0
+#define VGS__FORK_NS  25000.0
 
 /* One group out of the calls from `first` on; its jobs are made. Returns where the next begins. */
 static int vgs__group_make(const vgs__cpu *cpu, const vgs_call *c, int n, int first, vgs__jobs *g)
@@ -5003,7 +5240,7 @@ static void vgs__stop_after(vgs__cpu *cpu, int group, const vgs_error *e)
     }
 }
 
-/* All threads of a team agree on this when they begin a group: what later groups do does not count. */
+/* All threads of a crew agree on this when they begin a group: what later groups do does not count. */
 static bool vgs__stopped(vgs__cpu *cpu, int group)
 {
     int failed;
@@ -5070,34 +5307,34 @@ static void vgs__run_parts(vgs__cpu *cpu, int group, const vgs__job *j, int me, 
     } else j->rows(&k, r0, r1, 0, k.cols);
 }
 
-static void vgs__pack_group(vgs__cpu *cpu, const vgs__jobs *g, vgs__crew team)
+static void vgs__pack_group(vgs__cpu *cpu, const vgs__jobs *g, vgs__crew crew)
 {
     size_t at = 0;
     int i;
     for (i = g->first; i < g->end; ++i) {
         vgs__product *q = &cpu->job[i].product;
         if (!vgs__packs(&cpu->job[i])) continue;
-        vgs__pack_share(q, cpu->packed + at, team.me, team.n);
-        if (team.me == 0) q->packed = cpu->packed + at;
+        vgs__pack_share(q, cpu->packed + at, crew.me, crew.n);
+        if (crew.me == 0) q->packed = cpu->packed + at;
         at += vgs__padded(q) * (size_t)q->k;
     }
-    if (at) vgs__crew_wait(team);
+    if (at) vgs__crew_wait(crew);
 }
 
 /* A thread takes an equal share of the parts, block by block through all ops. */
-static void vgs__run_blocks(vgs__cpu *cpu, int group, vgs__crew team)
+static void vgs__run_blocks(vgs__cpu *cpu, int group, vgs__crew crew)
 {
     const vgs__jobs *g = &cpu->group[group];
-    int a = (int)((long long)g->parts * team.me / team.n), b, i,
-        end = (int)((long long)g->parts * (team.me + 1) / team.n);
-    vgs__pack_group(cpu, g, team);
+    int a = (int)((long long)g->parts * crew.me / crew.n), b, i,
+        end = (int)((long long)g->parts * (crew.me + 1) / crew.n);
+    vgs__pack_group(cpu, g, crew);
     for (; a < end; a = b) {
         b = a + vgs__min(g->block, end - a);
-        for (i = g->first; i < g->end; ++i) vgs__run_parts(cpu, group, &cpu->job[i], team.me, a, b);
+        for (i = g->first; i < g->end; ++i) vgs__run_parts(cpu, group, &cpu->job[i], crew.me, a, b);
     }
 }
 
-static void vgs__run_whole(vgs__cpu *cpu, int group, vgs__crew team)
+static void vgs__run_whole(vgs__cpu *cpu, int group, vgs__crew crew)
 {
     const vgs__jobs *g = &cpu->group[group];
     vgs_error err;
@@ -5105,30 +5342,30 @@ static void vgs__run_whole(vgs__cpu *cpu, int group, vgs__crew team)
     for (i = g->first; i < g->end; ++i) {
         const vgs__job *j = &cpu->job[i];
         if (j->rows)                             /* adam, ema: one row                                */
-            j->rows(&j->k, 0, 1, vgs__share(j->k.cols, 16, team.me, team.n),
-                    vgs__share(j->k.cols, 16, team.me + 1, team.n));
-        else if (vgs__cpu_table[j->op - VGS_OP_TAP - 1].whole(cpu, &j->k, team, &err) != VGS_OK)
+            j->rows(&j->k, 0, 1, vgs__share(j->k.cols, 16, crew.me, crew.n),
+                    vgs__share(j->k.cols, 16, crew.me + 1, crew.n));
+        else if (vgs__cpu_table[j->op - VGS_OP_TAP - 1].whole(cpu, &j->k, crew, &err) != VGS_OK)
             vgs__stop_after(cpu, group, &err);
     }
 }
 
-/* What thread `team.me` does of all groups. Threads wait for each other where a shared group begins or ends. */
-static void vgs__run_groups(vgs__cpu *cpu, int groups, vgs__crew team)
+/* What one thread does of all groups. Threads wait for each other where a shared group begins or ends. */
+static void vgs__run_groups(vgs__cpu *cpu, int groups, vgs__crew crew)
 {
     const vgs__crew alone = { 0, 1 };
     int i;
     for (i = 0; i < groups; ++i) {
         const vgs__jobs *g = &cpu->group[i];
-        if (i > 0 && (g->shared || cpu->group[i - 1].shared)) vgs__crew_wait(team);
+        if (i > 0 && (g->shared || cpu->group[i - 1].shared)) vgs__crew_wait(crew);
         if (vgs__stopped(cpu, i)) return;
-        if (!g->shared && team.me) continue;
-        if (g->whole) vgs__run_whole(cpu, i, g->shared ? team : alone);
-        else vgs__run_blocks(cpu, i, g->shared ? team : alone);
+        if (!g->shared && crew.me) continue;
+        if (g->whole) vgs__run_whole(cpu, i, g->shared ? crew : alone);
+        else vgs__run_blocks(cpu, i, g->shared ? crew : alone);
     }
 }
 
-/* Where a busy machine makes threads wait for each other's core, one alone is faster: the times tell. Only the
-   time depends on this, no bit does. */
+/* Where a busy machine makes threads wait for each other's core, one alone is faster: the times tell. No bit
+   depends on it. */
 #ifdef _OPENMP
 static vgs__pace *vgs__pace_of(vgs__cpu *cpu, int groups)
 {

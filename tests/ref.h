@@ -77,7 +77,6 @@ static double ref_map(const vgs_call *call, double a, double b, double c)
     case VGS_OP_RELU:         return a > 0 ? a : 0;
     case VGS_OP_RELU_GRAD:    return b > 0 ? a : 0;                              /* b: relu x           */
     case VGS_OP_SILU:         return a * ref_sigmoid(a);
-    case VGS_OP_SILU_GRAD:    return a * ref_sigmoid(b) * (1 + b * (1 - ref_sigmoid(b)));
     case VGS_OP_SOFTPLUS:     return ref_softplus(a);
     case VGS_OP_SIGMOID:      return ref_sigmoid(a);
     case VGS_OP_SIGMOID_GRAD: return a * b * (1 - b);                            /* b: sigmoid x        */
@@ -101,6 +100,11 @@ static void ref_maps(const vgs_call *call)
     EACH(call->out.rows, call->out.cols)
         OUT(i, j) = ref_map(call, call->in[0].buf ? IN(0, i, j) : 0, call->in[1].buf ? IN(1, i, j) : 0,
                             call->in[2].buf ? IN(2, i, j) : 0);
+    if (call->op == VGS_OP_SILU && call->out2.buf)                               /* its slope           */
+        EACH(call->out.rows, call->out.cols) {
+            double s = ref_sigmoid(IN(0, i, j));
+            OUT2(i, j) = s * (1 + IN(0, i, j) * (1 - s));
+        }
 }
 
 /* a b, a b^T or a^T b; then + bias, or + the row of a table that an index names; then an activation */
