@@ -100,27 +100,16 @@
        B batch, D = dim, n particles, d space dimension, h hidden width, T steps, t step 0..T-1.
 
    THE METHOD   ([VGS] section 3; t = 0 is noise, T the sample)
-       x_0 ~ N(0, s0^2 I);  z_t = a_t x_t;  mu_t = kappa_t (s_t^2 a_t^2 / tau) grad V_{t+1}(z_t), with V_T = E
-       x_{t+1} = z_t - mu_t + sqrt(rho_t) s_t a_t eps
-       Against the noising chain qt(x_t | x_{t+1}) = N(x_{t+1} / a_t, s_t^2 I) a step costs
-           c_t = tau log [ pi(x_{t+1} | x_t) / qt(x_t | x_{t+1}) ],
-       and what is still to be paid, on average, is the value V_t. Training rolls out B trajectories with a target
-       network Vbar and fits V_t(x_t) to
-           y_t = c_t + (1 - lambda) Vbar_{t+1}(x_{t+1}) + lambda y_{t+1},   y_T = min(E, energy_max);
-       then Vbar <- ema Vbar + (1 - ema) V, one step on s0 along d/ds0 [ mean Vbar_0(s0 eps) - D tau log s0 ],
-       and kappa_t, rho_t move towards what minimises the cost of their step (>>sampler).
-       Minimising the control cost
+       x_0 ~ N(0, s0^2 I);  z_t = a_t x_t;  mu_t = (s_t^2 a_t^2 / tau) grad V_{t+1}(z_t), with V_T = E
+       x_{t+1} = z_t - mu_t + s_t a_t eps
+       Training rolls out B trajectories with a target network Vbar and fits V_t(x_t) to
+           y_t = V_{t+1}(x') + tau (|mu_t|^2 / (2 s_t^2 a_t^2) - D log a_t),   x' = z_t - mu_t + s_t a_t eps,
+       eps drawn anew, V_T = min(E, energy_max); then Vbar <- ema Vbar + (1 - ema) V, and one step on s0 along
+       d/ds0 [ mean Vbar_0(s0 eps) - D tau log s0 ]. Minimising the control cost
            KL(path || target times the noising chain) = log Z - ELBO
-       makes the ELBO the figure to watch: it rises towards log Z, and what is missing is the error. Every path
-       has the exact weight  w = exp(-E/tau - sum c_t/tau) / p0(x_0),  with E[w] = Z.
+       makes the ELBO the figure to watch: it rises towards log Z, and what is missing is the error.
        Particles live in the mean-free subspace (D = (n-1) d): x_0 and every eps are projected.
-       Where this is not [VGS], and how to get that (the paper presets do):
-           targets       [VGS] takes one step of fresh noise and the mean of c_t, given x_t: one_step. Ours has the
-                         same mean; but c_t + V_{t+1} hardly depends on the noise of the path, so it can be
-                         followed to its end (lambda), and the energy is known at early t at once.
-           kappa, rho    1 in [VGS]: fixed_kernel. The exact reverse kernel of a Gaussian has 1/(1 + A k) for both,
-                         A = s_t^2 a_t^2, k the curvature of V.
-           |mu_t|        has no limit in [VGS]: drift_max 1e30. Here it is at most drift_max s_t a_t sqrt(D).
+       |mu_t| is limited to drift_max s_t a_t sqrt(D): not in [VGS], where it has no limit.
 
    REFERENCES
        [VGS]  Value Gradient Sampler, arXiv:2502.13280; AISTATS 2026, PMLR 300:3979
@@ -251,7 +240,6 @@ enum { VGS_MAX_IN = 6, VGS_MAX_ATTR = 8 };
     X(R, SEGMENT_GATHER, segment_gather) X(R, SEGMENT_SUM, segment_sum)                         \
     X(R, PAIR_DISTANCE, pair_distance)   X(R, PAIR_DISTANCE_GRAD, pair_distance_grad)           \
     X(R, REMOVE_MEAN, remove_mean)       X(R, SORT_COLS, sort_cols)  X(R, UNSORT_COLS, unsort_cols) \
-    X(R, SOFT_HISTOGRAM, soft_histogram) X(R, SOFT_HISTOGRAM_GRAD, soft_histogram_grad)          \
     X(R, NORMAL, normal)         X(R, PERMUTATION, permutation)   X(R, LIMIT_ROWS, limit_rows)  \
     X(R, SPHERE_TANGENT, sphere_tangent) X(R, SPHERE_MOVE, sphere_move)                         \
     X(W, MATMUL, matmul)         X(W, SUM_ROWS, sum_rows)         X(W, SCATTER_ROWS, scatter_rows) \
@@ -414,8 +402,6 @@ VGS_API vgs_var vgs_segment_sum   (vgs_graph *g, vgs_var x, int n, const int32_t
 
 /* particles: x [B, n*d], n points of d coordinates side by side; pairs (0,1) (0,2) .. (1,2) .. */
 VGS_API vgs_var vgs_pair_distance(vgs_graph *g, vgs_var x, int n);   /* [B, n(n-1)/2]; safe at r = 0  */
-/* each row's x >= 0 counted in `bins` (>= 4) smooth bins of r/(r + length), from 0 to infinity: [B, bins] */
-VGS_API vgs_var vgs_soft_histogram(vgs_graph *g, vgs_var x, int bins, float length);
 VGS_API vgs_var vgs_remove_mean  (vgs_graph *g, vgs_var x, int n);   /* subtracts the mean point      */
 VGS_API vgs_var vgs_sort_cols    (vgs_graph *g, vgs_var x);          /* each row, descending          */
 
@@ -458,9 +444,7 @@ typedef enum vgs_net_kind {
 typedef enum vgs_wrapper {
     VGS_WRAPPER_NONE,
     VGS_WRAPPER_SORTED,      /* the network sees sqrt(r^2 + 1) of all pairs, sorted descending */
-    VGS_WRAPPER_RECIPROCAL,  /* ... 1/sqrt(r^2 + 1)                                            */
-    VGS_WRAPPER_HISTOGRAM    /* ... the soft histogram of r/(r + x_scale) in `hidden` bins, no sort:    */
-                             /* smooth, and a sum over pairs of any function of r is linear in it       */
+    VGS_WRAPPER_RECIPROCAL   /* ... 1/sqrt(r^2 + 1)                                            */
 } vgs_wrapper;
 
 typedef struct vgs_net_config {
@@ -474,8 +458,7 @@ typedef struct vgs_net_config {
     vgs_wrapper wrapper;
     bool relu;               /* MLP: ReLU in place of SiLU                                      */
     bool move_coordinates;   /* EGNN: layers also move the points                               */
-    float x_scale;           /* MLP: the network sees x, or what a wrapper gives, over x_scale; length  */
-                             /* of a histogram wrapper; 1                                       */
+    float x_scale;           /* MLP: the network sees x, or what the wrapper gives, over x_scale; 1 */
 } vgs_net_config;
 
 typedef struct vgs_param_info {
@@ -3596,79 +3579,6 @@ VGS__DEF vgs_var vgs_pair_distance(vgs_graph *g, vgs_var x, int n)
     return v;
 }
 
-/* Cubic B-splines on a grid of r/(r + length): every r counts in four bins, with weights whose sum is 1 and
-   which are twice differentiable. Returns the first of the four; r that is no number counts as infinite. */
-VGS__INLINE int vgs__spline(float r, float length, int bins, float *f)
-{
-    float u = r < 1e30f ? r / (r + length) * (float)(bins - 3) : (float)(bins - 3);
-    int i = (int)u;
-    if (i > bins - 4) i = bins - 4;
-    *f = u - (float)i;
-    return i;
-}
-
-/* in: r >= 0; i0 = bins, f0 = length */
-VGS__HOT VGS__KERNEL(soft_histogram)
-{
-    int r, j, bins = k->i[0];
-    (void)c0;
-    (void)c1;
-    for (r = r0; r < r1; ++r) {
-        const float *x = k->in[0] + (size_t)r * (size_t)k->ld[0];
-        float *y = k->out + (size_t)r * (size_t)k->ld_out, f;
-        memset(y, 0, (size_t)bins * sizeof *y);
-        for (j = 0; j < k->in_cols[0]; ++j) {
-            float *b = y + vgs__spline(x[j], k->f[0], bins, &f), h = 1.0f - f;
-            b[0] += h * h * h * (1.0f / 6.0f);
-            b[1] += (0.5f * f - 1.0f) * f * f + (2.0f / 3.0f);
-            b[2] += (0.5f * h - 1.0f) * h * h + (2.0f / 3.0f);
-            b[3] += f * f * f * (1.0f / 6.0f);
-        }
-    }
-}
-
-/* in: r, gy [bins] */
-VGS__HOT VGS__KERNEL(soft_histogram_grad)
-{
-    int r, j, bins = k->in_cols[1];
-    (void)c0;
-    (void)c1;
-    for (r = r0; r < r1; ++r) {
-        const float *x = k->in[0] + (size_t)r * (size_t)k->ld[0];
-        const float *gy = k->in[1] + (size_t)r * (size_t)k->ld[1];
-        float *y = k->out + (size_t)r * (size_t)k->ld_out, f;
-        for (j = 0; j < k->cols; ++j) {
-            const float *b = gy + vgs__spline(x[j], k->f[0], bins, &f);
-            float h = 1.0f - f, length = k->f[0], sum = x[j] + length;
-            float slope = 0.5f * (f * f * b[3] - h * h * b[0]) + (1.5f * f - 2.0f) * f * b[1] -
-                          (1.5f * h - 2.0f) * h * b[2];
-            y[j] = x[j] < 1e15f ? slope * (float)(bins - 3) * length / (sum * sum) : 0.0f;
-        }
-    }
-}
-VGS__NO_GRAD(soft_histogram_grad)
-VGS__GRAD(soft_histogram)
-{
-    (void)need;
-    (void)y;
-    gx[0] = vgs__push_op(g, VGS_OP_SOFT_HISTOGRAM_GRAD, g->node[n->in[0]].rows, g->node[n->in[0]].cols, n->in[0],
-                         vgs__id(g, gy), -1);
-    vgs__attr_f(g, gx[0], 0, n->f[0]);
-}
-VGS__DEF vgs_var vgs_soft_histogram(vgs_graph *g, vgs_var x, int bins, float length)
-{
-    int a = vgs__operand(g, "soft_histogram", x);
-    vgs_var v;
-    if (a < 0) return vgs__no_var();
-    if (bins < 4 || bins > 1000000 || !(length > 0.0f && length <= FLT_MAX))
-        return vgs__graph_fail(g, VGS_E_SHAPE, "soft_histogram: bins = %d, length = %g: must be >= 4 and > 0",
-                               bins, (double)length);
-    v = vgs__push_op(g, VGS_OP_SOFT_HISTOGRAM, g->node[a].rows, bins, a, -1, -1);
-    vgs__attr_i(g, v, 0, bins);
-    vgs__attr_f(g, v, 0, length);
-    return v;
-}
-
 VGS__HOT VGS__KERNEL(remove_mean)
 {
     int r, a, j, n = k->i[0], d = k->cols / n;
@@ -5043,8 +4953,6 @@ static double vgs__cost(const vgs__job *j)
     switch (j->op) {
     case VGS_OP_MATMUL:
         return n * (j->k.i[0] == VGS__TN ? j->k.in_rows[0] : j->k.in_cols[0]) / 40.0;
-    case VGS_OP_SOFT_HISTOGRAM: return 5.0 * (double)j->k.in_rows[0] * j->k.in_cols[0] + 0.2 * n;
-    case VGS_OP_SOFT_HISTOGRAM_GRAD: return 5.0 * n;
     case VGS_OP_NORMAL:         return 4.0 * n;
     case VGS_OP_ENERGY:         return 10.0 * (double)j->k.in_rows[0] * j->k.in_cols[0] + 10.0 * n;
     case VGS_OP_SORT_COLS:      return 5.0 * n;
@@ -5688,7 +5596,7 @@ static vgs_status vgs__net_check(const vgs_net_config *c, vgs_error *err)
     bool particles = c->kind == VGS_NET_EGNN || c->wrapper != VGS_WRAPPER_NONE;
     if ((int)c->kind < VGS_NET_MLP || c->kind > VGS_NET_EGNN)
         return vgs__fail(err, VGS_E_ARG, "net.kind = %d: unknown", (int)c->kind);
-    if ((int)c->wrapper < 0 || c->wrapper > VGS_WRAPPER_HISTOGRAM)
+    if ((int)c->wrapper < 0 || c->wrapper > VGS_WRAPPER_RECIPROCAL)
         return vgs__fail(err, VGS_E_ARG, "net.wrapper = %d: unknown", (int)c->wrapper);
     if (c->dim < 1 || c->dim > 1000000)
         return vgs__fail(err, VGS_E_ARG, "net.dim = %d: must be 1..1000000", c->dim);
@@ -5708,8 +5616,6 @@ static vgs_status vgs__net_check(const vgs_net_config *c, vgs_error *err)
     if (c->kind == VGS_NET_EGNN && c->wrapper != VGS_WRAPPER_NONE)
         return vgs__fail(err, VGS_E_ARG, "net.wrapper = %d: an EGNN is invariant already; leave it 0",
                          (int)c->wrapper);
-    if (c->wrapper == VGS_WRAPPER_HISTOGRAM && c->hidden < 4)
-        return vgs__fail(err, VGS_E_ARG, "net.hidden = %d: a histogram needs 4 bins at least", c->hidden);
     return VGS_OK;
 }
 
@@ -5726,9 +5632,7 @@ VGS__DEF vgs_net *vgs_net_create(const vgs_net_config *cfg, vgs_error *err)
     net = (vgs_net *)vgs__alloc_or(err, "net", 1, sizeof *net);
     if (!net) return NULL;
     net->c = c;
-    net->inner = c.wrapper == VGS_WRAPPER_HISTOGRAM ? c.hidden
-                 : c.wrapper                        ? c.particles * (c.particles - 1) / 2
-                                                    : c.dim;
+    net->inner = c.wrapper ? c.particles * (c.particles - 1) / 2 : c.dim;
     switch (c.kind) {
     case VGS_NET_MLP:      vgs__list_mlp(net); break;
     case VGS_NET_TEMB:     vgs__list_temb(net); break;
@@ -5843,7 +5747,7 @@ static vgs_var vgs__apply_mlp(const vgs__apply *a)
     vgs_var te = vgs_silu(g, vgs__layer(a, a->sinusoid, "time.0")), u = a->x, table;
     int l;
     te = vgs_silu(g, vgs__layer(a, te, "time.2"));
-    if (c->x_scale != 1.0f && c->wrapper != VGS_WRAPPER_HISTOGRAM) u = vgs_affine(g, u, 1.0f / c->x_scale, 0.0f);
+    if (c->x_scale != 1.0f) u = vgs_affine(g, u, 1.0f / c->x_scale, 0.0f);
     for (l = 1; l <= c->layers; ++l) {
         table = vgs__layer(a, te, vgs__layer_name(name, "bias", l));
         u = vgs_linear_at(g, u, vgs__weight(a, vgs__layer_name(name, "fc", l), 0, 0), table, a->t);
@@ -6025,16 +5929,6 @@ static vgs_var vgs__apply_egnn(const vgs__apply *a)
     return vgs__layer(a, u, "out.3");
 }
 
-/* What a wrapper makes of all pair distances; a bin of the histogram holds about 1/4 of a count. */
-static vgs_var vgs__wrap(vgs_graph *g, const vgs_net_config *c, vgs_var r)
-{
-    float pairs = 0.5f * (float)c->particles * (float)(c->particles - 1);
-    if (c->wrapper == VGS_WRAPPER_HISTOGRAM)
-        return vgs_affine(g, vgs_soft_histogram(g, r, c->hidden, c->x_scale), 0.25f * (float)c->hidden / pairs, 0.0f);
-    r = vgs_sqrt(g, vgs_affine(g, vgs_square(g, vgs_sort_cols(g, r)), 1.0f, 1.0f));
-    return c->wrapper == VGS_WRAPPER_RECIPROCAL ? vgs_reciprocal(g, r) : r;
-}
-
 VGS__DEF vgs_var vgs_net_apply(vgs_graph *g, const vgs_net *net, vgs_var params, vgs_var x, vgs_var t,
                                int steps)
 {
@@ -6052,7 +5946,11 @@ VGS__DEF vgs_var vgs_net_apply(vgs_graph *g, const vgs_net *net, vgs_var params,
     a.x = x;
     a.t = t;
     a.sinusoid = vgs__sinusoid(g, steps, net->c.time_dim);
-    if (net->c.wrapper) a.x = vgs__wrap(g, &net->c, vgs_pair_distance(g, x, net->c.particles));
+    if (net->c.wrapper) {
+        a.x = vgs_sort_cols(g, vgs_pair_distance(g, x, net->c.particles));
+        a.x = vgs_sqrt(g, vgs_affine(g, vgs_square(g, a.x), 1.0f, 1.0f));
+        if (net->c.wrapper == VGS_WRAPPER_RECIPROCAL) a.x = vgs_reciprocal(g, a.x);
+    }
     switch (net->c.kind) {
     case VGS_NET_MLP:      return vgs__apply_mlp(&a);
     case VGS_NET_TEMB:     return vgs__apply_temb(&a);
@@ -7005,7 +6903,7 @@ static const struct {
     VGS__F(seed, VGS__U64, NULL, "of weights, noise and shuffles")
     { "value", VGS__ENUM, offsetof(vgs_config, net.kind), "mlp temb deeper deeperv2 deeperv3 egnn",
       "value network" },
-    VGS__N(wrapper, VGS__ENUM, "none sorted reciprocal histogram", "invariant wrapper of the value network")
+    VGS__N(wrapper, VGS__ENUM, "none sorted reciprocal", "invariant wrapper of the value network")
     VGS__N(hidden, VGS__INT, NULL, "width of the value network")
     VGS__N(layers, VGS__INT, NULL, "hidden layers (mlp) or rounds (egnn)")
     VGS__N(time_dim, VGS__INT, NULL, "width of the time embedding")

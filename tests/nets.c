@@ -387,7 +387,6 @@ static void symmetry(void)
                 {"egnn moving", VGS_NET_EGNN, VGS_WRAPPER_NONE, true},
                 {"sorted temb", VGS_NET_TEMB, VGS_WRAPPER_SORTED, false},
                 {"reciprocal mlp", VGS_NET_MLP, VGS_WRAPPER_RECIPROCAL, false},
-                {"histogram mlp", VGS_NET_MLP, VGS_WRAPPER_HISTOGRAM, false},
                 {"sorted deeperv3", VGS_NET_DEEPERV3, VGS_WRAPPER_SORTED, false}};
     vgs_backend *cpu = vgs_cpu_create(NULL, NULL);
     int k, d, on_ref;

@@ -288,24 +288,6 @@ static void segment_ops(int r, int c, int n, int m)
     finish(&q);
 }
 
-static void histogram_ops(int r, int c, int bins)
-{
-    job q;
-    start(&q, VGS_OP_SOFT_HISTOGRAM);
-    put(&q, 0, r, c, 0, 6);
-    if (r) { set(&q, 0, 0, 0, 0); set(&q, 0, r - 1, c - 1, 1e9f); }   /* both ends */
-    attr_i(&q, 0, bins);
-    attr_f(&q, 0, 1.5f);
-    place(&q, OUT, r, bins, false);
-    finish(&q);
-    start(&q, VGS_OP_SOFT_HISTOGRAM_GRAD);
-    put(&q, 0, r, c, 0, 6);
-    put(&q, 1, r, bins, -1, 1);
-    attr_f(&q, 0, 1.5f);
-    place(&q, OUT, r, c, false);
-    finish(&q);
-}
-
 static void particle_ops(int r, int n, int d)
 {
     job q;
@@ -493,7 +475,6 @@ static void every_op(void)
                 for (act = 0; act <= VGS_ACT_SOFTPLUS; ++act) one_matmul(form, r, c, k * 5 + 1, act % 3, act);
             rows_ops(r, c);
             segment_ops(r, c, 3, 5);
-            histogram_ops(r, c, 4 + c % 8);
             particle_ops(r, 2, c);
             particle_ops(r, 5, c % 3 + 1);
             random_ops(r, c);
@@ -680,7 +661,6 @@ BUILD(segment_gather, return vgs_segment_gather(g, vgs_reshape(g, x[0], 2), 3, w
 BUILD(segment_sum, return vgs_segment_sum(g, vgs_reshape(g, x[0], 2), 3, which5, 5);)
 BUILD(segment_fixed, return vgs_segment_sum(g, vgs_square(g, vgs_segment_gather(g, x[0], 3, which5, 5)), 3, which5, 5);)
 BUILD(pair_distance, return vgs_pair_distance(g, x[0], 3);)
-BUILD(soft_histogram, return vgs_soft_histogram(g, vgs_pair_distance(g, x[0], 4), 9, 2.0f);)
 BUILD(remove_mean, return vgs_remove_mean(g, x[0], 3);)
 BUILD(sorted_pairs, return vgs_sqrt(g, vgs_affine(g, vgs_square(g, vgs_sort_cols(g, vgs_pair_distance(g, x[0], 4))), 1, 1));)
 BUILD(loss_l2, return vgs_loss_of(g, x[0], x[1], VGS_L2);)
@@ -739,7 +719,6 @@ static const gcase cases[] = {
     { "segment_sum", b_segment_sum, { { 'b', 0, 10, -1, 1 } } },
     { "segments of a state", b_segment_fixed, { { 's', 6, 2, -1, 1 } } },
     { "pair_distance", b_pair_distance, { { 'b', 0, 6, -2, 2 } } },
-    { "soft_histogram", b_soft_histogram, { { 'b', 0, 8, -2, 2 } } },
     { "remove_mean", b_remove_mean, { { 'b', 0, 6, -2, 2 } } },
     { "sorted_pairs", b_sorted_pairs, { { 'b', 0, 8, -2, 2 } } },
     { "loss_l2", b_loss_l2, { { 'b', 0, 1, -1, 1 }, { 'b', 0, 1, -1, 1 } } },

@@ -212,31 +212,6 @@ static void ref_particles(const vgs_call *call)
     }
 }
 
-/* Bin k of a histogram: the cubic B-spline |u - (k - 1)|, u = (bins - 3) r/(r + length); or its derivative. */
-static double ref_bump(double v, bool slope)
-{
-    double a = fabs(v), s = v < 0 ? -1 : 1;
-    if (a >= 2) return 0;
-    if (a >= 1) return slope ? -s * pow(2 - a, 2) / 2 : pow(2 - a, 3) / 6;
-    return slope ? s * (1.5 * a * a - 2 * a) : 2.0 / 3 - a * a + a * a * a / 2;
-}
-
-static void ref_histogram(const vgs_call *call)
-{
-    bool grad = call->op == VGS_OP_SOFT_HISTOGRAM_GRAD;
-    int i, j, k, bins = grad ? call->in[1].cols : call->i[0];
-    double length = (double)call->f[0];
-    EACH(call->out.rows, call->out.cols) OUT(i, j) = 0;
-    EACH(call->in[0].rows, call->in[0].cols) {
-        double r = IN(0, i, j), u = (bins - 3) * r / (r + length);
-        for (k = 0; k < bins; ++k) {
-            double b = ref_bump(u - (k - 1), grad);
-            if (grad) OUT(i, j) += b * IN(1, i, k) * (bins - 3) * length / pow(r + length, 2);
-            else OUT(i, k) += b;
-        }
-    }
-}
-
 static void ref_remove_mean(const vgs_call *call)
 {
     int r, a, b, j, n = call->i[0], d = call->out.cols / n;
@@ -390,7 +365,6 @@ static vgs_status ref_run(void *self, const vgs_call *call, vgs_error *err)
     case VGS_OP_PAD_COLS: case VGS_OP_CONCAT: case VGS_OP_GATHER: case VGS_OP_UNSORT_COLS:
     case VGS_OP_SEGMENT_GATHER: case VGS_OP_SEGMENT_SUM: ref_moves(call); break;
     case VGS_OP_PAIR_DISTANCE: case VGS_OP_PAIR_DISTANCE_GRAD: ref_particles(call); break;
-    case VGS_OP_SOFT_HISTOGRAM: case VGS_OP_SOFT_HISTOGRAM_GRAD: ref_histogram(call); break;
     case VGS_OP_REMOVE_MEAN: ref_remove_mean(call); break;
     case VGS_OP_SORT_COLS: ref_sort(call); break;
     case VGS_OP_NORMAL: ref_normal(call); break;
