@@ -1335,7 +1335,7 @@ typedef struct vgs__epilogue {
 typedef struct vgs__panels { const float *a, *b; ptrdiff_t ai, ap, bp; } vgs__panels;
 
 /* c[mr,nr] = sum over p < k of a[p,:]^T b[p,:], or += that. */
-typedef void vgs__tile_fn(int k, vgs__panels x, float *c, ptrdiff_t ldc, bool add);
+typedef void vgs__tile_fn(int k, const vgs__panels *x, float *c, ptrdiff_t ldc, bool add);
 typedef void vgs__finish_fn(int n, float *x, const float *bias, vgs_act act);
 typedef struct vgs__kernel { int mr, nr; vgs__tile_fn *tile; vgs__finish_fn *finish; } vgs__kernel;
 
@@ -1387,15 +1387,16 @@ VGS__AVX2 static void vgs__finish_avx2(int n, float *x, const float *bias, vgs_a
 /* ---- tiles ---------------------------------------------------------------------------------------- */
 
 /* Half of a 4 x 16 tile at a time: 4 x 8 sums fit the sixteen registers of SSE2. */
-VGS__HOT static void vgs__tile_c(int k, vgs__panels x, float *c, ptrdiff_t ldc, bool add)
+VGS__HOT static void vgs__tile_c(int k, const vgs__panels *x, float *c, ptrdiff_t ldc, bool add)
 {
+    const ptrdiff_t ai = x->ai, ap = x->ap, bp = x->bp;
     int h, i, j, p;
     for (h = 0; h < 16; h += 8) {
-        const float *a = x.a, *b = x.b + h;
+        const float *a = x->a, *b = x->b + h;
         float s[4][8] = { { 0 } };
-        for (p = 0; p < k; ++p, a += x.ap, b += x.bp)
+        for (p = 0; p < k; ++p, a += ap, b += bp)
             for (i = 0; i < 4; ++i)
-                for (j = 0; j < 8; ++j) s[i][j] += a[i * x.ai] * b[j];
+                for (j = 0; j < 8; ++j) s[i][j] += a[i * ai] * b[j];
         for (i = 0; i < 4; ++i)
             for (j = 0; j < 8; ++j) {
                 float *cij = c + i * ldc + h + j;
@@ -1411,19 +1412,20 @@ VGS__HOT static void vgs__tile_c(int k, vgs__panels x, float *c, ptrdiff_t ldc, 
 #ifdef VGS__X86
 
 #define VGS__ZERO(i)  __m256 u##i = _mm256_setzero_ps(), v##i = u##i;
-#define VGS__MADD(i)  ai = _mm256_broadcast_ss(a + i * x.ai); \
-                      u##i = _mm256_fmadd_ps(ai, b0, u##i); v##i = _mm256_fmadd_ps(ai, b1, v##i);
+#define VGS__MADD(i)  a0 = _mm256_broadcast_ss(a + i * ai); \
+                      u##i = _mm256_fmadd_ps(a0, b0, u##i); v##i = _mm256_fmadd_ps(a0, b1, v##i);
 #define VGS__ADD(i)   u##i = _mm256_add_ps(_mm256_loadu_ps(c + i * ldc), u##i); \
                       v##i = _mm256_add_ps(_mm256_loadu_ps(c + i * ldc + 8), v##i);
 #define VGS__STORE(i) _mm256_storeu_ps(c + i * ldc, u##i); _mm256_storeu_ps(c + i * ldc + 8, v##i);
 
 __attribute__((target("avx2,fma")))
-static void vgs__tile_avx2(int k, vgs__panels x, float *c, ptrdiff_t ldc, bool add)
+static void vgs__tile_avx2(int k, const vgs__panels *x, float *c, ptrdiff_t ldc, bool add)
 {
-    const float *a = x.a, *b = x.b;
-    __m256 ai, b0, b1;
+    const float *a = x->a, *b = x->b;
+    const ptrdiff_t ai = x->ai, ap = x->ap, bp = x->bp;
+    __m256 a0, b0, b1;
     VGS__ROWS6(VGS__ZERO)
-    for (; k > 0; --k, a += x.ap, b += x.bp) {
+    for (; k > 0; --k, a += ap, b += bp) {
         b0 = _mm256_loadu_ps(b);
         b1 = _mm256_loadu_ps(b + 8);
         VGS__ROWS6(VGS__MADD)
@@ -1437,19 +1439,20 @@ static void vgs__tile_avx2(int k, vgs__panels x, float *c, ptrdiff_t ldc, bool a
 #undef VGS__ADD
 #undef VGS__STORE
 #define VGS__ZERO(i)  __m512 u##i = _mm512_setzero_ps(), v##i = u##i;
-#define VGS__MADD(i)  ai = _mm512_set1_ps(a[i * x.ai]); \
-                      u##i = _mm512_fmadd_ps(ai, b0, u##i); v##i = _mm512_fmadd_ps(ai, b1, v##i);
+#define VGS__MADD(i)  a0 = _mm512_set1_ps(a[i * ai]); \
+                      u##i = _mm512_fmadd_ps(a0, b0, u##i); v##i = _mm512_fmadd_ps(a0, b1, v##i);
 #define VGS__ADD(i)   u##i = _mm512_add_ps(_mm512_loadu_ps(c + i * ldc), u##i); \
                       v##i = _mm512_add_ps(_mm512_loadu_ps(c + i * ldc + 16), v##i);
 #define VGS__STORE(i) _mm512_storeu_ps(c + i * ldc, u##i); _mm512_storeu_ps(c + i * ldc + 16, v##i);
 
 __attribute__((target("avx512f")))
-static void vgs__tile_avx512(int k, vgs__panels x, float *c, ptrdiff_t ldc, bool add)
+static void vgs__tile_avx512(int k, const vgs__panels *x, float *c, ptrdiff_t ldc, bool add)
 {
-    const float *a = x.a, *b = x.b;
-    __m512 ai, b0, b1;
+    const float *a = x->a, *b = x->b;
+    const ptrdiff_t ai = x->ai, ap = x->ap, bp = x->bp;
+    __m512 a0, b0, b1;
     VGS__ROWS12(VGS__ZERO)
-    for (; k > 0; --k, a += x.ap, b += x.bp) {
+    for (; k > 0; --k, a += ap, b += bp) {
         b0 = _mm512_loadu_ps(b);
         b1 = _mm512_loadu_ps(b + 16);
         VGS__ROWS12(VGS__MADD)
@@ -1467,9 +1470,9 @@ static void vgs__tile_avx512(int k, vgs__panels x, float *c, ptrdiff_t ldc, bool
 #ifdef VGS__ARM
 
 #define VGS__ZERO(i)  float32x4_t s##i = vdupq_n_f32(0.0f), t##i = s##i, u##i = s##i, v##i = s##i;
-#define VGS__MADD(i)  ai = a[i * x.ai]; \
-                      s##i = vfmaq_n_f32(s##i, b0, ai); t##i = vfmaq_n_f32(t##i, b1, ai); \
-                      u##i = vfmaq_n_f32(u##i, b2, ai); v##i = vfmaq_n_f32(v##i, b3, ai);
+#define VGS__MADD(i)  a0 = a[i * ai]; \
+                      s##i = vfmaq_n_f32(s##i, b0, a0); t##i = vfmaq_n_f32(t##i, b1, a0); \
+                      u##i = vfmaq_n_f32(u##i, b2, a0); v##i = vfmaq_n_f32(v##i, b3, a0);
 #define VGS__ADD(i)   s##i = vaddq_f32(vld1q_f32(c + i * ldc), s##i); \
                       t##i = vaddq_f32(vld1q_f32(c + i * ldc + 4), t##i); \
                       u##i = vaddq_f32(vld1q_f32(c + i * ldc + 8), u##i); \
@@ -1477,13 +1480,14 @@ static void vgs__tile_avx512(int k, vgs__panels x, float *c, ptrdiff_t ldc, bool
 #define VGS__STORE(i) vst1q_f32(c + i * ldc, s##i); vst1q_f32(c + i * ldc + 4, t##i); \
                       vst1q_f32(c + i * ldc + 8, u##i); vst1q_f32(c + i * ldc + 12, v##i);
 
-static void vgs__tile_neon(int k, vgs__panels x, float *c, ptrdiff_t ldc, bool add)
+static void vgs__tile_neon(int k, const vgs__panels *x, float *c, ptrdiff_t ldc, bool add)
 {
-    const float *a = x.a, *b = x.b;
+    const float *a = x->a, *b = x->b;
+    const ptrdiff_t ai = x->ai, ap = x->ap, bp = x->bp;
     float32x4_t b0, b1, b2, b3;
-    float ai;
+    float a0;
     VGS__ROWS4(VGS__ZERO)
-    for (; k > 0; --k, a += x.ap, b += x.bp) {
+    for (; k > 0; --k, a += ap, b += bp) {
         b0 = vld1q_f32(b);
         b1 = vld1q_f32(b + 4);
         b2 = vld1q_f32(b + 8);
@@ -1669,7 +1673,7 @@ static void vgs__pack_b(const vgs__product *q, const vgs__block *z, float *out)
 }
 
 /* A tile that crosses the edge of C goes through a whole one beside it. */
-static void vgs__edge_tile(const vgs__kernel *kernel, int k, vgs__panels x, float *c, ptrdiff_t ldc,
+static void vgs__edge_tile(const vgs__kernel *kernel, int k, const vgs__panels *x, float *c, ptrdiff_t ldc,
                            int rows, int cols, bool add)
 {
     float t[VGS__TILE_MAX];
@@ -1704,8 +1708,8 @@ static void vgs__strip(const vgs__product *q, const vgs__block *z, int j, const 
             x.ai = tn ? 1 : q->lda;
             x.ap = tn ? q->lda : 1;
         }
-        if (rows == mr && cols == nr) kernel->tile(z->k, x, c, q->ldc, add);
-        else vgs__edge_tile(kernel, z->k, x, c, q->ldc, rows, cols, add);
+        if (rows == mr && cols == nr) kernel->tile(z->k, &x, c, q->ldc, add);
+        else vgs__edge_tile(kernel, z->k, &x, c, q->ldc, rows, cols, add);
     }
 }
 
@@ -1736,6 +1740,9 @@ static size_t vgs__padded(const vgs__product *q)
     return (size_t)((q->n + q->kernel.nr - 1) / q->kernel.nr * q->kernel.nr);
 }
 
+/* Whether 256 rows of a narrow strip keep out of each other's way in the L1 cache. */
+static bool vgs__spread(ptrdiff_t ld) { return ld <= 32 || (ld < 512 && ld % 64 != 0); }
+
 /* C[i0..i1, j0..j1], by one thread with its own workspace. */
 static void vgs__gemm_part(const vgs__product *q, int i0, int i1, int j0, int j1, float *work)
 {
@@ -1743,7 +1750,7 @@ static void vgs__gemm_part(const vgs__product *q, int i0, int i1, int j0, int j1
     const float *bpack = work;
     vgs__block z;
     int j, nr = q->kernel.nr;
-    z.a_direct = q->form != VGS__TN;              /* a tile reads six rows at once, each forwards        */
+    z.a_direct = q->form != VGS__TN || vgs__spread(q->lda);  /* a tile reads rows at once, each forwards */
     /* B is not packed where it is read too few times */
     z.b_direct = !q->packed && q->form != VGS__NT && i1 - i0 <= 4 * q->kernel.mr;
     for (z.j = j0; z.j < j1; z.j += VGS__NC) {
