@@ -4479,21 +4479,22 @@ static bool vgs__waits(const vgs_graph *g, int id, const vgs__marks *m, bool par
     return m->wrote[to] == m->stamp && !vgs__is_leaf(g->node[to].op);
 }
 
-/* Reorders the body so that groups become long: as many ops on rows of the batch as can run, then as many
-   others, and so on. An effect waits for all before it, and all after it wait for the effect. */
+/* Reorders the body so that groups become long: in turn as many ops as can run on rows of the batch, on whole
+   tensors, on rows of other tensors. An effect waits for all before it, and all after it for the effect. */
 static void vgs__gather_groups(vgs_graph *g, vgs__marks *m, int *left)
 {
     int n = g->n_order - g->n_prologue, done = g->n_prologue, at, kept;
-    bool batch = true, fenced;
+    int turn = 0;
+    bool fenced;
     memcpy(left, g->order + g->n_prologue, (size_t)n * sizeof *left);
-    for (; n > 0; n = kept, batch = !batch) {
+    for (; n > 0; n = kept, turn = (turn + 1) % 3) {
         m->stamp++;
         fenced = false;
         for (at = kept = 0; at < n; ++at) {
             const vgs__node *x = &g->node[left[at]];
+            int parts = vgs__parts(g, x), class_of = parts < 0 ? 0 : parts == 0 ? 1 : 2;
             bool fence = vgs__is_fence(x);
-            if (!fenced && (vgs__parts(g, x) < 0) == batch && !(fence && kept) &&
-                !vgs__waits(g, left[at], m, false)) {
+            if (!fenced && class_of == turn && !(fence && kept) && !vgs__waits(g, left[at], m, false)) {
                 g->order[done++] = left[at];
             } else {
                 fenced = fenced || fence;
@@ -4952,6 +4953,7 @@ static double vgs__cost(const vgs__job *j)
     case VGS_OP_SUM_ROWS:
     case VGS_OP_SUM_SQUARES:    return 0.2 * (double)j->k.in_rows[0] * j->k.in_cols[0];
     case VGS_OP_STORE:          return 0.0;
+    case VGS_OP_ADAM:           return 0.4 * n;
     default:                    return n;
     }
 }
@@ -5069,7 +5071,7 @@ static bool vgs__packs(const vgs__job *j)
 }
 
 /* Less work than this in a group, and in all of a list, is not worth waiting for each other. */
-#define VGS__SHARE_NS 8000.0
+#define VGS__SHARE_NS 12000.0
 #define VGS__FORK_NS  25000.0
 
 /* One group out of the calls from `first` on; its jobs are made. Returns where the next begins. */
@@ -5284,7 +5286,7 @@ static vgs__pace *vgs__pace_of(vgs__cpu *cpu, int groups)
 /* The faster way; the other one when its time has come. Threads get a few runs to start with. */
 static int vgs__pace_choose(vgs__pace *p)
 {
-    int best = p->took[0] == 0.0 ? p->runs >= 4 ? 0 : 1 : p->took[1] <= p->took[0];
+    int best = p->took[0] == 0.0 ? p->runs >= 3 ? 0 : 1 : p->took[1] <= p->took[0];
     if (++p->runs % p->wait) return best;
     if (p->wait < 4096) p->wait *= 2;
     return !best;
@@ -5293,7 +5295,7 @@ static int vgs__pace_choose(vgs__pace *p)
 static void vgs__pace_note(vgs__pace *p, int way, double took)
 {
     int before = p->took[1] <= p->took[0];
-    p->took[way] = p->took[way] == 0.0 ? took : 0.75 * p->took[way] + 0.25 * took;
+    p->took[way] = p->took[way] == 0.0 ? took : 0.5 * (p->took[way] + took);
     if (before != (p->took[1] <= p->took[0])) p->wait = 64;
 }
 #endif
