@@ -2951,7 +2951,7 @@ VGS__DEF vgs_var vgs_sum_cols (vgs_graph *g, vgs_var x) { return vgs__sum_cols(g
 VGS__DEF vgs_var vgs_mean_cols(vgs_graph *g, vgs_var x) { return vgs__sum_cols(g, x, true); }
 
 /* total[0..n] += the sum, in double, of `count` <= 64 rows of x: rows hit[0], hit[1], ..., or 0, 1, ... */
-VGS__HOT static void vgs__add_rows(const float *x, int ld, const int *hit, int count, int n, double *total)
+VGS__MAP_HOT static void vgs__add_rows(const float *x, int ld, const int *hit, int count, int n, double *total)
 {
     int c, j, r;
     for (c = 0; c < n; c += 8) {
@@ -3718,7 +3718,7 @@ enum { VGS__FOR_START = 1, VGS__FOR_STEP, VGS__FOR_TARGET, VGS__FOR_SIGMA, VGS__
 
 /* i: 0 purpose, 1 t, 2 first row, 3 iteration, 4-5 seed.
    Counter: (row, t and column block, purpose, iteration). */
-VGS__HOT VGS__KERNEL(normal)
+VGS__MAP_HOT VGS__KERNEL(normal)
 {
     uint32_t key0 = (uint32_t)k->i[4], key1 = (uint32_t)k->i[5], w[4];
     int r, b, j;
@@ -3804,7 +3804,7 @@ VGS__KERNEL(permutation)
 VGS__NO_GRAD(permutation)
 
 /* Rows longer than f0 are shortened to it. Scaled by the largest component: squares could overflow. */
-VGS__HOT VGS__KERNEL(limit_rows)
+VGS__KERNEL(limit_rows)
 {
     int r, c;
     (void)c0;
@@ -3870,7 +3870,7 @@ VGS__NO_GRAD(sphere_move)
 /* ---- effects: ops that write state; the flag (int32 [1,4]: set, row, step, what) stops all updates ----- */
 
 /* Eight sums in double, then a fixed tree. */
-VGS__HOT static double vgs__squares(const float *x, int n)
+VGS__MAP_HOT static double vgs__squares(const float *x, int n)
 {
     double s[8] = { 0 };
     int i, j;
