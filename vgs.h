@@ -1349,7 +1349,7 @@ typedef struct vgs__epilogue {
 typedef struct vgs__panels { const float *a, *b; ptrdiff_t ai, ap, bp; } vgs__panels;
 
 /* c[mr,nr] = sum over p < k of a[p,:]^T b[p,:], or += that. */
-typedef void vgs__tile_fn(int k, vgs__panels x, float *c, ptrdiff_t ldc, bool add);
+typedef void vgs__tile_fn(int k, const vgs__panels *x, float *c, ptrdiff_t ldc, bool add);
 typedef void vgs__finish_fn(int n, float *x, const float *bias, vgs_act act);
 typedef struct vgs__kernel { int mr, nr; vgs__tile_fn *tile; vgs__finish_fn *finish; } vgs__kernel;
 
@@ -1401,15 +1401,16 @@ VGS__AVX2 static void vgs__finish_avx2(int n, float *x, const float *bias, vgs_a
 /* ---- tiles ---------------------------------------------------------------------------------------- */
 
 /* Half of a 4 x 16 tile at a time: 4 x 8 sums fit the sixteen registers of SSE2. */
-VGS__HOT static void vgs__tile_c(int k, vgs__panels x, float *c, ptrdiff_t ldc, bool add)
+VGS__HOT static void vgs__tile_c(int k, const vgs__panels *x, float *c, ptrdiff_t ldc, bool add)
 {
+    const ptrdiff_t ai = x->ai, ap = x->ap, bp = x->bp;
     int h, i, j, p;
     for (h = 0; h < 16; h += 8) {
-        const float *a = x.a, *b = x.b + h;
+        const float *a = x->a, *b = x->b + h;
         float s[4][8] = { { 0 } };
-        for (p = 0; p < k; ++p, a += x.ap, b += x.bp)
+        for (p = 0; p < k; ++p, a += ap, b += bp)
             for (i = 0; i < 4; ++i)
-                for (j = 0; j < 8; ++j) s[i][j] += a[i * x.ai] * b[j];
+                for (j = 0; j < 8; ++j) s[i][j] += a[i * ai] * b[j];
         for (i = 0; i < 4; ++i)
             for (j = 0; j < 8; ++j) {
                 float *cij = c + i * ldc + h + j;
@@ -1425,19 +1426,20 @@ VGS__HOT static void vgs__tile_c(int k, vgs__panels x, float *c, ptrdiff_t ldc, 
 #ifdef VGS__X86
 
 #define VGS__ZERO(i)  __m256 u##i = _mm256_setzero_ps(), v##i = u##i;
-#define VGS__MADD(i)  ai = _mm256_broadcast_ss(a + i * x.ai); \
-                      u##i = _mm256_fmadd_ps(ai, b0, u##i); v##i = _mm256_fmadd_ps(ai, b1, v##i);
+#define VGS__MADD(i)  a0 = _mm256_broadcast_ss(a + i * ai); \
+                      u##i = _mm256_fmadd_ps(a0, b0, u##i); v##i = _mm256_fmadd_ps(a0, b1, v##i);
 #define VGS__ADD(i)   u##i = _mm256_add_ps(_mm256_loadu_ps(c + i * ldc), u##i); \
                       v##i = _mm256_add_ps(_mm256_loadu_ps(c + i * ldc + 8), v##i);
 #define VGS__STORE(i) _mm256_storeu_ps(c + i * ldc, u##i); _mm256_storeu_ps(c + i * ldc + 8, v##i);
 
 __attribute__((target("avx2,fma")))
-static void vgs__tile_avx2(int k, vgs__panels x, float *c, ptrdiff_t ldc, bool add)
+static void vgs__tile_avx2(int k, const vgs__panels *x, float *c, ptrdiff_t ldc, bool add)
 {
-    const float *a = x.a, *b = x.b;
-    __m256 ai, b0, b1;
+    const float *a = x->a, *b = x->b;
+    const ptrdiff_t ai = x->ai, ap = x->ap, bp = x->bp;
+    __m256 a0, b0, b1;
     VGS__ROWS6(VGS__ZERO)
-    for (; k > 0; --k, a += x.ap, b += x.bp) {
+    for (; k > 0; --k, a += ap, b += bp) {
         b0 = _mm256_loadu_ps(b);
         b1 = _mm256_loadu_ps(b + 8);
         VGS__ROWS6(VGS__MADD)
@@ -1451,19 +1453,20 @@ static void vgs__tile_avx2(int k, vgs__panels x, float *c, ptrdiff_t ldc, bool a
 #undef VGS__ADD
 #undef VGS__STORE
 #define VGS__ZERO(i)  __m512 u##i = _mm512_setzero_ps(), v##i = u##i;
-#define VGS__MADD(i)  ai = _mm512_set1_ps(a[i * x.ai]); \
-                      u##i = _mm512_fmadd_ps(ai, b0, u##i); v##i = _mm512_fmadd_ps(ai, b1, v##i);
+#define VGS__MADD(i)  a0 = _mm512_set1_ps(a[i * ai]); \
+                      u##i = _mm512_fmadd_ps(a0, b0, u##i); v##i = _mm512_fmadd_ps(a0, b1, v##i);
 #define VGS__ADD(i)   u##i = _mm512_add_ps(_mm512_loadu_ps(c + i * ldc), u##i); \
                       v##i = _mm512_add_ps(_mm512_loadu_ps(c + i * ldc + 16), v##i);
 #define VGS__STORE(i) _mm512_storeu_ps(c + i * ldc, u##i); _mm512_storeu_ps(c + i * ldc + 16, v##i);
 
 __attribute__((target("avx512f")))
-static void vgs__tile_avx512(int k, vgs__panels x, float *c, ptrdiff_t ldc, bool add)
+static void vgs__tile_avx512(int k, const vgs__panels *x, float *c, ptrdiff_t ldc, bool add)
 {
-    const float *a = x.a, *b = x.b;
-    __m512 ai, b0, b1;
+    const float *a = x->a, *b = x->b;
+    const ptrdiff_t ai = x->ai, ap = x->ap, bp = x->bp;
+    __m512 a0, b0, b1;
     VGS__ROWS12(VGS__ZERO)
-    for (; k > 0; --k, a += x.ap, b += x.bp) {
+    for (; k > 0; --k, a += ap, b += bp) {
         b0 = _mm512_loadu_ps(b);
         b1 = _mm512_loadu_ps(b + 16);
         VGS__ROWS12(VGS__MADD)
@@ -1481,9 +1484,9 @@ static void vgs__tile_avx512(int k, vgs__panels x, float *c, ptrdiff_t ldc, bool
 #ifdef VGS__ARM
 
 #define VGS__ZERO(i)  float32x4_t s##i = vdupq_n_f32(0.0f), t##i = s##i, u##i = s##i, v##i = s##i;
-#define VGS__MADD(i)  ai = a[i * x.ai]; \
-                      s##i = vfmaq_n_f32(s##i, b0, ai); t##i = vfmaq_n_f32(t##i, b1, ai); \
-                      u##i = vfmaq_n_f32(u##i, b2, ai); v##i = vfmaq_n_f32(v##i, b3, ai);
+#define VGS__MADD(i)  a0 = a[i * ai]; \
+                      s##i = vfmaq_n_f32(s##i, b0, a0); t##i = vfmaq_n_f32(t##i, b1, a0); \
+                      u##i = vfmaq_n_f32(u##i, b2, a0); v##i = vfmaq_n_f32(v##i, b3, a0);
 #define VGS__ADD(i)   s##i = vaddq_f32(vld1q_f32(c + i * ldc), s##i); \
                       t##i = vaddq_f32(vld1q_f32(c + i * ldc + 4), t##i); \
                       u##i = vaddq_f32(vld1q_f32(c + i * ldc + 8), u##i); \
@@ -1491,13 +1494,14 @@ static void vgs__tile_avx512(int k, vgs__panels x, float *c, ptrdiff_t ldc, bool
 #define VGS__STORE(i) vst1q_f32(c + i * ldc, s##i); vst1q_f32(c + i * ldc + 4, t##i); \
                       vst1q_f32(c + i * ldc + 8, u##i); vst1q_f32(c + i * ldc + 12, v##i);
 
-static void vgs__tile_neon(int k, vgs__panels x, float *c, ptrdiff_t ldc, bool add)
+static void vgs__tile_neon(int k, const vgs__panels *x, float *c, ptrdiff_t ldc, bool add)
 {
-    const float *a = x.a, *b = x.b;
+    const float *a = x->a, *b = x->b;
+    const ptrdiff_t ai = x->ai, ap = x->ap, bp = x->bp;
     float32x4_t b0, b1, b2, b3;
-    float ai;
+    float a0;
     VGS__ROWS4(VGS__ZERO)
-    for (; k > 0; --k, a += x.ap, b += x.bp) {
+    for (; k > 0; --k, a += ap, b += bp) {
         b0 = vld1q_f32(b);
         b1 = vld1q_f32(b + 4);
         b2 = vld1q_f32(b + 8);
@@ -1683,7 +1687,7 @@ static void vgs__pack_b(const vgs__product *q, const vgs__block *z, float *out)
 }
 
 /* A tile that crosses the edge of C goes through a whole one beside it. */
-static void vgs__edge_tile(const vgs__kernel *kernel, int k, vgs__panels x, float *c, ptrdiff_t ldc,
+static void vgs__edge_tile(const vgs__kernel *kernel, int k, const vgs__panels *x, float *c, ptrdiff_t ldc,
                            int rows, int cols, bool add)
 {
     float t[VGS__TILE_MAX];
@@ -1718,8 +1722,8 @@ static void vgs__strip(const vgs__product *q, const vgs__block *z, int j, const 
             x.ai = tn ? 1 : q->lda;
             x.ap = tn ? q->lda : 1;
         }
-        if (rows == mr && cols == nr) kernel->tile(z->k, x, c, q->ldc, add);
-        else vgs__edge_tile(kernel, z->k, x, c, q->ldc, rows, cols, add);
+        if (rows == mr && cols == nr) kernel->tile(z->k, &x, c, q->ldc, add);
+        else vgs__edge_tile(kernel, z->k, &x, c, q->ldc, rows, cols, add);
     }
 }
 
@@ -1750,6 +1754,9 @@ static size_t vgs__padded(const vgs__product *q)
     return (size_t)((q->n + q->kernel.nr - 1) / q->kernel.nr * q->kernel.nr);
 }
 
+/* Whether 256 rows of a narrow strip keep out of each other's way in the L1 cache. */
+static bool vgs__spread(ptrdiff_t ld) { return ld <= 32 || (ld < 512 && ld % 64 != 0); }
+
 /* C[i0..i1, j0..j1], by one thread with its own workspace. */
 static void vgs__gemm_part(const vgs__product *q, int i0, int i1, int j0, int j1, float *work)
 {
@@ -1757,7 +1764,7 @@ static void vgs__gemm_part(const vgs__product *q, int i0, int i1, int j0, int j1
     const float *bpack = work;
     vgs__block z;
     int j, nr = q->kernel.nr;
-    z.a_direct = q->form != VGS__TN;              /* a tile reads six rows at once, each forwards        */
+    z.a_direct = q->form != VGS__TN || vgs__spread(q->lda);  /* a tile reads rows at once, each forwards */
     /* B is not packed where it is read too few times */
     z.b_direct = !q->packed && q->form != VGS__NT && i1 - i0 <= 4 * q->kernel.mr;
     for (z.j = j0; z.j < j1; z.j += VGS__NC) {
@@ -2958,7 +2965,7 @@ VGS__DEF vgs_var vgs_sum_cols (vgs_graph *g, vgs_var x) { return vgs__sum_cols(g
 VGS__DEF vgs_var vgs_mean_cols(vgs_graph *g, vgs_var x) { return vgs__sum_cols(g, x, true); }
 
 /* total[0..n] += the sum, in double, of `count` <= 64 rows of x: rows hit[0], hit[1], ..., or 0, 1, ... */
-VGS__HOT static void vgs__add_rows(const float *x, int ld, const int *hit, int count, int n, double *total)
+VGS__MAP_HOT static void vgs__add_rows(const float *x, int ld, const int *hit, int count, int n, double *total)
 {
     int c, j, r;
     for (c = 0; c < n; c += 8) {
@@ -3725,7 +3732,7 @@ enum { VGS__FOR_START = 1, VGS__FOR_STEP, VGS__FOR_TARGET, VGS__FOR_SIGMA, VGS__
 
 /* i: 0 purpose, 1 t, 2 first row, 3 iteration, 4-5 seed.
    Counter: (row, t and column block, purpose, iteration). */
-VGS__HOT VGS__KERNEL(normal)
+VGS__MAP_HOT VGS__KERNEL(normal)
 {
     uint32_t key0 = (uint32_t)k->i[4], key1 = (uint32_t)k->i[5], w[4];
     int r, b, j;
@@ -3811,7 +3818,7 @@ VGS__KERNEL(permutation)
 VGS__NO_GRAD(permutation)
 
 /* Rows longer than f0 are shortened to it. Scaled by the largest component: squares could overflow. */
-VGS__HOT VGS__KERNEL(limit_rows)
+VGS__KERNEL(limit_rows)
 {
     int r, c;
     (void)c0;
@@ -3877,7 +3884,7 @@ VGS__NO_GRAD(sphere_move)
 /* ---- effects: ops that write state; the flag (int32 [1,4]: set, row, step, what) stops all updates ----- */
 
 /* Eight sums in double, then a fixed tree. */
-VGS__HOT static double vgs__squares(const float *x, int n)
+VGS__MAP_HOT static double vgs__squares(const float *x, int n)
 {
     double s[8] = { 0 };
     int i, j;
@@ -4489,21 +4496,22 @@ static bool vgs__waits(const vgs_graph *g, int id, const vgs__marks *m, bool par
     return m->wrote[to] == m->stamp && !vgs__is_leaf(g->node[to].op);
 }
 
-/* Reorders the body so that groups become long: as many ops on rows of the batch as can run, then as many
-   others, and so on. An effect waits for all before it, and all after it wait for the effect. */
+/* Reorders the body so that groups become long: in turn as many ops as can run on rows of the batch, on whole
+   tensors, on rows of other tensors. An effect waits for all before it, and all after it for the effect. */
 static void vgs__gather_groups(vgs_graph *g, vgs__marks *m, int *left)
 {
     int n = g->n_order - g->n_prologue, done = g->n_prologue, at, kept;
-    bool batch = true, fenced;
+    int turn = 0;
+    bool fenced;
     memcpy(left, g->order + g->n_prologue, (size_t)n * sizeof *left);
-    for (; n > 0; n = kept, batch = !batch) {
+    for (; n > 0; n = kept, turn = (turn + 1) % 3) {
         m->stamp++;
         fenced = false;
         for (at = kept = 0; at < n; ++at) {
             const vgs__node *x = &g->node[left[at]];
+            int parts = vgs__parts(g, x), class_of = parts < 0 ? 0 : parts == 0 ? 1 : 2;
             bool fence = vgs__is_fence(x);
-            if (!fenced && (vgs__parts(g, x) < 0) == batch && !(fence && kept) &&
-                !vgs__waits(g, left[at], m, false)) {
+            if (!fenced && class_of == turn && !(fence && kept) && !vgs__waits(g, left[at], m, false)) {
                 g->order[done++] = left[at];
             } else {
                 fenced = fenced || fence;
@@ -4962,6 +4970,7 @@ static double vgs__cost(const vgs__job *j)
     case VGS_OP_SUM_ROWS:
     case VGS_OP_SUM_SQUARES:    return 0.2 * (double)j->k.in_rows[0] * j->k.in_cols[0];
     case VGS_OP_STORE:          return 0.0;
+    case VGS_OP_ADAM:           return 0.4 * n;
     default:                    return n;
     }
 }
@@ -5079,7 +5088,7 @@ static bool vgs__packs(const vgs__job *j)
 }
 
 /* Less work than this in a group, and in all of a list, is not worth waiting for each other. */
-#define VGS__SHARE_NS 8000.0
+#define VGS__SHARE_NS 12000.0
 #define VGS__FORK_NS  25000.0
 
 /* One group out of the calls from `first` on; its jobs are made. Returns where the next begins. */
@@ -5294,7 +5303,7 @@ static vgs__pace *vgs__pace_of(vgs__cpu *cpu, int groups)
 /* The faster way; the other one when its time has come. Threads get a few runs to start with. */
 static int vgs__pace_choose(vgs__pace *p)
 {
-    int best = p->took[0] == 0.0 ? p->runs >= 4 ? 0 : 1 : p->took[1] <= p->took[0];
+    int best = p->took[0] == 0.0 ? p->runs >= 3 ? 0 : 1 : p->took[1] <= p->took[0];
     if (++p->runs % p->wait) return best;
     if (p->wait < 4096) p->wait *= 2;
     return !best;
@@ -5303,7 +5312,7 @@ static int vgs__pace_choose(vgs__pace *p)
 static void vgs__pace_note(vgs__pace *p, int way, double took)
 {
     int before = p->took[1] <= p->took[0];
-    p->took[way] = p->took[way] == 0.0 ? took : 0.75 * p->took[way] + 0.25 * took;
+    p->took[way] = p->took[way] == 0.0 ? took : 0.5 * (p->took[way] + took);
     if (before != (p->took[1] <= p->took[0])) p->wait = 64;
 }
 #endif
