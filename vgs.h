@@ -10664,34 +10664,36 @@ static const vgs__preset vgs__presets[] = {
       VGS__OURS
       "hidden 96 length_scale 4.1 steps 40 s2_start 3.2 s2_end 0.03 init_sigma 7.2 energy_max 100 "
       "value_lr 7e-4 lr_half 300 sigma_lr 1e-3 explore 1.1" },
-    { "gmm25", "fast", 3000, 1.0f, false,
+    { "gmm25", "fast", 2000, 1.0f, false,
       VGS__OURS
       "hidden 128 length_scale 7.1 steps 60 s2_start 11 s2_end 0.0096 init_sigma 12.2 x_scale 2 "
-      "value_lr 7e-4 lr_half 600 sigma_lr 3e-3 explore 1.1" },
-    { "gmm40", "fast", 3000, 1.0f, false,
+      "value_lr 7e-4 lr_half 500 sigma_lr 3e-3 explore 1.1" },
+    { "gmm40", "fast", 2000, 1.0f, false,
       VGS__OURS
       "hidden 128 length_scale 23 steps 60 s2_start 119 s2_end 0.067 init_sigma 39 x_scale 6 "
-      "value_lr 7e-4 lr_half 600 sigma_lr 1e-2 explore 1.1" },
+      "value_lr 7e-4 lr_half 500 sigma_lr 1e-2 explore 1.1" },
     { "funnel", "fast", 3000, 1.0f, false,
       VGS__OURS
-      "hidden 96 length_scale 3 steps 40 s2_start 0.8 s2_end 0.002 energy_max 100 scale_by_dim 1 "
-      "value_lr 7e-4 lr_half 500 sigma_lr 1e-3 explore 1.1" },
-    { "manywell32", "fast", 3000, 1.0f, false,
+      "hidden 128 length_scale 6 steps 60 s2_start 8 s2_end 5e-4 init_sigma 8 energy_max 300 x_scale 3 "
+      "scale_by_dim 1 value_lr 7e-4 lr_half 900 sigma_lr 1e-3 explore 1.1" },
+    { "manywell32", "fast", 2000, 1.0f, false,
       VGS__OURS
       "hidden 128 length_scale 1.5 steps 40 s2_start 0.3 s2_end 0.005 init_sigma 2 scale_by_dim 1 "
       "value_lr 7e-4 lr_half 500 sigma_lr 1e-3" },
-    { "dw4", "fast", 2500, 1.0f, false,
+    { "dw4", "fast", 2000, 1.0f, false,
       VGS__OURS
-      "hidden 64 length_scale 2.1 steps 60 s2_start 0.35 s2_end 5e-4 init_sigma 2.85 scale_by_dim 1 "
-      "wrapper sorted value_lr 1e-3 lr_half 300 sigma_lr 1e-3" },
-    { "lj13", "fast", 4000, 1.0f, false,
+      "hidden 64 length_scale 2.1 steps 100 s2_start 0.2 s2_end 0.002 init_sigma 2.85 scale_by_dim 1 "
+      "wrapper sorted x_scale 0.4 fixed_kernel 1 value_lr 1e-3 lr_half 500 sigma_lr 1e-3" },
+    { "lj13", "fast", 5000, 1.0f, false,
       VGS__OURS
-      "hidden 128 length_scale 0.75 steps 60 s2_start 0.06 s2_end 3e-4 init_sigma 1.15 energy_max 100 "
-      "scale_by_dim 1 wrapper reciprocal value_lr 1e-3 lr_half 500 sigma_lr 5e-4" },
+      "hidden 128 length_scale 0.75 steps 100 s2_start 0.05 s2_end 1e-4 init_sigma 1.27 energy_max 100 "
+      "scale_by_dim 1 wrapper reciprocal x_scale 0.3 fixed_kernel 1 lambda 0.97 value_lr 1e-3 lr_half 1200 "
+      "sigma_lr 5e-4" },
     { "lj55", "fast", 1000, 1.0f, false,
       VGS__OURS
-      "hidden 128 length_scale 1 steps 60 s2_start 0.06 s2_end 3e-4 init_sigma 1.3 energy_max 400 "
-      "scale_by_dim 1 wrapper reciprocal batch 32 value_lr 1e-3 lr_half 300 sigma_lr 5e-4" },
+      "hidden 128 length_scale 1 steps 100 s2_start 0.05 s2_end 1e-4 init_sigma 1.5 energy_max 400 "
+      "scale_by_dim 1 wrapper reciprocal x_scale 0.3 fixed_kernel 1 lambda 0.97 batch 32 value_lr 1e-3 "
+      "lr_half 300 sigma_lr 5e-4" },
 };
 
 VGS__DEF vgs_energy vgs_target_energy(const vgs_target *t)
