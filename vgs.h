@@ -575,9 +575,10 @@ typedef struct vgs_config {
     float  value_lr;              /* Adam step of V; 3e-4                                                  */
     float  lr_half;               /* iterations in which value_lr halves; 0 = it stays                     */
     float  sigma_lr;              /* Adam step of s0; 0 = s0 stays                                         */
-    float  target_ema;            /* in [0,1): share of the old target kept per iteration; 0               */
+    float  target_ema;            /* in [0,1): share of the old target kept per iteration; 0.9, or 0 with  */
+                                  /* one_step (for none pass 1e-30)                                        */
     float  lambda;                /* TD(lambda), in (0,1]: how far a target follows the trajectory before  */
-                                  /* it trusts Vbar; 0.9                                                   */
+                                  /* it trusts Vbar; 0.9 (0 with one_step)                                 */
     float  explore;               /* noise multiplier while training: of x_0, with one_step of all noise; 1 */
     vgs_loss loss;                /* VGS_SMOOTH_L1                                                         */
     float  energy_max;            /* E is cut here in the target and, unless unclamped_drift, in the last  */
@@ -2965,7 +2966,8 @@ VGS__DEF vgs_var vgs_sum_cols (vgs_graph *g, vgs_var x) { return vgs__sum_cols(g
 VGS__DEF vgs_var vgs_mean_cols(vgs_graph *g, vgs_var x) { return vgs__sum_cols(g, x, true); }
 
 /* total[0..n] += the sum, in double, of `count` <= 64 rows of x: rows hit[0], hit[1], ..., or 0, 1, ... */
-VGS__MAP_HOT static void vgs__add_rows(const float *x, int ld, const int *hit, int count, int n, double *total)
+VGS__MAP_HOT static void vgs__add_rows(const float *x, int ld, const int *hit, int count, int n,
+                                       double *total)
 {
     int c, j, r;
     for (c = 0; c < n; c += 8) {
@@ -6764,6 +6766,7 @@ static void vgs__fill_defaults(vgs_config *c)
     if (c->explore == 0.0f) c->explore = 1.0f;
     if (c->on_sphere) c->one_step = c->fixed_kernel = true;          /* no Gaussian kernels there      */
     if (c->lambda == 0.0f && !c->one_step) c->lambda = 0.9f;
+    if (c->target_ema == 0.0f && !c->one_step) c->target_ema = 0.9f;
     if (c->drift_max == 0.0f) c->drift_max = 1.5f;
     if (c->grad_max == 0.0f) c->grad_max = 1.0f;
     if (!c->net.hidden) c->net.hidden = 128;
@@ -7057,7 +7060,7 @@ typedef struct vgs__noise { vgs_scalar purpose, t, row, iteration, seed0, seed1;
 typedef struct vgs__stage {
     vgs_graph *g;
     vgs_var params, s0, x, mu, musq, cost, kappa, root, out, flag;
-    vgs_scalar a, drift, limit, sigma, inv_sigma, c, t_next, step, row;  /* row: for the check's message     */
+    vgs_scalar a, drift, limit, sigma, inv_sigma, c, t_next, step, row;  /* row: for what check says    */
     vgs_scalar value_scale, cost_scale, cost_add;    /* target                                        */
     vgs__noise noise;
 } vgs__stage;
@@ -7175,7 +7178,8 @@ static vgs_var vgs__record_move(vgs_sampler *s, vgs__stage *st, vgs_var x, vgs_v
     vgs__slot_f(g, v, 0, st->a);
     vgs__slot_f(g, v, 1, st->sigma);
     if (!s->c.on_sphere) return v;
-    return vgs__binary_op(g, VGS_OP_SPHERE_MOVE, x, vgs_affine_by(g, push, st->sigma, vgs_scalar_create(g, 0)));
+    push = vgs_affine_by(g, push, st->sigma, vgs_scalar_create(g, 0));
+    return vgs__binary_op(g, VGS_OP_SPHERE_MOVE, x, push);
 }
 
 /* log pi(x'|x) - log qt(x|x') without its constants: (|u|^2 - |eps|^2)/2 = (u - eps).(u + eps)/2 */
@@ -7226,9 +7230,9 @@ static vgs_var vgs__per_step(vgs_graph *g, const float *k, int steps, vgs_var t)
     return vgs_gather(g, vgs_table(g, k, steps, 1), t);
 }
 
-/* tau |x|^2 / (2 v_t), where v_t is the variance at t of the noising chain from a Gaussian of std length_scale:
-   v_t = v_{t+1} / a_t^2 + s_t^2. Exact for that Gaussian up to O(step), and growing, so that no trajectory runs
-   away. */
+/* tau |x|^2 / (2 v_t), where v_t is the variance at t of the noising chain from a Gaussian of std
+   length_scale: v_t = v_{t+1} / a_t^2 + s_t^2. Exact for that Gaussian up to O(step), and growing, so that no
+   trajectory runs away. */
 static vgs_var vgs__record_base(const vgs_sampler *s, vgs_graph *g, vgs_var x, vgs_var t)
 {
     double var = (double)s->c.length_scale * (double)s->c.length_scale;
@@ -7343,9 +7347,9 @@ static vgs_var vgs__record_one_step(vgs_sampler *s, vgs__stage *st, bool last)
     return vgs_add(g, vgs__record_next(s, st, next, last), cost);
 }
 
-/* Along the trajectory: y_t/D = (1 - lambda) V(x_{t+1})/D + lambda y_{t+1}/D + cost_scale cost + cost_add, with
-   the cost that the path had: of the same mean as the expected one, but V(x_{t+1}) + cost hardly depends on
-   the noise that led to x_{t+1}. st->x is x_{t+1}; y_{t+1} is where st->musq is bound to. */
+/* Along the trajectory: y_t/D = (1 - lambda) V(x_{t+1})/D + lambda y_{t+1}/D + cost_scale cost + cost_add,
+   with the cost that the path had: of the same mean as the expected one, but V(x_{t+1}) + cost hardly depends
+   on the noise that led to x_{t+1}. st->x is x_{t+1}; y_{t+1} is where st->musq is bound to. */
 static vgs_var vgs__record_return(vgs_sampler *s, vgs__stage *st, bool last)
 {
     vgs_graph *g = st->g;
@@ -7370,10 +7374,11 @@ static void vgs__record_target(vgs_sampler *s, vgs__stage *st, bool last)
     vgs__effect(g, VGS_OP_STORE, st->out, y, vgs__no_var());
 }
 
-/* The factors that minimise the cost of one step given the value after it, V: with u = mu(x')/kappa^-1, the
-   drift at where the step leads,
-       kappa = <mu . mu'> / <mu . mu>,   rho = 1 / (1 + <mu' . eps> / (sigma sqrt(rho) D)),
-   averages over the batch, moved by VGS__FACTOR_RATE towards these. mu . eps, of mean 0, takes out most noise. */
+/* The factors that minimise the cost of one step given the value after it. With m the published drift at x
+   and m' the one at x', where the step leads,
+       kappa = <m . m'> / <m . m>,   rho = 1 / (1 + <m' . eps> / (sigma sqrt(rho) D)),
+   averages over the batch; VGS__FACTOR_RATE of the way there each time. mu . eps, of mean 0, takes out
+   noise. */
 #define VGS__FACTOR_RATE 0.05f
 static void vgs__record_factor(vgs_sampler *s, vgs__stage *st, bool last)
 {
@@ -10628,9 +10633,9 @@ typedef struct vgs__preset {
 } vgs__preset;
 
 /* Where our settings are alike: a geometric path, smooth L1, and the limits that are defaults. */
-#define VGS__OURS "layers 3 time_dim 32 time_hidden 64 batch 128 target_ema 0.9 "
+#define VGS__OURS "layers 3 time_dim 32 time_hidden 64 batch 128 "
 
-#define VGS__AS_PUBLISHED "drift_max 1e30 grad_max 1e30 one_step 1 fixed_kernel 1 "           /* no limits of ours               */
+#define VGS__AS_PUBLISHED "drift_max 1e30 grad_max 1e30 one_step 1 fixed_kernel 1 "
 
 static const vgs__preset vgs__presets[] = {
     { "four-gauss", "paper", 5000, 1.0f, false,

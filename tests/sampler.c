@@ -864,6 +864,7 @@ static void out_of_range(void)
         {"passes", "-1", false},       {"passes", "10001", false},     {"value_lr", "-1", false},
         {"lr_half", "-1", false},      {"sigma_lr", "-1", false},      {"target_ema", "-0.1", false},
         {"target_ema", "1", false},    {"explore", "-1", false},       {"grad_max", "-1", false},
+        {"lambda", "-0.5", false},     {"lambda", "1.5", false},       {"lambda", "0.5", false},
         {"drift_max", "-1", false},    {"dim_effective", "-1", false}, {"dim_effective", "3", false},
         {"hidden", "-1", false},       {"layers", "-1", false},        {"time_dim", "3", false},
         {"time_hidden", "-1", false},  {"x_scale", "-1", false}};
@@ -874,11 +875,11 @@ static void out_of_range(void)
                                     offsetof(vgs_config, sigma_lr),     offsetof(vgs_config, target_ema),
                                     offsetof(vgs_config, explore),      offsetof(vgs_config, energy_max),
                                     offsetof(vgs_config, grad_max),     offsetof(vgs_config, drift_max),
-                                    offsetof(vgs_config, net.x_scale)};
+                                    offsetof(vgs_config, net.x_scale),  offsetof(vgs_config, lambda)};
     static const char *const float_names[] = {"length_scale", "detail_scale", "s2_start", "s2_end",
                                               "init_sigma",   "tau",          "value_lr", "lr_half",
                                               "sigma_lr",     "target_ema",   "explore",  "energy_max",
-                                              "grad_max",     "drift_max",    "x_scale"};
+                                              "grad_max",     "drift_max",    "x_scale",  "lambda"};
     size_t i;
     int k;
     for (i = 0; i < sizeof list / sizeof *list; ++i) {
@@ -1018,7 +1019,10 @@ static void resolve(void)
             OK(once.loss == VGS_SMOOTH_L1 && once.grad_max == 1 && once.length_scale == 1 &&
                once.detail_scale == 0.1f);
             OK(once.dim_effective == (k ? 4 : 6) && once.steps >= 20 && once.steps <= 100 &&
-               once.target_ema == 0);
+               once.target_ema == 0.9f && once.lambda == 0.9f && !once.one_step && !once.fixed_kernel);
+            c.one_step = true;
+            CHECK(vgs_config_resolve(&c, &once, &err) == VGS_OK, "%s", err.msg);
+            OK(once.lambda == 0 && once.target_ema == 0);
             OK(once.net.hidden == 128 && once.net.layers == (k ? 2 : 3) && once.net.time_dim == 64 &&
                once.net.dim == 6);
             OK(once.s2_start > once.s2_end && once.s2_end > 0 && (!vp || once.s2_start < 1));
