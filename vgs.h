@@ -579,7 +579,8 @@ typedef struct vgs_config {
                                   /* one_step (for none pass 1e-30)                                        */
     float  lambda;                /* TD(lambda), in (0,1]: how far a target follows the trajectory before  */
                                   /* it trusts Vbar; 0.9 (0 with one_step)                                 */
-    float  explore;               /* noise multiplier while training: of x_0, with one_step of all noise; 1 */
+    float  explore;               /* noise multiplier while training: of all noise with one_step, else of    */
+                                  /* a trajectory's first part, whose length changes; 1                     */
     vgs_loss loss;                /* VGS_SMOOTH_L1                                                         */
     float  energy_max;            /* E is cut here in the target and, unless unclamped_drift, in the last  */
                                   /* drift; 0 = not cut (to cut at 0 pass 1e-30)                           */
@@ -590,7 +591,8 @@ typedef struct vgs_config {
     bool   no_base;               /* V is the network alone; else an mlp or egnn adds to it the value of a */
                                   /* Gaussian of std length_scale, tau |x|^2 / (2 v_t): it confines        */
     bool   one_step;              /* TD targets as published: one step of fresh noise, expected cost       */
-    bool   fixed_kernel;          /* kappa_t = rho_t = 1, as published; else both are learned              */
+    bool   fixed_kernel;          /* kappa_t = rho_t = 1, as published; else both are learned, for each    */
+                                  /* dimension, but for particles one pair a step                          */
     bool   unclamped_drift;       /* the last drift uses the raw gradient above energy_max                 */
     bool   scale_by_dim;          /* the network gives V/D                                                 */
     bool   on_sphere;             /* |x| = 1, moves along great circles, a_t = 1                           */
@@ -7048,7 +7050,8 @@ VGS__DEF void vgs_field_get(const vgs_config *cfg, int i, char text[32])
    All state is in buffers of the backend. One iteration is a few compiled graphs, run with other scalars:
      start   x_0 = c s0 eps
      step    x_t -> x_{t+1}, mu_t, |mu_t|^2 with V_{t+1}; last: the same with E
-     target  y of the transitions of one t, with fresh noise or along the path; target_last: with E
+     target  y of the transitions of one t, along the path or with one_step; target_last: with E
+     fresh   y where the path explores: one step of fresh noise
      fit     one shuffled minibatch: V, loss, gradients, Adam
      sigma   Adam on s0         ema: the target network follows
      factor  kappa_t and rho_t from the drift at x'; factor_last: with E
@@ -7076,11 +7079,12 @@ struct vgs_sampler {
     vgs_buffer *online, *target, *adam_m, *adam_v, *grad;            /* [P]                           */
     vgs_buffer *sigma;                           /* s0, its gradient, Adam's two moments: at 0 16 32 48 */
     vgs_buffer *flag, *loss_log;                 /* int32 [4]; [passes T]                             */
-    vgs_buffer *factor;                          /* [T, 2]: kappa_t, sqrt rho_t                       */
+    int factors;                                 /* F: D, or 1 for particles                          */
+    vgs_buffer *factor;                          /* [T, 2, F]: kappa_t, sqrt rho_t                    */
     vgs_buffer *pool_x, *pool_mu, *pool_musq, *pool_cost, *pool_y;   /* rows T B; y: passes T B         */
     vgs_buffer *draw_x, *draw_mu, *draw_musq, *draw_cost;  /* [2 capacity, D], [capacity, D], [capacity]  */
     size_t bytes;
-    vgs__stage start, step, last, target_step, target_last, fit, sigma_fit, ema, factor_step, factor_last;
+    vgs__stage start, step, last, target_step, target_last, fit, sigma_fit, ema, factor_step, factor_last, fresh;
     vgs_scalar fit_first, fit_pass, fit_iteration, fit_log, fit_lr, fit_vs, sigma_lr, sigma_vs;
 };
 
@@ -7205,10 +7209,10 @@ static void vgs__stage_leaves(vgs_sampler *s, vgs__stage *st, vgs_buffer *params
     vgs_bind(g, st->musq, s->pool_musq, 0, NULL);
     st->cost = vgs__leaf(g, VGS_OP_STATE, -1, 1, VGS_F32);
     vgs_bind(g, st->cost, s->pool_cost, 0, NULL);
-    st->kappa = vgs_state(g, 1, 1, VGS_F32);
+    st->kappa = vgs_state(g, 1, s->factors, VGS_F32);
     vgs_bind(g, st->kappa, s->factor, 0, NULL);
-    st->root = vgs_state(g, 1, 1, VGS_F32);
-    vgs_bind(g, st->root, s->factor, 1, NULL);
+    st->root = vgs_state(g, 1, s->factors, VGS_F32);
+    vgs_bind(g, st->root, s->factor, (size_t)s->factors, NULL);
     st->a = vgs_scalar_create(g, 1);
     st->drift = vgs_scalar_create(g, 1);
     st->limit = vgs_scalar_create(g, 1);
@@ -7333,18 +7337,20 @@ static vgs_var vgs__record_next(vgs_sampler *s, vgs__stage *st, vgs_var next, bo
     return vgs_affine_by(g, v, st->value_scale, none);
 }
 
-/* As published: y/D = value_scale [E or V](x') + cost_scale |mu|^2 + cost_add, x' one step of fresh noise
-   away. */
+/* One step of fresh noise leads to x': y/D = value_scale [E or V](x') + cost_scale cost + cost_add. As published
+   the cost is |mu|^2, its mean over the noise; else the one of this very step. */
 static vgs_var vgs__record_one_step(vgs_sampler *s, vgs__stage *st, bool last)
 {
     vgs_graph *g = st->g;
-    vgs_var eps = vgs__record_noise(s, g, &st->noise), next, cost;
+    vgs_var eps = vgs__record_noise(s, g, &st->noise), push, cost;
     if (s->c.on_sphere) eps = vgs__binary_op(g, VGS_OP_SPHERE_TANGENT, eps, st->x);
-    next = vgs__record_move(s, st, st->x, vgs__record_push(s, st, st->mu, eps));
-    cost = vgs_affine_by(g, st->musq, st->cost_scale, st->cost_add);
-    if (!s->c.fixed_kernel)                                          /* tau (rho - 1) / 2              */
-        cost = vgs_add(g, cost, vgs_affine(g, vgs_square(g, st->root), 0.5f * s->c.tau, -0.5f * s->c.tau));
-    return vgs_add(g, vgs__record_next(s, st, next, last), cost);
+    push = vgs__record_push(s, st, st->mu, eps);
+    cost = s->c.one_step ? st->musq : vgs__record_cost(g, push, eps);
+    cost = vgs_affine_by(g, cost, st->cost_scale, st->cost_add);
+    if (s->c.one_step && !s->c.fixed_kernel)                         /* tau (rho - 1) / 2              */
+        cost = vgs_add(g, cost, vgs_affine(g, vgs_mean_cols(g, vgs_square(g, st->root)), 0.5f * s->c.tau,
+                                           -0.5f * s->c.tau));
+    return vgs_add(g, vgs__record_next(s, st, vgs__record_move(s, st, st->x, push), last), cost);
 }
 
 /* Along the trajectory: y_t/D = (1 - lambda) V(x_{t+1})/D + lambda y_{t+1}/D + cost_scale cost + cost_add,
@@ -7360,23 +7366,30 @@ static vgs_var vgs__record_return(vgs_sampler *s, vgs__stage *st, bool last)
     return vgs_add(g, y, vgs_affine_by(g, st->cost, st->cost_scale, st->cost_add));
 }
 
-static void vgs__record_target(vgs_sampler *s, vgs__stage *st, bool last)
+static void vgs__record_target(vgs_sampler *s, vgs__stage *st, bool last, bool one_step)
 {
     vgs_graph *g = st->g;
     vgs_var y;
     vgs__stage_leaves(s, st, s->target);
     st->out = vgs__leaf(g, VGS_OP_STATE, -1, 1, VGS_F32);
     vgs_bind(g, st->out, s->pool_y, 0, NULL);
-    y = s->c.one_step ? vgs__record_one_step(s, st, last) : vgs__record_return(s, st, last);
+    y = one_step ? vgs__record_one_step(s, st, last) : vgs__record_return(s, st, last);
     if (!s->c.fixed_kernel)                                          /* tau log(rho) / 2               */
-        y = vgs_sub(g, y, vgs_affine(g, vgs_log(g, st->root), s->c.tau, 0.0f));
+        y = vgs_sub(g, y, vgs_affine(g, vgs_mean_cols(g, vgs_log(g, st->root)), s->c.tau, 0.0f));
     vgs__check(g, y, st, VGS__BAD_VALUE, false);
     vgs__effect(g, VGS_OP_STORE, st->out, y, vgs__no_var());
 }
 
+/* The mean over rows of a b, for each factor: by column, or of the sum over columns. */
+static vgs_var vgs__record_moment(const vgs_sampler *s, vgs_graph *g, vgs_var a, vgs_var b)
+{
+    vgs_var v = vgs_mul(g, a, b);
+    return vgs_mean_rows(g, s->factors > 1 ? v : vgs_sum_cols(g, v));
+}
+
 /* The factors that minimise the cost of one step given the value after it. With m the published drift at x
-   and m' the one at x', where the step leads,
-       kappa = <m . m'> / <m . m>,   rho = 1 / (1 + <m' . eps> / (sigma sqrt(rho) D)),
+   and m' the one at x', where the step leads, for each dimension, or with the sums over all D
+       kappa = <m . m'> / <m . m>,   rho = 1 / (1 + <m' . eps> / (sigma sqrt(rho) D)),   D = 1 for one,
    averages over the batch; VGS__FACTOR_RATE of the way there each time. mu . eps, of mean 0, takes out
    noise. */
 #define VGS__FACTOR_RATE 0.05f
@@ -7384,18 +7397,17 @@ static void vgs__record_factor(vgs_sampler *s, vgs__stage *st, bool last)
 {
     vgs_graph *g = st->g;
     const vgs_scalar none = { 0 };
-    vgs_var eps, x, mu, ahead, num, den, kappa, rho;
+    vgs_var eps, x, m, ahead, v, kappa, rho;
     vgs__stage_leaves(s, st, s->target);
     eps = vgs__record_noise(s, g, &st->noise);
     x = vgs__record_move(s, st, st->x, vgs__record_push(s, st, st->mu, eps));
     ahead = vgs__record_drift(s, st, x, x, last);
-    mu = vgs_div(g, st->mu, st->kappa);
-    num = vgs_mean_rows(g, vgs_sum_cols(g, vgs_mul(g, mu, ahead)));
-    den = vgs_affine(g, vgs_mean_rows(g, vgs_sum_cols(g, vgs_square(g, mu))), 1.0f, 1e-30f);
-    kappa = vgs_clamp(g, vgs_div(g, num, den), 0.2f, 1.5f);
-    num = vgs_mean_rows(g, vgs_sum_cols(g, vgs_mul(g, vgs_sub(g, ahead, st->mu), eps)));
-    num = vgs_affine_by(g, vgs_div(g, num, st->root), st->cost_scale, none);     /* 1/(sigma D)            */
-    rho = vgs_reciprocal(g, vgs_clamp(g, vgs_affine(g, num, 1.0f, 1.0f), 0.5f, 1.8f));
+    m = vgs_div(g, st->mu, st->kappa);
+    v = vgs_affine(g, vgs__record_moment(s, g, m, m), 1.0f, 1e-30f);
+    kappa = vgs_clamp(g, vgs_div(g, vgs__record_moment(s, g, m, ahead), v), 0.2f, 1.5f);
+    v = vgs_div(g, vgs__record_moment(s, g, vgs_sub(g, ahead, st->mu), eps), st->root);
+    v = vgs_affine_by(g, v, st->cost_scale, none);                   /* 1/sigma or 1/(sigma D)         */
+    rho = vgs_reciprocal(g, vgs_clamp(g, vgs_affine(g, v, 1.0f, 1.0f), 0.5f, 1.8f));
     kappa = vgs__combine(g, st->kappa, 1.0f - VGS__FACTOR_RATE, kappa, VGS__FACTOR_RATE, vgs__no_var());
     rho = vgs_sqrt(g, vgs__combine(g, vgs_square(g, st->root), 1.0f - VGS__FACTOR_RATE, rho, VGS__FACTOR_RATE,
                                    vgs__no_var()));
@@ -7518,6 +7530,8 @@ static vgs_buffer *vgs__buffer(vgs_sampler *s, size_t n, vgs_error *err)
     return s->b->buffer_create(s->b->self, n, err);
 }
 
+static size_t vgs__factor_count(const vgs_sampler *s) { return 2 * (size_t)s->c.steps * (size_t)s->factors; }
+
 static vgs_status vgs__make_buffers(vgs_sampler *s, vgs_error *err)
 {
     size_t p = (size_t)vgs_net_size(s->net), d = (size_t)s->c.energy.dim, cap = (size_t)s->capacity;
@@ -7529,7 +7543,7 @@ static vgs_status vgs__make_buffers(vgs_sampler *s, vgs_error *err)
         !(s->loss_log = vgs__buffer(s, (size_t)s->c.passes * (size_t)s->c.steps, err)) ||
         !(s->pool_x = vgs__buffer(s, (rows + b) * d, err)) || !(s->pool_mu = vgs__buffer(s, rows * d, err)) ||
         !(s->pool_musq = vgs__buffer(s, rows, err)) || !(s->pool_cost = vgs__buffer(s, rows, err)) ||
-        !(s->factor = vgs__buffer(s, 2 * (size_t)s->c.steps, err)) ||
+        !(s->factor = vgs__buffer(s, vgs__factor_count(s), err)) ||
         !(s->pool_y = vgs__buffer(s, (size_t)s->c.passes * rows, err)) ||
         !(s->draw_x = vgs__buffer(s, 2 * cap * d, err)) || !(s->draw_mu = vgs__buffer(s, cap * d, err)) ||
         !(s->draw_musq = vgs__buffer(s, cap, err)) || !(s->draw_cost = vgs__buffer(s, cap, err)))
@@ -7544,7 +7558,7 @@ static vgs_status vgs__compile_stage(vgs_sampler *s, vgs__stage *st, int capacit
     return code;
 }
 
-enum { VGS__STAGES = 10, VGS__DRAW_STAGES = 3, VGS__SAMPLER_BUFFERS = 18 };
+enum { VGS__STAGES = 11, VGS__DRAW_STAGES = 3, VGS__SAMPLER_BUFFERS = 18 };
 
 /* Those that draw come first. */
 static void vgs__stage_list(vgs_sampler *s, vgs__stage *all[VGS__STAGES])
@@ -7559,29 +7573,36 @@ static void vgs__stage_list(vgs_sampler *s, vgs__stage *all[VGS__STAGES])
     all[7] = &s->ema;
     all[8] = &s->factor_step;
     all[9] = &s->factor_last;
+    all[10] = &s->fresh;
 }
+
+/* Does a trajectory of returns explore? Then part of it needs targets of fresh noise. */
+static bool vgs__explores(const vgs_sampler *s) { return !s->c.one_step && s->c.explore != 1.0f; }
 
 static vgs_status vgs__make_stages(vgs_sampler *s, vgs_error *err)
 {
     vgs__stage *all[VGS__STAGES];
-    int k, n = s->c.fixed_kernel ? VGS__STAGES - 2 : VGS__STAGES;
+    int k;
     vgs_status code = VGS_OK;
     vgs__stage_list(s, all);
-    for (k = 0; k < n; ++k) if (!(all[k]->g = vgs_graph_create(err))) return VGS_E_NOMEM;
+    for (k = 0; k < VGS__STAGES; ++k) {
+        bool used = k < 8 || (k < 10 ? !s->c.fixed_kernel : vgs__explores(s));
+        if (used && !(all[k]->g = vgs_graph_create(err))) return VGS_E_NOMEM;
+    }
     vgs__record_start(s, &s->start);
     vgs__record_step(s, &s->step, false);
     vgs__record_step(s, &s->last, true);
-    vgs__record_target(s, &s->target_step, false);
-    vgs__record_target(s, &s->target_last, true);
+    vgs__record_target(s, &s->target_step, false, s->c.one_step);
+    vgs__record_target(s, &s->target_last, true, s->c.one_step);
     vgs__record_fit(s, &s->fit);
     vgs__record_sigma(s, &s->sigma_fit);
     vgs__record_ema(s, &s->ema);
-    if (!s->c.fixed_kernel) {
-        vgs__record_factor(s, &s->factor_step, false);
-        vgs__record_factor(s, &s->factor_last, true);
-    }
-    for (k = 0; k < n && code == VGS_OK; ++k)
-        code = vgs__compile_stage(s, all[k], k < VGS__DRAW_STAGES ? s->capacity : s->c.batch, err);
+    if (s->factor_step.g) vgs__record_factor(s, &s->factor_step, false);
+    if (s->factor_last.g) vgs__record_factor(s, &s->factor_last, true);
+    if (s->fresh.g) vgs__record_target(s, &s->fresh, false, true);
+    for (k = 0; k < VGS__STAGES && code == VGS_OK; ++k)
+        if (all[k]->g)
+            code = vgs__compile_stage(s, all[k], k < VGS__DRAW_STAGES ? s->capacity : s->c.batch, err);
     return code;
 }
 
@@ -7589,6 +7610,7 @@ static vgs_status vgs__make_stages(vgs_sampler *s, vgs_error *err)
 static vgs_status vgs__init_state(vgs_sampler *s, vgs_error *err)
 {
     int p = vgs_net_size(s->net);
+    size_t i;
     vgs_rng r = { 0, 0, 0 };
     float *w = (float *)vgs__alloc_or(err, "weights", (size_t)p, sizeof *w), s0;
     vgs_status st;
@@ -7600,10 +7622,10 @@ static vgs_status vgs__init_state(vgs_sampler *s, vgs_error *err)
     if (st == VGS_OK) st = s->b->upload(s->b->self, s->target, 0, w, (size_t)p, VGS_F32, err);
     if (st == VGS_OK) st = s->b->upload(s->b->self, s->sigma, 0, &s0, 1, VGS_F32, err);
     vgs__free(w);
-    w = (float *)vgs__alloc_or(err, "factors", 2 * (size_t)s->c.steps, sizeof *w);
+    w = (float *)vgs__alloc_or(err, "factors", vgs__factor_count(s), sizeof *w);
     if (!w) return VGS_E_NOMEM;
-    for (p = 0; p < 2 * s->c.steps; ++p) w[p] = 1.0f;
-    if (st == VGS_OK) st = s->b->upload(s->b->self, s->factor, 0, w, (size_t)p, VGS_F32, err);
+    for (i = 0; i < vgs__factor_count(s); ++i) w[i] = 1.0f;
+    if (st == VGS_OK) st = s->b->upload(s->b->self, s->factor, 0, w, i, VGS_F32, err);
     vgs__free(w);
     return st;
 }
@@ -7633,6 +7655,7 @@ VGS__DEF vgs_sampler *vgs_sampler_create(const vgs_config *cfg, vgs_error *err)
     s = (vgs_sampler *)vgs__alloc_or(err, "sampler", 1, sizeof *s);
     if (!s) return NULL;
     s->c = c;
+    s->factors = vgs__is_particles(&c) ? 1 : c.energy.dim;
     if (vgs__sampler_init(s, err) != VGS_OK) {
         vgs_sampler_free(s);
         return NULL;
@@ -7672,6 +7695,7 @@ typedef struct vgs__roll {                       /* where and how trajectories a
     uint64_t seed, iteration;
     uint32_t first_row;
     double c, step_c, last_c;                    /* noise factors: of x_0, of the steps, of the last  */
+    int explored;                                /* steps before this one have c instead of step_c    */
     vgs_buffer *x, *mu, *musq, *cost;
     size_t x_stride, mu_stride;                  /* rows from one step's place to the next one's      */
     int x_places;                                /* steps + 1, or 2: take turns                       */
@@ -7690,11 +7714,12 @@ static void vgs__bind_step(const vgs_sampler *s, vgs__stage *st, const vgs__roll
 /* What every stage of step t is told: sigma_t and where the step's factors are. */
 static void vgs__set_step(const vgs_sampler *s, vgs__stage *st, int t, double c)
 {
+    size_t f = (size_t)s->factors;
     double sigma = sqrt((double)s->s2[t]) * (double)s->a[t];
     bool last = t == s->c.steps - 1;
     double scale = s->c.scale_by_dim && !last ? s->c.dim_effective : 1;
-    vgs_bind(st->g, st->kappa, s->factor, 2 * (size_t)t, NULL);
-    vgs_bind(st->g, st->root, s->factor, 2 * (size_t)t + 1, NULL);
+    vgs_bind(st->g, st->kappa, s->factor, 2 * (size_t)t * f, NULL);
+    vgs_bind(st->g, st->root, s->factor, (2 * (size_t)t + 1) * f, NULL);
     vgs_scalar_set(st->g, st->a, (double)s->a[t]);
     vgs_scalar_set(st->g, st->drift, sigma * sigma / (double)s->c.tau * scale);
     vgs_scalar_set(st->g, st->limit, (double)s->c.drift_max * sigma * sqrt((double)s->c.dim_effective));
@@ -7719,7 +7744,7 @@ static vgs_status vgs__roll_step(vgs_sampler *s, const vgs__roll *r, int t, vgs_
     bool last = t == s->c.steps - 1;
     vgs__stage *st = last ? &s->last : &s->step;
     vgs__bind_step(s, st, r, t);
-    vgs__set_step(s, st, t, last ? r->last_c : r->step_c);
+    vgs__set_step(s, st, t, last ? r->last_c : t < r->explored ? r->c : r->step_c);
     vgs_scalar_set(st->g, st->row, r->first_row);
     vgs__noise_set(st->g, &st->noise, r->for_step, t, r->first_row, r->iteration, r->seed);
     return vgs_graph_run(st->g, r->n, err);
@@ -7744,18 +7769,19 @@ static vgs_status vgs__read_flag(vgs_sampler *s, const char *doing, vgs_error *e
                      doing, what[f[3] & 3], (unsigned)f[1], (int)f[2], s->c.steps, (long long)s->iteration);
 }
 
-/* sum_t log(c sqrt(rho_t) a_t) + log(c s0) + log(2 pi)/2: what a dimension adds to log w besides the rows */
-static vgs_status vgs__log_weight_constant(vgs_sampler *s, double c, double *out, vgs_error *err)
+/* D [sum_t log(c sqrt(rho_t) a_t) + log(c s0) + log(2 pi)/2]: what log w has besides the rows' own terms */
+static vgs_status vgs__log_weight_constant(vgs_sampler *s, double c, double s0, double *out, vgs_error *err)
 {
-    size_t n = (size_t)s->c.steps, t;
-    float *f = (float *)vgs__alloc_or(err, "draw", 2 * n + 1, sizeof *f);
-    vgs_status st = f ? s->b->download(s->b->self, f, s->factor, 0, 2 * n, VGS_F32, err) : VGS_E_NOMEM;
-    if (st == VGS_OK) st = s->b->download(s->b->self, f + 2 * n, s->sigma, 0, 1, VGS_F32, err);
-    if (st == VGS_OK) {
-        *out = log(c * (double)f[2 * n]) + 0.5 * log(6.283185307179586);
-        for (t = 0; t < n; ++t) *out += log(c * (double)f[2 * t + 1] * (double)s->a[t]);
+    size_t n = vgs__factor_count(s), f = (size_t)s->factors, t, j;
+    float *w = (float *)vgs__alloc_or(err, "draw", n, sizeof *w);
+    vgs_status st = w ? s->b->download(s->b->self, w, s->factor, 0, n, VGS_F32, err) : VGS_E_NOMEM;
+    *out = log(c * s0) + 0.5 * log(6.283185307179586);
+    for (t = 0; t < (size_t)s->c.steps && st == VGS_OK; ++t) {
+        *out += log(c * (double)s->a[t]);
+        for (j = 0; j < f; ++j) *out += log((double)w[(2 * t + 1) * f + j]) / (double)f;
     }
-    vgs__free(f);
+    *out *= s->c.dim_effective;
+    vgs__free(w);
     return st;
 }
 
@@ -7768,13 +7794,13 @@ static vgs_status vgs__log_weight_start(vgs_sampler *s, const vgs__roll *r, floa
     size_t d = (size_t)s->c.energy.dim, n = (size_t)r->n, i, j;
     float s0 = 1.0f;
     double constant = 0.0;
-    vgs_status st = vgs__log_weight_constant(s, r->c, &constant, err);
-    if (st == VGS_OK) st = s->b->download(s->b->self, &s0, s->sigma, 0, 1, VGS_F32, err);
+    vgs_status st = s->b->download(s->b->self, &s0, s->sigma, 0, 1, VGS_F32, err);
+    if (st == VGS_OK) st = vgs__log_weight_constant(s, r->c, (double)s0, &constant, err);
     if (st == VGS_OK) st = s->b->download(s->b->self, x, r->x, 0, n * d, VGS_F32, err);
     for (i = 0; i < n && st == VGS_OK; ++i) {
         double sum = 0.0, scale = r->c * (double)s0;
         for (j = 0; j < d; ++j) sum += (double)x[i * d + j] * (double)x[i * d + j];
-        log_weight[i] = sum / (2.0 * scale * scale) + s->c.dim_effective * constant;
+        log_weight[i] = sum / (2.0 * scale * scale) + constant;
     }
     return st;
 }
@@ -7871,6 +7897,16 @@ VGS__DEF vgs_status vgs_sampler_draw(vgs_sampler *s, const vgs_draw *draw, int n
 
 /* ---- training ------------------------------------------------------------------------------------ */
 
+/* How many steps of this iteration's trajectories explore: none every other time on average, else any number,
+   so that returns start from explored places at every t. Multiples of the golden ratio fill 0..1 evenly. */
+static int vgs__explored(const vgs_sampler *s)
+{
+    double u = 0.6180339887498949 * (double)s->iteration;
+    if (!vgs__explores(s)) return 0;
+    u = 2.0 * (u - floor(u)) - 1.0;
+    return u > 0.0 ? (int)(u * (s->c.steps - 1)) : 0;
+}
+
 static vgs_status vgs__rollout(vgs_sampler *s, vgs_error *err)
 {
     vgs__roll r;
@@ -7884,6 +7920,7 @@ static vgs_status vgs__rollout(vgs_sampler *s, vgs_error *err)
     r.iteration = (uint64_t)s->iteration;
     r.c = (double)s->c.explore;
     r.step_c = r.last_c = s->c.one_step ? r.c : 1.0;                 /* returns follow paths of c = 1   */
+    r.explored = vgs__explored(s);
     r.x = s->pool_x;
     r.mu = s->pool_mu;
     r.musq = s->pool_musq;
@@ -7918,8 +7955,9 @@ static vgs_status vgs__make_target(vgs_sampler *s, int pass, int t, vgs_error *e
 {
     double dim = s->c.dim_effective, tau = (double)s->c.tau, a = (double)s->a[t], s2 = (double)s->s2[t];
     bool last = t == s->c.steps - 1;
-    vgs__stage *st = last ? &s->target_last : &s->target_step;
-    if (s->c.one_step) vgs__bind_one_step(s, st, pass, t);
+    bool explored = t < vgs__explored(s);
+    vgs__stage *st = explored ? &s->fresh : last ? &s->target_last : &s->target_step;
+    if (explored || s->c.one_step) vgs__bind_one_step(s, st, pass, t);
     else vgs__bind_return(s, st, t);
     vgs_bind(st->g, st->out, s->pool_y, (size_t)(pass * s->c.steps + t) * (size_t)s->c.batch, NULL);
     vgs__set_step(s, st, t, 1.0);
@@ -7954,7 +7992,8 @@ static vgs_status vgs__fit_factors(vgs_sampler *s, vgs_error *err)
         vgs_bind(st->g, st->mu, s->pool_mu, (size_t)t * b * d, NULL);
         vgs__set_step(s, st, t, 1.0);
         vgs_scalar_set(st->g, st->cost_scale,
-                       1.0 / (sqrt((double)s->s2[t]) * (double)s->a[t] * s->c.dim_effective));
+                       1.0 / (sqrt((double)s->s2[t]) * (double)s->a[t] *
+                              (s->factors > 1 ? 1 : s->c.dim_effective)));
         vgs__noise_set(st->g, &st->noise, VGS__FOR_FACTOR, t, 0, (uint64_t)s->iteration, s->c.seed);
         code = vgs_graph_run(st->g, s->c.batch, err);
         if (last) s->energy_calls += s->c.batch;
@@ -7993,7 +8032,8 @@ static void vgs__target_changed(vgs_sampler *s)
 {
     vgs_graph_touch(s->step.g);
     vgs_graph_touch(s->target_step.g);
-    if (!s->c.fixed_kernel) vgs_graph_touch(s->factor_step.g);
+    if (s->factor_step.g) vgs_graph_touch(s->factor_step.g);
+    if (s->fresh.g) vgs_graph_touch(s->fresh.g);
     vgs_graph_touch(s->sigma_fit.g);
 }
 
@@ -9684,13 +9724,13 @@ static vgs_status vgs__snapshot_make(const vgs_sampler *s, vgs__snapshot *h, vgs
 {
     size_t p = (size_t)vgs_net_size(s->net), t = (size_t)s->c.steps;
     memset(h, 0, sizeof *h);
-    h->target = (float *)vgs__alloc_or(err, "checkpoint", 4 * p + 4 * t, sizeof *h->target);
+    h->target = (float *)vgs__alloc_or(err, "checkpoint", 4 * p + vgs__factor_count(s) + 2 * t, sizeof *h->target);
     if (!h->target) return VGS_E_NOMEM;
     h->online = h->target + p;
     h->m = h->online + p;
     h->v = h->m + p;
     h->factor = h->v + p;
-    h->s2 = h->factor + 2 * t;
+    h->s2 = h->factor + vgs__factor_count(s);
     h->a = h->s2 + t;
     return VGS_OK;
 }
@@ -9699,11 +9739,11 @@ static vgs_status vgs__snapshot_make(const vgs_sampler *s, vgs__snapshot *h, vgs
 static vgs_status vgs__snapshot_move(const vgs_sampler *s, vgs__snapshot *h, bool up, vgs_error *err)
 {
     vgs_backend *b = s->b;
-    const size_t p = (size_t)vgs_net_size(s->net), t = (size_t)s->c.steps;
+    const size_t p = (size_t)vgs_net_size(s->net), f = vgs__factor_count(s);
     const struct { vgs_buffer *buf; float *host; size_t at, n; } all[8] = {
         { s->target, h->target, 0, p },      { s->online, h->online, 0, p },
         { s->adam_m, h->m, 0, p },           { s->adam_v, h->v, 0, p },
-        { s->factor, h->factor, 0, 2 * t },  { s->sigma, &h->sigma[0], 0, 1 },
+        { s->factor, h->factor, 0, f },      { s->sigma, &h->sigma[0], 0, 1 },
         { s->sigma, &h->sigma[1], 32, 1 },   { s->sigma, &h->sigma[2], 48, 1 }
     };
     vgs_status st = VGS_OK;
@@ -9764,7 +9804,7 @@ VGS__DEF vgs_status vgs_sampler_save(const vgs_sampler *s, const char *path, con
                                      vgs_error *err)
 {
     vgs__snapshot h;
-    uint64_t p = (uint64_t)vgs_net_size(s->net), t = (uint64_t)s->c.steps, two = 2, one = 1, factor[2];
+    uint64_t p = (uint64_t)vgs_net_size(s->net), t = (uint64_t)s->c.steps, two = 2, one = 1, factor[3];
     vgs_status st = vgs__check_meta(meta, err);
     vgs_writer *w;
     if (st == VGS_OK) st = vgs__snapshot_make(s, &h, err);
@@ -9779,7 +9819,8 @@ VGS__DEF vgs_status vgs_sampler_save(const vgs_sampler *s, const char *path, con
         vgs_writer_tensor(w, "init_sigma", VGS_DTYPE_F32, s->c.alpha == VGS_VP ? 1 : 0, &one, h.sigma);
         factor[0] = t;
         factor[1] = 2;
-        vgs_writer_tensor(w, "vgs.factor", VGS_DTYPE_F32, 2, factor, h.factor);
+        factor[2] = (uint64_t)s->factors;
+        vgs_writer_tensor(w, "vgs.factor", VGS_DTYPE_F32, 3, factor, h.factor);
         vgs_writer_tensor(w, "vgs.adam_m", VGS_DTYPE_F32, 1, &p, h.m);
         vgs_writer_tensor(w, "vgs.adam_v", VGS_DTYPE_F32, 1, &p, h.v);
         vgs_writer_tensor(w, "vgs.sigma_moments", VGS_DTYPE_F32, 1, &two, h.sigma + 1);
@@ -9862,7 +9903,7 @@ static vgs_status vgs__check_finite(const char *path, const char *name, const fl
 static vgs_status vgs__read_snapshot(const vgs_sampler *s, const vgs_safetensors *f, const char *path,
                                      vgs__snapshot *h, vgs_error *err)
 {
-    size_t p = (size_t)vgs_net_size(s->net), t = (size_t)s->c.steps, j;
+    size_t p = (size_t)vgs_net_size(s->net), t = (size_t)s->c.steps, factors = vgs__factor_count(s), j;
     bool online = false, ours = vgs_safetensors_find(f, "vgs.adam_m") != NULL;
     vgs_status st = vgs__read_weights(s, f, path, "value.", h->target, err);
     int i;
@@ -9870,9 +9911,9 @@ static vgs_status vgs__read_snapshot(const vgs_sampler *s, const vgs_safetensors
         online = online || !strncmp(vgs_safetensors_tensor(f, i)->name, "value_on.", 9);
     memcpy(h->online, h->target, p * sizeof *h->online);
     if (st == VGS_OK && (online || ours)) st = vgs__read_weights(s, f, path, "value_on.", h->online, err);
-    for (j = 0; j < 2 * t; ++j) h->factor[j] = 1.0f;                 /* a state_dict has none          */
+    for (j = 0; j < factors; ++j) h->factor[j] = 1.0f;                 /* a state_dict has none          */
     if (st == VGS_OK && vgs_safetensors_find(f, "vgs.factor"))
-        st = vgs_safetensors_floats(f, "vgs.factor", h->factor, 2 * t, err);
+        st = vgs_safetensors_floats(f, "vgs.factor", h->factor, factors, err);
     memcpy(h->s2, s->s2, t * sizeof *h->s2);
     memcpy(h->a, s->a, t * sizeof *h->a);
     if (st == VGS_OK && (ours || vgs_safetensors_find(f, "s2")))
@@ -9890,7 +9931,7 @@ static vgs_status vgs__read_snapshot(const vgs_sampler *s, const vgs_safetensors
         st = vgs_safetensors_number(f, "vgs.energy_calls", &h->energy_calls, err);
     if (st == VGS_OK) st = vgs__check_finite(path, "value", h->target, p, false, err);
     if (st == VGS_OK) st = vgs__check_finite(path, "value_on", h->online, p, false, err);
-    if (st == VGS_OK) st = vgs__check_finite(path, "vgs.factor", h->factor, 2 * t, true, err);
+    if (st == VGS_OK) st = vgs__check_finite(path, "vgs.factor", h->factor, factors, true, err);
     if (st == VGS_OK) st = vgs__check_finite(path, "s2", h->s2, t, true, err);
     if (st == VGS_OK) st = vgs__check_finite(path, "alpha", h->a, t, true, err);
     if (st == VGS_OK) st = vgs__check_finite(path, "init_sigma", h->sigma, 1, true, err);

@@ -314,7 +314,7 @@ static void draw_traffic(void)
     draw.log_weight = log_weight;
     forget_counts(&d);
     OK(vgs_sampler_draw(s, &draw, 40, x, NULL) == VGS_OK);
-    CHECK(d.down == 2 + 7 + 6 + 4 + 1, "%ld downloads", d.down);   /* s0 twice, factors, x_0, E */
+    CHECK(d.down == 2 + 7 + 6 + 3 + 1, "%ld downloads", d.down);   /* s0, factors, x_0, E */
     vgs_sampler_free(s);
     vgs_cpu_free(d.cpu);
 }

@@ -51,8 +51,8 @@ static void get_state(const vgs_sampler *s, state *out)
         if (k != 1)
             s->b->download(s->b->self, out->x + out->n++, s->sigma, (size_t)(16 * k), 1, VGS_F32, NULL);
     for (k = 0; k < (int)t; ++k) { out->x[out->n++] = s->s2[k]; out->x[out->n++] = s->a[k]; }
-    s->b->download(s->b->self, out->x + out->n, s->factor, 0, 2 * t, VGS_F32, NULL);
-    out->n += 2 * t;
+    s->b->download(s->b->self, out->x + out->n, s->factor, 0, vgs__factor_count(s), VGS_F32, NULL);
+    out->n += vgs__factor_count(s);
     out->iteration = s->iteration, out->adam = s->adam_step, out->sigma = s->sigma_step,
     out->calls = s->energy_calls;
 }

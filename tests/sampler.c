@@ -297,6 +297,37 @@ static void explore(void)
     vgs_sampler_free(s);
 }
 
+/* Without one_step it scales those of the first part of a trajectory, as long as the iteration says. */
+static void explored_part(void)
+{
+    enum { B = 2000, T = 5 };
+    static float x[(T + 1) * B][2], mu[T * B][2], eps[B];
+    int iteration, parts = 0, t, i;
+    for (iteration = 0; iteration < 12; ++iteration) {
+        bowl b;
+        vgs_config c = small(&b);
+        vgs_sampler *s;
+        int n;
+        c.batch = B;
+        c.explore = 1.3f;
+        c.one_step = false;
+        s = create(&c);
+        s->iteration = iteration;
+        n = vgs__explored(s);
+        parts |= 1 << n;
+        OK(n < T && !vgs__rollout(s, NULL));
+        s->b->download(s->b->self, x, s->pool_x, 0, (T + 1) * B * 2, VGS_F32, NULL);
+        s->b->download(s->b->self, mu, s->pool_mu, 0, T * B * 2, VGS_F32, NULL);
+        for (t = 0; t < T; ++t) {
+            T_IN("iteration %d, t %d", iteration, t);
+            for (i = 0; i < B; ++i) eps[i] = x[(t + 1) * B + i][0] - x[t * B + i][0] + mu[t * B + i][0];
+            check_normal("noise", eps, B, 1, 0, (double)s->s2[t] * (t < n ? 1.69 : 1));
+        }
+        vgs_sampler_free(s);
+    }
+    CHECK(parts == 15, "parts of length 0..3: %x", (unsigned)parts);
+}
+
 /* No drift is longer than drift_max s_t a_t sqrt(D), and the long ones keep their direction. */
 static void drift_max(void)
 {
@@ -518,7 +549,7 @@ static void returns(void)
         bowl b;
         vgs_config c = small(&b);
         vgs_sampler *s;
-        float f[2 * T];
+        float f[4 * T];
         double want[B] = { 0 }, l;
         c.one_step = c.fixed_kernel = false;
         c.lambda = lambda[k];
@@ -528,22 +559,24 @@ static void returns(void)
         l = (double)s->c.lambda;
         OK(k || s->c.lambda == 0.9f);
         train(s, 10, NULL);                      /* factors that are not 1                            */
-        OK(!vgs__rollout(s, NULL) && !vgs__make_targets(s, 0, NULL));
+        s->iteration = 11;                       /* two steps explore: their targets are others       */
+        OK(vgs__explored(s) == 2 && !vgs__rollout(s, NULL) && !vgs__make_targets(s, 0, NULL));
         s->b->download(s->b->self, x, s->pool_x, 0, (T + 1) * B * 2, VGS_F32, NULL);
         s->b->download(s->b->self, mu, s->pool_mu, 0, T * B * 2, VGS_F32, NULL);
         s->b->download(s->b->self, y, s->pool_y, 0, T * B, VGS_F32, NULL);
-        s->b->download(s->b->self, f, s->factor, 0, 2 * T, VGS_F32, NULL);
-        OK(f[0] != 1 && f[1] != 1);
-        for (t = T - 1; t >= 0; --t) {
-            double sigma = sqrt((double)s->s2[t]), root = (double)f[2 * t + 1];
+        s->b->download(s->b->self, f, s->factor, 0, 4 * T, VGS_F32, NULL);
+        OK(f[0] != 1 && f[1] != 1 && f[2] != 1 && f[3] != 1 && f[0] != f[1]);
+        for (t = T - 1; t >= 2; --t) {
+            double sigma = sqrt((double)s->s2[t]);
             T_IN("lambda %g, t %d", l, t);
             if (t < T - 1) value_of(s, s->target, t + 1, x[(t + 1) * B], B, v);
             for (i = 0; i < B; ++i) {
-                double cost = -2 * log(root);
+                double cost = 0;
                 const float *now = x[t * B + i], *next = x[(t + 1) * B + i];
                 for (j = 0; j < 2; ++j) {
                     double m = (double)mu[t * B + i][j], u = ((double)next[j] - (double)now[j]) / sigma;
-                    cost += (u * u - pow((u + m / sigma) / root, 2)) / 2;
+                    double root = (double)f[4 * t + 2 + j];
+                    cost += (u * u - pow((u + m / sigma) / root, 2)) / 2 - log(root);
                 }
                 if (t == T - 1) want[i] = square_norm(next, 2) / 2;
                 else want[i] = l * want[i] + (1 - l) * (double)v[i];
@@ -553,6 +586,43 @@ static void returns(void)
         }
         vgs_sampler_free(s);
     }
+}
+
+/* At an explored place the target is one step of fresh noise: the same mean, whether the cost is the mean one or
+   that of the step. */
+static void fresh_targets(void)
+{
+    enum { B = 4096 };
+    static float x[B][2], mu[B][2], y[2][B], musq[B];
+    bowl b;
+    vgs_config c = small(&b);
+    double mean[2] = { 0, 0 }, var[2] = { 0, 0 };
+    int k, i;
+    c.batch = B;
+    c.explore = 1.3f;
+    for (i = 0; i < B; ++i) {
+        x[i][0] = 0.7f, x[i][1] = -0.4f;
+        mu[i][0] = 0.2f, mu[i][1] = 0.1f;
+        musq[i] = 0.05f;
+    }
+    for (k = 0; k < 2; ++k) {
+        vgs_sampler *s;
+        c.one_step = k == 0;
+        s = create(&c);
+        s->iteration = 11;
+        OK(vgs__explored(s) == 2 * k);
+        s->b->upload(s->b->self, s->pool_x, B * 2, x, B * 2, VGS_F32, NULL);
+        s->b->upload(s->b->self, s->pool_mu, B * 2, mu, B * 2, VGS_F32, NULL);
+        s->b->upload(s->b->self, s->pool_musq, B, musq, B, VGS_F32, NULL);
+        OK(!vgs__make_target(s, 0, 1, NULL));
+        s->b->download(s->b->self, y[k], s->pool_y, B, B, VGS_F32, NULL);
+        for (i = 0; i < B; ++i) mean[k] += (double)y[k][i] / B;
+        for (i = 0; i < B; ++i) var[k] += pow((double)y[k][i] - mean[k], 2) / B;
+        vgs_sampler_free(s);
+    }
+    CHECK(fabs(mean[0] - mean[1]) < 6 * sqrt((var[0] + var[1]) / B), "means %g and %g, errors %g and %g",
+          mean[0], mean[1], sqrt(var[0] / B), sqrt(var[1] / B));
+    CHECK(sqrt(var[0] / B) < 0.02 && sqrt(var[1] / B) < 0.02, "the errors are too large to tell");
 }
 
 /* A Gaussian's reverse kernel is one of ours: kappa = rho = 1/(1 + A k), k_t = k/(1 + A k); then every path
@@ -567,9 +637,9 @@ static void factors(void)
     vgs_sampler *s;
     vgs_draw d = plain();
     vgs_weights w;
-    float f[2 * T];
+    float f[4 * T];
     double k = 2;
-    int t;
+    int t, j;
     b.k = 2;
     c.one_step = c.fixed_kernel = false;
     c.batch = 128;
@@ -581,12 +651,14 @@ static void factors(void)
     c.init_sigma = 1;
     s = create(&c);
     train(s, 400, NULL);
-    s->b->download(s->b->self, f, s->factor, 0, 2 * T, VGS_F32, NULL);
+    s->b->download(s->b->self, f, s->factor, 0, 4 * T, VGS_F32, NULL);
     for (t = T - 1; t >= 0; --t) {
         double A = (double)s->s2[t];
         T_IN("t %d", t);
-        CHECK_NEAR(f[2 * t], 1 / (1 + A * k), 0.05, 0);
-        CHECK_NEAR(f[2 * t + 1], sqrt(1 / (1 + A * k)), 0.03, 0);
+        for (j = 0; j < 2; ++j) {
+            CHECK_NEAR(f[4 * t + j], 1 / (1 + A * k), 0.05, 0);
+            CHECK_NEAR(f[4 * t + 2 + j], sqrt(1 / (1 + A * k)), 0.03, 0);
+        }
         k /= 1 + A * k;
     }
     d.log_weight = lw;
@@ -1035,6 +1107,8 @@ int main(int argc, char **argv)
     RUN(gaussian_value);
     RUN(draws);
     RUN(explore);
+    RUN(explored_part);
+    RUN(fresh_targets);
     RUN(weight_of_one_step);
     RUN(weights_are_unbiased);
     RUN(returns);
