@@ -570,17 +570,17 @@ typedef struct vgs_config {
     vgs_alpha alpha;              /* VGS_VE                                                                */
     float  init_sigma;            /* s0 at first; sqrt(1 + sum s_t^2) if VE, 1 if VP                       */
     float  tau;                   /* temperature, energy units; 1                                          */
-    int    batch;                 /* B trajectories an iteration; 256                                      */
+    int    batch;                 /* B trajectories an iteration; 128                                      */
     int    passes;                /* over the B T transitions, an iteration; 1                             */
-    float  value_lr;              /* Adam step of V; 3e-4                                                  */
+    float  value_lr;              /* Adam step of V; 5e-4                                                  */
     float  lr_half;               /* iterations in which value_lr halves; 0 = it stays                     */
     float  sigma_lr;              /* Adam step of s0; 0 = s0 stays                                         */
     float  target_ema;            /* in [0,1): share of the old target kept per iteration; 0.9, or 0 with  */
                                   /* one_step (for none pass 1e-30)                                        */
     float  lambda;                /* TD(lambda), in (0,1]: how far a target follows the trajectory before  */
                                   /* it trusts Vbar; 0.9 (0 with one_step)                                 */
-    float  explore;               /* noise multiplier while training: of all noise with one_step, else of    */
-                                  /* a trajectory's first part, whose length changes; 1                     */
+    float  explore;               /* noise multiplier while training: of all noise with one_step, else of  */
+                                  /* a trajectory's first part, whose length changes; 1                    */
     vgs_loss loss;                /* VGS_SMOOTH_L1                                                         */
     float  energy_max;            /* E is cut here in the target and, unless unclamped_drift, in the last  */
                                   /* drift; 0 = not cut (to cut at 0 pass 1e-30)                           */
@@ -6762,9 +6762,9 @@ static void vgs__fill_defaults(vgs_config *c)
         c->detail_scale <= c->length_scale)
         vgs__default_path(c);
     if (c->tau == 0.0f) c->tau = 1.0f;
-    if (!c->batch) c->batch = 256;
+    if (!c->batch) c->batch = 128;
     if (!c->passes) c->passes = 1;
-    if (c->value_lr == 0.0f) c->value_lr = 3e-4f;
+    if (c->value_lr == 0.0f) c->value_lr = 5e-4f;
     if (c->explore == 0.0f) c->explore = 1.0f;
     if (c->on_sphere) c->one_step = c->fixed_kernel = true;          /* no Gaussian kernels there      */
     if (c->lambda == 0.0f && !c->one_step) c->lambda = 0.9f;
@@ -7084,7 +7084,8 @@ struct vgs_sampler {
     vgs_buffer *pool_x, *pool_mu, *pool_musq, *pool_cost, *pool_y;   /* rows T B; y: passes T B         */
     vgs_buffer *draw_x, *draw_mu, *draw_musq, *draw_cost;  /* [2 capacity, D], [capacity, D], [capacity]  */
     size_t bytes;
-    vgs__stage start, step, last, target_step, target_last, fit, sigma_fit, ema, factor_step, factor_last, fresh;
+    vgs__stage start, step, last, target_step, target_last, fresh, fit, sigma_fit, ema, factor_step,
+        factor_last;
     vgs_scalar fit_first, fit_pass, fit_iteration, fit_log, fit_lr, fit_vs, sigma_lr, sigma_vs;
 };
 
@@ -7337,8 +7338,8 @@ static vgs_var vgs__record_next(vgs_sampler *s, vgs__stage *st, vgs_var next, bo
     return vgs_affine_by(g, v, st->value_scale, none);
 }
 
-/* One step of fresh noise leads to x': y/D = value_scale [E or V](x') + cost_scale cost + cost_add. As published
-   the cost is |mu|^2, its mean over the noise; else the one of this very step. */
+/* One step of fresh noise leads to x': y/D = value_scale [E or V](x') + cost_scale cost + cost_add. As
+   published the cost is |mu|^2, its mean over the noise; else the one of this very step. */
 static vgs_var vgs__record_one_step(vgs_sampler *s, vgs__stage *st, bool last)
 {
     vgs_graph *g = st->g;
@@ -9722,15 +9723,15 @@ typedef struct vgs__snapshot {
 
 static vgs_status vgs__snapshot_make(const vgs_sampler *s, vgs__snapshot *h, vgs_error *err)
 {
-    size_t p = (size_t)vgs_net_size(s->net), t = (size_t)s->c.steps;
+    size_t p = (size_t)vgs_net_size(s->net), t = (size_t)s->c.steps, f = vgs__factor_count(s);
     memset(h, 0, sizeof *h);
-    h->target = (float *)vgs__alloc_or(err, "checkpoint", 4 * p + vgs__factor_count(s) + 2 * t, sizeof *h->target);
+    h->target = (float *)vgs__alloc_or(err, "checkpoint", 4 * p + f + 2 * t, sizeof *h->target);
     if (!h->target) return VGS_E_NOMEM;
     h->online = h->target + p;
     h->m = h->online + p;
     h->v = h->m + p;
     h->factor = h->v + p;
-    h->s2 = h->factor + vgs__factor_count(s);
+    h->s2 = h->factor + f;
     h->a = h->s2 + t;
     return VGS_OK;
 }

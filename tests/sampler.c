@@ -1086,8 +1086,8 @@ static void resolve(void)
             CHECK(vgs_config_resolve(&c, &once, &err) == VGS_OK, "%s", err.msg);
             CHECK(vgs_config_resolve(&once, &twice, &err) == VGS_OK, "%s", err.msg);
             OK(!memcmp(&once, &twice, sizeof once));
-            OK(once.batch == 256 && once.passes == 1 && once.tau == 1 && once.explore == 1 &&
-               once.value_lr == 3e-4f);
+            OK(once.batch == 128 && once.passes == 1 && once.tau == 1 && once.explore == 1 &&
+               once.value_lr == 5e-4f);
             OK(once.loss == VGS_SMOOTH_L1 && once.grad_max == 1 && once.length_scale == 1 &&
                once.detail_scale == 0.1f);
             OK(once.dim_effective == (k ? 4 : 6) && once.steps >= 20 && once.steps <= 100 &&
