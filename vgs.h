@@ -10703,26 +10703,26 @@ static const vgs__preset vgs__presets[] = {
       "steps 100 schedule exp s2_start 0.05 s2_end 1e-4 alpha ve value_lr 1e-5 sigma_lr 1e-4 "
       "target_ema 0.9 batch 512 passes 3 explore 1.2 loss smooth_l1 value deeperv3 hidden 512 time_dim 128 "
       "time_hidden 512 wrapper reciprocal energy_max 100 grad_max 1 unclamped_drift 1 scale_by_dim 1" },
-    { "four-gauss", "fast", 1500, 1.0f, false,
+    { "four-gauss", "fast", 800, 1.0f, false,
       VGS__OURS
       "hidden 64 length_scale 2.03 steps 30 s2_start 0.45 s2_end 0.014 init_sigma 2.8 energy_max 100 "
-      "value_lr 7e-4 lr_half 300 sigma_lr 1e-3 explore 1.1" },
-    { "gmm9", "fast", 1000, 1.0f, false,
+      "value_lr 7e-4 lr_half 250 sigma_lr 1e-3" },
+    { "gmm9", "fast", 800, 1.0f, false,
       VGS__OURS
       "hidden 96 length_scale 4.1 steps 40 s2_start 3.2 s2_end 0.03 init_sigma 7.2 energy_max 100 "
-      "value_lr 7e-4 lr_half 300 sigma_lr 1e-3 explore 1.1" },
+      "value_lr 7e-4 lr_half 250 sigma_lr 1e-3" },
     { "gmm25", "fast", 2000, 1.0f, false,
       VGS__OURS
       "hidden 128 length_scale 7.1 steps 60 s2_start 11 s2_end 0.0096 init_sigma 12.2 x_scale 2 "
-      "value_lr 7e-4 lr_half 500 sigma_lr 3e-3 explore 1.1" },
+      "value_lr 7e-4 lr_half 500 sigma_lr 3e-3" },
     { "gmm40", "fast", 2000, 1.0f, false,
       VGS__OURS
       "hidden 128 length_scale 23 steps 60 s2_start 119 s2_end 0.067 init_sigma 39 x_scale 6 "
-      "value_lr 7e-4 lr_half 500 sigma_lr 1e-2 explore 1.1" },
-    { "funnel", "fast", 3000, 1.0f, false,
+      "value_lr 7e-4 lr_half 500 sigma_lr 1e-2" },
+    { "funnel", "fast", 2500, 1.0f, false,
       VGS__OURS
-      "hidden 128 length_scale 6 steps 60 s2_start 8 s2_end 5e-4 init_sigma 8 energy_max 300 x_scale 3 "
-      "scale_by_dim 1 value_lr 7e-4 lr_half 900 sigma_lr 1e-3 explore 1.1" },
+      "hidden 128 length_scale 6 steps 80 s2_start 6 s2_end 1e-3 init_sigma 8 energy_max 200 scale_by_dim 1 "
+      "value_lr 7e-4 lr_half 700 sigma_lr 1e-3" },
     { "manywell32", "fast", 2000, 1.0f, false,
       VGS__OURS
       "hidden 128 length_scale 1.5 steps 40 s2_start 0.3 s2_end 0.005 init_sigma 2 scale_by_dim 1 "
@@ -10733,14 +10733,14 @@ static const vgs__preset vgs__presets[] = {
       "wrapper sorted x_scale 0.4 fixed_kernel 1 value_lr 1e-3 lr_half 500 sigma_lr 1e-3" },
     { "lj13", "fast", 5000, 1.0f, false,
       VGS__OURS
-      "hidden 128 length_scale 0.75 steps 100 s2_start 0.05 s2_end 1e-4 init_sigma 1.27 energy_max 100 "
-      "scale_by_dim 1 wrapper reciprocal x_scale 0.3 fixed_kernel 1 lambda 0.97 value_lr 1e-3 lr_half 1200 "
-      "sigma_lr 5e-4" },
-    { "lj55", "fast", 1000, 1.0f, false,
+      "hidden 128 length_scale 0.71 steps 100 s2_start 0.05 s2_end 1e-4 init_sigma 1.15 energy_max 100 "
+      "scale_by_dim 1 wrapper reciprocal x_scale 0.3 fixed_kernel 1 lambda 0.97 explore 0.7 value_lr 1e-3 "
+      "lr_half 900 sigma_lr 5e-4" },
+    { "lj55", "fast", 1500, 1.0f, false,
       VGS__OURS
-      "hidden 128 length_scale 1 steps 100 s2_start 0.05 s2_end 1e-4 init_sigma 1.5 energy_max 400 "
-      "scale_by_dim 1 wrapper reciprocal x_scale 0.3 fixed_kernel 1 lambda 0.97 batch 32 value_lr 1e-3 "
-      "lr_half 300 sigma_lr 5e-4" },
+      "hidden 128 length_scale 1 steps 100 s2_start 0.05 s2_end 1e-4 init_sigma 1.35 energy_max 400 "
+      "scale_by_dim 1 wrapper reciprocal x_scale 0.3 fixed_kernel 1 lambda 0.97 explore 0.7 batch 32 "
+      "value_lr 1e-3 lr_half 500 sigma_lr 5e-4" },
 };
 
 VGS__DEF vgs_energy vgs_target_energy(const vgs_target *t)
