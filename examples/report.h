@@ -704,7 +704,7 @@ static void weight_figures(const report *r, FILE *f)
 
 static void page_head(const report *r, FILE *f)
 {
-    char value[64], note[64];
+    char value[64], note[96], calls[32];
     fputs("<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><meta name=\"viewport\" "
           "content=\"width=device-width,initial-scale=1\"><title>", f);
     html_text(f, r->target->name);
@@ -718,12 +718,12 @@ static void page_head(const report *r, FILE *f)
     weight_figures(r, f);
     key_figure(f, "Median energy", number(r->stats.energy_median, value), "of samples, last measurement");
     snprintf(value, sizeof value, "%lld", (long long)r->stats.iteration);
-    snprintf(note, sizeof note, "%d steps, batch %d", r->config->steps, r->config->batch);
+    snprintf(note, sizeof note, "%d steps, batch %d, %s energy calls", r->config->steps, r->config->batch,
+             count_text(r->stats.energy_calls, calls));
     key_figure(f, "Iterations", value, note);
     snprintf(note, sizeof note, "%d thread%s, %s", r->threads, r->threads == 1 ? "" : "s",
              vgs_isa_name(vgs_cpu_isa()));
     key_figure(f, "Time", duration(r->seconds, value), note);
-    key_figure(f, "Energy calls", count_text(r->stats.energy_calls, value), "in training");
     fputs("</dl>\n", f);
 }
 
