@@ -161,6 +161,17 @@ static inline int args_int(args *a, int min, int max)
     return (int)x;
 }
 
+/* 0 = all; what a build without OpenMP cannot do is said here, before any work. */
+static inline int args_threads(args *a)
+{
+    vgs_cpu_config c = { .threads = args_int(a, 0, 4096) };
+    vgs_error err;
+    vgs_backend *cpu = vgs_cpu_create(&c, &err);
+    if (!cpu) wrong_usage("--threads %d: %s", c.threads, err.msg);
+    vgs_cpu_free(cpu);
+    return c.threads;
+}
+
 static inline uint64_t args_u64(args *a)
 {
     vgs_config c = { .seed = 0 };

@@ -23,7 +23,7 @@ static int help(void)
          "  --reference REF.npy   reference samples (own ones: exact, or from Metropolis chains)\n"
          "  --seed N              of our own reference samples (0)\n"
          "  --json                one JSON object instead of a table\n"
-         "  --threads N           0 = all that there are (0)\n"
+         "  --threads N           0 = all that there are (0); more than 1 needs a build with -fopenmp\n"
          "\n"
          "The floor is what a perfect sampler scores at the same number of rows: mean and standard\n"
          "deviation over five pairs of independent reference sets. They are parts of REF.npy if that has "
@@ -52,7 +52,7 @@ static options parse(int argc, char **argv)
         else if (args_is(&a, "reference")) o.reference = args_value(&a);
         else if (args_is(&a, "seed")) o.seed = args_u64(&a);
         else if (args_is(&a, "json")) o.json = args_flag(&a);
-        else if (args_is(&a, "threads")) o.threads = args_int(&a, 0, 4096);
+        else if (args_is(&a, "threads")) o.threads = args_threads(&a);
         else wrong_usage("%.80s: there is no such option", a.word);
     }
     if (!o.target) wrong_usage("a target is missing");

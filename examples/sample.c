@@ -61,7 +61,7 @@ static options parse(int argc, char **argv)
         else if (args_is(&a, "seed")) o.draw.seed = args_u64(&a);
         else if (args_is(&a, "noise_scale")) o.draw.noise_scale = (float)args_double(&a, 0.0, 1e6);
         else if (args_is(&a, "skip_final_noise")) o.draw.skip_final_noise = args_flag(&a);
-        else if (args_is(&a, "threads")) o.threads = args_int(&a, 0, 4096);
+        else if (args_is(&a, "threads")) o.threads = args_threads(&a);
         else args_field(&a, &o.fields);
     }
     if (!o.checkpoint) wrong_usage("a checkpoint is missing");

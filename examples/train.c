@@ -102,7 +102,7 @@ static void parse(run *r, int argc, char **argv)
         else if (args_is(&a, "out")) r->dir = args_value(&a);
         else if (args_is(&a, "iterations")) r->iterations = args_int(&a, 1, INT_MAX);
         else if (args_is(&a, "minutes")) r->minutes = args_double(&a, 0.0, 1e6);
-        else if (args_is(&a, "threads")) r->threads = args_int(&a, 0, 4096);
+        else if (args_is(&a, "threads")) r->threads = args_threads(&a);
         else if (args_is(&a, "resume")) r->resume = args_flag(&a);
         else if (args_is(&a, "force")) r->force = args_flag(&a);
         else args_field(&a, &r->fields);

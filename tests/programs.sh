@@ -28,5 +28,9 @@ done
 [ "$(status build/evaluate gmm9 "$work/x.npy")" = 1 ] && grep -q 8 "$work/err"; ok "a wrong number of columns is named" $?
 [ "$(status build/train)" = 2 ]; ok "no target: usage" $?
 [ "$(status build/train gmm9 --steps 0.5 --out "$work/c")" = 2 ]; ok "a field that is no integer" $?
+if [ -z "$OPENMP" ]; then
+    [ "$(status build/evaluate gmm9 "$work/x.npy" --threads 2)" = 2 ] && grep -q fopenmp "$work/err"
+    ok "threads in a build without them are refused" $?
+fi
 for p in train sample evaluate; do build/$p --help > "$work/out"; ok "$p --help" $?; done
 finish
