@@ -7062,7 +7062,7 @@ typedef struct vgs__noise { vgs_scalar purpose, t, row, iteration, seed0, seed1;
 
 typedef struct vgs__stage {
     vgs_graph *g;
-    vgs_var params, s0, x, mu, musq, cost, kappa, root, out, flag;
+    vgs_var params, s0, x, mu, musq, cost, later, kappa, root, out, flag;
     vgs_scalar a, drift, limit, sigma, inv_sigma, c, t_next, step, row;  /* row: for what check says    */
     vgs_scalar value_scale, cost_scale, cost_add;    /* target                                        */
     vgs__noise noise;
@@ -7356,11 +7356,14 @@ static vgs_var vgs__record_one_step(vgs_sampler *s, vgs__stage *st, bool last)
 
 /* Along the trajectory: y_t/D = (1 - lambda) V(x_{t+1})/D + lambda y_{t+1}/D + cost_scale cost + cost_add,
    with the cost that the path had: of the same mean as the expected one, but V(x_{t+1}) + cost hardly depends
-   on the noise that led to x_{t+1}. st->x is x_{t+1}; y_{t+1} is where st->musq is bound to. */
+   on the noise that led to x_{t+1}. st->x is x_{t+1}, st->later y_{t+1}/D. */
 static vgs_var vgs__record_return(vgs_sampler *s, vgs__stage *st, bool last)
 {
     vgs_graph *g = st->g;
-    vgs_var y = last ? vgs__record_next(s, st, st->x, true) : st->musq;
+    vgs_var y;
+    st->later = vgs__leaf(g, VGS_OP_STATE, -1, 1, VGS_F32);
+    vgs_bind(g, st->later, s->pool_y, 0, NULL);
+    y = last ? vgs__record_next(s, st, st->x, true) : st->later;
     if (!last && s->c.lambda < 1.0f)
         y = vgs__combine(g, y, s->c.lambda, vgs__record_next(s, st, st->x, false), 1.0f - s->c.lambda,
                          vgs__no_var());
@@ -7948,7 +7951,7 @@ static void vgs__bind_return(vgs_sampler *s, vgs__stage *st, int t)
 {
     size_t d = (size_t)s->c.energy.dim, b = (size_t)s->c.batch;
     vgs_bind(st->g, st->x, s->pool_x, (size_t)(t + 1) * b * d, NULL);
-    if (t + 1 < s->c.steps) vgs_bind(st->g, st->musq, s->pool_y, (size_t)(t + 1) * b, NULL);
+    if (t + 1 < s->c.steps) vgs_bind(st->g, st->later, s->pool_y, (size_t)(t + 1) * b, NULL);
     vgs_bind(st->g, st->cost, s->pool_cost, (size_t)t * b, NULL);
 }
 
