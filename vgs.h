@@ -10734,16 +10734,16 @@ static const vgs__preset vgs__presets[] = {
       VGS__OURS
       "hidden 64 length_scale 2.1 steps 100 s2_start 0.2 s2_end 0.002 init_sigma 2.85 scale_by_dim 1 "
       "wrapper sorted x_scale 0.4 fixed_kernel 1 value_lr 1e-3 lr_half 500 sigma_lr 1e-3" },
-    { "lj13", "fast", 5000, 1.0f, false,
+    { "lj13", "fast", 3200, 1.0f, false,
       VGS__OURS
       "hidden 128 length_scale 0.71 steps 100 s2_start 0.05 s2_end 1e-4 init_sigma 1.15 energy_max 100 "
-      "scale_by_dim 1 wrapper reciprocal x_scale 0.3 fixed_kernel 1 lambda 0.97 explore 0.7 value_lr 1e-3 "
-      "lr_half 900 sigma_lr 5e-4" },
+      "scale_by_dim 1 wrapper reciprocal x_scale 0.3 fixed_kernel 1 lambda 0.97 value_lr 1e-3 lr_half 1000 "
+      "sigma_lr 1e-3" },
     { "lj55", "fast", 1500, 1.0f, false,
       VGS__OURS
       "hidden 128 length_scale 1 steps 100 s2_start 0.05 s2_end 1e-4 init_sigma 1.35 energy_max 400 "
-      "scale_by_dim 1 wrapper reciprocal x_scale 0.3 fixed_kernel 1 lambda 0.97 explore 0.7 batch 32 "
-      "value_lr 1e-3 lr_half 500 sigma_lr 5e-4" },
+      "scale_by_dim 1 wrapper reciprocal x_scale 0.3 fixed_kernel 1 lambda 0.97 batch 32 value_lr 1e-3 "
+      "lr_half 500 sigma_lr 5e-4" },
 };
 
 VGS__DEF vgs_energy vgs_target_energy(const vgs_target *t)
