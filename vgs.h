@@ -47,7 +47,7 @@
                return 1;
            }
            printf("log Z >= %.2f, mean energy %.2f\n", st.elbo, st.energy_mean);
-           for (i = 0; i < 10; ++i) printf("%8.3f %8.3f\n", x[i][0], x[i][1]);
+           for (i = 0; i < 10; ++i) printf("%8.3f %8.3f\n", (double)x[i][0], (double)x[i][1]);
            vgs_sampler_free(s);
            return 0;
        }
@@ -100,16 +100,27 @@
        B batch, D = dim, n particles, d space dimension, h hidden width, T steps, t step 0..T-1.
 
    THE METHOD   ([VGS] section 3; t = 0 is noise, T the sample)
-       x_0 ~ N(0, s0^2 I);  z_t = a_t x_t;  mu_t = (s_t^2 a_t^2 / tau) grad V_{t+1}(z_t), with V_T = E
-       x_{t+1} = z_t - mu_t + s_t a_t eps
-       Training rolls out B trajectories with a target network Vbar and fits V_t(x_t) to
-           y_t = V_{t+1}(x') + tau (|mu_t|^2 / (2 s_t^2 a_t^2) - D log a_t),   x' = z_t - mu_t + s_t a_t eps,
-       eps drawn anew, V_T = min(E, energy_max); then Vbar <- ema Vbar + (1 - ema) V, and one step on s0 along
-       d/ds0 [ mean Vbar_0(s0 eps) - D tau log s0 ]. Minimising the control cost
+       x_0 ~ N(0, s0^2 I);  z_t = a_t x_t;  mu_t = kappa_t (s_t^2 a_t^2 / tau) grad V_{t+1}(z_t), V_T = E
+       x_{t+1} = z_t - mu_t + sqrt(rho_t) s_t a_t eps
+       Against the noising chain qt(x_t | x_{t+1}) = N(x_{t+1} / a_t, s_t^2 I) a step costs
+           c_t = tau log [ pi(x_{t+1} | x_t) / qt(x_t | x_{t+1}) ];
+       what is still to be paid, on average, is the value V_t. Training rolls out B trajectories with a
+       target network Vbar and fits V_t(x_t) to
+           y_t = c_t + (1 - lambda) Vbar_{t+1}(x_{t+1}) + lambda y_{t+1},   y_T = min(E, energy_max);
+       then Vbar <- ema Vbar + (1 - ema) V, one step on s0 along d/ds0 [ mean Vbar_0(s0 eps) - D tau log s0 ],
+       and kappa_t, rho_t move towards what minimises the cost of their step. Minimising the control cost
            KL(path || target times the noising chain) = log Z - ELBO
-       makes the ELBO the figure to watch: it rises towards log Z, and what is missing is the error.
+       makes the ELBO the figure to watch: it rises towards log Z, and what is missing is the error. A path
+       has the weight w = exp(-E/tau - sum c_t/tau) / p0(x_0), exactly: E[w] = Z.
        Particles live in the mean-free subspace (D = (n-1) d): x_0 and every eps are projected.
-       |mu_t| is limited to drift_max s_t a_t sqrt(D): not in [VGS], where it has no limit.
+       Where this is not [VGS], and the fields that give [VGS] (the paper presets set them):
+           one_step      a target is one step of fresh noise with the mean of c_t. Ours has the same mean, but
+                         c_t + V_{t+1} hardly depends on the noise of the path, so it can be followed to its
+                         end, and early steps know the energy at once.
+           fixed_kernel  kappa = rho = 1. The exact reverse kernel of a Gaussian has 1/(1 + A k) for both,
+                         A = s_t^2 a_t^2, k the curvature of V.
+           drift_max     |mu_t| has no limit (1e30). Here it is at most drift_max s_t a_t sqrt(D).
+           no_base       V is the network alone; here that of a Gaussian is added to an mlp or egnn.
 
    REFERENCES
        [VGS]  Value Gradient Sampler, arXiv:2502.13280; AISTATS 2026, PMLR 300:3979
@@ -476,7 +487,7 @@ VGS_API const vgs_param_info *vgs_net_param(const vgs_net *net, int i);
 /* PyTorch's: weights and biases of a Linear uniform in +-1/sqrt(fan_in), LayerNorm 1 and 0. w: [size] */
 VGS_API void     vgs_net_init  (const vgs_net *net, vgs_rng *r, float *w);
 /* V [B,1] of x [B,dim] at step t [B,1] in 0..steps-1. All that depends on t alone is a table of `steps`
-   rows in the prologue (exact savings, SPEC of the method: equal to rounding to the direct form). */
+   rows in the prologue (exact savings: equal to rounding to the direct form). */
 VGS_API vgs_var vgs_net_apply(vgs_graph *g, const vgs_net *net, vgs_var params, vgs_var x, vgs_var t,
                               int steps);
 
@@ -595,7 +606,7 @@ typedef struct vgs_config {
                                   /* dimension, but for particles one pair a step                          */
     bool   unclamped_drift;       /* the last drift uses the raw gradient above energy_max                 */
     bool   scale_by_dim;          /* the network gives V/D                                                 */
-    bool   on_sphere;             /* |x| = 1, moves along great circles, a_t = 1                           */
+    bool   on_sphere;             /* |x| = 1, moves along great circles, a_t = 1; one_step, fixed_kernel   */
     bool   skip_final_noise;      /* leave out the last noise when drawing (biased: gives the mean)        */
     uint64_t seed;                /* of weights, noise and shuffles                                        */
     int    threads;               /* of the built-in backend: 0 = all; > 1 needs -fopenmp                  */
@@ -616,7 +627,7 @@ VGS_API void        vgs_field_get (const vgs_config *cfg, int i, char text[32]);
 /* s2 [steps], a [steps], both out; returns the s0 that training starts from. */
 VGS_API double vgs_schedule_fill(const vgs_config *resolved, float *s2, float *a);
 
-typedef struct vgs_stats {        /* after the iterations of a call; draws of `batch` rows with c = 1      */
+typedef struct vgs_stats {        /* after the iterations of a call; from draws of `batch` rows            */
     int64_t iteration;            /* iterations so far, earlier calls included                             */
     double loss;                  /* mean over the minibatches of the last iteration                       */
     double elbo;                  /* lower bound of log Z, from the running cost                           */
@@ -636,8 +647,8 @@ VGS_API vgs_status   vgs_sampler_train (vgs_sampler *s, int n, vgs_stats *stats,
 
 typedef struct vgs_draw {
     uint64_t seed;                /* 0 = the sampler's; a draw is a function of weights, seed and row      */
-    uint32_t first_row;           /* rows 0..127 equal rows 0..63 and then 64..127                         */
-    float    noise_scale;         /* c on every noise; 1 is the sampler itself, below 1 is colder, biased  */
+    uint32_t first_row;           /* number of the first row: rows 64..127 can be drawn by themselves      */
+    float    noise_scale;         /* c on every noise; 1, the sampler itself; below 1 is colder, biased    */
     bool     skip_final_noise;
     float   *path;                /* NULL, or [steps + 1, n, dim]: out, all x_t                            */
     double  *log_weight;          /* NULL, or [n]: out, log w; E[w] = Z. Not on a sphere, and not with     */
@@ -799,7 +810,8 @@ VGS_API vgs_status vgs_evaluate_floor(const vgs_target *t, int n, const float *r
                                       vgs_error *err);
 
 /* What path weights say (vgs_draw.log_weight): E[w] = Z. At a small ess all of these are wrong by more than
-   their errors tell. */
+   their errors tell, and a mode that is never drawn is not missed by them: log_z and ess are then those of
+   the rest. A weight of 0 (-inf: an energy that is infinite) makes elbo -inf; if all are 0, ess is 0. */
 typedef struct vgs_weights {
     double log_z, log_z_se;       /* log mean w, never too high on average; error from 20 blocks      */
     double elbo, elbo_se;         /* mean log w <= log Z                                              */
@@ -4138,6 +4150,7 @@ VGS__DEF vgs_var vgs_energy_of(vgs_graph *g, const vgs_energy *energy, vgs_var x
     if (energy->record) {
         int rows, cols;
         v = energy->record(energy->user, g, x);
+        if (!v.id) return vgs__graph_fail(g, VGS_E_ARG, "energy: record returned no value");
         vgs_shape(g, v, &rows, &cols);
         if (v.id && (rows != g->node[a].rows || cols != 1))
             return vgs__shape_fail(g, "energy: what record returned", a, vgs__id(g, v));
@@ -6830,7 +6843,8 @@ static vgs_status vgs__check_config(const vgs_config *c, vgs_error *err)
     if (!(c->lambda >= 0.0f && c->lambda <= 1.0f))
         return vgs__fail(err, VGS_E_ARG, "config.lambda = %g: must be within 0..1", (double)c->lambda);
     if (c->one_step && c->lambda > 0.0f)
-        return vgs__fail(err, VGS_E_ARG, "config.lambda = %g: must be 0 with one_step", (double)c->lambda);
+        return vgs__fail(err, VGS_E_ARG, "config.lambda = %g: must be 0 with %s", (double)c->lambda,
+                         c->on_sphere ? "on_sphere" : "one_step");
     if ((st = vgs__check_float("energy_max", c->energy_max, -FLT_MAX, false, FLT_MAX, err)) != VGS_OK)
         return st;
     if ((st = vgs__check_float("drift_max", c->drift_max, 0.0f, true, FLT_MAX, err)) != VGS_OK) return st;
@@ -6921,7 +6935,7 @@ static const struct {
     VGS__N(hidden, VGS__INT, NULL, "width of the value network")
     VGS__N(layers, VGS__INT, NULL, "hidden layers (mlp) or rounds (egnn)")
     VGS__N(time_dim, VGS__INT, NULL, "width of the time embedding")
-    VGS__N(time_hidden, VGS__INT, NULL, "width of te (deeper, deeperv3)")
+    VGS__N(time_hidden, VGS__INT, NULL, "width of te (mlp, deeper, deeperv3)")
     VGS__N(relu, VGS__BOOL, NULL, "mlp: ReLU in place of SiLU")
     VGS__N(move_coordinates, VGS__BOOL, NULL, "egnn: layers move the points")
     VGS__N(x_scale, VGS__FLOAT, NULL, "mlp sees x / x_scale")
@@ -7655,6 +7669,10 @@ VGS__DEF vgs_sampler *vgs_sampler_create(const vgs_config *cfg, vgs_error *err)
 {
     vgs_config c;
     vgs_sampler *s;
+    if (!cfg) {
+        vgs__fail(err, VGS_E_ARG, "sampler: the configuration is NULL");
+        return NULL;
+    }
     if (vgs_config_resolve(cfg, &c, err) != VGS_OK) return NULL;
     s = (vgs_sampler *)vgs__alloc_or(err, "sampler", 1, sizeof *s);
     if (!s) return NULL;
@@ -7893,6 +7911,7 @@ VGS__DEF vgs_status vgs_sampler_draw(vgs_sampler *s, const vgs_draw *draw, int n
         return vgs__fail(err, VGS_E_ARG, "draw: noise_scale = %g: must be > 0 and finite",
                          (double)o.noise_scale);
     o.skip_final_noise = o.skip_final_noise || s->c.skip_final_noise;
+    if (n > 0 && !x) return vgs__fail(err, VGS_E_ARG, "draw: x = NULL: must have room for %d rows", n);
     if (o.log_weight && (s->c.on_sphere || o.skip_final_noise))
         return vgs__fail(err, VGS_E_ARG, "draw: log_weight: there are no path weights %s",
                          s->c.on_sphere ? "on a sphere" : "with skip_final_noise");
@@ -10646,6 +10665,12 @@ VGS__DEF vgs_status vgs_weigh(const double *log_weight, int n, vgs_weights *out,
             return vgs__fail(err, VGS_E_NONFINITE, "weigh: log_weight[%d] = %g: must be below infinity", i,
                              log_weight[i]);
         if (log_weight[i] > max) max = log_weight[i];
+    }
+    if (!(max >= -DBL_MAX)) {                                        /* all weights are 0              */
+        out->log_z = out->elbo = max;
+        out->log_z_se = out->elbo_se = (double)NAN;
+        out->ess = 0.0;
+        return VGS_OK;
     }
     for (i = 0; i < n; ++i) {
         double w = exp(log_weight[i] - max), v = log_weight[i] - max;

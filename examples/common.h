@@ -216,6 +216,22 @@ static inline void fields_apply(const field_list *list, vgs_config *c)
     for (int i = 0; i < list->n; ++i) vgs_field_set(c, list->at[i].name, list->at[i].value, NULL);
 }
 
+/* A flag that says what the checkpoint says anyway is fine; another value would silently make a different
+   sampler of it. */
+static inline void fields_refuse(const field_list *list, const vgs_config *c, const char *why)
+{
+    for (int i = 0; i < list->n; ++i) {
+        vgs_config other = *c;
+        int k = field_index(list->at[i].name);
+        char is[32], wanted[32];
+        vgs_field_set(&other, list->at[i].name, list->at[i].value, NULL);
+        vgs_field_get(c, k, is);
+        vgs_field_get(&other, k, wanted);
+        if (strcmp(is, wanted))
+            wrong_usage("--%s %s: the checkpoint has %s, and %s", list->at[i].name, wanted, is, why);
+    }
+}
+
 static inline const vgs_target *find_target(const char *name)
 {
     const vgs_target *t = vgs_target_find(name);
@@ -236,7 +252,7 @@ static inline void print_targets(void)
 static inline void print_fields(void)
 {
     char key[64];
-    puts("\nFields (--KEY VALUE; see vgs_config in vgs.h for their defaults):");
+    puts("\nFields (--KEY VALUE; 0 is the default unless vgs_config in vgs.h says otherwise):");
     for (int i = 0; vgs_field_name(i); ++i) {
         snprintf(key, sizeof key, "--%s", vgs_field_name(i));
         for (char *p = key; *p; ++p) if (*p == '_') *p = '-';

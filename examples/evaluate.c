@@ -179,10 +179,12 @@ int main(int argc, char **argv)
     evaluation e;
     vgs_error err;
     int n = 0, n_ref = 0, status = EXIT_FAILED;
-    if (!t) return EXIT_FAILED;
+    if (!t) return EXIT_USAGE;
     x = read_samples(o.samples, t, &n);
     if (x && o.reference) ref = read_samples(o.reference, t, &n_ref);
     else if (x) ref = own = make_reference(t, &o, n, &n_ref);
+    if (ref && n_ref < n)
+        say("%s: %d rows, fewer than the samples: only %d of these are compared", o.reference, n_ref, n_ref);
     if (ref && evaluate(t, x, n, ref, n_ref, o.seed, o.threads, &e, &err)) fail(&err);
     else if (ref) {
         if (o.json) print_json(&e);

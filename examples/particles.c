@@ -58,7 +58,8 @@ int main(void)
         .energy = { .eval = morse, .dim = D, .particles = N },
         .net = { .kind = VGS_NET_EGNN, .hidden = 24, .layers = 2, .time_dim = 16 },
         .length_scale = 1.5f, .detail_scale = 0.3f, .steps = 30, .energy_max = 20.0f, .scale_by_dim = true,
-        .fixed_kernel = true, .batch = 64, .value_lr = 1e-3f, .lr_half = 60.0f, .sigma_lr = 3e-3f, .threads = 1
+        .fixed_kernel = true, .batch = 64, .value_lr = 1e-3f, .lr_half = 60.0f, .sigma_lr = 3e-3f,
+        .threads = 1
     };
     vgs_target target = {
         .name = "morse", .dim = D, .energy = morse, .particles = N, .space_dim = 2, .length_scale = 1.5

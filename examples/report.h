@@ -694,9 +694,9 @@ static void weight_figures(const report *r, FILE *f)
     snprintf(note, sizeof note, "&plusmn; %.2g, at most log Z", w->elbo_se);
     key_figure(f, "ELBO", isfinite(w->elbo) ? value : "-", note);
     snprintf(value, sizeof value, "%.3f", w->log_z);
-    if (r->target->log_z_known && r->config->tau == 1.0f) snprintf(note, sizeof note, "true: %.4g",
-                                                                   r->target->log_z);
-    else snprintf(note, sizeof note, "&plusmn; %.2g, from path weights", w->log_z_se);
+    snprintf(note, sizeof note, "&plusmn; %.2g, from path weights", w->log_z_se);
+    if (r->target->log_z_known && r->config->tau == 1.0f)
+        snprintf(note, sizeof note, "&plusmn; %.2g; true: %.4g", w->log_z_se, r->target->log_z);
     key_figure(f, "log Z", isfinite(w->log_z) ? value : "-", note);
     snprintf(value, sizeof value, "%.3f", w->ess);
     key_figure(f, "ESS/N", value, "share of samples that count");

@@ -33,7 +33,7 @@ int main(void)
         return 1;
     }
     printf("log Z >= %.2f, mean energy %.2f\n", st.elbo, st.energy_mean);
-    for (i = 0; i < 10; ++i) printf("%8.3f %8.3f\n", x[i][0], x[i][1]);
+    for (i = 0; i < 10; ++i) printf("%8.3f %8.3f\n", (double)x[i][0], (double)x[i][1]);
     vgs_sampler_free(s);
     return 0;
 }

@@ -101,6 +101,8 @@ static vgs_status configure(const options *o, const char *path, vgs_config *c, v
     c->energy = vgs_target_energy(t);
     if (o->preset) st = vgs_preset(t, o->preset, c, NULL, err);
     if (st == VGS_OK) st = vgs_checkpoint_config(path, c, &count, err);
+    if (st == VGS_OK && count > 0)
+        fields_refuse(&o->fields, c, "a sampler is drawn from as it was trained");
     fields_apply(&o->fields, c);
     c->threads = o->threads;
     return st;
@@ -140,8 +142,8 @@ int main(int argc, char **argv)
         say("out of memory: %d samples", o.n);
     else if (draw(s, &o, x, &err)) fail(&err);
     else {
-        printf("%s: %d x %d\n", o.out, o.n, c.energy.dim);
-        status = finish_stdout();
+        say("%s: %d x %d", o.out, o.n, c.energy.dim);
+        status = 0;
     }
     free(x);
     vgs_sampler_free(s);

@@ -162,23 +162,6 @@ static vgs_status config_from_preset(run *r, vgs_error *err)
     return st;
 }
 
-/* A flag that says what the checkpoint says anyway is fine; another value would silently make a different
-   run of this one. */
-static void refuse_conflicts(const run *r)
-{
-    for (int i = 0; i < r->fields.n; ++i) {
-        vgs_config other = r->config;
-        int k = field_index(r->fields.at[i].name);
-        char is[32], wanted[32];
-        vgs_field_set(&other, r->fields.at[i].name, r->fields.at[i].value, NULL);
-        vgs_field_get(&r->config, k, is);
-        vgs_field_get(&other, k, wanted);
-        if (strcmp(is, wanted))
-            wrong_usage("--%s %s: the checkpoint has %s, and --resume takes the configuration from there",
-                        r->fields.at[i].name, wanted, is);
-    }
-}
-
 static vgs_status config_from_checkpoint(run *r, const char *path, vgs_error *err)
 {
     vgs_safetensors *f = vgs_safetensors_open(path, err);
@@ -201,7 +184,7 @@ static vgs_status config_from_checkpoint(run *r, const char *path, vgs_error *er
     r->goal = r->iterations ? r->iterations : goal >= 1.0 && goal <= INT_MAX ? (int)goal : 1;
     r->config.energy = vgs_target_energy(r->target);
     if (st == VGS_OK) st = vgs_checkpoint_config(path, &r->config, &count, err);
-    if (st == VGS_OK) refuse_conflicts(r);
+    if (st == VGS_OK) fields_refuse(&r->fields, &r->config, "--resume takes the configuration from there");
     return st;
 }
 
@@ -251,6 +234,11 @@ static int start(run *r)
     if (r->resume && vgs_sampler_load(r->sampler, path, &err)) return fail(&err);
     r->first = vgs_sampler_iteration(r->sampler);
     if (make_dir(r->dir)) return EXIT_FAILED;
+    if (r->force) {                              /* results of the run before are not this run's      */
+        char old[MAX_PATH_LENGTH];
+        remove(in_dir(r, "samples.npy", old));
+        remove(in_dir(r, "report.html", old));
+    }
     if (save_checkpoint(r, &err) || (r->resume && trim_log(r, log_path, &err))) return fail(&err);
     r->log = fopen(log_path, r->resume ? "ab" : "wb");
     if (!r->log) {
@@ -470,7 +458,8 @@ static int summary(const run *r)
     if (r->weighted) {
         printf("ELBO %.4f +- %.4f, log Z %.4f +- %.4f", r->weights.elbo, r->weights.elbo_se, r->weights.log_z,
                r->weights.log_z_se);
-        if (r->target->log_z_known) printf(" (true: %.4f)", r->target->log_z);
+        if (r->target->log_z_known && vgs_sampler_config(r->sampler)->tau == 1.0f)
+            printf(" (true: %.4f)", r->target->log_z);
         printf(", ESS/N %.3f\n", r->weights.ess);
     }
     printf("samples %s/samples.npy (%d x %d)\nreport  %s/report.html\n", r->dir, r->n, r->target->dim,

@@ -694,10 +694,14 @@ static void weigh(void)
     CHECK_NEAR(w.log_z_se, 0.5 / sqrt(19.0), 1e-12, 0);
     for (i = 0; i < 40; ++i) lw[i] = i < 30 ? -(double)INFINITY : 0;
     OK(vgs_weigh(lw, 40, &w, NULL) == VGS_OK && w.log_z == log(0.25) && w.ess == 0.25);
+    for (i = 0; i < 40; ++i) lw[i] = -(double)INFINITY;
+    OK(vgs_weigh(lw, 40, &w, NULL) == VGS_OK && w.ess == 0 && w.log_z == lw[0] && w.elbo == lw[0]);
     lw[7] = (double)NAN;
     OK(vgs_weigh(lw, 40, &w, &err) == VGS_E_NONFINITE && strstr(err.msg, "log_weight[7]"));
     OK(vgs_weigh(lw, 0, &w, &err) == VGS_E_ARG && strstr(err.msg, "n = 0"));
+    OK(!vgs_sampler_create(NULL, &err) && err.code == VGS_E_ARG && strstr(err.msg, "NULL"));
     s = create(&c);
+    OK(vgs_sampler_draw(s, NULL, 2, NULL, &err) == VGS_E_ARG && strstr(err.msg, "x = NULL"));
     d.log_weight = lw;
     d.skip_final_noise = true;
     OK(vgs_sampler_draw(s, &d, 10, x, &err) == VGS_E_ARG && strstr(err.msg, "skip_final_noise"));
