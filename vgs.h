@@ -10739,10 +10739,10 @@ static const vgs__preset vgs__presets[] = {
       VGS__OURS
       "hidden 96 length_scale 4.1 steps 40 s2_start 3.2 s2_end 0.03 init_sigma 7.2 energy_max 100 "
       "value_lr 7e-4 lr_half 250 sigma_lr 1e-3" },
-    { "gmm25", "fast", 2000, 1.0f, false,
+    { "gmm25", "fast", 1200, 1.0f, false,
       VGS__OURS
-      "hidden 128 length_scale 7.1 steps 60 s2_start 11 s2_end 0.0096 init_sigma 12.2 x_scale 2 "
-      "value_lr 7e-4 lr_half 500 sigma_lr 3e-3" },
+      "hidden 128 length_scale 7.1 steps 60 s2_start 6 s2_end 0.0096 init_sigma 9 energy_max 25 "
+      "value_lr 1e-3 lr_half 400 sigma_lr 3e-3" },
     { "gmm40", "fast", 2000, 1.0f, false,
       VGS__OURS
       "hidden 128 length_scale 23 steps 60 s2_start 119 s2_end 0.067 init_sigma 39 x_scale 6 "
@@ -10764,11 +10764,11 @@ static const vgs__preset vgs__presets[] = {
       "hidden 128 length_scale 0.71 steps 100 s2_start 0.05 s2_end 1e-4 init_sigma 1.15 energy_max 100 "
       "scale_by_dim 1 wrapper reciprocal x_scale 0.3 fixed_kernel 1 lambda 0.97 value_lr 1e-3 lr_half 1000 "
       "sigma_lr 1e-3" },
-    { "lj55", "fast", 1500, 1.0f, false,
+    { "lj55", "fast", 600, 1.0f, false,
       VGS__OURS
-      "hidden 128 length_scale 1 steps 100 s2_start 0.05 s2_end 1e-4 init_sigma 1.35 energy_max 400 "
+      "hidden 128 length_scale 1.2 steps 100 s2_start 0.05 s2_end 1e-4 init_sigma 1.5 energy_max 20000 "
       "scale_by_dim 1 wrapper reciprocal x_scale 0.3 fixed_kernel 1 lambda 0.97 batch 32 value_lr 1e-3 "
-      "lr_half 500 sigma_lr 5e-4" },
+      "lr_half 150 sigma_lr 5e-4" },
 };
 
 VGS__DEF vgs_energy vgs_target_energy(const vgs_target *t)
