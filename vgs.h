@@ -5331,6 +5331,7 @@ static void vgs__pace_note(vgs__pace *p, int way, double took)
     int before = p->took[1] <= p->took[0];
     p->took[way] = p->took[way] == 0.0 ? took : 0.5 * (p->took[way] + took);
     if (before != (p->took[1] <= p->took[0])) p->wait = 64;
+    if (p->took[0] > 0.0 && p->took[1] > 3.0 * p->took[0]) p->wait = 4096;       /* a trial costs too much */
 }
 #endif
 
