@@ -10744,10 +10744,10 @@ static const vgs__preset vgs__presets[] = {
       VGS__OURS
       "hidden 128 length_scale 7.1 steps 60 s2_start 6 s2_end 0.0096 init_sigma 9 energy_max 25 "
       "value_lr 1e-3 lr_half 400 sigma_lr 3e-3" },
-    { "gmm40", "fast", 2000, 1.0f, false,
+    { "gmm40", "fast", 900, 1.0f, false,
       VGS__OURS
-      "hidden 128 length_scale 23 steps 60 s2_start 119 s2_end 0.067 init_sigma 39 x_scale 6 "
-      "value_lr 7e-4 lr_half 500 sigma_lr 1e-2" },
+      "hidden 128 length_scale 23 steps 60 s2_start 80 s2_end 0.067 init_sigma 33 x_scale 2.3 energy_max 20 "
+      "value_lr 1e-3 lr_half 350 sigma_lr 1e-2" },
     { "funnel", "fast", 2500, 1.0f, false,
       VGS__OURS
       "hidden 128 length_scale 6 steps 80 s2_start 6 s2_end 1e-3 init_sigma 8 energy_max 200 scale_by_dim 1 "
