@@ -7244,12 +7244,6 @@ static void vgs__stage_leaves(vgs_sampler *s, vgs__stage *st, vgs_buffer *params
     st->noise = vgs__noise_slots(g);
 }
 
-/* A table of T rows: gathered by t. */
-static vgs_var vgs__per_step(vgs_graph *g, const float *k, int steps, vgs_var t)
-{
-    return vgs_gather(g, vgs_table(g, k, steps, 1), t);
-}
-
 /* tau |x|^2 / (2 v_t), where v_t is the variance at t of the noising chain from a Gaussian of std
    length_scale: v_t = v_{t+1} / a_t^2 + s_t^2. Exact for that Gaussian up to O(step), and growing, so that no
    trajectory runs away. */
@@ -7264,7 +7258,8 @@ static vgs_var vgs__record_base(const vgs_sampler *s, vgs_graph *g, vgs_var x, v
         var = var / ((double)s->a[i] * (double)s->a[i]) + (double)s->s2[i];
         k[i] = (float)(0.5 * (double)s->c.tau / var / (s->c.scale_by_dim ? s->c.dim_effective : 1));
     }
-    v = vgs_mul(g, vgs_sum_cols(g, vgs_square(g, x)), vgs__per_step(g, k, s->c.steps, t));
+    v = vgs_gather(g, vgs_table(g, k, s->c.steps, 1), t);
+    v = vgs_mul(g, vgs_sum_cols(g, vgs_square(g, x)), v);
     vgs__free(k);
     return v;
 }
@@ -7430,8 +7425,8 @@ static void vgs__record_factor(vgs_sampler *s, vgs__stage *st, bool last)
     kappa = vgs__combine(g, st->kappa, 1.0f - VGS__FACTOR_RATE, kappa, VGS__FACTOR_RATE, vgs__no_var());
     rho = vgs_sqrt(g, vgs__combine(g, vgs_square(g, st->root), 1.0f - VGS__FACTOR_RATE, rho, VGS__FACTOR_RATE,
                                    vgs__no_var()));
-    vgs__effect(g, VGS_OP_STORE, st->kappa, kappa, vgs__no_var());
-    vgs__effect(g, VGS_OP_STORE, st->root, rho, vgs__no_var());
+    vgs__effect(g, VGS_OP_EMA, st->kappa, kappa, st->flag);          /* keeps 0: a store, but not of what  */
+    vgs__effect(g, VGS_OP_EMA, st->root, rho, st->flag);             /* a bad energy has led to            */
 }
 
 static void vgs__record_start(vgs_sampler *s, vgs__stage *st)

@@ -670,6 +670,36 @@ static void factors(void)
     vgs_sampler_free(s);
 }
 
+/* An iteration whose energy is bad teaches the factors nothing either: iteration 4 moves those of the last step. */
+static void factors_of_bad_energies(void)
+{
+    enum { T = 5 };
+    int call, i;
+    for (call = 1; call <= 3; ++call) {          /* the rollout, its end, the factors                 */
+        float before[4 * T], after[4 * T];
+        vgs_error err = { VGS_OK, "" };
+        bowl b;
+        vgs_config c = small(&b);
+        vgs_sampler *s;
+        c.one_step = c.fixed_kernel = false;
+        s = create(&c);
+        train(s, 4, NULL);
+        s->b->download(s->b->self, before, s->factor, 0, 4 * T, VGS_F32, NULL);
+        b.nan_at = b.calls + call;
+        b.row = 3;
+        b.bad = (float)NAN;
+        b.grad_bad = true;
+        T_IN("call %d", call);
+        if (call != 2) OK(vgs_sampler_train(s, 1, NULL, &err) == VGS_E_NONFINITE);
+        else train(s, 1, NULL);                  /* only the energy is asked for there                */
+        s->b->download(s->b->self, after, s->factor, 0, 4 * T, VGS_F32, NULL);
+        for (i = 0; i < 4 * T; ++i) OK(after[i] - after[i] == 0.0f);
+        if (call != 2) OK(!memcmp(before, after, sizeof before));
+        train(s, 8, NULL);
+        vgs_sampler_free(s);
+    }
+}
+
 /* What vgs_weigh says of weights that are known, and what there are no weights for. */
 static void weigh(void)
 {
@@ -1117,6 +1147,7 @@ int main(int argc, char **argv)
     RUN(weights_are_unbiased);
     RUN(returns);
     RUN(factors);
+    RUN(factors_of_bad_energies);
     RUN(weigh);
     RUN(drift_max);
     RUN(mean_free);
