@@ -7330,8 +7330,10 @@ static void vgs__record_step(vgs_sampler *s, vgs__stage *st, bool last)
     if (s->c.on_sphere) eps = vgs__binary_op(g, VGS_OP_SPHERE_TANGENT, eps, st->x);
     push = vgs__record_push(s, st, mu, eps);
     vgs__effect(g, VGS_OP_STORE, st->mu, mu, vgs__no_var());
-    vgs__effect(g, VGS_OP_STORE, st->musq, vgs_sum_cols(g, vgs_square(g, mu)), vgs__no_var());
-    vgs__effect(g, VGS_OP_STORE, st->cost, vgs__record_cost(g, push, eps), vgs__no_var());
+    if (s->c.one_step)                           /* what its targets need                             */
+        vgs__effect(g, VGS_OP_STORE, st->musq, vgs_sum_cols(g, vgs_square(g, mu)), vgs__no_var());
+    if (!s->c.on_sphere)                         /* there are no weights there                        */
+        vgs__effect(g, VGS_OP_STORE, st->cost, vgs__record_cost(g, push, eps), vgs__no_var());
     vgs__effect(g, VGS_OP_STORE, st->out, vgs__record_move(s, st, st->x, push), vgs__no_var());
 }
 
