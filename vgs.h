@@ -254,7 +254,7 @@ enum { VGS_MAX_IN = 6, VGS_MAX_ATTR = 8 };
     X(R, NORMAL, normal)         X(R, PERMUTATION, permutation)   X(R, LIMIT_ROWS, limit_rows)  \
     X(R, SPHERE_TANGENT, sphere_tangent) X(R, SPHERE_MOVE, sphere_move)                         \
     X(W, MATMUL, matmul)         X(W, SUM_ROWS, sum_rows)         X(W, SCATTER_ROWS, scatter_rows) \
-    X(W, SUM_SQUARES, sum_squares) X(W, ENERGY, energy)                                         \
+    X(W, SUM_SQUARES, sum_squares) X(W, ENERGY, energy)           X(W, RESAMPLE, resample)      \
     X(W, STORE, store)           X(M, ADAM, adam)                 X(M, EMA, ema)                \
     X(R, CHECK, check)
 
@@ -592,6 +592,8 @@ typedef struct vgs_config {
                                   /* it trusts Vbar; 0.9 (0 with one_step)                                 */
     float  explore;               /* noise multiplier while training: of all noise with one_step, else of  */
                                   /* a trajectory's first part, whose length changes; 1                    */
+    int    replay;                /* iterations whose samples are kept, to start from again: keeps rare    */
+                                  /* modes; 0 = none. Not with one_step                                    */
     vgs_loss loss;                /* VGS_SMOOTH_L1                                                         */
     float  energy_max;            /* E is cut here in the target and, unless unclamped_drift, in the last  */
                                   /* drift; 0 = not cut (to cut at 0 pass 1e-30)                           */
@@ -604,6 +606,7 @@ typedef struct vgs_config {
     bool   one_step;              /* TD targets as published: one step of fresh noise, expected cost       */
     bool   fixed_kernel;          /* kappa_t = rho_t = 1, as published; else both are learned, for each    */
                                   /* dimension, but for particles one pair a step                          */
+    bool   explicit_drift;        /* mu_t from grad V_{t+1}(a_t x_t), as published; else grad V_t(x_t)     */
     bool   unclamped_drift;       /* the last drift uses the raw gradient above energy_max                 */
     bool   scale_by_dim;          /* the network gives V/D                                                 */
     bool   on_sphere;             /* |x| = 1, moves along great circles, a_t = 1; one_step, fixed_kernel   */
@@ -3744,7 +3747,7 @@ VGS__DEF vgs_var vgs_sort_cols(vgs_graph *g, vgs_var x)
 
 /* What a draw is for: the top byte of the third counter word, so that no two uses ever meet. */
 enum { VGS__FOR_START = 1, VGS__FOR_STEP, VGS__FOR_TARGET, VGS__FOR_SIGMA, VGS__FOR_SHUFFLE,
-       VGS__FOR_DRAW_START, VGS__FOR_DRAW_STEP, VGS__FOR_FACTOR };
+       VGS__FOR_DRAW_START, VGS__FOR_DRAW_STEP, VGS__FOR_FACTOR, VGS__FOR_RECALL, VGS__FOR_BACK };
 
 /* i: 0 purpose, 1 t, 2 first row, 3 iteration, 4-5 seed.
    Counter: (row, t and column block, purpose, iteration). */
@@ -3956,6 +3959,52 @@ VGS__WHOLE(sum_squares)
     return VGS_OK;
 }
 VGS__NO_GRAD(sum_squares)
+
+/* in: log w [M,1]. Each row of out: an index below M, drawn with a probability in proportion to w, truncated:
+   no w counts for more than the mean of all times sqrt(M) (Ionides 2008; a few rounds, since a cut lowers the
+   mean). Systematic: one uniform number, of i0..i5 as for normal, places all rows. */
+static double vgs__sum_weights(const vgs__k *k, float top, float cap)
+{
+    double sum = 0.0;
+    int j;
+    for (j = 0; j < k->in_rows[0]; ++j) {
+        float w = vgs__exp(k->in[0][(size_t)j * (size_t)k->ld[0]] - top);
+        sum += w < cap ? (double)w : w >= cap ? (double)cap : 0.0;   /* NaN weighs nothing             */
+    }
+    return sum;
+}
+VGS__WHOLE(resample)
+{
+    const int m = k->in_rows[0];
+    const float share = sqrtf((float)m) / (float)m;
+    float top = -FLT_MAX, cap = 1.0f;
+    double sum, at, below = 0.0;
+    uint32_t u[4];
+    int r, j, pick = -1;
+    (void)cpu;
+    (void)err;
+    if (crew.me) return VGS_OK;
+    for (j = 0; j < m; ++j) {
+        float w = k->in[0][(size_t)j * (size_t)k->ld[0]];
+        top = w > top && w <= FLT_MAX ? w : top;
+    }
+    for (j = 0, sum = vgs__sum_weights(k, top, cap); j < 16 && (double)cap > (double)share * sum; ++j) {
+        cap = (float)((double)share * sum);
+        sum = vgs__sum_weights(k, top, cap);
+    }
+    vgs__philox((uint32_t)k->i[4], (uint32_t)k->i[5], (uint32_t)k->i[2], (uint32_t)k->i[1],
+                (uint32_t)k->i[0] << 24, (uint32_t)k->i[3], u);
+    for (r = 0; r < k->rows; ++r) {
+        at = ((double)r + (double)(u[0] >> 8) / 16777216.0) / k->rows * sum;
+        while (pick < 0 || (below <= at && pick < m - 1)) {          /* below: the weights up to pick  */
+            float w = vgs__exp(k->in[0][(size_t)++pick * (size_t)k->ld[0]] - top);
+            below += w < cap ? (double)w : w >= cap ? (double)cap : 0.0;
+        }
+        memcpy(k->out + (size_t)r * (size_t)k->ld_out, &pick, sizeof pick);
+    }
+    return VGS_OK;
+}
+VGS__NO_GRAD(resample)
 
 /* in: dst, src.  Rows of src go to row i0 of dst and on; added to what is there if i1. */
 VGS__WHOLE(store)
@@ -4437,7 +4486,8 @@ static void vgs__split_stages(vgs_graph *g)
     for (id = 0; id < g->n_node; ++id) {
         vgs__node *n = &g->node[id];
         n->body = n->op == VGS_OP_INPUT || n->op == VGS_OP_STATE || n->op == VGS_OP_NORMAL ||
-                  n->op == VGS_OP_PERMUTATION || vgs__is_effect(n->op) || n->rows < 0;
+                  n->op == VGS_OP_PERMUTATION || n->op == VGS_OP_RESAMPLE || vgs__is_effect(n->op) ||
+                  n->rows < 0;
         for (k = 0; k < VGS_MAX_ATTR; ++k) n->body = n->body || n->i_slot[k] >= 0 || n->f_slot[k] >= 0;
         for (k = 0; k < n->n_in; ++k) if (n->in[k] >= 0 && g->node[n->in[k]].body) n->body = true;
     }
@@ -4988,6 +5038,7 @@ static double vgs__cost(const vgs__job *j)
     case VGS_OP_SUM_SQUARES:    return 0.2 * (double)j->k.in_rows[0] * j->k.in_cols[0];
     case VGS_OP_STORE:          return 0.0;
     case VGS_OP_ADAM:           return 0.4 * n;
+    case VGS_OP_RESAMPLE:       return 0.0;                          /* one thread does it all         */
     default:                    return n;
     }
 }
@@ -5889,7 +5940,8 @@ static vgs_var vgs__move(const vgs__apply *a, const vgs__edges *e, vgs_var x, vg
 }
 
 /* One round. In the first, all nodes of a sample are alike and depend on t alone: h0 [T,h] and what is
-   made of it are tables, and h is absent. The first layer of phi_e splits into the two ends and r^2.
+   made of it are tables, h is absent, and both directions of a pair have the same message, which is computed
+   once. The first layer of phi_e splits into the two ends and r^2.
    Calls that record are never two arguments of one call: C leaves their order open, and with it the order
    in which gradients are added. */
 static vgs_var vgs__round(const vgs__apply *a, const vgs__edges *e, int l, vgs_var *x, vgs_var h, vgs_var h0)
@@ -5899,14 +5951,14 @@ static vgs_var vgs__round(const vgs__apply *a, const vgs__edges *e, int l, vgs_v
     char name[VGS__NAME];
     vgs_var r2, u, message, agg, wi, wj, wr, wh, wm, t_node = vgs__no_var();
     r2 = vgs_reshape(g, vgs_square(g, vgs_pair_distance(g, *x, e->n)), 1);
-    r2 = vgs_segment_gather(g, r2, e->m / 2, e->pair, e->m);
+    if (l > 0) r2 = vgs_segment_gather(g, r2, e->m / 2, e->pair, e->m);
     vgs__part_name(name, l, "edge.0");
     wi = vgs__weight(a, name, 0, w);
     wj = vgs__weight(a, name, w, w);
     wr = vgs__weight(a, name, 2 * w, 1);
     if (l == 0) {
         vgs_var p = vgs_linear(g, h0, wi, vgs__bias(a, name)), q = vgs_linear(g, h0, wj, vgs__no_var());
-        vgs_var table = vgs_add(g, p, q), t_edge = vgs_segment_gather(g, a->t, 1, e->zero, e->m);
+        vgs_var table = vgs_add(g, p, q), t_edge = vgs_segment_gather(g, a->t, 1, e->zero, e->m / 2);
         u = vgs_linear_at(g, r2, wr, table, t_edge);
         t_node = vgs_segment_gather(g, a->t, 1, e->zero, e->n);
     } else {
@@ -5922,6 +5974,7 @@ static vgs_var vgs__round(const vgs__apply *a, const vgs__edges *e, int l, vgs_v
     u = vgs__layer(a, u, name);
     vgs__part_name(name, l, "edge.4");
     message = vgs__norm_silu(a, u, name);
+    if (l == 0) message = vgs_segment_gather(g, message, e->m / 2, e->pair, e->m);
     if (a->net->c.move_coordinates && l + 1 < a->net->c.layers) *x = vgs__move(a, e, *x, message, l);
     agg = vgs_segment_sum(g, message, e->n, e->from, e->m);
     vgs__part_name(name, l, "node.0");
@@ -6780,7 +6833,7 @@ static void vgs__fill_defaults(vgs_config *c)
     if (!c->passes) c->passes = 1;
     if (c->value_lr == 0.0f) c->value_lr = 5e-4f;
     if (c->explore == 0.0f) c->explore = 1.0f;
-    if (c->on_sphere) c->one_step = c->fixed_kernel = true;          /* no Gaussian kernels there      */
+    if (c->on_sphere) c->one_step = c->fixed_kernel = c->explicit_drift = true;          /* no Gaussian kernels there      */
     if (c->lambda == 0.0f && !c->one_step) c->lambda = 0.9f;
     if (c->target_ema == 0.0f && !c->one_step) c->target_ema = 0.9f;
     if (c->drift_max == 0.0f) c->drift_max = 1.5f;
@@ -6851,6 +6904,13 @@ static vgs_status vgs__check_config(const vgs_config *c, vgs_error *err)
     if ((st = vgs__check_float("drift_max", c->drift_max, 0.0f, true, FLT_MAX, err)) != VGS_OK) return st;
     if ((st = vgs__check_float("grad_max", c->grad_max, 0.0f, true, FLT_MAX, err)) != VGS_OK) return st;
     if ((st = vgs__check_int("dim_effective", c->dim_effective, 1, c->energy.dim, err)) != VGS_OK) return st;
+    if ((st = vgs__check_int("replay", c->replay, 0, 65536, err)) != VGS_OK) return st;
+    if (c->replay && c->one_step)
+        return vgs__fail(err, VGS_E_ARG, "config.replay = %d: must be 0 with %s", c->replay,
+                         c->on_sphere ? "on_sphere" : "one_step");
+    if ((double)c->batch * c->replay * c->energy.dim > 1e9)
+        return vgs__fail(err, VGS_E_ARG, "config: batch = %d times replay = %d times dim = %d is too large",
+                         c->batch, c->replay, c->energy.dim);
     if ((double)c->batch * (c->steps + 1) * c->energy.dim > 1e9)
         return vgs__fail(err, VGS_E_ARG, "config: batch = %d times steps = %d times dim = %d is too large",
                          c->batch, c->steps, c->energy.dim);
@@ -6917,6 +6977,7 @@ static const struct {
     VGS__F(target_ema, VGS__FLOAT, NULL, "share of the old target network kept")
     VGS__F(lambda, VGS__FLOAT, NULL, "TD(lambda): how far targets follow the trajectory")
     VGS__F(explore, VGS__FLOAT, NULL, "noise multiplier while training")
+    VGS__F(replay, VGS__INT, NULL, "iterations whose samples are started from again, 0 = none")
     VGS__F(loss, VGS__ENUM, "smooth_l1 l2 l1", "of the TD error")
     VGS__F(energy_max, VGS__FLOAT, NULL, "energy is cut here, 0 = not")
     VGS__F(drift_max, VGS__FLOAT, NULL, "limit of the drift in units of sigma_t sqrt(D), 1e30 = none")
@@ -6925,6 +6986,7 @@ static const struct {
     VGS__F(no_base, VGS__BOOL, NULL, "mlp, egnn: without the Gaussian base of the value")
     VGS__F(one_step, VGS__BOOL, NULL, "targets of one step with fresh noise, as published")
     VGS__F(fixed_kernel, VGS__BOOL, NULL, "steps keep drift and noise factors of 1, as published")
+    VGS__F(explicit_drift, VGS__BOOL, NULL, "drift from the value after the step, as published")
     VGS__F(unclamped_drift, VGS__BOOL, NULL, "last drift ignores energy_max")
     VGS__F(scale_by_dim, VGS__BOOL, NULL, "network gives V/D")
     VGS__F(on_sphere, VGS__BOOL, NULL, "samples live on |x| = 1")
@@ -7070,6 +7132,8 @@ VGS__DEF void vgs_field_get(const vgs_config *cfg, int i, char text[32])
      fit     one shuffled minibatch: V, loss, gradients, Adam
      sigma   Adam on s0         ema: the target network follows
      factor  kappa_t and rho_t from the drift at x'; factor_last: with E
+     keep    the samples of an iteration and their log w; recall: some of them again, by weight
+     back    x_t from x_{t+1} by the noising chain
    Every transition is used once a pass, so its target, with one_step from noise "drawn anew", can be made for
    a whole pass at once, t by t: E is then called for the rows of t = T-1 only. */
 
@@ -7077,7 +7141,7 @@ typedef struct vgs__noise { vgs_scalar purpose, t, row, iteration, seed0, seed1;
 
 typedef struct vgs__stage {
     vgs_graph *g;
-    vgs_var params, s0, x, mu, musq, cost, later, kappa, root, out, flag;
+    vgs_var params, s0, x, mu, musq, cost, later, path, path_out, kappa, root, out, flag;
     vgs_scalar a, drift, limit, sigma, inv_sigma, c, t_next, step, row;  /* row: for what check says    */
     vgs_scalar value_scale, cost_scale, cost_add;    /* target                                        */
     vgs__noise noise;
@@ -7097,10 +7161,14 @@ struct vgs_sampler {
     int factors;                                 /* F: D, or 1 for particles                          */
     vgs_buffer *factor;                          /* [T, 2, F]: kappa_t, sqrt rho_t                    */
     vgs_buffer *pool_x, *pool_mu, *pool_musq, *pool_cost, *pool_y;   /* rows T B; y: passes T B         */
+    vgs_buffer *pool_path;                       /* [T B]: y of lambda = 1 and the true E, for log w  */
+    vgs_buffer *kept_x, *kept_weight;            /* [replay B, D], log w [replay B]                   */
+    int64_t kept;                                /* iterations that were kept so far                  */
     vgs_buffer *draw_x, *draw_mu, *draw_musq, *draw_cost;  /* [2 capacity, D], [capacity, D], [capacity]  */
     size_t bytes;
     vgs__stage start, step, last, target_step, target_last, fresh, fit, sigma_fit, ema, factor_step,
-        factor_last;
+        factor_last, keep, recall, back;
+    vgs_scalar keep_first;
     vgs_scalar fit_first, fit_pass, fit_iteration, fit_log, fit_lr, fit_vs, sigma_lr, sigma_vs;
 };
 
@@ -7323,7 +7391,7 @@ static void vgs__record_step(vgs_sampler *s, vgs__stage *st, bool last)
     vgs__stage_leaves(s, st, s->target);
     st->out = vgs__leaf(g, VGS_OP_STATE, -1, s->c.energy.dim, VGS_F32);
     vgs_bind(g, st->out, s->pool_x, 0, NULL);
-    z = s->c.alpha == VGS_VP ? vgs_affine_by(g, st->x, st->a, none) : st->x;
+    z = s->c.alpha == VGS_VP && (last || s->c.explicit_drift) ? vgs_affine_by(g, st->x, st->a, none) : st->x;
     mu = vgs__record_drift(s, st, st->x, z, last);
     if (!s->c.fixed_kernel) mu = vgs_mul(g, mu, st->kappa);
     eps = vgs__record_noise(s, g, &st->noise);
@@ -7337,8 +7405,8 @@ static void vgs__record_step(vgs_sampler *s, vgs__stage *st, bool last)
     vgs__effect(g, VGS_OP_STORE, st->out, vgs__record_move(s, st, st->x, push), vgs__no_var());
 }
 
-/* E or V at x', in units of D, E cut at energy_max */
-static vgs_var vgs__record_next(vgs_sampler *s, vgs__stage *st, vgs_var next, bool last)
+/* E or V at x', in units of D, E cut at energy_max; whole, if wanted: not cut */
+static vgs_var vgs__record_next(vgs_sampler *s, vgs__stage *st, vgs_var next, bool last, vgs_var *whole)
 {
     vgs_graph *g = st->g;
     const vgs_scalar none = { 0 };
@@ -7346,6 +7414,7 @@ static vgs_var vgs__record_next(vgs_sampler *s, vgs__stage *st, vgs_var next, bo
     if (!last) return vgs_affine_by(g, vgs__value_at(s, st, next), st->value_scale, none);
     v = vgs_energy_of(g, &s->c.energy, next);
     vgs__check(g, v, st, VGS__BAD_ENERGY, s->c.energy_max != 0.0f);
+    if (whole) *whole = vgs_affine_by(g, v, st->value_scale, none);
     if (s->c.energy_max != 0.0f) v = vgs_clamp(g, v, -FLT_MAX, s->c.energy_max);
     return vgs_affine_by(g, v, st->value_scale, none);
 }
@@ -7363,37 +7432,55 @@ static vgs_var vgs__record_one_step(vgs_sampler *s, vgs__stage *st, bool last)
     if (s->c.one_step && !s->c.fixed_kernel)                         /* tau (rho - 1) / 2              */
         cost = vgs_add(g, cost, vgs_affine(g, vgs_mean_cols(g, vgs_square(g, st->root)), 0.5f * s->c.tau,
                                            -0.5f * s->c.tau));
-    return vgs_add(g, vgs__record_next(s, st, vgs__record_move(s, st, st->x, push), last), cost);
+    return vgs_add(g, vgs__record_next(s, st, vgs__record_move(s, st, st->x, push), last, NULL), cost);
 }
 
 /* Along the trajectory: y_t/D = (1 - lambda) V(x_{t+1})/D + lambda y_{t+1}/D + cost_scale cost + cost_add,
    with the cost that the path had: of the same mean as the expected one, but V(x_{t+1}) + cost hardly depends
    on the noise that led to x_{t+1}. st->x is x_{t+1}, st->later y_{t+1}/D. */
-static vgs_var vgs__record_return(vgs_sampler *s, vgs__stage *st, bool last)
+static vgs_var vgs__record_return(vgs_sampler *s, vgs__stage *st, bool last, vgs_var *whole)
 {
     vgs_graph *g = st->g;
-    vgs_var y;
+    vgs_var y, next = vgs__no_var();
+    bool energy = last || s->c.lambda < 1.0f;
     st->later = vgs__leaf(g, VGS_OP_STATE, -1, 1, VGS_F32);
     vgs_bind(g, st->later, s->pool_y, 0, NULL);
-    y = last ? vgs__record_next(s, st, st->x, true) : st->later;
-    if (!last && s->c.lambda < 1.0f)
-        y = vgs__combine(g, y, s->c.lambda, vgs__record_next(s, st, st->x, false), 1.0f - s->c.lambda,
-                         vgs__no_var());
+    if (energy) next = vgs__record_next(s, st, st->x, last, last ? whole : NULL);
+    y = last ? next : st->later;
+    if (!last && energy) y = vgs__combine(g, y, s->c.lambda, next, 1.0f - s->c.lambda, vgs__no_var());
     return vgs_add(g, y, vgs_affine_by(g, st->cost, st->cost_scale, st->cost_add));
+}
+
+/* What the path costs from here on, later being what it costs after the step. */
+static void vgs__record_path(vgs_sampler *s, vgs__stage *st, vgs_var later, vgs_var log_root)
+{
+    vgs_graph *g = st->g;
+    vgs_var v = vgs_add(g, later, vgs_affine_by(g, st->cost, st->cost_scale, st->cost_add));
+    if (!s->c.fixed_kernel) v = vgs_sub(g, v, log_root);
+    vgs__effect(g, VGS_OP_STORE, st->path_out, v, vgs__no_var());
 }
 
 static void vgs__record_target(vgs_sampler *s, vgs__stage *st, bool last, bool one_step)
 {
     vgs_graph *g = st->g;
-    vgs_var y;
+    vgs_var y, whole = vgs__no_var(), log_root = vgs__no_var();
     vgs__stage_leaves(s, st, s->target);
     st->out = vgs__leaf(g, VGS_OP_STATE, -1, 1, VGS_F32);
     vgs_bind(g, st->out, s->pool_y, 0, NULL);
-    y = one_step ? vgs__record_one_step(s, st, last) : vgs__record_return(s, st, last);
-    if (!s->c.fixed_kernel)                                          /* tau log(rho) / 2               */
-        y = vgs_sub(g, y, vgs_affine(g, vgs_mean_cols(g, vgs_log(g, st->root)), s->c.tau, 0.0f));
+    if (s->c.replay && !one_step) {
+        st->path = vgs__leaf(g, VGS_OP_STATE, -1, 1, VGS_F32);
+        vgs_bind(g, st->path, s->pool_path, 0, NULL);
+        st->path_out = vgs__leaf(g, VGS_OP_STATE, -1, 1, VGS_F32);
+        vgs_bind(g, st->path_out, s->pool_path, 0, NULL);
+    }
+    y = one_step ? vgs__record_one_step(s, st, last) : vgs__record_return(s, st, last, &whole);
+    if (!s->c.fixed_kernel) {                                        /* tau log(rho) / 2               */
+        log_root = vgs_affine(g, vgs_mean_cols(g, vgs_log(g, st->root)), s->c.tau, 0.0f);
+        y = vgs_sub(g, y, log_root);
+    }
     vgs__check(g, y, st, VGS__BAD_VALUE, false);
     vgs__effect(g, VGS_OP_STORE, st->out, y, vgs__no_var());
+    if (s->c.replay && !one_step) vgs__record_path(s, st, last ? whole : st->path, log_root);
 }
 
 /* The mean over rows of a b, for each factor: by column, or of the sum over columns. */
@@ -7538,6 +7625,56 @@ static void vgs__record_ema(vgs_sampler *s, vgs__stage *st)
     vgs__attr_f(st->g, a, 0, s->c.target_ema);
 }
 
+/* x_T, and log w = |x_0|^2 / (2 s0^2) + D log s0 - what the path cost / tau, without its constant */
+static void vgs__record_keep(vgs_sampler *s, vgs__stage *st)
+{
+    vgs_graph *g = st->g;
+    int n = s->c.replay * s->c.batch, d = s->c.energy.dim;
+    float dim = (float)s->c.dim_effective;
+    vgs_var w, v;
+    vgs__stage_leaves(s, st, s->target);
+    s->keep_first = vgs_scalar_create(g, 0);
+    st->out = vgs__leaf(g, VGS_OP_STATE, -1, d, VGS_F32);            /* x_T                            */
+    vgs_bind(g, st->out, s->pool_x, 0, NULL);
+    st->s0 = vgs__bound_state(g, 1, 1, s->sigma, 0);
+    w = vgs_div(g, vgs_sum_cols(g, vgs_square(g, st->x)), vgs_square(g, st->s0));
+    w = vgs_add(g, vgs_affine(g, w, 0.5f, 0.0f), vgs_affine(g, vgs_log(g, st->s0), dim, 0.0f));
+    w = vgs_sub(g, w, vgs_affine(g, st->cost, dim / s->c.tau, 0.0f));
+    v = vgs__effect(g, VGS_OP_STORE, vgs__bound_state(g, n, 1, s->kept_weight, 0), w, vgs__no_var());
+    vgs__slot_i(g, v, 0, s->keep_first);
+    v = vgs__effect(g, VGS_OP_STORE, vgs__bound_state(g, n, d, s->kept_x, 0), st->out, vgs__no_var());
+    vgs__slot_i(g, v, 0, s->keep_first);
+}
+
+static void vgs__record_recall(vgs_sampler *s, vgs__stage *st)
+{
+    vgs_graph *g = st->g;
+    int n = s->c.replay * s->c.batch, d = s->c.energy.dim;
+    vgs_var w, idx;
+    vgs__stage_leaves(s, st, s->target);
+    st->out = vgs__leaf(g, VGS_OP_STATE, -1, d, VGS_F32);
+    vgs_bind(g, st->out, s->pool_x, 0, NULL);
+    w = vgs__bound_state(g, n, 1, s->kept_weight, 0);
+    idx = vgs__push_op(g, VGS_OP_RESAMPLE, -1, 1, vgs__id(g, w), -1, -1);
+    vgs__noise_attrs(g, idx, &st->noise);
+    if (g->sticky.code == VGS_OK) g->node[vgs__id(g, idx)].type = VGS_I32;
+    vgs__effect(g, VGS_OP_STORE, st->out, vgs_gather(g, vgs__bound_state(g, n, d, s->kept_x, 0), idx),
+                vgs__no_var());
+}
+
+static void vgs__record_back(vgs_sampler *s, vgs__stage *st)
+{
+    vgs_graph *g = st->g;
+    vgs_var x;
+    vgs__stage_leaves(s, st, s->target);
+    st->out = vgs__leaf(g, VGS_OP_STATE, -1, s->c.energy.dim, VGS_F32);
+    vgs_bind(g, st->out, s->pool_x, 0, NULL);
+    x = vgs__combine(g, st->x, 1.0f, vgs__record_noise(s, g, &st->noise), 1.0f, vgs__no_var());
+    vgs__slot_f(g, x, 0, st->a);
+    vgs__slot_f(g, x, 1, st->sigma);
+    vgs__effect(g, VGS_OP_STORE, st->out, x, vgs__no_var());
+}
+
 /* ---- life ---------------------------------------------------------------------------------------- */
 
 static vgs_buffer *vgs__buffer(vgs_sampler *s, size_t n, vgs_error *err)
@@ -7552,6 +7689,7 @@ static vgs_status vgs__make_buffers(vgs_sampler *s, vgs_error *err)
 {
     size_t p = (size_t)vgs_net_size(s->net), d = (size_t)s->c.energy.dim, cap = (size_t)s->capacity;
     size_t rows = (size_t)s->c.steps * (size_t)s->c.batch, b = (size_t)s->c.batch;
+    size_t kept = (size_t)s->c.replay * b;
     if (!(s->online = vgs__buffer(s, p, err)) || !(s->target = vgs__buffer(s, p, err)) ||
         !(s->adam_m = vgs__buffer(s, p, err)) || !(s->adam_v = vgs__buffer(s, p, err)) ||
         !(s->grad = vgs__buffer(s, p, err)) || !(s->sigma = vgs__buffer(s, 64, err)) ||
@@ -7564,6 +7702,10 @@ static vgs_status vgs__make_buffers(vgs_sampler *s, vgs_error *err)
         !(s->draw_x = vgs__buffer(s, 2 * cap * d, err)) || !(s->draw_mu = vgs__buffer(s, cap * d, err)) ||
         !(s->draw_musq = vgs__buffer(s, cap, err)) || !(s->draw_cost = vgs__buffer(s, cap, err)))
         return VGS_E_NOMEM;
+    if (!s->c.replay) return VGS_OK;
+    if (!(s->pool_path = vgs__buffer(s, rows, err)) || !(s->kept_x = vgs__buffer(s, kept * d, err)) ||
+        !(s->kept_weight = vgs__buffer(s, kept, err)))
+        return VGS_E_NOMEM;
     return VGS_OK;
 }
 
@@ -7574,7 +7716,7 @@ static vgs_status vgs__compile_stage(vgs_sampler *s, vgs__stage *st, int capacit
     return code;
 }
 
-enum { VGS__STAGES = 11, VGS__DRAW_STAGES = 3, VGS__SAMPLER_BUFFERS = 18 };
+enum { VGS__STAGES = 14, VGS__DRAW_STAGES = 3, VGS__SAMPLER_BUFFERS = 21 };
 
 /* Those that draw come first. */
 static void vgs__stage_list(vgs_sampler *s, vgs__stage *all[VGS__STAGES])
@@ -7590,10 +7732,20 @@ static void vgs__stage_list(vgs_sampler *s, vgs__stage *all[VGS__STAGES])
     all[8] = &s->factor_step;
     all[9] = &s->factor_last;
     all[10] = &s->fresh;
+    all[11] = &s->keep;
+    all[12] = &s->recall;
+    all[13] = &s->back;
 }
 
-/* Does a trajectory of returns explore? Then part of it needs targets of fresh noise. */
+/* Does a trajectory of returns explore? */
 static bool vgs__explores(const vgs_sampler *s) { return !s->c.one_step && s->c.explore != 1.0f; }
+
+static bool vgs__uses_stage(const vgs_sampler *s, int k)
+{
+    if (k < 8) return true;
+    if (k < 10) return !s->c.fixed_kernel;
+    return s->c.replay || (k == 10 && vgs__explores(s));
+}
 
 static vgs_status vgs__make_stages(vgs_sampler *s, vgs_error *err)
 {
@@ -7602,8 +7754,7 @@ static vgs_status vgs__make_stages(vgs_sampler *s, vgs_error *err)
     vgs_status code = VGS_OK;
     vgs__stage_list(s, all);
     for (k = 0; k < VGS__STAGES; ++k) {
-        bool used = k < 8 || (k < 10 ? !s->c.fixed_kernel : vgs__explores(s));
-        if (used && !(all[k]->g = vgs_graph_create(err))) return VGS_E_NOMEM;
+        if (vgs__uses_stage(s, k) && !(all[k]->g = vgs_graph_create(err))) return VGS_E_NOMEM;
     }
     vgs__record_start(s, &s->start);
     vgs__record_step(s, &s->step, false);
@@ -7616,10 +7767,25 @@ static vgs_status vgs__make_stages(vgs_sampler *s, vgs_error *err)
     if (s->factor_step.g) vgs__record_factor(s, &s->factor_step, false);
     if (s->factor_last.g) vgs__record_factor(s, &s->factor_last, true);
     if (s->fresh.g) vgs__record_target(s, &s->fresh, false, true);
+    if (s->keep.g) vgs__record_keep(s, &s->keep);
+    if (s->recall.g) vgs__record_recall(s, &s->recall);
+    if (s->back.g) vgs__record_back(s, &s->back);
     for (k = 0; k < VGS__STAGES && code == VGS_OK; ++k)
         if (all[k]->g)
             code = vgs__compile_stage(s, all[k], k < VGS__DRAW_STAGES ? s->capacity : s->c.batch, err);
     return code;
+}
+
+/* No sample is kept: all have weight 0. */
+static vgs_status vgs__forget(vgs_sampler *s, vgs_error *err)
+{
+    size_t n = (size_t)s->c.replay * (size_t)s->c.batch, i;
+    float *w = (float *)vgs__alloc_or(err, "replay", n, sizeof *w);
+    vgs_status st = w ? VGS_OK : VGS_E_NOMEM;
+    for (i = 0; w && i < n; ++i) w[i] = -FLT_MAX;
+    if (st == VGS_OK) st = s->b->upload(s->b->self, s->kept_weight, 0, w, n, VGS_F32, err);
+    vgs__free(w);
+    return st;
 }
 
 /* Fresh weights, moments at zero, s0 from the schedule. */
@@ -7643,7 +7809,7 @@ static vgs_status vgs__init_state(vgs_sampler *s, vgs_error *err)
     for (i = 0; i < vgs__factor_count(s); ++i) w[i] = 1.0f;
     if (st == VGS_OK) st = s->b->upload(s->b->self, s->factor, 0, w, i, VGS_F32, err);
     vgs__free(w);
-    return st;
+    return st == VGS_OK && s->c.replay ? vgs__forget(s, err) : st;
 }
 
 static vgs_status vgs__sampler_init(vgs_sampler *s, vgs_error *err)
@@ -7695,7 +7861,8 @@ VGS__DEF void vgs_sampler_free(vgs_sampler *s)
     all[4] = s->grad;       all[5] = s->sigma;      all[6] = s->flag;     all[7] = s->loss_log;
     all[8] = s->pool_x;     all[9] = s->pool_mu;    all[10] = s->pool_musq; all[11] = s->pool_y;
     all[12] = s->draw_x;    all[13] = s->draw_mu;   all[14] = s->draw_musq; all[15] = s->factor;
-    all[16] = s->pool_cost; all[17] = s->draw_cost;
+    all[16] = s->pool_cost; all[17] = s->draw_cost; all[18] = s->pool_path; all[19] = s->kept_x;
+    all[20] = s->kept_weight;
     for (k = 0; k < VGS__SAMPLER_BUFFERS; ++k) if (s->b && all[k]) s->b->buffer_free(s->b->self, all[k]);
     vgs_net_free(s->net);
     vgs__free(s->s2);
@@ -7715,7 +7882,8 @@ typedef struct vgs__roll {                       /* where and how trajectories a
     uint64_t seed, iteration;
     uint32_t first_row;
     double c, step_c, last_c;                    /* noise factors: of x_0, of the steps, of the last  */
-    int explored;                                /* steps before this one have c instead of step_c    */
+    int explored;                                /* steps before this one have c instead of step_c,   */
+    bool recalled;                               /* or only tell the drift: x_t is there already      */
     vgs_buffer *x, *mu, *musq, *cost;
     size_t x_stride, mu_stride;                  /* rows from one step's place to the next one's      */
     int x_places;                                /* steps + 1, or 2: take turns                       */
@@ -7750,6 +7918,14 @@ static void vgs__set_step(const vgs_sampler *s, vgs__stage *st, int t, double c)
     vgs_scalar_set(st->g, st->step, t);
 }
 
+/* The drift of step t from V_t instead: a_t s_t^2 / tau grad V_t(x_t). */
+static void vgs__set_drift_of(const vgs_sampler *s, vgs__stage *st, int t)
+{
+    double scale = s->c.scale_by_dim ? s->c.dim_effective : 1;
+    vgs_scalar_set(st->g, st->drift, (double)s->s2[t] * (double)s->a[t] / (double)s->c.tau * scale);
+    vgs_scalar_set(st->g, st->t_next, t);
+}
+
 static vgs_status vgs__roll_start(vgs_sampler *s, const vgs__roll *r, vgs_error *err)
 {
     vgs__stage *st = &s->start;
@@ -7764,7 +7940,9 @@ static vgs_status vgs__roll_step(vgs_sampler *s, const vgs__roll *r, int t, vgs_
     bool last = t == s->c.steps - 1;
     vgs__stage *st = last ? &s->last : &s->step;
     vgs__bind_step(s, st, r, t);
+    if (r->recalled && t < r->explored) vgs_bind(st->g, st->out, s->draw_x, 0, NULL);
     vgs__set_step(s, st, t, last ? r->last_c : t < r->explored ? r->c : r->step_c);
+    if (!last && !s->c.explicit_drift) vgs__set_drift_of(s, st, t);
     vgs_scalar_set(st->g, st->row, r->first_row);
     vgs__noise_set(st->g, &st->noise, r->for_step, t, r->first_row, r->iteration, r->seed);
     return vgs_graph_run(st->g, r->n, err);
@@ -7918,18 +8096,77 @@ VGS__DEF vgs_status vgs_sampler_draw(vgs_sampler *s, const vgs_draw *draw, int n
 
 /* ---- training ------------------------------------------------------------------------------------ */
 
-/* How many steps of this iteration's trajectories explore: none every other time on average, else any number,
-   so that returns start from explored places at every t. Multiples of the golden ratio fill 0..1 evenly. */
-static int vgs__explored(const vgs_sampler *s)
+/* Where this iteration's trajectories come from. Up to step `explored` they are not those of the sampler:
+   they explore, or come back from kept samples by the noising chain; there targets are of one step. None do
+   so every other time on average, else the number of steps is any, so that returns start from such places
+   at every t. Multiples of the golden ratio fill 0..1 evenly. */
+typedef struct vgs__origin { int explored; bool recalled; } vgs__origin;
+
+static vgs__origin vgs__origin_of(const vgs_sampler *s)
 {
+    vgs__origin p = { 0, false };
     double u = 0.6180339887498949 * (double)s->iteration;
-    if (!vgs__explores(s)) return 0;
+    bool recall = s->c.replay && s->kept > 0;
     u = 2.0 * (u - floor(u)) - 1.0;
-    return u > 0.0 ? (int)(u * (s->c.steps - 1)) : 0;
+    if (u <= 0.0 || !(recall || vgs__explores(s))) return p;
+    p.explored = (int)(u * (s->c.steps - 1));
+    p.recalled = recall && (!vgs__explores(s) || s->iteration % 2);
+    return p;
+}
+
+/* x_t = x_next / a + sigma eps in place of t */
+static vgs_status vgs__noise_back(vgs_sampler *s, int t, int next, double a, double sigma, vgs_error *err)
+{
+    size_t rows = (size_t)s->c.batch * (size_t)s->c.energy.dim;
+    vgs__stage *st = &s->back;
+    vgs_bind(st->g, st->x, s->pool_x, (size_t)next * rows, NULL);
+    vgs_bind(st->g, st->out, s->pool_x, (size_t)t * rows, NULL);
+    vgs_scalar_set(st->g, st->a, 1.0 / a);
+    vgs_scalar_set(st->g, st->sigma, sigma);
+    vgs__noise_set(st->g, &st->noise, VGS__FOR_BACK, t, 0, (uint64_t)s->iteration, s->c.seed);
+    return vgs_graph_run(st->g, s->c.batch, err);
+}
+
+/* Kept samples, by weight, taken back to step n at once and from there step by step to x_0. */
+static vgs_status vgs__recall(vgs_sampler *s, int n, vgs_error *err)
+{
+    size_t rows = (size_t)s->c.batch * (size_t)s->c.energy.dim;
+    vgs__stage *st = &s->recall;
+    double a = 1.0, var = 0.0;
+    vgs_status code;
+    int t;
+    vgs_bind(st->g, st->out, s->pool_x, (size_t)s->c.steps * rows, NULL);
+    vgs__noise_set(st->g, &st->noise, VGS__FOR_RECALL, 0, 0, (uint64_t)s->iteration, s->c.seed);
+    code = vgs_graph_run(st->g, s->c.batch, err);
+    for (t = s->c.steps - 1; t >= n; --t) {
+        a *= (double)s->a[t];
+        var = var / ((double)s->a[t] * (double)s->a[t]) + (double)s->s2[t];
+    }
+    if (code == VGS_OK) code = vgs__noise_back(s, n, s->c.steps, a, sqrt(var), err);
+    for (t = n - 1; t >= 0 && code == VGS_OK; --t)
+        code = vgs__noise_back(s, t, t + 1, (double)s->a[t], sqrt((double)s->s2[t]), err);
+    return code;
+}
+
+/* Remembers this iteration's samples, if its trajectories were the sampler's own. */
+static vgs_status vgs__keep(vgs_sampler *s, vgs_error *err)
+{
+    size_t rows = (size_t)s->c.batch * (size_t)s->c.energy.dim;
+    vgs__stage *st = &s->keep;
+    vgs_status code;
+    if (!s->c.replay || vgs__origin_of(s).explored) return VGS_OK;
+    vgs_bind(st->g, st->x, s->pool_x, 0, NULL);
+    vgs_bind(st->g, st->out, s->pool_x, (size_t)s->c.steps * rows, NULL);
+    vgs_bind(st->g, st->cost, s->pool_path, 0, NULL);
+    vgs_scalar_set(st->g, s->keep_first, (double)(s->kept % s->c.replay) * s->c.batch);
+    code = vgs_graph_run(st->g, s->c.batch, err);
+    if (code == VGS_OK) s->kept++;
+    return code;
 }
 
 static vgs_status vgs__rollout(vgs_sampler *s, vgs_error *err)
 {
+    vgs__origin from = vgs__origin_of(s);
     vgs__roll r;
     vgs_status st;
     int t;
@@ -7941,14 +8178,16 @@ static vgs_status vgs__rollout(vgs_sampler *s, vgs_error *err)
     r.iteration = (uint64_t)s->iteration;
     r.c = (double)s->c.explore;
     r.step_c = r.last_c = s->c.one_step ? r.c : 1.0;                 /* returns follow paths of c = 1   */
-    r.explored = vgs__explored(s);
+    r.explored = from.explored;
+    r.recalled = from.recalled;
     r.x = s->pool_x;
     r.mu = s->pool_mu;
     r.musq = s->pool_musq;
     r.cost = s->pool_cost;
     r.x_stride = r.mu_stride = (size_t)s->c.batch;
     r.x_places = s->c.steps + 1;
-    st = vgs__roll_start(s, &r, err);
+    if (from.recalled || (s->c.replay && !from.explored)) r.c = 1.0;
+    st = from.recalled ? vgs__recall(s, from.explored, err) : vgs__roll_start(s, &r, err);
     for (t = 0; t < s->c.steps && st == VGS_OK; ++t) st = vgs__roll_step(s, &r, t, err);
     s->energy_calls += s->c.batch;
     return st;
@@ -7970,13 +8209,16 @@ static void vgs__bind_return(vgs_sampler *s, vgs__stage *st, int t)
     vgs_bind(st->g, st->x, s->pool_x, (size_t)(t + 1) * b * d, NULL);
     if (t + 1 < s->c.steps) vgs_bind(st->g, st->later, s->pool_y, (size_t)(t + 1) * b, NULL);
     vgs_bind(st->g, st->cost, s->pool_cost, (size_t)t * b, NULL);
+    if (!s->c.replay) return;
+    if (t + 1 < s->c.steps) vgs_bind(st->g, st->path, s->pool_path, (size_t)(t + 1) * b, NULL);
+    vgs_bind(st->g, st->path_out, s->pool_path, (size_t)t * b, NULL);
 }
 
 static vgs_status vgs__make_target(vgs_sampler *s, int pass, int t, vgs_error *err)
 {
     double dim = s->c.dim_effective, tau = (double)s->c.tau, a = (double)s->a[t], s2 = (double)s->s2[t];
     bool last = t == s->c.steps - 1;
-    bool explored = t < vgs__explored(s);
+    bool explored = t < vgs__origin_of(s).explored;
     vgs__stage *st = explored ? &s->fresh : last ? &s->target_last : &s->target_step;
     if (explored || s->c.one_step) vgs__bind_one_step(s, st, pass, t);
     else vgs__bind_return(s, st, t);
@@ -8085,8 +8327,9 @@ static vgs_status vgs__iterate(vgs_sampler *s, vgs_error *err)
         vgs__clear_flag(s);
         return st;
     }
+    st = vgs__keep(s, err);
     s->iteration++;
-    return VGS_OK;
+    return st;
 }
 
 static int vgs__compare_double(const void *a, const void *b)
@@ -9734,18 +9977,22 @@ VGS__DEF vgs_status vgs_writer_save(vgs_writer *w, const char *path, vgs_error *
 /* ==== >>checkpoint ================================================================================= */
 #ifndef VGS_NO_STDIO
 
-/* Host copies of everything a checkpoint holds: p weights each, T steps, s0 and its two moments. */
+/* Host copies of everything a checkpoint holds: p weights each, T steps, s0 and its two moments, and k
+   samples for replay with their log w. */
 typedef struct vgs__snapshot {
-    float *target, *online, *m, *v, *factor, *s2, *a, sigma[3];
-    int64_t iteration, adam_step, sigma_step;
+    float *target, *online, *m, *v, *factor, *s2, *a, *kept_x, *kept_weight, sigma[3];
+    int64_t iteration, adam_step, sigma_step, kept;
     double energy_calls;
 } vgs__snapshot;
+
+static size_t vgs__kept_rows(const vgs_sampler *s) { return (size_t)s->c.replay * (size_t)s->c.batch; }
 
 static vgs_status vgs__snapshot_make(const vgs_sampler *s, vgs__snapshot *h, vgs_error *err)
 {
     size_t p = (size_t)vgs_net_size(s->net), t = (size_t)s->c.steps, f = vgs__factor_count(s);
+    size_t k = vgs__kept_rows(s), d = (size_t)s->c.energy.dim;
     memset(h, 0, sizeof *h);
-    h->target = (float *)vgs__alloc_or(err, "checkpoint", 4 * p + f + 2 * t, sizeof *h->target);
+    h->target = (float *)vgs__alloc_or(err, "checkpoint", 4 * p + f + 2 * t + k * (d + 1), sizeof *h->target);
     if (!h->target) return VGS_E_NOMEM;
     h->online = h->target + p;
     h->m = h->online + p;
@@ -9753,6 +10000,8 @@ static vgs_status vgs__snapshot_make(const vgs_sampler *s, vgs__snapshot *h, vgs
     h->factor = h->v + p;
     h->s2 = h->factor + f;
     h->a = h->s2 + t;
+    h->kept_x = h->a + t;
+    h->kept_weight = h->kept_x + k * d;
     return VGS_OK;
 }
 
@@ -9760,16 +10009,18 @@ static vgs_status vgs__snapshot_make(const vgs_sampler *s, vgs__snapshot *h, vgs
 static vgs_status vgs__snapshot_move(const vgs_sampler *s, vgs__snapshot *h, bool up, vgs_error *err)
 {
     vgs_backend *b = s->b;
-    const size_t p = (size_t)vgs_net_size(s->net), f = vgs__factor_count(s);
-    const struct { vgs_buffer *buf; float *host; size_t at, n; } all[8] = {
+    const size_t p = (size_t)vgs_net_size(s->net), f = vgs__factor_count(s), kept = vgs__kept_rows(s);
+    const struct { vgs_buffer *buf; float *host; size_t at, n; } all[10] = {
         { s->target, h->target, 0, p },      { s->online, h->online, 0, p },
         { s->adam_m, h->m, 0, p },           { s->adam_v, h->v, 0, p },
         { s->factor, h->factor, 0, f },      { s->sigma, &h->sigma[0], 0, 1 },
-        { s->sigma, &h->sigma[1], 32, 1 },   { s->sigma, &h->sigma[2], 48, 1 }
+        { s->sigma, &h->sigma[1], 32, 1 },   { s->sigma, &h->sigma[2], 48, 1 },
+        { s->kept_x, h->kept_x, 0, kept * (size_t)s->c.energy.dim },
+        { s->kept_weight, h->kept_weight, 0, kept }
     };
     vgs_status st = VGS_OK;
     int k;
-    for (k = 0; k < 8 && st == VGS_OK; ++k)
+    for (k = 0; k < (s->c.replay ? 10 : 8) && st == VGS_OK; ++k)
         st = up ? b->upload(b->self, all[k].buf, all[k].at, all[k].host, all[k].n, VGS_F32, err)
                 : b->download(b->self, all[k].host, all[k].buf, all[k].at, all[k].n, VGS_F32, err);
     return st;
@@ -9803,6 +10054,8 @@ static void vgs__write_meta(const vgs_sampler *s, vgs_writer *w, const char *con
     vgs_writer_meta(w, "vgs.adam_step", text);
     snprintf(text, sizeof text, "%lld", (long long)s->sigma_step);
     vgs_writer_meta(w, "vgs.sigma_step", text);
+    snprintf(text, sizeof text, "%lld", (long long)s->kept);
+    if (s->c.replay) vgs_writer_meta(w, "vgs.kept", text);
     vgs_writer_number(w, "vgs.energy_calls", s->energy_calls);
     for (i = 0; meta && meta[i] && meta[i + 1]; i += 2) vgs_writer_meta(w, meta[i], meta[i + 1]);
 }
@@ -9825,7 +10078,8 @@ VGS__DEF vgs_status vgs_sampler_save(const vgs_sampler *s, const char *path, con
                                      vgs_error *err)
 {
     vgs__snapshot h;
-    uint64_t p = (uint64_t)vgs_net_size(s->net), t = (uint64_t)s->c.steps, two = 2, one = 1, factor[3];
+    uint64_t p = (uint64_t)vgs_net_size(s->net), t = (uint64_t)s->c.steps, two = 2, one = 1;
+    uint64_t factor[3], kept[2];
     vgs_status st = vgs__check_meta(meta, err);
     vgs_writer *w;
     if (st == VGS_OK) st = vgs__snapshot_make(s, &h, err);
@@ -9845,6 +10099,10 @@ VGS__DEF vgs_status vgs_sampler_save(const vgs_sampler *s, const char *path, con
         vgs_writer_tensor(w, "vgs.adam_m", VGS_DTYPE_F32, 1, &p, h.m);
         vgs_writer_tensor(w, "vgs.adam_v", VGS_DTYPE_F32, 1, &p, h.v);
         vgs_writer_tensor(w, "vgs.sigma_moments", VGS_DTYPE_F32, 1, &two, h.sigma + 1);
+        kept[0] = (uint64_t)vgs__kept_rows(s);
+        kept[1] = (uint64_t)s->c.energy.dim;
+        if (s->c.replay) vgs_writer_tensor(w, "vgs.kept_x", VGS_DTYPE_F32, 2, kept, h.kept_x);
+        if (s->c.replay) vgs_writer_tensor(w, "vgs.kept_weight", VGS_DTYPE_F32, 1, kept, h.kept_weight);
         vgs__write_meta(s, w, meta);
         st = vgs_writer_save(w, path, err);
         vgs_writer_free(w);
@@ -9921,6 +10179,22 @@ static vgs_status vgs__check_finite(const char *path, const char *name, const fl
     return VGS_OK;
 }
 
+/* The samples for replay; a file without them, or of another `replay`, has kept none. */
+static vgs_status vgs__read_kept(const vgs_sampler *s, const vgs_safetensors *f, const char *path,
+                                 vgs__snapshot *h, vgs_error *err)
+{
+    const vgs_file_tensor *t = vgs_safetensors_find(f, "vgs.kept_weight");
+    size_t n = vgs__kept_rows(s), d = (size_t)s->c.energy.dim, i;
+    vgs_status st = VGS_OK;
+    for (i = 0; i < n; ++i) h->kept_weight[i] = -FLT_MAX;
+    if (!t || t->count != n) return VGS_OK;
+    st = vgs__read_counter(f, "vgs.kept", &h->kept, err);
+    if (st == VGS_OK) st = vgs_safetensors_floats(f, "vgs.kept_weight", h->kept_weight, n, err);
+    if (st == VGS_OK) st = vgs_safetensors_floats(f, "vgs.kept_x", h->kept_x, n * d, err);
+    if (st == VGS_OK) st = vgs__check_finite(path, "vgs.kept_x", h->kept_x, n * d, false, err);
+    return st;
+}
+
 static vgs_status vgs__read_snapshot(const vgs_sampler *s, const vgs_safetensors *f, const char *path,
                                      vgs__snapshot *h, vgs_error *err)
 {
@@ -9950,6 +10224,7 @@ static vgs_status vgs__read_snapshot(const vgs_sampler *s, const vgs_safetensors
     if (st == VGS_OK) st = vgs__read_counter(f, "vgs.sigma_step", &h->sigma_step, err);
     if (st == VGS_OK && vgs_safetensors_meta(f, "vgs.energy_calls"))
         st = vgs_safetensors_number(f, "vgs.energy_calls", &h->energy_calls, err);
+    if (st == VGS_OK && s->c.replay) st = vgs__read_kept(s, f, path, h, err);
     if (st == VGS_OK) st = vgs__check_finite(path, "value", h->target, p, false, err);
     if (st == VGS_OK) st = vgs__check_finite(path, "value_on", h->online, p, false, err);
     if (st == VGS_OK) st = vgs__check_finite(path, "vgs.factor", h->factor, factors, true, err);
@@ -9984,6 +10259,7 @@ VGS__DEF vgs_status vgs_sampler_load(vgs_sampler *s, const char *path, vgs_error
         s->iteration = h.iteration;
         s->adam_step = h.adam_step;
         s->sigma_step = h.sigma_step;
+        s->kept = h.kept;
         s->energy_calls = h.energy_calls;
         vgs__target_changed(s);
     }
@@ -10703,7 +10979,7 @@ typedef struct vgs__preset {
 /* Where our settings are alike: a geometric path, smooth L1, and the limits that are defaults. */
 #define VGS__OURS "layers 3 time_dim 32 time_hidden 64 batch 128 "
 
-#define VGS__AS_PUBLISHED "drift_max 1e30 grad_max 1e30 one_step 1 fixed_kernel 1 "
+#define VGS__AS_PUBLISHED "drift_max 1e30 grad_max 1e30 one_step 1 fixed_kernel 1 explicit_drift 1 "
 
 static const vgs__preset vgs__presets[] = {
     { "four-gauss", "paper", 5000, 1.0f, false,

@@ -186,6 +186,7 @@ static vgs_config config_of(bool recorded)
     c.passes = 2;
     c.sigma_lr = 1e-2f;
     c.target_ema = 0.5f;
+    c.replay = 2;
     c.net.hidden = 24;
     c.net.time_dim = 8;
     c.seed = 11;
@@ -239,9 +240,11 @@ static long budget(const vgs_sampler *s)
     long t = s->c.steps, n = s->c.passes;
     long once = ops(&s->start, true) + ops(&s->step, true) + ops(&s->last, true) +
                 ops(&s->target_step, true) + ops(&s->target_last, true) + ops(&s->sigma_fit, true) +
-                ops(&s->ema, true) + ops(&s->factor_step, true);
+                ops(&s->ema, true) + ops(&s->factor_step, true) + (s->fresh.g ? ops(&s->fresh, true) : 0);
     long factors = (t + VGS__FACTOR_STRIDE - 1) / VGS__FACTOR_STRIDE * ops(&s->factor_step, false);
-    return once + factors + ops(&s->start, false) + (t - 1) * ops(&s->step, false) + ops(&s->last, false) +
+    long replay = s->c.replay ? ops(&s->keep, false) + ops(&s->recall, false) + t * ops(&s->back, false) +
+                                    (t - 1) * ops(&s->fresh, false) : 0;
+    return once + factors + replay + ops(&s->start, false) + (t - 1) * ops(&s->step, false) + ops(&s->last, false) +
            ops(&s->ema, false) + ops(&s->sigma_fit, false) +
            n * ((t - 1) * ops(&s->target_step, false) + ops(&s->target_last, false)) +
            n * t * (ops(&s->fit, true) + ops(&s->fit, false));
@@ -254,22 +257,26 @@ static void steady(bool one_step)
     vgs_config c = config_of(true);
     vgs_error err = { VGS_OK, "" };
     vgs_sampler *s;
-    int calls = one_step ? 3 : 2;                /* the rollout's last step; each pass, or its end    */
+    int calls = one_step ? 3 : 2, k;             /* the rollout's last step; each pass, or its end    */
     T_IN(one_step ? "one_step" : "returns");
     c.one_step = one_step;
+    if (one_step) c.replay = 0;
     device_start(&d);
     c.backend = &d.base;
     s = vgs_sampler_create(&c, &err);
     if (!CHECK(s != NULL, "%s", err.msg)) return;
     CHECK(vgs_sampler_bytes(s) > 0 && d.created == d.alive, "%ld buffers", d.alive);
     OK(vgs_sampler_train(s, 2, NULL, &err) == VGS_OK);
-    forget_counts(&d);
-    OK(vgs_sampler_train(s, 1, NULL, &err) == VGS_OK);
-    CHECK(d.up == 0 && d.created == 0, "recorded: %ld uploads, %ld new buffers", d.up, d.created);
-    CHECK(d.down == 1 && d.down_bytes == 16, "recorded: %ld downloads of %ld bytes", d.down, d.down_bytes);
-    printf("launches per iteration: %ld (steps %d, passes %d, mlp %d wide)\n", d.launches, c.steps, c.passes,
-           c.net.hidden);
-    CHECK(d.launches <= budget(s), "%ld launches, %ld are enough", d.launches, budget(s));
+    for (k = 0; k < 2; ++k) {                    /* the second one starts from kept samples           */
+        OK(one_step || vgs__origin_of(s).recalled == (k == 1));
+        forget_counts(&d);
+        OK(vgs_sampler_train(s, 1, NULL, &err) == VGS_OK);
+        CHECK(d.up == 0 && d.created == 0, "recorded: %ld uploads, %ld new buffers", d.up, d.created);
+        CHECK(d.down == 1 && d.down_bytes == 16, "recorded: %ld downloads of %ld bytes", d.down, d.down_bytes);
+        printf("launches per iteration: %ld (steps %d, passes %d, mlp %d wide)\n", d.launches, c.steps,
+               c.passes, c.net.hidden);
+        CHECK(d.launches <= budget(s), "%ld launches, %ld are enough", d.launches, budget(s));
+    }
     vgs_sampler_free(s);
     c.energy.record = NULL;
     c.energy.eval = ring;

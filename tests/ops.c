@@ -341,6 +341,18 @@ static void random_ops(int r, int c)
         place(&q, OUT, r, k ? 1 : c, k == 1);
         finish(&q);
     }
+    for (k = 0; k < 5; ++k) {                    /* even weights; one that dominates; NaN, none; +inf  */
+        start(&q, VGS_OP_RESAMPLE);
+        put(&q, 0, 3 * c + 1, 1, -2, 2);
+        if (k == 1) set(&q, 0, c, 0, 30);
+        if (k == 2) set(&q, 0, 0, 0, (double)NAN);
+        if (k == 3) set(&q, 0, c, 0, -(double)INFINITY);
+        if (k == 4) set(&q, 0, c, 0, (double)INFINITY);
+        attr_i(&q, 0, 3);
+        attr_i(&q, 3, 5 + k);
+        place(&q, OUT, r, 1, true);
+        finish(&q);
+    }
 }
 
 static void effect_ops(int n, int flag)

@@ -332,6 +332,31 @@ static void ref_effects(const vgs_call *call)
         }
 }
 
+/* Systematic resampling from weights cut at sqrt(M) times their mean, 16 rounds. */
+static void ref_resample(const vgs_call *call)
+{
+    int m = call->in[0].rows, r, j, pick;
+    double *w = (double *)calloc((size_t)m, sizeof *w), top = -HUGE_VAL, sum = 0, cap = HUGE_VAL, at;
+    uint32_t u[4];
+    for (j = 0; j < m; ++j) if (IN(0, j, 0) < HUGE_VAL) top = fmax(top, IN(0, j, 0));
+    for (j = 0; j < m; ++j) {
+        w[j] = IN(0, j, 0) < HUGE_VAL ? exp(IN(0, j, 0) - top) : IN(0, j, 0) == HUGE_VAL;
+        sum += w[j];
+    }
+    for (r = 0; r < 16 && sum / sqrt((double)m) < cap; ++r) {
+        cap = sum / sqrt((double)m);
+        for (j = 0, sum = 0; j < m; ++j) sum += w[j] = fmin(w[j], cap);
+    }
+    vgs__philox((uint32_t)call->i[4], (uint32_t)call->i[5], (uint32_t)call->i[2], (uint32_t)call->i[1],
+                (uint32_t)call->i[0] << 24, (uint32_t)call->i[3], u);
+    for (r = 0; r < call->out.rows; ++r) {
+        at = (r + (u[0] >> 8) / 16777216.0) / call->out.rows * sum;
+        for (pick = 0; pick < m - 1 && at >= w[pick]; ++pick) at -= w[pick];
+        OUT(r, 0) = pick;
+    }
+    free(w);
+}
+
 /* Row by row through the double callback (or the float one). */
 static vgs_status ref_energy(const vgs_call *call, vgs_error *err)
 {
@@ -370,6 +395,7 @@ static vgs_status ref_run(void *self, const vgs_call *call, vgs_error *err)
     case VGS_OP_NORMAL: ref_normal(call); break;
     case VGS_OP_LIMIT_ROWS: ref_limit_rows(call); break;
     case VGS_OP_PERMUTATION: ref_permutation(call); break;
+    case VGS_OP_RESAMPLE: ref_resample(call); break;
     case VGS_OP_SPHERE_TANGENT: case VGS_OP_SPHERE_MOVE: ref_sphere(call); break;
     case VGS_OP_ENERGY: return ref_energy(call, err);
     case VGS_OP_ADAM: ref_adam(call); break;

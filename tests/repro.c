@@ -37,6 +37,8 @@ static vgs_config config_of(int kind)
     c.seed = 42;
     c.length_scale = 3;
     c.energy_max = kind == 1 ? 100.0f : 0.0f;
+    c.replay = kind == 0 ? 2 : kind == 1;
+    c.explicit_drift = kind == 2;
     c.net.hidden = 12;
     c.net.time_dim = 8;
     c.net.kind = kind == 0   ? VGS_NET_MLP

@@ -47,7 +47,7 @@ static vgs_config small(bowl *b)
     c.s2_end = 0.1f;
     c.batch = 64;
     c.drift_max = 1e30f;
-    c.one_step = c.fixed_kernel = true;
+    c.one_step = c.fixed_kernel = c.explicit_drift = true;
     c.net.hidden = 16;
     c.net.time_dim = 8;
     c.seed = 1;
@@ -313,7 +313,7 @@ static void explored_part(void)
         c.one_step = false;
         s = create(&c);
         s->iteration = iteration;
-        n = vgs__explored(s);
+        n = vgs__origin_of(s).explored;
         parts |= 1 << n;
         OK(n < T && !vgs__rollout(s, NULL));
         s->b->download(s->b->self, x, s->pool_x, 0, (T + 1) * B * 2, VGS_F32, NULL);
@@ -326,6 +326,96 @@ static void explored_part(void)
         vgs_sampler_free(s);
     }
     CHECK(parts == 15, "parts of length 0..3: %x", (unsigned)parts);
+}
+
+/* What is kept of an iteration: x_T and, but for a constant, the log w that a draw would report. */
+static void kept_weights(void)
+{
+    enum { B = 64, T = 5 };
+    static float x[(T + 1) * B][2], mu[T * B][2], kept[2 * B][2], w[2 * B], f[4 * T];
+    bowl b;
+    vgs_config c = small(&b);
+    vgs_sampler *s;
+    float s0;
+    int t, i, j, slot = 1;
+    c.one_step = c.fixed_kernel = c.explicit_drift = false;
+    c.replay = 2;
+    c.sigma_lr = 0.05f;
+    c.tau = 1.5f;
+    c.energy_max = 0.2f;                         /* log w takes the true energy                       */
+    s = create(&c);
+    train(s, 14, NULL);                          /* iterations 10 and 13 were the last of its own     */
+    s->b->download(s->b->self, x, s->pool_x, 0, (T + 1) * B * 2, VGS_F32, NULL);
+    s->iteration = 15;
+    OK(!vgs__origin_of(s).explored && !vgs__rollout(s, NULL) && !vgs__make_targets(s, 0, NULL));
+    slot = (int)(s->kept % 2);
+    OK(s->kept >= 2 && !vgs__keep(s, NULL));
+    s->b->download(s->b->self, x, s->pool_x, 0, (T + 1) * B * 2, VGS_F32, NULL);
+    s->b->download(s->b->self, mu, s->pool_mu, 0, T * B * 2, VGS_F32, NULL);
+    s->b->download(s->b->self, kept, s->kept_x, 0, 2 * B * 2, VGS_F32, NULL);
+    s->b->download(s->b->self, w, s->kept_weight, 0, 2 * B, VGS_F32, NULL);
+    s->b->download(s->b->self, f, s->factor, 0, 4 * T, VGS_F32, NULL);
+    s->b->download(s->b->self, &s0, s->sigma, 0, 1, VGS_F32, NULL);
+    for (i = 0; i < B; ++i) {
+        double want = square_norm(x[i], 2) / (2 * (double)s0 * (double)s0) + 2 * log((double)s0);
+        for (t = 0; t < T; ++t)
+            for (j = 0; j < 2; ++j) {
+                double sigma = sqrt((double)s->s2[t]), root = (double)f[4 * t + 2 + j];
+                double u = ((double)x[(t + 1) * B + i][j] - (double)x[t * B + i][j]) / sigma;
+                want -= (u * u - pow((u + (double)mu[t * B + i][j] / sigma) / root, 2)) / 2 - log(root);
+            }
+        want -= square_norm(x[T * B + i], 2) / 2 / (double)c.tau;
+        OK(!memcmp(kept[slot * B + i], x[T * B + i], sizeof kept[0]));
+        if (!CHECK_NEAR(w[slot * B + i], want, 3e-4, 3e-4)) break;
+    }
+    vgs_sampler_free(s);
+}
+
+/* From one kept sample p: x_t has mean p / prod a and the variance of the noising chain, and the drift told
+   there is that of a step at x_t. */
+static void noised_back(void)
+{
+    enum { B = 2000, T = 5 };
+    static float x[(T + 1) * B][2], w[2 * B], p[2 * B][2], mu[2][B][2];
+    int vp, t, i;
+    for (vp = 0; vp < 2; ++vp) {
+        bowl b;
+        vgs_config c = small(&b);
+        vgs_sampler *s;
+        double a = 1, var = 0;
+        int n;
+        c.batch = B;
+        c.replay = 2;
+        c.one_step = c.explicit_drift = false;
+        c.alpha = vp ? VGS_VP : VGS_VE;
+        s = create(&c);
+        train(s, 1, NULL);
+        for (i = 0; i < 2 * B; ++i) p[i][0] = 1.5f, p[i][1] = i == 77 ? -0.5f : 9, w[i] = i == 77 ? 3 : -300;
+        s->b->upload(s->b->self, s->kept_x, 0, p, 4 * B, VGS_F32, NULL);
+        s->b->upload(s->b->self, s->kept_weight, 0, w, 2 * B, VGS_F32, NULL);
+        s->iteration = 11;
+        n = vgs__origin_of(s).explored;
+        OK(n == 2 && vgs__origin_of(s).recalled && !vgs__rollout(s, NULL));
+        s->b->download(s->b->self, x, s->pool_x, 0, (T + 1) * B * 2, VGS_F32, NULL);
+        for (t = T - 1; t >= 0; --t) {
+            T_IN("vp %d, t %d", vp, t);
+            a *= (double)s->a[t];
+            var = var / ((double)s->a[t] * (double)s->a[t]) + (double)s->s2[t];
+            if (t > n) continue;
+            check_normal("x", &x[t * B][0], B, 2, 1.5 / a, var);
+            check_normal("y", &x[t * B][1], B, 2, -0.5 / a, var);
+        }
+        s->b->download(s->b->self, mu[0], s->pool_mu, B * 2, B * 2, VGS_F32, NULL);
+        vgs_bind(s->step.g, s->step.x, s->pool_x, B * 2, NULL);
+        vgs_bind(s->step.g, s->step.mu, s->draw_mu, 0, NULL);
+        vgs_bind(s->step.g, s->step.out, s->draw_x, 0, NULL);
+        vgs__set_step(s, &s->step, 1, 1);
+        vgs__set_drift_of(s, &s->step, 1);
+        OK(!vgs_graph_run(s->step.g, B, NULL));
+        s->b->download(s->b->self, mu[1], s->draw_mu, 0, B * 2, VGS_F32, NULL);
+        OK(!memcmp(mu[0], mu[1], sizeof mu[0]));
+        vgs_sampler_free(s);
+    }
 }
 
 /* No drift is longer than drift_max s_t a_t sqrt(D), and the long ones keep their direction. */
@@ -560,7 +650,7 @@ static void returns(void)
         OK(k || s->c.lambda == 0.9f);
         train(s, 10, NULL);                      /* factors that are not 1                            */
         s->iteration = 11;                       /* two steps explore: their targets are others       */
-        OK(vgs__explored(s) == 2 && !vgs__rollout(s, NULL) && !vgs__make_targets(s, 0, NULL));
+        OK(vgs__origin_of(s).explored == 2 && !vgs__rollout(s, NULL) && !vgs__make_targets(s, 0, NULL));
         s->b->download(s->b->self, x, s->pool_x, 0, (T + 1) * B * 2, VGS_F32, NULL);
         s->b->download(s->b->self, mu, s->pool_mu, 0, T * B * 2, VGS_F32, NULL);
         s->b->download(s->b->self, y, s->pool_y, 0, T * B, VGS_F32, NULL);
@@ -610,7 +700,7 @@ static void fresh_targets(void)
         c.one_step = k == 0;
         s = create(&c);
         s->iteration = 11;
-        OK(vgs__explored(s) == 2 * k);
+        OK(vgs__origin_of(s).explored == 2 * k);
         s->b->upload(s->b->self, s->pool_x, B * 2, x, B * 2, VGS_F32, NULL);
         s->b->upload(s->b->self, s->pool_mu, B * 2, mu, B * 2, VGS_F32, NULL);
         s->b->upload(s->b->self, s->pool_musq, B, musq, B, VGS_F32, NULL);
@@ -1142,6 +1232,8 @@ int main(int argc, char **argv)
     RUN(draws);
     RUN(explore);
     RUN(explored_part);
+    RUN(kept_weights);
+    RUN(noised_back);
     RUN(fresh_targets);
     RUN(weight_of_one_step);
     RUN(weights_are_unbiased);

@@ -133,7 +133,7 @@ static vgs_sampler *make(const golden_td_case *q, vgs_backend *backend)
     c.grad_max = q->grad_max > 0 ? (float)q->grad_max : 1e30f;
     c.energy_max = (float)q->energy_max;
     c.drift_max = 1e30f;
-    c.one_step = c.fixed_kernel = true;
+    c.one_step = c.fixed_kernel = c.explicit_drift = true;
     c.value_lr = 1e-3f;
     c.sigma_lr = 1e-2f;
     c.backend = backend;
