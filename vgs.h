@@ -594,6 +594,7 @@ typedef struct vgs_config {
                                   /* a trajectory's first part, whose length changes; 1                    */
     int    replay;                /* iterations whose samples are kept, to start from again: keeps rare    */
                                   /* modes; 0 = none. Not with one_step                                    */
+    int    refine;                /* MALA steps on E that samples take before they are kept; 0             */
     vgs_loss loss;                /* VGS_SMOOTH_L1                                                         */
     float  energy_max;            /* E is cut here in the target and, unless unclamped_drift, in the last  */
                                   /* drift; 0 = not cut (to cut at 0 pass 1e-30)                           */
@@ -2764,8 +2765,8 @@ VGS__DEF vgs_var vgs_clamp(vgs_graph *g, vgs_var x, float lo, float hi)
     return vgs__unary_f(g, VGS_OP_CLAMP, x, lo, hi);
 }
 
-/* x where e <= f0, exactly 0 above: the drift of an energy that is cut at f0 (never 0 * inf). */
-VGS__MAP2(mask_above, b > f0 ? 0.0f : a)
+/* x where e <= f0, exactly 0 above and for NaN: the drift of an energy that is cut at f0 (never 0 * inf). */
+VGS__MAP2(mask_above, b <= f0 ? a : 0.0f)
 VGS__NO_GRAD(mask_above)
 
 VGS__KERNEL(fill)                                                    /* f0; over the rows of it if i0  */
@@ -3747,7 +3748,8 @@ VGS__DEF vgs_var vgs_sort_cols(vgs_graph *g, vgs_var x)
 
 /* What a draw is for: the top byte of the third counter word, so that no two uses ever meet. */
 enum { VGS__FOR_START = 1, VGS__FOR_STEP, VGS__FOR_TARGET, VGS__FOR_SIGMA, VGS__FOR_SHUFFLE,
-       VGS__FOR_DRAW_START, VGS__FOR_DRAW_STEP, VGS__FOR_FACTOR, VGS__FOR_RECALL, VGS__FOR_BACK };
+       VGS__FOR_DRAW_START, VGS__FOR_DRAW_STEP, VGS__FOR_FACTOR, VGS__FOR_RECALL, VGS__FOR_BACK,
+       VGS__FOR_WALK, VGS__FOR_ACCEPT };
 
 /* i: 0 purpose, 1 t, 2 first row, 3 iteration, 4-5 seed.
    Counter: (row, t and column block, purpose, iteration). */
@@ -6833,7 +6835,7 @@ static void vgs__fill_defaults(vgs_config *c)
     if (!c->passes) c->passes = 1;
     if (c->value_lr == 0.0f) c->value_lr = 5e-4f;
     if (c->explore == 0.0f) c->explore = 1.0f;
-    if (c->on_sphere) c->one_step = c->fixed_kernel = c->explicit_drift = true;          /* no Gaussian kernels there      */
+    if (c->on_sphere) c->one_step = c->fixed_kernel = c->explicit_drift = true;          /* not Gaussian  */
     if (c->lambda == 0.0f && !c->one_step) c->lambda = 0.9f;
     if (c->target_ema == 0.0f && !c->one_step) c->target_ema = 0.9f;
     if (c->drift_max == 0.0f) c->drift_max = 1.5f;
@@ -6908,6 +6910,9 @@ static vgs_status vgs__check_config(const vgs_config *c, vgs_error *err)
     if (c->replay && c->one_step)
         return vgs__fail(err, VGS_E_ARG, "config.replay = %d: must be 0 with %s", c->replay,
                          c->on_sphere ? "on_sphere" : "one_step");
+    if ((st = vgs__check_int("refine", c->refine, 0, 1000000, err)) != VGS_OK) return st;
+    if (c->refine && !c->replay)
+        return vgs__fail(err, VGS_E_ARG, "config.refine = %d: must be 0 without replay", c->refine);
     if ((double)c->batch * c->replay * c->energy.dim > 1e9)
         return vgs__fail(err, VGS_E_ARG, "config: batch = %d times replay = %d times dim = %d is too large",
                          c->batch, c->replay, c->energy.dim);
@@ -6978,6 +6983,7 @@ static const struct {
     VGS__F(lambda, VGS__FLOAT, NULL, "TD(lambda): how far targets follow the trajectory")
     VGS__F(explore, VGS__FLOAT, NULL, "noise multiplier while training")
     VGS__F(replay, VGS__INT, NULL, "iterations whose samples are started from again, 0 = none")
+    VGS__F(refine, VGS__INT, NULL, "MALA steps on samples that are kept for replay")
     VGS__F(loss, VGS__ENUM, "smooth_l1 l2 l1", "of the TD error")
     VGS__F(energy_max, VGS__FLOAT, NULL, "energy is cut here, 0 = not")
     VGS__F(drift_max, VGS__FLOAT, NULL, "limit of the drift in units of sigma_t sqrt(D), 1e30 = none")
@@ -7133,6 +7139,7 @@ VGS__DEF void vgs_field_get(const vgs_config *cfg, int i, char text[32])
      sigma   Adam on s0         ema: the target network follows
      factor  kappa_t and rho_t from the drift at x'; factor_last: with E
      keep    the samples of an iteration and their log w; recall: some of them again, by weight
+     stand, walk   E and its gradient where samples are; a MALA step from there
      back    x_t from x_{t+1} by the noising chain
    Every transition is used once a pass, so its target, with one_step from noise "drawn anew", can be made for
    a whole pass at once, t by t: E is then called for the rows of t = T-1 only. */
@@ -7144,7 +7151,7 @@ typedef struct vgs__stage {
     vgs_var params, s0, x, mu, musq, cost, later, path, path_out, kappa, root, out, flag;
     vgs_scalar a, drift, limit, sigma, inv_sigma, c, t_next, step, row;  /* row: for what check says    */
     vgs_scalar value_scale, cost_scale, cost_add;    /* target                                        */
-    vgs__noise noise;
+    vgs__noise noise, accept;
 } vgs__stage;
 
 struct vgs_sampler {
@@ -7164,10 +7171,11 @@ struct vgs_sampler {
     vgs_buffer *pool_path;                       /* [T B]: y of lambda = 1 and the true E, for log w  */
     vgs_buffer *kept_x, *kept_weight;            /* [replay B, D], log w [replay B]                   */
     int64_t kept;                                /* iterations that were kept so far                  */
+    vgs_buffer *walk_x, *walk_e, *walk_g, *walk_step;  /* [B, D], [B], [B, D]; MALA's h               */
     vgs_buffer *draw_x, *draw_mu, *draw_musq, *draw_cost;  /* [2 capacity, D], [capacity, D], [capacity]  */
     size_t bytes;
     vgs__stage start, step, last, target_step, target_last, fresh, fit, sigma_fit, ema, factor_step,
-        factor_last, keep, recall, back;
+        factor_last, keep, recall, back, stand, walk;
     vgs_scalar keep_first;
     vgs_scalar fit_first, fit_pass, fit_iteration, fit_log, fit_lr, fit_vs, sigma_lr, sigma_vs;
 };
@@ -7310,6 +7318,7 @@ static void vgs__stage_leaves(vgs_sampler *s, vgs__stage *st, vgs_buffer *params
     st->cost_scale = vgs_scalar_create(g, 1);
     st->cost_add = vgs_scalar_create(g, 0);
     st->noise = vgs__noise_slots(g);
+    st->accept = vgs__noise_slots(g);
 }
 
 /* tau |x|^2 / (2 v_t), where v_t is the variance at t of the noising chain from a Gaussian of std
@@ -7646,6 +7655,73 @@ static void vgs__record_keep(vgs_sampler *s, vgs__stage *st)
     vgs__slot_i(g, v, 0, s->keep_first);
 }
 
+/* The leaves of a walk: x, E and its gradient, and the step h. */
+typedef struct vgs__walk { vgs_var x, e, g, h; } vgs__walk;
+
+static vgs__walk vgs__walk_leaves(vgs_sampler *s, vgs__stage *st)
+{
+    vgs__walk w;
+    vgs__stage_leaves(s, st, s->target);
+    w.x = vgs__leaf(st->g, VGS_OP_STATE, -1, s->c.energy.dim, VGS_F32);
+    vgs_bind(st->g, w.x, s->walk_x, 0, NULL);
+    w.e = vgs__leaf(st->g, VGS_OP_STATE, -1, 1, VGS_F32);
+    vgs_bind(st->g, w.e, s->walk_e, 0, NULL);
+    w.g = vgs__leaf(st->g, VGS_OP_STATE, -1, s->c.energy.dim, VGS_F32);
+    vgs_bind(st->g, w.g, s->walk_g, 0, NULL);
+    w.h = vgs__bound_state(st->g, 1, 1, s->walk_step, 0);
+    return w;
+}
+
+static void vgs__record_stand(vgs_sampler *s, vgs__stage *st)
+{
+    vgs_graph *g = st->g;
+    vgs__walk w = vgs__walk_leaves(s, st);
+    vgs_var e = vgs_energy_of(g, &s->c.energy, st->x), slope = vgs__no_var();
+    vgs_gradient(g, e, &st->x, 1, &slope);
+    vgs__effect(g, VGS_OP_STORE, w.x, st->x, vgs__no_var());
+    vgs__effect(g, VGS_OP_STORE, w.e, e, vgs__no_var());
+    vgs__effect(g, VGS_OP_STORE, w.g, slope, vgs__no_var());
+}
+
+/* x where d <= 0, else 0 */
+static vgs_var vgs__where_accepted(vgs_graph *g, vgs_var x, vgs_var d)
+{
+    return vgs__binary(g, VGS_OP_MASK_ABOVE, x, d);
+}
+
+/* One step of MALA: x' = x - h g/tau + sqrt(2h) xi, accepted if -log(alpha) <= an exponential number, half
+   the square of two normal ones. h follows the share of accepted rows to 0.574 (Roberts and Rosenthal
+   1998). A place without a finite energy is never entered. */
+static void vgs__record_walk(vgs_sampler *s, vgs__stage *st)
+{
+    vgs_graph *g = st->g;
+    vgs__walk w = vgs__walk_leaves(s, st);
+    vgs_var xi = vgs__record_noise(s, g, &st->noise), wide = vgs_sqrt(g, vgs_affine(g, w.h, 2.0f, 0.0f));
+    vgs_var drift = vgs_affine(g, vgs_div(g, w.h, wide), 1.0f / s->c.tau, 0.0f);         /* of xi      */
+    vgs_var move = vgs_mul(g, vgs_sub(g, xi, vgs_mul(g, w.g, drift)), wide);
+    vgs_var x = vgs_add(g, w.x, move), e = vgs_energy_of(g, &s->c.energy, x), slope = vgs__no_var();
+    vgs_var back, d, ones, two;
+    vgs_gradient(g, e, &x, 1, &slope);
+    back = vgs_sub(g, vgs_mul(g, slope, drift), vgs_div(g, move, wide));                 /* xi of x' -> x */
+    d = vgs_mul(g, vgs_sub(g, back, xi), vgs_add(g, back, xi));
+    d = vgs_affine(g, vgs_sum_cols(g, d), 0.5f, 0.0f);
+    d = vgs_add(g, d, vgs_affine(g, vgs_sub(g, e, w.e), 1.0f / s->c.tau, 0.0f));
+    two = vgs__push_op(g, VGS_OP_NORMAL, -1, 2, -1, -1, -1);
+    vgs__noise_attrs(g, two, &st->accept);
+    d = vgs_sub(g, d, vgs_affine(g, vgs_sum_cols(g, vgs_square(g, two)), 0.5f, 0.0f));
+    ones = vgs__push_op(g, VGS_OP_FILL, -1, 1, -1, -1, -1);
+    vgs__attr_f(g, ones, 0, 1.0f);
+    ones = vgs_mean_rows(g, vgs__where_accepted(g, ones, d));
+    ones = vgs_mul(g, w.h, vgs_exp(g, vgs_affine(g, ones, 0.1f, -0.0574f)));
+    move = vgs_add(g, w.x, vgs__where_accepted(g, move, d));
+    e = vgs_add(g, w.e, vgs__where_accepted(g, vgs_sub(g, e, w.e), d));
+    slope = vgs_add(g, w.g, vgs__where_accepted(g, vgs_sub(g, slope, w.g), d));
+    vgs__effect(g, VGS_OP_STORE, w.x, move, vgs__no_var());
+    vgs__effect(g, VGS_OP_STORE, w.e, e, vgs__no_var());
+    vgs__effect(g, VGS_OP_STORE, w.g, slope, vgs__no_var());
+    vgs__effect(g, VGS_OP_STORE, w.h, ones, vgs__no_var());
+}
+
 static void vgs__record_recall(vgs_sampler *s, vgs__stage *st)
 {
     vgs_graph *g = st->g;
@@ -7704,7 +7780,9 @@ static vgs_status vgs__make_buffers(vgs_sampler *s, vgs_error *err)
         return VGS_E_NOMEM;
     if (!s->c.replay) return VGS_OK;
     if (!(s->pool_path = vgs__buffer(s, rows, err)) || !(s->kept_x = vgs__buffer(s, kept * d, err)) ||
-        !(s->kept_weight = vgs__buffer(s, kept, err)))
+        !(s->kept_weight = vgs__buffer(s, kept, err)) || !(s->walk_step = vgs__buffer(s, 1, err)) ||
+        !(s->walk_x = vgs__buffer(s, b * d, err)) || !(s->walk_e = vgs__buffer(s, b, err)) ||
+        !(s->walk_g = vgs__buffer(s, b * d, err)))
         return VGS_E_NOMEM;
     return VGS_OK;
 }
@@ -7716,7 +7794,7 @@ static vgs_status vgs__compile_stage(vgs_sampler *s, vgs__stage *st, int capacit
     return code;
 }
 
-enum { VGS__STAGES = 14, VGS__DRAW_STAGES = 3, VGS__SAMPLER_BUFFERS = 21 };
+enum { VGS__STAGES = 16, VGS__DRAW_STAGES = 3, VGS__SAMPLER_BUFFERS = 25 };
 
 /* Those that draw come first. */
 static void vgs__stage_list(vgs_sampler *s, vgs__stage *all[VGS__STAGES])
@@ -7735,6 +7813,8 @@ static void vgs__stage_list(vgs_sampler *s, vgs__stage *all[VGS__STAGES])
     all[11] = &s->keep;
     all[12] = &s->recall;
     all[13] = &s->back;
+    all[14] = &s->stand;
+    all[15] = &s->walk;
 }
 
 /* Does a trajectory of returns explore? */
@@ -7744,7 +7824,7 @@ static bool vgs__uses_stage(const vgs_sampler *s, int k)
 {
     if (k < 8) return true;
     if (k < 10) return !s->c.fixed_kernel;
-    return s->c.replay || (k == 10 && vgs__explores(s));
+    return k < 14 ? s->c.replay || (k == 10 && vgs__explores(s)) : s->c.refine > 0;
 }
 
 static vgs_status vgs__make_stages(vgs_sampler *s, vgs_error *err)
@@ -7770,20 +7850,23 @@ static vgs_status vgs__make_stages(vgs_sampler *s, vgs_error *err)
     if (s->keep.g) vgs__record_keep(s, &s->keep);
     if (s->recall.g) vgs__record_recall(s, &s->recall);
     if (s->back.g) vgs__record_back(s, &s->back);
+    if (s->stand.g) vgs__record_stand(s, &s->stand);
+    if (s->walk.g) vgs__record_walk(s, &s->walk);
     for (k = 0; k < VGS__STAGES && code == VGS_OK; ++k)
         if (all[k]->g)
             code = vgs__compile_stage(s, all[k], k < VGS__DRAW_STAGES ? s->capacity : s->c.batch, err);
     return code;
 }
 
-/* No sample is kept: all have weight 0. */
+/* No sample is kept: all have weight 0; MALA starts with the noise of the last step. */
 static vgs_status vgs__forget(vgs_sampler *s, vgs_error *err)
 {
     size_t n = (size_t)s->c.replay * (size_t)s->c.batch, i;
-    float *w = (float *)vgs__alloc_or(err, "replay", n, sizeof *w);
+    float *w = (float *)vgs__alloc_or(err, "replay", n, sizeof *w), h = 0.5f * s->c.s2_end;
     vgs_status st = w ? VGS_OK : VGS_E_NOMEM;
     for (i = 0; w && i < n; ++i) w[i] = -FLT_MAX;
     if (st == VGS_OK) st = s->b->upload(s->b->self, s->kept_weight, 0, w, n, VGS_F32, err);
+    if (st == VGS_OK) st = s->b->upload(s->b->self, s->walk_step, 0, &h, 1, VGS_F32, err);
     vgs__free(w);
     return st;
 }
@@ -7862,7 +7945,8 @@ VGS__DEF void vgs_sampler_free(vgs_sampler *s)
     all[8] = s->pool_x;     all[9] = s->pool_mu;    all[10] = s->pool_musq; all[11] = s->pool_y;
     all[12] = s->draw_x;    all[13] = s->draw_mu;   all[14] = s->draw_musq; all[15] = s->factor;
     all[16] = s->pool_cost; all[17] = s->draw_cost; all[18] = s->pool_path; all[19] = s->kept_x;
-    all[20] = s->kept_weight;
+    all[20] = s->kept_weight; all[21] = s->walk_x; all[22] = s->walk_e; all[23] = s->walk_g;
+    all[24] = s->walk_step;
     for (k = 0; k < VGS__SAMPLER_BUFFERS; ++k) if (s->b && all[k]) s->b->buffer_free(s->b->self, all[k]);
     vgs_net_free(s->net);
     vgs__free(s->s2);
@@ -8148,15 +8232,36 @@ static vgs_status vgs__recall(vgs_sampler *s, int n, vgs_error *err)
     return code;
 }
 
+/* x_T after `refine` steps of MALA, in walk_x. They leave the target as it is: log w stays. */
+static vgs_status vgs__refine(vgs_sampler *s, vgs_error *err)
+{
+    size_t rows = (size_t)s->c.batch * (size_t)s->c.energy.dim;
+    vgs__stage *st = &s->walk;
+    vgs_status code;
+    int k;
+    vgs_bind(s->stand.g, s->stand.x, s->pool_x, (size_t)s->c.steps * rows, NULL);
+    code = vgs_graph_run(s->stand.g, s->c.batch, err);
+    for (k = 0; k < s->c.refine && code == VGS_OK; ++k) {
+        vgs__noise_set(st->g, &st->noise, VGS__FOR_WALK, k, 0, (uint64_t)s->iteration, s->c.seed);
+        vgs__noise_set(st->g, &st->accept, VGS__FOR_ACCEPT, k, 0, (uint64_t)s->iteration, s->c.seed);
+        code = vgs_graph_run(st->g, s->c.batch, err);
+    }
+    s->energy_calls += (double)s->c.batch * (s->c.refine + 1);
+    return code;
+}
+
 /* Remembers this iteration's samples, if its trajectories were the sampler's own. */
 static vgs_status vgs__keep(vgs_sampler *s, vgs_error *err)
 {
     size_t rows = (size_t)s->c.batch * (size_t)s->c.energy.dim;
     vgs__stage *st = &s->keep;
-    vgs_status code;
+    vgs_status code = VGS_OK;
     if (!s->c.replay || vgs__origin_of(s).explored) return VGS_OK;
+    if (s->c.refine) code = vgs__refine(s, err);
+    if (code != VGS_OK) return code;
     vgs_bind(st->g, st->x, s->pool_x, 0, NULL);
-    vgs_bind(st->g, st->out, s->pool_x, (size_t)s->c.steps * rows, NULL);
+    if (s->c.refine) vgs_bind(st->g, st->out, s->walk_x, 0, NULL);
+    else vgs_bind(st->g, st->out, s->pool_x, (size_t)s->c.steps * rows, NULL);
     vgs_bind(st->g, st->cost, s->pool_path, 0, NULL);
     vgs_scalar_set(st->g, s->keep_first, (double)(s->kept % s->c.replay) * s->c.batch);
     code = vgs_graph_run(st->g, s->c.batch, err);
@@ -9980,7 +10085,7 @@ VGS__DEF vgs_status vgs_writer_save(vgs_writer *w, const char *path, vgs_error *
 /* Host copies of everything a checkpoint holds: p weights each, T steps, s0 and its two moments, and k
    samples for replay with their log w. */
 typedef struct vgs__snapshot {
-    float *target, *online, *m, *v, *factor, *s2, *a, *kept_x, *kept_weight, sigma[3];
+    float *target, *online, *m, *v, *factor, *s2, *a, *kept_x, *kept_weight, sigma[3], walk_step;
     int64_t iteration, adam_step, sigma_step, kept;
     double energy_calls;
 } vgs__snapshot;
@@ -10010,17 +10115,17 @@ static vgs_status vgs__snapshot_move(const vgs_sampler *s, vgs__snapshot *h, boo
 {
     vgs_backend *b = s->b;
     const size_t p = (size_t)vgs_net_size(s->net), f = vgs__factor_count(s), kept = vgs__kept_rows(s);
-    const struct { vgs_buffer *buf; float *host; size_t at, n; } all[10] = {
+    const struct { vgs_buffer *buf; float *host; size_t at, n; } all[11] = {
         { s->target, h->target, 0, p },      { s->online, h->online, 0, p },
         { s->adam_m, h->m, 0, p },           { s->adam_v, h->v, 0, p },
         { s->factor, h->factor, 0, f },      { s->sigma, &h->sigma[0], 0, 1 },
         { s->sigma, &h->sigma[1], 32, 1 },   { s->sigma, &h->sigma[2], 48, 1 },
         { s->kept_x, h->kept_x, 0, kept * (size_t)s->c.energy.dim },
-        { s->kept_weight, h->kept_weight, 0, kept }
+        { s->kept_weight, h->kept_weight, 0, kept }, { s->walk_step, &h->walk_step, 0, 1 }
     };
     vgs_status st = VGS_OK;
     int k;
-    for (k = 0; k < (s->c.replay ? 10 : 8) && st == VGS_OK; ++k)
+    for (k = 0; k < (s->c.replay ? 11 : 8) && st == VGS_OK; ++k)
         st = up ? b->upload(b->self, all[k].buf, all[k].at, all[k].host, all[k].n, VGS_F32, err)
                 : b->download(b->self, all[k].host, all[k].buf, all[k].at, all[k].n, VGS_F32, err);
     return st;
@@ -10103,6 +10208,7 @@ VGS__DEF vgs_status vgs_sampler_save(const vgs_sampler *s, const char *path, con
         kept[1] = (uint64_t)s->c.energy.dim;
         if (s->c.replay) vgs_writer_tensor(w, "vgs.kept_x", VGS_DTYPE_F32, 2, kept, h.kept_x);
         if (s->c.replay) vgs_writer_tensor(w, "vgs.kept_weight", VGS_DTYPE_F32, 1, kept, h.kept_weight);
+        if (s->c.replay) vgs_writer_tensor(w, "vgs.walk_step", VGS_DTYPE_F32, 1, &one, &h.walk_step);
         vgs__write_meta(s, w, meta);
         st = vgs_writer_save(w, path, err);
         vgs_writer_free(w);
@@ -10187,11 +10293,14 @@ static vgs_status vgs__read_kept(const vgs_sampler *s, const vgs_safetensors *f,
     size_t n = vgs__kept_rows(s), d = (size_t)s->c.energy.dim, i;
     vgs_status st = VGS_OK;
     for (i = 0; i < n; ++i) h->kept_weight[i] = -FLT_MAX;
+    h->walk_step = 0.5f * s->c.s2_end;
     if (!t || t->count != n) return VGS_OK;
     st = vgs__read_counter(f, "vgs.kept", &h->kept, err);
     if (st == VGS_OK) st = vgs_safetensors_floats(f, "vgs.kept_weight", h->kept_weight, n, err);
     if (st == VGS_OK) st = vgs_safetensors_floats(f, "vgs.kept_x", h->kept_x, n * d, err);
+    if (st == VGS_OK) st = vgs_safetensors_floats(f, "vgs.walk_step", &h->walk_step, 1, err);
     if (st == VGS_OK) st = vgs__check_finite(path, "vgs.kept_x", h->kept_x, n * d, false, err);
+    if (st == VGS_OK) st = vgs__check_finite(path, "vgs.walk_step", &h->walk_step, 1, true, err);
     return st;
 }
 

@@ -87,7 +87,7 @@ static double ref_map(const vgs_call *call, double a, double b, double c)
     case VGS_OP_FILL:         return i[0] ? F(0) / call->out.rows : F(0);
     case VGS_OP_LOSS:         return ref_loss(a - b, i[0]);
     case VGS_OP_LOSS_GRAD:    return ref_loss_slope(a - b, i[0]);
-    case VGS_OP_MASK_ABOVE:   return b > F(0) ? 0 : a;
+    case VGS_OP_MASK_ABOVE:   return b <= F(0) ? a : 0;
     case VGS_OP_FILL_INT:     return i[0];
     case VGS_OP_INT_DIV:      return floor(a / i[0]);
     default:                  return HUGE_VAL - HUGE_VAL;

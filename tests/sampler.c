@@ -100,6 +100,14 @@ static void check_normal(const char *what, const float *x, int n, int stride, do
     CHECK(fabs(v / var - 1) < 6 * sqrt(2.0 / n), "%s: variance %g, want %g", what, v, var);
 }
 
+static double square_norm(const float *x, int d)
+{
+    double s = 0;
+    int j;
+    for (j = 0; j < d; ++j) s += (double)x[j] * (double)x[j];
+    return s;
+}
+
 /* ---- V_t of a Gaussian ------------------------------------------------------------------------------ */
 
 /* k_t = a^2 [k (1 - A k)^2 + A k^2]: what TD learns for E = k |x|^2/2 (not V*: the policy takes gradient steps).
@@ -541,14 +549,6 @@ static void sphere(void)
 }
 
 /* ---- path weights, returns, kernel factors ----------------------------------------------------------- */
-
-static double square_norm(const float *x, int d)
-{
-    double s = 0;
-    int j;
-    for (j = 0; j < d; ++j) s += (double)x[j] * (double)x[j];
-    return s;
-}
 
 /* One step, whose drift is known: log w = -E(x_1) + log qt(x_0|x_1) - log p0(x_0) - log pi(x_1|x_0). */
 static void weight_of_one_step(void)
