@@ -494,7 +494,7 @@ VGS_API vgs_var vgs_net_apply(vgs_graph *g, const vgs_net *net, vgs_var params, 
 /* ==== >>targets ====================================================================================
    A target is an energy E on R^D with what is known about it; its density at temperature tau is
    exp(-E/tau)/Z. Nine are built in (tau = 1), immutable and shared: four-gauss gmm9 gmm25 gmm40 funnel
-   manywell32 dw4 lj13 lj55. For one of your own, zero a vgs_target and fill name, dim, energy, user and,
+   manywell32 dw4 lj13 lj55. For one of your own, zero a vgs_target and fill name, dim, eval, user and,
    if x is a configuration of particles, particles and space_dim. The built-in energies are reentrant: they
    may be called from several threads. */
 
@@ -504,8 +504,8 @@ typedef struct vgs_target {
     int            dim;           /* D, floats in a row; a particle's coordinates are side by side    */
     int            particles;     /* n points in d dimensions, D = n d; 0 if x is a single point      */
     int            space_dim;     /* d; 0 if x is a single point                                      */
-    vgs_energy_fn *energy;
-    void          *user;          /* first argument of energy                                         */
+    vgs_energy_fn *eval;          /* the energy; as in vgs_energy                                     */
+    void          *user;          /* first argument of eval                                           */
     bool           exact_samples; /* vgs_target_sample works                                          */
     bool           log_z_known;   /* then log q(x) = -E(x) - log_z is the exact density at tau = 1    */
     double         log_z;
@@ -628,7 +628,7 @@ VGS_API const char *vgs_field_help(int i);
 VGS_API vgs_status  vgs_field_set (vgs_config *cfg, const char *name, const char *value, vgs_error *err);
 VGS_API void        vgs_field_get (const vgs_config *cfg, int i, char text[32]);
 
-/* s2 [steps], a [steps], both out; returns the s0 that training starts from. */
+/* s2 [steps], a [steps], both out, or NULL; returns the s0 that training starts from. */
 VGS_API double vgs_schedule_fill(const vgs_config *resolved, float *s2, float *a);
 
 typedef struct vgs_stats {        /* after the iterations of a call; from draws of `batch` rows            */
@@ -6561,7 +6561,7 @@ static void vgs__batch_noise(const vgs_target *t, vgs_rng *r, double scale, floa
 static vgs_status vgs__batch_energy(const vgs_metropolis_config *c, const float *x, float *e, vgs_error *err)
 {
     const vgs_target *t = c->target;
-    if (t->energy(t->user, x, c->chains, t->dim, e, NULL))
+    if (t->eval(t->user, x, c->chains, t->dim, e, NULL))
         return vgs__fail(err, VGS_E_ENERGY, "metropolis: the energy callback failed");
     return VGS_OK;
 }
@@ -6647,7 +6647,7 @@ static vgs_status vgs__chain_energies(const vgs_metropolis_config *c, int n, con
     double mean = 0.0, square = 0.0, chains = c->chains;
     int i, k;
     if (!e) return VGS_E_NOMEM;
-    if (t->energy(t->user, x, n, t->dim, e, NULL)) {
+    if (t->eval(t->user, x, n, t->dim, e, NULL)) {
         vgs__free(e);
         return vgs__fail(err, VGS_E_ENERGY, "metropolis: the energy callback failed");
     }
@@ -6668,7 +6668,7 @@ static vgs_status vgs__chain_energies(const vgs_metropolis_config *c, int n, con
 static vgs_status vgs__metropolis_check(vgs_metropolis_config *c, int n, vgs_error *err)
 {
     const vgs_target *t = c->target;
-    if (!t || !t->energy || t->dim < 1)
+    if (!t || !t->eval || t->dim < 1)
         return vgs__fail(err, VGS_E_ARG, "metropolis: config.target is missing, or has no energy or no dim");
     if (n < 1) return vgs__fail(err, VGS_E_ARG, "metropolis: n = %d: must be > 0", n);
     if (t->particles && t->particles * t->space_dim != t->dim)
@@ -6929,9 +6929,13 @@ static vgs_status vgs__check_config(const vgs_config *c, vgs_error *err)
 
 VGS__DEF vgs_status vgs_config_resolve(const vgs_config *cfg, vgs_config *resolved, vgs_error *err)
 {
+    vgs_status st;
     *resolved = *cfg;
     vgs__fill_defaults(resolved);
-    return vgs__check_config(resolved, err);
+    st = vgs__check_config(resolved, err);
+    if (st == VGS_OK && resolved->init_sigma == 0.0f && !resolved->on_sphere)
+        resolved->init_sigma = (float)vgs_schedule_fill(resolved, NULL, NULL);
+    return st;
 }
 
 VGS__DEF double vgs_schedule_fill(const vgs_config *c, float *s2, float *a)
@@ -6947,9 +6951,10 @@ VGS__DEF double vgs_schedule_fill(const vgs_config *c, float *s2, float *a)
         case VGS_EXP:      v = exp(log(lo) + u * (log(hi) - log(lo))); break;
         case VGS_CONSTANT: v = lo; break;
         }
+        sum += v;
+        if (!s2 || !a) continue;
         s2[t] = (float)v;
         a[t] = c->alpha == VGS_VP ? (float)(1.0 / sqrt(1.0 - v)) : 1.0f;
-        sum += v;
     }
     if (c->init_sigma > 0.0f) return (double)c->init_sigma;
     return c->alpha == VGS_VP ? 1.0 : sqrt(1.0 + sum);
@@ -7321,10 +7326,9 @@ static void vgs__stage_leaves(vgs_sampler *s, vgs__stage *st, vgs_buffer *params
     st->accept = vgs__noise_slots(g);
 }
 
-/* tau |x|^2 / (2 v_t), where v_t is the variance at t of the noising chain from a Gaussian of std
-   length_scale: v_t = v_{t+1} / a_t^2 + s_t^2. Exact for that Gaussian up to O(step), and growing, so that no
-   trajectory runs away. */
-static vgs_var vgs__record_base(const vgs_sampler *s, vgs_graph *g, vgs_var x, vgs_var t)
+/* factor / v_t [B,1], where v_t is the variance at t of the noising chain from a Gaussian of std length_scale:
+   v_t = v_{t+1} / a_t^2 + s_t^2. */
+static vgs_var vgs__record_precision(const vgs_sampler *s, vgs_graph *g, vgs_var t, double factor)
 {
     double var = (double)s->c.length_scale * (double)s->c.length_scale;
     float *k = (float *)vgs__alloc((size_t)s->c.steps, sizeof *k);
@@ -7333,20 +7337,31 @@ static vgs_var vgs__record_base(const vgs_sampler *s, vgs_graph *g, vgs_var x, v
     if (!k) return vgs__graph_fail(g, VGS_E_NOMEM, "out of memory: value of %d steps", s->c.steps);
     for (i = s->c.steps - 1; i >= 0; --i) {
         var = var / ((double)s->a[i] * (double)s->a[i]) + (double)s->s2[i];
-        k[i] = (float)(0.5 * (double)s->c.tau / var / (s->c.scale_by_dim ? s->c.dim_effective : 1));
+        k[i] = (float)(factor / var);
     }
     v = vgs_gather(g, vgs_table(g, k, s->c.steps, 1), t);
-    v = vgs_mul(g, vgs_sum_cols(g, vgs_square(g, x)), v);
     vgs__free(k);
     return v;
 }
 
-/* V, or V/D if scale_by_dim: what the network gives and, for our own ones, the base. */
+/* V, or V/D if scale_by_dim: what the network gives and, for our own ones, tau |x|^2 / (2 v_t). That is exact
+   for the Gaussian up to O(step), and keeps samples where they are until the network has learned. The mlp sees
+   x / sqrt(1 + x^2 / (16 v_t)), which hardly differs within two standard deviations and ends at four: far out,
+   where it never learned, it tells nothing, and the Gaussian brings the sample back. */
 static vgs_var vgs__record_value(const vgs_sampler *s, vgs_graph *g, vgs_var params, vgs_var x, vgs_var t)
 {
-    vgs_var v = vgs_net_apply(g, s->net, params, x, t, s->c.steps);
-    if (s->c.no_base || (s->c.net.kind != VGS_NET_MLP && s->c.net.kind != VGS_NET_EGNN)) return v;
-    return vgs_add(g, v, vgs__record_base(s, g, x, t));
+    bool egnn = s->c.net.kind == VGS_NET_EGNN;
+    double half = 0.5 * (double)s->c.tau / (s->c.scale_by_dim ? s->c.dim_effective : 1);
+    vgs_var u = x, v, base;
+    if (s->c.no_base || (s->c.net.kind != VGS_NET_MLP && !egnn))
+        return vgs_net_apply(g, s->net, params, x, t, s->c.steps);
+    if (!egnn && s->c.net.wrapper == VGS_WRAPPER_NONE) {
+        u = vgs_mul(g, vgs_square(g, x), vgs__record_precision(s, g, t, 1.0 / 16.0));
+        u = vgs_div(g, x, vgs_sqrt(g, vgs_affine(g, u, 1.0f, 1.0f)));
+    }
+    v = vgs_net_apply(g, s->net, params, u, t, s->c.steps);
+    base = vgs_mul(g, vgs_sum_cols(g, vgs_square(g, x)), vgs__record_precision(s, g, t, half));
+    return vgs_add(g, v, base);
 }
 
 static vgs_var vgs__value_at(vgs_sampler *s, vgs__stage *st, vgs_var x)
@@ -8190,7 +8205,7 @@ static vgs__origin vgs__origin_of(const vgs_sampler *s)
 {
     vgs__origin p = { 0, false };
     double u = 0.6180339887498949 * (double)s->iteration;
-    bool recall = s->c.replay && s->kept > 0;
+    bool recall = s->c.replay && s->kept >= s->c.replay;             /* begins with a full store */
     u = 2.0 * (u - floor(u)) - 1.0;
     if (u <= 0.0 || !(recall || vgs__explores(s))) return p;
     p.explored = (int)(u * (s->c.steps - 1));
@@ -10900,7 +10915,7 @@ static vgs_status vgs__evaluate_energies(const vgs_target *t, const float *x, co
     vgs_status status = VGS_OK;
     if (!e) return VGS_E_NOMEM;
     e_ref = e + n;
-    if (t->energy(t->user, x, n, t->dim, e, NULL) || t->energy(t->user, ref, n, t->dim, e_ref, NULL)) {
+    if (t->eval(t->user, x, n, t->dim, e, NULL) || t->eval(t->user, ref, n, t->dim, e_ref, NULL)) {
         status = vgs__fail(err, VGS_E_ENERGY, "evaluate: the energy callback failed");
     } else {
         vgs__tvd_energies(e, e_ref, n, t->particles > 0, out);
@@ -10917,7 +10932,7 @@ VGS__DEF vgs_status vgs_evaluate(const vgs_target *t, const float *x, int n, con
 {
     vgs_status status;
     int k;
-    if (!t || !t->energy || t->dim < 1)
+    if (!t || !t->eval || t->dim < 1)
         return vgs__fail(err, VGS_E_ARG, "evaluate: the target is missing, or has no energy or no dim");
     if (n < 2 || n_ref < 2)
         return vgs__fail(err, VGS_E_ARG, "evaluate: n = %d, n_ref = %d: must be at least 2", n, n_ref);
@@ -11158,7 +11173,7 @@ VGS__DEF vgs_energy vgs_target_energy(const vgs_target *t)
 {
     vgs_energy e;
     memset(&e, 0, sizeof e);
-    e.eval = t->energy;
+    e.eval = t->eval;
     e.user = t->user;
     e.dim = t->dim;
     e.particles = t->particles;

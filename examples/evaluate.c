@@ -156,6 +156,7 @@ static void print_table(const options *o, const evaluation *e)
 {
     const vgs_metrics *m = &e->value;
     double least = 1.0, most = 0.0;
+    bool unknown = false;
     printf("%s: %d rows of %s against %s\n", o->target, m->n, o->samples,
            o->reference ? o->reference : "our own reference");
     printf("energy: mean %.4f, median %.4f; of the reference: mean %.4f\n", m->energy_mean, m->energy_median,
@@ -163,6 +164,9 @@ static void print_table(const options *o, const evaluation *e)
     print_metrics(e, true);
     printf("floor: what a perfect sampler scores at %d rows; a ratio near 1 cannot be told from perfect\n",
            e->floor_n);
+    for (int i = 0; i < METRICS && !unknown; ++i)
+        unknown = metric_applies(e, i) && isnan(metric_of(m, i));
+    if (unknown) printf("-: no value, since more than 40 %% of a histogram lie outside of its bins\n");
     printf("%.4g of the samples' energies lie outside of the histogram's bins\n", e->out_of_range);
     for (int k = 0; k < m->modes; ++k) {
         if (m->mode_weight[k] < least) least = m->mode_weight[k];

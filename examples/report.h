@@ -168,6 +168,7 @@ typedef struct chart {
     double left;                         /* margin for the numbers on the y axis; small: no numbers      */
     double x0, x1, y0, y1;               /* the values at its edges                                      */
     bool   log_y, frame;                 /* frame: a border in place of grid lines                       */
+    bool   whole;                        /* x counts: ticks at whole numbers only                        */
 } chart;
 
 static const double margin_top = 8.0, margin_right = 16.0, margin_bottom = 36.0;
@@ -210,6 +211,7 @@ static void chart_ticks(const chart *c)
 {
     char text[32];
     double step = tick_step(c->x1 - c->x0, c->w / 62.0);
+    if (c->whole && step < 1.0) step = 1.0;
     for (double v = ceil(c->x0 / step - 1e-6) * step; v <= c->x1 + 1e-6 * step; v += step)
         fprintf(c->f, "<text class=\"mid\" x=\"%.1f\" y=\"%.1f\">%s</text>\n", c->left + chart_x(c, v),
                 margin_top + c->h + 16.0, tick_text(fabs(v) < 1e-9 * step ? 0.0 : v, text));
@@ -391,7 +393,7 @@ static double target_density(const report *r, double half, double *p)
         float x[2], e = 0.0f;
         x[0] = (float)(half * (2.0 * (i % CELLS + 0.5) / CELLS - 1.0));
         x[1] = (float)(half * (2.0 * (i / CELLS + 0.5) / CELLS - 1.0));
-        r->target->energy(r->target->user, x, 1, 2, &e, NULL);
+        r->target->eval(r->target->user, x, 1, 2, &e, NULL);
         p[i] = (double)e / (double)r->config->tau;
         if (p[i] < least) least = p[i];
     }
@@ -532,7 +534,7 @@ static int energies(const report *r, const float *x, int n, double *out)
 {
     float e = 0.0f;
     for (int i = 0; i < n; ++i) {
-        r->target->energy(r->target->user, x + (size_t)i * (size_t)r->target->dim, 1, r->target->dim, &e,
+        r->target->eval(r->target->user, x + (size_t)i * (size_t)r->target->dim, 1, r->target->dim, &e,
                           NULL);
         out[i] = (double)e;
     }
@@ -585,7 +587,7 @@ static void histogram_section(const report *r, FILE *f, double *a, double *b, in
 static void modes_section(const vgs_metrics *m, FILE *f)
 {
     double fair = 1.0 / m->modes, chance = 2.0 * sqrt(fair * (1.0 - fair) / m->n), most = fair + 2.0 * chance;
-    chart c = { .f = f, .w = 910.0, .h = 190.0, .left = 40.0, .x_label = "mode",
+    chart c = { .f = f, .w = 910.0, .h = 190.0, .left = 40.0, .x_label = "mode", .whole = true,
                 .title = "Share of the samples nearest to each mode",
                 .note = "<i class=\"sw sb\"></i>equal shares, with two standard deviations of chance" };
     for (int k = 0; k < m->modes; ++k) if (m->mode_weight[k] > most) most = m->mode_weight[k];

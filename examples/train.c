@@ -479,7 +479,9 @@ static int finish(run *r)
     if (vgs_sampler_train(r->sampler, 0, &r->stats, &err)) return fail(&err);
     r->stats.loss = loss;
     if ((status = make_samples(r)) || stop) return status;
-    if ((status = make_metrics(r)) || stop) return status;
+    signal(SIGINT, SIG_DFL);                     /* all but the report is written: from here it ends  */
+    signal(SIGTERM, SIG_DFL);
+    if ((status = make_metrics(r))) return status;
     if ((status = make_report(r))) return status;
     return summary(r);
 }

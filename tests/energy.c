@@ -157,8 +157,8 @@ static void test_formulas(void)
         double worst = 0, worst_g = 0, size = 0;
         OK(t == vgs_target_at(k));
         for (i = 0; i < ROWS; ++i) random_point(t, known[k].half_width, &r, x + i * t->dim);
-        OK(t->energy(t->user, x, ROWS, t->dim, e, g) == 0);
-        OK(t->energy(t->user, x, ROWS, t->dim, e_only, NULL) == 0);
+        OK(t->eval(t->user, x, ROWS, t->dim, e, g) == 0);
+        OK(t->eval(t->user, x, ROWS, t->dim, e_only, NULL) == 0);
         OK(!memcmp(e, e_only, sizeof e));
         for (i = 0; i < ROWS; ++i) {
             double want, big = 1;
@@ -207,21 +207,21 @@ static void test_extremes(void)
     for (k = 0; k < 9; ++k) {
         const vgs_target *t = vgs_target_at(k);
         for (i = 0; i < t->dim; ++i) x[i] = i % 3 ? -1e15f : 1e15f;
-        t->energy(NULL, x, 1, t->dim, &e, g);
+        t->eval(NULL, x, 1, t->dim, &e, g);
         OK(e > 1e20f && e == e);
         for (i = 0; i < t->dim; ++i) x[i] = 0.0f;                     /* clusters: all in one place */
-        t->energy(NULL, x, 1, t->dim, &e, g);
+        t->eval(NULL, x, 1, t->dim, &e, g);
         OK(e == e);
         for (i = 0; i < t->dim; ++i) OK(g[i] == g[i]);
     }
-    vgs_target_find("lj13")->energy(NULL, x, 1, 39, &e, NULL);
+    vgs_target_find("lj13")->eval(NULL, x, 1, 39, &e, NULL);
     CHECK_NEAR((double)e / 1.56e38, 1, 0, 1e-5);                         /* 156 ordered pairs of 1e36 */
     x[0] = -100.0f;                                                   /* funnel: exp(100) times 0 */
-    vgs_target_find("funnel")->energy(NULL, x, 1, 10, &e, g);
+    vgs_target_find("funnel")->eval(NULL, x, 1, 10, &e, g);
     OK(e == e && g[0] == g[0]);
     x[0] = vgs__from_bits(0x7FC00000u);
     for (k = 0; k < 9; ++k) {
-        vgs_target_at(k)->energy(NULL, x, 1, vgs_target_at(k)->dim, &e, NULL);
+        vgs_target_at(k)->eval(NULL, x, 1, vgs_target_at(k)->dim, &e, NULL);
         OK(e != e);
     }
 }
@@ -250,7 +250,7 @@ static void test_exact_samples(void)
             if (t->dim == 10 && j > 0) continue;                      /* too heavy a tail for its std */
             CHECK_NEAR(sqrt(s), want, 0, 0.02 * want);
         }
-        t->energy(t->user, x, N, t->dim, e, NULL);
+        t->eval(t->user, x, N, t->dim, e, NULL);
         for (i = 0; i < N; ++i) mean += (double)e[i] / N;
         for (i = 0; i < N; ++i) square += pow((double)e[i] - mean, 2) / N;
         OK(square > 0 && square < 250);
@@ -303,7 +303,7 @@ static void test_log_z(void)
                 x[2 * j] = (float)(-half + (i + 0.5) * h);
                 x[2 * j + 1] = (float)(-half + (j + 0.5) * h);
             }
-            t->energy(t->user, x, SIDE, 2, e, NULL);
+            t->eval(t->user, x, SIDE, 2, e, NULL);
             for (j = 0; j < SIDE; ++j) sum += exp(-(double)e[j]) * h * h;
         }
         OK(t->log_z_known);
@@ -387,7 +387,7 @@ static void test_callback(void)
     t.dim = 6;
     t.particles = 3;
     t.space_dim = 2;
-    t.energy = harmonic;
+    t.eval = harmonic;
     t.user = &calls;
     c.target = &t;
     c.tau = 2;
@@ -398,7 +398,7 @@ static void test_callback(void)
     CHECK_NEAR(mean_square(x, N, 6), 8.0 / 3, 0, 4.5 * 2 * sqrt(8.0) / 3 / 80);
     OK(s.energy_error > 0.02 && s.energy_error < 0.06);
     OK(calls == 1 + 1000 + 64 * 50 + 1);
-    t.energy = broken;
+    t.eval = broken;
     OK(vgs_metropolis(&c, N, x, &s, &err) == VGS_E_ENERGY);
 }
 

@@ -179,8 +179,8 @@ static void test_shuffle(void)
         qsort(b, 6, sizeof *b, vgs__float_order);
         CHECK_NEAR((double)a[0], (double)b[0], 0, 1e-5);
         CHECK_NEAR((double)a[5], (double)b[5], 0, 1e-5);
-        t->energy(NULL, x, 1, 8, e, NULL);
-        t->energy(NULL, y, 1, 8, e + 1, NULL);
+        t->eval(NULL, x, 1, 8, e, NULL);
+        t->eval(NULL, y, 1, 8, e + 1, NULL);
         CHECK_NEAR((double)e[0], (double)e[1], 0, 1e-4);
         for (k = 0; k < 4; ++k)                                       /* where has particle 0 gone? */
             norm[k] = fabs(hypot((double)x[0], (double)x[1]) - hypot((double)y[2 * k], (double)y[2 * k + 1]));

@@ -397,7 +397,7 @@ static void noised_back(void)
         c.one_step = c.explicit_drift = false;
         c.alpha = vp ? VGS_VP : VGS_VE;
         s = create(&c);
-        train(s, 1, NULL);
+        train(s, 2, NULL);
         for (i = 0; i < 2 * B; ++i) p[i][0] = 1.5f, p[i][1] = i == 77 ? -0.5f : 9, w[i] = i == 77 ? 3 : -300;
         s->b->upload(s->b->self, s->kept_x, 0, p, 4 * B, VGS_F32, NULL);
         s->b->upload(s->b->self, s->kept_weight, 0, w, 2 * B, VGS_F32, NULL);
