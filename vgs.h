@@ -100,8 +100,8 @@
        B batch, D = dim, n particles, d space dimension, h hidden width, T steps, t step 0..T-1.
 
    THE METHOD   ([VGS] section 3; t = 0 is noise, T the sample)
-       x_0 ~ N(0, s0^2 I);  z_t = a_t x_t;  mu_t = kappa_t (s_t^2 a_t^2 / tau) grad V_{t+1}(z_t), V_T = E
-       x_{t+1} = z_t - mu_t + sqrt(rho_t) s_t a_t eps
+       x_0 ~ N(0, s0^2 I);  z_t = a_t x_t;  x_{t+1} = z_t - mu_t + sqrt(rho_t) s_t a_t eps;
+       mu_t = kappa_t (s_t^2 a_t / tau) grad V_t(x_t), at last kappa_t (s_t^2 a_t^2 / tau) grad E(z_t)
        Against the noising chain qt(x_t | x_{t+1}) = N(x_{t+1} / a_t, s_t^2 I) a step costs
            c_t = tau log [ pi(x_{t+1} | x_t) / qt(x_t | x_{t+1}) ];
        what is still to be paid, on average, is the value V_t. Training rolls out B trajectories with a
@@ -112,15 +112,20 @@
            KL(path || target times the noising chain) = log Z - ELBO
        makes the ELBO the figure to watch: it rises towards log Z, and what is missing is the error. A path
        has the weight w = exp(-E/tau - sum c_t/tau) / p0(x_0), exactly: E[w] = Z.
+       With `replay`, every other iteration starts from samples of earlier ones, chosen by weight, which the
+       noising chain takes back to a random step: modes that the sampler visits rarely are not forgotten.
        Particles live in the mean-free subspace (D = (n-1) d): x_0 and every eps are projected.
        Where this is not [VGS], and the fields that give [VGS] (the paper presets set them):
+           explicit_drift  mu_t = (s_t^2 a_t^2 / tau) grad V_{t+1}(z_t): right to first order, unstable where
+                         A k > 1 (A = s_t^2 a_t^2, k the curvature of V). For the exact value ours leads to
+                         the exact mean (Tweedie).
            one_step      a target is one step of fresh noise with the mean of c_t. Ours has the same mean, but
                          c_t + V_{t+1} hardly depends on the noise of the path, so it can be followed to its
                          end, and early steps know the energy at once.
-           fixed_kernel  kappa = rho = 1. The exact reverse kernel of a Gaussian has 1/(1 + A k) for both,
-                         A = s_t^2 a_t^2, k the curvature of V.
+           fixed_kernel  kappa = rho = 1. The exact reverse kernel of a Gaussian has rho = 1/(1 + A k).
            drift_max     |mu_t| has no limit (1e30). Here it is at most drift_max s_t a_t sqrt(D).
-           no_base       V is the network alone; here that of a Gaussian is added to an mlp or egnn.
+           no_base       V is the network alone; here that of a Gaussian is added to an mlp or egnn, and an
+                         mlp is blind beyond four standard deviations.
 
    REFERENCES
        [VGS]  Value Gradient Sampler, arXiv:2502.13280; AISTATS 2026, PMLR 300:3979
@@ -7326,8 +7331,8 @@ static void vgs__stage_leaves(vgs_sampler *s, vgs__stage *st, vgs_buffer *params
     st->accept = vgs__noise_slots(g);
 }
 
-/* factor / v_t [B,1], where v_t is the variance at t of the noising chain from a Gaussian of std length_scale:
-   v_t = v_{t+1} / a_t^2 + s_t^2. */
+/* factor / v_t [B,1], where v_t is the variance at t of the noising chain from a Gaussian of std
+   length_scale: v_t = v_{t+1} / a_t^2 + s_t^2. */
 static vgs_var vgs__record_precision(const vgs_sampler *s, vgs_graph *g, vgs_var t, double factor)
 {
     double var = (double)s->c.length_scale * (double)s->c.length_scale;
@@ -7345,9 +7350,9 @@ static vgs_var vgs__record_precision(const vgs_sampler *s, vgs_graph *g, vgs_var
 }
 
 /* V, or V/D if scale_by_dim: what the network gives and, for our own ones, tau |x|^2 / (2 v_t). That is exact
-   for the Gaussian up to O(step), and keeps samples where they are until the network has learned. The mlp sees
-   x / sqrt(1 + x^2 / (16 v_t)), which hardly differs within two standard deviations and ends at four: far out,
-   where it never learned, it tells nothing, and the Gaussian brings the sample back. */
+   for the Gaussian up to O(step), and keeps samples where they are until the network has learned. The mlp
+   sees x / sqrt(1 + x^2 / (16 v_t)), which hardly differs within two standard deviations and ends at four:
+   far out, where it never learned, it tells nothing, and the Gaussian brings the sample back. */
 static vgs_var vgs__record_value(const vgs_sampler *s, vgs_graph *g, vgs_var params, vgs_var x, vgs_var t)
 {
     bool egnn = s->c.net.kind == VGS_NET_EGNN;

@@ -111,6 +111,7 @@ static double square_norm(const float *x, int d)
 /* ---- V_t of a Gaussian ------------------------------------------------------------------------------ */
 
 /* k_t = a^2 [k (1 - A k)^2 + A k^2]: what TD learns for E = k |x|^2/2 (not V*: the policy takes gradient steps).
+   With the drift from V_t itself it learns V*, k_t = k/(1 + A k), but in the last step, whose drift is that of E.
    The curvature of the network's V_t where the samples are, from the mean of x.grad V / mean of |x|^2. */
 static double learned_curvature(vgs_sampler *s, int t, const float *x, int n)
 {
@@ -155,17 +156,18 @@ static void gaussian_value(void)
 {
     enum { N = 1024, T = 5 };
     static float path[T + 1][N][2], x[N][2];
-    int no_base;
-    for (no_base = 0; no_base < 2; ++no_base) {
+    int kind;
+    for (kind = 0; kind < 3; ++kind) {           /* as published, without the base, drift from V_t    */
         bowl b;
         vgs_config c = small(&b);
         vgs_sampler *s;
         vgs_draw d;
         vgs_stats stats;
-        double k[T + 1], cost = 0, var, elbo, got = 0;
+        double k[T + 1], slope[T], cost = 0, var, elbo, got = 0;
         int t, i;
         b.k = 2;
-        c.no_base = no_base != 0;
+        c.no_base = kind == 1;
+        c.explicit_drift = kind < 2;
         c.batch = 128;
         c.passes = 2;
         c.value_lr = 1e-2f;
@@ -178,15 +180,16 @@ static void gaussian_value(void)
         memset(&d, 0, sizeof d);
         d.path = &path[0][0][0];
         draw(s, &d, N, &x[0][0]);
-        T_IN("gaussian, no_base %d", no_base);
+        T_IN("gaussian, kind %d", kind);
         for (k[T] = 2, t = T - 1; t >= 0; --t) {
             double A = (double)s->s2[t];
-            k[t] = k[t + 1] * (1 - A * k[t + 1]) * (1 - A * k[t + 1]) + A * k[t + 1] * k[t + 1];
+            slope[t] = k[t + 1] / (kind == 2 && t < T - 1 ? 1 + A * k[t + 1] : 1);
+            k[t] = k[t + 1] * (1 - A * slope[t]) * (1 - A * slope[t]) + A * slope[t] * slope[t];
             cost += 2 * k[t + 1] * A / 2;                            /* c_t = c_{t+1} + D k A/2, a = 1 */
             CHECK_NEAR(learned_curvature(s, t, &path[t][0][0], N), k[t], 0.06, 0);
         }
         for (var = stats.init_sigma * stats.init_sigma, t = 0; t < T; ++t)
-            var = var * pow(1 - (double)s->s2[t] * k[t + 1], 2) + (double)s->s2[t];
+            var = var * pow(1 - (double)s->s2[t] * slope[t], 2) + (double)s->s2[t];
         for (i = 0; i < N; ++i)
             got += ((double)x[i][0] * (double)x[i][0] + (double)x[i][1] * (double)x[i][1]) / (2 * N);
         CHECK_NEAR(got, var, 0.05 + 6 / sqrt(N), 0);
@@ -422,6 +425,52 @@ static void noised_back(void)
         OK(!vgs_graph_run(s->step.g, B, NULL));
         s->b->download(s->b->self, mu[1], s->draw_mu, 0, B * 2, VGS_F32, NULL);
         OK(!memcmp(mu[0], mu[1], sizeof mu[0]));
+        vgs_sampler_free(s);
+    }
+}
+
+/* MALA, from one point: the target's moments at any tau, the step adapts, and a wall of NaN is not passed. */
+static int walled_energy(void *user, const float *x, int n, int dim, float *e, float *g)
+{
+    int i, j, code = bowl_energy(user, x, n, dim, e, g);
+    for (i = 0; i < n; ++i) {
+        if (x[i * dim] > 0) continue;
+        e[i] = x[i * dim + 1] > 0 ? (float)NAN : (float)INFINITY;
+        for (j = 0; g && j < dim; ++j) g[i * dim + j] = (float)NAN;
+    }
+    return code;
+}
+
+static void refined(void)
+{
+    enum { B = 2000, T = 5 };
+    static float x[B][2];
+    int walled, i;
+    for (walled = 0; walled < 2; ++walled) {
+        bowl b;
+        vgs_config c = small(&b);
+        vgs_sampler *s;
+        float h[2];
+        b.k = 3;
+        if (walled) c.energy.eval = walled_energy;
+        c.one_step = false;
+        c.batch = B;
+        c.replay = 1;
+        c.refine = 500;
+        c.tau = 1.5f;
+        s = create(&c);
+        for (i = 0; i < B; ++i) x[i][0] = 2, x[i][1] = -3;
+        s->b->upload(s->b->self, s->pool_x, T * B * 2, x, B * 2, VGS_F32, NULL);
+        s->b->download(s->b->self, h, s->walk_step, 0, 1, VGS_F32, NULL);
+        OK(!vgs__refine(s, NULL));
+        s->b->download(s->b->self, x, s->walk_x, 0, B * 2, VGS_F32, NULL);
+        s->b->download(s->b->self, h + 1, s->walk_step, 0, 1, VGS_F32, NULL);
+        T_IN("walled %d", walled);
+        CHECK(h[0] == 0.05f && h[1] > 0.2f && h[1] < 5, "MALA's step went from %g to %g", (double)h[0], (double)h[1]);
+        CHECK(s->energy_calls == 501.0 * B, "%g energy calls", s->energy_calls);
+        check_normal("y", &x[0][1], B, 2, 0, 0.5);
+        if (walled) for (i = 0; i < B; ++i) if (!CHECK(x[i][0] > 0, "behind the wall: %g", (double)x[i][0])) break;
+        if (!walled) check_normal("x", &x[0][0], B, 2, 0, 0.5);
         vgs_sampler_free(s);
     }
 }
@@ -1234,6 +1283,7 @@ int main(int argc, char **argv)
     RUN(explored_part);
     RUN(kept_weights);
     RUN(noised_back);
+    RUN(refined);
     RUN(fresh_targets);
     RUN(weight_of_one_step);
     RUN(weights_are_unbiased);
