@@ -11145,11 +11145,11 @@ static const vgs__preset vgs__presets[] = {
     { "gmm25", "fast", 1200, 1.0f, false,
       VGS__OURS
       "hidden 128 length_scale 7.1 steps 60 s2_start 6 s2_end 0.0096 init_sigma 9 energy_max 25 "
-      "value_lr 1e-3 lr_half 400 sigma_lr 3e-3" },
+      "value_lr 1e-3 lr_half 400 sigma_lr 3e-3 replay 64 refine 20" },
     { "gmm40", "fast", 900, 1.0f, false,
       VGS__OURS
       "hidden 128 length_scale 23 steps 60 s2_start 80 s2_end 0.067 init_sigma 33 x_scale 2.3 energy_max 20 "
-      "value_lr 1e-3 lr_half 350 sigma_lr 1e-2" },
+      "value_lr 1e-3 lr_half 350 sigma_lr 1e-2 replay 64 refine 20" },
     { "funnel", "fast", 2500, 1.0f, false,
       VGS__OURS
       "hidden 128 length_scale 6 steps 80 s2_start 6 s2_end 1e-3 init_sigma 8 energy_max 200 scale_by_dim 1 "
