@@ -62,7 +62,7 @@ int main(void)
         .threads = 1
     };
     vgs_target target = {
-        .name = "morse", .dim = D, .energy = morse, .particles = N, .space_dim = 2, .length_scale = 1.5
+        .name = "morse", .dim = D, .eval = morse, .particles = N, .space_dim = 2, .length_scale = 1.5
     };
     vgs_metropolis_config m = { .target = &target, .seed = 1, .threads = 1 };
     vgs_metropolis_stats ms;
