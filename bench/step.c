@@ -1,0 +1,317 @@
+/* What a training iteration and a draw of each preset cost, and of what it consists.
+   cc -O2 -fopenmp bench/step.c -o bench_step -lm && ./bench_step gmm9          (--help: the options)
+
+   FLOP and bytes are counted from the ops that really run, by a backend in front of the CPU's that looks at each
+   call: 2 m n k of a product, one of an element of anything else; bytes of every operand and result, once. */
+#define _POSIX_C_SOURCE 200809L
+#define VGS_IMPLEMENTATION
+#include "../vgs.h"
+
+#include <time.h>
+
+#define ROWS 2000                                 /* of a draw                                        */
+
+static double now(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
+/* ==== the counting backend ========================================================================== */
+
+typedef struct counter {
+    vgs_backend base, *cpu;
+    bool timed;                                   /* each op by itself                                */
+    double flop, bytes, seconds[VGS_OP_COUNT];
+    long calls, count[VGS_OP_COUNT];
+} counter;
+
+static vgs_buffer *counter_create(void *self, size_t n, vgs_error *err)
+{
+    vgs_backend *b = ((counter *)self)->cpu;
+    return b->buffer_create(b->self, n, err);
+}
+static void counter_free(void *self, vgs_buffer *x)
+{
+    vgs_backend *b = ((counter *)self)->cpu;
+    b->buffer_free(b->self, x);
+}
+static vgs_status counter_upload(void *self, vgs_buffer *x, size_t at, const void *from, size_t n, vgs_type type,
+                                 vgs_error *err)
+{
+    vgs_backend *b = ((counter *)self)->cpu;
+    return b->upload(b->self, x, at, from, n, type, err);
+}
+static vgs_status counter_download(void *self, void *to, vgs_buffer *x, size_t at, size_t n, vgs_type type,
+                                   vgs_error *err)
+{
+    vgs_backend *b = ((counter *)self)->cpu;
+    return b->download(b->self, to, x, at, n, type, err);
+}
+static vgs_status counter_finish(void *self, vgs_error *err)
+{
+    vgs_backend *b = ((counter *)self)->cpu;
+    return b->finish(b->self, err);
+}
+
+static double size_of(const vgs_tensor *t) { return t->buf ? (double)t->rows * t->cols : 0.0; }
+
+static vgs_status counter_run(void *self, const vgs_call *call, vgs_error *err)
+{
+    counter *c = (counter *)self;
+    double elements = size_of(&call->out), start;
+    vgs_status st;
+    int k;
+    c->bytes += 4.0 * (size_of(&call->out) + size_of(&call->out2));
+    for (k = 0; k < VGS_MAX_IN; ++k) c->bytes += 4.0 * size_of(&call->in[k]);
+    if (elements == 0.0) elements = size_of(&call->in[0]);
+    if (call->op == VGS_OP_MATMUL)
+        elements *= 2.0 * (call->i[0] == VGS__TN ? call->in[0].rows : call->in[0].cols);
+    else if (size_of(&call->in[0]) > elements) elements = size_of(&call->in[0]);
+    c->flop += elements;
+    c->calls++;
+    c->count[call->op]++;
+    start = now();
+    st = c->cpu->run(c->cpu->self, call, err);
+    c->seconds[call->op] += now() - start;
+    return st;
+}
+
+static void counter_start(counter *c, vgs_backend *cpu)
+{
+    memset(c, 0, sizeof *c);
+    c->cpu = cpu;
+    c->base.self = c;
+    c->base.buffer_create = counter_create;
+    c->base.buffer_free = counter_free;
+    c->base.upload = counter_upload;
+    c->base.download = counter_download;
+    c->base.run = counter_run;
+    c->base.finish = counter_finish;
+}
+
+static void counter_forget(counter *c)
+{
+    vgs_backend *cpu = c->cpu;
+    counter_start(c, cpu);
+}
+
+/* ==== what the machine can do ======================================================================= */
+
+static double product_rate(int threads)           /* GFLOP/s at 512 x 512 x 512                        */
+{
+    enum { N = 512 };
+    float *a = (float *)vgs__alloc(3 * N * N, sizeof *a);
+    float *work = (float *)vgs__alloc(vgs__gemm_work(threads), sizeof *work);
+    double best = 0.0;
+    int i;
+    if (!a || !work) return 0.0;
+    for (i = 0; i < 12; ++i) {
+        double start = now(), rate;
+        vgs__gemm(VGS__NT, N, N, N, a, N, a + N * N, N, a + 2 * N * N, N, NULL, work, threads, vgs_cpu_isa());
+        rate = 2e-9 * N * N * N / (now() - start);
+        if (rate > best) best = rate;
+    }
+    vgs__free(a);
+    vgs__free(work);
+    return best;
+}
+
+static double bandwidth(void)                     /* GB/s of one core: c = a + b of 3 x 64 MB          */
+{
+    enum { N = 1 << 24 };
+    float *a = (float *)vgs__alloc(3 * (size_t)N, sizeof *a);
+    double best = 0.0;
+    int i, k;
+    if (!a) return 0.0;
+    for (k = 0; k < 4; ++k) {
+        double start = now(), rate;
+        for (i = 0; i < N; ++i) a[2 * N + i] = a[i] + a[N + i];
+        rate = 12e-9 * N / (now() - start);
+        if (rate > best) best = rate;
+    }
+    vgs__free(a);
+    return best;
+}
+
+/* ==== one preset ==================================================================================== */
+
+typedef struct options {
+    const char *preset;
+    bool json, ops;
+    int threads, repeat;
+    double rate[2], gbs;                          /* of the product with 1 and `threads` threads      */
+} options;
+
+typedef struct cost { double seconds, flop, bytes; long calls; } cost;
+
+static int compare(const void *a, const void *b)
+{
+    double x = *(const double *)a, y = *(const double *)b;
+    return (x > y) - (x < y);
+}
+
+static vgs_status once(vgs_sampler *s, bool draw, float *x, vgs_error *err)
+{
+    return draw ? vgs_sampler_draw(s, NULL, ROWS, x, err) : vgs_sampler_train(s, 1, NULL, err);
+}
+
+static vgs_sampler *sampler_of(const vgs_target *t, const options *o, int threads, vgs_backend *b, vgs_error *err)
+{
+    vgs_config c;
+    if (vgs_preset(t, o->preset, &c, NULL, err)) return NULL;
+    c.threads = b ? 0 : threads;
+    c.backend = b;
+    return vgs_sampler_create(&c, err);
+}
+
+/* The median of `repeat` timings, after one to warm up. */
+static vgs_status time_it(vgs_sampler *s, bool draw, int repeat, float *x, double *seconds, vgs_error *err)
+{
+    double list[64];
+    vgs_status st = once(s, draw, x, err);
+    int i;
+    for (i = 0; i < repeat && st == VGS_OK; ++i) {
+        double start = now();
+        st = once(s, draw, x, err);
+        list[i] = now() - start;
+    }
+    qsort(list, (size_t)repeat, sizeof *list, compare);
+    *seconds = list[repeat / 2];
+    return st;
+}
+
+static void print_ops(const counter *c)
+{
+    double sum = 0.0;
+    int op, shown;
+    bool done[VGS_OP_COUNT] = { false };
+    for (op = 0; op < VGS_OP_COUNT; ++op) sum += c->seconds[op];
+    for (shown = 0; shown < 10; ++shown) {
+        int best = -1;
+        for (op = 0; op < VGS_OP_COUNT; ++op)
+            if (!done[op] && c->count[op] && (best < 0 || c->seconds[op] > c->seconds[best])) best = op;
+        if (best < 0) break;
+        done[best] = true;
+        printf("    %-20s %5.1f %%  %8ld calls\n", vgs_op_name(best), 100.0 * c->seconds[best] / sum,
+               c->count[best]);
+    }
+}
+
+static void print_cost(const vgs_target *t, const options *o, bool draw, int threads, const cost *c, bool *first)
+{
+    double gflops = 1e-9 * c->flop / c->seconds, peak = o->rate[threads > 1];
+    double least = 1e-9 * c->flop / peak + 1e-9 * c->bytes / o->gbs;
+    if (!o->json) {
+        printf("%-10s %-5s %-13s %d  %10.3f ms  %9.1f MFLOP  %6.1f GFLOP/s  %5.1f %% of product  %7.1f MB  "
+               "%6ld ops  %.2f x bound\n",
+               t->name, o->preset, draw ? "draw 2000" : "train", threads, 1e3 * c->seconds, 1e-6 * c->flop, gflops,
+               100.0 * gflops / peak, 1e-6 * c->bytes, c->calls, c->seconds / least);
+    } else {
+        printf("%s\n  {\"target\": \"%s\", \"preset\": \"%s\", \"what\": \"%s\", \"threads\": %d, "
+               "\"seconds\": %.6g, \"flop\": %.6g, \"gflops\": %.4g, \"peak_share\": %.4g, \"bytes\": %.6g, "
+               "\"ops\": %ld, \"bound_ratio\": %.4g, \"torch_seconds\": null, \"torch_ratio\": null}",
+               *first ? "[" : ",", t->name, o->preset, draw ? "draw" : "train", threads, c->seconds, c->flop,
+               gflops, gflops / peak, c->bytes, c->calls, c->seconds / least);
+        *first = false;
+    }
+    fflush(stdout);
+}
+
+static vgs_status measure(const vgs_target *t, const options *o, bool draw, bool *first, vgs_error *err)
+{
+    vgs_cpu_config one = { 1, VGS_ISA_AUTO };
+    vgs_backend *cpu = vgs_cpu_create(&one, err);
+    float *x = (float *)vgs__alloc((size_t)ROWS * (size_t)t->dim, sizeof *x);
+    vgs_sampler *s;
+    counter c;
+    cost k = { 0, 0, 0, 0 };
+    vgs_status st = cpu && x ? VGS_OK : VGS_E_NOMEM;
+    int threads;
+    if (st == VGS_OK) {
+        counter_start(&c, cpu);
+        s = sampler_of(t, o, 1, &c.base, err);
+        st = s ? once(s, draw, x, err) : err->code;                  /* weights change: tables are made */
+        counter_forget(&c);
+        if (st == VGS_OK) st = once(s, draw, x, err);
+        k.flop = c.flop;
+        k.bytes = c.bytes;
+        k.calls = c.calls;
+        vgs_sampler_free(s);
+    }
+    for (threads = 1; threads <= o->threads && st == VGS_OK; threads += o->threads > 1 ? o->threads - 1 : 1) {
+        s = sampler_of(t, o, threads, NULL, err);
+        st = s ? time_it(s, draw, o->repeat, x, &k.seconds, err) : err->code;
+        if (st == VGS_OK) print_cost(t, o, draw, threads, &k, first);
+        vgs_sampler_free(s);
+    }
+    if (o->ops && !o->json && st == VGS_OK) print_ops(&c);
+    vgs__free(x);
+    vgs_cpu_free(cpu);
+    return st;
+}
+
+static int usage(int code)
+{
+    fprintf(code ? stderr : stdout,
+            "usage: bench_step [TARGET ...] [--preset fast|paper] [--threads N] [--repeat N] [--what train|draw]\n"
+            "                  [--ops] [--json]\n"
+            "  --preset   default paper, where there is one\n"
+            "  --threads  the larger number of threads; 1 is measured as well (default 2 with OpenMP)\n"
+            "  --repeat   timings of which the median is taken (default 5)\n"
+            "  --what     only this (default: both; draw is of 2000 rows)\n"
+            "  --ops      the share of the time by op, one op after the other\n"
+            "  --json     a list of {target, preset, what, threads, seconds, flop, gflops, peak_share, ...}\n"
+            "x bound: the time over that of the counted FLOP at the speed of our product (512^3) and the counted\n"
+            "bytes at the speed of c = a + b from memory.\n");
+    return code;
+}
+
+int main(int argc, char **argv)
+{
+    static const char *const usual[] = { "gmm9", "dw4", "funnel", "lj13" };
+    const char *names[16], *what = "";
+    options o = { "paper", false, false, 1, 5, { 0, 0 }, 0 };
+    vgs_error err = { VGS_OK, "" };
+    bool first = true;
+    int n = 0, i, draw;
+#ifdef _OPENMP
+    o.threads = 2;
+#endif
+    for (i = 1; i < argc; ++i) {
+        if (!strcmp(argv[i], "--help")) return usage(0);
+        else if (!strcmp(argv[i], "--json")) o.json = true;
+        else if (!strcmp(argv[i], "--ops")) o.ops = true;
+        else if (!strcmp(argv[i], "--preset") && i + 1 < argc) o.preset = argv[++i];
+        else if (!strcmp(argv[i], "--threads") && i + 1 < argc) o.threads = atoi(argv[++i]);
+        else if (!strcmp(argv[i], "--repeat") && i + 1 < argc) o.repeat = atoi(argv[++i]);
+        else if (!strcmp(argv[i], "--what") && i + 1 < argc) what = argv[++i];
+        else if (argv[i][0] != '-' && n < 16) names[n++] = argv[i];
+        else return usage(2);
+    }
+    if (o.threads < 1 || o.repeat < 1 || o.repeat > 64) return usage(2);
+    for (i = 0; !n && i < 4; ++i) names[i] = usual[i];
+    if (!n) n = 4;
+    o.rate[0] = product_rate(1);
+    o.rate[1] = product_rate(o.threads);
+    o.gbs = bandwidth();
+    if (!o.json)
+        printf("%s, product %.1f GFLOP/s with 1 thread, %.1f with %d; c = a + b %.1f GB/s\n",
+               vgs_isa_name(vgs_cpu_isa()), o.rate[0], o.rate[1], o.threads, o.gbs);
+    for (i = 0; i < n; ++i) {
+        const vgs_target *t = vgs_target_find(names[i]);
+        if (!t) {
+            fprintf(stderr, "bench_step: there is no target %s\n", names[i]);
+            return 2;
+        }
+        for (draw = 0; draw < 2; ++draw)
+            if (!*what || !strcmp(what, draw ? "draw" : "train"))
+                if (measure(t, &o, draw != 0, &first, &err)) {
+                    fprintf(stderr, "bench_step: %s\n", err.msg);
+                    return 1;
+                }
+    }
+    if (o.json) printf("\n]\n");
+    return 0;
+}
