@@ -7471,12 +7471,12 @@ static vgs_var vgs__record_return(vgs_sampler *s, vgs__stage *st, bool last, vgs
 {
     vgs_graph *g = st->g;
     vgs_var y, next = vgs__no_var();
-    bool energy = last || s->c.lambda < 1.0f;
+    bool looks = last || s->c.lambda < 1.0f;     /* at what comes next, beside the later return        */
     st->later = vgs__leaf(g, VGS_OP_STATE, -1, 1, VGS_F32);
     vgs_bind(g, st->later, s->pool_y, 0, NULL);
-    if (energy) next = vgs__record_next(s, st, st->x, last, last ? whole : NULL);
+    if (looks) next = vgs__record_next(s, st, st->x, last, last ? whole : NULL);
     y = last ? next : st->later;
-    if (!last && energy) y = vgs__combine(g, y, s->c.lambda, next, 1.0f - s->c.lambda, vgs__no_var());
+    if (!last && looks) y = vgs__combine(g, y, s->c.lambda, next, 1.0f - s->c.lambda, vgs__no_var());
     return vgs_add(g, y, vgs_affine_by(g, st->cost, st->cost_scale, st->cost_add));
 }
 
@@ -7720,7 +7720,7 @@ static void vgs__record_walk(vgs_sampler *s, vgs__stage *st)
     vgs_var drift = vgs_affine(g, vgs_div(g, w.h, wide), 1.0f / s->c.tau, 0.0f);         /* of xi      */
     vgs_var move = vgs_mul(g, vgs_sub(g, xi, vgs_mul(g, w.g, drift)), wide);
     vgs_var x = vgs_add(g, w.x, move), e = vgs_energy_of(g, &s->c.energy, x), slope = vgs__no_var();
-    vgs_var back, d, ones, two;
+    vgs_var back, d, two, share, h;
     vgs_gradient(g, e, &x, 1, &slope);
     back = vgs_sub(g, vgs_mul(g, slope, drift), vgs_div(g, move, wide));                 /* xi of x' -> x */
     d = vgs_mul(g, vgs_sub(g, back, xi), vgs_add(g, back, xi));
@@ -7729,17 +7729,17 @@ static void vgs__record_walk(vgs_sampler *s, vgs__stage *st)
     two = vgs__push_op(g, VGS_OP_NORMAL, -1, 2, -1, -1, -1);
     vgs__noise_attrs(g, two, &st->accept);
     d = vgs_sub(g, d, vgs_affine(g, vgs_sum_cols(g, vgs_square(g, two)), 0.5f, 0.0f));
-    ones = vgs__push_op(g, VGS_OP_FILL, -1, 1, -1, -1, -1);
-    vgs__attr_f(g, ones, 0, 1.0f);
-    ones = vgs_mean_rows(g, vgs__where_accepted(g, ones, d));
-    ones = vgs_mul(g, w.h, vgs_exp(g, vgs_affine(g, ones, 0.1f, -0.0574f)));
+    share = vgs__push_op(g, VGS_OP_FILL, -1, 1, -1, -1, -1);
+    vgs__attr_f(g, share, 0, 1.0f);
+    share = vgs_mean_rows(g, vgs__where_accepted(g, share, d));
+    h = vgs_mul(g, w.h, vgs_exp(g, vgs_affine(g, share, 0.1f, -0.0574f)));
     move = vgs_add(g, w.x, vgs__where_accepted(g, move, d));
     e = vgs_add(g, w.e, vgs__where_accepted(g, vgs_sub(g, e, w.e), d));
     slope = vgs_add(g, w.g, vgs__where_accepted(g, vgs_sub(g, slope, w.g), d));
     vgs__effect(g, VGS_OP_STORE, w.x, move, vgs__no_var());
     vgs__effect(g, VGS_OP_STORE, w.e, e, vgs__no_var());
     vgs__effect(g, VGS_OP_STORE, w.g, slope, vgs__no_var());
-    vgs__effect(g, VGS_OP_STORE, w.h, ones, vgs__no_var());
+    vgs__effect(g, VGS_OP_STORE, w.h, h, vgs__no_var());
 }
 
 static void vgs__record_recall(vgs_sampler *s, vgs__stage *st)
@@ -11158,15 +11158,14 @@ static const vgs__preset vgs__presets[] = {
       VGS__OURS
       "hidden 128 length_scale 1.5 steps 40 s2_start 0.3 s2_end 0.005 init_sigma 2 scale_by_dim 1 "
       "value_lr 7e-4 lr_half 500 sigma_lr 1e-3" },
-    { "dw4", "fast", 2000, 1.0f, false,
+    { "dw4", "fast", 280, 1.0f, false,
       VGS__OURS
-      "hidden 64 length_scale 2.1 steps 100 s2_start 0.2 s2_end 0.002 init_sigma 2.85 scale_by_dim 1 "
-      "wrapper sorted x_scale 0.4 fixed_kernel 1 value_lr 1e-3 lr_half 500 sigma_lr 1e-3" },
-    { "lj13", "fast", 3200, 1.0f, false,
+      "value egnn hidden 32 length_scale 2.1 steps 80 s2_start 0.22 s2_end 0.0015 init_sigma 2.85 "
+      "scale_by_dim 1 value_lr 1e-3 lr_half 100 sigma_lr 1e-3" },
+    { "lj13", "fast", 600, 1.0f, false,
       VGS__OURS
-      "hidden 128 length_scale 0.71 steps 100 s2_start 0.05 s2_end 1e-4 init_sigma 1.15 energy_max 100 "
-      "scale_by_dim 1 wrapper reciprocal x_scale 0.3 fixed_kernel 1 lambda 0.97 value_lr 1e-3 lr_half 1000 "
-      "sigma_lr 1e-3" },
+      "value egnn hidden 24 layers 1 length_scale 0.71 steps 250 s2_start 0.02 s2_end 4e-5 init_sigma 1.15 "
+      "energy_max 100 scale_by_dim 1 lambda 0.97 batch 64 value_lr 1e-3 lr_half 200 sigma_lr 1e-3" },
     { "lj55", "fast", 600, 1.0f, false,
       VGS__OURS
       "hidden 128 length_scale 1.2 steps 100 s2_start 0.05 s2_end 1e-4 init_sigma 1.5 energy_max 20000 "
