@@ -114,6 +114,10 @@
        has the weight w = exp(-E/tau - sum c_t/tau) / p0(x_0), exactly: E[w] = Z.
        With `replay`, every other iteration starts from samples of earlier ones, chosen by weight, which the
        noising chain takes back to a random step: modes that the sampler visits rarely are not forgotten.
+       With `slope_loss` the fit is also to what grad V_t should be: along a path of the exact value
+       grad V_t(x_t) is the mean of a_t grad V_{t+1}(x_{t+1}), and at last of a_t grad E(x_T), so that
+           g_t = a_t [(1 - lambda) grad Vbar_{t+1}(x_{t+1}) + lambda g_{t+1}],  g_T = grad E(x_T),
+       D numbers where y_t is one; its gradient takes V at x +- d along the error, no second derivative.
        Particles live in the mean-free subspace (D = (n-1) d): x_0 and every eps are projected.
        Where this is not [VGS], and the fields that give [VGS] (the paper presets set them):
            explicit_drift  mu_t = (s_t^2 a_t^2 / tau) grad V_{t+1}(z_t): right to first order, unstable where
@@ -600,6 +604,8 @@ typedef struct vgs_config {
     int    replay;                /* iterations whose samples are kept, to start from again: keeps rare    */
                                   /* modes; 0 = none. Not with one_step                                    */
     int    refine;                /* MALA steps on E that samples take before they are kept; 0             */
+    float  slope_loss;            /* weight of the loss of grad V, beside that of V: for many dimensions; 0 */
+                                  /* Not with one_step, explicit_drift or explore                          */
     vgs_loss loss;                /* VGS_SMOOTH_L1                                                         */
     float  energy_max;            /* E is cut here in the target and, unless unclamped_drift, in the last  */
                                   /* drift; 0 = not cut (to cut at 0 pass 1e-30)                           */
@@ -6866,6 +6872,16 @@ static vgs_status vgs__check_float(const char *name, float v, float lo, bool ope
                      open ? ">" : ">=", (double)lo, hi < FLT_MAX ? " and below 1" : " and finite");
 }
 
+static vgs_status vgs__check_slope_loss(const vgs_config *c, vgs_error *err)
+{
+    const char *not_with = c->one_step ? "one_step" : c->explicit_drift ? "explicit_drift"
+                         : c->explore != 1.0f ? "explore" : NULL;
+    vgs_status st = vgs__check_float("slope_loss", c->slope_loss, 0.0f, false, FLT_MAX, err);
+    if (st != VGS_OK || !(c->slope_loss > 0.0f) || !not_with) return st;
+    return vgs__fail(err, VGS_E_ARG, "config.slope_loss = %g: must be 0 with %s", (double)c->slope_loss,
+                     not_with);
+}
+
 static vgs_status vgs__check_config(const vgs_config *c, vgs_error *err)
 {
     const float below1 = 0.99999994f;
@@ -6915,6 +6931,7 @@ static vgs_status vgs__check_config(const vgs_config *c, vgs_error *err)
     if (c->replay && c->one_step)
         return vgs__fail(err, VGS_E_ARG, "config.replay = %d: must be 0 with %s", c->replay,
                          c->on_sphere ? "on_sphere" : "one_step");
+    if ((st = vgs__check_slope_loss(c, err)) != VGS_OK) return st;
     if ((st = vgs__check_int("refine", c->refine, 0, 1000000, err)) != VGS_OK) return st;
     if (c->refine && !c->replay)
         return vgs__fail(err, VGS_E_ARG, "config.refine = %d: must be 0 without replay", c->refine);
@@ -6994,6 +7011,7 @@ static const struct {
     VGS__F(explore, VGS__FLOAT, NULL, "noise multiplier while training")
     VGS__F(replay, VGS__INT, NULL, "iterations whose samples are started from again, 0 = none")
     VGS__F(refine, VGS__INT, NULL, "MALA steps on samples that are kept for replay")
+    VGS__F(slope_loss, VGS__FLOAT, NULL, "weight of the loss of the value's gradient, 0 = none")
     VGS__F(loss, VGS__ENUM, "smooth_l1 l2 l1", "of the TD error")
     VGS__F(energy_max, VGS__FLOAT, NULL, "energy is cut here, 0 = not")
     VGS__F(drift_max, VGS__FLOAT, NULL, "limit of the drift in units of sigma_t sqrt(D), 1e30 = none")
@@ -7145,6 +7163,8 @@ VGS__DEF void vgs_field_get(const vgs_config *cfg, int i, char text[32])
      step    x_t -> x_{t+1}, mu_t, |mu_t|^2 with V_{t+1}; last: the same with E
      target  y of the transitions of one t, along the path or with one_step; target_last: with E
      fresh   y where the path explores: one step of fresh noise
+     slope   what grad V should be, along the path; that of the last step comes with target_last
+     split   x +- d of a minibatch, d along the error of grad V
      fit     one shuffled minibatch: V, loss, gradients, Adam
      sigma   Adam on s0         ema: the target network follows
      factor  kappa_t and rho_t from the drift at x'; factor_last: with E
@@ -7179,14 +7199,17 @@ struct vgs_sampler {
     vgs_buffer *factor;                          /* [T, 2, F]: kappa_t, sqrt rho_t                    */
     vgs_buffer *pool_x, *pool_mu, *pool_musq, *pool_cost, *pool_y;   /* rows T B; y: passes T B         */
     vgs_buffer *pool_path;                       /* [T B]: y of lambda = 1 and the true E, for log w  */
+    vgs_buffer *pool_slope;                      /* [T B, D]: what grad V should be                     */
+    vgs_buffer *pair_x, *pair_push;              /* [2 B, D], x +- d; [B], the loss of V(x + d) - V(x - d) */
     vgs_buffer *kept_x, *kept_weight;            /* [replay B, D], log w [replay B]                   */
     int64_t kept;                                /* iterations that were kept so far                  */
     vgs_buffer *walk_x, *walk_e, *walk_g, *walk_step;  /* [B, D], [B], [B, D]; MALA's h               */
     vgs_buffer *draw_x, *draw_mu, *draw_musq, *draw_cost;  /* [2 capacity, D], [capacity, D], [capacity]  */
     size_t bytes;
     vgs__stage start, step, last, target_step, target_last, fresh, fit, sigma_fit, ema, factor_step,
-        factor_last, keep, recall, back, stand, walk;
+        factor_last, keep, recall, back, stand, walk, slope, split;
     vgs_scalar keep_first;
+    vgs_scalar split_first;
     vgs_scalar fit_first, fit_pass, fit_iteration, fit_log, fit_lr, fit_vs, sigma_lr, sigma_vs;
 };
 
@@ -7434,8 +7457,8 @@ static void vgs__record_step(vgs_sampler *s, vgs__stage *st, bool last)
     vgs__effect(g, VGS_OP_STORE, st->out, vgs__record_move(s, st, st->x, push), vgs__no_var());
 }
 
-/* E or V at x', in units of D, E cut at energy_max; whole, if wanted: not cut */
-static vgs_var vgs__record_next(vgs_sampler *s, vgs__stage *st, vgs_var next, bool last, vgs_var *whole)
+/* E or V at x', in units of D, E cut at energy_max; energy, if wanted: E itself */
+static vgs_var vgs__record_next(vgs_sampler *s, vgs__stage *st, vgs_var next, bool last, vgs_var *energy)
 {
     vgs_graph *g = st->g;
     const vgs_scalar none = { 0 };
@@ -7443,7 +7466,7 @@ static vgs_var vgs__record_next(vgs_sampler *s, vgs__stage *st, vgs_var next, bo
     if (!last) return vgs_affine_by(g, vgs__value_at(s, st, next), st->value_scale, none);
     v = vgs_energy_of(g, &s->c.energy, next);
     vgs__check(g, v, st, VGS__BAD_ENERGY, s->c.energy_max != 0.0f);
-    if (whole) *whole = vgs_affine_by(g, v, st->value_scale, none);
+    if (energy) *energy = v;
     if (s->c.energy_max != 0.0f) v = vgs_clamp(g, v, -FLT_MAX, s->c.energy_max);
     return vgs_affine_by(g, v, st->value_scale, none);
 }
@@ -7467,32 +7490,70 @@ static vgs_var vgs__record_one_step(vgs_sampler *s, vgs__stage *st, bool last)
 /* Along the trajectory: y_t/D = (1 - lambda) V(x_{t+1})/D + lambda y_{t+1}/D + cost_scale cost + cost_add,
    with the cost that the path had: of the same mean as the expected one, but V(x_{t+1}) + cost hardly depends
    on the noise that led to x_{t+1}. st->x is x_{t+1}, st->later y_{t+1}/D. */
-static vgs_var vgs__record_return(vgs_sampler *s, vgs__stage *st, bool last, vgs_var *whole)
+static vgs_var vgs__record_return(vgs_sampler *s, vgs__stage *st, bool last, vgs_var *energy)
 {
     vgs_graph *g = st->g;
     vgs_var y, next = vgs__no_var();
     bool looks = last || s->c.lambda < 1.0f;     /* at what comes next, beside the later return        */
     st->later = vgs__leaf(g, VGS_OP_STATE, -1, 1, VGS_F32);
     vgs_bind(g, st->later, s->pool_y, 0, NULL);
-    if (looks) next = vgs__record_next(s, st, st->x, last, last ? whole : NULL);
+    if (looks) next = vgs__record_next(s, st, st->x, last, energy);
     y = last ? next : st->later;
     if (!last && looks) y = vgs__combine(g, y, s->c.lambda, next, 1.0f - s->c.lambda, vgs__no_var());
     return vgs_add(g, y, vgs_affine_by(g, st->cost, st->cost_scale, st->cost_add));
 }
 
-/* What the path costs from here on, later being what it costs after the step. */
-static void vgs__record_path(vgs_sampler *s, vgs__stage *st, vgs_var later, vgs_var log_root)
+/* What the path costs from here on: with E, in units of D, or what it costs after the step. */
+static void vgs__record_path(vgs_sampler *s, vgs__stage *st, bool last, vgs_var energy, vgs_var log_root)
 {
     vgs_graph *g = st->g;
-    vgs_var v = vgs_add(g, later, vgs_affine_by(g, st->cost, st->cost_scale, st->cost_add));
+    const vgs_scalar none = { 0 };
+    vgs_var later = last ? vgs_affine_by(g, energy, st->value_scale, none) : st->path, v;
+    v = vgs_add(g, later, vgs_affine_by(g, st->cost, st->cost_scale, st->cost_add));
     if (!s->c.fixed_kernel) v = vgs_sub(g, v, log_root);
     vgs__effect(g, VGS_OP_STORE, st->path_out, v, vgs__no_var());
+}
+
+/* For the exact value grad V_t is the mean of a_t grad V_{t+1}(x_{t+1}), and of a_t grad E(x_T) at last: its
+   target follows the trajectory as that of V does. Here the one of the last step. */
+static void vgs__record_last_slope(vgs_sampler *s, vgs__stage *st, vgs_var energy)
+{
+    vgs_graph *g = st->g;
+    const vgs_scalar none = { 0 };
+    vgs_var slope = vgs__no_var(), out = vgs__leaf(g, VGS_OP_STATE, -1, s->c.energy.dim, VGS_F32);
+    vgs_gradient(g, energy, &st->x, 1, &slope);
+    if (s->c.energy_max != 0.0f) {
+        slope = vgs__binary(g, VGS_OP_MASK_ABOVE, slope, energy);
+        vgs__attr_f(g, slope, 0, s->c.energy_max);
+    }
+    vgs__check(g, slope, st, VGS__BAD_GRADIENT, false);
+    vgs_bind(g, out, s->pool_slope, (size_t)(s->c.steps - 1) * (size_t)s->c.batch * (size_t)s->c.energy.dim,
+             NULL);
+    vgs__effect(g, VGS_OP_STORE, out, vgs_affine_by(g, slope, st->a, none), vgs__no_var());
+}
+
+/* Before that: (1 - lambda) a_t grad Vbar_{t+1}(x_{t+1}), from the drift of t+1, as st->mu and st->kappa are,
+   and lambda a_t times the target of t+1; st->drift and st->limit hold the two factors. */
+static void vgs__record_slope_target(vgs_sampler *s, vgs__stage *st)
+{
+    vgs_graph *g = st->g;
+    vgs_var v;
+    vgs__stage_leaves(s, st, s->target);
+    st->later = vgs__leaf(g, VGS_OP_STATE, -1, s->c.energy.dim, VGS_F32);
+    vgs_bind(g, st->later, s->pool_slope, 0, NULL);
+    st->out = vgs__leaf(g, VGS_OP_STATE, -1, s->c.energy.dim, VGS_F32);
+    vgs_bind(g, st->out, s->pool_slope, 0, NULL);
+    v = s->c.fixed_kernel ? st->mu : vgs_div(g, st->mu, st->kappa);
+    v = vgs__combine(g, v, 1.0f, st->later, 1.0f, vgs__no_var());
+    vgs__slot_f(g, v, 0, st->drift);
+    vgs__slot_f(g, v, 1, st->limit);
+    vgs__effect(g, VGS_OP_STORE, st->out, v, vgs__no_var());
 }
 
 static void vgs__record_target(vgs_sampler *s, vgs__stage *st, bool last, bool one_step)
 {
     vgs_graph *g = st->g;
-    vgs_var y, whole = vgs__no_var(), log_root = vgs__no_var();
+    vgs_var y, energy = vgs__no_var(), log_root = vgs__no_var();
     vgs__stage_leaves(s, st, s->target);
     st->out = vgs__leaf(g, VGS_OP_STATE, -1, 1, VGS_F32);
     vgs_bind(g, st->out, s->pool_y, 0, NULL);
@@ -7502,14 +7563,15 @@ static void vgs__record_target(vgs_sampler *s, vgs__stage *st, bool last, bool o
         st->path_out = vgs__leaf(g, VGS_OP_STATE, -1, 1, VGS_F32);
         vgs_bind(g, st->path_out, s->pool_path, 0, NULL);
     }
-    y = one_step ? vgs__record_one_step(s, st, last) : vgs__record_return(s, st, last, &whole);
+    y = one_step ? vgs__record_one_step(s, st, last) : vgs__record_return(s, st, last, &energy);
     if (!s->c.fixed_kernel) {                                        /* tau log(rho) / 2               */
         log_root = vgs_affine(g, vgs_mean_cols(g, vgs_log(g, st->root)), s->c.tau, 0.0f);
         y = vgs_sub(g, y, log_root);
     }
     vgs__check(g, y, st, VGS__BAD_VALUE, false);
     vgs__effect(g, VGS_OP_STORE, st->out, y, vgs__no_var());
-    if (s->c.replay && !one_step) vgs__record_path(s, st, last ? whole : st->path, log_root);
+    if (s->c.replay && !one_step) vgs__record_path(s, st, last, energy, log_root);
+    if (s->c.slope_loss > 0.0f && last) vgs__record_last_slope(s, st, energy);
 }
 
 /* The mean over rows of a b, for each factor: by column, or of the sum over columns. */
@@ -7588,31 +7650,110 @@ static vgs_var vgs__bound_state(vgs_graph *g, int rows, int cols, vgs_buffer *bu
     return v;
 }
 
+static vgs_var vgs__batch_state(vgs_graph *g, int cols, vgs_buffer *buf)
+{
+    vgs_var v = vgs__leaf(g, VGS_OP_STATE, -1, cols, VGS_F32);
+    vgs_bind(g, v, buf, 0, NULL);
+    return v;
+}
+
+/* The transitions of a minibatch: their numbers and steps t. */
+static vgs_var vgs__record_choice(vgs_sampler *s, vgs__stage *st, vgs_scalar first, vgs_var *t)
+{
+    vgs_graph *g = st->g;
+    vgs_var idx = vgs__push_op(g, VGS_OP_PERMUTATION, -1, 1, -1, -1, -1);
+    vgs__noise_attrs(g, idx, &st->noise);
+    vgs__slot_i(g, idx, 6, first);
+    vgs__attr_i(g, idx, 7, s->c.steps * s->c.batch);
+    *t = vgs__push_op(g, VGS_OP_INT_DIV, -1, 1, vgs__id(g, idx), -1, -1);
+    vgs__attr_i(g, *t, 0, s->c.batch);
+    if (g->sticky.code == VGS_OK) g->node[vgs__id(g, idx)].type = g->node[vgs__id(g, *t)].type = VGS_I32;
+    return idx;
+}
+
+/* sqrt(n_t) [B,1]: n_t is the noise from the samples back to t, n_t = n_{t+1} / a_t^2 + s_t^2. */
+static vgs_var vgs__record_root_noise(const vgs_sampler *s, vgs_graph *g, vgs_var t)
+{
+    float *k = (float *)vgs__alloc((size_t)s->c.steps, sizeof *k);
+    double var = 0.0;
+    vgs_var v;
+    int i;
+    if (!k) return vgs__graph_fail(g, VGS_E_NOMEM, "out of memory: loss of %d steps", s->c.steps);
+    for (i = s->c.steps - 1; i >= 0; --i) {
+        var = var / ((double)s->a[i] * (double)s->a[i]) + (double)s->s2[i];
+        k[i] = (float)sqrt(var);
+    }
+    v = vgs_gather(g, vgs_table(g, k, s->c.steps, 1), t);
+    vgs__free(k);
+    return v;
+}
+
+/* With r = (grad V - its target)/D the loss w n_t |r|^2 / 2 has the gradient w n_t |r| d(u . grad V/D);
+   u = r/|r|, and u . grad V = (V(x + h u) - V(x - h u)) / 2h: no second derivatives. sqrt(n_t) |r| is limited
+   to 3/sqrt(D), as smooth L1 limits a loss; h = VGS__SPLIT sqrt(n_t). */
+#define VGS__SPLIT 0.03f
+static void vgs__record_split(vgs_sampler *s, vgs__stage *st)
+{
+    vgs_graph *g = st->g;
+    int n = s->c.steps * s->c.batch, d = s->c.energy.dim;
+    float per_dim = 1.0f / (float)s->c.dim_effective;
+    vgs_var idx, t, x, y, r = vgs__no_var(), norm, root, push;
+    vgs__stage_leaves(s, st, s->online);
+    s->split_first = vgs_scalar_create(g, 0);
+    idx = vgs__record_choice(s, st, s->split_first, &t);
+    x = vgs_gather(g, vgs__bound_state(g, n, d, s->pool_x, 0), idx);
+    vgs_gradient(g, vgs__record_value(s, g, st->params, x, t), &x, 1, &r);
+    y = vgs_gather(g, vgs__bound_state(g, n, d, s->pool_slope, 0), idx);
+    r = vgs__combine(g, r, s->c.scale_by_dim ? 1.0f : per_dim, y, -per_dim, vgs__no_var());
+    norm = vgs_sqrt(g, vgs_affine(g, vgs_sum_cols(g, vgs_square(g, r)), 1.0f, 1e-30f));
+    root = vgs__record_root_noise(s, g, t);
+    push = vgs_clamp(g, vgs_mul(g, norm, root), 0.0f, 3.0f * (float)sqrt((double)per_dim));
+    push = vgs_affine(g, push, s->c.slope_loss / (2.0f * VGS__SPLIT), 0.0f);
+    r = vgs_mul(g, r, vgs_div(g, vgs_affine(g, root, VGS__SPLIT, 0.0f), norm));
+    vgs__effect(g, VGS_OP_STORE, vgs__batch_state(g, 2 * d, s->pair_x),
+                vgs_concat(g, vgs_add(g, x, r), vgs_sub(g, x, r)), vgs__no_var());
+    vgs__effect(g, VGS_OP_STORE, vgs__batch_state(g, 1, s->pair_push), push, vgs__no_var());
+}
+
+/* V/D at x of the minibatch, and the loss of its gradient [B,1], as far as a gradient sees it. */
+static vgs_var vgs__record_fitted(vgs_sampler *s, vgs__stage *st, vgs_var idx, vgs_var t, vgs_var *slope_loss)
+{
+    static const int32_t twice[2] = { 0, 0 };
+    static const float sign[2] = { 1.0f, -1.0f };
+    vgs_graph *g = st->g;
+    int d = s->c.energy.dim;
+    bool pair = s->c.slope_loss > 0.0f;
+    vgs_var v, x = pair ? vgs__leaf(g, VGS_OP_STATE, -2, d, VGS_F32)
+                        : vgs_gather(g, vgs__bound_state(g, s->c.steps * s->c.batch, d, s->pool_x, 0), idx);
+    if (pair) vgs_bind(g, x, s->pair_x, 0, NULL);
+    v = vgs__record_value(s, g, st->params, x, pair ? vgs_segment_gather(g, t, 1, twice, 2) : t);
+    if (!s->c.scale_by_dim) v = vgs_affine(g, v, 1.0f / (float)s->c.dim_effective, 0.0f);
+    if (!pair) return v;
+    v = vgs_reshape(g, v, 2);
+    *slope_loss = vgs_mul(g, vgs_sum_cols(g, vgs_mul(g, v, vgs_table(g, sign, 1, 2))),
+                          vgs__batch_state(g, 1, s->pair_push));
+    return vgs_mean_cols(g, v);
+}
+
 static void vgs__record_fit(vgs_sampler *s, vgs__stage *st)
 {
     vgs_graph *g = st->g;
-    int p = vgs_net_size(s->net), n = s->c.steps * s->c.batch;
-    vgs_var idx, t, x, y, v, loss, grad, norm = vgs__no_var(), a;
+    int p = vgs_net_size(s->net);
+    vgs_var idx, t, y, v, loss, grad, norm = vgs__no_var(), slope_loss = vgs__no_var(), a;
     vgs__stage_leaves(s, st, s->online);
     s->fit_first = vgs_scalar_create(g, 0);
     s->fit_log = vgs_scalar_create(g, 0);
     s->fit_lr = vgs_scalar_create(g, 0);
     s->fit_vs = vgs_scalar_create(g, 0);
-    idx = vgs__push_op(g, VGS_OP_PERMUTATION, -1, 1, -1, -1, -1);
-    vgs__noise_attrs(g, idx, &st->noise);
-    vgs__slot_i(g, idx, 6, s->fit_first);
-    vgs__attr_i(g, idx, 7, n);
-    t = vgs__push_op(g, VGS_OP_INT_DIV, -1, 1, vgs__id(g, idx), -1, -1);
-    vgs__attr_i(g, t, 0, s->c.batch);
-    if (g->sticky.code == VGS_OK) g->node[vgs__id(g, idx)].type = g->node[vgs__id(g, t)].type = VGS_I32;
-    x = vgs_gather(g, vgs__bound_state(g, n, s->c.energy.dim, s->pool_x, 0), idx);
-    st->out = vgs__bound_state(g, n, 1, s->pool_y, 0);
+    idx = vgs__record_choice(s, st, s->fit_first, &t);
+    st->out = vgs__bound_state(g, s->c.steps * s->c.batch, 1, s->pool_y, 0);
     y = vgs_gather(g, st->out, idx);
-    v = vgs__record_value(s, g, st->params, x, t);
-    if (!s->c.scale_by_dim) v = vgs_affine(g, v, 1.0f / (float)s->c.dim_effective, 0.0f);
-    loss = vgs_mean_rows(g, vgs_loss_of(g, v, y, s->c.loss));
+    v = vgs__record_fitted(s, st, idx, t, &slope_loss);
+    loss = vgs_loss_of(g, v, y, s->c.loss);
+    v = vgs_mean_rows(g, loss);
+    if (s->c.slope_loss > 0.0f) loss = vgs_add(g, loss, slope_loss);
     grad = vgs__bound_state(g, 1, p, s->grad, 0);
-    vgs_gradient_params(g, loss, st->params, grad);
+    vgs_gradient_params(g, vgs_mean_rows(g, loss), st->params, grad);
     if (s->c.grad_max < 1e30f) {
         norm = vgs__push_op(g, VGS_OP_SUM_SQUARES, 1, 1, vgs__id(g, grad), -1, -1);
         if (g->sticky.code == VGS_OK) g->node[vgs__id(g, norm)].body = true;
@@ -7620,7 +7761,7 @@ static void vgs__record_fit(vgs_sampler *s, vgs__stage *st)
     a = vgs__adam(g, st->params, grad, vgs__bound_state(g, 1, p, s->adam_m, 0),
                   vgs__bound_state(g, 1, p, s->adam_v, 0), norm, st->flag, s->fit_lr, s->fit_vs);
     vgs__attr_f(g, a, 5, s->c.grad_max);
-    a = vgs__effect(g, VGS_OP_STORE, vgs__bound_state(g, s->c.passes * s->c.steps, 1, s->loss_log, 0), loss,
+    a = vgs__effect(g, VGS_OP_STORE, vgs__bound_state(g, s->c.passes * s->c.steps, 1, s->loss_log, 0), v,
                     vgs__no_var());
     vgs__slot_i(g, a, 0, s->fit_log);
 }
@@ -7798,6 +7939,10 @@ static vgs_status vgs__make_buffers(vgs_sampler *s, vgs_error *err)
         !(s->draw_x = vgs__buffer(s, 2 * cap * d, err)) || !(s->draw_mu = vgs__buffer(s, cap * d, err)) ||
         !(s->draw_musq = vgs__buffer(s, cap, err)) || !(s->draw_cost = vgs__buffer(s, cap, err)))
         return VGS_E_NOMEM;
+    if (s->c.slope_loss > 0.0f &&
+        (!(s->pool_slope = vgs__buffer(s, rows * d, err)) || !(s->pair_x = vgs__buffer(s, 2 * b * d, err)) ||
+         !(s->pair_push = vgs__buffer(s, b, err))))
+        return VGS_E_NOMEM;
     if (!s->c.replay) return VGS_OK;
     if (!(s->pool_path = vgs__buffer(s, rows, err)) || !(s->kept_x = vgs__buffer(s, kept * d, err)) ||
         !(s->kept_weight = vgs__buffer(s, kept, err)) || !(s->walk_step = vgs__buffer(s, 1, err)) ||
@@ -7814,7 +7959,7 @@ static vgs_status vgs__compile_stage(vgs_sampler *s, vgs__stage *st, int capacit
     return code;
 }
 
-enum { VGS__STAGES = 16, VGS__DRAW_STAGES = 3, VGS__SAMPLER_BUFFERS = 25 };
+enum { VGS__STAGES = 18, VGS__DRAW_STAGES = 3, VGS__SAMPLER_BUFFERS = 28 };
 
 /* Those that draw come first. */
 static void vgs__stage_list(vgs_sampler *s, vgs__stage *all[VGS__STAGES])
@@ -7835,6 +7980,8 @@ static void vgs__stage_list(vgs_sampler *s, vgs__stage *all[VGS__STAGES])
     all[13] = &s->back;
     all[14] = &s->stand;
     all[15] = &s->walk;
+    all[16] = &s->slope;
+    all[17] = &s->split;
 }
 
 /* Does a trajectory of returns explore? */
@@ -7844,7 +7991,8 @@ static bool vgs__uses_stage(const vgs_sampler *s, int k)
 {
     if (k < 8) return true;
     if (k < 10) return !s->c.fixed_kernel;
-    return k < 14 ? s->c.replay || (k == 10 && vgs__explores(s)) : s->c.refine > 0;
+    if (k < 14) return s->c.replay || (k == 10 && vgs__explores(s));
+    return k < 16 ? s->c.refine > 0 : s->c.slope_loss > 0.0f;
 }
 
 static vgs_status vgs__make_stages(vgs_sampler *s, vgs_error *err)
@@ -7872,6 +8020,8 @@ static vgs_status vgs__make_stages(vgs_sampler *s, vgs_error *err)
     if (s->back.g) vgs__record_back(s, &s->back);
     if (s->stand.g) vgs__record_stand(s, &s->stand);
     if (s->walk.g) vgs__record_walk(s, &s->walk);
+    if (s->slope.g) vgs__record_slope_target(s, &s->slope);
+    if (s->split.g) vgs__record_split(s, &s->split);
     for (k = 0; k < VGS__STAGES && code == VGS_OK; ++k)
         if (all[k]->g)
             code = vgs__compile_stage(s, all[k], k < VGS__DRAW_STAGES ? s->capacity : s->c.batch, err);
@@ -7966,7 +8116,7 @@ VGS__DEF void vgs_sampler_free(vgs_sampler *s)
     all[12] = s->draw_x;    all[13] = s->draw_mu;   all[14] = s->draw_musq; all[15] = s->factor;
     all[16] = s->pool_cost; all[17] = s->draw_cost; all[18] = s->pool_path; all[19] = s->kept_x;
     all[20] = s->kept_weight; all[21] = s->walk_x; all[22] = s->walk_e; all[23] = s->walk_g;
-    all[24] = s->walk_step;
+    all[24] = s->walk_step; all[25] = s->pool_slope; all[26] = s->pair_x;    all[27] = s->pair_push;
     for (k = 0; k < VGS__SAMPLER_BUFFERS; ++k) if (s->b && all[k]) s->b->buffer_free(s->b->self, all[k]);
     vgs_net_free(s->net);
     vgs__free(s->s2);
@@ -8355,12 +8505,30 @@ static vgs_status vgs__make_target(vgs_sampler *s, int pass, int t, vgs_error *e
     return vgs_graph_run(st->g, s->c.batch, err);
 }
 
+/* The drift of the last step is of E, not of V: the target before it is that of the last step. */
+static vgs_status vgs__make_slope_target(vgs_sampler *s, int t, vgs_error *err)
+{
+    size_t d = (size_t)s->c.energy.dim, b = (size_t)s->c.batch, next = (size_t)t + 1;
+    vgs__stage *st = &s->slope;
+    double lambda = t == s->c.steps - 2 ? 1.0 : (double)s->c.lambda, a = (double)s->a[t];
+    vgs_bind(st->g, st->out, s->pool_slope, (size_t)t * b * d, NULL);
+    vgs_bind(st->g, st->later, s->pool_slope, next * b * d, NULL);
+    vgs_bind(st->g, st->mu, s->pool_mu, next * b * d, NULL);
+    vgs_bind(st->g, st->kappa, s->factor, 2 * next * (size_t)s->factors, NULL);
+    vgs_scalar_set(st->g, st->limit, lambda * a);
+    vgs_scalar_set(st->g, st->drift,
+                   (1.0 - lambda) * a * (double)s->c.tau / ((double)s->s2[t + 1] * (double)s->a[t + 1]));
+    return vgs_graph_run(st->g, s->c.batch, err);
+}
+
 /* Targets of all transitions of a pass, the last step first: returns need the later ones. */
 static vgs_status vgs__make_targets(vgs_sampler *s, int pass, vgs_error *err)
 {
     vgs_status code = VGS_OK;
     int t;
     for (t = s->c.steps - 1; t >= 0 && code == VGS_OK; --t) code = vgs__make_target(s, pass, t, err);
+    for (t = s->slope.g ? s->c.steps - 2 : -1; t >= 0 && code == VGS_OK; --t)
+        code = vgs__make_slope_target(s, t, err);
     s->energy_calls += s->c.batch;
     return code;
 }
@@ -8396,6 +8564,16 @@ static void vgs__adam_scalars(vgs_graph *g, vgs_scalar lr, vgs_scalar vs, double
     vgs_scalar_set(g, vs, 1.0 / sqrt(1.0 - pow(0.999, (double)k)));
 }
 
+/* Where the k-th minibatch of a pass asks for V, if its gradient counts. */
+static vgs_status vgs__split_batch(vgs_sampler *s, int pass, int k, vgs_error *err)
+{
+    vgs__stage *st = &s->split;
+    vgs__noise_set(st->g, &st->noise, VGS__FOR_SHUFFLE, pass, 0, (uint64_t)s->iteration, s->c.seed);
+    vgs_scalar_set(st->g, s->split_first, (double)k * s->c.batch);
+    vgs_graph_touch(st->g);
+    return vgs_graph_run(st->g, s->c.batch, err);
+}
+
 static vgs_status vgs__fit_pass(vgs_sampler *s, int pass, vgs_error *err)
 {
     vgs__stage *st = &s->fit;
@@ -8411,7 +8589,8 @@ static vgs_status vgs__fit_pass(vgs_sampler *s, int pass, vgs_error *err)
         vgs_scalar_set(st->g, s->fit_log, pass * s->c.steps + k);
         vgs__adam_scalars(st->g, s->fit_lr, s->fit_vs, rate, ++s->adam_step);
         vgs_graph_touch(st->g);
-        code = vgs_graph_run(st->g, s->c.batch, err);
+        if (s->split.g) code = vgs__split_batch(s, pass, k, err);
+        if (code == VGS_OK) code = vgs_graph_run(st->g, s->c.batch, err);
     }
     return code;
 }

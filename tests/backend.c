@@ -187,6 +187,7 @@ static vgs_config config_of(bool recorded)
     c.sigma_lr = 1e-2f;
     c.target_ema = 0.5f;
     c.replay = 2;
+    c.slope_loss = 1;
     c.net.hidden = 24;
     c.net.time_dim = 8;
     c.seed = 11;
@@ -244,7 +245,9 @@ static long budget(const vgs_sampler *s)
     long factors = (t + VGS__FACTOR_STRIDE - 1) / VGS__FACTOR_STRIDE * ops(&s->factor_step, false);
     long replay = s->c.replay ? ops(&s->keep, false) + ops(&s->recall, false) + t * ops(&s->back, false) +
                                     (t - 1) * ops(&s->fresh, false) : 0;
-    return once + factors + replay + ops(&s->start, false) + (t - 1) * ops(&s->step, false) + ops(&s->last, false) +
+    long slope = s->slope.g ? ops(&s->slope, true) + (t - 1) * ops(&s->slope, false) +
+                                  n * t * (ops(&s->split, true) + ops(&s->split, false)) : 0;
+    return once + factors + replay + slope + ops(&s->start, false) + (t - 1) * ops(&s->step, false) + ops(&s->last, false) +
            ops(&s->ema, false) + ops(&s->sigma_fit, false) +
            n * ((t - 1) * ops(&s->target_step, false) + ops(&s->target_last, false)) +
            n * t * (ops(&s->fit, true) + ops(&s->fit, false));
@@ -258,9 +261,10 @@ static void steady(bool one_step)
     vgs_error err = { VGS_OK, "" };
     vgs_sampler *s;
     int calls = one_step ? 3 : 2, k;             /* the rollout's last step; each pass, or its end    */
+    int slopes = one_step ? 1 : 2;               /* those of them that tell the gradient              */
     T_IN(one_step ? "one_step" : "returns");
     c.one_step = one_step;
-    if (one_step) c.replay = 0;
+    if (one_step) c.replay = 0, c.slope_loss = 0;
     device_start(&d);
     c.backend = &d.base;
     s = vgs_sampler_create(&c, &err);
@@ -285,7 +289,7 @@ static void steady(bool one_step)
     forget_counts(&d);
     OK(vgs_sampler_train(s, 1, NULL, &err) == VGS_OK);
     OK(d.energies == calls * 32);
-    CHECK(d.up == calls + 1 && d.up_bytes == 4 * (calls * 32 + 64), "callback: %ld uploads of %ld bytes", d.up,
+    CHECK(d.up == calls + slopes && d.up_bytes == 4 * (calls * 32 + slopes * 64), "callback: %ld uploads of %ld bytes", d.up,
           d.up_bytes);
     CHECK(d.down == calls + 1 && d.down_bytes == 16 + 4 * calls * 64 && d.created == 0,
           "callback: %ld downloads of %ld bytes", d.down, d.down_bytes);

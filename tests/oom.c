@@ -43,6 +43,7 @@ static vgs_config config_of(vgs_net_kind kind)
     c.batch = 4;
     c.sigma_lr = 1e-3f;
     c.replay = 2;
+    c.slope_loss = 1;
     c.threads = 1;
     return c;
 }

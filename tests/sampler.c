@@ -429,6 +429,146 @@ static void noised_back(void)
     }
 }
 
+/* What grad V_t should be, along the path: its recursion in double. */
+static void slope_targets(void)
+{
+    enum { B = 64, T = 5 };
+    static float x[(T + 1) * B][2], mu[T * B][2], y[T * B][2], f[4 * T];
+    int vp, t, i, j;
+    for (vp = 0; vp < 2; ++vp) {
+        bowl b;
+        vgs_config c = small(&b);
+        vgs_sampler *s;
+        T_IN("vp %d", vp);
+        c.one_step = c.fixed_kernel = c.explicit_drift = false;
+        c.alpha = vp ? VGS_VP : VGS_VE;
+        c.slope_loss = 1;
+        c.tau = 1.5f;
+        c.energy_max = 0.6f;
+        s = create(&c);
+        train(s, 9, NULL);
+        OK(!vgs__rollout(s, NULL) && !vgs__make_targets(s, 0, NULL));
+        s->b->download(s->b->self, x, s->pool_x, 0, (T + 1) * B * 2, VGS_F32, NULL);
+        s->b->download(s->b->self, mu, s->pool_mu, 0, T * B * 2, VGS_F32, NULL);
+        s->b->download(s->b->self, y, s->pool_slope, 0, T * B * 2, VGS_F32, NULL);
+        s->b->download(s->b->self, f, s->factor, 0, 4 * T, VGS_F32, NULL);
+        for (i = 0; i < B; ++i)
+            for (j = 0; j < 2; ++j) {
+                double want = square_norm(x[T * B + i], 2) / 2 > 0.6 ? 0 : (double)x[T * B + i][j];
+                for (t = T - 1; t >= 0; --t) {
+                    double a = (double)s->a[t], now, lambda = t < T - 2 ? 0.9 : 1;
+                    if (t < T - 1) {             /* the drift of t + 1 tells grad Vbar                */
+                        now = (double)mu[(t + 1) * B + i][j] / (double)f[4 * (t + 1) + j] * 1.5 /
+                              ((double)s->s2[t + 1] * (double)s->a[t + 1]);
+                        want = (1 - lambda) * now + lambda * want;
+                    }
+                    want *= a;
+                    if (!CHECK_NEAR(y[t * B + i][j], want, 1e-4, 1e-5)) { vgs_sampler_free(s); return; }
+                }
+            }
+        vgs_sampler_free(s);
+    }
+}
+
+/* The loss of a minibatch at weights w: smooth L1 of V/D and the limited square of its gradient's error, from
+   V and grad V of a graph. x [n,2], t, y and slope as the sampler has them. */
+typedef struct minibatch { float x[64][2], y[64], slope[64][2]; int32_t t[64]; } minibatch;
+
+static double minibatch_loss(const vgs_sampler *s, const minibatch *m, const float *w)
+{
+    static float v[64], dv[64][2];
+    vgs_graph *g = vgs_graph_create(NULL);
+    vgs_var p = vgs_params(g, vgs_net_size(s->net)), x = vgs_input(g, 2), t = vgs_index(g), value, slope;
+    double sum = 0;
+    int i, k;
+    value = vgs__record_value(s, g, p, x, t);
+    vgs_gradient(g, value, &x, 1, &slope);
+    vgs_output(g, value);
+    vgs_output(g, slope);
+    OK(!vgs_graph_compile(g, s->b, 64, NULL) && !vgs_set(g, p, w, 1, NULL) && !vgs_set(g, x, m->x, 64, NULL) &&
+       !vgs_set(g, t, m->t, 64, NULL) && !vgs_graph_run(g, 64, NULL) && !vgs_get(g, value, v, 64, NULL) &&
+       !vgs_get(g, slope, dv, 64, NULL));
+    for (i = 0; i < 64; ++i) {
+        double e = fabs((double)v[i] / 2 - (double)m->y[i]), n = 0, limit = 3 / sqrt(2.0), r;
+        for (k = s->c.steps - 1; k >= m->t[i]; --k) n += (double)s->s2[k];
+        r = sqrt(n) * hypot((double)dv[i][0] - (double)m->slope[i][0], (double)dv[i][1] - (double)m->slope[i][1]) / 2;
+        sum += e < 1 ? e * e / 2 : e - 0.5;
+        sum += (double)s->c.slope_loss * (r < limit ? r * r / 2 : limit * (r - limit / 2));
+    }
+    vgs_graph_free(g);
+    return sum / 64;
+}
+
+/* Where the k-th minibatch was split: its rows, found again among the transitions of all steps. */
+static void find_minibatch(vgs_sampler *s, minibatch *m)
+{
+    static float x[5 * 64][2], y[5 * 64], slope[5 * 64][2], pair[64][4];
+    int i, k, found = 0;
+    s->b->download(s->b->self, x, s->pool_x, 0, 640, VGS_F32, NULL);
+    s->b->download(s->b->self, y, s->pool_y, 0, 320, VGS_F32, NULL);
+    s->b->download(s->b->self, slope, s->pool_slope, 0, 640, VGS_F32, NULL);
+    s->b->download(s->b->self, pair, s->pair_x, 0, 256, VGS_F32, NULL);
+    for (i = 0; i < 64; ++i)
+        for (k = 0; k < 320; ++k) {
+            if (hypot((double)pair[i][0] + (double)pair[i][2] - 2 * (double)x[k][0],
+                      (double)pair[i][1] + (double)pair[i][3] - 2 * (double)x[k][1]) > 3e-6) continue;
+            memcpy(m->x[i], x[k], sizeof x[k]);
+            memcpy(m->slope[i], slope[k], sizeof slope[k]);
+            m->y[i] = y[k];
+            m->t[i] = k / 64;
+            ++found;
+        }
+    CHECK(found == 64, "%d of 64 rows found", found);
+}
+
+/* Two values of V make the gradient of a loss of grad V: the fit's gradient against differences of that loss,
+   along itself and along another direction. */
+static void slope_gradient(void)
+{
+    static float w[2][4000], grad[4000];
+    static minibatch m;
+    bowl b;
+    vgs_config c = small(&b);
+    vgs_sampler *s;
+    double h = 2e-3, norm = 0, along;
+    int p, i, k;
+    c.one_step = c.fixed_kernel = c.explicit_drift = false;
+    c.slope_loss = 20;
+    b.k = 3;
+    s = create(&c);
+    p = vgs_net_size(s->net);
+    OK(p <= 4000);
+    train(s, 3, NULL);
+    OK(!vgs__rollout(s, NULL) && !vgs__make_targets(s, 0, NULL));
+    s->b->download(s->b->self, grad, s->pool_slope, 0, 640, VGS_F32, NULL);
+    for (i = 0; i < 640; ++i) grad[i] += (float)(i % 8) - 2;         /* errors that matter, some limited  */
+    s->b->upload(s->b->self, s->pool_slope, 0, grad, 640, VGS_F32, NULL);
+    OK(!vgs__split_batch(s, 0, 2, NULL));
+    find_minibatch(s, &m);
+    vgs_bind(s->fit.g, s->fit.out, s->pool_y, 0, NULL);
+    vgs__noise_set(s->fit.g, &s->fit.noise, VGS__FOR_SHUFFLE, 0, 0, 3, c.seed);
+    vgs_scalar_set(s->fit.g, s->fit_first, 2 * 64);
+    vgs_scalar_set(s->fit.g, s->fit_lr, 0);
+    vgs_graph_touch(s->fit.g);
+    OK(!vgs_graph_run(s->fit.g, 64, NULL));
+    s->b->download(s->b->self, grad, s->grad, 0, (size_t)p, VGS_F32, NULL);
+    for (i = 0; i < p; ++i) norm += (double)grad[i] * (double)grad[i];
+    for (k = 0; k < 2; ++k) {
+        T_IN("direction %d", k);
+        s->b->download(s->b->self, w[0], s->online, 0, (size_t)p, VGS_F32, NULL);
+        memcpy(w[1], w[0], sizeof w[0]);
+        for (i = 0, along = 0; i < p; ++i) {
+            double u = k ? (i % 3 ? 1 : -1) / sqrt(p) : (double)grad[i] / sqrt(norm);
+            w[0][i] -= (float)(h * u);
+            w[1][i] += (float)(h * u);
+            along += (double)grad[i] * u;
+        }
+        along -= (minibatch_loss(s, &m, w[1]) - minibatch_loss(s, &m, w[0])) / (2 * h);
+        CHECK_NEAR(along, 0, 0, 2e-3 * sqrt(norm));
+    }
+    vgs_sampler_free(s);
+}
+
 /* MALA, from one point: the target's moments at any tau, the step adapts, and a wall of NaN is not passed. */
 static int walled_energy(void *user, const float *x, int n, int dim, float *e, float *g)
 {
@@ -1113,7 +1253,8 @@ static void out_of_range(void)
         {"drift_max", "-1", false},    {"dim_effective", "-1", false}, {"dim_effective", "3", false},
         {"hidden", "-1", false},       {"layers", "-1", false},        {"time_dim", "3", false},
         {"time_hidden", "-1", false},  {"x_scale", "-1", false},       {"replay", "-1", false},
-        {"replay", "65537", false},    {"refine", "-1", false},        {"refine", "5", false}};
+        {"replay", "65537", false},    {"refine", "-1", false},        {"refine", "5", false},
+        {"slope_loss", "-1", false},   {"slope_loss", "nan", false}};
     static const size_t floats[] = {offsetof(vgs_config, length_scale), offsetof(vgs_config, detail_scale),
                                     offsetof(vgs_config, s2_start),     offsetof(vgs_config, s2_end),
                                     offsetof(vgs_config, init_sigma),   offsetof(vgs_config, tau),
@@ -1284,6 +1425,8 @@ int main(int argc, char **argv)
     RUN(explored_part);
     RUN(kept_weights);
     RUN(noised_back);
+    RUN(slope_targets);
+    RUN(slope_gradient);
     RUN(refined);
     RUN(fresh_targets);
     RUN(weight_of_one_step);
