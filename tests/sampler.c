@@ -1254,7 +1254,7 @@ static void out_of_range(void)
         {"hidden", "-1", false},       {"layers", "-1", false},        {"time_dim", "3", false},
         {"time_hidden", "-1", false},  {"x_scale", "-1", false},       {"replay", "-1", false},
         {"replay", "65537", false},    {"refine", "-1", false},        {"refine", "5", false},
-        {"slope_loss", "-1", false},   {"slope_loss", "nan", false}};
+        {"slope_loss", "-1", false}};
     static const size_t floats[] = {offsetof(vgs_config, length_scale), offsetof(vgs_config, detail_scale),
                                     offsetof(vgs_config, s2_start),     offsetof(vgs_config, s2_end),
                                     offsetof(vgs_config, init_sigma),   offsetof(vgs_config, tau),
@@ -1323,6 +1323,10 @@ static void out_of_range_others(void)
     REFUSED("on_sphere", c.on_sphere = true; c.alpha = VGS_VP);
     REFUSED("dim", c.on_sphere = true; c.energy.dim = 1);
     REFUSED("sigma_lr", c.on_sphere = true; c.sigma_lr = 0.1f);
+    REFUSED("0 with one_step", c.slope_loss = 1);
+    REFUSED("0 with explicit_drift", c.slope_loss = 1; c.one_step = false);
+    REFUSED("0 with explore", c.slope_loss = 1; c.one_step = c.explicit_drift = false; c.explore = 1.2f);
+    REFUSED("slope_loss = nan", c.slope_loss = (float)NAN);
     REFUSED("too large", c.energy.dim = 100000; c.batch = 1 << 20);
     c = small(&b);
     c.threads = -1;
