@@ -479,6 +479,7 @@ typedef struct vgs_net_config {
     bool relu;               /* MLP: ReLU in place of SiLU                                      */
     bool move_coordinates;   /* EGNN: layers also move the points                               */
     float x_scale;           /* MLP: the network sees x, or what the wrapper gives, over x_scale; 1 */
+    int radial;              /* EGNN: beside r^2 messages see exp(-(r/x_scale - k)^2/2), k < radial; 0 */
 } vgs_net_config;
 
 typedef struct vgs_param_info {
@@ -5675,7 +5676,7 @@ static void vgs__list_egnn(vgs_net *net)
             vgs__part_name(name, l, part[k].name);
             if (part[k].norm == 1) vgs__list_norm(net, name, h);
             else if (part[k].norm == 2) vgs__list(net, name, ".weight", 1, h);
-            else vgs__list_linear(net, name, h, k == 0 ? 2 * h + 1 : part[k].in * h);
+            else vgs__list_linear(net, name, h, k == 0 ? 2 * h + 1 + net->c.radial : part[k].in * h);
         }
     vgs__list_linear(net, "out.0", h, h);
     vgs__list_norm(net, "out.1", h);
@@ -5701,6 +5702,8 @@ static vgs_status vgs__net_check(const vgs_net_config *c, vgs_error *err)
         return vgs__fail(err, VGS_E_ARG, "net.time_hidden = %d: must be 1..65536", c->time_hidden);
     if (!(c->x_scale > 0.0f && c->x_scale <= FLT_MAX))
         return vgs__fail(err, VGS_E_ARG, "net.x_scale = %g: must be > 0", (double)c->x_scale);
+    if (c->radial < 0 || c->radial > 1024 || (c->radial && c->kind != VGS_NET_EGNN))
+        return vgs__fail(err, VGS_E_ARG, "net.radial = %d: must be 0..1024, and 0 without an EGNN", c->radial);
     if (particles && (c->particles < 2 || c->dim % c->particles))
         return vgs__fail(err, VGS_E_ARG, "net.particles = %d: must be >= 2 and divide dim = %d", c->particles,
                          c->dim);
@@ -5952,6 +5955,27 @@ static vgs_var vgs__move(const vgs__apply *a, const vgs__edges *e, vgs_var x, vg
     return vgs_add(g, x, vgs_reshape(g, vgs_affine(g, diff, 1.0f / (float)(e->n - 1), 0.0f), dim));
 }
 
+/* What a message sees of a distance r [m,1]: r^2, and smooth windows x_scale wide, so that the width of a
+   steep wall need not be learned. */
+static vgs_var vgs__record_radial(const vgs__apply *a, vgs_var r)
+{
+    vgs_graph *g = a->g;
+    int n = a->net->c.radial, k;
+    float *table = n ? (float *)vgs__alloc(2 * (size_t)n, sizeof *table) : NULL;
+    vgs_var r2 = vgs_square(g, r), u, slope, at;
+    if (!n) return r2;
+    if (!table) return vgs__graph_fail(g, VGS_E_NOMEM, "out of memory: EGNN with radial = %d", n);
+    for (k = 0; k < n; ++k) {
+        table[k] = 1.0f / a->net->c.x_scale;
+        table[n + k] = -(float)k;
+    }
+    slope = vgs_table(g, table, n, 1);
+    at = vgs_table(g, table + n, 1, n);
+    vgs__free(table);
+    u = vgs_square(g, vgs_linear(g, r, slope, at));
+    return vgs_concat(g, r2, vgs_exp(g, vgs_affine(g, u, -0.5f, 0.0f)));
+}
+
 /* One round. In the first, all nodes of a sample are alike and depend on t alone: h0 [T,h] and what is
    made of it are tables, h is absent, and both directions of a pair have the same message, which is computed
    once. The first layer of phi_e splits into the two ends and r^2.
@@ -5963,12 +5987,12 @@ static vgs_var vgs__round(const vgs__apply *a, const vgs__edges *e, int l, vgs_v
     int w = a->net->c.hidden;
     char name[VGS__NAME];
     vgs_var r2, u, message, agg, wi, wj, wr, wh, wm, t_node = vgs__no_var();
-    r2 = vgs_reshape(g, vgs_square(g, vgs_pair_distance(g, *x, e->n)), 1);
+    r2 = vgs__record_radial(a, vgs_reshape(g, vgs_pair_distance(g, *x, e->n), 1));
     if (l > 0) r2 = vgs_segment_gather(g, r2, e->m / 2, e->pair, e->m);
     vgs__part_name(name, l, "edge.0");
     wi = vgs__weight(a, name, 0, w);
     wj = vgs__weight(a, name, w, w);
-    wr = vgs__weight(a, name, 2 * w, 1);
+    wr = vgs__weight(a, name, 2 * w, 1 + a->net->c.radial);
     if (l == 0) {
         vgs_var p = vgs_linear(g, h0, wi, vgs__bias(a, name)), q = vgs_linear(g, h0, wj, vgs__no_var());
         vgs_var table = vgs_add(g, p, q), t_edge = vgs_segment_gather(g, a->t, 1, e->zero, e->m / 2);
@@ -7035,6 +7059,7 @@ static const struct {
     VGS__N(time_hidden, VGS__INT, NULL, "width of te (mlp, deeper, deeperv3)")
     VGS__N(relu, VGS__BOOL, NULL, "mlp: ReLU in place of SiLU")
     VGS__N(move_coordinates, VGS__BOOL, NULL, "egnn: layers move the points")
+    VGS__N(radial, VGS__INT, NULL, "egnn: Gaussians of the distance that messages see, x_scale apart")
     VGS__N(x_scale, VGS__FLOAT, NULL, "mlp sees x / x_scale")
 #undef VGS__F
 #undef VGS__N

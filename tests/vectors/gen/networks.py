@@ -151,11 +151,11 @@ def pair_features(x, n, d, reciprocal):
     return 1.0 / s if reciprocal else s
 
 
-def egnn_shapes(H, m, layers, coord):
+def egnn_shapes(H, m, layers, coord, radial):
     s = lin("time.0", H, m) + lin("time.2", H, H)
     for k in range(layers):
         e = "layers.%d." % k
-        s += lin(e + "edge.0", H, 2 * H + 1) + norm(e + "edge.1", H)
+        s += lin(e + "edge.0", H, 2 * H + 1 + radial) + norm(e + "edge.1", H)
         s += lin(e + "edge.3", H, H) + norm(e + "edge.4", H)
         if coord:
             s += lin(e + "coord.0", H, H) + [(e + "coord.2.weight", (1, H))]
@@ -163,7 +163,7 @@ def egnn_shapes(H, m, layers, coord):
     return s + lin("out.0", H, H) + norm("out.1", H) + lin("out.3", 1, H)
 
 
-def egnn(p, x, t, m, n, d, layers, coord):
+def egnn(p, x, t, m, n, d, layers, coord, radial):
     B = x.shape[0]
     x = x.reshape(B, n, d)
     te = linear(p, "time.2", F.silu(linear(p, "time.0", sinusoid(t, m))))
@@ -176,7 +176,8 @@ def egnn(p, x, t, m, n, d, layers, coord):
             for j in range(n):
                 if i != j:
                     r2 = ((pos[i] - pos[j]) ** 2).sum(1, keepdim=True)
-                    u = torch.cat([h[i], h[j], r2], 1)
+                    window = (r2.sqrt() / X_SCALE - torch.arange(radial)) ** 2
+                    u = torch.cat([h[i], h[j], r2, torch.exp(-window / 2)], 1)
                     u = F.silu(layer_norm(p, e + "edge.1", linear(p, e + "edge.0", u)))
                     msg[i, j] = F.silu(layer_norm(p, e + "edge.4", linear(p, e + "edge.3", u)))
         new_pos = list(pos)
@@ -298,21 +299,23 @@ def check_invariant(f, x, n, d, what):
 
 T, B = 4, 5
 STEPS = torch.tensor([0, 1, 2, 3, 1])
+X_SCALE = 0.5                                    # of the radial windows
 
-#        name           kind        wrapper       n  d  h  f  m  layers coord seed scale
+#        name           kind        wrapper       n  d  h  f  m  layers coord radial seed scale
 CASES = [
-    ("temb",           "temb",     "",           1, 2, 8, 0, 6, 0, 0, 101, 2.0),
-    ("deeper",         "deeper",   "",           1, 2, 8, 8, 6, 0, 0, 102, 2.0),
-    ("deeper_f6",      "deeper",   "",           1, 2, 8, 6, 6, 0, 0, 103, 2.0),
-    ("deeperv2",       "deeperv2", "",           1, 2, 8, 0, 6, 0, 0, 104, 2.0),
-    ("deeperv3",       "deeperv3", "",           1, 2, 8, 8, 6, 0, 0, 105, 2.0),
-    ("deeperv3_f6",    "deeperv3", "",           1, 2, 8, 6, 6, 0, 0, 106, 2.0),
-    ("inv_temb",       "temb",     "sqrt",       4, 2, 8, 0, 6, 0, 0, 107, 2.0),
-    ("rinv_temb",      "temb",     "reciprocal", 4, 2, 8, 0, 6, 0, 0, 108, 2.0),
-    ("inv_deeperv3",   "deeperv3", "sqrt",       4, 2, 8, 8, 6, 0, 0, 109, 2.0),
-    ("rinv_deeperv3",  "deeperv3", "reciprocal", 4, 2, 8, 8, 6, 0, 0, 110, 2.0),
-    ("egnn",           "egnn",     "",           4, 2, 8, 0, 6, 2, 0, 111, 4.0),
-    ("egnn_coord",     "egnn",     "",           3, 3, 8, 0, 6, 2, 1, 112, 2.0),
+    ("temb",           "temb",     "",           1, 2, 8, 0, 6, 0, 0, 0, 101, 2.0),
+    ("deeper",         "deeper",   "",           1, 2, 8, 8, 6, 0, 0, 0, 102, 2.0),
+    ("deeper_f6",      "deeper",   "",           1, 2, 8, 6, 6, 0, 0, 0, 103, 2.0),
+    ("deeperv2",       "deeperv2", "",           1, 2, 8, 0, 6, 0, 0, 0, 104, 2.0),
+    ("deeperv3",       "deeperv3", "",           1, 2, 8, 8, 6, 0, 0, 0, 105, 2.0),
+    ("deeperv3_f6",    "deeperv3", "",           1, 2, 8, 6, 6, 0, 0, 0, 106, 2.0),
+    ("inv_temb",       "temb",     "sqrt",       4, 2, 8, 0, 6, 0, 0, 0, 107, 2.0),
+    ("rinv_temb",      "temb",     "reciprocal", 4, 2, 8, 0, 6, 0, 0, 0, 108, 2.0),
+    ("inv_deeperv3",   "deeperv3", "sqrt",       4, 2, 8, 8, 6, 0, 0, 0, 109, 2.0),
+    ("rinv_deeperv3",  "deeperv3", "reciprocal", 4, 2, 8, 8, 6, 0, 0, 0, 110, 2.0),
+    ("egnn",           "egnn",     "",           4, 2, 8, 0, 6, 2, 0, 0, 111, 4.0),
+    ("egnn_coord",     "egnn",     "",           3, 3, 8, 0, 6, 2, 1, 0, 112, 2.0),
+    ("egnn_radial",    "egnn",     "",           4, 2, 8, 0, 6, 2, 1, 5, 115, 2.0),
 ]
 
 HEADER = """\
@@ -339,7 +342,7 @@ HEADER = """\
    h_i starts as time.2 SiLU time.0 sinusoid(t) for all i; V = out.3 SiLU LN out.0 sum_i h_i. With coord:
    x_i += sum_j (x_i - x_j) coord.2(SiLU coord.0 m_ij) / (n - 1) for all i at once, after the messages of the
    layer; the update of the last layer reaches no output, so its gradient is 0. LN: eps 1e-5, divides by
-   the width. */
+   the width. With radial e also has exp(-(r_ij/0.5 - k)^2/2), k < radial. */
 #ifndef VGS_GOLDEN_NETWORKS_H
 #define VGS_GOLDEN_NETWORKS_H
 """
@@ -350,7 +353,7 @@ typedef struct {
     const char *wrapper;     /* "": none; on sorted distances "sqrt": sqrt(r^2+1), "reciprocal": 1/that */
     int n, d;                /* particles and space dimension; plain networks: 1 and D */
     int h, f, m;             /* hidden, width of te (0: not used by this kind), width of the sinusoid */
-    int layers, coord;       /* egnn only */
+    int layers, coord, radial;   /* egnn only */
     unsigned long seed;      /* of the parameters */
     float scale;
     int names, params;       /* number of named parameters, of scalars */
@@ -362,11 +365,11 @@ typedef struct {
 """
 
 
-def run_case(name, kind, wrapper, n, d, h, f, m, layers, coord, seed, scale, c, data):
+def run_case(name, kind, wrapper, n, d, h, f, m, layers, coord, radial, seed, scale, c, data):
     D = n * d
     if kind == "egnn":
-        shapes = egnn_shapes(h, m, layers, coord)
-        value = lambda p, x: egnn(p, x, STEPS, m, n, d, layers, coord)
+        shapes = egnn_shapes(h, m, layers, coord, radial)
+        value = lambda p, x: egnn(p, x, STEPS, m, n, d, layers, coord, radial)
     elif wrapper:
         make, net = PLAIN[kind]
         shapes = [("net." + k, s) for k, s in make(n * (n - 1) // 2, h, f, m)]
@@ -397,7 +400,7 @@ def run_case(name, kind, wrapper, n, d, h, f, m, layers, coord, seed, scale, c, 
 
     print("\n/* %s%s: n %d, d %d, h %d, f %d, m %d%s; seed %d, scale %g */" %
           (kind, " on " + wrapper + " distances" if wrapper else "", n, d, h, f, m,
-           ", layers %d, coord %d" % (layers, coord) if layers else "", seed, scale))
+           ", layers %d, coord %d, radial %d" % (layers, coord, radial) if layers else "", seed, scale))
     g = "golden_" + name
     print("static const char *const %s_names[%d] = {\n%s\n};" % (g, len(p), wrap(['"%s"' % k for k in p])))
     dims = [list(s) + [0] * (2 - len(s)) for _, s in shapes]
@@ -407,8 +410,8 @@ def run_case(name, kind, wrapper, n, d, h, f, m, layers, coord, seed, scale, c, 
     c_array("double", g + "_dVdx", "[%d][%d]" % (B, D), dVdx)
     flat = flatten(grads)
     c_array("double", g + "_grad", "[%d]" % flat.numel(), flat)
-    return ('    { "%s", "%s", "%s", %d, %d, %d, %d, %d, %d, %d, %dul, %s, %d, %d,\n' %
-            (name, kind, wrapper, n, d, h, f, m, layers, coord, seed, c_float(scale), len(p), flat.numel())
+    return ('    { "%s", "%s", "%s", %d, %d, %d, %d, %d, %d, %d, %d, %dul, %s, %d, %d,\n' %
+            (name, kind, wrapper, n, d, h, f, m, layers, coord, radial, seed, c_float(scale), len(p), flat.numel())
             + wrap([g + "_names", g + "_shape", "&%s_x[0][0]" % g, g + "_V", "&%s_dVdx[0][0]" % g,
                     g + "_grad"], "      ") + " }")
 
