@@ -5703,7 +5703,8 @@ static vgs_status vgs__net_check(const vgs_net_config *c, vgs_error *err)
     if (!(c->x_scale > 0.0f && c->x_scale <= FLT_MAX))
         return vgs__fail(err, VGS_E_ARG, "net.x_scale = %g: must be > 0", (double)c->x_scale);
     if (c->radial < 0 || c->radial > 1024 || (c->radial && c->kind != VGS_NET_EGNN))
-        return vgs__fail(err, VGS_E_ARG, "net.radial = %d: must be 0..1024, and 0 without an EGNN", c->radial);
+        return vgs__fail(err, VGS_E_ARG, "net.radial = %d: must be 0..1024, and 0 without an EGNN",
+                         c->radial);
     if (particles && (c->particles < 2 || c->dim % c->particles))
         return vgs__fail(err, VGS_E_ARG, "net.particles = %d: must be >= 2 and divide dim = %d", c->particles,
                          c->dim);
@@ -11373,8 +11374,8 @@ static const vgs__preset vgs__presets[] = {
     { "lj55", "fast", 600, 1.0f, false,
       VGS__OURS
       "hidden 128 length_scale 1.2 steps 100 s2_start 0.05 s2_end 1e-4 init_sigma 1.5 energy_max 20000 "
-      "scale_by_dim 1 wrapper reciprocal x_scale 0.3 fixed_kernel 1 lambda 0.97 batch 32 value_lr 1e-3 "
-      "lr_half 150 sigma_lr 5e-4" },
+      "scale_by_dim 1 wrapper reciprocal x_scale 0.3 lambda 0.97 batch 32 value_lr 1e-3 lr_half 150 "
+      "sigma_lr 5e-4" },
 };
 
 VGS__DEF vgs_energy vgs_target_energy(const vgs_target *t)
