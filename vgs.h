@@ -134,6 +134,8 @@
    REFERENCES
        [VGS]  Value Gradient Sampler, arXiv:2502.13280; AISTATS 2026, PMLR 300:3979
        [EGNN] Satorras et al., E(n) Equivariant Graph Neural Networks, arXiv:2102.09844
+       [PSIS] Vehtari et al., Pareto Smoothed Importance Sampling, arXiv:1507.02646; JMLR 25 (2024)
+       [Zhang 2009] Zhang & Stephens, a new estimator for the generalized Pareto, Technometrics 51
        [Salmon 2011] Parallel random numbers: as easy as 1, 2, 3, SC11
 */
 #ifndef VGS_H
@@ -667,12 +669,28 @@ typedef struct vgs_draw {
     float    noise_scale;         /* c on every noise; 1, the sampler itself; below 1 is colder, biased    */
     bool     skip_final_noise;
     float   *path;                /* NULL, or [steps + 1, n, dim]: out, all x_t                            */
-    double  *log_weight;          /* NULL, or [n]: out, log w; E[w] = Z. Not on a sphere, and not with     */
-                                  /* skip_final_noise                                                      */
+    float   *energy;              /* NULL, or [n]: out, E(x_T), not cut                                    */
+    double  *log_weight;          /* NULL, or [n]: out, log w; E[w] = Z (vgs_weigh). Not on a sphere, and  */
+                                  /* only of the sampler itself: noise_scale 1, final noise on             */
+    float    resample;            /* 0, or a share of n in (0,1]: twisted SMC, below. Needs log_weight     */
 } vgs_draw;
 
-/* n samples into x [n,dim]; draw may be NULL. */
+/* n samples into x [n,dim]; draw may be NULL. E is asked n times, with energy or log_weight 2 n times.
+   With `resample` the n rows are one population. In front of step t a row has its weight so far times
+   exp(-V_t(x_t)/tau), what is still to come according to the value; where the ESS of these falls below
+   resample n, rows are drawn again by them (systematically) and go on as equals. mean(w) is unbiased for Z
+   as before (a bad V only makes it worse), and mean(log w) a lower bound. Rows of one call then depend on
+   each other: several calls with other first_row are independent, and only from these come error bars; a
+   draw split in parts is another one. VGS_E_ARG with path: rows have no path of their own. */
 VGS_API vgs_status vgs_sampler_draw(vgs_sampler *s, const vgs_draw *draw, int n, float *x, vgs_error *err);
+
+/* The opposite direction: from samples of the target, ref [n,dim] (particles: their mean is taken off), the
+   noising chain makes paths back to x_0. log_weight [n], out, is log w of these paths, as exact as that of a
+   draw; E[1/w] = 1/Z over them, and mean(log w) >= log Z: vgs_weigh_forward. A mode that the sampler misses
+   lowers w there, which a draw cannot see. draw may be NULL; seed, first_row and path count. E is asked 2 n
+   times. VGS_E_NONFINITE names the row of ref that has a NaN; VGS_E_ARG where a draw has no log_weight. */
+VGS_API vgs_status vgs_sampler_score(vgs_sampler *s, const vgs_draw *draw, int n, const float *ref,
+                                     double *log_weight, vgs_error *err);
 
 VGS_API const vgs_config *vgs_sampler_config(const vgs_sampler *s);  /* resolved                      */
 VGS_API int64_t vgs_sampler_iteration(const vgs_sampler *s);
@@ -796,6 +814,7 @@ VGS_API vgs_status vgs_sampler_load(vgs_sampler *s, const char *path, vgs_error 
 typedef struct vgs_metrics {
     int    n;                     /* rows compared                                                    */
     int    n_transport;           /* rows in w2 and sinkhorn: the first 2000                          */
+    int    n_aligned;             /* rows in w2_aligned: the first 2000, 500 above 20 particles       */
     int    modes;                 /* entries in mode_weight; 0 if the target is no mixture            */
     double energy_mean;
     double energy_median;
@@ -803,6 +822,10 @@ typedef struct vgs_metrics {
     double delta_std;             /* points: mean over dimensions of |std(x) - std of the target|     */
     double sinkhorn;              /* points: <P, |x - y|>, 100 log-domain rounds at most, eps = 1e-3  */
     double w2;                    /* particles: exact 2-Wasserstein distance of mean-free coordinates */
+    double w2_aligned;            /* ... where a distance is that after the best matching of particles */
+                                  /*   (unsquared distances), then the best rotation or reflection    */
+    double energy_w2;             /* 2-Wasserstein distance of the energies; NaN if one is not finite */
+    double outliers;              /* share of the samples above the reference's highest energy        */
     double tvd_e, tvd_d;          /* particles: energies, pair distances; 200 bins over [-100, 100]   */
     double tvd_e_range;           /* energies; 200 bins over the range of the reference               */
     double tvd_d_range;           /* particles: pair distances, likewise                              */
@@ -827,13 +850,30 @@ VGS_API vgs_status vgs_evaluate_floor(const vgs_target *t, int n, const float *r
 
 /* What path weights say (vgs_draw.log_weight): E[w] = Z. At a small ess all of these are wrong by more than
    their errors tell, and a mode that is never drawn is not missed by them: log_z and ess are then those of
-   the rest. A weight of 0 (-inf: an energy that is infinite) makes elbo -inf; if all are 0, ess is 0. */
+   the rest. khat is the shape of a generalised Pareto fitted to the largest weights [PSIS]: below 0.5 w has a
+   variance, above 0.7 no error bar can be trusted. An infinite se or khat: n is too small to tell. A weight
+   of 0 (-inf: an energy that is infinite) makes elbo -inf; if all are 0, log_z is -inf, too. Never NaN. */
 typedef struct vgs_weights {
     double log_z, log_z_se;       /* log mean w, never too high on average; error from 20 blocks      */
     double elbo, elbo_se;         /* mean log w <= log Z                                              */
-    double ess;                   /* (sum w)^2 / (n sum w^2), in (0, 1]: share of rows that count     */
+    double ess;                   /* (sum w)^2 / (n sum w^2), in [1/n, 1]: share of rows that count   */
+    double khat;                  /* Pareto shape of the largest min(n/5, 3 sqrt n) weights           */
+    int    n;
 } vgs_weights;
 VGS_API vgs_status vgs_weigh(const double *log_weight, int n, vgs_weights *out, vgs_error *err);
+
+/* The same from samples of the target (vgs_sampler_score), E[1/w] = 1/Z. ess and khat are those of 1/w. */
+typedef struct vgs_forward {
+    double log_z, log_z_se;       /* -log mean(1/w), never too low on average                         */
+    double eubo, eubo_se;         /* mean log w >= log Z                                              */
+    double ess, khat;
+    int    n;
+} vgs_forward;
+VGS_API vgs_status vgs_weigh_forward(const double *log_weight, int n, vgs_forward *out, vgs_error *err);
+
+/* One sentence on both, or on one (the other NULL): can the weights be used, and if not, what is wrong?
+   "reverse and forward log Z disagree by 2.1 nats: modes are missing" */
+VGS_API void vgs_weights_say(const vgs_weights *w, const vgs_forward *f, char text[200]);
 
 /* ==== >>presets ====================================================================================
    Settings for the built-in targets: "paper" = the published ones (four-gauss, gmm9, funnel, dw4, lj13),
@@ -3761,7 +3801,7 @@ VGS__DEF vgs_var vgs_sort_cols(vgs_graph *g, vgs_var x)
 /* What a draw is for: the top byte of the third counter word, so that no two uses ever meet. */
 enum { VGS__FOR_START = 1, VGS__FOR_STEP, VGS__FOR_TARGET, VGS__FOR_SIGMA, VGS__FOR_SHUFFLE,
        VGS__FOR_DRAW_START, VGS__FOR_DRAW_STEP, VGS__FOR_FACTOR, VGS__FOR_RECALL, VGS__FOR_BACK,
-       VGS__FOR_WALK, VGS__FOR_ACCEPT };
+       VGS__FOR_WALK, VGS__FOR_ACCEPT, VGS__FOR_SCORE, VGS__FOR_RESAMPLE };
 
 /* i: 0 purpose, 1 t, 2 first row, 3 iteration, 4-5 seed.
    Counter: (row, t and column block, purpose, iteration). */
@@ -7197,6 +7237,9 @@ VGS__DEF void vgs_field_get(const vgs_config *cfg, int i, char text[32])
      keep    the samples of an iteration and their log w; recall: some of them again, by weight
      stand, walk   E and its gradient where samples are; a MALA step from there
      back    x_t from x_{t+1} by the noising chain
+   and, made for a call only,
+     score   x_t from x_{t+1} by the noising chain, and what the sampler's step costs; score_last: with E
+     value   V_t of a population
    Every transition is used once a pass, so its target, with one_step from noise "drawn anew", can be made for
    a whole pass at once, t by t: E is then called for the rows of t = T-1 only. */
 
@@ -7206,6 +7249,7 @@ typedef struct vgs__stage {
     vgs_graph *g;
     vgs_var params, s0, x, mu, musq, cost, later, path, path_out, kappa, root, out, flag;
     vgs_scalar a, drift, limit, sigma, inv_sigma, c, t_next, step, row;  /* row: for what check says    */
+    vgs_scalar inv_a, back;                          /* of the noising chain: 1/a_t and s_t           */
     vgs_scalar value_scale, cost_scale, cost_add;    /* target                                        */
     vgs__noise noise, accept;
 } vgs__stage;
@@ -7938,6 +7982,41 @@ static void vgs__record_back(vgs_sampler *s, vgs__stage *st)
     vgs__effect(g, VGS_OP_STORE, st->out, x, vgs__no_var());
 }
 
+/* The noising chain goes from x_{t+1} (st->x) to x_t = x_{t+1}/a + s xi. Seen from there the sampler's step
+   had the push -xi, hence the noise (mu/sigma - xi) / sqrt(rho). */
+static void vgs__record_score(vgs_sampler *s, vgs__stage *st, bool last)
+{
+    vgs_graph *g = st->g;
+    const vgs_scalar none = { 0 };
+    vgs_var xi, x, z, mu, eps;
+    vgs__stage_leaves(s, st, s->target);
+    st->out = vgs__leaf(g, VGS_OP_STATE, -1, s->c.energy.dim, VGS_F32);
+    vgs_bind(g, st->out, s->pool_x, 0, NULL);
+    st->inv_a = vgs_scalar_create(g, 1);
+    st->back = vgs_scalar_create(g, 1);
+    xi = vgs__record_noise(s, g, &st->noise);
+    x = vgs__combine(g, st->x, 1.0f, xi, 1.0f, vgs__no_var());
+    vgs__slot_f(g, x, 0, st->inv_a);
+    vgs__slot_f(g, x, 1, st->back);
+    z = s->c.alpha == VGS_VP && (last || s->c.explicit_drift) ? vgs_affine_by(g, x, st->a, none) : x;
+    mu = vgs__record_drift(s, st, x, z, last);
+    if (!s->c.fixed_kernel) mu = vgs_mul(g, mu, st->kappa);
+    eps = vgs__combine(g, xi, 1.0f, mu, -1.0f, vgs__no_var());       /* the sign does not matter       */
+    vgs__slot_f(g, eps, 1, st->inv_sigma);
+    if (!s->c.fixed_kernel) eps = vgs_div(g, eps, st->root);
+    vgs__effect(g, VGS_OP_STORE, st->cost, vgs__record_cost(g, xi, eps), vgs__no_var());
+    vgs__effect(g, VGS_OP_STORE, st->out, x, vgs__no_var());
+}
+
+/* V_t(x)/tau */
+static void vgs__record_twist(vgs_sampler *s, vgs__stage *st)
+{
+    float scale = s->c.scale_by_dim ? (float)s->c.dim_effective / s->c.tau : 1.0f / s->c.tau;
+    vgs__stage_leaves(s, st, s->target);
+    vgs__effect(st->g, VGS_OP_STORE, st->cost,
+                vgs_affine(st->g, vgs__value_at(s, st, st->x), scale, 0.0f), vgs__no_var());
+}
+
 /* ---- life ---------------------------------------------------------------------------------------- */
 
 static vgs_buffer *vgs__buffer(vgs_sampler *s, size_t n, vgs_error *err)
@@ -8165,15 +8244,22 @@ typedef struct vgs__roll {                       /* where and how trajectories a
     int explored;                                /* steps before this one have c instead of step_c,   */
     bool recalled;                               /* or only tell the drift: x_t is there already      */
     vgs_buffer *x, *mu, *musq, *cost;
+    size_t x_first;                              /* row of x where this block begins                  */
     size_t x_stride, mu_stride;                  /* rows from one step's place to the next one's      */
     int x_places;                                /* steps + 1, or 2: take turns                       */
 } vgs__roll;
 
+/* Where x_t of a block is in r->x. */
+static size_t vgs__roll_place(const vgs_sampler *s, const vgs__roll *r, int t)
+{
+    return ((size_t)(t % r->x_places) * r->x_stride + r->x_first) * (size_t)s->c.energy.dim;
+}
+
 static void vgs__bind_step(const vgs_sampler *s, vgs__stage *st, const vgs__roll *r, int t)
 {
     size_t d = (size_t)s->c.energy.dim;
-    vgs_bind(st->g, st->x, r->x, (size_t)(t % r->x_places) * r->x_stride * d, NULL);
-    vgs_bind(st->g, st->out, r->x, (size_t)((t + 1) % r->x_places) * r->x_stride * d, NULL);
+    vgs_bind(st->g, st->x, r->x, vgs__roll_place(s, r, t), NULL);
+    vgs_bind(st->g, st->out, r->x, vgs__roll_place(s, r, t + 1), NULL);
     vgs_bind(st->g, st->mu, r->mu, (size_t)t * r->mu_stride * d, NULL);
     vgs_bind(st->g, st->musq, r->musq, (size_t)t * r->mu_stride, NULL);
     vgs_bind(st->g, st->cost, r->cost, (size_t)t * r->mu_stride, NULL);
@@ -8209,7 +8295,7 @@ static void vgs__set_drift_of(const vgs_sampler *s, vgs__stage *st, int t)
 static vgs_status vgs__roll_start(vgs_sampler *s, const vgs__roll *r, vgs_error *err)
 {
     vgs__stage *st = &s->start;
-    vgs_bind(st->g, st->out, r->x, 0, NULL);
+    vgs_bind(st->g, st->out, r->x, vgs__roll_place(s, r, 0), NULL);
     vgs_scalar_set(st->g, st->sigma, r->c);
     vgs__noise_set(st->g, &st->noise, r->for_start, 0, r->first_row, r->iteration, r->seed);
     return vgs_graph_run(st->g, r->n, err);
@@ -8247,15 +8333,15 @@ static vgs_status vgs__read_flag(vgs_sampler *s, const char *doing, vgs_error *e
                      doing, what[f[3] & 3], (unsigned)f[1], (int)f[2], s->c.steps, (long long)s->iteration);
 }
 
-/* D [sum_t log(c sqrt(rho_t) a_t) + log(c s0) + log(2 pi)/2]: what log w has besides the rows' own terms */
-static vgs_status vgs__log_weight_constant(vgs_sampler *s, double c, double s0, double *out, vgs_error *err)
+/* D [sum_t log(sqrt(rho_t) a_t) + log(s0) + log(2 pi)/2]: what log w has besides the rows' own terms */
+static vgs_status vgs__log_weight_constant(vgs_sampler *s, double s0, double *out, vgs_error *err)
 {
     size_t n = vgs__factor_count(s), f = (size_t)s->factors, t, j;
     float *w = (float *)vgs__alloc_or(err, "draw", n, sizeof *w);
     vgs_status st = w ? s->b->download(s->b->self, w, s->factor, 0, n, VGS_F32, err) : VGS_E_NOMEM;
-    *out = log(c * s0) + 0.5 * log(6.283185307179586);
+    *out = log(s0) + 0.5 * log(6.283185307179586);
     for (t = 0; t < (size_t)s->c.steps && st == VGS_OK; ++t) {
-        *out += log(c * (double)s->a[t]);
+        *out += log((double)s->a[t]);
         for (j = 0; j < f; ++j) *out += log((double)w[(2 * t + 1) * f + j]) / (double)f;
     }
     *out *= s->c.dim_effective;
@@ -8265,7 +8351,7 @@ static vgs_status vgs__log_weight_constant(vgs_sampler *s, double c, double s0, 
 
 static vgs_status vgs__energies(vgs_sampler *s, const float *x, int n, float *e, vgs_error *err);
 
-/* log w starts as |x_0|^2 / (2 c^2 s0^2) + the constant ... */
+/* A path's log w is |x_0|^2 / (2 s0^2) + the constant ... */
 static vgs_status vgs__log_weight_start(vgs_sampler *s, const vgs__roll *r, float *x, double *log_weight,
                                         vgs_error *err)
 {
@@ -8273,62 +8359,64 @@ static vgs_status vgs__log_weight_start(vgs_sampler *s, const vgs__roll *r, floa
     float s0 = 1.0f;
     double constant = 0.0;
     vgs_status st = s->b->download(s->b->self, &s0, s->sigma, 0, 1, VGS_F32, err);
-    if (st == VGS_OK) st = vgs__log_weight_constant(s, r->c, (double)s0, &constant, err);
-    if (st == VGS_OK) st = s->b->download(s->b->self, x, r->x, 0, n * d, VGS_F32, err);
+    if (st == VGS_OK) st = vgs__log_weight_constant(s, (double)s0, &constant, err);
+    if (st == VGS_OK) st = s->b->download(s->b->self, x, r->x, vgs__roll_place(s, r, 0), n * d, VGS_F32, err);
     for (i = 0; i < n && st == VGS_OK; ++i) {
-        double sum = 0.0, scale = r->c * (double)s0;
+        double sum = 0.0;
         for (j = 0; j < d; ++j) sum += (double)x[i * d + j] * (double)x[i * d + j];
-        log_weight[i] = sum / (2.0 * scale * scale) + constant;
+        log_weight[i] += sum / (2.0 * (double)s0 * (double)s0) + constant;
     }
     return st;
 }
 
-/* ... loses the cost of every step, and in the end E/tau. row: [n], scratch */
-static vgs_status vgs__log_weight_end(vgs_sampler *s, int n, const float *x, float *row, double *log_weight,
-                                      vgs_error *err)
+/* ... less the cost of every step ... */
+static vgs_status vgs__log_weight_step(vgs_sampler *s, const vgs__roll *r, float *row, double *log_weight,
+                                       vgs_error *err)
 {
-    vgs_status st = vgs__energies(s, x, n, row, err);
+    vgs_status st = s->b->download(s->b->self, row, r->cost, 0, (size_t)r->n, VGS_F32, err);
     int i;
-    for (i = 0; i < n && st == VGS_OK; ++i) log_weight[i] -= (double)row[i] / (double)s->c.tau;
+    for (i = 0; i < r->n && st == VGS_OK; ++i) log_weight[i] -= (double)row[i];
     return st;
 }
 
-/* One block of rows of a draw, all steps; x, path and log_weight are the caller's arrays at its first row. */
-static vgs_status vgs__draw_block(vgs_sampler *s, vgs__roll *r, float *x, float *path, size_t path_rows,
-                                  double *log_weight, float *row, vgs_error *err)
+/* ... less E/tau in the end; e [n] receives E. log_weight may be NULL. */
+static vgs_status vgs__log_weight_end(vgs_sampler *s, int n, const float *x, float *e, double *log_weight,
+                                      vgs_error *err)
+{
+    vgs_status st = vgs__energies(s, x, n, e, err);
+    int i;
+    for (i = 0; log_weight && i < n && st == VGS_OK; ++i) log_weight[i] -= (double)e[i] / (double)s->c.tau;
+    return st;
+}
+
+/* One block of rows of a draw, all steps; x and what o points to begin at its first row. */
+static vgs_status vgs__draw_block(vgs_sampler *s, const vgs__roll *r, const vgs_draw *o, size_t path_rows,
+                                  float *x, float *row, vgs_error *err)
 {
     size_t d = (size_t)s->c.energy.dim, n = (size_t)r->n;
     vgs_status st = vgs__roll_start(s, r, err);
-    int t, i;
-    if (log_weight && st == VGS_OK) st = vgs__log_weight_start(s, r, x, log_weight, err);
+    int t;
+    if (o->log_weight && st == VGS_OK) {
+        memset(o->log_weight, 0, n * sizeof *o->log_weight);
+        st = vgs__log_weight_start(s, r, x, o->log_weight, err);
+    }
     for (t = 0; t <= s->c.steps && st == VGS_OK; ++t) {
-        size_t place = (size_t)(t % 2) * r->x_stride * d;
-        if (path)
-            st = s->b->download(s->b->self, path + (size_t)t * path_rows * d, r->x, place, n * d, VGS_F32,
-                                err);
+        if (o->path)
+            st = s->b->download(s->b->self, o->path + (size_t)t * path_rows * d, r->x,
+                                vgs__roll_place(s, r, t), n * d, VGS_F32, err);
         if (t == s->c.steps || st != VGS_OK) break;
         st = vgs__roll_step(s, r, t, err);
-        if (!log_weight || st != VGS_OK) continue;
-        st = s->b->download(s->b->self, row, r->cost, 0, n, VGS_F32, err);
-        for (i = 0; i < r->n; ++i) log_weight[i] -= (double)row[i];
+        if (o->log_weight && st == VGS_OK) st = vgs__log_weight_step(s, r, row, o->log_weight, err);
     }
     if (st == VGS_OK)
-        st = s->b->download(s->b->self, x, r->x, (size_t)(s->c.steps % 2) * r->x_stride * d, n * d, VGS_F32,
-                            err);
-    return log_weight && st == VGS_OK ? vgs__log_weight_end(s, r->n, x, row, log_weight, err) : st;
+        st = s->b->download(s->b->self, x, r->x, vgs__roll_place(s, r, s->c.steps), n * d, VGS_F32, err);
+    if (st != VGS_OK || !(o->log_weight || o->energy)) return st;
+    return vgs__log_weight_end(s, r->n, x, o->energy ? o->energy : row, o->log_weight, err);
 }
 
-static vgs_status vgs__draw(vgs_sampler *s, const vgs_draw *o, uint64_t iteration, int n, float *x,
-                            vgs_error *err)
+static vgs__roll vgs__draw_roll(const vgs_sampler *s, const vgs_draw *o, uint64_t iteration)
 {
-    size_t d = (size_t)s->c.energy.dim;
     vgs__roll r;
-    vgs_status st = VGS_OK;
-    float *scratch = NULL;
-    int i;
-    if (o->log_weight &&
-        !(scratch = (float *)vgs__alloc_or(err, "draw", (size_t)s->capacity, sizeof *scratch)))
-        return VGS_E_NOMEM;
     memset(&r, 0, sizeof r);
     r.for_start = VGS__FOR_DRAW_START;
     r.for_step = VGS__FOR_DRAW_STEP;
@@ -8342,36 +8430,354 @@ static vgs_status vgs__draw(vgs_sampler *s, const vgs_draw *o, uint64_t iteratio
     r.cost = s->draw_cost;
     r.x_stride = (size_t)s->capacity;
     r.x_places = 2;
-    for (i = 0; i < n && st == VGS_OK; i += s->capacity) {
-        size_t row = (size_t)i;
-        r.n = n - i < s->capacity ? n - i : s->capacity;
+    return r;
+}
+
+/* The rows of a block, out of n, that begin at i. */
+static int vgs__draw_rows(const vgs_sampler *s, int n, int i)
+{
+    return n - i < s->capacity ? n - i : s->capacity;
+}
+
+/* How a call that drew ends: without error, with its own, or with what the flag says. */
+static vgs_status vgs__draw_end(vgs_sampler *s, const char *doing, vgs_status st, vgs_error *err)
+{
+    if (st == VGS_OK) return vgs__read_flag(s, doing, err);
+    vgs__clear_flag(s);
+    return st;
+}
+
+static vgs_status vgs__draw(vgs_sampler *s, const vgs_draw *o, uint64_t iteration, int n, float *x,
+                            vgs_error *err)
+{
+    size_t d = (size_t)s->c.energy.dim;
+    vgs__roll r = vgs__draw_roll(s, o, iteration);
+    vgs_draw part = *o;
+    vgs_status st = VGS_OK;
+    float *row = NULL;
+    int i;
+    if (o->log_weight && !(row = (float *)vgs__alloc_or(err, "draw", (size_t)s->capacity, sizeof *row)))
+        return VGS_E_NOMEM;
+    for (i = 0; i < n && st == VGS_OK; i += r.n) {
+        r.n = vgs__draw_rows(s, n, i);
         r.first_row = o->first_row + (uint32_t)i;
-        st = vgs__draw_block(s, &r, x + row * d, o->path ? o->path + row * d : NULL, (size_t)n,
-                             o->log_weight ? o->log_weight + row : NULL, scratch, err);
+        if (o->path) part.path = o->path + (size_t)i * d;
+        if (o->energy) part.energy = o->energy + i;
+        if (o->log_weight) part.log_weight = o->log_weight + i;
+        st = vgs__draw_block(s, &r, &part, (size_t)n, x + (size_t)i * d, row, err);
     }
-    vgs__free(scratch);
-    if (st != VGS_OK) {
-        vgs__clear_flag(s);
-        return st;
+    vgs__free(row);
+    return vgs__draw_end(s, "draw", st, err);
+}
+
+/* ---- twisted SMC --------------------------------------------------------------------------------- */
+
+typedef struct vgs__crowd {                      /* a population of n rows                            */
+    int n;
+    vgs__roll r;
+    vgs__stage value;
+    float *x, *spare, *row, *v;                  /* [n,D] the caller's, [n,D]; [n]; [n] V_t/tau       */
+    double *log_weight;                          /* [n] the caller's: as without resampling, and then */
+} vgs__crowd;                                    /* such that the mean weight stays unbiased          */
+
+static void vgs__crowd_block(const vgs_sampler *s, vgs__crowd *c, const vgs_draw *o, int i)
+{
+    c->r.n = vgs__draw_rows(s, c->n, i);
+    c->r.first_row = o->first_row + (uint32_t)i;
+    c->r.x_first = (size_t)i;
+}
+
+static vgs_status vgs__crowd_start(vgs_sampler *s, vgs__crowd *c, const vgs_draw *o, vgs_error *err)
+{
+    size_t d = (size_t)s->c.energy.dim;
+    vgs_status st = VGS_OK;
+    int i;
+    memset(c->log_weight, 0, (size_t)c->n * sizeof *c->log_weight);
+    for (i = 0; i < c->n && st == VGS_OK; i += c->r.n) {
+        vgs__crowd_block(s, c, o, i);
+        st = vgs__roll_start(s, &c->r, err);
+        if (st == VGS_OK)
+            st = vgs__log_weight_start(s, &c->r, c->x + (size_t)i * d, c->log_weight + i, err);
     }
-    return vgs__read_flag(s, "draw", err);
+    return st;
+}
+
+static vgs_status vgs__crowd_step(vgs_sampler *s, vgs__crowd *c, const vgs_draw *o, int t, vgs_error *err)
+{
+    vgs_status st = VGS_OK;
+    int i;
+    for (i = 0; i < c->n && st == VGS_OK; i += c->r.n) {
+        vgs__crowd_block(s, c, o, i);
+        st = vgs__roll_step(s, &c->r, t, err);
+        if (st == VGS_OK) st = vgs__log_weight_step(s, &c->r, c->row, c->log_weight + i, err);
+    }
+    return st;
+}
+
+/* v = V_t(x_t)/tau of all rows */
+static vgs_status vgs__crowd_value(vgs_sampler *s, vgs__crowd *c, const vgs_draw *o, int t, vgs_error *err)
+{
+    vgs__stage *v = &c->value;
+    vgs_status st = VGS_OK;
+    int i;
+    vgs_scalar_set(v->g, v->t_next, t);
+    for (i = 0; i < c->n && st == VGS_OK; i += c->r.n) {
+        vgs__crowd_block(s, c, o, i);
+        vgs_bind(v->g, v->x, c->r.x, vgs__roll_place(s, &c->r, t), NULL);
+        vgs_bind(v->g, v->cost, c->r.cost, 0, NULL);
+        st = vgs_graph_run(v->g, c->r.n, err);
+        if (st == VGS_OK)
+            st = s->b->download(s->b->self, c->v + i, c->r.cost, 0, (size_t)c->r.n, VGS_F32, err);
+    }
+    return st;
+}
+
+/* Twisted weights, log w - V_t/tau: their largest logarithm, and from there their sum; their ESS/n. */
+static double vgs__crowd_ess(const vgs__crowd *c, double *max, double *sum)
+{
+    double square = 0.0;
+    int i;
+    *max = -HUGE_VAL;
+    *sum = 0.0;
+    for (i = 0; i < c->n; ++i) {
+        double v = c->log_weight[i] - (double)c->v[i];
+        *max = v > *max ? v : *max;
+    }
+    for (i = 0; i < c->n; ++i) {
+        double w = exp(c->log_weight[i] - (double)c->v[i] - *max);
+        *sum += w;
+        square += w * w;
+    }
+    return *sum * *sum / (c->n * square);
+}
+
+/* Systematic resampling: one uniform number u places n points (i + u)/n on the cumulated weights. All are
+   equals after that, with the mean twisted weight. */
+static vgs_status vgs__crowd_resample(vgs_sampler *s, vgs__crowd *c, const vgs_draw *o, int t, double max,
+                                      double sum, vgs_error *err)
+{
+    size_t d = (size_t)s->c.energy.dim, n = (size_t)c->n, place;
+    uint32_t key[2], counter[4] = { 0, 0, (uint32_t)VGS__FOR_RESAMPLE << 24, 0 }, u[4];
+    double start, below = 0.0;
+    vgs_status st;
+    int i, from = -1;
+    c->r.x_first = 0;
+    place = vgs__roll_place(s, &c->r, t);
+    st = s->b->download(s->b->self, c->x, c->r.x, place, n * d, VGS_F32, err);
+    key[0] = (uint32_t)c->r.seed;
+    key[1] = (uint32_t)(c->r.seed >> 32);
+    counter[0] = o->first_row;
+    counter[1] = (uint32_t)t << 16;
+    vgs_philox(key, counter, u);
+    start = ((double)u[0] + ((double)u[1] + 0.5) / 4294967296.0) / 4294967296.0;
+    for (i = 0; i < c->n && st == VGS_OK; ++i) {
+        while (from < 0 || (below <= (i + start) / c->n * sum && from < c->n - 1)) {
+            ++from;
+            below += exp(c->log_weight[from] - (double)c->v[from] - max);
+        }
+        memcpy(c->spare + (size_t)i * d, c->x + (size_t)from * d, d * sizeof *c->spare);
+        c->row[i] = c->v[from];
+    }
+    for (i = 0; i < c->n && st == VGS_OK; ++i) c->log_weight[i] = max + log(sum / c->n) + (double)c->row[i];
+    return st == VGS_OK ? s->b->upload(s->b->self, c->r.x, place, c->spare, n * d, VGS_F32, err) : st;
+}
+
+static vgs_status vgs__crowd_run(vgs_sampler *s, vgs__crowd *c, const vgs_draw *o, vgs_error *err)
+{
+    size_t d = (size_t)s->c.energy.dim;
+    vgs_status st = vgs__crowd_start(s, c, o, err);
+    int t;
+    for (t = 0; t < s->c.steps && st == VGS_OK; ++t) {
+        double max, sum;
+        st = vgs__crowd_value(s, c, o, t, err);
+        if (st == VGS_OK && vgs__crowd_ess(c, &max, &sum) < (double)o->resample)     /* never if NaN   */
+            st = vgs__crowd_resample(s, c, o, t, max, sum, err);
+        if (st == VGS_OK) st = vgs__crowd_step(s, c, o, t, err);
+    }
+    c->r.x_first = 0;
+    if (st == VGS_OK)
+        st = s->b->download(s->b->self, c->x, c->r.x, vgs__roll_place(s, &c->r, t), (size_t)c->n * d, VGS_F32,
+                            err);
+    if (st != VGS_OK) return st;
+    return vgs__log_weight_end(s, c->n, c->x, o->energy ? o->energy : c->row, c->log_weight, err);
+}
+
+static vgs_status vgs__draw_crowd(vgs_sampler *s, const vgs_draw *o, int n, float *x, vgs_error *err)
+{
+    size_t rows = (size_t)n, cells = rows * (size_t)s->c.energy.dim;
+    vgs_status st = VGS_E_NOMEM;
+    vgs__crowd c;
+    memset(&c, 0, sizeof c);
+    c.n = n;
+    c.x = x;
+    c.log_weight = o->log_weight;
+    c.r = vgs__draw_roll(s, o, 0);
+    c.r.x = s->b->buffer_create(s->b->self, 2 * cells, err);
+    c.r.x_stride = rows;
+    c.spare = (float *)vgs__alloc_or(err, "draw", cells + 2 * rows, sizeof *c.spare);
+    c.value.g = c.spare && c.r.x ? vgs_graph_create(err) : NULL;
+    if (c.value.g) {
+        c.row = c.spare + cells;
+        c.v = c.row + rows;
+        vgs__record_twist(s, &c.value);
+        st = vgs_graph_compile(c.value.g, s->b, s->capacity, err);
+        if (st == VGS_OK) st = vgs__crowd_run(s, &c, o, err);
+    }
+    vgs_graph_free(c.value.g);
+    vgs__free(c.spare);
+    if (c.r.x) s->b->buffer_free(s->b->self, c.r.x);
+    return vgs__draw_end(s, "draw", st, err);
+}
+
+/* Why there are no path weights, or NULL. */
+static const char *vgs__weightless(const vgs_sampler *s, const vgs_draw *o)
+{
+    if (s->c.on_sphere) return "on a sphere: its steps are no Gaussians";
+    if (o->skip_final_noise) return "with skip_final_noise: the last step has no density";
+    if (o->noise_scale != 0.0f && o->noise_scale != 1.0f) return "of another noise_scale than 1";
+    return NULL;
+}
+
+static vgs_status vgs__check_draw(const vgs_sampler *s, const vgs_draw *o, int n, const float *x,
+                                  vgs_error *err)
+{
+    const char *why = o->log_weight ? vgs__weightless(s, o) : NULL;
+    if (n < 0) return vgs__fail(err, VGS_E_ARG, "draw: n = %d: must be >= 0", n);
+    if (!(o->noise_scale >= 0.0f && o->noise_scale <= FLT_MAX))
+        return vgs__fail(err, VGS_E_ARG, "draw: noise_scale = %g: must be > 0 and finite",
+                         (double)o->noise_scale);
+    if (n > 0 && !x) return vgs__fail(err, VGS_E_ARG, "draw: x = NULL: must have room for %d rows", n);
+    if (why) return vgs__fail(err, VGS_E_ARG, "draw: log_weight: there are no path weights %s", why);
+    if (!(o->resample >= 0.0f && o->resample <= 1.0f))
+        return vgs__fail(err, VGS_E_ARG, "draw: resample = %g: must be within 0..1", (double)o->resample);
+    if (o->resample > 0.0f && (!o->log_weight || o->path))
+        return vgs__fail(err, VGS_E_ARG, "draw: resample = %g: %s", (double)o->resample,
+                         o->path ? "rows have no path of their own then; path must be NULL"
+                                 : "its samples need their weights; log_weight must not be NULL");
+    return VGS_OK;
 }
 
 VGS__DEF vgs_status vgs_sampler_draw(vgs_sampler *s, const vgs_draw *draw, int n, float *x, vgs_error *err)
 {
     vgs_draw o;
+    vgs_status st;
     memset(&o, 0, sizeof o);
     if (draw) o = *draw;
-    if (n < 0) return vgs__fail(err, VGS_E_ARG, "draw: n = %d: must be >= 0", n);
-    if (!(o.noise_scale >= 0.0f && o.noise_scale <= FLT_MAX))
-        return vgs__fail(err, VGS_E_ARG, "draw: noise_scale = %g: must be > 0 and finite",
-                         (double)o.noise_scale);
     o.skip_final_noise = o.skip_final_noise || s->c.skip_final_noise;
-    if (n > 0 && !x) return vgs__fail(err, VGS_E_ARG, "draw: x = NULL: must have room for %d rows", n);
-    if (o.log_weight && (s->c.on_sphere || o.skip_final_noise))
-        return vgs__fail(err, VGS_E_ARG, "draw: log_weight: there are no path weights %s",
-                         s->c.on_sphere ? "on a sphere" : "with skip_final_noise");
-    return vgs__draw(s, &o, 0, n, x, err);
+    if ((st = vgs__check_draw(s, &o, n, x, err)) != VGS_OK) return st;
+    return o.resample > 0.0f && n > 0 ? vgs__draw_crowd(s, &o, n, x, err) : vgs__draw(s, &o, 0, n, x, err);
+}
+
+/* ---- scoring samples of the target --------------------------------------------------------------- */
+
+/* Step t backwards: x_t takes its place, the cost of the sampler's step is in r->cost. */
+static vgs_status vgs__score_step(vgs_sampler *s, vgs__stage *st, const vgs__roll *r, int t, vgs_error *err)
+{
+    vgs_bind(st->g, st->x, r->x, vgs__roll_place(s, r, t + 1), NULL);
+    vgs_bind(st->g, st->out, r->x, vgs__roll_place(s, r, t), NULL);
+    vgs_bind(st->g, st->cost, r->cost, 0, NULL);
+    vgs__set_step(s, st, t, 1.0);
+    if (t < s->c.steps - 1 && !s->c.explicit_drift) vgs__set_drift_of(s, st, t);
+    vgs_scalar_set(st->g, st->inv_a, 1.0 / (double)s->a[t]);
+    vgs_scalar_set(st->g, st->back, sqrt((double)s->s2[t]));
+    vgs_scalar_set(st->g, st->row, r->first_row);
+    vgs__noise_set(st->g, &st->noise, VGS__FOR_SCORE, t, r->first_row, 0, r->seed);
+    return vgs_graph_run(st->g, r->n, err);
+}
+
+/* x [n,D] is x_T, and scratch after that; path and log_weight begin at the block's first row. */
+static vgs_status vgs__score_block(vgs_sampler *s, vgs__stage st[2], const vgs__roll *r, float *x,
+                                   float *path, size_t path_rows, float *row, double *log_weight,
+                                   vgs_error *err)
+{
+    size_t d = (size_t)s->c.energy.dim, n = (size_t)r->n;
+    vgs_status code;
+    int t;
+    memset(log_weight, 0, n * sizeof *log_weight);
+    code = vgs__log_weight_end(s, r->n, x, row, log_weight, err);
+    if (code == VGS_OK)
+        code = s->b->upload(s->b->self, r->x, vgs__roll_place(s, r, s->c.steps), x, n * d, VGS_F32, err);
+    for (t = s->c.steps; t >= 0 && code == VGS_OK; --t) {
+        if (t < s->c.steps) code = vgs__score_step(s, &st[t == s->c.steps - 1], r, t, err);
+        if (t < s->c.steps && code == VGS_OK) code = vgs__log_weight_step(s, r, row, log_weight, err);
+        if (path && code == VGS_OK)
+            code = s->b->download(s->b->self, path + (size_t)t * path_rows * d, r->x,
+                                  vgs__roll_place(s, r, t), n * d, VGS_F32, err);
+    }
+    return code == VGS_OK ? vgs__log_weight_start(s, r, x, log_weight, err) : code;
+}
+
+/* y [n,D] = x, for particles with the mean over each row's particles taken off. */
+static vgs_status vgs__score_rows(const vgs_sampler *s, const float *x, int n, int first, float *y,
+                                  vgs_error *err)
+{
+    int d = s->c.energy.dim, p = s->c.energy.particles, i, j, k;
+    for (i = 0; i < n; ++i, x += d, y += d) {
+        for (j = 0; j < d; ++j) {
+            if (!(x[j] - x[j] == 0.0f))
+                return vgs__fail(err, VGS_E_NONFINITE, "score: ref: row %d, column %d is %g: must be finite",
+                                 first + i, j, (double)x[j]);
+            y[j] = x[j];
+        }
+        for (k = 0; p && k < d / p; ++k) {
+            double mean = 0.0;
+            for (j = k; j < d; j += d / p) mean += (double)x[j] / p;
+            for (j = k; j < d; j += d / p) y[j] = (float)((double)x[j] - mean);
+        }
+    }
+    return VGS_OK;
+}
+
+static vgs_status vgs__score(vgs_sampler *s, const vgs_draw *o, int n, const float *ref, vgs__stage st[2],
+                             float *x, double *log_weight, vgs_error *err)
+{
+    size_t d = (size_t)s->c.energy.dim;
+    float *row = x + (size_t)s->capacity * d;
+    vgs__roll r = vgs__draw_roll(s, o, 0);
+    vgs_status code = VGS_OK;
+    int i;
+    for (i = 0; i < n && code == VGS_OK; i += r.n) {
+        r.n = vgs__draw_rows(s, n, i);
+        r.first_row = o->first_row + (uint32_t)i;
+        code = vgs__score_rows(s, ref + (size_t)i * d, r.n, i, x, err);
+        if (code == VGS_OK)
+            code = vgs__score_block(s, st, &r, x, o->path ? o->path + (size_t)i * d : NULL, (size_t)n, row,
+                                    log_weight + i, err);
+    }
+    return vgs__draw_end(s, "score", code, err);
+}
+
+VGS__DEF vgs_status vgs_sampler_score(vgs_sampler *s, const vgs_draw *draw, int n, const float *ref,
+                                      double *log_weight, vgs_error *err)
+{
+    size_t row = (size_t)s->c.energy.dim + 1;
+    vgs__stage st[2];
+    vgs_draw o;
+    vgs_status code = VGS_OK;
+    const char *why;
+    float *x;
+    int k;
+    memset(&o, 0, sizeof o);
+    memset(st, 0, sizeof st);
+    if (draw) o = *draw;
+    o.skip_final_noise = o.skip_final_noise || s->c.skip_final_noise;
+    if (n < 0 || (n > 0 && (!ref || !log_weight)))
+        return vgs__fail(err, VGS_E_ARG, "score: n = %d, or ref or log_weight is NULL: need both, and n >= 0",
+                         n);
+    if ((why = vgs__weightless(s, &o)) != NULL)
+        return vgs__fail(err, VGS_E_ARG, "score: there are no path weights %s", why);
+    if (!(x = (float *)vgs__alloc_or(err, "score", (size_t)s->capacity * row, sizeof *x))) return VGS_E_NOMEM;
+    for (k = 0; k < 2 && code == VGS_OK; ++k) {
+        if (!(st[k].g = vgs_graph_create(err))) code = VGS_E_NOMEM;
+        else {
+            vgs__record_score(s, &st[k], k == 1);
+            code = vgs_graph_compile(st[k].g, s->b, s->capacity, err);
+        }
+    }
+    if (code == VGS_OK) code = vgs__score(s, &o, n, ref, st, x, log_weight, err);
+    for (k = 0; k < 2; ++k) vgs_graph_free(st[k].g);
+    vgs__free(x);
+    return code;
 }
 
 /* ---- training ------------------------------------------------------------------------------------ */
@@ -10623,7 +11029,7 @@ static void vgs__hist_open(vgs__hist *h, double lo, double hi)
 /* Values outside [lo, hi], NaN among them, only count in the total. The last bin is closed. */
 static void vgs__hist_add(vgs__hist *h, const float *v, size_t n)
 {
-    double per_unit = VGS__BINS / (h->hi - h->lo);
+    double per_unit = h->hi > h->lo ? VGS__BINS / (h->hi - h->lo) : 0.0;       /* else it gives no value   */
     size_t i;
     for (i = 0; i < n; ++i) {
         double at = (double)v[i];
@@ -11005,6 +11411,20 @@ static int vgs__lap_path(vgs__lap *a, int start)
     return j;
 }
 
+/* duals [2 n] and index [5 n] are its memory. */
+static void vgs__lap_open(vgs__lap *a, int n, const float *c, double *duals, int *index)
+{
+    a->n = n;
+    a->c = c;
+    a->v = duals;
+    a->dist = duals + n;
+    a->row = index;
+    a->col = index + n;
+    a->open = index + 2 * (ptrdiff_t)n;
+    a->from = index + 3 * (ptrdiff_t)n;
+    a->todo = index + 4 * (ptrdiff_t)n;
+}
+
 static void vgs__lap_solve(vgs__lap *a)
 {
     int i, j, k, pass, displaced, left = a->n;
@@ -11034,21 +11454,93 @@ static vgs_status vgs__assignment(const float *c, int n, double *total, vgs_erro
     int *index = (int *)vgs__alloc_or(err, "assignment", 5 * size, sizeof(int)), i;
     vgs__lap a;
     if (duals && index) {
-        a.n = n;
-        a.c = c;
-        a.v = duals;
-        a.dist = duals + size;
-        a.row = index;
-        a.col = index + size;
-        a.open = index + 2 * size;
-        a.from = index + 3 * size;
-        a.todo = index + 4 * size;
+        vgs__lap_open(&a, n, c, duals, index);
         vgs__lap_solve(&a);
         for (*total = 0.0, i = 0; i < n; ++i) *total += (double)c[(size_t)i * size + (size_t)a.col[i]];
     }
     vgs__free(duals);
     vgs__free(index);
     return duals && index ? VGS_OK : VGS_E_NOMEM;
+}
+
+/* ---- alignment: one distance of two configurations ---- */
+
+/* Sum of the singular values of h [d,d], which it destroys: one-sided Jacobi turns pairs of rows until all
+   are at right angles; their lengths are the singular values. */
+static double vgs__nuclear_norm(double *h, int d)
+{
+    double sum = 0.0, square;
+    bool turned = true;
+    int sweep, i, j, k;
+    for (sweep = 0; sweep < 30 && turned; ++sweep)
+        for (turned = false, i = 0; i < d; ++i)
+            for (j = i + 1; j < d; ++j) {
+                double *p = h + i * d, *q = h + j * d, pp = 0.0, qq = 0.0, pq = 0.0, zeta, t, c;
+                for (k = 0; k < d; ++k) { pp += p[k] * p[k]; qq += q[k] * q[k]; pq += p[k] * q[k]; }
+                if (!(pq * pq > 1e-24 * pp * qq)) continue;
+                turned = true;
+                zeta = (qq - pp) / (2.0 * pq);
+                t = (zeta < 0.0 ? -1.0 : 1.0) / (fabs(zeta) + sqrt(1.0 + zeta * zeta));
+                c = 1.0 / sqrt(1.0 + t * t);
+                for (k = 0; k < d; ++k) {
+                    double u = p[k], v = q[k];
+                    p[k] = c * (u - t * v);
+                    q[k] = c * (t * u + v);
+                }
+            }
+    for (i = 0; i < d; ++i) {
+        for (square = 0.0, k = 0; k < d; ++k) square += h[i * d + k] * h[i * d + k];
+        sum += sqrt(square);
+    }
+    return sum;
+}
+
+/* Least |x - R y|^2 over rotations and reflections R, after matching the particles of y to those of x so that
+   the sum of their distances is least; a: work for n particles, its costs are in c [n,n]. */
+static float vgs__aligned_cost(vgs__lap *a, float *c, const float *x, const float *y, int d)
+{
+    double h[VGS__MAX_SPACE * VGS__MAX_SPACE] = { 0.0 }, sum = 0.0;
+    int n = a->n, i, j, k;
+    for (i = 0; i < n; ++i)
+        for (j = 0; j < n; ++j) {
+            double r = 0.0, v;
+            for (k = 0; k < d; ++k) {
+                v = (double)x[i * d + k] - (double)y[j * d + k];
+                r += v * v;
+            }
+            c[i * n + j] = (float)sqrt(r);
+        }
+    vgs__lap_solve(a);
+    for (i = 0; i < n; ++i) {
+        const float *p = x + i * d, *q = y + a->col[i] * d;
+        for (j = 0; j < d; ++j) {
+            sum += (double)p[j] * (double)p[j] + (double)q[j] * (double)q[j];
+            for (k = 0; k < d; ++k) h[j * d + k] += (double)p[j] * (double)q[k];
+        }
+    }
+    sum -= 2.0 * vgs__nuclear_norm(h, d);
+    return (float)(sum > 0.0 ? sum : 0.0);
+}
+
+/* cost [n,n] of all pairs; doubles, ints and costs: each row's own work. */
+static void vgs__aligned_costs(const vgs_target *t, const float *x, const float *y, int n, int threads,
+                               float *cost, double *duals, int *index, float *inner)
+{
+    size_t p = (size_t)t->particles, dim = (size_t)t->dim;
+    int i, team = vgs__team(threads);
+    (void)team;
+#ifdef _OPENMP
+#  pragma omp parallel for num_threads(team)
+#endif
+    for (i = 0; i < n; ++i) {
+        vgs__lap a;
+        float *c = inner + (size_t)i * p * p;
+        int j;
+        vgs__lap_open(&a, t->particles, c, duals + (size_t)i * 2 * p, index + (size_t)i * 5 * p);
+        for (j = 0; j < n; ++j)
+            cost[(size_t)i * (size_t)n + (size_t)j] =
+                vgs__aligned_cost(&a, c, x + (size_t)i * dim, y + (size_t)j * dim, t->space_dim);
+    }
 }
 
 /* y [n,dim] = x with the mean over each row's particles taken off. */
@@ -11085,6 +11577,37 @@ static vgs_status vgs__w2(const vgs_target *t, const float *x, const float *ref,
     return status;
 }
 
+/* W2 with aligned distances. No value where space_dim is too large for it or a coordinate is not finite. */
+static vgs_status vgs__w2_aligned(const vgs_target *t, const float *x, const float *ref, int n, int threads,
+                                  double *value, vgs_error *err)
+{
+    size_t rows = (size_t)n, p = (size_t)t->particles, dim = (size_t)t->dim;
+    float *y, *c, *inner;
+    double *duals, total = 0.0;
+    int *index;
+    vgs_status status = VGS_E_NOMEM;
+    if (t->space_dim > VGS__MAX_SPACE || !vgs__all_finite(x, rows * dim) || !vgs__all_finite(ref, rows * dim))
+        return VGS_OK;
+    y = (float *)vgs__alloc_or(err, "w2_aligned", 2 * rows * dim, sizeof(float));
+    c = (float *)vgs__alloc_or(err, "w2_aligned", rows * rows, sizeof(float));
+    inner = (float *)vgs__alloc_or(err, "w2_aligned", rows * p * p, sizeof(float));
+    duals = (double *)vgs__alloc_or(err, "w2_aligned", rows * 2 * p, sizeof(double));
+    index = (int *)vgs__alloc_or(err, "w2_aligned", rows * 5 * p, sizeof(int));
+    if (y && c && inner && duals && index) {
+        vgs__mean_free(t, x, n, y);
+        vgs__mean_free(t, ref, n, y + rows * dim);
+        vgs__aligned_costs(t, y, y + rows * dim, n, threads, c, duals, index, inner);
+        status = vgs__all_finite(c, rows * rows) ? vgs__assignment(c, n, &total, err) : VGS_OK;
+        *value = status || !vgs__all_finite(c, rows * rows) ? *value : sqrt(total / n);
+    }
+    vgs__free(y);
+    vgs__free(c);
+    vgs__free(inner);
+    vgs__free(duals);
+    vgs__free(index);
+    return status;
+}
+
 static vgs_status vgs__sinkhorn_points(const vgs_target *t, const float *x, const float *ref, int n,
                                        int threads, double *value, vgs_error *err)
 {
@@ -11105,7 +11628,8 @@ static vgs_status vgs__sinkhorn_points(const vgs_target *t, const float *x, cons
 static const size_t vgs__metric_at[] = {
     offsetof(vgs_metrics, energy_mean), offsetof(vgs_metrics, energy_median),
     offsetof(vgs_metrics, reference_energy_mean), offsetof(vgs_metrics, delta_std),
-    offsetof(vgs_metrics, sinkhorn), offsetof(vgs_metrics, w2), offsetof(vgs_metrics, tvd_e),
+    offsetof(vgs_metrics, sinkhorn), offsetof(vgs_metrics, w2), offsetof(vgs_metrics, w2_aligned),
+    offsetof(vgs_metrics, energy_w2), offsetof(vgs_metrics, outliers), offsetof(vgs_metrics, tvd_e),
     offsetof(vgs_metrics, tvd_d), offsetof(vgs_metrics, tvd_e_range), offsetof(vgs_metrics, tvd_d_range),
     offsetof(vgs_metrics, outside_e), offsetof(vgs_metrics, outside_d),
     offsetof(vgs_metrics, outside_e_range), offsetof(vgs_metrics, outside_d_range)
@@ -11116,6 +11640,23 @@ static double *vgs__metric(vgs_metrics *m, int k)                      /* then t
 {
     if (k >= VGS__METRICS) return &m->mode_weight[k - VGS__METRICS];
     return (double *)(void *)((char *)m + vgs__metric_at[k]);
+}
+
+/* Both in order afterwards. Samples whose energy is not finite are above everything. */
+static void vgs__compare_energies(float *e, float *e_ref, int n, vgs_metrics *out)
+{
+    double square = 0.0, top = -HUGE_VAL;
+    int i, above = 0;
+    qsort(e, (size_t)n, sizeof *e, vgs__float_order);
+    qsort(e_ref, (size_t)n, sizeof *e_ref, vgs__float_order);
+    for (i = 0; i < n; ++i) {
+        double v = (double)e[i] - (double)e_ref[i];
+        square += v * v / n;
+        if (vgs__finite((double)e_ref[i])) top = (double)e_ref[i];
+    }
+    for (i = 0; i < n; ++i) above += !((double)e[i] <= top);
+    out->outliers = (double)above / n;
+    if (vgs__all_finite(e, (size_t)n) && vgs__all_finite(e_ref, (size_t)n)) out->energy_w2 = sqrt(square);
 }
 
 static vgs_status vgs__evaluate_energies(const vgs_target *t, const float *x, const float *ref, int n,
@@ -11132,6 +11673,7 @@ static vgs_status vgs__evaluate_energies(const vgs_target *t, const float *x, co
         out->energy_mean = vgs__mean(e, n);
         out->reference_energy_mean = vgs__mean(e_ref, n);
         out->energy_median = vgs__median_in_place(e, n);
+        vgs__compare_energies(e, e_ref, n, out);
     }
     vgs__free(e);
     return status;
@@ -11154,6 +11696,7 @@ VGS__DEF vgs_status vgs_evaluate(const vgs_target *t, const float *x, int n, con
     n = n < n_ref ? n : n_ref;
     out->n = n;
     out->n_transport = n < VGS__TRANSPORT_MAX ? n : VGS__TRANSPORT_MAX;
+    out->n_aligned = t->particles > 20 && n > 500 ? 500 : out->n_transport;
     status = vgs__evaluate_energies(t, x, ref, n, out, err);
     if (status) return status;
     if (t->modes && t->builtin) vgs__mode_weights(t, x, n, out);
@@ -11162,7 +11705,8 @@ VGS__DEF vgs_status vgs_evaluate(const vgs_target *t, const float *x, int n, con
         return vgs__sinkhorn_points(t, x, ref, out->n_transport, threads, &out->sinkhorn, err);
     }
     status = vgs__tvd_distances(t, x, ref, n, out, err);
-    return status ? status : vgs__w2(t, x, ref, out->n_transport, threads, &out->w2, err);
+    if (!status) status = vgs__w2(t, x, ref, out->n_transport, threads, &out->w2, err);
+    return status ? status : vgs__w2_aligned(t, x, ref, out->n_aligned, threads, &out->w2_aligned, err);
 }
 
 /* ==== >>metrics: floors ============================================================================ */
@@ -11262,30 +11806,62 @@ static double vgs__log_mean_exp(const double *v, int n, double max)
     return max + log(sum / n);
 }
 
-VGS__DEF vgs_status vgs_weigh(const double *log_weight, int n, vgs_weights *out, vgs_error *err)
+/* Shape k of a generalised Pareto for the m values y, ascending and > 0 [Zhang 2009]: k(theta) is the mean of
+   log(1 - theta y), the profile likelihood of theta averages a grid of theta, and the prior of [PSIS] pulls k
+   to 1/2 with the weight of ten values. */
+static double vgs__pareto_shape(const double *y, int m)
+{
+    enum { MOST = 30 + 1000 };
+    double theta[MOST], like[MOST], quarter = y[(m + 2) / 4 - 1], top = -HUGE_VAL, sum = 0.0, mean = 0.0, k;
+    int grid = 30 + (int)sqrt((double)m), i, j;
+    if (grid > MOST) grid = MOST;
+    for (i = 0; i < grid; ++i) {
+        theta[i] = 1.0 / y[m - 1] + (1.0 - sqrt(grid / (i + 0.5))) / (3.0 * quarter);
+        for (k = 0.0, j = 0; j < m; ++j) k += log1p(-theta[i] * y[j]) / m;
+        like[i] = k == 0.0 ? -HUGE_VAL : m * (log(-theta[i] / k) - k - 1.0);
+        top = like[i] > top ? like[i] : top;
+    }
+    for (i = 0; i < grid; ++i) {
+        sum += exp(like[i] - top);
+        mean += theta[i] * exp(like[i] - top);
+    }
+    for (k = 0.0, j = 0; j < m; ++j) k += log1p(-mean / sum * y[j]) / m;
+    return (m * k + 5.0) / (m + 10.0);
+}
+
+/* khat of weights of these logarithms, which are put in order: of what is above the largest of the rest.
+   Fewer than five: infinite, but 0 if all weights are equal. */
+static double vgs__khat(double *log_weight, int n)
+{
+    double most = ceil(fmin(0.2 * n, 3.0 * sqrt((double)n))), max, cut;
+    int first = n - (int)most, i;
+    double *y;
+    qsort(log_weight, (size_t)n, sizeof *log_weight, vgs__compare_double);
+    max = log_weight[n - 1];
+    if (max - log_weight[0] == 0.0) return 0.0;
+    if (first < 1) return HUGE_VAL;
+    cut = fmax(exp(log_weight[first - 1] - max), DBL_MIN);
+    while (first < n && !(exp(log_weight[first] - max) > cut)) ++first;
+    y = log_weight + first;
+    for (i = 0; i < n - first; ++i) y[i] = exp(y[i] - max) - cut;
+    return n - first > 4 ? vgs__pareto_shape(y, n - first) : HUGE_VAL;
+}
+
+/* All but khat of weights of which not all are 0; max is the largest log_weight. */
+static void vgs__weigh_moments(const double *log_weight, int n, double max, vgs_weights *out)
 {
     enum { BLOCKS = 20 };
-    double max = n > 0 ? log_weight[0] : 0.0, sum = 0.0, square = 0.0, w1 = 0.0, w2 = 0.0, blocks = 0.0;
     int i, count = n < 2 * BLOCKS ? n / 2 : BLOCKS;
-    if (n < 1) return vgs__fail(err, VGS_E_ARG, "weigh: n = %d: must be > 0", n);
+    double sum = 0.0, w1 = 0.0, w2 = 0.0, blocks = 0.0, spread = 0.0;
     for (i = 0; i < n; ++i) {
-        if (!(log_weight[i] <= DBL_MAX))                             /* -inf is a weight of 0          */
-            return vgs__fail(err, VGS_E_NONFINITE, "weigh: log_weight[%d] = %g: must be below infinity", i,
-                             log_weight[i]);
-        if (log_weight[i] > max) max = log_weight[i];
-    }
-    if (!(max >= -DBL_MAX)) {                                        /* all weights are 0              */
-        out->log_z = out->elbo = max;
-        out->log_z_se = out->elbo_se = (double)NAN;
-        out->ess = 0.0;
-        return VGS_OK;
-    }
-    for (i = 0; i < n; ++i) {
-        double w = exp(log_weight[i] - max), v = log_weight[i] - max;
+        double w = exp(log_weight[i] - max);
         w1 += w;
         w2 += w * w;
-        sum += v;
-        square += v * v;
+        sum += log_weight[i] - max;
+    }
+    for (i = 0; i < n; ++i) {
+        double v = log_weight[i] - max - sum / n;
+        spread += v * v;
     }
     for (i = 0; i < count; ++i) {
         int first = (int)((long long)n * i / count), end = (int)((long long)n * (i + 1) / count);
@@ -11293,11 +11869,95 @@ VGS__DEF vgs_status vgs_weigh(const double *log_weight, int n, vgs_weights *out,
         blocks += r * r;
     }
     out->log_z = max + log(w1 / n);
-    out->log_z_se = count > 1 ? sqrt(blocks / ((double)count * (count - 1))) : (double)NAN;
     out->elbo = max + sum / n;
-    out->elbo_se = n > 1 ? sqrt((square - sum * sum / n) / ((double)n * (n - 1))) : (double)NAN;
     out->ess = w1 * w1 / (n * w2);
+    if (count > 1) out->log_z_se = sqrt(blocks / ((double)count * (count - 1)));
+    if (n > 1 && sum >= -DBL_MAX) out->elbo_se = sqrt(spread / ((double)n * (n - 1)));
+}
+
+/* Of sign times log_weight. An infinity of the wrong sign, or NaN, is an error. */
+static vgs_status vgs__weigh(const double *log_weight, double sign, int n, vgs_weights *out, vgs_error *err)
+{
+    double *v, max = -HUGE_VAL;
+    int i;
+    if (n < 1) return vgs__fail(err, VGS_E_ARG, "weigh: n = %d: must be > 0", n);
+    for (i = 0; i < n; ++i)
+        if (!(sign * log_weight[i] <= DBL_MAX))
+            return vgs__fail(err, VGS_E_NONFINITE, "weigh: log_weight[%d] = %g: must be %s infinity", i,
+                             log_weight[i], sign > 0.0 ? "below" : "above minus");
+    if (!(v = (double *)vgs__alloc_or(err, "weights", (size_t)n, sizeof *v))) return VGS_E_NOMEM;
+    for (i = 0; i < n; ++i) {
+        v[i] = sign * log_weight[i];
+        max = v[i] > max ? v[i] : max;
+    }
+    out->n = n;
+    out->log_z = out->elbo = -HUGE_VAL;
+    out->log_z_se = out->elbo_se = out->khat = HUGE_VAL;
+    out->ess = 1.0 / n;
+    if (max >= -DBL_MAX) {                                           /* else all weights are 0         */
+        vgs__weigh_moments(v, n, max, out);
+        out->khat = vgs__khat(v, n);
+    }
+    vgs__free(v);
     return VGS_OK;
+}
+
+VGS__DEF vgs_status vgs_weigh(const double *log_weight, int n, vgs_weights *out, vgs_error *err)
+{
+    return vgs__weigh(log_weight, 1.0, n, out, err);
+}
+
+VGS__DEF vgs_status vgs_weigh_forward(const double *log_weight, int n, vgs_forward *out, vgs_error *err)
+{
+    vgs_weights w;
+    vgs_status st = vgs__weigh(log_weight, -1.0, n, &w, err);
+    if (st != VGS_OK) return st;
+    out->log_z = -w.log_z;
+    out->log_z_se = w.log_z_se;
+    out->eubo = -w.elbo;
+    out->eubo_se = w.elbo_se;
+    out->ess = w.ess;
+    out->khat = w.khat;
+    out->n = n;
+    return VGS_OK;
+}
+
+/* What is wrong with weights of this quality, or false. */
+static bool vgs__weights_complain(const char *whose, double log_z, double ess, double khat, int n,
+                                  char text[200])
+{
+    if (!vgs__finite(log_z))
+        snprintf(text, 200, "all %d %sweights are 0: nothing can be said", n, whose);
+    else if (n > 1 && ess * n < 2.0)
+        snprintf(text, 200, "one of %d %sweights outweighs all others: log Z and ESS mean nothing", n, whose);
+    else if (!(khat <= 0.7) && vgs__finite(khat))
+        snprintf(text, 200, "a few large %sweights decide (k-hat %.2f is above 0.7, ESS/N %.3g): log Z and "
+                 "its error cannot be trusted", whose, khat, ess);
+    else if (!vgs__finite(khat))
+        snprintf(text, 200, "%d %sweights are too few to judge their tail", n, whose);
+    else return false;
+    return true;
+}
+
+/* Reverse and forward log Z that differ by more than five error bars, and by more than 0.02, disagree. */
+VGS__DEF void vgs_weights_say(const vgs_weights *w, const vgs_forward *f, char text[200])
+{
+    double gap = w && f ? f->log_z - w->log_z : 0.0, bar = w && f ? hypot(w->log_z_se, f->log_z_se) : 0.0;
+    text[0] = '\0';
+    if (w && f && vgs__finite(gap) && vgs__finite(bar) && fabs(gap) > 0.02 && fabs(gap) > 5.0 * bar)
+        snprintf(text, 200, "reverse and forward log Z disagree by %.2g nats: %s", fabs(gap),
+                 gap < 0.0 ? "the weights, or the reference, cannot be trusted" :
+                 w->khat > 0.7 ? "modes are missing, or too few weights count" : "modes are missing");
+    else if (w && vgs__weights_complain("", w->log_z, w->ess, w->khat, w->n, text)) return;
+    else if (f && vgs__weights_complain("forward ", f->log_z, f->ess, f->khat, f->n, text)) return;
+    else if (w && f)
+        snprintf(text, 200, "the weights can be used (ESS/N %.2g, k-hat %.2f), and reverse and forward log Z "
+                 "agree within %.2g nats", w->ess, w->khat, fabs(gap));
+    else if (w)
+        snprintf(text, 200, "the weights can be used (ESS/N %.2g, k-hat %.2f), unless a mode is missing, "
+                 "which only reference samples would tell", w->ess, w->khat);
+    else if (f)
+        snprintf(text, 200, "the forward weights can be used (ESS/N %.2g, k-hat %.2f)", f->ess, f->khat);
 }
 
 /* ==== >>presets ==================================================================================== */

@@ -12,7 +12,10 @@ static void test_golden_particles(void)
     vgs_metrics m;
     vgs_error err;
     OK(vgs_evaluate(t, dw4_x, 60, dw4_y, 60, 1, &m, &err) == VGS_OK);
-    OK(m.n == 60 && m.n_transport == 60 && m.modes == 0);
+    OK(m.n == 60 && m.n_transport == 60 && m.n_aligned == 60 && m.modes == 0);
+    CHECK_NEAR(m.w2_aligned, DW4_W2_ALIGNED, 0, 1e-6);
+    CHECK_NEAR(m.energy_w2, DW4_ENERGY_W2, 0, 1e-5);
+    CHECK_NEAR(m.outliers, DW4_OUTLIERS, 0, 1e-12);
     CHECK_NEAR(m.w2, DW4_W2, 0, 1e-6);
     CHECK_NEAR(m.tvd_e, DW4_TVD_E, 0, 1e-9);
     CHECK_NEAR(m.tvd_d, DW4_TVD_D, 0, 1e-9);
@@ -40,6 +43,8 @@ static void test_golden_points(void)
     CHECK_NEAR(m.tvd_e_range, GMM9_TVD_E_RANGE, 0, 1e-9);
     CHECK_NEAR(m.outside_e_range, GMM9_OUTSIDE_E_RANGE, 0, 1e-9);
     CHECK_NEAR(m.energy_median, GMM9_ENERGY_MEDIAN, 0, 1e-5);
+    CHECK_NEAR(m.energy_w2, GMM9_ENERGY_W2, 0, 1e-5);
+    OK(m.outliers == GMM9_OUTLIERS && m.w2_aligned != m.w2_aligned);
     OK(m.modes == 9);
     for (k = 0; k < 9; ++k) CHECK_NEAR(m.mode_weight[k], gmm9_weight[k], 0, 1e-9);
     OK(m.w2 != m.w2 && m.tvd_d != m.tvd_d && m.tvd_e != m.tvd_e);   /* for particles only */
@@ -102,6 +107,59 @@ static void test_w2_shift(void)
     OK(m.w2 == 0 && m.tvd_e_range == 0 && m.tvd_d == 0 && m.outside_d_range == 0);
 }
 
+/* ---- alignment ----------------------------------------------------------------------------------------- */
+
+static int nothing(void *user, const float *x, int n, int dim, float *e, float *g)
+{
+    int i;
+    (void)user; (void)x;
+    for (i = 0; i < n; ++i) e[i] = 0;
+    for (i = 0; g && i < n * dim; ++i) g[i] = 0;
+    return 0;
+}
+
+static void test_aligned(void)
+{
+    static float x[50 * 39], y[50 * 39];
+    vgs_target t = { 0 };
+    const vgs_target *lj13 = vgs_target_find("lj13");
+    vgs_rng r = { 8, 0, 0 };
+    vgs_metrics m, again;
+    int i;
+    t.eval = nothing;
+    t.dim = 15;
+    t.particles = 5;
+    t.space_dim = 3;
+    OK(vgs_evaluate(&t, space_x, 20, space_y, 20, 1, &m, NULL) == VGS_OK && m.n_aligned == 20);
+    CHECK_NEAR(m.w2_aligned, SPACE_W2_ALIGNED, 0, 1e-5);
+    OK(vgs_evaluate(&t, space_x, 20, space_y, 20, 3, &again, NULL) == VGS_OK);
+    OK(again.w2_aligned == m.w2_aligned);
+    vgs_rng_normals(&r, x, 50 * 39);             /* the matching is made before the turning, so only   */
+    for (i = 0; i < 50 * 39; ++i) y[i] = x[i] + 3;   /* what is not turned comes back exactly             */
+    OK(vgs_evaluate(lj13, x, 50, y, 50, 0, &m, NULL) == VGS_OK);
+    CHECK_NEAR(m.w2_aligned, 0, 0, 2e-3);
+    for (i = 0; i < 50 * 39; ++i) y[i] = -x[i];
+    OK(vgs_evaluate(lj13, x, 50, y, 50, 0, &m, NULL) == VGS_OK && m.w2_aligned < m.w2);
+}
+
+/* Singular values that are known: of diag(3, 2, 1) between two turns; and of rank 1 and 0. */
+static void test_nuclear_norm(void)
+{
+    double q[9], p[9], h[9];
+    vgs_rng r = { 1, 0, 0 };
+    int i, j, k;
+    for (k = 0; k < 20; ++k) {
+        vgs__random_frame(&r, 3, q);
+        vgs__random_frame(&r, 3, p);
+        for (i = 0; i < 3; ++i)
+            for (j = 0; j < 3; ++j)
+                h[3 * i + j] = 3 * q[i] * p[j] + 2 * q[3 + i] * p[3 + j] + (k % 2) * q[6 + i] * p[6 + j];
+        CHECK_NEAR(vgs__nuclear_norm(h, 3), 5 + k % 2, 0, 1e-12);
+        for (i = 0; i < 9; ++i) h[i] = k % 2 ? q[i % 3] * p[i / 3] : 0;
+        CHECK_NEAR(vgs__nuclear_norm(h, 3), k % 2, 0, 1e-12);
+    }
+}
+
 /* ---- histograms -------------------------------------------------------------------------------------- */
 
 static void test_histograms(void)
@@ -149,6 +207,8 @@ static void test_broken_samples(void)
     p[0] = vgs__from_bits(0x7FC00000u);
     OK(vgs_evaluate(t, x, 60, dw4_y, 60, 0, &m, NULL) == VGS_OK);
     OK(m.w2 != m.w2 && m.energy_mean != m.energy_mean);
+    OK(m.w2_aligned != m.w2_aligned && m.energy_w2 != m.energy_w2);
+    OK(m.outliers >= 3 / 60.0 && m.outliers < 6 / 60.0);           /* what has no energy is above all */
     CHECK_NEAR(m.outside_e, 3 / 60.0, 0, 1e-12);
     CHECK_NEAR(m.outside_d, 9 / 360.0, 0, 1e-12);
     OK(m.tvd_e > 0 && m.tvd_e < 1 && m.tvd_d > 0 && m.tvd_d < 1);
@@ -235,6 +295,8 @@ static void test_floors(void)
     OK(vgs_evaluate_floor(dw4, 2000, ref, 3000, 1, 0, &mean, &spread, &n, &err) == VGS_OK && n == 300);
     CHECK_NEAR(mean.w2, 2.54, 0, 0.25);
     CHECK_NEAR(mean.tvd_e, 0.09, 0, 0.05);
+    CHECK_NEAR(mean.w2_aligned, 0.43, 0, 0.15);
+    OK(mean.energy_w2 > 0.1 && mean.energy_w2 < 0.6 && mean.outliers > 0 && mean.outliers < 0.02);
     OK(vgs_evaluate_floor(dw4, 2000, ref, 10, 1, 0, &mean, &spread, &n, &err) == VGS_E_ARG);
     free(ref);
 }
@@ -246,6 +308,8 @@ int main(int argc, char **argv)
     RUN(test_golden_points);
     RUN(test_assignment);
     RUN(test_w2_shift);
+    RUN(test_aligned);
+    RUN(test_nuclear_norm);
     RUN(test_histograms);
     RUN(test_broken_samples);
     RUN(test_shuffle);

@@ -67,6 +67,26 @@ static bool life_of(vgs_net_kind kind)
 static bool sampler_mlp(void) { return life_of(VGS_NET_MLP); }
 static bool sampler_egnn(void) { return life_of(VGS_NET_EGNN); }
 
+/* Weights in both directions, and a population that resamples. */
+static bool weights(void)
+{
+    vgs_config c = config_of(VGS_NET_MLP);
+    vgs_sampler *s = vgs_sampler_create(&c, &err);
+    float x[10];
+    double log_weight[5];
+    vgs_draw d;
+    vgs_weights w;
+    vgs_forward f;
+    bool ok;
+    memset(&d, 0, sizeof d);
+    d.log_weight = log_weight;
+    d.resample = 1;
+    ok = s && !vgs_sampler_draw(s, &d, 5, x, &err) && !vgs_weigh(log_weight, 5, &w, &err) &&
+         !vgs_sampler_score(s, NULL, 5, x, log_weight, &err) && !vgs_weigh_forward(log_weight, 5, &f, &err);
+    vgs_sampler_free(s);
+    return ok;
+}
+
 static vgs_var recorded(void *user, vgs_graph *g, vgs_var x)
 {
     (void)user;
@@ -250,6 +270,7 @@ int main(int argc, char **argv)
         PART(sampler_mlp),
         PART(sampler_egnn),
         PART(sampler_recorded),
+        PART(weights),
         PART(save),
         PART(load),
         PART(checkpoint_config),

@@ -33,6 +33,18 @@ def gmm9(x):
     t = np.array([-5, 0, 5]); l = logsumexp(-0.5 * (x[:, :, None] - t) ** 2 / 0.3, axis=2) - np.log(3) - 0.5 * np.log(2 * np.pi * 0.3)
     return -l.sum(1)
 
+def energy_w2(e, f): return np.sqrt(((np.sort(e) - np.sort(f)) ** 2).mean())
+
+def w2_aligned(x, y):                                      # x, y [N, particles, d]
+    x, y = x - x.mean(1, keepdims=True), y - y.mean(1, keepdims=True)
+    c = np.empty((len(x), len(y)))
+    for i, a in enumerate(x):
+        for j, b in enumerate(y):
+            b = b[linear_sum_assignment(dist(a, b))[1]]
+            c[i, j] = (a ** 2).sum() + (b ** 2).sum() - 2 * np.linalg.svd(a.T @ b, compute_uv=False).sum()
+    u = np.full(len(x), 1 / len(x))
+    return np.sqrt(ot.emd2(u, u, c))
+
 rng = np.random.default_rng(1)
 f32 = lambda a: a.astype(np.float32)
 print("/* metrics.h: golden values of the metrics, made by gen/metrics.py; do not edit. */")
@@ -56,6 +68,7 @@ g("DW4_TVD_D", tvd(pairs(x), pairs(y), -100, 100)[0])
 g("DW4_TVD_E_RANGE", tvd(e, f, f.min(), f.max())[0]); g("DW4_OUTSIDE_E_RANGE", tvd(e, f, f.min(), f.max())[1])
 q = pairs(y).min(), pairs(y).max()
 g("DW4_TVD_D_RANGE", tvd(pairs(x), pairs(y), *q)[0]); g("DW4_OUTSIDE_D_RANGE", tvd(pairs(x), pairs(y), *q)[1])
+g("DW4_W2_ALIGNED", w2_aligned(x, y)); g("DW4_ENERGY_W2", energy_w2(e, f)); g("DW4_OUTLIERS", (e > f.max()).mean())
 g("DW4_ENERGY_MEAN", e.mean()); g("DW4_ENERGY_MEDIAN", np.median(e)); g("DW4_REFERENCE_ENERGY_MEAN", f.mean())
 
 n = 90                                                     # gmm9: all modes, and one mode too heavy
@@ -68,6 +81,11 @@ g("GMM9_SINKHORN", sinkhorn(x, y))
 g("GMM9_DELTA_STD", abs(x.std(0, ddof=1) - np.sqrt(0.3 + 50 / 3)).mean())
 e, f = gmm9(x), gmm9(y)
 g("GMM9_TVD_E_RANGE", tvd(e, f, f.min(), f.max())[0]); g("GMM9_OUTSIDE_E_RANGE", tvd(e, f, f.min(), f.max())[1])
-g("GMM9_ENERGY_MEDIAN", np.median(e))
+g("GMM9_ENERGY_MEDIAN", np.median(e)); g("GMM9_ENERGY_W2", energy_w2(e, f)); g("GMM9_OUTLIERS", (e > f.max()).mean())
 w = np.bincount(dist(x, modes).argmin(1), minlength=9) / n
 print("static const double gmm9_weight[9] = { " + ", ".join(f"{v:.12g}" for v in w) + " };")
+
+n = 20                                                     # five particles in space, to align
+x, y = f32(rng.normal(size=(n, 5, 3))), f32(1.3 * rng.normal(size=(n, 5, 3)) + 2)
+table("space_x", x); table("space_y", y)
+g("SPACE_W2_ALIGNED", w2_aligned(x.astype(float), y.astype(float)))

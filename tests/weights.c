@@ -1,0 +1,531 @@
+/* cc -O2 tests/weights.c -o weights -lm && ./weights
+   Can the samples be trusted? Path weights both ways against densities in double, estimates against ArviZ and
+   scipy (vectors/weights.h), twisted SMC against the normalisation that it must have on average. */
+#define VGS_IMPLEMENTATION
+#include "../vgs.h"
+#include "t.h"
+#include "vectors/weights.h"
+#include <stdlib.h>
+
+#define TWO_PI 6.283185307179586
+
+/* E = k |x|^2 / 2, or that of the mean-free part of particles in the plane. */
+typedef struct bowl { double k; int particles; } bowl;
+
+static int bowl_energy(void *user, const float *x, int n, int dim, float *e, float *g)
+{
+    const bowl *b = (const bowl *)user;
+    int i, j;
+    for (i = 0; i < n; ++i) {
+        double mean[2] = { 0, 0 }, sum = 0;
+        for (j = 0; b->particles && j < dim; ++j) mean[j % 2] += (double)x[i * dim + j] / b->particles;
+        for (j = 0; j < dim; ++j) {
+            double v = (double)x[i * dim + j] - mean[j % 2];
+            sum += v * v;
+            if (g) g[i * dim + j] = (float)(b->k * v);
+        }
+        e[i] = (float)(b->k * sum / 2);
+    }
+    return 0;
+}
+
+static vgs_config small(bowl *b, double k, int particles)
+{
+    vgs_config c;
+    memset(&c, 0, sizeof c);
+    b->k = k;
+    b->particles = particles;
+    c.energy.eval = bowl_energy;
+    c.energy.user = b;
+    c.energy.dim = particles ? 2 * particles : 2;
+    c.energy.particles = particles;
+    c.steps = 5;
+    c.s2_start = 0.3f;
+    c.s2_end = 0.1f;
+    c.init_sigma = 1;
+    c.batch = 64;
+    c.net.hidden = 16;
+    c.net.time_dim = 8;
+    c.seed = 1;
+    c.threads = 1;
+    return c;
+}
+
+static vgs_sampler *create(const vgs_config *c)
+{
+    vgs_error err = { VGS_OK, "" };
+    vgs_sampler *s = vgs_sampler_create(c, &err);
+    if (!CHECK(s != NULL, "%s", err.msg)) exit(t_end());
+    return s;
+}
+
+static vgs_draw plain(double *log_weight)
+{
+    vgs_draw d;
+    memset(&d, 0, sizeof d);
+    d.log_weight = log_weight;
+    return d;
+}
+
+static bool went_well(vgs_status st, const vgs_error *err) { return CHECK(st == VGS_OK, "%s", err->msg); }
+
+/* ---- densities of paths ---------------------------------------------------------------------------------- */
+
+/* A network of zeros leaves the base, V_t = |x|^2 / (2 v_t), and factors of our own leave no step as it was. */
+static void make_known(vgs_sampler *s, float *factor)
+{
+    int p = vgs_net_size(s->net), n = (int)vgs__factor_count(s), i;
+    float *w = (float *)calloc((size_t)p, sizeof *w);
+    for (i = 0; i < n; ++i) factor[i] = i / s->factors % 2 ? 0.8f + 0.03f * (float)i : 0.9f - 0.01f * (float)i;
+    OK(!s->b->upload(s->b->self, s->target, 0, w, (size_t)p, VGS_F32, NULL));
+    OK(!s->b->upload(s->b->self, s->factor, 0, factor, (size_t)n, VGS_F32, NULL));
+    free(w);
+}
+
+/* The slope of step t at x, for each coordinate: of the base or of E; times s^2 a or s^2 a^2; limited. */
+static void drift_in_double(const vgs_sampler *s, int t, const float *x, double curvature, double *mu)
+{
+    double a = (double)s->a[t], s2 = (double)s->s2[t], v = pow((double)s->c.length_scale, 2), norm = 0, limit;
+    int d = s->c.energy.dim, last = t == s->c.steps - 1, from = s->c.explicit_drift ? t + 1 : t, i, j;
+    double z = last || s->c.explicit_drift ? a : 1;
+    for (i = s->c.steps - 1; i >= from; --i) v = v / pow((double)s->a[i], 2) + (double)s->s2[i];
+    for (j = 0; j < d; ++j) {
+        mu[j] = (last ? curvature : 1 / v) * z * (double)x[j] * s2 * a * (last || s->c.explicit_drift ? a : 1);
+        norm += mu[j] * mu[j];
+    }
+    limit = (double)s->c.drift_max * sqrt(s2 * s->c.dim_effective) * a;
+    for (j = 0; j < d && sqrt(norm) > limit; ++j) mu[j] *= limit / sqrt(norm);
+}
+
+/* log of q(x_T) prod qt / (p0(x_0) prod pi) for row i of a path [T+1,n,d], densities written out; D = 2 or 4. */
+static double weight_in_double(const vgs_sampler *s, const float *factor, const float *path, int n, int i,
+                               double curvature)
+{
+    int d = s->c.energy.dim, f = s->factors, t, j;
+    double dim = s->c.dim_effective, s0 = (double)s->c.init_sigma, w = 0, mu[8];
+    for (j = 0; j < d; ++j) {
+        double first = (double)path[i * d + j], end = (double)path[(s->c.steps * n + i) * d + j];
+        w += first * first / (2 * s0 * s0) - curvature * end * end / 2;
+    }
+    w += dim / 2 * log(TWO_PI * s0 * s0);
+    for (t = 0; t < s->c.steps; ++t) {
+        const float *x = path + (t * n + i) * d, *y = x + n * d;
+        double a = (double)s->a[t], s2 = (double)s->s2[t], log_rho = 0;
+        drift_in_double(s, t, x, curvature, mu);
+        for (j = 0; j < d; ++j) {
+            double kappa = (double)factor[2 * t * f + j % f], root = (double)factor[(2 * t + 1) * f + j % f];
+            double forward = (double)y[j] - a * (double)x[j] + kappa * mu[j], back = (double)x[j] - (double)y[j] / a;
+            log_rho += 2 * log(root) / d;
+            w += forward * forward / (2 * s2 * a * a * root * root) - back * back / (2 * s2);
+        }
+        w += dim / 2 * (log(TWO_PI * s2 * a * a) + log_rho - log(TWO_PI * s2));
+    }
+    return w;
+}
+
+static void densities(void)
+{
+    enum { N = 600, T = 5 };                     /* more rows than fit at once                        */
+    static float path[(T + 1) * N * 6], ref[N * 6], x[N * 6], factor[4 * T * 6];
+    static double lw[N];
+    int k, i;
+    for (k = 0; k < 8; ++k) {
+        bowl b;
+        vgs_config c = small(&b, 2, k < 4 ? 0 : 3);
+        vgs_error err = { VGS_OK, "" };
+        vgs_rng r = { 5, 0, 0 };
+        vgs_sampler *s;
+        vgs_draw d = plain(NULL);
+        c.alpha = k % 2 ? VGS_VP : VGS_VE;
+        c.explicit_drift = k / 2 % 2;
+        c.drift_max = 0.3f;                      /* some rows are limited                             */
+        c.energy_max = 1e20f;
+        c.net.x_scale = 1;
+        s = create(&c);
+        make_known(s, factor);
+        T_IN("case %d", k);
+        vgs_rng_normals(&r, ref, N * 6);
+        for (i = 0; i < N * 6; ++i) ref[i] = 0.8f * ref[i] + 3.0f * (k >= 4);    /* the mean comes off */
+        d.path = path;
+        went_well(vgs_sampler_score(s, &d, N, ref, lw, &err), &err);
+        for (i = 0; i < N; ++i)
+            if (!CHECK_NEAR(lw[i], weight_in_double(s, factor, path, N, i, 2), 1e-5, 1e-4)) break;
+        if (k < 4) OK(!memcmp(path + T * N * 2, ref, N * 2 * sizeof *ref));
+        else CHECK_NEAR((double)path[0] + (double)path[2] + (double)path[4], 0, 0, 1e-5);
+        d.log_weight = lw;                       /* and a draw, by the same formula                    */
+        went_well(vgs_sampler_draw(s, &d, N, x, &err), &err);
+        for (i = 0; i < N; ++i)
+            if (!CHECK_NEAR(lw[i], weight_in_double(s, factor, path, N, i, 2), 1e-5, 1e-4)) break;
+        vgs_sampler_free(s);
+    }
+}
+
+/* The noising chain itself: x_t of a constant reference is a Gaussian whose moments are known. */
+static void chain(void)
+{
+    enum { N = 20000, T = 5 };
+    static float path[(T + 1) * N * 2], ref[N * 2];
+    static double lw[N];
+    bowl b;
+    vgs_config c = small(&b, 1, 0);
+    vgs_error err = { VGS_OK, "" };
+    vgs_draw d = plain(NULL);
+    vgs_sampler *s;
+    double scale = 1, var = 0;
+    int t, i;
+    c.alpha = VGS_VP;
+    s = create(&c);
+    for (i = 0; i < 2 * N; ++i) ref[i] = 3;
+    d.path = path;
+    went_well(vgs_sampler_score(s, &d, N, ref, lw, &err), &err);
+    for (t = T - 1; t >= 0; --t) {
+        double mean = 0, square = 0;
+        scale /= (double)s->a[t];
+        var = var / pow((double)s->a[t], 2) + (double)s->s2[t];
+        for (i = 0; i < 2 * N; ++i) mean += (double)path[t * N * 2 + i] / (2 * N);
+        for (i = 0; i < 2 * N; ++i) square += pow((double)path[t * N * 2 + i] - mean, 2) / (2 * N);
+        CHECK(fabs(mean - 3 * scale) < 6 * sqrt(var / (2 * N)), "t %d: mean %g, want %g", t, mean, 3 * scale);
+        CHECK(fabs(square / var - 1) < 6 / sqrt(N), "t %d: variance %g, want %g", t, square, var);
+    }
+    vgs_sampler_free(s);
+}
+
+/* ---- log Z from both sides --------------------------------------------------------------------------------- */
+
+static void both_sides(void)
+{
+    enum { N = 20000 };
+    static float x[N * 6], ref[N * 6];
+    static double lw[N];
+    int k, i;
+    for (k = 0; k < 2; ++k) {
+        bowl b;
+        vgs_config c = small(&b, 2, k ? 3 : 0);
+        vgs_error err = { VGS_OK, "" };
+        vgs_rng r = { 9, 0, 0 };
+        vgs_draw d = plain(lw);
+        vgs_sampler *s;
+        vgs_weights w;
+        vgs_forward f;
+        char text[200];
+        double log_z = log(TWO_PI / 2) * (k ? 2 : 1);
+        T_IN("%s", k ? "particles" : "points");
+        c.init_sigma = 1.25f;                    /* of x_0, if the chain goes there                     */
+        c.value_lr = 2e-3f;
+        s = create(&c);
+        went_well(vgs_sampler_train(s, 60, NULL, &err), &err);
+        vgs_rng_normals(&r, ref, N * 6);
+        for (i = 0; i < N * 6; ++i) ref[i] *= (float)sqrt(0.5);      /* exact samples; a mean is noise too */
+        went_well(vgs_sampler_draw(s, &d, N, x, &err), &err);
+        OK(!vgs_weigh(lw, N, &w, NULL));
+        went_well(vgs_sampler_score(s, NULL, N, ref, lw, &err), &err);
+        OK(!vgs_weigh_forward(lw, N, &f, NULL));
+        CHECK(fabs(w.log_z - log_z) < 6 * w.log_z_se && w.log_z_se < 0.01, "log Z %g +- %g, want %g", w.log_z,
+              w.log_z_se, log_z);
+        CHECK(fabs(f.log_z - log_z) < 6 * f.log_z_se && f.log_z_se < 0.01, "forward log Z %g +- %g, want %g",
+              f.log_z, f.log_z_se, log_z);
+        CHECK(w.elbo < log_z && f.eubo > log_z, "ELBO %g, log Z %g, EUBO %g", w.elbo, log_z, f.eubo);
+        OK(f.ess > 0.5 && f.ess <= 1 && f.khat < 0.7 && f.n == N && f.eubo_se < 0.01);
+        vgs_weights_say(&w, &f, text);
+        CHECK(strstr(text, "agree within") != NULL, "%s", text);
+        vgs_sampler_free(s);
+    }
+}
+
+/* A sampler of the right half of four-gauss: what it draws is fine, so only the reference can tell. */
+static int half_energy(void *user, const float *x, int n, int dim, float *e, float *g)
+{
+    const vgs_target *t = vgs_target_find("four-gauss");
+    int i, bad = t->eval(user, x, n, dim, e, g);
+    for (i = 0; i < n; ++i) {
+        float u = x[2 * i] < 0 ? x[2 * i] : 0;
+        e[i] += 20 * u * u;
+        if (g) g[2 * i] += 40 * u;
+    }
+    return bad;
+}
+
+static void missing_modes(void)
+{
+    enum { N = 4000 };
+    static float x[N * 2], ref[N * 2];
+    static double lw[N];
+    const vgs_target *t = vgs_target_find("four-gauss");
+    vgs_error err = { VGS_OK, "" };
+    vgs_rng r = { 3, 0, 0 };
+    vgs_draw d = plain(lw);
+    vgs_config c;
+    vgs_sampler *s;
+    vgs_weights w;
+    vgs_forward f;
+    char text[200];
+    memset(&c, 0, sizeof c);
+    c.energy = vgs_target_energy(t);
+    c.energy.eval = half_energy;
+    c.length_scale = 2;
+    c.detail_scale = 0.4f;
+    c.net.hidden = 32;
+    c.net.time_dim = 16;
+    c.batch = 128;
+    c.value_lr = 2e-3f;
+    s = create(&c);
+    went_well(vgs_sampler_train(s, 150, NULL, &err), &err);
+    s->c.energy.eval = t->eval;                  /* what it is weighed by, and the last drift          */
+    went_well(vgs_sampler_draw(s, &d, N, x, &err), &err);
+    OK(!vgs_weigh(lw, N, &w, NULL) && !vgs_target_sample(t, &r, N, ref, NULL));
+    went_well(vgs_sampler_score(s, NULL, N, ref, lw, &err), &err);
+    OK(!vgs_weigh_forward(lw, N, &f, NULL));
+    CHECK_NEAR(w.log_z, log(0.5), 0, 0.1);       /* log Z of what it finds                             */
+    CHECK(w.ess > 0.1, "ESS/N %g", w.ess);
+    CHECK(f.log_z - w.log_z > 0.5 && f.eubo - w.elbo > 3, "forward %g, EUBO %g", f.log_z, f.eubo);
+    vgs_weights_say(&w, &f, text);
+    CHECK(strstr(text, "modes are missing") && strstr(text, "disagree by 0."), "%s", text);
+    vgs_weights_say(&w, NULL, text);
+    CHECK(strstr(text, "modes are missing") == NULL, "%s", text);
+    vgs_sampler_free(s);
+}
+
+/* ---- what vgs_weigh says --------------------------------------------------------------------------------- */
+
+static void golden_values(void)
+{
+    size_t k;
+    int i;
+    for (k = 0; k < sizeof golden_weights / sizeof *golden_weights; ++k) {
+        const golden *g = golden_weights + k;
+        double minus[500];
+        vgs_weights w;
+        vgs_forward f;
+        T_IN("%s", g->name);
+        OK(vgs_weigh(g->lw, g->n, &w, NULL) == VGS_OK && w.n == g->n);
+        CHECK_NEAR(w.log_z, g->log_z, 0, 1e-9);
+        CHECK_NEAR(w.log_z_se, g->log_z_se, 0, 1e-9);
+        CHECK_NEAR(w.elbo, g->elbo, 0, 1e-9);
+        CHECK_NEAR(w.ess, g->ess, 0, 1e-9);
+        CHECK_NEAR(w.khat, g->khat, 0, 1e-8);
+        for (i = 0; i < g->n; ++i) minus[i] = -g->lw[i];
+        OK(vgs_weigh_forward(minus, g->n, &f, NULL) == VGS_OK && f.n == g->n);
+        OK(f.log_z == -w.log_z && f.log_z_se == w.log_z_se && f.eubo == -w.elbo && f.eubo_se == w.elbo_se);
+        OK(f.ess == w.ess && f.khat == w.khat);
+    }
+}
+
+static void weigh(void)
+{
+    double lw[40];
+    vgs_weights w;
+    vgs_forward f;
+    vgs_error err = { VGS_OK, "" };
+    char text[200];
+    int i;
+    for (i = 0; i < 40; ++i) lw[i] = 1000 + log(i % 2 ? 3.0 : 1.0);
+    OK(vgs_weigh(lw, 40, &w, NULL) == VGS_OK);
+    CHECK_NEAR(w.log_z, 1000 + log(2.0), 1e-14, 0);
+    CHECK_NEAR(w.elbo, 1000 + log(3.0) / 2, 1e-14, 0);
+    CHECK_NEAR(w.ess, 4.0 / 5, 1e-12, 0);
+    CHECK_NEAR(w.elbo_se, log(3.0) / 2 / sqrt(39.0), 1e-9, 0);
+    CHECK_NEAR(w.log_z_se, 0, 0, 1e-12);         /* each of the 20 blocks has one of both             */
+    for (i = 0; i < 40; ++i) lw[i] = log(i < 20 ? 3.0 : 1.0);
+    OK(vgs_weigh(lw, 40, &w, NULL) == VGS_OK);
+    CHECK_NEAR(w.log_z_se, 0.5 / sqrt(19.0), 1e-12, 0);
+    for (i = 0; i < 40; ++i) lw[i] = i < 30 ? -(double)INFINITY : 0;
+    OK(vgs_weigh(lw, 40, &w, NULL) == VGS_OK && w.log_z == log(0.25) && w.ess == 0.25);
+    OK(w.elbo == -(double)INFINITY && w.elbo_se == (double)INFINITY && w.khat == (double)INFINITY);
+    for (i = 0; i < 40; ++i) lw[i] = -7;         /* all the same: a perfect sampler                    */
+    OK(vgs_weigh(lw, 40, &w, NULL) == VGS_OK && w.ess == 1 && w.log_z == -7 && w.khat == 0 && w.elbo_se == 0);
+    lw[3] = 1e4;                                 /* one dominates                                      */
+    OK(vgs_weigh(lw, 40, &w, NULL) == VGS_OK && w.ess == 1.0 / 40 && w.khat == (double)INFINITY);
+    CHECK_NEAR(w.log_z, 1e4 - log(40.0), 1e-14, 0);
+    vgs_weights_say(&w, NULL, text);
+    CHECK(strstr(text, "one of 40 weights outweighs") != NULL, "%s", text);
+    for (i = 0; i < 40; ++i) lw[i] = -(double)INFINITY;
+    OK(vgs_weigh(lw, 40, &w, NULL) == VGS_OK && w.ess == 1.0 / 40 && w.log_z == lw[0] && w.elbo == lw[0]);
+    OK(w.log_z_se == (double)INFINITY && w.elbo_se == (double)INFINITY && w.khat == (double)INFINITY);
+    vgs_weights_say(&w, NULL, text);
+    CHECK(strstr(text, "all 40 weights are 0") != NULL, "%s", text);
+    OK(vgs_weigh_forward(lw, 40, &f, &err) == VGS_E_NONFINITE && strstr(err.msg, "log_weight[0]"));
+    OK(vgs_weigh(lw, 1, &w, NULL) == VGS_OK && w.ess == 1);
+    lw[7] = (double)NAN;
+    OK(vgs_weigh(lw, 40, &w, &err) == VGS_E_NONFINITE && strstr(err.msg, "log_weight[7]"));
+    OK(vgs_weigh(lw, 0, &w, &err) == VGS_E_ARG && strstr(err.msg, "n = 0"));
+}
+
+static void sentences(void)
+{
+    static const struct { double log_z, se, ess, khat, forward, forward_se; const char *words; } list[] = {
+        { -2.1, 0.01, 0.5, 0.3, 0, 0.01, "disagree by 2.1 nats: modes are missing" },
+        { -2.1, 0.01, 0.01, 0.9, 0, 0.01, "modes are missing, or too few weights count" },
+        { 0.4, 0.01, 0.5, 0.3, 0, 0.01, "disagree by 0.4 nats: the weights, or the reference" },
+        { -0.2, 0.1, 0.5, 0.3, 0, 0.01, "agree within 0.2 nats" },
+        { 0, 0.1, 0.05, 0.8, 0, 0.1, "k-hat 0.80 is above 0.7" },
+        { 0, 0.001, 0.8, 0.2, 0, 0.001, "can be used (ESS/N 0.8" },
+    };
+    size_t k;
+    for (k = 0; k < sizeof list / sizeof *list; ++k) {
+        vgs_weights w = { list[k].log_z, list[k].se, -3, 0.1, list[k].ess, list[k].khat, 10000 };
+        vgs_forward f = { list[k].forward, list[k].forward_se, 3, 0.1, 0.5, 0.2, 10000 };
+        char text[200];
+        vgs_weights_say(&w, &f, text);
+        CHECK(strstr(text, list[k].words) != NULL, "%d: %s", (int)k, text);
+        f.khat = 0.85;
+        vgs_weights_say(NULL, &f, text);
+        CHECK(strstr(text, "large forward weights decide") != NULL, "%s", text);
+    }
+}
+
+/* ---- twisted SMC ----------------------------------------------------------------------------------------- */
+
+/* Zhat/Z over `runs` populations of n rows: mean 1, and by how much single ones are off. */
+static void unbiased(vgs_sampler *s, int n, int runs, double log_z, float *x, double *lw)
+{
+    vgs_error err = { VGS_OK, "" };
+    vgs_draw d = plain(lw);
+    double mean = 0, square = 0, se;
+    int i, j, same = 0;
+    d.resample = 0.9f;
+    for (i = 0; i < runs; ++i) {
+        vgs_weights w;
+        double z;
+        d.first_row = (uint32_t)(i * n);
+        if (!went_well(vgs_sampler_draw(s, &d, n, x, &err), &err) || vgs_weigh(lw, n, &w, NULL)) return;
+        z = exp(w.log_z - log_z);
+        mean += z / runs;
+        square += z * z / runs;
+    }
+    se = sqrt((square - mean * mean) / runs);
+    for (j = 1; j < n; ++j) same += x[2 * j] == x[2 * j - 2];
+    CHECK(fabs(mean - 1) < 6 * se, "mean Zhat/Z = %g +- %g", mean, se);
+    CHECK(se < 0.02 && se > 1e-4, "the error %g of Zhat/Z says nothing", se);
+    OK(!same);                                   /* the last step's noise parts rows of one ancestor   */
+}
+
+/* The network knows nothing, so nearly every step resamples. */
+static void smc_is_unbiased(void)
+{
+    enum { N = 64, RUNS = 1000 };
+    static float x[N * 2];
+    double lw[N];
+    const vgs_target *mix = vgs_target_find("four-gauss");
+    bowl b;
+    vgs_config c = small(&b, 2, 0);
+    vgs_sampler *s;
+    vgs_error err = { VGS_OK, "" };
+    c.no_base = true;
+    c.init_sigma = 1.5f;
+    T_IN("Gaussian");
+    s = create(&c);
+    unbiased(s, N, RUNS, log(TWO_PI / 2), x, lw);
+    vgs_sampler_free(s);
+    memset(&c.energy, 0, sizeof c.energy);
+    c.energy = vgs_target_energy(mix);
+    c.no_base = false;
+    c.init_sigma = 0;
+    c.length_scale = 2;
+    c.s2_start = 3;
+    c.s2_end = 0.05f;
+    c.steps = 10;
+    T_IN("mixture");
+    s = create(&c);
+    went_well(vgs_sampler_train(s, 100, NULL, &err), &err);
+    unbiased(s, N, RUNS, 0, x, lw);
+    vgs_sampler_free(s);
+}
+
+/* A threshold that is never reached changes no bit; one that is, the weights of all rows; neither depends on the
+   number of threads. */
+static void smc_and_plain(void)
+{
+    enum { N = 700 };                            /* more than fit at once                              */
+    static float x[3][N * 2], e[N], want[N];
+    static double lw[3][N];
+    bowl b;
+    vgs_config c = small(&b, 2, 0);
+    vgs_error err = { VGS_OK, "" };
+    int k, i, threads;
+    for (threads = 1; threads < 4; threads += 2) {
+        vgs_sampler *s;
+        c.threads = threads;
+        if (!(s = vgs_sampler_create(&c, NULL))) break;              /* a build without threads        */
+        for (k = 0; k < 3; ++k) {
+            vgs_draw d = plain(lw[k]);
+            float *out = threads == 1 || k < 2 ? x[k] : x[0];
+            d.energy = e;
+            d.resample = k == 0 ? 0.0f : k == 1 ? 1e-9f : 0.99f;
+            if (threads > 1 && k == 2) d.log_weight = lw[0];
+            went_well(vgs_sampler_draw(s, &d, N, out, &err), &err);
+            bowl_energy(&b, out, N, 2, want, NULL);
+            OK(!memcmp(e, want, sizeof e));
+        }
+        if (threads == 1) {
+            vgs_weights one, two;
+            OK(!memcmp(x[0], x[1], sizeof *x) && !memcmp(lw[0], lw[1], sizeof *lw));
+            for (i = k = 0; i < N; ++i) k += lw[2][i] == lw[0][i];
+            OK(k == 0 && !vgs_weigh(lw[0], N, &one, NULL) && !vgs_weigh(lw[2], N, &two, NULL));
+            CHECK(two.ess > one.ess, "ESS/N %g with SMC, %g without", two.ess, one.ess);
+        } else OK(!memcmp(x[0], x[2], sizeof *x) && !memcmp(lw[0], lw[2], sizeof *lw));
+        vgs_sampler_free(s);
+    }
+}
+
+/* ---- what there are no weights for ------------------------------------------------------------------------ */
+
+static void refused(void)
+{
+    float x[20] = { 0 }, path[6 * 20];
+    double lw[10];
+    vgs_error err = { VGS_OK, "" };
+    bowl b;
+    vgs_config c = small(&b, 1, 0);
+    vgs_sampler *s = create(&c);
+    vgs_draw d = plain(lw);
+    OK(vgs_sampler_draw(s, NULL, 2, NULL, &err) == VGS_E_ARG && strstr(err.msg, "x = NULL"));
+    d.skip_final_noise = true;
+    OK(vgs_sampler_draw(s, &d, 10, x, &err) == VGS_E_ARG && strstr(err.msg, "skip_final_noise"));
+    OK(vgs_sampler_score(s, &d, 10, x, lw, &err) == VGS_E_ARG && strstr(err.msg, "skip_final_noise"));
+    d = plain(lw);
+    d.noise_scale = 0.9f;
+    OK(vgs_sampler_draw(s, &d, 10, x, &err) == VGS_E_ARG && strstr(err.msg, "noise_scale"));
+    OK(vgs_sampler_score(s, &d, 10, x, lw, &err) == VGS_E_ARG && strstr(err.msg, "noise_scale"));
+    d = plain(NULL);
+    d.resample = 0.5f;
+    OK(vgs_sampler_draw(s, &d, 10, x, &err) == VGS_E_ARG && strstr(err.msg, "log_weight"));
+    d.log_weight = lw;
+    d.path = path;
+    OK(vgs_sampler_draw(s, &d, 10, x, &err) == VGS_E_ARG && strstr(err.msg, "path"));
+    d.path = NULL;
+    d.resample = 1.5f;
+    OK(vgs_sampler_draw(s, &d, 10, x, &err) == VGS_E_ARG && strstr(err.msg, "resample = 1.5"));
+    d.resample = 0.5f;
+    OK(vgs_sampler_draw(s, &d, 0, x, &err) == VGS_OK && vgs_sampler_draw(s, &d, 1, x, &err) == VGS_OK);
+    OK(vgs_sampler_score(s, NULL, -1, x, lw, &err) == VGS_E_ARG && strstr(err.msg, "n = -1"));
+    OK(vgs_sampler_score(s, NULL, 1, NULL, lw, &err) == VGS_E_ARG && strstr(err.msg, "ref"));
+    OK(vgs_sampler_score(s, NULL, 0, NULL, NULL, &err) == VGS_OK);
+    memset(x, 0, sizeof x);
+    x[13] = (float)NAN;
+    OK(vgs_sampler_score(s, NULL, 10, x, lw, &err) == VGS_E_NONFINITE && strstr(err.msg, "row 6, column 1"));
+    x[13] = 0;
+    OK(vgs_sampler_score(s, NULL, 10, x, lw, &err) == VGS_OK && lw[6] - lw[6] == 0);
+    vgs_sampler_free(s);
+    c.on_sphere = c.one_step = c.fixed_kernel = true;
+    c.energy.dim = 3;
+    s = create(&c);
+    OK(vgs_sampler_draw(s, &d, 3, x, &err) == VGS_E_ARG && strstr(err.msg, "sphere"));
+    OK(vgs_sampler_score(s, NULL, 3, x, lw, &err) == VGS_E_ARG && strstr(err.msg, "sphere"));
+    vgs_sampler_free(s);
+}
+
+int main(int argc, char **argv)
+{
+    t_begin(argc, argv);
+    RUN(densities);
+    RUN(chain);
+    RUN(both_sides);
+    RUN(missing_modes);
+    RUN(golden_values);
+    RUN(weigh);
+    RUN(sentences);
+    RUN(smc_is_unbiased);
+    RUN(smc_and_plain);
+    RUN(refused);
+    return t_end();
+}
