@@ -755,6 +755,8 @@ VGS_API const char      *vgs_safetensors_meta(const vgs_safetensors *s, const ch
 /* The n values of a tensor, converted; a missing name, another kind or another count is an error. */
 VGS_API vgs_status vgs_safetensors_floats(const vgs_safetensors *s, const char *name, float *out, size_t n,
                                           vgs_error *err);           /* F32, F64                      */
+VGS_API vgs_status vgs_safetensors_doubles(const vgs_safetensors *s, const char *name, double *out, size_t n,
+                                           vgs_error *err);          /* F32, F64                      */
 VGS_API vgs_status vgs_safetensors_i64(const vgs_safetensors *s, const char *name, int64_t *out, size_t n,
                                        vgs_error *err);              /* any integers that fit         */
 VGS_API vgs_status vgs_safetensors_u64(const vgs_safetensors *s, const char *name, uint64_t *out, size_t n,
@@ -10452,6 +10454,21 @@ VGS__DEF vgs_status vgs_safetensors_floats(const vgs_safetensors *s, const char 
     if (got == n) return VGS_OK;
     return vgs__fail(err, VGS_E_NONFINITE, "%s: tensor '%.60s': number %.0f is too large for a float",
                      vgs__brief(s->path), name, (double)got);
+}
+
+VGS__DEF vgs_status vgs_safetensors_doubles(const vgs_safetensors *s, const char *name, double *out, size_t n,
+                                            vgs_error *err)
+{
+    const vgs_file_tensor *t = vgs__st_get(s, name, n, err);
+    size_t size = t && t->dtype == VGS_DTYPE_F32 ? 4 : 8, i;
+    if (!t) return vgs_safetensors_find(s, name) ? VGS_E_SHAPE : VGS_E_FORMAT;
+    if (t->dtype != VGS_DTYPE_F32 && t->dtype != VGS_DTYPE_F64) return vgs__st_kind(s, t, "F32 or F64", err);
+    for (i = 0; i < n; ++i) {
+        uint64_t u = vgs__load_le((const unsigned char *)t->data + i * size, size);
+        if (size == 4) out[i] = (double)vgs__from_bits((uint32_t)u);
+        else memcpy(&out[i], &u, 8);
+    }
+    return VGS_OK;
 }
 
 /* Integers as 64-bit patterns. One that has the top bit set fits only the kind it was stored as. */

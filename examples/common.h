@@ -242,6 +242,23 @@ static inline const vgs_target *find_target(const char *name)
     return NULL;
 }
 
+/* A folder cannot be read as a file, so what can be is taken as it is. */
+static inline void find_checkpoint(const char *given, char *path, size_t size)
+{
+    char inside[1200];
+    FILE *f;
+    snprintf(inside, sizeof inside, "%.1100s/checkpoint.safetensors", given);
+    f = fopen(inside, "rb");
+    if (f) fclose(f);
+    snprintf(path, size, "%s", f ? inside : given);
+}
+
+static inline bool ends_with(const char *text, const char *end)
+{
+    size_t n = strlen(text), m = strlen(end);
+    return n >= m && !strcmp(text + n - m, end);
+}
+
 static inline void print_targets(void)
 {
     puts("\nTargets:");
@@ -269,6 +286,9 @@ static const metric metric_list[] = {
     METRIC(delta_std,   "delta-std",     "mean error of the coordinates' standard deviations")
     METRIC(sinkhorn,    "Sinkhorn",      "transport distance to the reference (100 rounds, eps 1e-3)")
     METRIC(w2,          "W2",            "2-Wasserstein distance of mean-free coordinates")
+    METRIC(w2_aligned,  "W2 aligned",    "the same after matching particles, turning and reflecting")
+    METRIC(energy_w2,   "energy W2",     "2-Wasserstein distance of the energies")
+    METRIC(outliers,    "outliers",      "share of samples above the reference's highest energy")
     METRIC(tvd_e,       "TVD-E fixed",   "energy histograms, 200 bins over [-100, 100]")
     METRIC(tvd_d,       "TVD-D fixed",   "pair-distance histograms, 200 bins over [-100, 100]")
     METRIC(tvd_e_range, "TVD-E",         "energy histograms, 200 bins over the reference's range")
@@ -332,6 +352,29 @@ static inline void print_metrics(const evaluation *e, bool meanings)
                number(metric_of(&e->spread, i), s), r);
         printf(meanings ? "   %s\n" : "\n", metric_list[i].meaning);
     }
+}
+
+/* ==== weights: what they say, for every program ===================================================== */
+
+/* Either may be NULL. log_z is the true one, NaN if it is not known. */
+static inline void print_weights(const vgs_weights *w, const vgs_forward *f, double log_z)
+{
+    char text[200];
+    if (w) {
+        printf("ELBO %.4f +- %.4f, log Z %.4f +- %.4f", w->elbo, w->elbo_se, w->log_z, w->log_z_se);
+        if (!isnan(log_z)) printf(" (true: %.4f)", log_z);
+        printf(", ESS/N %.3g, k-hat %.2f\n", w->ess, w->khat);
+    }
+    if (f)
+        printf("EUBO %.4f +- %.4f, log Z %.4f +- %.4f from %d reference samples, ESS/N %.3g, k-hat %.2f\n",
+               f->eubo, f->eubo_se, f->log_z, f->log_z_se, f->n, f->ess, f->khat);
+    vgs_weights_say(w, f, text);
+    if (w || f) printf("%s\n", text);
+}
+
+static inline double true_log_z(const vgs_target *t, float tau)
+{
+    return t->log_z_known && tau == 1.0f ? t->log_z : (double)NAN;
 }
 
 #endif /* COMMON_H */

@@ -8,7 +8,7 @@
 #include "common.h"
 
 typedef struct options {
-    const char *target, *samples, *reference;
+    const char *target, *samples, *reference, *checkpoint;
     uint64_t seed;
     int  threads;
     bool json;
@@ -18,8 +18,11 @@ static int help(void)
 {
     puts("evaluate - measures samples of a built-in target, each metric beside its floor\n"
          "\n"
-         "usage: evaluate TARGET SAMPLES.npy [options]\n"
+         "usage: evaluate TARGET SAMPLES [options]\n"
          "\n"
+         "  SAMPLES               .npy, or .safetensors of sample, which has weights: log Z, ELBO, ESS, k-hat\n"
+         "  --checkpoint CKPT     the sampler, or the folder of its run: takes reference samples back\n"
+         "                        through it, which gives log Z from above (forward) and EUBO\n"
          "  --reference REF.npy   reference samples (own ones: exact, or from Metropolis chains)\n"
          "  --seed N              of our own reference samples (0)\n"
          "  --json                one JSON object instead of a table\n"
@@ -36,6 +39,7 @@ static int help(void)
     print_targets();
     puts("\nExamples:\n"
          "  evaluate gmm9 gmm9/samples.npy\n"
+         "  evaluate gmm9 gmm9.safetensors --checkpoint gmm9\n"
          "  evaluate dw4 x.npy --reference chains.npy --json > dw4.json");
     return finish_stdout();
 }
@@ -50,6 +54,7 @@ static options parse(int argc, char **argv)
         else if (!*a.key) o.target = a.word;
         else if (args_is(&a, "help") || args_is(&a, "h")) exit(help());
         else if (args_is(&a, "reference")) o.reference = args_value(&a);
+        else if (args_is(&a, "checkpoint")) o.checkpoint = args_value(&a);
         else if (args_is(&a, "seed")) o.seed = args_u64(&a);
         else if (args_is(&a, "json")) o.json = args_flag(&a);
         else if (args_is(&a, "threads")) o.threads = args_threads(&a);
@@ -75,24 +80,127 @@ static bool all_finite(const char *path, const float *x, int rows, int cols)
     return !bad;
 }
 
-static float *read_samples(const char *path, const vgs_target *t, int *rows)
+/* What a file of samples holds, beside x: log weights, and the energy calls that it took; or not. */
+typedef struct samples { float *x; double *log_weight; int rows, cols; double energy_calls; } samples;
+
+/* x, and of .safetensors log_weight and energy_calls where it has them */
+static vgs_status read_file(const char *path, const vgs_target *t, samples *s, vgs_error *err)
 {
-    float *x;
-    vgs_error err;
-    int cols;
-    bool ok = false;
-    if (vgs_npy_read(path, &x, rows, &cols, &err)) {
-        fail(&err);
-        return NULL;
-    }
-    if (cols != t->dim)
-        say("%s: has %d columns, but the target %s has %d coordinates", path, cols, t->name, t->dim);
-    else if (*rows < 2) say("%s: has %d rows, but at least 2 are needed", path, *rows);
-    else ok = all_finite(path, x, *rows, cols);
-    if (ok) return x;
-    vgs_free(x);
-    return NULL;
+    vgs_safetensors *f;
+    const vgs_file_tensor *x;
+    const char *name;
+    vgs_status st = VGS_OK;
+    if (!ends_with(path, ".safetensors")) return vgs_npy_read(path, &s->x, &s->rows, &s->cols, err);
+    if (!(f = vgs_safetensors_open(path, err))) return err->code;
+    x = vgs_safetensors_find(f, "x");
+    name = vgs_safetensors_meta(f, "target");
+    err->code = VGS_E_FORMAT;
+    if (name && strcmp(name, t->name))
+        snprintf(err->msg, sizeof err->msg, "%.150s: has samples of %.40s, not of %s", path, name, t->name);
+    else if (!x || x->ndim != 2 || x->shape[0] > INT_MAX || x->shape[1] > INT_MAX)
+        snprintf(err->msg, sizeof err->msg, "%.150s: has no tensor x of two dimensions", path);
+    else err->code = VGS_OK;
+    if (err->code == VGS_OK) {
+        s->rows = (int)x->shape[0];
+        s->cols = (int)x->shape[1];
+        s->x = malloc(x->count * sizeof *s->x + 1);
+        if (vgs_safetensors_find(f, "log_weight"))
+            s->log_weight = malloc((size_t)s->rows * sizeof *s->log_weight + 1);
+        st = s->x ? vgs_safetensors_floats(f, "x", s->x, x->count, err) : VGS_E_NOMEM;
+        if (!st && s->log_weight)
+            st = vgs_safetensors_doubles(f, "log_weight", s->log_weight, (size_t)s->rows, err);
+        if (!st && vgs_safetensors_meta(f, "energy_calls"))
+            st = vgs_safetensors_number(f, "energy_calls", &s->energy_calls, err);
+        if (st == VGS_E_NOMEM) snprintf(err->msg, sizeof err->msg, "out of memory: %d samples", s->rows);
+    } else st = err->code;
+    vgs_safetensors_free(f);
+    return st;
 }
+
+static bool read_samples(const char *path, const vgs_target *t, samples *s)
+{
+    vgs_error err;
+    if (read_file(path, t, s, &err)) {
+        fail(&err);
+        return false;
+    }
+    if (s->cols != t->dim)
+        say("%s: has %d columns, but the target %s has %d coordinates", path, s->cols, t->name, t->dim);
+    else if (s->rows < 2) say("%s: has %d rows, but at least 2 are needed", path, s->rows);
+    else return all_finite(path, s->x, s->rows, s->cols);
+    return false;
+}
+
+static void free_samples(const char *path, samples *s)
+{
+    if (path && ends_with(path, ".safetensors")) free(s->x);
+    else vgs_free(s->x);
+    free(s->log_weight);
+}
+
+/* ==== weights ======================================================================================= */
+
+typedef struct weights { vgs_weights w; vgs_forward f; bool has_w, has_f; } weights;
+
+static vgs_sampler *open_sampler(const options *o, const vgs_target *t)
+{
+    vgs_config c = { .threads = o->threads };
+    vgs_safetensors *file;
+    vgs_sampler *s = NULL;
+    const char *name;
+    vgs_error err;
+    char path[1200];
+    int count = 0;
+    find_checkpoint(o->checkpoint, path, sizeof path);
+    if (!(file = vgs_safetensors_open(path, &err))) return fail(&err), NULL;
+    name = vgs_safetensors_meta(file, "target");
+    if (name && strcmp(name, t->name)) {
+        say("%s: is a sampler of %.40s, not of %s", path, name, t->name);
+        count = -1;
+    }
+    vgs_safetensors_free(file);
+    if (count) return NULL;
+    c.energy = vgs_target_energy(t);
+    if (vgs_checkpoint_config(path, &c, &count, &err)) fail(&err);
+    else if (!count) say("%s: has no configuration inside: it is not from train", path);
+    else if (c.tau != 1.0f && c.tau != 0.0f)
+        say("%s: has tau = %g, but reference samples are those of tau = 1", path, (double)c.tau);
+    else if (!(s = vgs_sampler_create(&c, &err)) || vgs_sampler_load(s, path, &err)) {
+        fail(&err);
+        vgs_sampler_free(s);
+        s = NULL;
+    }
+    return s;
+}
+
+/* Forward weights of the n reference rows that the samples are compared with. */
+static bool score(const options *o, const vgs_target *t, const float *ref, int n, weights *out)
+{
+    double *log_weight = malloc((size_t)n * sizeof *log_weight);
+    vgs_sampler *s = open_sampler(o, t);
+    vgs_draw d = { .seed = o->seed + 1 };
+    vgs_error err;
+    if (s && !log_weight) say("out of memory: %d weights", n);
+    else if (s && (vgs_sampler_score(s, &d, n, ref, log_weight, &err) ||
+                   vgs_weigh_forward(log_weight, n, &out->f, &err))) fail(&err);
+    else out->has_f = s != NULL;
+    vgs_sampler_free(s);
+    free(log_weight);
+    return out->has_f;
+}
+
+static bool weigh(const options *o, const samples *s, weights *out)
+{
+    vgs_error err;
+    if (!s->log_weight) return true;
+    if (vgs_weigh(s->log_weight, s->rows, &out->w, &err)) {
+        say("%s: %s", o->samples, err.msg);
+        return false;
+    }
+    return out->has_w = true;
+}
+
+/* ==== output ======================================================================================== */
 
 /* Ten times as many rows as the samples: the first tenth is compared with them, all of it gives the floor. */
 static float *make_reference(const vgs_target *t, const options *o, int rows, int *n)
@@ -123,7 +231,29 @@ static void put(vgs_json *j, const char *name, const char *suffix, double v)
     vgs_json_double(j, key, v);
 }
 
-static void print_json(const evaluation *e)
+static void print_json_weights(vgs_json *j, const weights *w, double log_z)
+{
+    char text[200];
+    if (w->has_w) {
+        vgs_json_double(j, "ess", w->w.ess);
+        vgs_json_double(j, "khat", w->w.khat);
+        vgs_json_double(j, "log_z", w->w.log_z);
+        vgs_json_double(j, "log_z_se", w->w.log_z_se);
+        if (!isnan(log_z)) vgs_json_double(j, "log_z_error", fabs(w->w.log_z - log_z));
+        vgs_json_double(j, "elbo", w->w.elbo);
+    }
+    if (w->has_f) {
+        vgs_json_double(j, "log_z_forward", w->f.log_z);
+        vgs_json_double(j, "log_z_forward_se", w->f.log_z_se);
+        vgs_json_double(j, "eubo", w->f.eubo);
+    }
+    vgs_weights_say(w->has_w ? &w->w : NULL, w->has_f ? &w->f : NULL, text);
+    if (!*text) return;
+    vgs_json_string(j, "weights_say", text);
+    say("%s", text);
+}
+
+static void print_json(const evaluation *e, const samples *s, const weights *w, double log_z)
 {
     vgs_json j = { stdout, false };
     const vgs_metrics *m = &e->value;
@@ -139,8 +269,11 @@ static void print_json(const evaluation *e)
         put(&j, name, "_floor", metric_of(&e->floor, i));
         put(&j, name, "_floor_spread", metric_of(&e->spread, i));
         if (!strcmp(name, "w2")) vgs_json_i64(&j, "n_w2", m->n_transport);
+        if (!strcmp(name, "w2_aligned")) vgs_json_i64(&j, "n_w2_aligned", m->n_aligned);
         if (!strcmp(name, "sinkhorn")) vgs_json_i64(&j, "n_sinkhorn", m->n_transport);
     }
+    print_json_weights(&j, w, log_z);
+    if (s->energy_calls > 0.0) vgs_json_double(&j, "energy_calls", s->energy_calls);
     vgs_json_double(&j, "out_of_range", e->out_of_range);
     vgs_json_i64(&j, "floor_n", e->floor_n);
     if (m->modes) {
@@ -175,28 +308,44 @@ static void print_table(const options *o, const evaluation *e)
     if (m->modes) printf("modes: shares from %.4f to %.4f, fair is %.4f\n", least, most, 1.0 / m->modes);
 }
 
+static int compare(const options *o, const vgs_target *t, const samples *x, const float *ref, int n_ref)
+{
+    evaluation e;
+    weights w = { .has_w = false };
+    vgs_error err;
+    double log_z = true_log_z(t, 1.0f);
+    int rows = n_ref < x->rows ? n_ref : x->rows;
+    if (!weigh(o, x, &w) || (o->checkpoint && !score(o, t, ref, rows, &w))) return EXIT_FAILED;
+    if (evaluate(t, x->x, x->rows, ref, n_ref, o->seed, o->threads, &e, &err)) return fail(&err);
+    if (o->json) print_json(&e, x, &w, log_z);
+    else {
+        print_table(o, &e);
+        print_weights(w.has_w ? &w.w : NULL, w.has_f ? &w.f : NULL, log_z);
+        if (x->energy_calls > 0.0) printf("%.4g energy calls\n", x->energy_calls);
+    }
+    return finish_stdout();
+}
+
 int main(int argc, char **argv)
 {
     options o = parse(argc, argv);
     const vgs_target *t = find_target(o.target);
-    float *x, *ref = NULL, *own = NULL;
-    evaluation e;
-    vgs_error err;
-    int n = 0, n_ref = 0, status = EXIT_FAILED;
+    samples x = { .x = NULL }, ref = { .x = NULL };
+    float *own = NULL;
+    int n = 0, status = EXIT_FAILED;
     if (!t) return EXIT_USAGE;
-    x = read_samples(o.samples, t, &n);
-    if (x && o.reference) ref = read_samples(o.reference, t, &n_ref);
-    else if (x) ref = own = make_reference(t, &o, n, &n_ref);
-    if (ref && n_ref < n)
-        say("%s: %d rows, fewer than the samples: only %d of these are compared", o.reference, n_ref, n_ref);
-    if (ref && evaluate(t, x, n, ref, n_ref, o.seed, o.threads, &e, &err)) fail(&err);
-    else if (ref) {
-        if (o.json) print_json(&e);
-        else print_table(&o, &e);
-        status = finish_stdout();
+    if (read_samples(o.samples, t, &x)) {
+        if (!o.reference) {
+            if ((own = make_reference(t, &o, x.rows, &n)) != NULL) status = compare(&o, t, &x, own, n);
+        } else if (read_samples(o.reference, t, &ref)) {
+            if (ref.rows < x.rows)
+                say("%s: %d rows, fewer than the samples: only %d of these are compared", o.reference,
+                    ref.rows, ref.rows);
+            status = compare(&o, t, &x, ref.x, ref.rows);
+        }
     }
-    vgs_free(x);
+    free_samples(o.samples, &x);
+    free_samples(o.reference, &ref);
     free(own);
-    if (!own) vgs_free(ref);
     return status;
 }

@@ -11,6 +11,7 @@ typedef struct report {
     vgs_stats stats;
     double seconds;
     const vgs_weights *weights;              /* NULL: there are none                                     */
+    const vgs_forward *forward;              /* likewise, of reference samples                           */
     int threads;
     const float *x, *ref;                /* samples [n,dim] and, or NULL, reference samples [n_ref,dim]  */
     int n, n_ref;
@@ -702,11 +703,17 @@ static void weight_figures(const report *r, FILE *f)
     key_figure(f, "log Z", isfinite(w->log_z) ? value : "-", note);
     snprintf(value, sizeof value, "%.3f", w->ess);
     key_figure(f, "ESS/N", value, "share of samples that count");
+    if (isfinite(w->khat)) snprintf(value, sizeof value, "%.2f", w->khat);
+    key_figure(f, "k-hat", isfinite(w->khat) ? value : "-", "of the weights; usable below 0.7");
+    if (!r->forward) return;
+    snprintf(value, sizeof value, "%.3f", r->forward->log_z);
+    snprintf(note, sizeof note, "&plusmn; %.2g; EUBO %.4g", r->forward->log_z_se, r->forward->eubo);
+    key_figure(f, "log Z, forward", isfinite(r->forward->log_z) ? value : "-", note);
 }
 
 static void page_head(const report *r, FILE *f)
 {
-    char value[64], note[96], calls[32];
+    char value[64], note[96], calls[32], says[200];
     fputs("<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><meta name=\"viewport\" "
           "content=\"width=device-width,initial-scale=1\"><title>", f);
     html_text(f, r->target->name);
@@ -727,6 +734,9 @@ static void page_head(const report *r, FILE *f)
              vgs_isa_name(vgs_cpu_isa()));
     key_figure(f, "Time", duration(r->seconds, value), note);
     fputs("</dl>\n", f);
+    if (!r->weights) return;
+    vgs_weights_say(r->weights, r->forward, says);
+    fprintf(f, "<p>Can the samples be trusted? By the path weights: %s.</p>\n", says);
 }
 
 /* The report from what is in r and the log; the page replaces an older one only when it is complete. */

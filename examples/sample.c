@@ -1,4 +1,4 @@
-/* sample.c - draws samples from a checkpoint into a .npy file
+/* sample.c - draws samples from a checkpoint into a .npy or .safetensors file
    cc -O2 examples/sample.c -o sample -lm               (add -fopenmp to use all cores: the same bits)
    ./sample gmm9 -n 1000 -o x.npy                       (./sample --help tells the rest) */
 #define _POSIX_C_SOURCE 200809L                  /* clock_gettime; must precede every include */
@@ -7,11 +7,12 @@
 #define PROGRAM "sample"
 #include "common.h"
 
-enum { DRAW_BLOCK = 4096 };
+enum { DRAW_BLOCK = 4096, POPULATIONS = 20 };
 
 typedef struct options {
     const char *checkpoint, *out, *target, *preset;
     int n, threads;
+    bool weighted;                               /* the file has a place for weights                     */
     vgs_draw draw;
     field_list fields;
 } options;
@@ -20,14 +21,19 @@ static int help(void)
 {
     puts("sample - draws samples from a checkpoint\n"
          "\n"
-         "usage: sample CHECKPOINT -n N -o FILE.npy [options]\n"
+         "usage: sample CHECKPOINT -n N -o FILE [options]\n"
          "\n"
          "  CHECKPOINT            a .safetensors file, or the folder of a run of train\n"
          "  -n N                  number of samples\n"
          "  -o FILE.npy           float32 [N, D]; particles have mean 0\n"
+         "  -o FILE.safetensors   x float32 [N, D], energy [N], log_weight float64 [N], and the number of\n"
+         "                        energy calls; prints log Z and whether the weights can be used\n"
+         "  --smc SHARE           resamples along the way where the effective sample size falls below\n"
+         "                        this share of the rows, in 20 independent populations\n"
          "  --seed N              of the noise (0: the seed of the training); same seed, same rows\n"
          "  --noise-scale C       multiplies every noise (1); below 1 is colder and biased\n"
          "  --skip-final-noise    leaves out the last noise (biased: gives the mean)\n"
+         "                        either of these: samples without weights\n"
          "  --threads N           0 = all that there are (0); more than 1 needs a build with -fopenmp\n"
          "\n"
          "A file without metadata, as the reference implementation writes them, also needs\n"
@@ -41,6 +47,7 @@ static int help(void)
     print_fields();
     puts("\nExamples:\n"
          "  sample gmm9 -n 100000 -o gmm9.npy --seed 1\n"
+         "  sample funnel -n 100000 -o funnel.safetensors --smc 0.5\n"
          "  sample gmm9/checkpoint.safetensors -n 1000 -o cold.npy --noise-scale 0.9\n"
          "  sample state.safetensors -n 2000 -o x.npy --target dw4 --preset paper --skip-final-noise");
     return finish_stdout();
@@ -61,28 +68,22 @@ static options parse(int argc, char **argv)
         else if (args_is(&a, "seed")) o.draw.seed = args_u64(&a);
         else if (args_is(&a, "noise_scale")) o.draw.noise_scale = (float)args_double(&a, 0.0, 1e6);
         else if (args_is(&a, "skip_final_noise")) o.draw.skip_final_noise = args_flag(&a);
+        else if (args_is(&a, "smc")) o.draw.resample = (float)args_double(&a, 0.0, 1.0);
         else if (args_is(&a, "threads")) o.threads = args_threads(&a);
         else args_field(&a, &o.fields);
     }
     if (!o.checkpoint) wrong_usage("a checkpoint is missing");
     if (!o.n) wrong_usage("-n is missing: how many samples?");
     if (!o.out) wrong_usage("-o is missing: where do the samples go?");
+    o.weighted = ends_with(o.out, ".safetensors");
+    if (o.draw.resample > 0.0f && !o.weighted)
+        wrong_usage("--smc: its samples need their weights: -o FILE.safetensors has them");
     return o;
 }
 
-/* A folder cannot be read as a file, so what can be is taken as it is. */
-static void find_checkpoint(const char *given, char *path, size_t size)
-{
-    char inside[1200];
-    FILE *f;
-    snprintf(inside, sizeof inside, "%.1100s/checkpoint.safetensors", given);
-    f = fopen(inside, "rb");
-    if (f) fclose(f);
-    snprintf(path, size, "%s", f ? inside : given);
-}
-
 /* The configuration: a preset if one is named, over it the checkpoint's metadata, over them the flags. */
-static vgs_status configure(const options *o, const char *path, vgs_config *c, vgs_error *err)
+static vgs_status configure(const options *o, const char *path, const vgs_target **target, vgs_config *c,
+                            vgs_error *err)
 {
     vgs_safetensors *f = vgs_safetensors_open(path, err);
     const vgs_target *t;
@@ -95,7 +96,7 @@ static vgs_status configure(const options *o, const char *path, vgs_config *c, v
         wrong_usage("--target %.40s: %.200s is of the target %.40s", o->target, path, name);
     if (name && o->preset) wrong_usage("--preset: %.200s has its configuration inside", path);
     if (!name && !o->target) wrong_usage("%.200s does not say its target: give it with --target", path);
-    t = find_target(name ? name : o->target);
+    *target = t = find_target(name ? name : o->target);
     vgs_safetensors_free(f);
     if (!t) exit(name ? EXIT_FAILED : EXIT_USAGE);
     c->energy = vgs_target_energy(t);
@@ -108,44 +109,102 @@ static vgs_status configure(const options *o, const char *path, vgs_config *c, v
     return st;
 }
 
-static vgs_status draw(vgs_sampler *s, const options *o, float *x, vgs_error *err)
+/* What the draw fills. An .npy file has no place for energy and log_weight, a biased draw has no weights. */
+typedef struct samples { float *x, *energy; double *log_weight; } samples;
+
+/* Plain rows depend on their number only. Populations are the blocks from which vgs_weigh has its error. */
+static int block_end(const options *o, int i, int population)
 {
-    int dim = vgs_sampler_config(s)->energy.dim;
+    if (o->draw.resample > 0.0f && o->n >= 2 * POPULATIONS)
+        return (int)((long long)o->n * (population + 1) / POPULATIONS);
+    return o->draw.resample > 0.0f || o->n - i <= DRAW_BLOCK ? o->n : i + DRAW_BLOCK;
+}
+
+static vgs_status draw(vgs_sampler *s, const options *o, const samples *out, vgs_error *err)
+{
+    int dim = vgs_sampler_config(s)->energy.dim, end;
     double shown = seconds_now();
     vgs_draw d = o->draw;
-    for (int i = 0; i < o->n; i += DRAW_BLOCK) {
-        int m = o->n - i < DRAW_BLOCK ? o->n - i : DRAW_BLOCK;
+    for (int i = 0, k = 0; i < o->n; i = end, ++k) {
+        end = block_end(o, i, k);
         d.first_row = (uint32_t)i;
-        if (vgs_sampler_draw(s, &d, m, x + (size_t)i * (size_t)dim, err)) return err->code;
+        d.energy = out->energy ? out->energy + i : NULL;
+        d.log_weight = out->log_weight ? out->log_weight + i : NULL;
+        if (vgs_sampler_draw(s, &d, end - i, out->x + (size_t)i * (size_t)dim, err)) return err->code;
         if (seconds_now() - shown < 2.0) continue;
-        fprintf(stderr, "%d of %d samples\n", i + m, o->n);
+        fprintf(stderr, "%d of %d samples\n", end, o->n);
         shown = seconds_now();
-        if (o->n - i <= DRAW_BLOCK) break;                           /* i + DRAW_BLOCK could overflow */
     }
-    return vgs_npy_write(o->out, x, o->n, dim, err);
+    return VGS_OK;
+}
+
+/* Every row asked for one gradient of E in its last step and, here, for one E at its end. */
+static vgs_status write_weighted(const options *o, const samples *s, const char *target, int dim,
+                                 vgs_error *err)
+{
+    uint64_t shape[2] = { (uint64_t)o->n, (uint64_t)dim };
+    vgs_writer *w = vgs_writer_create(err);
+    vgs_status st;
+    if (!w) return err->code;
+    vgs_writer_tensor(w, "x", VGS_DTYPE_F32, 2, shape, s->x);
+    vgs_writer_tensor(w, "energy", VGS_DTYPE_F32, 1, shape, s->energy);
+    if (s->log_weight) vgs_writer_tensor(w, "log_weight", VGS_DTYPE_F64, 1, shape, s->log_weight);
+    vgs_writer_meta(w, "target", target);
+    vgs_writer_number(w, "energy_calls", 2.0 * o->n);
+    st = vgs_writer_save(w, o->out, err);
+    vgs_writer_free(w);
+    return st;
+}
+
+static int report_weights(const options *o, const samples *s, const vgs_target *t, float tau)
+{
+    vgs_weights w;
+    vgs_error err;
+    if (!s->log_weight) return 0;
+    if (vgs_weigh(s->log_weight, o->n, &w, &err)) return fail(&err);
+    print_weights(&w, NULL, true_log_z(t, tau));
+    return finish_stdout();
+}
+
+static int make_samples(vgs_sampler *s, const options *o, const vgs_target *t)
+{
+    const vgs_config *c = vgs_sampler_config(s);
+    bool biased = o->draw.noise_scale != 1.0f || o->draw.skip_final_noise || c->skip_final_noise;
+    size_t n = (size_t)o->n;
+    int status = EXIT_FAILED;
+    samples a = { .x = malloc(n * (size_t)c->energy.dim * sizeof *a.x) };
+    vgs_error err;
+    if (o->weighted) a.energy = malloc(n * sizeof *a.energy);
+    if (o->weighted && (o->draw.resample > 0.0f || !(biased || c->on_sphere)))
+        a.log_weight = malloc(n * sizeof *a.log_weight);
+    else if (o->weighted) say("no weights: these are not samples of the sampler itself");
+    if (!a.x || (o->weighted && !a.energy)) say("out of memory: %d samples", o->n);
+    else if (draw(s, o, &a, &err)) fail(&err);
+    else if (o->weighted ? write_weighted(o, &a, t->name, c->energy.dim, &err)
+                         : vgs_npy_write(o->out, a.x, o->n, c->energy.dim, &err)) fail(&err);
+    else {
+        say("%s: %d x %d", o->out, o->n, c->energy.dim);
+        status = report_weights(o, &a, t, c->tau);
+    }
+    free(a.x);
+    free(a.energy);
+    free(a.log_weight);
+    return status;
 }
 
 int main(int argc, char **argv)
 {
     options o = parse(argc, argv);
     vgs_config c = { .steps = 0 };
+    const vgs_target *t = NULL;
     vgs_sampler *s = NULL;
     vgs_error err;
     char path[1200];
-    float *x = NULL;
     int status = EXIT_FAILED;
     find_checkpoint(o.checkpoint, path, sizeof path);
-    if (configure(&o, path, &c, &err) || !(s = vgs_sampler_create(&c, &err)) || vgs_sampler_load(s, path,
-                                                                                                 &err))
-        fail(&err);
-    else if (!(x = malloc((size_t)o.n * (size_t)c.energy.dim * sizeof *x)))
-        say("out of memory: %d samples", o.n);
-    else if (draw(s, &o, x, &err)) fail(&err);
-    else {
-        say("%s: %d x %d", o.out, o.n, c.energy.dim);
-        status = 0;
-    }
-    free(x);
+    if (configure(&o, path, &t, &c, &err) || !(s = vgs_sampler_create(&c, &err)) ||
+        vgs_sampler_load(s, path, &err)) fail(&err);
+    else status = make_samples(s, &o, t);
     vgs_sampler_free(s);
     return status;
 }

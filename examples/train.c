@@ -47,7 +47,8 @@ typedef struct run {
     evaluation metrics;
     bool   has_metrics;
     vgs_weights weights;                     /* of the samples, if there are any                         */
-    bool   weighted;
+    vgs_forward forward;                     /* of reference samples, likewise                           */
+    bool   weighted, has_forward;
 } run;
 
 static volatile sig_atomic_t stop;
@@ -402,6 +403,23 @@ static int rows_compared(const vgs_target *t)
     return t->exact_samples ? 10000 : t->particles > 20 ? 500 : 2000;
 }
 
+/* Reference samples taken back through the sampler: log Z from above, which knows of missing modes. */
+static int make_forward(run *r, int n)
+{
+    double *log_weight = malloc((size_t)n * sizeof *log_weight);
+    vgs_error err;
+    int status = 0;
+    if (!log_weight) {
+        say("out of memory: %d weights", n);
+        return EXIT_FAILED;
+    }
+    if (vgs_sampler_score(r->sampler, NULL, n, r->ref, log_weight, &err) ||
+        vgs_weigh_forward(log_weight, n, &r->forward, &err)) status = fail(&err);
+    else r->has_forward = true;
+    free(log_weight);
+    return status;
+}
+
 static int make_metrics(run *r)
 {
     const vgs_config *c = vgs_sampler_config(r->sampler);
@@ -422,7 +440,7 @@ static int make_metrics(run *r)
         evaluate(r->target, r->x, n, r->ref, r->n_ref, c->seed + 1, r->threads, &r->metrics,
                  &err)) return fail(&err);
     r->has_metrics = true;
-    return 0;
+    return r->weighted ? make_forward(r, n) : 0;
 }
 
 /* What 0, all threads, comes to. */
@@ -443,6 +461,7 @@ static int make_report(const run *r)
         .target = r->target, .preset = r->preset, .config = vgs_sampler_config(r->sampler), .stats = r->stats,
         .seconds = r->earlier + elapsed(r),
         .threads = thread_count(r->threads), .weights = r->weighted ? &r->weights : NULL,
+        .forward = r->has_forward ? &r->forward : NULL,
         .x = r->x, .n = r->n, .ref = r->ref, .n_ref = r->n_ref, .path = r->path, .paths = PATHS,
         .metrics = r->has_metrics ? &r->metrics : NULL
     };
@@ -455,13 +474,8 @@ static int summary(const run *r)
     char text[32];
     printf("%s (%s): %lld iterations, %s, %.3g energy calls\n", r->target->name, r->preset,
            (long long)r->stats.iteration, duration(r->earlier + elapsed(r), text), r->stats.energy_calls);
-    if (r->weighted) {
-        printf("ELBO %.4f +- %.4f, log Z %.4f +- %.4f", r->weights.elbo, r->weights.elbo_se, r->weights.log_z,
-               r->weights.log_z_se);
-        if (r->target->log_z_known && vgs_sampler_config(r->sampler)->tau == 1.0f)
-            printf(" (true: %.4f)", r->target->log_z);
-        printf(", ESS/N %.3f\n", r->weights.ess);
-    }
+    print_weights(r->weighted ? &r->weights : NULL, r->has_forward ? &r->forward : NULL,
+                  true_log_z(r->target, vgs_sampler_config(r->sampler)->tau));
     printf("samples %s/samples.npy (%d x %d)\nreport  %s/report.html\n", r->dir, r->n, r->target->dim,
            r->dir);
     if (r->has_metrics) {
