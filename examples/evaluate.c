@@ -20,7 +20,7 @@ static int help(void)
          "\n"
          "usage: evaluate TARGET SAMPLES [options]\n"
          "\n"
-         "  SAMPLES               .npy, or .safetensors of sample, which has weights: log Z, ELBO, ESS, k-hat\n"
+         "  SAMPLES               .npy, or .safetensors of sample, with weights: log Z, ELBO, ESS, k-hat\n"
          "  --checkpoint CKPT     the sampler, or the folder of its run: takes reference samples back\n"
          "                        through it, which gives log Z from above (forward) and EUBO\n"
          "  --reference REF.npy   reference samples (own ones: exact, or from Metropolis chains)\n"

@@ -584,7 +584,7 @@ static void test_st_python(void)
     vgs_safetensors *s = st_parse(py_safetensors, sizeof py_safetensors, &copy);
     const vgs_file_tensor *t;
     float w[6];
-    double number;
+    double number, number_of[6];
     int64_t n[2];
     uint64_t u[2];
     if (!OK(s != NULL)) {
@@ -594,6 +594,11 @@ static void test_st_python(void)
     OK(vgs_safetensors_count(s) == 7 && !vgs_safetensors_has_checksum(s));
     OK(vgs_safetensors_floats(s, "w", w, 6, &err) == VGS_OK && same_float(w[5], 1.25f));
     OK(vgs_safetensors_floats(s, "d", w, 1, &err) == VGS_OK && same_float(w[0], 1.0f / 3));
+    OK(vgs_safetensors_doubles(s, "d", number_of, 1, &err) == VGS_OK && number_of[0] == 1.0 / 3);
+    OK(vgs_safetensors_doubles(s, "w", number_of, 6, &err) == VGS_OK && number_of[5] == 1.25);
+    OK(vgs_safetensors_doubles(s, "h", number_of, 1, &err) == VGS_E_FORMAT && says("BF16"));
+    OK(vgs_safetensors_doubles(s, "w", number_of, 5, &err) == VGS_E_SHAPE && says("5 are needed"));
+    OK(vgs_safetensors_doubles(s, "x", number_of, 1, &err) == VGS_E_FORMAT && says("is missing"));
     OK(vgs_safetensors_floats(s, "gr\xc3\xb6\xc3\x9f" "e", w, 1, &err) == VGS_OK &&
           same_float(w[0], 2.5f));
     OK(vgs_safetensors_i64(s, "n", n, 2, &err) == VGS_OK && n[0] == -1 && n[1] == (int64_t)1 << 40);

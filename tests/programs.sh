@@ -21,10 +21,43 @@ build/sample "$work/a" -n 100 -o "$work/x.npy" 2> "$work/err" &&
 ok "sample from a folder and from its checkpoint" $?
 [ "$(status build/sample "$work/a" -n 100 -o "$work/none/x.npy")" = 1 ]; ok "a folder that is missing" $?
 build/evaluate dw4 "$work/x.npy" --json > "$work/json" 2> "$work/err"; ok "evaluate --json" $?
+# 16 numbers, the first a NaN, as NumPy writes them
+printf '\223NUMPY\001\000\166\000%-117s\n' "{'descr': '<f4', 'fortran_order': False, 'shape': (2, 8), }" > "$work/nan.npy"
+printf '\000\000\300\177' >> "$work/nan.npy"
+head -c 60 /dev/zero >> "$work/nan.npy"
+[ "$(status build/evaluate dw4 "$work/x.npy" --reference "$work/nan.npy")" = 1 ] && grep -q 'nan.npy: 1 of 2 rows.*row 0' "$work/err"
+ok "a NaN in the reference is named" $?
 for key in n energy_mean energy_median reference_energy_mean w2 w2_floor tvd_d tvd_d_floor floor_n n_w2; do
     grep -q "\"$key\"" "$work/json"; ok "evaluate's key $key" $?
 done
 ! grep -q delta_std "$work/json"; ok "keys that do not apply are absent" $?
+for key in w2_aligned w2_aligned_floor energy_w2 energy_w2_floor outliers outliers_floor n_w2_aligned; do
+    grep -q "\"$key\"" "$work/json"; ok "evaluate's key $key" $?
+done
+! grep -q -E '"(ess|khat|log_z|elbo|eubo|energy_calls|log_z_forward)"' "$work/json"
+ok "an .npy file has no weights" $?
+build/sample "$work/a" -n 100 -o "$work/x.safetensors" > "$work/out" 2> "$work/err" && grep -q ESS/N "$work/out"
+ok "sample with weights" $?
+build/evaluate dw4 "$work/x.safetensors" --checkpoint "$work/a" --reference "$work/x.npy" --json > "$work/json" 2> "$work/err"
+ok "evaluate with weights and a checkpoint" $?
+for key in ess khat log_z log_z_se elbo log_z_forward eubo; do
+    grep -q "\"$key\"" "$work/json"; ok "evaluate's key $key" $?
+done
+grep -q '"energy_calls": 200[,}]' "$work/json"; ok "two energy calls a sample" $?
+! grep -q log_z_error "$work/json"; ok "no error of a log Z that is not known" $?
+build/sample "$work/a" -n 100 -o "$work/s.safetensors" --smc 0.99 > "$work/out" 2> "$work/err" &&
+    ! cmp -s "$work/x.safetensors" "$work/s.safetensors"
+ok "sample --smc" $?
+[ "$(status build/sample "$work/a" -n 9 -o "$work/s.npy" --smc 0.5)" = 2 ] && grep -q weights "$work/err"
+ok "--smc without a place for weights is refused" $?
+[ "$(status build/sample "$work/a" -n 9 -o "$work/s.safetensors" --smc 0.5 --noise-scale 0.9)" = 1 ] &&
+    grep -q noise_scale "$work/err"
+ok "--smc at another noise scale says why not" $?
+build/sample "$work/a" -n 9 -o "$work/s.safetensors" --noise-scale 0.9 2> "$work/err" && grep -q 'no weights' "$work/err"
+ok "biased samples without weights" $?
+[ "$(status build/evaluate gmm9 "$work/x.safetensors")" = 1 ] && grep -q 'not of gmm9' "$work/err"
+ok "samples of another target are named" $?
+[ "$(status build/evaluate dw4 "$work/x.npy" --checkpoint "$work/none")" = 1 ]; ok "a checkpoint that is missing" $?
 [ "$(status build/evaluate gmm9 "$work/x.npy")" = 1 ] && grep -q 8 "$work/err"; ok "a wrong number of columns is named" $?
 [ "$(status build/train)" = 2 ]; ok "no target: usage" $?
 [ "$(status build/train gmm9 --steps 0.5 --out "$work/c")" = 2 ]; ok "a field that is no integer" $?
