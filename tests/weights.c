@@ -399,6 +399,40 @@ static void unbiased(vgs_sampler *s, int n, int runs, double log_z, float *x, do
     OK(!same);                                   /* the last step's noise parts rows of one ancestor   */
 }
 
+/* Rows of weights 0.2, 0.3, 0.5 (the value is part of them) are drawn 0.6, 0.9, 1.5 times on average. */
+static void resampling(void)
+{
+    enum { RUNS = 20000 };
+    static const float row[6] = { 0, 0, 1, 1, 2, 2 };
+    float x[6], spare[6], scratch[3], v[3] = { 1, 2, 3 };
+    double lw[3], share[3] = { 0.2, 0.3, 0.5 }, count[3] = { 0, 0, 0 }, max, sum;
+    bowl b;
+    vgs_config cfg = small(&b, 1, 0);
+    vgs_sampler *s = create(&cfg);
+    vgs_draw o = plain(lw);
+    vgs__crowd c;
+    int k, i;
+    memset(&c, 0, sizeof c);
+    c.n = 3;
+    c.r = vgs__draw_roll(s, &o, 0);
+    c.r.x_stride = 3;
+    c.x = x, c.spare = spare, c.row = scratch, c.v = v, c.log_weight = lw;
+    for (k = 0; k < RUNS; ++k) {
+        o.first_row = (uint32_t)k;
+        for (i = 0; i < 3; ++i) lw[i] = 5 + log(share[i]) + (double)v[i];
+        OK(!s->b->upload(s->b->self, c.r.x, 0, row, 6, VGS_F32, NULL));
+        CHECK_NEAR(vgs__crowd_ess(&c, &max, &sum), 1 / (3 * 0.38), 1e-12, 0);
+        OK(!vgs__crowd_resample(s, &c, &o, 0, max, sum, NULL));
+        OK(!s->b->download(s->b->self, x, c.r.x, 0, 6, VGS_F32, NULL));
+        for (i = 0; i < 3; ++i) {
+            count[(int)x[2 * i]] += 1.0 / RUNS;
+            if (!CHECK_NEAR(lw[i], 5 - log(3.0) + (double)v[(int)x[2 * i]], 1e-12, 0)) break;
+        }
+    }
+    for (i = 0; i < 3; ++i) CHECK_NEAR(count[i], 3 * share[i], 0, 6 * 0.5 / sqrt(RUNS));
+    vgs_sampler_free(s);
+}
+
 /* The network knows nothing, so nearly every step resamples. */
 static void smc_is_unbiased(void)
 {
@@ -524,6 +558,7 @@ int main(int argc, char **argv)
     RUN(golden_values);
     RUN(weigh);
     RUN(sentences);
+    RUN(resampling);
     RUN(smc_is_unbiased);
     RUN(smc_and_plain);
     RUN(refused);
