@@ -679,9 +679,10 @@ typedef struct vgs_draw {
    With `resample` the n rows are one population. In front of step t a row has its weight so far times
    exp(-V_t(x_t)/tau), what is still to come according to the value; where the ESS of these falls below
    resample n, rows are drawn again by them (systematically) and go on as equals. mean(w) is unbiased for Z
-   as before (a bad V only makes it worse), and mean(log w) a lower bound. Rows of one call then depend on
-   each other: several calls with other first_row are independent, and only from these come error bars; a
-   draw split in parts is another one. VGS_E_ARG with path: rows have no path of their own. */
+   as before (a bad V only makes it worse), and mean(log w) a lower bound. Rows of one call then share
+   ancestors: ess counts them as different, and only several calls with other first_row, which are
+   independent, give error bars (vgs_weigh makes 20 blocks: let the calls be these). A draw that is split in
+   parts is another one. VGS_E_ARG with path: rows have no path of their own. */
 VGS_API vgs_status vgs_sampler_draw(vgs_sampler *s, const vgs_draw *draw, int n, float *x, vgs_error *err);
 
 /* The opposite direction: from samples of the target, ref [n,dim] (particles: their mean is taken off), the
@@ -11940,7 +11941,7 @@ VGS__DEF vgs_status vgs_weigh_forward(const double *log_weight, int n, vgs_forwa
 }
 
 /* What is wrong with weights of this quality, or false. */
-static bool vgs__weights_complain(const char *whose, double log_z, double ess, double khat, int n,
+static bool vgs__weights_complain(const char *whose, double log_z, double se, double ess, double khat, int n,
                                   char text[200])
 {
     if (!vgs__finite(log_z))
@@ -11952,6 +11953,9 @@ static bool vgs__weights_complain(const char *whose, double log_z, double ess, d
                  "its error cannot be trusted", whose, khat, ess);
     else if (!vgs__finite(khat))
         snprintf(text, 200, "%d %sweights are too few to judge their tail", n, whose);
+    else if (se > 0.2)
+        snprintf(text, 200, "parts of the %sweights disagree (log Z +- %.2g, ESS/N %.3g): more are needed, "
+                 "or better ones", whose, se, ess);
     else return false;
     return true;
 }
@@ -11965,8 +11969,9 @@ VGS__DEF void vgs_weights_say(const vgs_weights *w, const vgs_forward *f, char t
         snprintf(text, 200, "reverse and forward log Z disagree by %.2g nats: %s", fabs(gap),
                  gap < 0.0 ? "the weights, or the reference, cannot be trusted" :
                  w->khat > 0.7 ? "modes are missing, or too few weights count" : "modes are missing");
-    else if (w && vgs__weights_complain("", w->log_z, w->ess, w->khat, w->n, text)) return;
-    else if (f && vgs__weights_complain("forward ", f->log_z, f->ess, f->khat, f->n, text)) return;
+    else if (w && vgs__weights_complain("", w->log_z, w->log_z_se, w->ess, w->khat, w->n, text)) return;
+    else if (f && vgs__weights_complain("forward ", f->log_z, f->log_z_se, f->ess, f->khat, f->n, text))
+        return;
     else if (w && f)
         snprintf(text, 200, "the weights can be used (ESS/N %.2g, k-hat %.2f), and reverse and forward log Z "
                  "agree within %.2g nats", w->ess, w->khat, fabs(gap));

@@ -80,8 +80,9 @@ static bool all_finite(const char *path, const float *x, int rows, int cols)
     return !bad;
 }
 
-/* What a file of samples holds, beside x: log weights, and the energy calls that it took; or not. */
-typedef struct samples { float *x; double *log_weight; int rows, cols; double energy_calls; } samples;
+/* What a file of samples holds, beside x: log weights, the energy calls that it took, the threshold at which
+   rows were resampled; or not. */
+typedef struct samples { float *x; double *log_weight; int rows, cols; double energy_calls, smc; } samples;
 
 /* x, and of .safetensors log_weight and energy_calls where it has them */
 static vgs_status read_file(const char *path, const vgs_target *t, samples *s, vgs_error *err)
@@ -111,6 +112,7 @@ static vgs_status read_file(const char *path, const vgs_target *t, samples *s, v
             st = vgs_safetensors_doubles(f, "log_weight", s->log_weight, (size_t)s->rows, err);
         if (!st && vgs_safetensors_meta(f, "energy_calls"))
             st = vgs_safetensors_number(f, "energy_calls", &s->energy_calls, err);
+        if (!st && vgs_safetensors_meta(f, "smc")) st = vgs_safetensors_number(f, "smc", &s->smc, err);
         if (st == VGS_E_NOMEM) snprintf(err->msg, sizeof err->msg, "out of memory: %d samples", s->rows);
     } else st = err->code;
     vgs_safetensors_free(f);
@@ -273,6 +275,7 @@ static void print_json(const evaluation *e, const samples *s, const weights *w, 
         if (!strcmp(name, "sinkhorn")) vgs_json_i64(&j, "n_sinkhorn", m->n_transport);
     }
     print_json_weights(&j, w, log_z);
+    if (s->smc > 0.0) vgs_json_double(&j, "smc", s->smc);
     if (s->energy_calls > 0.0) vgs_json_double(&j, "energy_calls", s->energy_calls);
     vgs_json_double(&j, "out_of_range", e->out_of_range);
     vgs_json_i64(&j, "floor_n", e->floor_n);
@@ -321,6 +324,7 @@ static int compare(const options *o, const vgs_target *t, const samples *x, cons
     else {
         print_table(o, &e);
         print_weights(w.has_w ? &w.w : NULL, w.has_f ? &w.f : NULL, log_z);
+        if (x->smc > 0.0) puts("twisted SMC: rows share ancestors; ESS does not know, the error of log Z does");
         if (x->energy_calls > 0.0) printf("%.4g energy calls\n", x->energy_calls);
     }
     return finish_stdout();

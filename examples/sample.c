@@ -151,6 +151,7 @@ static vgs_status write_weighted(const options *o, const samples *s, const char 
     if (s->log_weight) vgs_writer_tensor(w, "log_weight", VGS_DTYPE_F64, 1, shape, s->log_weight);
     vgs_writer_meta(w, "target", target);
     vgs_writer_number(w, "energy_calls", 2.0 * o->n);
+    if (o->draw.resample > 0.0f) vgs_writer_number(w, "smc", (double)o->draw.resample);
     st = vgs_writer_save(w, o->out, err);
     vgs_writer_free(w);
     return st;

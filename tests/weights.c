@@ -358,6 +358,7 @@ static void sentences(void)
         { 0.4, 0.01, 0.5, 0.3, 0, 0.01, "disagree by 0.4 nats: the weights, or the reference" },
         { -0.2, 0.1, 0.5, 0.3, 0, 0.01, "agree within 0.2 nats" },
         { 0, 0.1, 0.05, 0.8, 0, 0.1, "k-hat 0.80 is above 0.7" },
+        { -0.5, 0.4, 0.9, 0.2, 0, 0.1, "parts of the weights disagree (log Z +- 0.4" },
         { 0, 0.001, 0.8, 0.2, 0, 0.001, "can be used (ESS/N 0.8" },
     };
     size_t k;
