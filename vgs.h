@@ -4181,6 +4181,13 @@ VGS__NO_GRAD(check)
 
 /* ---- energies of the user ------------------------------------------------------------------------ */
 
+static vgs_status vgs__energy_failed(const float *g, vgs_error *err)
+{
+    return vgs__fail(err, VGS_E_ENERGY, "the energy callback failed%s",
+                     g ? ", asked for E and its gradient (an energy that has none can be sampled by "
+                         "vgs_metropolis)" : "");
+}
+
 /* One block of rows through the callback; double callbacks go through buffers of 2048 numbers. */
 static vgs_status vgs__energy_block(const vgs_energy *e, const float *x, int n, float *out, float *g,
                                     vgs_error *err)
@@ -4188,9 +4195,7 @@ static vgs_status vgs__energy_block(const vgs_energy *e, const float *x, int n, 
     double xd[2048], gd[2048], ed[64], *px = xd, *pg = gd;
     int dim = e->dim, rows = dim <= 2048 ? 2048 / dim : 1, i, j, m, failed = 0;
     if (e->eval) {
-        if (e->eval(e->user, x, n, dim, out, g))
-            return vgs__fail(err, VGS_E_ENERGY, "the energy callback failed");
-        return VGS_OK;
+        return e->eval(e->user, x, n, dim, out, g) ? vgs__energy_failed(g, err) : VGS_OK;
     }
     if (rows > 64) rows = 64;
     if (dim > 2048) {
@@ -4206,7 +4211,7 @@ static vgs_status vgs__energy_block(const vgs_energy *e, const float *x, int n, 
         for (j = 0; g && j < m * dim; ++j) g[(size_t)i * (size_t)dim + (size_t)j] = (float)pg[j];
     }
     if (px != xd) vgs__free(px);
-    return failed ? vgs__fail(err, VGS_E_ENERGY, "the energy callback failed") : VGS_OK;
+    return failed ? vgs__energy_failed(g, err) : VGS_OK;
 }
 
 /* All rows: in one call, or in blocks of 64 over the threads when the energy allows it. */
@@ -4227,7 +4232,7 @@ VGS__DEF vgs_status vgs_energy_eval(const vgs_energy *e, const float *x, int n, 
         bad += vgs__energy_block(e, x + (size_t)r * dim, m, out + r, g ? g + (size_t)r * dim : NULL, NULL) !=
                VGS_OK;
     }
-    return bad ? vgs__fail(err, VGS_E_ENERGY, "the energy callback failed") : VGS_OK;
+    return bad ? vgs__energy_failed(g, err) : VGS_OK;
 }
 
 /* out: e [r,1], out2: dE/dx [r,dim] */
@@ -6441,7 +6446,8 @@ VGS__DEF vgs_status vgs_target_sample(const vgs_target *t, vgs_rng *r, int n, fl
     int i, k;
     if (n < 0) return vgs__fail(err, VGS_E_ARG, "vgs_target_sample: n = %d: must not be negative", n);
     if (!t->exact_samples || !t->builtin)
-        return vgs__fail(err, VGS_E_ARG, "%s has no exact samples: use vgs_target_reference", t->name);
+        return vgs__fail(err, VGS_E_ARG, "%s has no exact samples: vgs_target_reference and vgs_metropolis make others",
+                         t->name);
     for (i = 0; i < n; ++i, x += t->dim)
         switch (t->builtin->kind) {
         case VGS__MIX:    vgs__sample_mixture(t->builtin->mixture, r, x); break;

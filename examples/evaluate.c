@@ -324,7 +324,7 @@ static int compare(const options *o, const vgs_target *t, const samples *x, cons
     else {
         print_table(o, &e);
         print_weights(w.has_w ? &w.w : NULL, w.has_f ? &w.f : NULL, log_z);
-        if (x->smc > 0.0) puts("twisted SMC: rows share ancestors; ESS does not know, the error of log Z does");
+        if (x->smc > 0.0) puts("twisted SMC: rows share ancestors: ESS does not know, log Z's error does");
         if (x->energy_calls > 0.0) printf("%.4g energy calls\n", x->energy_calls);
     }
     return finish_stdout();
