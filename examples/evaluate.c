@@ -84,37 +84,42 @@ static bool all_finite(const char *path, const float *x, int rows, int cols)
    rows were resampled; or not. */
 typedef struct samples { float *x; double *log_weight; int rows, cols; double energy_calls, smc; } samples;
 
-/* x, and of .safetensors log_weight and energy_calls where it has them */
+/* The tensors, once x is known to be of two dimensions. */
+static vgs_status read_tensors(const vgs_safetensors *f, const vgs_file_tensor *x, samples *s, vgs_error *err)
+{
+    size_t n = x->count;
+    vgs_status st = VGS_OK;
+    s->rows = (int)x->shape[0];
+    s->cols = (int)x->shape[1];
+    s->x = malloc(n * sizeof *s->x + 1);
+    if (vgs_safetensors_find(f, "log_weight")) s->log_weight = malloc((size_t)s->rows * sizeof(double) + 1);
+    if (!s->x || (vgs_safetensors_find(f, "log_weight") && !s->log_weight)) {
+        snprintf(err->msg, sizeof err->msg, "out of memory: %d samples", s->rows);
+        return err->code = VGS_E_NOMEM;
+    }
+    st = vgs_safetensors_floats(f, "x", s->x, n, err);
+    if (!st && s->log_weight) st = vgs_safetensors_doubles(f, "log_weight", s->log_weight, (size_t)s->rows, err);
+    if (!st && vgs_safetensors_meta(f, "energy_calls"))
+        st = vgs_safetensors_number(f, "energy_calls", &s->energy_calls, err);
+    if (!st && vgs_safetensors_meta(f, "smc")) st = vgs_safetensors_number(f, "smc", &s->smc, err);
+    return st;
+}
+
 static vgs_status read_file(const char *path, const vgs_target *t, samples *s, vgs_error *err)
 {
     vgs_safetensors *f;
     const vgs_file_tensor *x;
     const char *name;
-    vgs_status st = VGS_OK;
+    vgs_status st = VGS_E_FORMAT;
     if (!ends_with(path, ".safetensors")) return vgs_npy_read(path, &s->x, &s->rows, &s->cols, err);
     if (!(f = vgs_safetensors_open(path, err))) return err->code;
     x = vgs_safetensors_find(f, "x");
     name = vgs_safetensors_meta(f, "target");
-    err->code = VGS_E_FORMAT;
     if (name && strcmp(name, t->name))
         snprintf(err->msg, sizeof err->msg, "%.150s: has samples of %.40s, not of %s", path, name, t->name);
     else if (!x || x->ndim != 2 || x->shape[0] > INT_MAX || x->shape[1] > INT_MAX)
         snprintf(err->msg, sizeof err->msg, "%.150s: has no tensor x of two dimensions", path);
-    else err->code = VGS_OK;
-    if (err->code == VGS_OK) {
-        s->rows = (int)x->shape[0];
-        s->cols = (int)x->shape[1];
-        s->x = malloc(x->count * sizeof *s->x + 1);
-        if (vgs_safetensors_find(f, "log_weight"))
-            s->log_weight = malloc((size_t)s->rows * sizeof *s->log_weight + 1);
-        st = s->x ? vgs_safetensors_floats(f, "x", s->x, x->count, err) : VGS_E_NOMEM;
-        if (!st && s->log_weight)
-            st = vgs_safetensors_doubles(f, "log_weight", s->log_weight, (size_t)s->rows, err);
-        if (!st && vgs_safetensors_meta(f, "energy_calls"))
-            st = vgs_safetensors_number(f, "energy_calls", &s->energy_calls, err);
-        if (!st && vgs_safetensors_meta(f, "smc")) st = vgs_safetensors_number(f, "smc", &s->smc, err);
-        if (st == VGS_E_NOMEM) snprintf(err->msg, sizeof err->msg, "out of memory: %d samples", s->rows);
-    } else st = err->code;
+    else st = read_tensors(f, x, s, err);
     vgs_safetensors_free(f);
     return st;
 }
