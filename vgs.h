@@ -6446,8 +6446,8 @@ VGS__DEF vgs_status vgs_target_sample(const vgs_target *t, vgs_rng *r, int n, fl
     int i, k;
     if (n < 0) return vgs__fail(err, VGS_E_ARG, "vgs_target_sample: n = %d: must not be negative", n);
     if (!t->exact_samples || !t->builtin)
-        return vgs__fail(err, VGS_E_ARG, "%s has no exact samples: vgs_target_reference and vgs_metropolis make "
-                         "others", t->name);
+        return vgs__fail(err, VGS_E_ARG, "%s has no exact samples: vgs_target_reference and vgs_metropolis "
+                         "make others", t->name);
     for (i = 0; i < n; ++i, x += t->dim)
         switch (t->builtin->kind) {
         case VGS__MIX:    vgs__sample_mixture(t->builtin->mixture, r, x); break;

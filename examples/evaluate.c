@@ -98,7 +98,8 @@ static vgs_status read_tensors(const vgs_safetensors *f, const vgs_file_tensor *
         return err->code = VGS_E_NOMEM;
     }
     st = vgs_safetensors_floats(f, "x", s->x, n, err);
-    if (!st && s->log_weight) st = vgs_safetensors_doubles(f, "log_weight", s->log_weight, (size_t)s->rows, err);
+    if (!st && s->log_weight)
+        st = vgs_safetensors_doubles(f, "log_weight", s->log_weight, (size_t)s->rows, err);
     if (!st && vgs_safetensors_meta(f, "energy_calls"))
         st = vgs_safetensors_number(f, "energy_calls", &s->energy_calls, err);
     if (!st && vgs_safetensors_meta(f, "smc")) st = vgs_safetensors_number(f, "smc", &s->smc, err);
