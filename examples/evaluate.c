@@ -208,6 +208,12 @@ static bool weigh(const options *o, const samples *s, weights *out)
     return out->has_w = true;
 }
 
+/* The ESS/N of independent rows whose mean weight has this error: its square is (1/ESS - 1/N). */
+static double ess_by_error(const vgs_weights *w)
+{
+    return 1.0 / (1.0 + w->n * w->log_z_se * w->log_z_se);
+}
+
 /* ==== output ======================================================================================== */
 
 /* Ten times as many rows as the samples: the first tenth is compared with them, all of it gives the floor. */
@@ -282,6 +288,7 @@ static void print_json(const evaluation *e, const samples *s, const weights *w, 
     }
     print_json_weights(&j, w, log_z);
     if (s->smc > 0.0) vgs_json_double(&j, "smc", s->smc);
+    if (s->smc > 0.0 && w->has_w) vgs_json_double(&j, "ess_by_error", ess_by_error(&w->w));
     if (s->energy_calls > 0.0) vgs_json_double(&j, "energy_calls", s->energy_calls);
     vgs_json_double(&j, "out_of_range", e->out_of_range);
     vgs_json_i64(&j, "floor_n", e->floor_n);
@@ -330,7 +337,9 @@ static int compare(const options *o, const vgs_target *t, const samples *x, cons
     else {
         print_table(o, &e);
         print_weights(w.has_w ? &w.w : NULL, w.has_f ? &w.f : NULL, log_z);
-        if (x->smc > 0.0) puts("twisted SMC: rows share ancestors: ESS does not know, log Z's error does");
+        if (x->smc > 0.0 && w.has_w)
+            printf("twisted SMC: rows share ancestors, which ESS does not know; by the error of log Z it is "
+                   "%.2g N\n", ess_by_error(&w.w));
         if (x->energy_calls > 0.0) printf("%.4g energy calls\n", x->energy_calls);
     }
     return finish_stdout();

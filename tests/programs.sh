@@ -48,6 +48,8 @@ grep -q '"energy_calls": 200[,}]' "$work/json"; ok "two energy calls a sample" $
 build/sample "$work/a" -n 100 -o "$work/s.safetensors" --smc 0.99 > "$work/out" 2> "$work/err" &&
     ! cmp -s "$work/x.safetensors" "$work/s.safetensors"
 ok "sample --smc" $?
+build/evaluate dw4 "$work/s.safetensors" --reference "$work/x.npy" --json 2> "$work/err" | grep -q '"smc": 0.99.*"ess_by_error"'
+ok "evaluate of SMC's samples" $?
 [ "$(status build/sample "$work/a" -n 9 -o "$work/s.npy" --smc 0.5)" = 2 ] && grep -q weights "$work/err"
 ok "--smc without a place for weights is refused" $?
 [ "$(status build/sample "$work/a" -n 9 -o "$work/s.safetensors" --smc 0.5 --noise-scale 0.9)" = 1 ] &&

@@ -190,6 +190,35 @@ static void chain(void)
     vgs_sampler_free(s);
 }
 
+/* The bits do not depend on threads, nor on how the rows are split. */
+static void score_repeats(void)
+{
+    enum { N = 700 };
+    static float ref[N * 2];
+    static double whole[N], parts[N];
+    bowl b;
+    vgs_config c = small(&b, 2, 0);
+    vgs_error err = { VGS_OK, "" };
+    vgs_rng r = { 4, 0, 0 };
+    int threads;
+    vgs_rng_normals(&r, ref, N * 2);
+    for (threads = 1; threads < 4; threads += 2) {
+        vgs_draw d = plain(NULL);
+        vgs_sampler *s;
+        c.threads = threads;
+        if (!(s = vgs_sampler_create(&c, NULL))) break;              /* a build without threads        */
+        if (threads == 1) went_well(vgs_sampler_score(s, NULL, N, ref, whole, &err), &err);
+        went_well(vgs_sampler_score(s, &d, 100, ref, parts, &err), &err);
+        d.first_row = 100;
+        went_well(vgs_sampler_score(s, &d, N - 100, ref + 200, parts + 100, &err), &err);
+        OK(!memcmp(whole, parts, sizeof whole));
+        d.seed = 77;
+        went_well(vgs_sampler_score(s, &d, 1, ref, parts, &err), &err);
+        OK(parts[0] != whole[0]);
+        vgs_sampler_free(s);
+    }
+}
+
 /* ---- log Z from both sides --------------------------------------------------------------------------------- */
 
 static void both_sides(void)
@@ -567,6 +596,7 @@ int main(int argc, char **argv)
     t_begin(argc, argv);
     RUN(densities);
     RUN(chain);
+    RUN(score_repeats);
     RUN(both_sides);
     RUN(missing_modes);
     RUN(golden_values);
