@@ -14,7 +14,7 @@ help:
 	@echo "make examples   build all programs of examples/ into build/"
 	@echo "make test       the tests, a few minutes"
 	@echo "make test-all   the same under other compilers, sanitizers and processors; the long ones"
-	@echo "make bench      matrix products against OpenBLAS, if it is installed"
+	@echo "make bench      all of bench/ into bench/RESULTS.md: half an hour; BENCH=--quick: five minutes"
 	@echo "make clean      remove build/"
 	@echo "Settings: CC=$(CC) CXX=$(CXX), CFLAGS, OPENMP= (no threads)"
 
@@ -35,9 +35,7 @@ test-all: test
 	@CC='$(CC)' CXX='$(CXX)' CFLAGS='$(CFLAGS)' OPENMP="$(OPENMP)" TESTS='$(TESTS)' sh tests/all.sh
 
 bench:
-	@mkdir -p build
-	$(CC) $(CFLAGS) $(OPENMP) bench/gemm.c -o build/bench_gemm -lm -ldl
-	OMP_WAIT_POLICY=passive ./build/bench_gemm
+	@CC='$(CC)' CFLAGS='$(CFLAGS)' OPENMP="$(OPENMP)" sh bench/run.sh $(BENCH)
 
 clean:
 	rm -rf build

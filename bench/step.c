@@ -2,21 +2,26 @@
    cc -O2 -fopenmp bench/step.c -o bench_step -lm && ./bench_step gmm9          (--help: the options)
 
    FLOP and bytes are counted from the ops that really run, by a backend in front of the CPU's that looks at each
-   call: 2 m n k of a product, one of an element of anything else; bytes of every operand and result, once. */
+   call: 2 m n k of a product, one of an element of anything else; bytes of every operand and result, once. With
+   --torch, the same in PyTorch (bench/torch_vgs.py) is timed in turn with ours. */
 #define _POSIX_C_SOURCE 200809L
 #define VGS_IMPLEMENTATION
 #include "../vgs.h"
 
+#include <signal.h>
+#include <sys/wait.h>
 #include <time.h>
+#include <unistd.h>
 
 #define ROWS 2000                                 /* of a draw                                        */
 
-static double now(void)
+static double seconds_of(clockid_t clock)
 {
     struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
+    clock_gettime(clock, &t);
     return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
 }
+static double now(void) { return seconds_of(CLOCK_MONOTONIC); }
 
 /* ==== the counting backend ========================================================================== */
 
@@ -97,9 +102,27 @@ static void counter_forget(counter *c)
     counter_start(c, cpu);
 }
 
+/* ==== clocks ======================================================================================== */
+
+/* Seconds of the wall, or on a machine that others use of the processor, over the threads: what work costs
+   then, though not what threads lose by waiting for each other. */
+typedef struct stopwatch { bool cpu; int threads; double start; } stopwatch;
+
+static stopwatch start_watch(bool cpu, int threads)
+{
+    stopwatch w = { cpu, threads, 0.0 };
+    w.start = seconds_of(cpu ? CLOCK_PROCESS_CPUTIME_ID : CLOCK_MONOTONIC);
+    return w;
+}
+static double read_watch(const stopwatch *w)
+{
+    if (w->cpu) return (seconds_of(CLOCK_PROCESS_CPUTIME_ID) - w->start) / w->threads;
+    return now() - w->start;
+}
+
 /* ==== what the machine can do ======================================================================= */
 
-static double product_rate(int threads)           /* GFLOP/s at 512 x 512 x 512                        */
+static double product_rate(bool cpu, int threads) /* GFLOP/s at 512 x 512 x 512                        */
 {
     enum { N = 512 };
     float *a = (float *)vgs__alloc(3 * N * N, sizeof *a);
@@ -107,10 +130,11 @@ static double product_rate(int threads)           /* GFLOP/s at 512 x 512 x 512 
     double best = 0.0;
     int i;
     if (!a || !work) return 0.0;
-    for (i = 0; i < 12; ++i) {
-        double start = now(), rate;
+    for (i = 0; i < 30; ++i) {
+        stopwatch w = start_watch(cpu, threads);
+        double rate;
         vgs__gemm(VGS__NT, N, N, N, a, N, a + N * N, N, a + 2 * N * N, N, NULL, work, threads, vgs_cpu_isa());
-        rate = 2e-9 * N * N * N / (now() - start);
+        rate = 2e-9 * N * N * N / read_watch(&w);
         if (rate > best) best = rate;
     }
     vgs__free(a);
@@ -118,38 +142,96 @@ static double product_rate(int threads)           /* GFLOP/s at 512 x 512 x 512 
     return best;
 }
 
-static double bandwidth(void)                     /* GB/s of one core: c = a + b of 3 x 64 MB          */
+static double bandwidth(bool cpu)                 /* GB/s of one core: c = a + b of 3 x 64 MB          */
 {
     enum { N = 1 << 24 };
     float *a = (float *)vgs__alloc(3 * (size_t)N, sizeof *a);
     double best = 0.0;
     int i, k;
     if (!a) return 0.0;
-    for (k = 0; k < 4; ++k) {
-        double start = now(), rate;
+    for (k = 0; k < 6; ++k) {
+        stopwatch w = start_watch(cpu, 1);
+        double rate;
         for (i = 0; i < N; ++i) a[2 * N + i] = a[i] + a[N + i];
-        rate = 12e-9 * N / (now() - start);
+        rate = 12e-9 * N / read_watch(&w);
         if (rate > best) best = rate;
     }
     vgs__free(a);
     return best;
 }
 
+/* ==== the rival ===================================================================================== */
+
+/* bench/torch_vgs.py as a child: it runs once for each line that it gets, and answers with its seconds. */
+typedef struct rival { pid_t pid; FILE *to, *from; char version[32]; } rival;
+
+static void stop_rival(rival *r)
+{
+    if (r->to) fclose(r->to);
+    if (r->from) fclose(r->from);
+    if (r->pid > 0) waitpid(r->pid, NULL, 0);
+    memset(r, 0, sizeof *r);
+}
+
+static bool start_rival(rival *r, const char *python, const char *target, bool draw, int threads, bool cpu)
+{
+    int in[2], out[2];
+    char count[16];
+    memset(r, 0, sizeof *r);
+    if (pipe(in) || pipe(out)) return false;
+    snprintf(count, sizeof count, "%d", threads);
+    r->pid = fork();
+    if (r->pid == 0) {
+        dup2(in[0], 0);
+        dup2(out[1], 1);
+        close(in[1]);
+        close(out[0]);
+        execlp(python, python, "bench/torch_vgs.py", target, "--what", draw ? "draw" : "train", "--threads",
+               count, "--serve", cpu ? "--cpu-time" : (char *)NULL, (char *)NULL);
+        _exit(127);
+    }
+    close(in[0]);
+    close(out[1]);
+    r->to = fdopen(in[1], "w");
+    r->from = fdopen(out[0], "r");
+    if (r->pid > 0 && r->to && r->from && fscanf(r->from, "ready %31s", r->version) == 1) return true;
+    stop_rival(r);
+    return false;
+}
+
+static double time_rival(rival *r)                /* 0 if it has died                                  */
+{
+    double seconds = 0.0;
+    fputc('\n', r->to);
+    fflush(r->to);
+    return fscanf(r->from, "%lf", &seconds) == 1 ? seconds : 0.0;
+}
+
 /* ==== one preset ==================================================================================== */
 
+enum { MOST = 64 };                               /* timings                                           */
+
 typedef struct options {
-    const char *preset;
-    bool json, ops;
+    const char *preset, *torch;
+    bool json, ops, cpu;
     int threads, repeat;
+    double patience;                              /* seconds after which there are no more timings    */
     double rate[2], gbs;                          /* of the product with 1 and `threads` threads      */
 } options;
 
-typedef struct cost { double seconds, flop, bytes; long calls; } cost;
+/* flop, bytes, calls: of one run, as counted; seconds: medians; ratio: theirs to ours, median of pairs */
+typedef struct cost { double seconds, torch, ratio, flop, bytes; long calls; int timings; } cost;
 
 static int compare(const void *a, const void *b)
 {
     double x = *(const double *)a, y = *(const double *)b;
     return (x > y) - (x < y);
+}
+
+static double median(double *x, int n)
+{
+    qsort(x, (size_t)n, sizeof *x, compare);
+    return n % 2 ? x[n / 2] : 0.5 * (x[n / 2 - 1] + x[n / 2]);
 }
 
 static vgs_status once(vgs_sampler *s, bool draw, float *x, vgs_error *err)
@@ -166,19 +248,25 @@ static vgs_sampler *sampler_of(const vgs_target *t, const options *o, int thread
     return vgs_sampler_create(&c, err);
 }
 
-/* The median of `repeat` timings, after one to warm up. */
-static vgs_status time_it(vgs_sampler *s, bool draw, int repeat, float *x, double *seconds, vgs_error *err)
+/* Timings in turn with the rival's, if there is one, after one to warm up; at least one of each. */
+static vgs_status time_it(vgs_sampler *s, bool draw, const options *o, int threads, rival *r, float *x, cost *k,
+                          vgs_error *err)
 {
-    double list[64];
+    double ours[MOST], theirs[MOST], ratio[MOST], start = now();
     vgs_status st = once(s, draw, x, err);
-    int i;
-    for (i = 0; i < repeat && st == VGS_OK; ++i) {
-        double start = now();
+    int i = 0;
+    while (i < o->repeat && st == VGS_OK && (i == 0 || now() - start < o->patience)) {
+        stopwatch w = start_watch(o->cpu, threads);
         st = once(s, draw, x, err);
-        list[i] = now() - start;
+        ours[i] = read_watch(&w);
+        theirs[i] = r->to ? time_rival(r) : 0.0;
+        ratio[i] = theirs[i] / ours[i];
+        ++i;
     }
-    qsort(list, (size_t)repeat, sizeof *list, compare);
-    *seconds = list[repeat / 2];
+    k->timings = i;
+    k->seconds = median(ours, i);
+    k->torch = median(theirs, i);
+    k->ratio = median(ratio, i);
     return st;
 }
 
@@ -188,7 +276,7 @@ static void print_ops(const counter *c)
     int op, shown;
     bool done[VGS_OP_COUNT] = { false };
     for (op = 0; op < VGS_OP_COUNT; ++op) sum += c->seconds[op];
-    for (shown = 0; shown < 10; ++shown) {
+    for (shown = 0; shown < 12; ++shown) {
         int best = -1;
         for (op = 0; op < VGS_OP_COUNT; ++op)
             if (!done[op] && c->count[op] && (best < 0 || c->seconds[op] > c->seconds[best])) best = op;
@@ -204,19 +292,39 @@ static void print_cost(const vgs_target *t, const options *o, bool draw, int thr
     double gflops = 1e-9 * c->flop / c->seconds, peak = o->rate[threads > 1];
     double least = 1e-9 * c->flop / peak + 1e-9 * c->bytes / o->gbs;
     if (!o->json) {
-        printf("%-10s %-5s %-13s %d  %10.3f ms  %9.1f MFLOP  %6.1f GFLOP/s  %5.1f %% of product  %7.1f MB  "
-               "%6ld ops  %.2f x bound\n",
-               t->name, o->preset, draw ? "draw 2000" : "train", threads, 1e3 * c->seconds, 1e-6 * c->flop, gflops,
+        printf("%-10s %-5s %-5s %3d %10.3f %4d %9.1f %7.1f %6.1f %9.1f %6ld %6.2f", t->name, o->preset,
+               draw ? "draw" : "train", threads, 1e3 * c->seconds, c->timings, 1e-6 * c->flop, gflops,
                100.0 * gflops / peak, 1e-6 * c->bytes, c->calls, c->seconds / least);
+        if (c->torch > 0.0) printf(" %10.1f %6.2f", 1e3 * c->torch, c->ratio);
+        printf("\n");
     } else {
         printf("%s\n  {\"target\": \"%s\", \"preset\": \"%s\", \"what\": \"%s\", \"threads\": %d, "
-               "\"seconds\": %.6g, \"flop\": %.6g, \"gflops\": %.4g, \"peak_share\": %.4g, \"bytes\": %.6g, "
-               "\"ops\": %ld, \"bound_ratio\": %.4g, \"torch_seconds\": null, \"torch_ratio\": null}",
+               "\"seconds\": %.6g, \"flop\": %.6g, \"gflops\": %.4g, \"peak_share\": %.4g, ",
                *first ? "[" : ",", t->name, o->preset, draw ? "draw" : "train", threads, c->seconds, c->flop,
-               gflops, gflops / peak, c->bytes, c->calls, c->seconds / least);
+               gflops, gflops / peak);
+        if (c->torch > 0.0) printf("\"torch_seconds\": %.6g, \"torch_ratio\": %.4g}", c->torch, c->ratio);
+        else printf("\"torch_seconds\": null, \"torch_ratio\": null}");
         *first = false;
     }
     fflush(stdout);
+}
+
+/* One row of the table: with `threads`, against PyTorch if these are all. */
+static vgs_status measure_with(const vgs_target *t, const options *o, bool draw, int threads, float *x, cost *k,
+                               bool *first, vgs_error *err)
+{
+    vgs_sampler *s = sampler_of(t, o, threads, NULL, err);
+    rival r;
+    vgs_status st = s ? VGS_OK : err->code;
+    memset(&r, 0, sizeof r);
+    if (st == VGS_OK && o->torch && threads == o->threads && !strcmp(o->preset, "paper") &&
+        !start_rival(&r, o->torch, t->name, draw, threads, o->cpu))
+        st = vgs__fail(err, VGS_E_IO, "%s bench/torch_vgs.py %s does not run", o->torch, t->name);
+    if (st == VGS_OK) st = time_it(s, draw, o, threads, &r, x, k, err);
+    if (st == VGS_OK) print_cost(t, o, draw, threads, k, first);
+    stop_rival(&r);
+    vgs_sampler_free(s);
+    return st;
 }
 
 static vgs_status measure(const vgs_target *t, const options *o, bool draw, bool *first, vgs_error *err)
@@ -226,26 +334,24 @@ static vgs_status measure(const vgs_target *t, const options *o, bool draw, bool
     float *x = (float *)vgs__alloc((size_t)ROWS * (size_t)t->dim, sizeof *x);
     vgs_sampler *s;
     counter c;
-    cost k = { 0, 0, 0, 0 };
+    cost k = { 0, 0, 0, 0, 0, 0, 0 };
     vgs_status st = cpu && x ? VGS_OK : VGS_E_NOMEM;
     int threads;
     if (st == VGS_OK) {
         counter_start(&c, cpu);
         s = sampler_of(t, o, 1, &c.base, err);
-        st = s ? once(s, draw, x, err) : err->code;                  /* weights change: tables are made */
-        counter_forget(&c);
-        if (st == VGS_OK) st = once(s, draw, x, err);
+        st = s ? once(s, draw, x, err) : err->code;
+        if (st == VGS_OK && draw) {                                  /* the tables are made by now     */
+            counter_forget(&c);
+            st = once(s, draw, x, err);
+        }
         k.flop = c.flop;
         k.bytes = c.bytes;
         k.calls = c.calls;
         vgs_sampler_free(s);
     }
-    for (threads = 1; threads <= o->threads && st == VGS_OK; threads += o->threads > 1 ? o->threads - 1 : 1) {
-        s = sampler_of(t, o, threads, NULL, err);
-        st = s ? time_it(s, draw, o->repeat, x, &k.seconds, err) : err->code;
-        if (st == VGS_OK) print_cost(t, o, draw, threads, &k, first);
-        vgs_sampler_free(s);
-    }
+    for (threads = 1; threads <= o->threads && st == VGS_OK; threads += o->threads > 1 ? o->threads - 1 : 1)
+        st = measure_with(t, o, draw, threads, x, &k, first, err);
     if (o->ops && !o->json && st == VGS_OK) print_ops(&c);
     vgs__free(x);
     vgs_cpu_free(cpu);
@@ -255,24 +361,39 @@ static vgs_status measure(const vgs_target *t, const options *o, bool draw, bool
 static int usage(int code)
 {
     fprintf(code ? stderr : stdout,
-            "usage: bench_step [TARGET ...] [--preset fast|paper] [--threads N] [--repeat N] [--what train|draw]\n"
-            "                  [--ops] [--json]\n"
-            "  --preset   default paper, where there is one\n"
-            "  --threads  the larger number of threads; 1 is measured as well (default 2 with OpenMP)\n"
-            "  --repeat   timings of which the median is taken (default 5)\n"
-            "  --what     only this (default: both; draw is of 2000 rows)\n"
-            "  --ops      the share of the time by op, one op after the other\n"
-            "  --json     a list of {target, preset, what, threads, seconds, flop, gflops, peak_share, ...}\n"
+            "usage: bench_step [TARGET ...] [--preset fast|paper] [--what train|draw] [--threads N] [--repeat N]\n"
+            "                  [--patience S] [--torch PYTHON] [--cpu-time] [--ops] [--json]\n"
+            "  TARGET       gmm9 dw4 funnel lj13 if there is none\n"
+            "  --preset     default paper\n"
+            "  --what       only this (default: both; draw is of 2000 rows)\n"
+            "  --threads    the larger number of threads; 1 is measured as well (default 2 with OpenMP)\n"
+            "  --repeat     timings of which the median is taken, at most 64 (default 5)\n"
+            "  --patience   no more timings of a row after so many seconds (default 60)\n"
+            "  --torch      this python runs bench/torch_vgs.py in turn with the larger number of threads\n"
+            "  --cpu-time   seconds of the processor over threads, for a machine that others use\n"
+            "  --ops        the share of the time by op, one op after the other\n"
+            "  --json       a list of {target, preset, what, threads, seconds, flop, gflops, peak_share,\n"
+            "               torch_seconds, torch_ratio}\n"
             "x bound: the time over that of the counted FLOP at the speed of our product (512^3) and the counted\n"
-            "bytes at the speed of c = a + b from memory.\n");
+            "bytes at the speed of c = a + b from memory, one core.\n");
     return code;
+}
+
+static void print_head(const options *o)
+{
+    printf("%s, product %.1f GFLOP/s with 1 thread, %.1f with %d; c = a + b %.1f GB/s; %s\n",
+           vgs_isa_name(vgs_cpu_isa()), o->rate[0], o->rate[1], o->threads, o->gbs,
+           o->cpu ? "seconds of the processor over threads" : "seconds of the wall");
+    printf("target     preset what  thr         ms    n    MFLOP GFLOP/s peak %%        MB    ops xbound%s\n",
+           o->torch ? "   torch ms  ratio" : "");
+    fflush(stdout);
 }
 
 int main(int argc, char **argv)
 {
     static const char *const usual[] = { "gmm9", "dw4", "funnel", "lj13" };
     const char *names[16], *what = "";
-    options o = { "paper", false, false, 1, 5, { 0, 0 }, 0 };
+    options o = { "paper", NULL, false, false, false, 1, 5, 60.0, { 0, 0 }, 0 };
     vgs_error err = { VGS_OK, "" };
     bool first = true;
     int n = 0, i, draw;
@@ -283,22 +404,24 @@ int main(int argc, char **argv)
         if (!strcmp(argv[i], "--help")) return usage(0);
         else if (!strcmp(argv[i], "--json")) o.json = true;
         else if (!strcmp(argv[i], "--ops")) o.ops = true;
+        else if (!strcmp(argv[i], "--cpu-time")) o.cpu = true;
         else if (!strcmp(argv[i], "--preset") && i + 1 < argc) o.preset = argv[++i];
+        else if (!strcmp(argv[i], "--torch") && i + 1 < argc) o.torch = argv[++i];
         else if (!strcmp(argv[i], "--threads") && i + 1 < argc) o.threads = atoi(argv[++i]);
         else if (!strcmp(argv[i], "--repeat") && i + 1 < argc) o.repeat = atoi(argv[++i]);
+        else if (!strcmp(argv[i], "--patience") && i + 1 < argc) o.patience = atof(argv[++i]);
         else if (!strcmp(argv[i], "--what") && i + 1 < argc) what = argv[++i];
         else if (argv[i][0] != '-' && n < 16) names[n++] = argv[i];
         else return usage(2);
     }
-    if (o.threads < 1 || o.repeat < 1 || o.repeat > 64) return usage(2);
+    if (o.threads < 1 || o.repeat < 1 || o.repeat > MOST) return usage(2);
     for (i = 0; !n && i < 4; ++i) names[i] = usual[i];
     if (!n) n = 4;
-    o.rate[0] = product_rate(1);
-    o.rate[1] = product_rate(o.threads);
-    o.gbs = bandwidth();
-    if (!o.json)
-        printf("%s, product %.1f GFLOP/s with 1 thread, %.1f with %d; c = a + b %.1f GB/s\n",
-               vgs_isa_name(vgs_cpu_isa()), o.rate[0], o.rate[1], o.threads, o.gbs);
+    signal(SIGPIPE, SIG_IGN);                     /* a rival that dies is noticed where it is read     */
+    o.rate[0] = product_rate(o.cpu, 1);
+    o.rate[1] = product_rate(o.cpu, o.threads);
+    o.gbs = bandwidth(o.cpu);
+    if (!o.json) print_head(&o);
     for (i = 0; i < n; ++i) {
         const vgs_target *t = vgs_target_find(names[i]);
         if (!t) {
