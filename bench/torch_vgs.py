@@ -64,7 +64,7 @@ class Temb(nn.Module):
         self.sinusoid = Sinusoid(m, steps)
         self.net1 = Net(nn.Linear(dim, h))
         self.net2 = Net(nn.Linear(m, h), nn.ReLU(), nn.Linear(h, h), nn.ReLU(), nn.Linear(h, h))
-        self.net3 = Net(nn.Linear(2 * h, h), nn.Identity(), nn.Linear(h, h), nn.ReLU(), nn.Linear(h, 1))
+        self.net3 = Net(nn.Linear(2 * h, h), nn.ReLU(), nn.Linear(h, h), nn.ReLU(), nn.Linear(h, 1))
 
     def forward(self, x, t):
         return self.net3(beside(self.net1(x), self.net2(self.sinusoid(t))))[:, 0]
