@@ -1424,8 +1424,15 @@ typedef struct vgs__panels { const float *a, *b; ptrdiff_t ai, ap, bp; } vgs__pa
 
 /* c[mr,nr] = sum over p < k of a[p,:]^T b[p,:], or += that. */
 typedef void vgs__tile_fn(int k, const vgs__panels *x, float *c, ptrdiff_t ldc, bool add);
+/* c[rows,cols] = t[rows,nr], or += that: the part of a whole tile that lies inside of C. */
+typedef void vgs__edge_fn(int rows, int cols, const float *t, int nr, float *c, ptrdiff_t ldc, bool add);
 typedef void vgs__finish_fn(int n, float *x, const float *bias, vgs_act act);
-typedef struct vgs__kernel { int mr, nr; vgs__tile_fn *tile; vgs__finish_fn *finish; } vgs__kernel;
+typedef struct vgs__kernel {
+    int mr, nr;
+    vgs__tile_fn *tile;
+    vgs__edge_fn *edge;
+    vgs__finish_fn *finish;
+} vgs__kernel;
 
 /* ---- bias and activation -------------------------------------------------------------------------- */
 
@@ -1459,13 +1466,16 @@ VGS__HOT static void vgs__finish_c(int n, float *x, const float *bias, vgs_act a
 
 VGS__AVX2 static void vgs__finish_avx2(int n, float *x, const float *bias, vgs_act act)
 {
+    const __m256 zero = _mm256_setzero_ps();
     int i;
-    if (bias && act == VGS_ACT_SILU) {
-        VGS__FINISH8(vgs__silu8(_mm256_add_ps(a, _mm256_loadu_ps(bias + i))))
+    if (bias && (act == VGS_ACT_SILU || act == VGS_ACT_RELU)) {
+        if (act == VGS_ACT_SILU) VGS__FINISH8(vgs__silu8(_mm256_add_ps(a, _mm256_loadu_ps(bias + i))))
+        else VGS__FINISH8(_mm256_max_ps(zero, _mm256_add_ps(a, _mm256_loadu_ps(bias + i))))
         return;
     }
     if (bias) VGS__FINISH8(_mm256_add_ps(a, _mm256_loadu_ps(bias + i)))
     if (act == VGS_ACT_SILU) VGS__FINISH8(vgs__silu8(a))
+    else if (act == VGS_ACT_RELU) VGS__FINISH8(_mm256_max_ps(zero, a))       /* NaN and -0 stay        */
     else if (act == VGS_ACT_SIGMOID) VGS__FINISH8(vgs__sigmoid8(a))
     else if (act != VGS_ACT_NONE) vgs__finish_c(n, x, NULL, act);
 }
@@ -1596,6 +1606,31 @@ static void vgs__tile_neon(int k, const vgs__panels *x, float *c, ptrdiff_t ldc,
 #undef VGS__ROWS6
 #undef VGS__ROWS12
 
+/* ---- edges ---------------------------------------------------------------------------------------- */
+
+static void vgs__edge_c(int rows, int cols, const float *t, int nr, float *c, ptrdiff_t ldc, bool add)
+{
+    int i, j;
+    for (i = 0; i < rows; ++i, c += ldc, t += nr)
+        for (j = 0; j < cols; ++j) c[j] = add ? c[j] + t[j] : t[j];
+}
+
+#ifdef VGS__X86
+VGS__AVX2 static void vgs__edge_avx2(int rows, int cols, const float *t, int nr, float *c, ptrdiff_t ldc,
+                                     bool add)
+{
+    int i, j, whole = cols & ~7;
+    for (i = 0; i < rows; ++i, c += ldc, t += nr) {
+        for (j = 0; j < whole; j += 8) {
+            __m256 v = _mm256_loadu_ps(t + j);
+            if (add) v = _mm256_add_ps(_mm256_loadu_ps(c + j), v);
+            _mm256_storeu_ps(c + j, v);
+        }
+        for (; j < cols; ++j) c[j] = add ? c[j] + t[j] : t[j];
+    }
+}
+#endif
+
 /* ---- which kernel --------------------------------------------------------------------------------- */
 
 static bool vgs__cpu_has(vgs_isa isa)
@@ -1627,7 +1662,7 @@ VGS__DEF const char *vgs_isa_name(vgs_isa isa)
 /* What the processor lacks is replaced by plain C. */
 static vgs__kernel vgs__kernel_of(vgs_isa isa)
 {
-    vgs__kernel kernel = { 4, 16, vgs__tile_c, vgs__finish_c };
+    vgs__kernel kernel = { 4, 16, vgs__tile_c, vgs__edge_c, vgs__finish_c };
     if (isa == VGS_ISA_AUTO) isa = vgs_cpu_isa();
     if (!vgs__cpu_has(isa)) return kernel;
 #if defined VGS__X86
@@ -1636,6 +1671,7 @@ static vgs__kernel vgs__kernel_of(vgs_isa isa)
         kernel.mr = wide ? 12 : 6;
         kernel.nr = wide ? 32 : 16;
         kernel.tile = wide ? vgs__tile_avx512 : vgs__tile_avx2;
+        kernel.edge = vgs__edge_avx2;
         kernel.finish = vgs__finish_avx2;
     }
 #elif defined VGS__ARM
@@ -1765,10 +1801,8 @@ static void vgs__edge_tile(const vgs__kernel *kernel, int k, const vgs__panels *
                            int rows, int cols, bool add)
 {
     float t[VGS__TILE_MAX];
-    int i, j;
     kernel->tile(k, x, t, kernel->nr, false);
-    for (i = 0; i < rows; ++i, c += ldc)
-        for (j = 0; j < cols; ++j) c[j] = add ? c[j] + t[i * kernel->nr + j] : t[i * kernel->nr + j];
+    kernel->edge(rows, cols, t, kernel->nr, c, ldc, add);
 }
 
 /* C[i..i+rows, j..j+cols] (+)= the block of the sum, for one panel of B. */
