@@ -3117,30 +3117,22 @@ static vgs__add_rows_fn *vgs__add_rows_of(const vgs__cpu *cpu)
     return vgs__add_rows;
 }
 
-/* Which of 64 or fewer rows have index t; returns how many. */
-static int vgs__matching(const float *idx, int ld, int rows, int t, int *hit)
-{
-    int r, n = 0;
-    for (r = 0; r < rows; ++r) {
-        hit[n] = r;
-        n += vgs__int_at(idx, (size_t)r * (size_t)ld) == t;
-    }
-    return n;
-}
-
-/* Columns of x summed over its rows (those with idx[r] == t, if given), n <= VGS__SUM_COLS of them: blocks of
-   64 rows, each summed in double and then added to the total, in order. */
+/* Columns of x summed over its rows, or over those in list[0..count), which ascend; n <= VGS__SUM_COLS columns.
+   Blocks of 64 rows of x are each summed in double and then added to the total, in order. */
 enum { VGS__SUM_ROWS = 64, VGS__SUM_COLS = 512 };
-static void vgs__sum_strip(vgs__add_rows_fn *add, const float *x, int ld, int rows, const float *idx, int ldi,
-                           int t, int n, double *total)
+static void vgs__sum_strip(vgs__add_rows_fn *add, const float *x, int ld, const int *list, int count, int n,
+                           double *total)
 {
-    int r, count, hit[VGS__SUM_ROWS + 1];
-    for (r = 0; r < n; ++r) total[r] = 0.0;
-    for (r = 0; r < rows; r += VGS__SUM_ROWS, x += (ptrdiff_t)VGS__SUM_ROWS * ld) {
-        count = rows - r < VGS__SUM_ROWS ? rows - r : VGS__SUM_ROWS;
-        if (idx) count = vgs__matching(idx + (ptrdiff_t)r * ldi, ldi, count, t, hit);
-        if (count) add(x, ld, idx ? hit : NULL, count, n, total);
-    }
+    int i, j;
+    for (i = 0; i < n; ++i) total[i] = 0.0;
+    for (i = 0; i < count; i = j)
+        if (list) {
+            for (j = i + 1; j < count && list[j] / VGS__SUM_ROWS == list[i] / VGS__SUM_ROWS; ) ++j;
+            add(x, ld, list + i, j - i, n, total);
+        } else {
+            j = vgs__min(i + VGS__SUM_ROWS, count);
+            add(x + (ptrdiff_t)i * ld, ld, NULL, j - i, n, total);
+        }
 }
 
 VGS__WHOLE(sum_rows)                                                 /* i0: divide by the rows         */
@@ -3151,7 +3143,7 @@ VGS__WHOLE(sum_rows)                                                 /* i0: divi
     for (s = crew.me; s < strips; s += crew.n) {
         double total[64];
         int c, c0 = s * 64, n = k->cols - c0 < 64 ? k->cols - c0 : 64;
-        vgs__sum_strip(add, k->in[0] + c0, k->ld[0], rows, NULL, 0, 0, n, total);
+        vgs__sum_strip(add, k->in[0] + c0, k->ld[0], NULL, rows, n, total);
         for (c = 0; c < n; ++c) k->out[c0 + c] = (float)(k->i[0] && rows ? total[c] / rows : total[c]);
     }
     return VGS_OK;
@@ -3491,20 +3483,34 @@ VGS__DEF vgs_var vgs_gather(vgs_graph *g, vgs_var x, vgs_var idx)
     return v;
 }
 
-/* out[t] = sum of the rows with idx == t. The table has few rows (the steps), so each of them scans the
-   index: no sort, no workspace, a fixed order. */
+/* Counts and sorts: the rows with idx == t are list[start[t]..start[t + 1]), ascending, t < tables. */
+static void vgs__rows_by_index(const float *idx, int ld, int rows, int tables, int *start, int *list)
+{
+    int r, t;
+    memset(start, 0, ((size_t)tables + 2) * sizeof *start);
+    for (r = 0; r < rows; ++r) start[vgs__int_at(idx, (size_t)r * (size_t)ld) + 2]++;
+    for (t = 2; t <= tables; ++t) start[t] += start[t - 1];
+    for (r = 0; r < rows; ++r) list[start[vgs__int_at(idx, (size_t)r * (size_t)ld) + 1]++] = r;
+}
+
+/* Floats of scratch that scatter_rows needs of each thread. */
+static size_t vgs__scatter_work(int rows, int tables) { return (size_t)rows + (size_t)tables + 2; }
+
+/* out[t] = sum of the rows with idx == t, in the order of the rows. */
 VGS__WHOLE(scatter_rows)
 {
     vgs__add_rows_fn *add = vgs__add_rows_of(cpu);
-    int t;
+    int *start = (int *)(void *)(cpu->scratch + (size_t)crew.me * cpu->scratch_size), *list, t;
     (void)err;
+    list = start + k->rows + 2;
+    vgs__rows_by_index(k->in[1], k->ld[1], k->in_rows[0], k->rows, start, list);
     for (t = crew.me; t < k->rows; t += crew.n) {
         double total[VGS__SUM_COLS];
         float *y = k->out + (size_t)t * (size_t)k->ld_out;
         int c, c0, n;
         for (c0 = 0; c0 < k->cols; c0 += n) {
-            n = k->cols - c0 < VGS__SUM_COLS ? k->cols - c0 : VGS__SUM_COLS;
-            vgs__sum_strip(add, k->in[0] + c0, k->ld[0], k->in_rows[0], k->in[1], k->ld[1], t, n, total);
+            n = vgs__min(k->cols - c0, VGS__SUM_COLS);
+            vgs__sum_strip(add, k->in[0] + c0, k->ld[0], list + start[t], start[t + 1] - start[t], n, total);
             for (c = 0; c < n; ++c) y[c0 + c] = (float)total[c];
         }
     }
@@ -5129,7 +5135,7 @@ static double vgs__cost(const vgs__job *j)
     case VGS_OP_SORT_COLS:      return 5.0 * n;
     case VGS_OP_PAIR_DISTANCE:
     case VGS_OP_SUM_COLS:       return 2.0 * (double)j->k.in_rows[0] * j->k.in_cols[0];
-    case VGS_OP_SCATTER_ROWS:   return 0.5 * j->k.in_rows[0] * (j->k.in_cols[0] + 2.0 * j->k.rows);
+    case VGS_OP_SCATTER_ROWS:   return 0.5 * j->k.in_rows[0] * (j->k.in_cols[0] + 8.0);
     case VGS_OP_SUM_ROWS:
     case VGS_OP_SUM_SQUARES:    return 0.2 * (double)j->k.in_rows[0] * j->k.in_cols[0];
     case VGS_OP_STORE:          return 0.0;
@@ -5297,7 +5303,10 @@ static int vgs__list_make(vgs__cpu *cpu, const vgs_call *c, int n, vgs_error *er
         at = vgs__group_make(cpu, c, n, at, g);
         end = vgs__place_locals(cpu->job, g);
         for (i = g->first; i < g->end; ++i)
-            if (vgs__packs(&cpu->job[i]))
+            if (cpu->job[i].op == VGS_OP_SCATTER_ROWS) {
+                size_t own = vgs__scatter_work(cpu->job[i].k.in_rows[0], cpu->job[i].k.rows);
+                if (own > end) end = own;
+            } else if (vgs__packs(&cpu->job[i]))
                 most += vgs__padded(&cpu->job[i].product) * (size_t)cpu->job[i].product.k;
         if (end > scratch) scratch = end;
         if (most > packed) packed = most;
