@@ -14,7 +14,7 @@ help:
 	@echo "make examples   build all programs of examples/ into build/"
 	@echo "make test       the tests, a few minutes"
 	@echo "make test-all   the same under other compilers, sanitizers and processors; the long ones"
-	@echo "make bench      all of bench/ into bench/RESULTS.md: half an hour; BENCH=--quick: five minutes"
+	@echo "make bench      all of bench/ into bench/RESULTS.md: an hour; BENCH=--quick: a quarter of one"
 	@echo "make clean      remove build/"
 	@echo "Settings: CC=$(CC) CXX=$(CXX), CFLAGS, OPENMP= (no threads)"
 

@@ -30,7 +30,7 @@ processor() { sed -n 's/^model name[^:]*: *//p' /proc/cpuinfo | sort | uniq -c |
 torch=$("$PYTHON" -c 'import torch; print(torch.__version__)' 2> build/bench_torch.log)
 against=""
 [ -n "$torch" ] && against="--torch $PYTHON"
-if $quick; then trials=3 repeat=1 patience=1; else trials=9 repeat=5 patience=240; fi
+if $quick; then trials=5 repeat=3 patience=20; else trials=9 repeat=5 patience=240; fi
 
 report()
 {

@@ -108,7 +108,7 @@ class Sorted(nn.Module):
         self.register_buffer("j", j, persistent=False)
 
     def forward(self, x, t):
-        p = x.view(len(x), self.n, -1)
+        p = x.view(len(x), self.n, x.shape[1] // self.n)
         r2 = (p[:, self.i] - p[:, self.j]).square().sum(2).sort(1, descending=True).values + 1.0
         return self.net(r2.rsqrt() if self.reciprocal else r2.sqrt(), t)
 
@@ -130,7 +130,7 @@ def funnel(x):
 
 
 def pairs(x, n):
-    p = x.view(len(x), n, -1)
+    p = x.view(len(x), n, x.shape[1] // n)
     i, j = torch.triu_indices(n, n, 1)
     return (p[:, i] - p[:, j]).square().sum(2)
 
