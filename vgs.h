@@ -5632,6 +5632,15 @@ VGS__DEF vgs_backend *vgs_cpu_create(const vgs_cpu_config *cfg, vgs_error *err)
     return &cpu->base;
 }
 
+/* Its workspace, buffers aside; it has its full size once the graphs are compiled. */
+static size_t vgs__cpu_bytes(const vgs_backend *backend)
+{
+    const vgs__cpu *cpu = (const vgs__cpu *)backend->self;
+    size_t floats = vgs__gemm_work(cpu->threads) + (size_t)cpu->threads * cpu->scratch_size + cpu->packed_size;
+    return sizeof *cpu + floats * sizeof(float) + (size_t)cpu->cap_job * sizeof *cpu->job +
+           (size_t)cpu->cap_group * sizeof *cpu->group;
+}
+
 VGS__DEF int vgs_cpu_threads(const vgs_backend *cpu) { return ((const vgs__cpu *)cpu->self)->threads; }
 
 VGS__DEF void vgs_cpu_free(vgs_backend *backend)
@@ -8284,7 +8293,10 @@ VGS__DEF void vgs_sampler_free(vgs_sampler *s)
 
 VGS__DEF const vgs_config *vgs_sampler_config(const vgs_sampler *s) { return &s->c; }
 VGS__DEF int64_t vgs_sampler_iteration(const vgs_sampler *s) { return s->iteration; }
-VGS__DEF size_t vgs_sampler_bytes(const vgs_sampler *s) { return s->bytes; }
+VGS__DEF size_t vgs_sampler_bytes(const vgs_sampler *s)
+{
+    return s->bytes + (s->own ? vgs__cpu_bytes(s->own) : 0);
+}
 
 /* ---- drawing ------------------------------------------------------------------------------------- */
 

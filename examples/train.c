@@ -80,7 +80,9 @@ static int help(void)
          "DIR receives checkpoint.safetensors (every minute and at the end), log.jsonl (a JSON object per\n"
          "measurement), samples.npy (float32) and report.html. Ctrl-C saves a checkpoint and stops with "
          "exit\n"
-         "status 130. Otherwise it is 0 for done, 1 for failed, 2 for wrong usage.");
+         "status 130. Otherwise it is 0 for done, 1 for failed, 2 for wrong usage. Memory does not grow "
+         "with\n"
+         "iterations: TARGET --help, with a preset and fields, ends with how much training takes.");
     print_targets();
     print_fields();
     puts("\nExamples:\n"
@@ -91,14 +93,32 @@ static int help(void)
     return finish_stdout();
 }
 
+static vgs_status config_from_preset(run *r, vgs_error *err);
+
+/* What the sampler of the target, preset and fields given so far holds. It allocates when it is created. */
+static int print_memory(run *r)
+{
+    vgs_error err;
+    vgs_status st = config_from_preset(r, &err);
+    vgs_sampler *s;
+    if (st != VGS_OK) return fail(&err);
+    r->config.threads = r->threads;
+    if (!(s = vgs_sampler_create(&r->config, &err))) return fail(&err);
+    printf("\nMemory: the sampler of %s, preset %s, holds %.1f MB, however many iterations it trains.\n",
+           r->target->name, r->preset, 1e-6 * (double)vgs_sampler_bytes(s));
+    vgs_sampler_free(s);
+    return finish_stdout();
+}
+
 static void parse(run *r, int argc, char **argv)
 {
     args a = { .argc = argc, .argv = argv };
     const char *name = NULL;
+    bool wants_help = false;
     while (args_next(&a)) {
         if (!*a.key && name) wrong_usage("%.60s: only one target can be trained", a.word);
         else if (!*a.key) name = a.word;
-        else if (args_is(&a, "help") || args_is(&a, "h")) exit(help());
+        else if (args_is(&a, "help") || args_is(&a, "h")) wants_help = true;
         else if (args_is(&a, "preset")) r->preset = args_value(&a);
         else if (args_is(&a, "out")) r->dir = args_value(&a);
         else if (args_is(&a, "iterations")) r->iterations = args_int(&a, 1, INT_MAX);
@@ -108,10 +128,12 @@ static void parse(run *r, int argc, char **argv)
         else if (args_is(&a, "force")) r->force = args_flag(&a);
         else args_field(&a, &r->fields);
     }
+    if (wants_help && !name) exit(help());
     if (!name) wrong_usage("a target is missing");
     if (r->resume && r->force) wrong_usage("--resume goes on with a run, --force starts anew: give one of "
                                            "them");
     if (!(r->target = find_target(name))) exit(EXIT_USAGE);
+    if (wants_help) exit(help() || print_memory(r));
     if (!r->dir) r->dir = r->target->name;
     if (strlen(r->dir) > MAX_PATH_LENGTH - 64) wrong_usage("--out: the path is too long");
 }
