@@ -30,10 +30,11 @@ static double ulps(float got, double want)
 static void functions(void)
 {
     double worst[6] = { 0 };
-    for (uint32_t u = 0x00800000u; u < 0x7f800000u; u += 1009) {     /* every 1009th positive float    */
+    for (uint32_t u = 1; u < 0x7f800000u; u += 1009) {               /* every 1009th positive float    */
         float x = vgs__from_bits(u);
         double d = (double)x;
         worst[0] = fmax(worst[0], ulps(vgs__log(x), log(d)));
+        if (u < 0x00800000u) continue;                               /* denormal                       */
         for (int sign = -1; sign <= 1; sign += 2) {
             float v = sign < 0 ? -x : x;
             double w = sign < 0 ? -d : d;
@@ -50,10 +51,42 @@ static void functions(void)
         worst[5] = fmax(worst[5], fmax(fabs((double)s - sin(a)), fabs((double)c - cos(a))) / 5.96e-8);
     }
     static const char *const name[] = { "log", "exp", "sigmoid", "tanh", "softplus", "sine" };
-    static const double bound[] = { 1.0, 1.1, 2.6, 2.5, 2.6, 2.0 };
+    /* softplus: 1.1 of exp, 1 of log, and 1/2 each of a product and a quotient */
+    static const double bound[] = { 1.0, 1.1, 2.6, 2.5, 3.1, 2.0 };
     for (int k = 0; k < 6; ++k)
         CHECK(worst[k] <= bound[k], "%s: %g ulp, bound %g", name[k], worst[k], bound[k]);
 }
+
+#ifdef VGS__X86
+/* Eight lanes give the bits of one: on every 1009th of all floats, negative, denormal and NaN ones too. */
+__attribute__((target("avx2"))) static void lanes(void)
+{
+    int bad[4] = { 0 };
+    if (!vgs__cpu_has(VGS_ISA_AVX2)) return;
+    for (uint64_t u = 0; u < 1ull << 32; u += 8 * 1009) {
+        float x[8], turn[8], e[8], l[8], s[8], c[8], s1, c1;
+        __m256 sv, cv;
+        for (int j = 0; j < 8; ++j) {
+            x[j] = vgs__from_bits((uint32_t)(u + (uint64_t)j * 1009));
+            turn[j] = (float)((u + (uint64_t)j * 1009) >> 8 & 0xFFFFFFu) / 16777216.0f;
+        }
+        _mm256_storeu_ps(e, vgs__exp8(_mm256_loadu_ps(x)));
+        _mm256_storeu_ps(l, vgs__log8(_mm256_loadu_ps(x)));
+        vgs__sincos_turns8(_mm256_loadu_ps(turn), &sv, &cv);
+        _mm256_storeu_ps(s, sv);
+        _mm256_storeu_ps(c, cv);
+        for (int j = 0; j < 8; ++j) {
+            vgs__sincos_turns(turn[j], &s1, &c1);
+            bad[0] += vgs__to_bits(e[j]) != vgs__to_bits(vgs__exp(x[j])) && x[j] == x[j];
+            bad[1] += vgs__to_bits(l[j]) != vgs__to_bits(vgs__log(x[j])) && x[j] == x[j];
+            bad[2] += vgs__to_bits(s[j]) != vgs__to_bits(s1) || vgs__to_bits(c[j]) != vgs__to_bits(c1);
+            bad[3] += x[j] != x[j] && (e[j] == e[j] || l[j] == l[j]);
+        }
+    }
+    CHECK(!bad[0] && !bad[1] && !bad[2] && !bad[3], "exp %d, log %d, sine %d, NaN %d lanes differ", bad[0],
+          bad[1], bad[2], bad[3]);
+}
+#endif
 
 static void special_values(void)
 {
@@ -107,6 +140,9 @@ int main(int argc, char **argv)
     t_begin(argc, argv);
     RUN(known_answers);
     RUN(functions);
+#ifdef VGS__X86
+    RUN(lanes);
+#endif
     RUN(special_values);
     RUN(moments);
     RUN(streams);
