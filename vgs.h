@@ -3117,7 +3117,7 @@ static vgs__add_rows_fn *vgs__add_rows_of(const vgs__cpu *cpu)
     return vgs__add_rows;
 }
 
-/* Columns of x summed over its rows, or over those in list[0..count), which ascend; n <= VGS__SUM_COLS columns.
+/* Columns of x summed over its rows, or over those in list[0..count), which ascend; n <= VGS__SUM_COLS.
    Blocks of 64 rows of x are each summed in double and then added to the total, in order. */
 enum { VGS__SUM_ROWS = 64, VGS__SUM_COLS = 512 };
 static void vgs__sum_strip(vgs__add_rows_fn *add, const float *x, int ld, const int *list, int count, int n,
@@ -5636,7 +5636,8 @@ VGS__DEF vgs_backend *vgs_cpu_create(const vgs_cpu_config *cfg, vgs_error *err)
 static size_t vgs__cpu_bytes(const vgs_backend *backend)
 {
     const vgs__cpu *cpu = (const vgs__cpu *)backend->self;
-    size_t floats = vgs__gemm_work(cpu->threads) + (size_t)cpu->threads * cpu->scratch_size + cpu->packed_size;
+    size_t floats = vgs__gemm_work(cpu->threads) + (size_t)cpu->threads * cpu->scratch_size +
+                    cpu->packed_size;
     return sizeof *cpu + floats * sizeof(float) + (size_t)cpu->cap_job * sizeof *cpu->job +
            (size_t)cpu->cap_group * sizeof *cpu->group;
 }
