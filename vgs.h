@@ -12087,10 +12087,10 @@ static const vgs__preset vgs__presets[] = {
       VGS__OURS
       "hidden 64 length_scale 2.03 steps 30 s2_start 0.45 s2_end 0.014 init_sigma 2.8 energy_max 100 "
       "value_lr 7e-4 lr_half 250 sigma_lr 1e-3" },
-    { "gmm9", "fast", 800, 1.0f, false,
+    { "gmm9", "fast", 600, 1.0f, false,
       VGS__OURS
-      "hidden 96 length_scale 4.1 steps 40 s2_start 3.2 s2_end 0.03 init_sigma 7.2 energy_max 100 "
-      "value_lr 7e-4 lr_half 250 sigma_lr 1e-3" },
+      "hidden 96 length_scale 4.1 steps 48 s2_start 2.7 s2_end 0.025 init_sigma 7.2 energy_max 100 "
+      "value_lr 7e-4 lr_half 200 sigma_lr 1e-3 replay 32 refine 20" },
     { "gmm25", "fast", 1200, 1.0f, false,
       VGS__OURS
       "hidden 128 length_scale 7.1 steps 60 s2_start 6 s2_end 0.0096 init_sigma 9 energy_max 25 "
@@ -12101,8 +12101,8 @@ static const vgs__preset vgs__presets[] = {
       "value_lr 1e-3 lr_half 350 sigma_lr 1e-2 replay 64 refine 20" },
     { "funnel", "fast", 2500, 1.0f, false,
       VGS__OURS
-      "hidden 128 length_scale 6 steps 80 s2_start 6 s2_end 1e-3 init_sigma 8 energy_max 200 scale_by_dim 1 "
-      "value_lr 7e-4 lr_half 700 sigma_lr 1e-3" },
+      "hidden 128 length_scale 9 steps 80 s2_start 6 s2_end 1e-3 init_sigma 8 energy_max 200 scale_by_dim 1 "
+      "explicit_drift 1 value_lr 7e-4 lr_half 700 sigma_lr 1e-3" },
     { "manywell32", "fast", 2000, 1.0f, false,
       VGS__OURS
       "hidden 128 length_scale 1.5 steps 40 s2_start 0.3 s2_end 0.005 init_sigma 2 scale_by_dim 1 "
