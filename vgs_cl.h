@@ -1348,10 +1348,14 @@ typedef struct vgs_cl__source {
 
 typedef struct vgs_cl__list { cl_int w[VGS_CL__CALLS * VGS_CL__WORDS]; } vgs_cl__list;
 
+/* A range of a page that a call touches, and how far apart its parts lie. */
+typedef struct vgs_cl__range { int page; size_t first, end, part; } vgs_cl__range;
+
 /* Calls that wait to go into one launch of vgs_rows: those of one group, of equal parts. */
 typedef struct vgs_cl__pending {
     vgs_cl__list list;
-    int n, group, parts;
+    vgs_cl__range range[VGS_CL__CALLS * 6];      /* what they touch                                   */
+    int n, group, parts, n_range;
     double part, whole;                          /* most elements of a part in one call; all elements */
     int per;                                     /* most rows of a part                               */
 } vgs_cl__pending;
@@ -1879,6 +1883,40 @@ static vgs_status vgs_cl__place_check(vgs_cl *cl, vgs_call *c, vgs_error *err)
     return st;
 }
 
+static vgs_cl__range vgs_cl__range_of(const vgs_tensor *t, int parts)
+{
+    vgs_cl__range r = { -1, 0, 0, 0 };
+    const vgs_cl__buffer *b = vgs_cl__at(t);
+    if (!b || t->rows <= 0 || t->cols <= 0) return r;
+    r.page = b->page;
+    r.first = b->at + t->offset;
+    r.end = r.first + (size_t)(t->rows - 1) * (size_t)t->ld + (size_t)t->cols;
+    r.part = t->rows % parts ? 0 : (size_t)(t->rows / parts) * (size_t)t->ld;
+    return r;
+}
+
+/* Groups of a launch run at any time: nothing may be written where another part of an earlier call of it reads or
+   writes. It happens: values that live within one group of calls share their places (vgs_call.local). */
+static bool vgs_cl__collides(const vgs_cl__pending *p, const vgs_tensor *t, int parts)
+{
+    vgs_cl__range w = vgs_cl__range_of(t, parts);
+    int k;
+    for (k = 0; k < p->n_range && w.page >= 0; ++k) {
+        const vgs_cl__range *r = &p->range[k];
+        if (r->page == w.page && r->first < w.end && w.first < r->end &&
+            !(r->first == w.first && r->part == w.part && w.part > 0)) return true;
+    }
+    return false;
+}
+
+static void vgs_cl__remember(vgs_cl__pending *p, const vgs_call *c, int parts)
+{
+    int k;
+    p->range[p->n_range++] = vgs_cl__range_of(&c->out, parts);
+    p->range[p->n_range++] = vgs_cl__range_of(&c->out2, parts);
+    for (k = 0; k < 4; ++k) p->range[p->n_range++] = vgs_cl__range_of(&c->in[k], parts);
+}
+
 static vgs_status vgs_cl__append(vgs_cl *cl, const vgs_call *call, int parts, int group, vgs_error *err)
 {
     vgs_cl__pending *p = &cl->pending;
@@ -1887,10 +1925,14 @@ static vgs_status vgs_cl__append(vgs_cl *cl, const vgs_call *call, int parts, in
     double size;
     cl_int *w;
     if (parts <= 0) return VGS_OK;
-    if (p->n && (p->n == VGS_CL__CALLS || p->group != group || p->parts != parts)) st = vgs_cl__flush(cl, err);
+    if (p->n && (p->n == VGS_CL__CALLS || p->group != group || p->parts != parts ||
+                 vgs_cl__collides(p, &c.out, parts) || vgs_cl__collides(p, &c.out2, parts)))
+        st = vgs_cl__flush(cl, err);
     if (c.op == VGS_OP_CHECK && st == VGS_OK) st = vgs_cl__place_check(cl, &c, err);
     if (st != VGS_OK) return st;
     if (!p->n) p->part = p->whole = p->per = 1;
+    if (!p->n) p->n_range = 0;
+    vgs_cl__remember(p, call, parts);
     w = p->list.w + p->n * VGS_CL__WORDS;
     if (c.op == VGS_OP_CHECK) {
         c.out.rows = c.in[0].rows;               /* what follows divides these rows into parts        */
