@@ -15,6 +15,7 @@ help:
 	@echo "make test       the tests, a few minutes"
 	@echo "make test-all   the same under other compilers, sanitizers and processors; the long ones"
 	@echo "make bench      all of bench/ into bench/RESULTS.md: an hour; BENCH=--quick: a quarter of one"
+	@echo "make embed      write kernels/ into vgs_cl.h, after a kernel was changed"
 	@echo "make clean      remove build/"
 	@echo "Settings: CC=$(CC) CXX=$(CXX), CFLAGS, OPENMP= (no threads)"
 
@@ -37,7 +38,11 @@ test-all: test
 bench:
 	@CC='$(CC)' CFLAGS='$(CFLAGS)' OPENMP="$(OPENMP)" sh bench/run.sh $(BENCH)
 
+embed:
+	@mkdir -p build
+	$(CC) $(CFLAGS) kernels/embed.c -o build/embed && ./build/embed
+
 clean:
 	rm -rf build
 
-.PHONY: help run examples test test-all bench clean
+.PHONY: help run examples test test-all bench embed clean

@@ -10,27 +10,27 @@
 
    USE IT
        vgs_config c = { 0 };
-       c.backend = vgs_cl_create(NULL, &err);         // the fastest GPU, else a CPU device; NULL: err tells why
+       c.backend = vgs_cl_create(NULL, &err);    // the fastest GPU, else a CPU device; NULL: err tells why
        ...                                            // everything else as without it
        vgs_sampler_free(s);
        vgs_cl_free(c.backend);                        // after all that used it
 
-   Training and drawing then run on the device: weights, trajectories and moments stay there; an iteration moves
-   nothing but 16 bytes that tell whether an energy was finite, and the rows of an energy that is a C callback.
-   Checkpoints are those of the CPU: train on one, go on with the other.
+   Training and drawing then run on the device: weights, trajectories and moments stay there; an iteration
+   moves nothing but 16 bytes that tell whether an energy was finite, and the rows of an energy that is a C
+   callback. Checkpoints are those of the CPU: train on one, go on with the other.
 
-   ENERGIES   Built-in targets are kernels. Others, fastest first: recorded (vgs_energy.record: it becomes part
-       of the graph), OpenCL C source (vgs_cl_energy), a C callback (its rows are transferred, and counted).
+   ENERGIES   Built-in targets are kernels. Others, fastest first: recorded (vgs_energy.record: it becomes
+       part of the graph), OpenCL C source (vgs_cl_energy), a C callback (its rows are transferred).
 
-   NUMBERS    Random integers are bit for bit those of the CPU, normal numbers within 2 ulp, ops within rounding:
-       the same training, but not the same bits. A device gives the same bits again: no sum has an order that
-       changes, there are no atomics on floats. fp64 is not used: sums that the CPU makes in double are made in
-       pairs of floats.
+   NUMBERS    Random integers are bit for bit those of the CPU, normal numbers within 2 ulp, ops within
+       rounding: the same training, but not the same bits. A device gives the same bits again: no sum has an
+       order that changes, there are no atomics on floats. fp64 is not used: sums that the CPU makes in double
+       are made in pairs of floats.
 
    THREADS    One thread at a time for a backend and all that uses it.
 
-   COMPILED KERNELS are kept in the user's cache directory (~/.cache/vgs; XDG_CACHE_HOME, LOCALAPPDATA), under a
-       key of source, options, device and driver; a file that is damaged is ignored and written anew. */
+   COMPILED KERNELS are kept in the user's cache directory (~/.cache/vgs; XDG_CACHE_HOME, LOCALAPPDATA), under
+       a key of source, options, device and driver; a file that is damaged is ignored and written anew. */
 #ifndef VGS_CL_H
 #define VGS_CL_H
 
@@ -42,17 +42,17 @@
 extern "C" {
 #endif
 
-typedef struct vgs_cl_config {    /* zero means default                                                    */
-    const char *device;           /* NULL or "auto": the GPU that promises most, else a CPU device; a number   */
-                                  /* of vgs_cl_list; or a part of a name, upper and lower case alike       */
+typedef struct vgs_cl_config {    /* zero means default */
+    const char *device;           /* NULL or "auto": the GPU that promises most, else a CPU device; a */
+                                  /* number of vgs_cl_list; a part of a name, upper and lower case alike */
     void  *context, *queue;       /* your cl_context and in-order cl_command_queue (both or none); borrowed */
-    int    work_group;            /* most work-items in a group: 1, or a power of two up to 256; 0 = by device */
-    size_t page_floats;           /* device memory is taken in pages of at least this many; 0 = 4 M, growing  */
-    const char *cache_dir;        /* where compiled kernels are kept; NULL = the user's cache directory    */
+    int    work_group;            /* most work-items of a group: 1, or a power of two to 256; 0 = by device */
+    size_t page_floats;           /* device memory comes in pages of at least so many; 0 = 4 M, growing */
+    const char *cache_dir;        /* where compiled kernels are kept; NULL = the user's cache directory */
     bool   no_cache;
-    bool   profile;               /* times every launch: vgs_cl_profile                                    */
-    bool   plain_products;        /* products by the kernel that suits any device                          */
-    char  *log;                   /* NULL, or room for the whole log of a failed build                     */
+    bool   profile;               /* times every launch: vgs_cl_profile */
+    bool   plain_products;        /* products by the kernel that suits any device */
+    char  *log;                   /* NULL, or room for the whole log of a failed build */
     size_t log_size;
 } vgs_cl_config;
 
@@ -70,8 +70,8 @@ VGS_API const char  *vgs_cl_device(const vgs_backend *cl);           /* "name (v
 /* An energy in OpenCL C 1.2: `source` defines
        float energy(__global const float *x, int dim);
        void gradient(__global const float *x, int dim, __global float *g);
-   *energy is filled in, with a callback that computes on the device for all that is not a sampler there. It lives
-   as long as cl. VGS_E_DEVICE: the build failed, err has the log's first line ("energy:3:5: error: ..."). */
+   *energy is filled in, with a callback that computes on the device for all that is not a sampler there. It
+   lives as long as cl. VGS_E_DEVICE: the build failed, err has the log's first line ("energy:3:5: ..."). */
 VGS_API vgs_status vgs_cl_energy(vgs_backend *cl, const char *source, int dim, vgs_energy *energy,
                                  vgs_error *err);
 
@@ -1447,18 +1447,18 @@ static void vgs_cl__describe(cl_device_id d, char text[200])
 static int vgs_cl__devices(cl_device_id *d, vgs_error *err)
 {
     cl_platform_id platform[16];
-    cl_uint n = 0, got, i;
+    cl_uint n = 0, got = 0, i;
     int all = 0;
     cl_int e = clGetPlatformIDs(16, platform, &n);
     if (e != CL_SUCCESS || n == 0) {
-        vgs__fail(err, VGS_E_DEVICE, "OpenCL: no platform: no driver is installed, or the loader does not find "
-                  "it (on Linux it looks in /etc/OpenCL/vendors)");
+        vgs__fail(err, VGS_E_DEVICE, "OpenCL: no platform: no driver is installed, or the loader does not "
+                  "find it (on Linux it looks in /etc/OpenCL/vendors)");
         return -1;
     }
     for (i = 0; i < (n < 16 ? n : 16) && all < VGS_CL__MOST_DEVICES; ++i) {
-        got = 0;
-        e = clGetDeviceIDs(platform[i], CL_DEVICE_TYPE_ALL, (cl_uint)(VGS_CL__MOST_DEVICES - all), d + all, &got);
-        if (e == CL_SUCCESS) all += (int)got < VGS_CL__MOST_DEVICES - all ? (int)got : VGS_CL__MOST_DEVICES - all;
+        const cl_uint room = (cl_uint)(VGS_CL__MOST_DEVICES - all);
+        e = clGetDeviceIDs(platform[i], CL_DEVICE_TYPE_ALL, room, d + all, &got);
+        if (e == CL_SUCCESS) all += (int)(got < room ? got : room);
     }
     if (!all) vgs__fail(err, VGS_E_DEVICE, "OpenCL: %u platforms, but no device", (unsigned)n);
     return all ? all : -1;
@@ -1512,7 +1512,8 @@ static cl_device_id vgs_cl__choose(const char *want, vgs_error *err)
         if (vgs_cl__contains(text, want)) return d[i];
     }
     vgs_cl__describe(d[0], text);
-    vgs__fail(err, VGS_E_DEVICE, "device = %.60s: none of the %d OpenCL devices; number 0 is %.100s", want, n, text);
+    vgs__fail(err, VGS_E_DEVICE, "device = %.60s: none of the %d OpenCL devices; number 0 is %.100s", want, n,
+              text);
     return NULL;
 }
 
@@ -1563,13 +1564,14 @@ static vgs_status vgs_cl__add_page(vgs_cl *cl, size_t n, vgs_error *err)
     if (size > cl->most_alloc / 4) size = cl->most_alloc / 4;
     if (size < n) size = n;
     if (p == VGS_CL__PAGES || size > cl->most_alloc / 4 || size > INT_MAX)
-        return vgs__fail(err, VGS_E_NOMEM, "out of device memory: %.0f MB are needed in one piece, %.60s gives "
-                         "at most %.0f MB in one", (double)n * 4e-6, cl->name, (double)cl->most_alloc * 1e-6);
+        return vgs__fail(err, VGS_E_NOMEM, "out of device memory: %.0f MB are needed in one piece, %.60s "
+                         "gives at most %.0f MB in one", (double)n * 4e-6, cl->name,
+                         (double)cl->most_alloc * 1e-6);
     cl->page[p].mem = clCreateBuffer(cl->context, CL_MEM_READ_WRITE, size * 4, NULL, &e);
     if (e != CL_SUCCESS || !cl->page[p].mem) {
         cl->page[p].mem = NULL;
-        return vgs__fail(err, VGS_E_NOMEM, "out of device memory: %.0f MB more are needed, %.0f MB are in use, "
-                         "%.60s has %.0f MB: %s", (double)size * 4e-6, (double)had * 4e-6, cl->name,
+        return vgs__fail(err, VGS_E_NOMEM, "out of device memory: %.0f MB more are needed, %.0f MB are in "
+                         "use, %.60s has %.0f MB: %s", (double)size * 4e-6, (double)had * 4e-6, cl->name,
                          (double)cl->memory * 1e-6, vgs_cl__code(e));
     }
     cl->page[p].size = size;
@@ -1597,7 +1599,8 @@ static vgs_cl__buffer *vgs_cl__take(vgs_cl *cl, size_t n, vgs_error *err)
     b->at = at;
     b->next = *link;
     *link = b;
-    e = clEnqueueFillBuffer(cl->queue, cl->page[b->page].mem, &zero, sizeof zero, at * 4, b->n * 4, 0, NULL, NULL);
+    e = clEnqueueFillBuffer(cl->queue, cl->page[b->page].mem, &zero, sizeof zero, at * 4, b->n * 4, 0, NULL,
+                            NULL);
     if (e == CL_SUCCESS) return b;
     vgs_cl__lose(cl, "clEnqueueFillBuffer", e, err);
     *link = b->next;
@@ -1652,8 +1655,8 @@ static vgs_status vgs_cl__upload(void *self, vgs_buffer *dst, size_t offset, con
     if (cl->lost) return vgs_cl__lost(cl, err);
     if (!n) return VGS_OK;
     if (offset + n > b->n) return vgs__fail(err, VGS_E_DEVICE, "upload: outside of its buffer");
-    e = clEnqueueWriteBuffer(cl->queue, cl->page[b->page].mem, CL_TRUE, (b->at + offset) * 4, n * 4, src, 0, NULL,
-                             NULL);
+    e = clEnqueueWriteBuffer(cl->queue, cl->page[b->page].mem, CL_TRUE, (b->at + offset) * 4, n * 4, src, 0,
+                             NULL, NULL);
     if (e != CL_SUCCESS) return vgs_cl__lose(cl, "clEnqueueWriteBuffer", e, err);
     b->version++;
     cl->count.uploads++;
@@ -1671,8 +1674,8 @@ static vgs_status vgs_cl__download(void *self, void *dst, vgs_buffer *src, size_
     if (cl->lost) return vgs_cl__lost(cl, err);
     if (!n) return VGS_OK;
     if (offset + n > b->n) return vgs__fail(err, VGS_E_DEVICE, "download: outside of its buffer");
-    e = clEnqueueReadBuffer(cl->queue, cl->page[b->page].mem, CL_TRUE, (b->at + offset) * 4, n * 4, dst, 0, NULL,
-                            NULL);
+    e = clEnqueueReadBuffer(cl->queue, cl->page[b->page].mem, CL_TRUE, (b->at + offset) * 4, n * 4, dst, 0,
+                            NULL, NULL);
     if (e != CL_SUCCESS) return vgs_cl__lose(cl, "clEnqueueReadBuffer", e, err);
     cl->count.downloads++;
     cl->count.download_bytes += 4 * n;
@@ -1802,7 +1805,8 @@ static bool vgs_cl__is_flat(const vgs_call *c)
     if (c->out2.buf) flat = flat && c->out2.ld == c->out.cols;
     for (k = 0; k < VGS_MAX_IN; ++k)
         if (c->in[k].buf)
-            flat = flat && c->in[k].rows == c->out.rows && c->in[k].cols == c->out.cols && c->in[k].ld == c->out.cols;
+            flat = flat && c->in[k].rows == c->out.rows && c->in[k].cols == c->out.cols &&
+                   c->in[k].ld == c->out.cols;
     return flat;
 }
 
@@ -1839,7 +1843,8 @@ static vgs_status vgs_cl__outside(const vgs_call *c, vgs_error *err)
    do. */
 static int vgs_cl__block(const vgs_cl *cl, const vgs_cl__pending *p)
 {
-    double most = cl->on_cpu ? 96.0 / p->per : (double)cl->wg / p->part, groups = p->whole / 4096.0 + 1.0, block;
+    double most = cl->on_cpu ? 96.0 / p->per : (double)cl->wg / p->part;
+    double groups = p->whole / 4096.0 + 1.0, block;
     if (groups > 2.0 * cl->units) groups = 2.0 * cl->units;
     block = cl->on_cpu ? p->parts / groups : most;
     if (block > most) block = most;
@@ -1895,8 +1900,8 @@ static vgs_cl__range vgs_cl__range_of(const vgs_tensor *t, int parts)
     return r;
 }
 
-/* Groups of a launch run at any time: nothing may be written where another part of an earlier call of it reads or
-   writes. It happens: values that live within one group of calls share their places (vgs_call.local). */
+/* Groups of a launch run at any time: nothing may be written where another part of an earlier call of it
+   reads or writes. It happens: values that live within one group of calls share places (vgs_call.local). */
 static bool vgs_cl__collides(const vgs_cl__pending *p, const vgs_tensor *t, int parts)
 {
     vgs_cl__range w = vgs_cl__range_of(t, parts);
@@ -1939,7 +1944,8 @@ static vgs_status vgs_cl__append(vgs_cl *cl, const vgs_call *call, int parts, in
         c.out.ld = 0;
     }
     if (!vgs_cl__encode(&c, parts, w)) return vgs_cl__outside(call, err);
-    if (c.op == VGS_OP_CHECK) memcpy(cl->checks.w + cl->n_checks++ * VGS_CL__WORDS, w, VGS_CL__WORDS * sizeof *w);
+    if (c.op == VGS_OP_CHECK)
+        memcpy(cl->checks.w + cl->n_checks++ * VGS_CL__WORDS, w, VGS_CL__WORDS * sizeof *w);
     p->n++;
     p->group = group;
     p->parts = parts;
@@ -2062,8 +2068,8 @@ static vgs_status vgs_cl__resample(vgs_cl *cl, const vgs_call *c, vgs_error *err
 
 typedef struct vgs_cl__product { cl_int m, n, k, form, act, tiles; } vgs_cl__product;
 
-static vgs_status vgs_cl__pack(vgs_cl *cl, const vgs_tensor *b, const vgs_cl__product *q, const vgs_tensor *to,
-                               vgs_error *err)
+static vgs_status vgs_cl__pack(vgs_cl *cl, const vgs_tensor *b, const vgs_cl__product *q,
+                               const vgs_tensor *to, vgs_error *err)
 {
     cl_kernel k = cl->kernel[VGS_CL__pack];
     vgs_cl__begin(cl);
@@ -2077,8 +2083,8 @@ static vgs_status vgs_cl__pack(vgs_cl *cl, const vgs_tensor *b, const vgs_cl__pr
 
 /* Where B, packed, is or goes: weights keep a place of their own, *fresh tells whether it holds them. Others
    share one. */
-static vgs_cl__buffer *vgs_cl__packed_place(vgs_cl *cl, const vgs_tensor *b, const vgs_cl__product *q, bool *fresh,
-                                            vgs_error *err)
+static vgs_cl__buffer *vgs_cl__packed_place(vgs_cl *cl, const vgs_tensor *b, const vgs_cl__product *q,
+                                            bool *fresh, vgs_error *err)
 {
     size_t need = (size_t)((q->n + 15) / 16 * 16) * (size_t)q->k;
     const vgs_cl__buffer *of = vgs_cl__at(b);
@@ -2086,8 +2092,8 @@ static vgs_cl__buffer *vgs_cl__packed_place(vgs_cl *cl, const vgs_tensor *b, con
     int i;
     *fresh = false;
     for (i = 0; i < cl->n_packed; ++i, ++p)
-        if (p->of == of && p->offset == b->offset && p->rows == b->rows && p->cols == b->cols && p->ld == b->ld &&
-            p->form == q->form) {
+        if (p->of == of && p->offset == b->offset && p->rows == b->rows && p->cols == b->cols &&
+            p->ld == b->ld && p->form == q->form) {
             *fresh = p->version == of->version;
             p->version = of->version;
             return p->to;
@@ -2174,8 +2180,10 @@ static vgs_status vgs_cl__mixtures(vgs_cl *cl, vgs_error *err)
         cl->centre[i] = vgs_cl__take(cl, 2 * (size_t)t->modes, err);
         if (!cl->centre[i]) return VGS_E_NOMEM;
         cl->half_over_v[i] = (float)(0.5 / t->builtin->mixture->variance);
-        cl->base_energy[i] = (float)(log((double)t->modes) + VGS__LN_2PI + log(t->builtin->mixture->variance));
-        st = vgs_cl__upload(cl, (vgs_buffer *)(void *)cl->centre[i], 0, x, 2 * (size_t)t->modes, VGS_F32, err);
+        cl->base_energy[i] =
+            (float)(log((double)t->modes) + VGS__LN_2PI + log(t->builtin->mixture->variance));
+        st = vgs_cl__upload(cl, (vgs_buffer *)(void *)cl->centre[i], 0, x, 2 * (size_t)t->modes, VGS_F32,
+                            err);
     }
     return st;
 }
@@ -2411,7 +2419,8 @@ static bool vgs_cl__cache_path(const vgs_cl_config *cfg, uint64_t key, char path
         snprintf(dir, sizeof dir, "%.400s%s/vgs", base, below);
     }
     vgs_cl__mkdir(dir);
-    snprintf(path, 600, "%s/%08lx%08lx.cl", dir, (unsigned long)(key >> 32), (unsigned long)(key & 0xFFFFFFFFu));
+    snprintf(path, 600, "%s/%08lx%08lx.cl", dir, (unsigned long)(key >> 32),
+             (unsigned long)(key & 0xFFFFFFFFu));
     return true;
 }
 
@@ -2427,7 +2436,8 @@ static cl_program vgs_cl__load(vgs_cl *cl, const char *path, uint64_t key, const
     if (!f) return NULL;
     if (fread(head, 1, sizeof head, f) == sizeof head && head[0] == 0x314C435F534756u && head[1] == key &&
         !fseek(f, 0, SEEK_END) && (end = ftell(f)) > 0 && (uint64_t)end == sizeof head + head[2] &&
-        !fseek(f, (long)sizeof head, SEEK_SET) && (data = (unsigned char *)vgs__alloc((size_t)head[2], 1)) != NULL)
+        !fseek(f, (long)sizeof head, SEEK_SET) &&
+        (data = (unsigned char *)vgs__alloc((size_t)head[2], 1)) != NULL)
         n = fread(data, 1, (size_t)head[2], f);
     fclose(f);
     if (n && n == head[2] && vgs_cl__hash(1469598103934665603u, data, n) == head[3]) {
@@ -2486,8 +2496,8 @@ static cl_program vgs_cl__compile(vgs_cl *cl, const char **line, int n, const ch
 }
 
 /* The program of these lines, from the cache if it is there. */
-static cl_program vgs_cl__program(vgs_cl *cl, const vgs_cl_config *cfg, const char **line, int n, const char *what,
-                                  vgs_error *err)
+static cl_program vgs_cl__program(vgs_cl *cl, const vgs_cl_config *cfg, const char **line, int n,
+                                  const char *what, vgs_error *err)
 {
     char options[200];
     cl_program p;
@@ -2520,7 +2530,8 @@ static vgs_status vgs_cl__build(vgs_cl *cl, const vgs_cl_config *cfg, vgs_error 
         VGS_CL__KERNELS(VGS_CL__NAME)
 #undef VGS_CL__NAME
     };
-    const char **line = (const char **)vgs__alloc_or(err, "kernels", VGS_CL__LINES + VGS_OP_COUNT, sizeof *line);
+    const size_t most = VGS_CL__LINES + VGS_OP_COUNT;
+    const char **line = (const char **)vgs__alloc_or(err, "kernels", most, sizeof *line);
     int n, k;
     cl_int e;
     if (!line) return VGS_E_NOMEM;
@@ -2537,7 +2548,8 @@ static vgs_status vgs_cl__build(vgs_cl *cl, const vgs_cl_config *cfg, vgs_error 
         if (cl->wg > 1 && (k == VGS_CL__pack || k == VGS_CL__tall)) continue;
         cl->kernel[k] = clCreateKernel(cl->program, name[k], &e);
         if (e != CL_SUCCESS)
-            return vgs__fail(err, VGS_E_DEVICE, "OpenCL: kernel %s: %s (%d)", name[k], vgs_cl__code(e), (int)e);
+            return vgs__fail(err, VGS_E_DEVICE, "OpenCL: kernel %s: %s (%d)", name[k], vgs_cl__code(e),
+                             (int)e);
     }
     return VGS_OK;
 }
@@ -2584,7 +2596,8 @@ static void vgs_cl__source_free(vgs_cl__source *s)
     vgs__free(s);
 }
 
-VGS__DEF vgs_status vgs_cl_energy(vgs_backend *b, const char *source, int dim, vgs_energy *energy, vgs_error *err)
+VGS__DEF vgs_status vgs_cl_energy(vgs_backend *b, const char *source, int dim, vgs_energy *energy,
+                                  vgs_error *err)
 {
     vgs_cl__source *s;
     vgs_status st;
@@ -2662,8 +2675,9 @@ static vgs_status vgs_cl__try(vgs_cl *cl, vgs_cl__test *t, vgs_call *c, bool exa
     for (k = 0; k < VGS_CL__TEST && st == VGS_OK; ++k) {
         bool good = exact ? !memcmp(&t->got[k], &t->want[k], 4)
                           : fabsf(t->got[k] - t->want[k]) <= 2e-5f * (1.0f + fabsf(t->want[k]));
-        if (!good) return vgs__fail(err, VGS_E_DEVICE, "%.80s computes wrongly: %s gives %g, not %g", cl->name,
-                                    vgs_op_name(c->op), (double)t->got[k], (double)t->want[k]);
+        if (!good)
+            return vgs__fail(err, VGS_E_DEVICE, "%.80s computes wrongly: %s gives %g, not %g", cl->name,
+                             vgs_op_name(c->op), (double)t->got[k], (double)t->want[k]);
     }
     return st;
 }
@@ -2755,19 +2769,20 @@ static vgs_status vgs_cl__find_device(vgs_cl *cl, const vgs_cl_config *cfg, vgs_
         cl->context = (cl_context)cfg->context;
         cl->queue = (cl_command_queue)cfg->queue;
         e = clGetCommandQueueInfo(cl->queue, CL_QUEUE_DEVICE, sizeof cl->device, &cl->device, NULL);
-        if (e != CL_SUCCESS) return vgs__fail(err, VGS_E_DEVICE, "cl.queue: %s (%d)", vgs_cl__code(e), (int)e);
+        if (e != CL_SUCCESS)
+            return vgs__fail(err, VGS_E_DEVICE, "cl.queue: %s (%d)", vgs_cl__code(e), (int)e);
     } else {
         cl->device = vgs_cl__choose(cfg->device, err);
         if (!cl->device) return VGS_E_DEVICE;
         cl->context = clCreateContext(NULL, 1, &cl->device, NULL, NULL, &e);
         if (e == CL_SUCCESS)
-            cl->queue = clCreateCommandQueue(cl->context, cl->device, cfg->profile ? CL_QUEUE_PROFILING_ENABLE : 0,
-                                             &e);
+            cl->queue = clCreateCommandQueue(cl->context, cl->device,
+                                             cfg->profile ? CL_QUEUE_PROFILING_ENABLE : 0, &e);
         if (e != CL_SUCCESS)
             return vgs__fail(err, VGS_E_DEVICE, "OpenCL: a context and queue cannot be made: %s (%d)",
                              vgs_cl__code(e), (int)e);
     }
-    cl->profiled = cfg->profile;
+    cl->profiled = cfg->profile && cl->own;
     vgs_cl__describe(cl->device, cl->name);
     return VGS_OK;
 }
@@ -2786,10 +2801,11 @@ static vgs_status vgs_cl__measure_device(vgs_cl *cl, const vgs_cl_config *cfg, v
     clGetDeviceInfo(cl->device, CL_DEVICE_MAX_WORK_GROUP_SIZE, sizeof most, &most, NULL);
     clGetDeviceInfo(cl->device, CL_DEVICE_MAX_PARAMETER_SIZE, sizeof argument, &argument, NULL);
     if (want < 0 || want > 256 || (want & (want - 1)))
-        return vgs__fail(err, VGS_E_ARG, "cl.work_group = %d: must be 0 (by device) or a power of two, 1..256", want);
+        return vgs__fail(err, VGS_E_ARG, "cl.work_group = %d: must be 0 (by device) or a power of two, 1..256"
+                         , want);
     if (argument < 1024)
-        return vgs__fail(err, VGS_E_DEVICE, "%.80s takes %d bytes of kernel arguments, 1024 are needed", cl->name,
-                         (int)argument);
+        return vgs__fail(err, VGS_E_DEVICE, "%.80s takes %d bytes of kernel arguments, 1024 are needed",
+                         cl->name, (int)argument);
     cl->on_cpu = want == 1 || (!want && (type & CL_DEVICE_TYPE_CPU));
     cl->wg = want ? want : cl->on_cpu ? 1 : 64;
     while ((size_t)cl->wg > most) cl->wg /= 2;

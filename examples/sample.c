@@ -6,6 +6,7 @@
 #include "../vgs.h"
 #define PROGRAM "sample"
 #include "common.h"
+#include "device.h"
 
 enum { DRAW_BLOCK = 4096, POPULATIONS = 20 };
 
@@ -13,6 +14,7 @@ typedef struct options {
     const char *checkpoint, *out, *target, *preset;
     int n, threads;
     bool weighted;                               /* the file has a place for weights                     */
+    device device;
     vgs_draw draw;
     field_list fields;
 } options;
@@ -35,6 +37,7 @@ static int help(void)
          "  --skip-final-noise    leaves out the last noise (biased: gives the mean)\n"
          "                        either of these: samples without weights\n"
          "  --threads N           0 = all that there are (0); more than 1 needs a build with -fopenmp\n"
+         DEVICE_HELP
          "\n"
          "A file without metadata, as the reference implementation writes them, also needs\n"
          "\n"
@@ -70,6 +73,9 @@ static options parse(int argc, char **argv)
         else if (args_is(&a, "skip_final_noise")) o.draw.skip_final_noise = args_flag(&a);
         else if (args_is(&a, "smc")) o.draw.resample = (float)args_double(&a, 0.0, 1.0);
         else if (args_is(&a, "threads")) o.threads = args_threads(&a);
+        else if (args_is(&a, "device")) o.device.name = args_value(&a);
+        else if (args_is(&a, "list_devices")) exit(device_list());
+        else if (args_is(&a, "profile")) o.device.profile = args_flag(&a);
         else args_field(&a, &o.fields);
     }
     if (!o.checkpoint) wrong_usage("a checkpoint is missing");
@@ -203,9 +209,12 @@ int main(int argc, char **argv)
     char path[1200];
     int status = EXIT_FAILED;
     find_checkpoint(o.checkpoint, path, sizeof path);
-    if (configure(&o, path, &t, &c, &err) || !(s = vgs_sampler_create(&c, &err)) ||
-        vgs_sampler_load(s, path, &err)) fail(&err);
+    if (configure(&o, path, &t, &c, &err) || device_open(&o.device, &err)) return fail(&err);
+    c.backend = o.device.backend;
+    if (!(s = vgs_sampler_create(&c, &err)) || vgs_sampler_load(s, path, &err)) fail(&err);
     else status = make_samples(s, &o, t);
+    device_report(&o.device, 1);
     vgs_sampler_free(s);
+    device_close(&o.device);
     return status;
 }

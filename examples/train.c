@@ -6,6 +6,7 @@
 #include "../vgs.h"
 #define PROGRAM "train"
 #include "common.h"
+#include "device.h"
 #include "report.h"
 
 #include <errno.h>
@@ -29,6 +30,7 @@ typedef struct run {
     const vgs_target *target;
     const char *preset, *dir;
     bool   resume, force;
+    device device;
     int    iterations, threads;              /* iterations 0: the preset's, or the checkpoint's      */
     double minutes;                          /* 0: no limit                                              */
     field_list fields;
@@ -73,6 +75,7 @@ static int help(void)
          "  --iterations N        train until N iterations in all (the preset's)\n"
          "  --minutes M           train for M minutes of wall time, this time\n"
          "  --threads N           0 = all that there are (0); more than 1 needs a build with -fopenmp\n"
+         DEVICE_HELP
          "  --resume              go on where DIR/checkpoint.safetensors stopped, bit for bit\n"
          "  --force               start anew in a DIR that holds a run\n"
          "  --KEY VALUE           any field below\n"
@@ -124,6 +127,9 @@ static void parse(run *r, int argc, char **argv)
         else if (args_is(&a, "iterations")) r->iterations = args_int(&a, 1, INT_MAX);
         else if (args_is(&a, "minutes")) r->minutes = args_double(&a, 0.0, 1e6);
         else if (args_is(&a, "threads")) r->threads = args_threads(&a);
+        else if (args_is(&a, "device")) r->device.name = args_value(&a);
+        else if (args_is(&a, "list_devices")) exit(device_list());
+        else if (args_is(&a, "profile")) r->device.profile = args_flag(&a);
         else if (args_is(&a, "resume")) r->resume = args_flag(&a);
         else if (args_is(&a, "force")) r->force = args_flag(&a);
         else args_field(&a, &r->fields);
@@ -253,6 +259,8 @@ static int start(run *r)
     if (st != VGS_OK) return fail(&err);
     snprintf(r->goal_text, sizeof r->goal_text, "%d", r->goal);
     r->config.threads = r->threads;
+    if (device_open(&r->device, &err) != VGS_OK) return fail(&err);
+    r->config.backend = r->device.backend;
     if (!(r->sampler = vgs_sampler_create(&r->config, &err))) return fail(&err);
     if (r->resume && vgs_sampler_load(r->sampler, path, &err)) return fail(&err);
     r->first = vgs_sampler_iteration(r->sampler);
@@ -351,6 +359,7 @@ static int train(run *r)
     double due = 0.0, shown = -1e9, saved = 0.0;
     bool last = finished(r);
     int status = 0;
+    device_reset(&r->device);
     while (!last && !status) {
         if (vgs_sampler_train(r->sampler, 1, NULL, &err)) {
             status = fail(&err);                                     /* what was learned before is kept */
@@ -362,6 +371,7 @@ static int train(run *r)
         if (save_checkpoint(r, &err)) return fail(&err);
         saved = elapsed(r);
     }
+    device_report(&r->device, (long long)(vgs_sampler_iteration(r->sampler) - r->first));
     if (save_checkpoint(r, &err)) return fail(&err);
     return status;
 }
@@ -539,6 +549,7 @@ int main(int argc, char **argv)
         status = EXIT_FAILED;
     }
     vgs_sampler_free(r.sampler);
+    device_close(&r.device);
     free(r.x);
     free(r.ref);
     free(r.path);

@@ -1,6 +1,7 @@
 /* cc -O2 tests/cl.c -o cl -lOpenCL -lm && ./cl
    Training and drawing on an OpenCL device against the CPU, checkpoints that change sides, energies of every kind,
    what moves between host and device, sizes of groups, and what is refused. Ops: cl_ops.c, networks: cl_nets.c. */
+#define _POSIX_C_SOURCE 200809L                  /* popen */
 #define VGS_IMPLEMENTATION
 #include "../vgs.h"
 #include "../vgs_cl.h"

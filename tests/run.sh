@@ -19,7 +19,7 @@ if [ "${1:-}" = --one ]; then
     exit 0
 fi
 
-all="$TESTS portable hygiene compile programs"
+all="$TESTS portable hygiene compile programs opencl"
 for t in $all; do rm -f build/$t.status; done
 export CC CFLAGS OPENMP
 echo "$all" | tr ' ' '\n' | xargs -P 2 -n 1 sh tests/run.sh --one

@@ -1,0 +1,108 @@
+# vgs_cl.h: that its kernels are those of kernels/, that it compiles in C99 and C++11, and its tests on what devices
+# there are. Without OpenCL they are skipped; with VGS_NEED_OPENCL=1 that is a failure.
+cd "$(dirname "$0")/.." || exit 1
+. tests/sh.inc
+: "${CFLAGS:=-std=c99 -O2}" "${VGS_NEED_OPENCL:=}"
+export XDG_CACHE_HOME="$PWD/build/cache"         # compiled kernels stay out of the user's folders
+mkdir -p "$XDG_CACHE_HOME"
+
+# Runs a test program and adds its counts to ours.
+run() # NAME COMMAND...
+{
+    name=$1; shift
+    "$@" > "$work/log" 2>&1
+    code=$?
+    line=$(grep -E '^[0-9]+ passed, [0-9]+ failed' "$work/log" | tail -n 1)
+    p=$(echo "$line" | sed -n 's/^\([0-9]*\) passed.*/\1/p')
+    f=$(echo "$line" | sed -n 's/.* \([0-9]*\) failed.*/\1/p')
+    s=$(echo "$line" | sed -n 's/.* \([0-9]*\) skipped.*/\1/p')
+    passed=$((passed + ${p:-0})) failed=$((failed + ${f:-0}))
+    if [ -n "$s" ] && [ -n "$VGS_NEED_OPENCL" ]; then ok "$name: no device" 1
+    elif [ -n "$s" ]; then skip "$name: $(head -n 1 "$work/log")"
+    elif [ -z "$line" ] || { [ $code -ne 0 ] && [ "${f:-0}" -eq 0 ]; }; then ok "$name: ended with status $code" 1
+    fi
+    [ $code -eq 0 ] || grep -v -E '^[0-9]+ passed' "$work/log" | head -n 20
+    grep -E '^gmm9|launches' "$work/log"
+}
+
+$CC -std=c99 -O1 kernels/embed.c -o "$work/embed" && "$work/embed" --check
+ok "vgs_cl.h has the kernels of kernels/" $?
+! awk 'length > 110 && !/^    "/ {print FILENAME ":" FNR; bad = 1} END {exit !bad}' vgs_cl.h
+ok "no line over 110 columns outside of the kernels" $?
+! grep -n -P '\t| $|[^\x00-\x7F]' vgs_cl.h kernels/*
+ok "no tabs, trailing blanks or non-ASCII" $?
+
+printf '#include <CL/cl.h>\nint main(void) { return clGetPlatformIDs == 0; }\n' > "$work/have.c"
+if ! $CC -DCL_TARGET_OPENCL_VERSION=120 "$work/have.c" -o "$work/have" -lOpenCL 2> "$work/log"; then
+    if [ -n "$VGS_NEED_OPENCL" ]; then ok "OpenCL's header and loader" 1
+    else skip "OpenCL's header and loader are not installed"; fi
+    finish
+    exit
+fi
+
+cat > "$work/one.c" <<'END'
+#define VGS_STATIC
+#define VGS_IMPLEMENTATION
+#include "vgs.h"
+#include "vgs_cl.h"
+#include "vgs_cl.h"
+int main(void)
+{
+    vgs_cl_config c;
+    vgs_error err;
+    memset(&c, 0, sizeof c);
+    c.device = "no such device";
+    return vgs_cl_create(&c, &err) != NULL || err.code != VGS_E_DEVICE;
+}
+END
+cp "$work/one.c" "$work/one.cc"
+$CC $CFLAGS -Werror -O0 -I. "$work/one.c" -o "$work/a" -lOpenCL -lm && "$work/a"; ok "static, twice, c99" $?
+$CC -std=c99 -DVGS_NO_STDIO -O0 -I. "$work/one.c" -o "$work/a" -lOpenCL -lm && "$work/a"; ok "VGS_NO_STDIO" $?
+if command -v "$CXX" > "$work/where"; then
+    $CXX -std=c++11 -Wall -Wextra -O0 -I. "$work/one.cc" -o "$work/a" -lOpenCL && "$work/a"; ok "c++11" $?
+else
+    skip "no C++ compiler ($CXX)"
+fi
+OCL_ICD_VENDORS="$work/none" "$work/a"; ok "no platform: an error, not a crash" $?
+
+for t in cl cl_ops cl_nets; do
+    $CC $CFLAGS -O1 -Wno-unused-function tests/$t.c -o build/test_$t -lOpenCL -lm 2> "$work/log"
+    [ $? -eq 0 ] || { cat "$work/log"; ok "$t compiles" 1; }
+    run $t build/test_$t
+done
+# Groups of many work-items, as on a GPU; PoCL optimises their barriers for minutes, so it is told not to.
+for n in 1 32 64 256; do
+    export VGS_TEST_GROUP=$n POCL_EXTRA_BUILD_FLAGS=-cl-opt-disable
+    run "cl_ops, groups of $n" build/test_cl_ops
+    run "cl_nets, groups of $n" build/test_cl_nets
+    run "cl, groups of $n" build/test_cl random targets one_step
+done
+unset VGS_TEST_GROUP POCL_EXTRA_BUILD_FLAGS
+# The programs: on the device, from there on the processor, from there on the device again.
+$CC -O2 -DVGS_USE_CL examples/train.c -o build/train_cl -lOpenCL -lm &&
+    $CC -O2 -DVGS_USE_CL examples/sample.c -o build/sample_cl -lOpenCL -lm; ok "train and sample with VGS_USE_CL" $?
+small="--hidden 8 --time-dim 4 --steps 4 --batch 16 --threads 1"
+build/train_cl --list-devices > "$work/log" 2>&1 && grep -q '^0: ' "$work/log"
+if [ $? -eq 0 ]; then
+    build/train_cl dw4 --out "$work/a" --iterations 3 $small --device auto --profile 2> "$work/err" > "$work/log"
+    ok "train --device auto" $?
+    grep -q 'an iteration: .* launches' "$work/err"; ok "train --profile" $?
+    build/train_cl dw4 --out "$work/a" --iterations 6 --resume --threads 1 2> "$work/err" > "$work/log"
+    ok "a run of the device goes on on the processor" $?
+    build/sample_cl "$work/a" -n 100 -o "$work/x.npy" --device 0 2> "$work/err" && [ -s "$work/x.npy" ]
+    ok "sample on the device" $?
+    [ "$(build/train_cl dw4 --out "$work/b" --device nothing 2> "$work/err" > "$work/log"; echo $?)" = 1 ] &&
+        grep -q nothing "$work/err"; ok "a device that is not there is named" $?
+fi
+if command -v oclgrind > "$work/where"; then     # races, accesses out of bounds, misuse of the interface
+    oclgrind --check-api --data-races --log "$work/oclgrind" build/test_cl_ops every_op > "$work/log" 2>&1
+    ok "oclgrind: the ops" $?
+    [ ! -s "$work/oclgrind" ] || head -n 20 "$work/oclgrind"
+    [ ! -s "$work/oclgrind" ]; ok "oclgrind reports nothing" $?
+    VGS_TEST_GROUP=32 oclgrind --data-races --log "$work/oclgrind" build/test_cl_ops every_op > "$work/log" 2>&1
+    [ $? -eq 0 ] && [ ! -s "$work/oclgrind" ]; ok "oclgrind: the ops in groups of 32" $?
+    [ ! -s "$work/oclgrind" ] || head -n 20 "$work/oclgrind"
+else
+    skip "oclgrind is not installed"
+fi
+finish
