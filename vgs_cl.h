@@ -2324,7 +2324,11 @@ static vgs_status vgs_cl__run_list(void *self, const vgs_call *c, int n, vgs_err
         else st = vgs_cl__whole(cl, &c[i], err);
     }
     if (st == VGS_OK) st = vgs_cl__flush_checks(cl, err);
-    if (st == VGS_OK && cl->arg_error == CL_SUCCESS) clFlush(cl->queue);
+    else if (!cl->lost) {                        /* what was checked before the failure counts        */
+        cl->pending.n = 0;
+        vgs_cl__flush_checks(cl, NULL);
+    }
+    if (st == VGS_OK) clFlush(cl->queue);
     return st;
 }
 
