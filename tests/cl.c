@@ -312,6 +312,25 @@ static void cache(void)
     remove(path);
 }
 
+/* A context and a queue of the caller's: used, and still there afterwards. */
+static void borrowed(void)
+{
+    vgs_cl_config c = the_config;
+    cl_device_id d = vgs_cl__of(the_device)->device, same = NULL;
+    cl_int e, e2;
+    vgs_backend *b;
+    c.context = clCreateContext(NULL, 1, &d, NULL, NULL, &e);
+    c.queue = clCreateCommandQueue((cl_context)c.context, d, 0, &e2);
+    OK(e == CL_SUCCESS && e2 == CL_SUCCESS);
+    b = vgs_cl_create(&c, &err);
+    CHECK(b != NULL, "%s", err.msg);
+    vgs_cl_free(b);
+    OK(clGetCommandQueueInfo((cl_command_queue)c.queue, CL_QUEUE_DEVICE, sizeof same, &same, NULL) == CL_SUCCESS);
+    OK(same == d);
+    clReleaseCommandQueue((cl_command_queue)c.queue);
+    clReleaseContext((cl_context)c.context);
+}
+
 static void bad_input(void)
 {
     vgs_cl_config c = the_config;
@@ -390,6 +409,7 @@ int main(int argc, char **argv)
     RUN(checkpoints);
     RUN(launches);
     RUN(cache);
+    RUN(borrowed);
     RUN(bad_input);
     vgs_cl_free(the_device);
     return t_end();

@@ -99,6 +99,8 @@ if command -v oclgrind > "$work/where"; then     # races, accesses out of bounds
     ok "oclgrind: the ops" $?
     [ ! -s "$work/oclgrind" ] || head -n 20 "$work/oclgrind"
     [ ! -s "$work/oclgrind" ]; ok "oclgrind reports nothing" $?
+    oclgrind --data-races --log "$work/oclgrind" build/test_cl targets > "$work/log" 2>&1
+    [ $? -eq 0 ] && [ ! -s "$work/oclgrind" ]; ok "oclgrind: the energies" $?
     VGS_TEST_GROUP=32 oclgrind --data-races --log "$work/oclgrind" build/test_cl_ops every_op > "$work/log" 2>&1
     [ $? -eq 0 ] && [ ! -s "$work/oclgrind" ]; ok "oclgrind: the ops in groups of 32" $?
     [ ! -s "$work/oclgrind" ] || head -n 20 "$work/oclgrind"
