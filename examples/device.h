@@ -6,7 +6,7 @@
 typedef struct device { const char *name; bool profile; vgs_backend *backend; } device;
 
 #define DEVICE_HELP \
-         "  --device NAME         cpu; auto: the best GPU, else another OpenCL device; a part of its name;\n" \
+         "  --device NAME         cpu; auto: the best GPU, else another device; a part of its name;\n" \
          "                        its number (cpu). All but cpu need a build with -DVGS_USE_CL, -lOpenCL\n" \
          "  --list-devices        what there is\n" \
          "  --profile             times every kernel on the device, and counts what moves\n"
@@ -46,8 +46,8 @@ static inline void device_report(const device *d, long long n)
     double seconds, per = 1.0 / (double)(n > 0 ? n : 1);
     if (!d->backend || !d->profile) return;
     c = vgs_cl_counted(d->backend);
-    fprintf(stderr, "an iteration: %.1f launches; %.1f uploads, %.0f bytes; %.1f downloads, %.0f bytes; %.1f "
-            "rows of a C callback\n", (double)c.launches * per, (double)c.uploads * per, (double)c.upload_bytes * per,
+    fprintf(stderr, "an iteration: %.1f launches; %.1f uploads, %.0f bytes; %.1f downloads, %.0f bytes; "
+            "%.1f rows of a C callback\n", (double)c.launches * per, (double)c.uploads * per, (double)c.upload_bytes * per,
             (double)c.downloads * per, (double)c.download_bytes * per, (double)c.callback_rows * per);
     for (int i = 0; vgs_cl_profile(d->backend, i, &name, &launches, &seconds); ++i)
         if (launches)

@@ -55,6 +55,7 @@ static void one_step(void)
             c.steps = 4;
             c.batch = 32;
             c.net.hidden = 24;
+            c.slope_loss = k == 4 ? 0.5f : 0.0f;
             s = vgs_sampler_create(&c, &err);
             if (!CHECK(s && vgs_sampler_train(s, 1, NULL, &err) == VGS_OK, "%s", err.msg)) return;
             n = weights(s, w[side], 1 << 20);
