@@ -47,8 +47,9 @@ static inline void device_report(const device *d, long long n)
     if (!d->backend || !d->profile) return;
     c = vgs_cl_counted(d->backend);
     fprintf(stderr, "an iteration: %.1f launches; %.1f uploads, %.0f bytes; %.1f downloads, %.0f bytes; "
-            "%.1f rows of a C callback\n", (double)c.launches * per, (double)c.uploads * per, (double)c.upload_bytes * per,
-            (double)c.downloads * per, (double)c.download_bytes * per, (double)c.callback_rows * per);
+            "%.1f rows of a C callback\n", (double)c.launches * per, (double)c.uploads * per,
+            (double)c.upload_bytes * per, (double)c.downloads * per, (double)c.download_bytes * per,
+            (double)c.callback_rows * per);
     for (int i = 0; vgs_cl_profile(d->backend, i, &name, &launches, &seconds); ++i)
         if (launches)
             fprintf(stderr, "  %-12s %9.1f launches %9.3f ms\n", name, (double)launches * per,
