@@ -7,13 +7,14 @@
        #include "vgs_cl.h"
 
    Build:   cc -O2 prog.c -o prog -lOpenCL -lm        (macOS: -framework OpenCL)
+   It links the loader; a missing driver is an error that vgs_cl_create reports.
 
    USE IT
        vgs_config c = { 0 };
        c.backend = vgs_cl_create(NULL, &err);    // the fastest GPU, else a CPU device; NULL: err tells why
-       ...                                            // everything else as without it
+       ...                                       // everything else as without it
        vgs_sampler_free(s);
-       vgs_cl_free(c.backend);                        // after all that used it
+       vgs_cl_free(c.backend);                   // after all that used it
 
    Training and drawing then run on the device: weights, trajectories and moments stay there; an iteration
    moves nothing but 16 bytes that tell whether an energy was finite, and the rows of an energy that is a C
@@ -42,17 +43,17 @@
 extern "C" {
 #endif
 
-typedef struct vgs_cl_config {    /* zero means default */
-    const char *device;           /* NULL or "auto": the GPU that promises most, else a CPU device; a */
-                                  /* number of vgs_cl_list; a part of a name, upper and lower case alike */
+typedef struct vgs_cl_config {    /* zero means default                                                     */
+    const char *device;           /* NULL or "auto": the GPU that promises most, else a CPU device; a       */
+                                  /* number of vgs_cl_list; a part of a name, upper and lower case alike    */
     void  *context, *queue;       /* your cl_context and in-order cl_command_queue (both or none); borrowed */
     int    work_group;            /* most work-items of a group: 1, or a power of two to 256; 0 = by device */
-    size_t page_floats;           /* device memory comes in pages of at least so many; 0 = 4 M, growing */
-    const char *cache_dir;        /* where compiled kernels are kept; NULL = the user's cache directory */
+    size_t page_floats;           /* device memory comes in pages of at least so many; 0 = 4 M, growing     */
+    const char *cache_dir;        /* where compiled kernels are kept; NULL = the user's cache directory     */
     bool   no_cache;
-    bool   profile;               /* times every launch: vgs_cl_profile */
-    bool   plain_products;        /* products by the kernel that suits any device */
-    char  *log;                   /* NULL, or room for the whole log of a failed build */
+    bool   profile;               /* times every launch: vgs_cl_profile                                     */
+    bool   plain_products;        /* products by the kernel that suits any device                           */
+    char  *log;                   /* NULL, or room for the whole log of a failed build                      */
     size_t log_size;
 } vgs_cl_config;
 
