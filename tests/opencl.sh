@@ -84,14 +84,14 @@ $CC -O2 -DVGS_USE_CL examples/train.c -o build/train_cl -lOpenCL -lm &&
 small="--hidden 8 --time-dim 4 --steps 4 --batch 16 --threads 1"
 build/train_cl --list-devices > "$work/log" 2>&1 && grep -q '^0: ' "$work/log"
 if [ $? -eq 0 ]; then
-    build/train_cl dw4 --out "$work/a" --iterations 3 $small --device auto --profile 2> "$work/err" > "$work/log"
+    build/train_cl dw4 --out "$work/run" --iterations 3 $small --device auto --profile 2> "$work/err" > "$work/log"
     ok "train --device auto" $?
     grep -q 'an iteration: .* launches' "$work/err"; ok "train --profile" $?
-    build/train_cl dw4 --out "$work/a" --iterations 6 --resume --threads 1 2> "$work/err" > "$work/log"
+    build/train_cl dw4 --out "$work/run" --iterations 6 --resume --threads 1 2> "$work/err" > "$work/log"
     ok "a run of the device goes on on the processor" $?
-    build/sample_cl "$work/a" -n 100 -o "$work/x.npy" --device 0 2> "$work/err" && [ -s "$work/x.npy" ]
+    build/sample_cl "$work/run" -n 100 -o "$work/x.npy" --device 0 2> "$work/err" && [ -s "$work/x.npy" ]
     ok "sample on the device" $?
-    [ "$(build/train_cl dw4 --out "$work/b" --device nothing 2> "$work/err" > "$work/log"; echo $?)" = 1 ] &&
+    [ "$(build/train_cl dw4 --out "$work/none" --device nothing 2> "$work/err" > "$work/log"; echo $?)" = 1 ] &&
         grep -q nothing "$work/err"; ok "a device that is not there is named" $?
 fi
 if command -v oclgrind > "$work/where"; then     # races, accesses out of bounds, misuse of the interface
