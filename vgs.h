@@ -7281,8 +7281,8 @@ static vgs_status vgs__mcmc_resize(vgs__mcmc *m, int wanted, const double *beta,
 {
     vgs__mcmc old = *m;
     size_t chains = (size_t)m->c.chains, bytes = chains * (size_t)m->c.energy.dim * sizeof(float);
-    int k, from = 0, status = vgs__mcmc_open(m, wanted, err);
-    if (status) {
+    int k, from = 0;
+    if (vgs__mcmc_open(m, wanted, err)) {
         vgs__mcmc_close(m);
         *m = old;
         return VGS_E_NOMEM;
@@ -7688,11 +7688,13 @@ static void vgs__autocovariance(const double *v, int n, double mean, double *wor
     for (i = 0; i < n; ++i) cov[i] += work[2 * i] / ((double)size * n);
 }
 
+typedef struct vgs__ranked { double value; int at; } vgs__ranked;
+
 /* What ESS and R-hat are made from: v [chains, n], where chains counts the two halves of each chain. */
 typedef struct vgs__halves {
     int     chains, n, size;
     double *v, *z, *work, *cov;
-    struct vgs__ranked { double value; int at; } *order;
+    vgs__ranked *order;
 } vgs__halves;
 
 /* The variance of all from that within and between chains (ddof 1 each); *within the mean variance. */
@@ -7743,7 +7745,7 @@ static double vgs__ess(const vgs__halves *h, const double *v)
 
 static int vgs__by_value(const void *a, const void *b)
 {
-    double x = ((const struct vgs__ranked *)a)->value, y = ((const struct vgs__ranked *)b)->value;
+    double x = ((const vgs__ranked *)a)->value, y = ((const vgs__ranked *)b)->value;
     return (x > y) - (x < y);
 }
 
@@ -7799,7 +7801,7 @@ static bool vgs__halves_open(vgs__halves *h, int draws, int chains)
     h->z = h->v ? (double *)vgs__alloc(n * rows, sizeof(double)) : NULL;
     h->work = h->z ? (double *)vgs__alloc(2 * (size_t)h->size + rows, sizeof(double)) : NULL;
     h->cov = h->work ? (double *)vgs__alloc(n + 2 * rows, sizeof(double)) : NULL;
-    h->order = h->cov ? (struct vgs__ranked *)vgs__alloc(n * rows, sizeof *h->order) : NULL;
+    h->order = h->cov ? (vgs__ranked *)vgs__alloc(n * rows, sizeof *h->order) : NULL;
     return h->order != NULL;
 }
 
@@ -8009,7 +8011,7 @@ VGS__DEF vgs_status vgs_refine(const vgs_mcmc_config *cfg, int steps, const doub
     if (status) return status;
     if (m.c.method == VGS_LMC || m.c.method == VGS_PT)
         return vgs__fail(err, VGS_E_ARG, "refine: config.method = %s: must be hmc, mala or metropolis",
-                         vgs_mcmc_method_name(m.c.method));
+                         vgs_mcmc_method_name((int)m.c.method));
     if (steps < 1) return vgs__fail(err, VGS_E_ARG, "refine: steps = %d: must be > 0", steps);
     status = vgs__mcmc_open(&m, 1, err);
     m.level[0].beta = 1.0;

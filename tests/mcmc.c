@@ -343,7 +343,7 @@ static void golden(void)
     }
     T_IN("no value");
     OK(vgs_diagnose(v, 4, 2, &d, &err) == VGS_OK && isnan(d.rhat) && isnan(d.ess) && isnan(d.mean_se) && d.mean == 1);
-    v[3] = NAN;
+    v[3] = (double)NAN;
     OK(vgs_diagnose(v, 4, 2, &d, &err) == VGS_OK && isnan(d.rhat) && isnan(d.ess));
     v[3] = HUGE_VAL;
     OK(vgs_diagnose(v, 8, 1, &d, &err) == VGS_OK && isnan(d.rhat) && isnan(d.ess));
@@ -411,6 +411,12 @@ static void weighted(void)
     for (i = 0; i < N; ++i) count[which[i]]++;
     for (i = 0; i < N; ++i)
         if (!CHECK(fabs(count[i] - N * exp(w[i] - 800) / sum) < 1 + 1e-6, "row %d comes %d times", i, count[i])) break;
+    for (i = 0, sum = 0; i < 100; ++i) {                             /* on average exactly as often    */
+        static const double few[3] = { -1.2039728043259361, -0.35667494393873245, -HUGE_VAL };  /* 0.3, 0.7, 0 */
+        OK(vgs__resample(few, 3, (i + 0.5) / 100, which, &err) == VGS_OK);
+        sum += (which[0] == 0) + (which[1] == 0) + (which[2] == 0);
+    }
+    CHECK_NEAR(sum / 100, 3 * 0.3, 0, 1e-9);
     memcpy(y, x, sizeof y);
     OK(vgs_refine(&c, 10, w, N, y, &s, &err) == VGS_OK);
     CHECK_NEAR(s.energy_mean, 0.5, 0, 4.5 * sqrt(0.5 / (0.6 * N)));
@@ -420,7 +426,7 @@ static void weighted(void)
     memcpy(y, x, sizeof y);
     OK(vgs_refine(&c, 10, w, N, y, &s, &err) == VGS_OK);
     OK(vgs_refine(&c, 10, NULL, N, x, &s, &err) == VGS_E_NONFINITE && strstr(err.msg, "row 3"));
-    w[5] = NAN;
+    w[5] = (double)NAN;
     OK(vgs_refine(&c, 10, w, N, y, &s, &err) == VGS_E_NONFINITE && strstr(err.msg, "log_weight[5]"));
     for (i = 0; i < N; ++i) w[i] = -HUGE_VAL;
     OK(vgs_refine(&c, 10, w, N, y, &s, &err) == VGS_E_NONFINITE && strstr(err.msg, "all weights"));
@@ -489,13 +495,14 @@ static void nonfinite(void)
     enum { N = 16000 };
     static float x[N];
     int i, k;
-    for (i = 0; i < 4; ++i) {
-        vgs_mcmc_config c = config_of(cliff, 1, i == 3 ? VGS_PT : (vgs_mcmc_method)i);
+    for (i = 0; i < 5; ++i) {
+        vgs_mcmc_config c = config_of(cliff, 1, (vgs_mcmc_method)i);
         T_IN("%s", vgs_mcmc_method_name((int)c.method));
         c.thin = 20;
         OK(vgs_mcmc(&c, N, x, NULL, &err) == VGS_OK);
         for (k = 0; k < N; ++k) if (!CHECK(x[k] <= 1, "row %d is %g", k, (double)x[k])) break;
-        near_mean(x, N, 1, 16, coordinate, 0, -0.28759997093917834);        /* -phi(1)/Phi(1)         */
+        if (c.method != VGS_LMC)                                     /* -phi(1)/Phi(1)                 */
+            near_mean(x, N, 1, 16, coordinate, 0, -0.28759997093917834);
     }
 }
 
