@@ -7,7 +7,7 @@ WARN   = -Wall -Wextra -Wpedantic -Wconversion -Wsign-conversion -Wshadow -Wcast
          -Wmissing-prototypes -Wundef -Wdouble-promotion
 # Threads where the compiler has OpenMP; waiting threads sleep, so that a busy machine is no trouble.
 OPENMP = `sh tests/openmp.sh '$(CC)'`
-TESTS  = rng gemm ops nets td backend sampler weights repro energy metrics file checkpoint oom
+TESTS  = rng gemm ops nets td backend sampler weights repro energy metrics mcmc file checkpoint oom
 
 help:
 	@echo "make run        train a sampler of gmm9 and write its report (about a minute)"
@@ -23,9 +23,9 @@ run: build/train
 	./build/train gmm9 --out build/gmm9 --force
 	@echo "report: build/gmm9/report.html"
 
-examples: build/ring build/particles build/train build/sample build/evaluate
+examples: build/ring build/particles build/train build/sample build/evaluate build/reference
 
-build/ring build/particles build/train build/sample build/evaluate: vgs.h examples/*.h examples/*.c
+build/ring build/particles build/train build/sample build/evaluate build/reference: vgs.h examples/*.h examples/*.c
 	@mkdir -p build
 	$(CC) $(CFLAGS) $(OPENMP) examples/$(@F).c -o $@ -lm
 

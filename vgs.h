@@ -61,8 +61,8 @@
        (OpenMP does, if you compile with it), print, exit, abort, or keep any global state.
 
    CONTENTS (search for the tag)
-       >>errors >>rng >>gemm >>backend >>energy >>graph >>nets >>targets >>metropolis >>sampler >>files
-       >>checkpoint >>metrics >>presets
+       >>errors >>rng >>gemm >>backend >>energy >>graph >>nets >>targets >>metropolis >>mcmc >>sampler
+       >>files >>checkpoint >>metrics >>presets
 
    COMPILE-TIME OPTIONS      where            meaning
        VGS_IMPLEMENTATION    one file         the implementation, too
@@ -137,6 +137,13 @@
        [PSIS] Vehtari et al., Pareto Smoothed Importance Sampling, arXiv:1507.02646; JMLR 25 (2024)
        [Zhang 2009] Zhang & Stephens, a new estimator for the generalized Pareto, Technometrics 51
        [Salmon 2011] Parallel random numbers: as easy as 1, 2, 3, SC11
+       [Geyer 1992] Practical Markov chain Monte Carlo, Statistical Science 7
+       [Roberts and Tweedie 1996] Exponential convergence of Langevin distributions, Bernoulli 2
+       [Roberts and Rosenthal 2001] Optimal scaling for Metropolis-Hastings algorithms, Statistical Science 16
+       [Neal 2011] MCMC using Hamiltonian dynamics, arXiv:1206.1901
+       [Hoffman and Gelman 2014] The No-U-Turn sampler, arXiv:1111.4246
+       [Vehtari 2021] Rank-normalization, folding, and localization: an improved R-hat, arXiv:1903.08008
+       [Syed 2022] Non-reversible parallel tempering, arXiv:1905.02939
 */
 #ifndef VGS_H
 #define VGS_H
@@ -572,6 +579,99 @@ typedef struct vgs_metropolis_stats {
 /* x: [n,dim], row i from chain i modulo chains, particles with mean 0. stats may be NULL. */
 VGS_API vgs_status vgs_metropolis(const vgs_metropolis_config *cfg, int n, float *x,
                                   vgs_metropolis_stats *stats, vgs_error *err);
+
+/* ==== >>mcmc =======================================================================================
+   Classical samplers of exp(-E/tau) for any energy with a C callback, as baseline, reference and refinement.
+   All chains move at once, so that a callback sees many rows. A zeroed field takes the default shown.
+
+   hmc         leapfrog steps from a fresh momentum, then accept or stay [Neal 2011]; their number is uniform
+               in 1..2 leapfrog - 1, so that no period resonates
+   mala        one such step: Langevin with the right density [Roberts and Tweedie 1996]
+   metropolis  a normal step in all coordinates; needs no gradient (vgs_metropolis, which moves the built-in
+               particles one by one, is faster for these)
+   lmc         a Langevin step that is always taken: the density is wrong by O(step^2)
+   pt          parallel tempering: each chain is a ladder of replicas, their densities going from
+               N = N(0, length_scale^2), drawn exactly, to exp(-E/tau) by N^(1-beta) exp(-beta E/tau).
+               Neighbours try to swap, even and odd pairs in turn, which is non-reversible; the burn-in
+               places the betas so that all pairs are refused equally often [Syed 2022]. As N is normalised,
+               log Z comes with it: the product of the steps' mean weights (stepping stones)
+
+   Forces are limited to 2 (sqrt(D) + 4)/step, D the dimension (D_eff for particles), which a stable step only
+   meets at bad places: a kick by any function of the place keeps volume and can be reversed, so hmc and
+   mala stay exact, and a bad start is left quickly.
+   Steps are fitted to `acceptance` while burning in, by dual averaging [Hoffman and Gelman 2014, 3.2] of
+   the mean over all chains, then fixed. Particles stay in the mean-free subspace; log Z is that of this
+   subspace. An energy that is not finite is never moved to. Random numbers are functions of (seed, chain,
+   level, iteration): the result does not depend on threads. A recorded energy (energy.record) has no
+   callback for these: what remains for it is `refine` of the sampler, and path weights. */
+
+typedef enum vgs_mcmc_method { VGS_HMC, VGS_MALA, VGS_METROPOLIS, VGS_LMC, VGS_PT } vgs_mcmc_method;
+VGS_API const char *vgs_mcmc_method_name(int i);         /* "hmc", "mala", ...; NULL past the last one */
+
+typedef struct vgs_mcmc_config {
+    vgs_energy   energy;          /* E(x), eval or eval64; required                                   */
+    vgs_mcmc_method method;       /* VGS_HMC                                                          */
+    vgs_mcmc_method local;        /* of pt, between swaps: VGS_HMC, VGS_MALA or VGS_METROPOLIS        */
+    int          chains;          /* chains, or ladders of pt; 16, but no more than n                 */
+    int          levels;          /* replicas of a ladder, >= 2; 0 = twice the barrier (about half of */
+                                  /* all swaps are then taken), at most 128                           */
+    int          burn_in;         /* iterations before the first sample; 1000                         */
+    int          thin;            /* iterations from one sample of a chain to the next; 10            */
+    int          leapfrog;        /* mean number of leapfrog steps; 10, in pt 5                       */
+    double       calls;           /* limit of energy calls: a third at most for the burn-in, and as   */
+                                  /* many iterations between samples as it allows; 0 = burn_in, thin  */
+    double       tau;             /* temperature; 1                                                   */
+    double       length_scale;    /* std of a coordinate, of starts and of N; 1                       */
+    double       step;            /* first step size; length_scale / 10. lmc: if given, it stays      */
+    double       acceptance;      /* aimed at; hmc 0.8, mala 0.574, metropolis 0.234 [Roberts and     */
+                                  /* Rosenthal 2001]; lmc: what mala would accept at its step; 0.9    */
+    const float *start;           /* [chains,dim]; NULL: N(0, length_scale^2)                         */
+    uint64_t     seed;
+    int          threads;         /* 0 = all; used if energy.thread_safe                              */
+    bool         shuffle;         /* particles: turn, reflect and permute every sample at random (the */
+                                  /* energy must not care): chains do so slowly                       */
+    int        (*progress)(void *user, double done);     /* now and then, done in 0..1; nonzero cancels */
+    void        *progress_user;
+} vgs_mcmc_config;
+
+typedef struct vgs_mcmc_stats {   /* after burn-in, of the density itself (beta = 1)                  */
+    double energy_calls;          /* rows evaluated, burn-in included; one with gradient counts as 1  */
+    double gradient_calls;        /* of these, with gradient                                          */
+    double acceptance, step;
+    double energy_mean;           /* of the samples                                                   */
+    double energy_se;             /* its standard error, std / sqrt(ESS)                              */
+    double rhat, ess;             /* the worst vgs_diagnose of the energy and, of points, every       */
+                                  /* coordinate; of particles |x|^2, nearest and farthest pair        */
+    int    levels;                /* pt, else 1                                                       */
+    double log_z, log_z_se;       /* pt, else NaN; error from the ladders                             */
+    double barrier;               /* pt: sum of the neighbours' rates of refusal, about Lambda        */
+    double round_trips;           /* pt: replicas that went from N to the target and back             */
+    double round_trip_rate;       /* pt: ... per iteration and ladder; 1/(2 + 2 barrier) at best      */
+} vgs_mcmc_stats;
+
+/* x: [n,dim], row i from chain i modulo chains; particles have mean 0. stats may be NULL. VGS_E_NONFINITE:
+   a start has no finite energy. */
+VGS_API vgs_status vgs_mcmc(const vgs_mcmc_config *cfg, int n, float *x, vgs_mcmc_stats *stats,
+                            vgs_error *err);
+
+/* Moves each row of x [n,dim], in place, by `steps` iterations of hmc, mala or metropolis (of cfg also
+   energy, leapfrog, tau, length_scale, step, acceptance, seed, threads are used): what is distributed right
+   stays so, what is not comes closer. The step is fitted in the first half of them. log_weight, NULL or
+   [n]: rows are first resampled by their weights (systematically: row i comes n w_i/sum w times, rounded up
+   or down), so that the result counts equally; a row of weight 0 may be anything. VGS_E_NONFINITE: a row
+   that is left has no finite energy; x is then as it was. stats: calls, acceptance, step, energy_mean;
+   the rest is NaN. */
+VGS_API vgs_status vgs_refine(const vgs_mcmc_config *cfg, int steps, const double *log_weight, int n,
+                              float *x, vgs_mcmc_stats *stats, vgs_error *err);
+
+/* Do chains agree, and how many independent values are theirs worth? v: [draws,chains], draws >= 4. Each
+   chain is split into halves [Vehtari 2021]. NaN if v is constant or not finite. */
+typedef struct vgs_diagnosis {
+    double mean, mean_se;         /* std / sqrt(ESS of v itself)                                      */
+    double rhat;                  /* split R-hat, rank-normalised; the larger of bulk and folded      */
+    double ess;                   /* bulk ESS: of the rank-normalised values                          */
+} vgs_diagnosis;
+VGS_API vgs_status vgs_diagnose(const double *v, int draws, int chains, vgs_diagnosis *out, vgs_error *err);
 
 /* ==== >>sampler ====================================================================================
    Noise x_0 ~ N(0, s0^2) becomes a sample x_T of exp(-E/tau) in T steps; the drift of each is the gradient
@@ -6925,6 +7025,1141 @@ VGS__DEF vgs_status vgs_target_reference(const vgs_target *t, uint64_t seed, int
     c.burn_in = t->dim <= 39 ? 4000 : 10000;
     status = vgs_metropolis(&c, n, x, NULL, err);
     if (!status && t->builtin) vgs__shuffle_rows(t, seed, n, x);
+    return status;
+}
+
+/* ==== >>mcmc: state ================================================================================ */
+
+#define VGS__MAX_LEVELS 128
+
+VGS__DEF const char *vgs_mcmc_method_name(int i)
+{
+    static const char *const names[] = { "hmc", "mala", "metropolis", "lmc", "pt" };
+    return i >= 0 && i < 5 ? names[i] : NULL;
+}
+
+/* What a random number is for: the top byte of the third counter word. */
+enum vgs__mcmc_use {
+    VGS__MC_START = 0xE0, VGS__MC_NOISE, VGS__MC_ACCEPT, VGS__MC_LENGTH, VGS__MC_SWAP, VGS__MC_RESAMPLE
+};
+
+/* Fits log step so that the mean acceptance becomes what is aimed at [Hoffman and Gelman 2014, (6)]. */
+typedef struct vgs__dual { double centre, error, average; int t; } vgs__dual;
+
+/* A level: its beta, its step, and what its moves did since vgs__mcmc_forget. */
+typedef struct vgs__level { double beta, step; vgs__dual dual; } vgs__level;
+
+/* Everything of one replica but its place: row [level * chains + chain]. */
+typedef struct vgs__replica {
+    float  ex, ey;                /* energies of x and y                                              */
+    double start;                 /* Hamiltonian before the move                                      */
+    double alpha, alpha_sum;      /* acceptance probability of the last move; of all moves            */
+    double refused;               /* sum over moves of the probability that a swap upwards is refused */
+    double top, weights;          /* sum of exp((beta - beta above) V) is weights exp(top)            */
+    int    trip;                  /* travels with x: 1 = came from the bottom, 2 = from the top then  */
+} vgs__replica;
+
+typedef struct vgs__ladder {      /* what belongs to a chain as a whole */
+    double calls, gradient_calls;
+    double trips;
+} vgs__ladder;
+
+/* x, g [levels, chains, dim]: places and gradients there; y, gy where a move leads; p momenta. */
+typedef struct vgs__mcmc {
+    vgs_mcmc_config c;
+    const char     *name;         /* of the function that was called, for messages                    */
+    vgs_mcmc_method local;
+    int             levels, space;               /* space: coordinates of a particle, 0 for points    */
+    double          dim_effective;
+    bool            adapting;
+    uint64_t        at;           /* iterations so far                                                */
+    double          counted;      /* iterations since vgs__mcmc_forget                                */
+    float          *x, *g, *y, *gy, *p;
+    vgs__replica   *row;
+    vgs__ladder    *ladder;
+    vgs__level      level[VGS__MAX_LEVELS];
+} vgs__mcmc;
+
+static vgs_status vgs__mcmc_open(vgs__mcmc *m, int levels, vgs_error *err)
+{
+    size_t chains = (size_t)m->c.chains, rows = chains * (size_t)levels, all = rows * (size_t)m->c.energy.dim;
+    bool fits = (double)rows * m->c.energy.dim < 2e9;
+    m->levels = levels;
+    m->x = fits ? (float *)vgs__alloc(all, sizeof(float)) : NULL;
+    m->g = m->x ? (float *)vgs__alloc(all, sizeof(float)) : NULL;
+    m->y = m->g ? (float *)vgs__alloc(all, sizeof(float)) : NULL;
+    m->gy = m->y ? (float *)vgs__alloc(all, sizeof(float)) : NULL;
+    m->p = m->gy ? (float *)vgs__alloc(all, sizeof(float)) : NULL;
+    m->row = m->p ? (vgs__replica *)vgs__alloc(rows, sizeof *m->row) : NULL;
+    m->ladder = m->row ? (vgs__ladder *)vgs__alloc(chains, sizeof *m->ladder) : NULL;
+    if (m->ladder) return VGS_OK;
+    return vgs__fail(err, VGS_E_NOMEM, "out of memory: %s of %d chains, %d levels and dim = %d", m->name,
+                     m->c.chains, levels, m->c.energy.dim);
+}
+
+static void vgs__mcmc_close(vgs__mcmc *m)
+{
+    vgs__free(m->x);
+    vgs__free(m->g);
+    vgs__free(m->y);
+    vgs__free(m->gy);
+    vgs__free(m->p);
+    vgs__free(m->row);
+    vgs__free(m->ladder);
+    m->x = m->g = m->y = m->gy = m->p = NULL;
+    m->row = NULL;
+    m->ladder = NULL;
+}
+
+static int vgs__mcmc_row(const vgs__mcmc *m, int level, int chain) { return level * m->c.chains + chain; }
+static float *vgs__mcmc_at(const vgs__mcmc *m, float *v, int row)
+{
+    return v + (size_t)row * (size_t)m->c.energy.dim;
+}
+
+static void vgs__mcmc_words(const vgs__mcmc *m, int use, uint64_t at, int level, int chain, int block,
+                            uint32_t w[4])
+{
+    vgs__philox((uint32_t)m->c.seed, (uint32_t)(m->c.seed >> 32), (uint32_t)chain, (uint32_t)at,
+                (uint32_t)use << 24 | ((uint32_t)(at >> 32) & 0xFFFFFFu),
+                (uint32_t)level << 24 | (uint32_t)block, w);
+}
+
+static double vgs__mcmc_uniform(const vgs__mcmc *m, int use, uint64_t at, int level, int chain)
+{
+    uint32_t w[4];
+    vgs__mcmc_words(m, use, at, level, chain, 0, w);
+    return ((double)w[0] + 0.5) * (1.0 / 4294967296.0);
+}
+
+/* x [n,d]: subtracts the mean point; d = 0: nothing to do. */
+static void vgs__mcmc_centre(const vgs__mcmc *m, float *x)
+{
+    int i, k, n = m->c.energy.particles, d = m->space;
+    for (k = 0; k < d; ++k) {
+        double mean = 0.0;
+        for (i = 0; i < n; ++i) mean += (double)x[i * d + k];
+        for (mean /= n, i = 0; i < n; ++i) x[i * d + k] = (float)((double)x[i * d + k] - mean);
+    }
+}
+
+/* out [dim] ~ N(0, scale^2), mean-free for particles */
+static void vgs__mcmc_normals(const vgs__mcmc *m, int use, uint64_t at, int level, int chain, double scale,
+                              float *out)
+{
+    int i, k, dim = m->c.energy.dim;
+    for (i = 0; i < dim; i += 4) {
+        uint32_t w[4];
+        float z[4];
+        vgs__mcmc_words(m, use, at, level, chain, i / 4, w);
+        vgs__normal4(w, z);
+        for (k = 0; k < 4 && i + k < dim; ++k) out[i + k] = (float)(scale * (double)z[k]);
+    }
+    vgs__mcmc_centre(m, out);
+}
+
+static double vgs__square(const float *x, int n)
+{
+    double s = 0.0;
+    int i;
+    for (i = 0; i < n; ++i) s += (double)x[i] * (double)x[i];
+    return s;
+}
+
+/* Energies ey of y, and gradients gy, in rows first..first+n. What is not finite becomes +inf. */
+static vgs_status vgs__mcmc_energy(vgs__mcmc *m, int first, int n, bool gradient, vgs_error *err)
+{
+    enum { BLOCK = 64 };
+    float e[BLOCK];
+    int i, j, rows;
+    vgs_status status = VGS_OK;
+    for (i = 0; i < n && !status; i += rows) {
+        rows = n - i < BLOCK ? n - i : BLOCK;
+        status = vgs__energy_block(&m->c.energy, vgs__mcmc_at(m, m->y, first + i), rows, e,
+                                   gradient ? vgs__mcmc_at(m, m->gy, first + i) : NULL, err);
+        for (j = 0; j < rows && !status; ++j)
+            m->row[first + i + j].ey = fabs((double)e[j]) <= (double)FLT_MAX ? e[j] : (float)HUGE_VAL;
+    }
+    return status;
+}
+
+/* V of exp(-U0 - beta V), the densities of a ladder: V = E/tau - U0, U0 = |x|^2/(2 length_scale^2). */
+static double vgs__mcmc_rise(const vgs__mcmc *m, const float *x, float e)
+{
+    double s = m->c.length_scale;
+    return (double)e / m->c.tau - 0.5 * vgs__square(x, m->c.energy.dim) / (s * s);
+}
+
+static double vgs__mcmc_potential(const vgs__mcmc *m, int level, const float *x, float e)
+{
+    double s = m->c.length_scale, beta = m->level[level].beta;
+    if (beta == 1.0) return (double)e / m->c.tau;
+    return beta * (double)e / m->c.tau + (1.0 - beta) * 0.5 * vgs__square(x, m->c.energy.dim) / (s * s);
+}
+
+/* ==== >>mcmc: moves ================================================================================ */
+
+/* Takes y of a row with probability min(1, exp(start - end)). */
+static void vgs__mcmc_accept(vgs__mcmc *m, uint64_t at, int level, int chain, double end)
+{
+    int row = vgs__mcmc_row(m, level, chain);
+    vgs__replica *r = &m->row[row];
+    size_t bytes = (size_t)m->c.energy.dim * sizeof(float);
+    double rise = end - r->start;
+    bool finite = (double)r->ey <= (double)FLT_MAX;
+    r->alpha = finite && rise < 700.0 ? exp(rise > 0.0 ? -rise : 0.0) : 0.0;
+    r->alpha_sum += r->alpha;
+    if (!finite) return;
+    if (m->c.method != VGS_LMC && vgs__mcmc_uniform(m, VGS__MC_ACCEPT, at, level, chain) >= r->alpha) return;
+    vgs__mcmc_centre(m, vgs__mcmc_at(m, m->y, row));                 /* rounding must not add up      */
+    memcpy(vgs__mcmc_at(m, m->x, row), vgs__mcmc_at(m, m->y, row), bytes);
+    memcpy(vgs__mcmc_at(m, m->g, row), vgs__mcmc_at(m, m->gy, row), bytes);
+    r->ex = r->ey;
+}
+
+/* y = x + step N(0, I) */
+static vgs_status vgs__mcmc_walk(vgs__mcmc *m, uint64_t at, int level, int c0, int c1, vgs_error *err)
+{
+    int c, i, dim = m->c.energy.dim;
+    for (c = c0; c < c1; ++c) {
+        int row = vgs__mcmc_row(m, level, c);
+        const float *x = vgs__mcmc_at(m, m->x, row);
+        float *y = vgs__mcmc_at(m, m->y, row);
+        vgs__mcmc_normals(m, VGS__MC_NOISE, at, level, c, m->level[level].step, y);
+        for (i = 0; i < dim; ++i) y[i] += x[i];
+        m->row[row].start = vgs__mcmc_potential(m, level, x, m->row[row].ex);
+    }
+    if (vgs__mcmc_energy(m, vgs__mcmc_row(m, level, c0), c1 - c0, false, err)) return VGS_E_ENERGY;
+    for (c = c0; c < c1; ++c) {
+        int row = vgs__mcmc_row(m, level, c);
+        vgs__mcmc_accept(m, at, level, c,
+                         vgs__mcmc_potential(m, level, vgs__mcmc_at(m, m->y, row), m->row[row].ey));
+        m->ladder[c].calls += 1.0;
+    }
+    return VGS_OK;
+}
+
+/* p -= (step/2) F(y), F the gradient of the potential, cut to the length 2 (sqrt(D) + 4)/step; none where it
+   is not finite. */
+static void vgs__mcmc_kick(vgs__mcmc *m, int level, int row)
+{
+    const float *y = vgs__mcmc_at(m, m->y, row), *gy = vgs__mcmc_at(m, m->gy, row);
+    float *p = vgs__mcmc_at(m, m->p, row);
+    double s = m->c.length_scale, beta = m->level[level].beta, step = m->level[level].step;
+    double of_g = beta / m->c.tau, of_y = (1.0 - beta) / (s * s), norm = 0.0, limit;
+    int i, dim = m->c.energy.dim;
+    for (i = 0; i < dim; ++i) {
+        double f = of_g * (double)gy[i] + of_y * (double)y[i];
+        norm += f * f;
+    }
+    norm = sqrt(norm);
+    if (!(norm <= DBL_MAX)) return;
+    limit = 2.0 * (sqrt(m->dim_effective) + 4.0) / step;
+    step *= norm > limit ? 0.5 * limit / norm : 0.5;
+    for (i = 0; i < dim; ++i)
+        p[i] = (float)((double)p[i] - step * (of_g * (double)gy[i] + of_y * (double)y[i]));
+}
+
+/* `steps` leapfrog steps from a fresh momentum; the Hamiltonian is the potential + |p|^2/2. */
+static vgs_status vgs__mcmc_leap(vgs__mcmc *m, uint64_t at, int level, int c0, int c1, int steps,
+                                 vgs_error *err)
+{
+    size_t bytes = (size_t)m->c.energy.dim * sizeof(float);
+    double step = m->level[level].step;
+    int c, i, s, dim = m->c.energy.dim, first = vgs__mcmc_row(m, level, 0);
+    for (c = c0; c < c1; ++c) {
+        float *x = vgs__mcmc_at(m, m->x, first + c), *p = vgs__mcmc_at(m, m->p, first + c);
+        memcpy(vgs__mcmc_at(m, m->y, first + c), x, bytes);
+        memcpy(vgs__mcmc_at(m, m->gy, first + c), vgs__mcmc_at(m, m->g, first + c), bytes);
+        vgs__mcmc_normals(m, VGS__MC_NOISE, at, level, c, 1.0, p);
+        m->row[first + c].start =
+            vgs__mcmc_potential(m, level, x, m->row[first + c].ex) + 0.5 * vgs__square(p, dim);
+    }
+    for (s = 0; s < steps; ++s) {
+        for (c = c0; c < c1; ++c) {
+            float *y = vgs__mcmc_at(m, m->y, first + c);
+            const float *p = vgs__mcmc_at(m, m->p, first + c);
+            vgs__mcmc_kick(m, level, first + c);
+            for (i = 0; i < dim; ++i) y[i] = (float)((double)y[i] + step * (double)p[i]);
+        }
+        if (vgs__mcmc_energy(m, first + c0, c1 - c0, true, err)) return VGS_E_ENERGY;
+        for (c = c0; c < c1; ++c) vgs__mcmc_kick(m, level, first + c);
+    }
+    for (c = c0; c < c1; ++c) {
+        double kinetic = 0.5 * vgs__square(vgs__mcmc_at(m, m->p, first + c), dim);
+        float *y = vgs__mcmc_at(m, m->y, first + c);
+        vgs__mcmc_accept(m, at, level, c, kinetic + vgs__mcmc_potential(m, level, y, m->row[first + c].ey));
+        m->ladder[c].calls += steps;
+        m->ladder[c].gradient_calls += steps;
+    }
+    return VGS_OK;
+}
+
+/* beta = 0: x is drawn anew from N(0, length_scale^2). No gradient is needed there. */
+static vgs_status vgs__mcmc_renew(vgs__mcmc *m, uint64_t at, int c0, int c1, vgs_error *err)
+{
+    int c;
+    for (c = c0; c < c1; ++c)
+        vgs__mcmc_normals(m, VGS__MC_NOISE, at, 0, c, m->c.length_scale, vgs__mcmc_at(m, m->y, c));
+    if (vgs__mcmc_energy(m, c0, c1 - c0, m->local != VGS_METROPOLIS, err)) return VGS_E_ENERGY;
+    memcpy(vgs__mcmc_at(m, m->x, c0), vgs__mcmc_at(m, m->y, c0),
+           (size_t)(c1 - c0) * (size_t)m->c.energy.dim * sizeof(float));
+    memcpy(vgs__mcmc_at(m, m->g, c0), vgs__mcmc_at(m, m->gy, c0),
+           (size_t)(c1 - c0) * (size_t)m->c.energy.dim * sizeof(float));
+    for (c = c0; c < c1; ++c) {
+        m->row[c].ex = m->row[c].ey;
+        m->ladder[c].calls += 1.0;
+        m->ladder[c].gradient_calls += m->local != VGS_METROPOLIS;
+    }
+    return VGS_OK;
+}
+
+/* Leapfrog steps of iteration `at`: the same for all chains, and no function of where they are. */
+static int vgs__mcmc_length(const vgs__mcmc *m, uint64_t at)
+{
+    int most = 2 * m->c.leapfrog - 1;
+    if (m->local != VGS_HMC || most < 2) return 1;
+    return 1 + (int)(vgs__mcmc_uniform(m, VGS__MC_LENGTH, at, 0, 0) * most);
+}
+
+/* Energy calls of iteration `at`. */
+static double vgs__mcmc_price(const vgs__mcmc *m, uint64_t at)
+{
+    double moved = m->levels - (m->c.method == VGS_PT);
+    return m->c.chains * (moved * vgs__mcmc_length(m, at) + (m->c.method == VGS_PT));
+}
+
+/* ==== >>mcmc: ladders ============================================================================== */
+
+static void vgs__mcmc_exchange(vgs__mcmc *m, int a, int b)
+{
+    float *xa = vgs__mcmc_at(m, m->x, a), *xb = vgs__mcmc_at(m, m->x, b);
+    float *ga = vgs__mcmc_at(m, m->g, a), *gb = vgs__mcmc_at(m, m->g, b), f;
+    vgs__replica *ra = &m->row[a], *rb = &m->row[b];
+    int i, trip = ra->trip;
+    for (i = 0; i < m->c.energy.dim; ++i) {
+        f = xa[i];
+        xa[i] = xb[i];
+        xb[i] = f;
+        f = ga[i];
+        ga[i] = gb[i];
+        gb[i] = f;
+    }
+    f = ra->ex;
+    ra->ex = rb->ex;
+    rb->ex = f;
+    ra->trip = rb->trip;
+    rb->trip = trip;
+}
+
+/* Adds the weight exp((beta_k - beta_{k+1}) V), which may be 0, to the stepping stone of a row. */
+static void vgs__mcmc_stone(vgs__replica *r, double v)
+{
+    if (!(v >= -DBL_MAX)) return;
+    if (v > r->top) {
+        r->weights = r->weights * exp(r->top - v) + 1.0;
+        r->top = v;
+    } else r->weights += exp(v - r->top);
+}
+
+/* Every pair of neighbours counts how often it would be refused; the even or the odd pairs do swap. */
+static void vgs__mcmc_swap(vgs__mcmc *m, uint64_t at, int chain)
+{
+    double v[VGS__MAX_LEVELS];
+    int k, top = m->levels - 1;
+    vgs__ladder *l = &m->ladder[chain];
+    for (k = 0; k <= top; ++k) {
+        int row = vgs__mcmc_row(m, k, chain);
+        v[k] = vgs__mcmc_rise(m, vgs__mcmc_at(m, m->x, row), m->row[row].ex);
+    }
+    for (k = 0; k < top; ++k) {
+        double gap = m->level[k + 1].beta - m->level[k].beta, rise = gap * (v[k] - v[k + 1]);
+        double accept = rise < 700.0 ? exp(rise > 0.0 ? -rise : 0.0) : 0.0;
+        vgs__replica *r = &m->row[vgs__mcmc_row(m, k, chain)];
+        r->refused += 1.0 - accept;
+        vgs__mcmc_stone(r, -gap * v[k]);
+    }
+    for (k = (int)(at & 1); k < top; k += 2) {
+        double rise = (m->level[k + 1].beta - m->level[k].beta) * (v[k] - v[k + 1]);
+        if (rise > 0.0 && !(vgs__mcmc_uniform(m, VGS__MC_SWAP, at, k, chain) < exp(-rise))) continue;
+        vgs__mcmc_exchange(m, vgs__mcmc_row(m, k, chain), vgs__mcmc_row(m, k + 1, chain));
+    }
+    l->trips += m->row[vgs__mcmc_row(m, 0, chain)].trip == 2;
+    m->row[vgs__mcmc_row(m, 0, chain)].trip = 1;
+    if (m->row[vgs__mcmc_row(m, top, chain)].trip == 1) m->row[vgs__mcmc_row(m, top, chain)].trip = 2;
+}
+
+/* Betas [wanted] at equal steps of the summed rates of refusal, refused [levels - 1], between the old betas.
+   Between two of them the sum is taken as linear in log beta; from 0 on in beta, unless nothing passes there:
+   then the first beta was far too large. */
+static void vgs__mcmc_place(const double *beta, const double *refused, int levels, int wanted, double *out)
+{
+    double sum = 0.0, below = 0.0;
+    int j, k = 0;
+    for (j = 0; j < levels - 1; ++j) sum += refused[j] + 1e-6;
+    for (j = 1; j < wanted - 1; ++j) {
+        double at = sum * j / (wanted - 1), f;
+        while (k < levels - 2 && below + refused[k] + 1e-6 < at) below += refused[k++] + 1e-6;
+        f = (at - below) / (refused[k] + 1e-6);
+        if (k > 0) out[j] = beta[k] * pow(beta[k + 1] / beta[k], f);
+        else if (refused[0] < 0.95) out[j] = beta[1] * f;
+        else out[j] = beta[1] * pow(1e-3, 1.0 - f);
+    }
+    out[0] = 0.0;
+    out[wanted - 1] = 1.0;
+}
+
+/* The nearest old level at or below each new beta lends its replicas and its step. */
+static vgs_status vgs__mcmc_resize(vgs__mcmc *m, int wanted, const double *beta, vgs_error *err)
+{
+    vgs__mcmc old = *m;
+    size_t chains = (size_t)m->c.chains, bytes = chains * (size_t)m->c.energy.dim * sizeof(float);
+    int k, from = 0;
+    if (vgs__mcmc_open(m, wanted, err)) {
+        vgs__mcmc_close(m);
+        *m = old;
+        return VGS_E_NOMEM;
+    }
+    memcpy(m->ladder, old.ladder, chains * sizeof *m->ladder);
+    for (k = 0; k < wanted; ++k) {
+        int last = old.levels - 1;
+        while (from < last && old.level[from + 1].beta <= beta[k]) ++from;
+        if (from == 0 && k > 0) from = 1;        /* level 0 has never moved, and may be anywhere */
+        m->level[k].beta = beta[k];
+        m->level[k].step = old.level[from].step;
+        memcpy(vgs__mcmc_at(m, m->x, k * m->c.chains), vgs__mcmc_at(m, old.x, from * m->c.chains), bytes);
+        memcpy(vgs__mcmc_at(m, m->g, k * m->c.chains), vgs__mcmc_at(m, old.g, from * m->c.chains), bytes);
+        memcpy(&m->row[vgs__mcmc_row(m, k, 0)], &old.row[vgs__mcmc_row(m, from, 0)], chains * sizeof *m->row);
+    }
+    vgs__mcmc_close(&old);
+    return VGS_OK;
+}
+
+/* Mean over the chains of the rates at which level k and k + 1 refuse; returns their sum. */
+static double vgs__mcmc_refused(const vgs__mcmc *m, double *refused)
+{
+    double sum = 0.0;
+    int k, c;
+    for (k = 0; k < m->levels - 1; ++k) {
+        const vgs__replica *r = &m->row[vgs__mcmc_row(m, k, 0)];
+        for (refused[k] = 0.0, c = 0; c < m->c.chains; ++c)
+            refused[k] += r[c].refused / (m->counted * m->c.chains);
+        sum += refused[k];
+    }
+    return sum;
+}
+
+static vgs_status vgs__mcmc_adapt_ladder(vgs__mcmc *m, vgs_error *err)
+{
+    double beta[VGS__MAX_LEVELS], next[VGS__MAX_LEVELS], refused[VGS__MAX_LEVELS], sum;
+    int k, wanted = m->c.levels;
+    if (m->counted == 0.0) return VGS_OK;
+    sum = vgs__mcmc_refused(m, refused);
+    for (k = 0; k < m->levels; ++k) beta[k] = m->level[k].beta;
+    if (wanted == 0) wanted = 2 + (int)ceil(2.0 * sum);
+    if (wanted > VGS__MAX_LEVELS) wanted = VGS__MAX_LEVELS;
+    vgs__mcmc_place(beta, refused, m->levels, wanted, next);
+    return vgs__mcmc_resize(m, wanted, next, err);
+}
+
+/* log Z = log Z of N + sum_k log mean exp((beta_k - beta_{k+1}) V) under level k. All weights are bounded by
+   the lowest V; those of the way back, from cold to hot, have no variance where E has a pole. The ladders are
+   independent, and the error is to first order the sum of their relative deviations. */
+static void vgs__mcmc_log_z(const vgs__mcmc *m, vgs_mcmc_stats *out)
+{
+    double square = 0.0, chains = m->c.chains, s = m->c.length_scale;
+    int k, c;
+    out->log_z = 0.5 * m->dim_effective * (VGS__LN_2PI + 2.0 * log(s));
+    for (c = -1; c < m->c.chains; ++c) {         /* first the sum, then each ladder's share of the error */
+        double off = 0.0;
+        for (k = 0; k < m->levels - 1; ++k) {
+            const vgs__replica *r = &m->row[vgs__mcmc_row(m, k, 0)];
+            double top = r->top, mean = 0.0;
+            int i;
+            for (i = 0; i < m->c.chains; ++i) top = r[i].top > top ? r[i].top : top;
+            for (i = 0; i < m->c.chains; ++i) mean += r[i].weights * exp(r[i].top - top) / chains;
+            if (c < 0) out->log_z += top + log(mean / m->counted);
+            else off += r[c].weights * exp(r[c].top - top) / mean - 1.0;
+        }
+        if (c >= 0) square += off * off;
+    }
+    out->log_z_se = chains > 1.0 ? sqrt(square / (chains * (chains - 1.0))) : (double)NAN;
+}
+
+/* ==== >>mcmc: run ================================================================================== */
+
+/* Iterations at..at + n of the chains c0..c1. They share nothing that changes with other chains. */
+static vgs_status vgs__mcmc_chains(vgs__mcmc *m, uint64_t at, int n, int c0, int c1, vgs_error *err)
+{
+    int i, k, c;
+    vgs_status status = VGS_OK;
+    for (i = 0; i < n && !status; ++i, ++at) {
+        int steps = vgs__mcmc_length(m, at);
+        for (k = 0; k < m->levels && !status; ++k) {
+            if (m->level[k].beta == 0.0) status = vgs__mcmc_renew(m, at, c0, c1, err);
+            else if (m->local == VGS_METROPOLIS) status = vgs__mcmc_walk(m, at, k, c0, c1, err);
+            else status = vgs__mcmc_leap(m, at, k, c0, c1, steps, err);
+        }
+        for (c = c0; c < c1 && !status && m->levels > 1; ++c) vgs__mcmc_swap(m, at, c);
+    }
+    return status;
+}
+
+/* n iterations of all chains, in parts of 4 over the threads when the energy allows it. */
+static vgs_status vgs__mcmc_advance(vgs__mcmc *m, int n, vgs_error *err)
+{
+    int part = m->c.energy.thread_safe ? 4 : m->c.chains, parts = (m->c.chains + part - 1) / part;
+    int i, team = m->c.energy.thread_safe ? vgs__team(m->c.threads) : 1, bad = 0;
+    uint64_t at = m->at;
+    (void)team;
+#ifdef _OPENMP
+#  pragma omp parallel for num_threads(team) schedule(dynamic) reduction(+ : bad) if (team > 1)
+#endif
+    for (i = 0; i < parts; ++i) {
+        int c0 = i * part, c1 = m->c.chains - c0 < part ? m->c.chains : c0 + part;
+        bad += vgs__mcmc_chains(m, at, n, c0, c1, NULL) != VGS_OK;
+    }
+    m->at += (uint64_t)n;
+    m->counted += n;
+    return bad ? vgs__fail(err, VGS_E_ENERGY, "%s: the energy callback failed", m->name) : VGS_OK;
+}
+
+/* Starts counting anew. */
+static void vgs__mcmc_forget(vgs__mcmc *m)
+{
+    int i, rows = m->levels * m->c.chains;
+    m->counted = 0.0;
+    for (i = 0; i < rows; ++i) {
+        m->row[i].alpha_sum = m->row[i].refused = m->row[i].weights = 0.0;
+        m->row[i].top = -DBL_MAX;
+        m->row[i].trip = 0;
+    }
+    for (i = 0; i < m->c.chains; ++i) m->ladder[i].trips = 0.0;
+}
+
+static void vgs__dual_begin(vgs__dual *d, double step)
+{
+    d->centre = log(10.0 * step);
+    d->average = log(step);
+    d->error = 0.0;
+    d->t = 0;
+}
+
+/* The step to try next, after `alpha` came of the last one. */
+static double vgs__dual_update(vgs__dual *d, double aim, double alpha, double scale)
+{
+    double eta, x, low = log(1e-9 * scale), high = log(1e3 * scale);
+    d->t++;
+    d->error += (aim - alpha - d->error) / (d->t + 10.0);
+    x = d->centre - sqrt((double)d->t) / 0.05 * d->error;
+    x = x < low ? low : x > high ? high : x;
+    eta = pow((double)d->t, -0.75);
+    d->average += eta * (x - d->average);
+    return exp(x);
+}
+
+static bool vgs__mcmc_fixed(const vgs__mcmc *m) { return m->c.method == VGS_LMC && m->c.acceptance == 0.0; }
+
+/* n iterations that fit the steps, which then are the averages. */
+static vgs_status vgs__mcmc_fit(vgs__mcmc *m, int n, vgs_error *err)
+{
+    int i, k, c;
+    vgs_status status = VGS_OK;
+    for (k = 0; k < m->levels; ++k) vgs__dual_begin(&m->level[k].dual, m->level[k].step);
+    for (i = 0; i < n && !status; ++i) {
+        status = vgs__mcmc_advance(m, 1, err);
+        for (k = 0; k < m->levels && !vgs__mcmc_fixed(m); ++k) {
+            double alpha = 0.0;
+            for (c = 0; c < m->c.chains; ++c) alpha += m->row[vgs__mcmc_row(m, k, c)].alpha / m->c.chains;
+            m->level[k].step =
+                vgs__dual_update(&m->level[k].dual, m->c.acceptance, alpha, m->c.length_scale);
+        }
+        if (!status && m->c.progress && i % 16 == 15 && m->c.progress(m->c.progress_user, 0.0))
+            status = vgs__fail(err, VGS_E_CANCELLED, "%s: cancelled", m->name);
+    }
+    for (k = 0; k < m->levels && n > 0 && !vgs__mcmc_fixed(m); ++k)
+        m->level[k].step = exp(m->level[k].dual.average);
+    return status;
+}
+
+/* How many iterations, `most` at most, cost no more than `calls`. */
+static int vgs__mcmc_affordable(const vgs__mcmc *m, int most, double calls)
+{
+    double price = 0.0;
+    int i;
+    for (i = 0; i < most; ++i) {
+        price += vgs__mcmc_price(m, m->at + (uint64_t)i);
+        if (price > calls) break;
+    }
+    return i;
+}
+
+static double vgs__mcmc_spent(const vgs__mcmc *m)
+{
+    double calls = 0.0;
+    int c;
+    for (c = 0; c < m->c.chains; ++c) calls += m->ladder[c].calls;
+    return calls;
+}
+
+/* Rounds of 1, 1, 2, 4, 8 and 16 parts of 32. Each fits the steps anew, since those of the way down are not
+   those of the place; after each but the last a ladder is corrected. */
+static vgs_status vgs__mcmc_burn_in(vgs__mcmc *m, vgs_error *err)
+{
+    static const double share[6] = { 1 / 32.0, 1 / 32.0, 1 / 16.0, 1 / 8.0, 1 / 4.0, 1 / 2.0 };
+    int i;
+    vgs_status status = VGS_OK;
+    for (i = 0; i < 6 && !status; ++i) {
+        int n = (int)(share[i] * m->c.burn_in + 0.5);
+        if (m->c.calls > 0.0) n = vgs__mcmc_affordable(m, n, share[i] * m->c.calls / 3.0);
+        vgs__mcmc_forget(m);
+        status = vgs__mcmc_fit(m, n, err);
+        if (!status && m->c.method == VGS_PT && i < 5) status = vgs__mcmc_adapt_ladder(m, err);
+    }
+    return status;
+}
+
+static vgs_status vgs__mcmc_sample(vgs__mcmc *m, int n, float *x, float *e, vgs_error *err)
+{
+    int chains = m->c.chains, rounds = (n + chains - 1) / chains, i, c;
+    int top = vgs__mcmc_row(m, m->levels - 1, 0);
+    vgs__mcmc_forget(m);
+    for (i = 0; i < rounds; ++i) {
+        int thin = m->c.thin, row = i * chains, rows = n - row < chains ? n - row : chains;
+        if (m->c.calls > 0.0)
+            thin = vgs__mcmc_affordable(m, INT_MAX, (m->c.calls - vgs__mcmc_spent(m)) / (rounds - i));
+        if (thin < 1)
+            return vgs__fail(err, VGS_E_ARG, "%s: config.calls = %g are too few: an iteration of %d chains "
+                             "of %d levels takes about %.0f, and n = %d needs %d of them after the burn-in",
+                             m->name, m->c.calls, chains, m->levels, vgs__mcmc_price(m, m->at), n, rounds);
+        if (vgs__mcmc_advance(m, thin, err)) return VGS_E_ENERGY;
+        memcpy(x + (size_t)row * (size_t)m->c.energy.dim, vgs__mcmc_at(m, m->x, top),
+               (size_t)rows * (size_t)m->c.energy.dim * sizeof(float));
+        for (c = 0; c < rows; ++c) e[row + c] = m->row[top + c].ex;
+        if (m->c.progress && m->c.progress(m->c.progress_user, (i + 1.0) / rounds))
+            return vgs__fail(err, VGS_E_CANCELLED, "%s: cancelled", m->name);
+    }
+    return VGS_OK;
+}
+
+/* Energies, and gradients where moves need them, of all x, through y. */
+static vgs_status vgs__mcmc_look(vgs__mcmc *m, vgs_error *err)
+{
+    bool gradient = m->local != VGS_METROPOLIS;
+    int i, c, rows = m->levels * m->c.chains;
+    size_t bytes = (size_t)rows * (size_t)m->c.energy.dim * sizeof(float);
+    memcpy(m->y, m->x, bytes);
+    if (vgs__mcmc_energy(m, 0, rows, gradient, err)) {
+        if (!gradient || vgs__mcmc_energy(m, 0, rows, false, NULL))
+            return vgs__fail(err, VGS_E_ENERGY, "%s: the energy callback failed", m->name);
+        return vgs__fail(err, VGS_E_ENERGY, "%s: the energy gives no gradient: metropolis, and pt with local "
+                         "= metropolis, need none", m->name);
+    }
+    memcpy(m->g, m->gy, bytes);
+    for (i = 0; i < rows; ++i) m->row[i].ex = m->row[i].ey;
+    for (c = 0; c < m->c.chains; ++c) {
+        m->ladder[c].calls += m->levels;
+        m->ladder[c].gradient_calls += gradient ? m->levels : 0;
+    }
+    return VGS_OK;
+}
+
+/* Starts without a finite energy are drawn again, up to 100 times, unless the caller gave them. */
+static vgs_status vgs__mcmc_start(vgs__mcmc *m, vgs_error *err)
+{
+    int k, c, trial, lost = -1, rows = m->levels * m->c.chains;
+    size_t bytes = (size_t)m->c.energy.dim * sizeof(float);
+    vgs_status status = VGS_OK;
+    for (k = 0; k < m->levels; ++k) m->level[k].step = m->c.step;
+    for (trial = 0; trial < 100 && !status; ++trial) {
+        for (k = 0; k < m->levels; ++k)
+            for (c = 0; c < m->c.chains; ++c) {
+                int row = vgs__mcmc_row(m, k, c);
+                float *x = vgs__mcmc_at(m, m->x, row);
+                if (trial && (double)m->row[row].ex <= (double)FLT_MAX) continue;
+                if (m->c.start) memcpy(x, m->c.start + (size_t)c * (size_t)m->c.energy.dim, bytes);
+                else vgs__mcmc_normals(m, VGS__MC_START, (uint64_t)trial, k, c, m->c.length_scale, x);
+                vgs__mcmc_centre(m, x);
+            }
+        status = vgs__mcmc_look(m, err);
+        for (lost = -1, k = rows - 1; k >= 0 && !status; --k)
+            if (!((double)m->row[k].ex <= (double)FLT_MAX)) lost = k;
+        if (lost < 0 || m->c.start) break;
+    }
+    if (status || lost < 0) return status;
+    if (m->c.start)
+        return vgs__fail(err, VGS_E_NONFINITE, "%s: row %d of the start has no finite energy", m->name,
+                         lost % m->c.chains);
+    return vgs__fail(err, VGS_E_NONFINITE, "%s: no finite energy at 100 random starts with "
+                     "config.length_scale = %g", m->name, m->c.length_scale);
+}
+
+/* ==== >>mcmc: the configuration ==================================================================== */
+
+static vgs_status vgs__mcmc_check(vgs__mcmc *m, int n, vgs_error *err)
+{
+    vgs_mcmc_config *c = &m->c;
+    const vgs_energy *e = &c->energy;
+    static const double aims[4] = { 0.8, 0.574, 0.234, 0.9 };
+    if (e->record && !e->eval && !e->eval64)
+        return vgs__fail(err, VGS_E_ARG, "%s: config.energy is recorded, and this needs eval or eval64; "
+                         "the sampler's own refine and path weights remain", m->name);
+    if (!e->eval + !e->eval64 + !e->record != 2 || e->dim < 1)
+        return vgs__fail(err, VGS_E_ARG, "%s: config.energy needs eval or eval64, and dim >= 1", m->name);
+    if (e->particles < 0 || e->particles == 1 || (e->particles && e->dim % e->particles))
+        return vgs__fail(err, VGS_E_ARG, "%s: config.energy.particles = %d: must be 0 or a divisor > 1 of "
+                         "dim = %d", m->name, e->particles, e->dim);
+    if (n < 1) return vgs__fail(err, VGS_E_ARG, "%s: n = %d: must be > 0", m->name, n);
+    if ((unsigned)c->method > VGS_PT || (unsigned)c->local > VGS_METROPOLIS)
+        return vgs__fail(err, VGS_E_ARG, "%s: config.method = %d, config.local = %d: no such method", m->name,
+                         (int)c->method, (int)c->local);
+    m->space = e->particles ? e->dim / e->particles : 0;
+    m->dim_effective = e->dim - m->space;
+    m->local = c->method == VGS_PT ? c->local : c->method;
+    if (c->chains == 0) c->chains = n < 16 ? n : 16;
+    if (c->burn_in == 0) c->burn_in = 1000;
+    if (c->thin == 0) c->thin = 10;
+    if (c->leapfrog == 0) c->leapfrog = c->method == VGS_PT ? 5 : 10;
+    if (c->tau == 0.0) c->tau = 1.0;
+    if (c->length_scale == 0.0) c->length_scale = 1.0;
+    if (c->acceptance == 0.0 && (c->method != VGS_LMC || c->step == 0.0)) c->acceptance = aims[m->local];
+    if (c->step == 0.0) c->step = 0.1 * c->length_scale;
+    if (c->chains < 1 || c->burn_in < 1 || c->thin < 1 || c->leapfrog < 1 || c->leapfrog > 100000)
+        return vgs__fail(err, VGS_E_ARG, "%s: config.chains = %d, config.burn_in = %d, config.thin = %d, "
+                         "config.leapfrog = %d: must be > 0", m->name, c->chains, c->burn_in, c->thin,
+                         c->leapfrog);
+    if (c->levels < 0 || c->levels == 1 || c->levels > VGS__MAX_LEVELS)
+        return vgs__fail(err, VGS_E_ARG, "%s: config.levels = %d: must be 0 or in 2..%d", m->name, c->levels,
+                         VGS__MAX_LEVELS);
+    if (!(c->tau > 0.0 && c->tau < 1e30 && c->step > 0.0 && c->step < 1e30 && c->length_scale > 0.0 &&
+          c->length_scale < 1e15))
+        return vgs__fail(err, VGS_E_ARG, "%s: config.tau = %g, config.step = %g, config.length_scale = %g: "
+                         "must be > 0", m->name, c->tau, c->step, c->length_scale);
+    if (!(c->acceptance >= 0.0 && c->acceptance < 1.0) || !(c->calls >= 0.0))
+        return vgs__fail(err, VGS_E_ARG, "%s: config.acceptance = %g must be in (0,1), config.calls = %g "
+                         ">= 0", m->name, c->acceptance, c->calls);
+    if (c->shuffle && (m->space < 1 || m->space > VGS__MAX_SPACE))
+        return vgs__fail(err, VGS_E_ARG, "%s: config.shuffle needs particles of 1..%d coordinates", m->name,
+                         VGS__MAX_SPACE);
+    return VGS_OK;
+}
+
+/* Betas of the first ladder: 0, then evenly in log beta from 1e-8 to 1; a pole of E needs very small ones. */
+static void vgs__mcmc_first_ladder(vgs__mcmc *m)
+{
+    int k, top = m->levels - 1;
+    for (k = 1; k < top; ++k) m->level[k].beta = pow(10.0, -8.0 * (top - k) / (top - 1));
+    m->level[0].beta = 0.0;
+    m->level[top].beta = 1.0;
+}
+
+static void vgs__mcmc_summary(const vgs__mcmc *m, vgs_mcmc_stats *out)
+{
+    double refused[VGS__MAX_LEVELS];
+    int c, top = m->levels - 1;
+    memset(out, 0, sizeof *out);
+    out->levels = m->levels;
+    out->step = m->level[top].step;
+    for (c = 0; c < m->c.chains; ++c) {
+        out->energy_calls += m->ladder[c].calls;
+        out->gradient_calls += m->ladder[c].gradient_calls;
+        out->round_trips += m->ladder[c].trips;
+        out->acceptance += m->row[vgs__mcmc_row(m, top, c)].alpha_sum / (m->counted * m->c.chains);
+    }
+    out->energy_mean = out->energy_se = out->rhat = out->ess = (double)NAN;
+    out->log_z = out->log_z_se = out->barrier = out->round_trip_rate = (double)NAN;
+    if (m->c.method != VGS_PT) {
+        out->round_trips = (double)NAN;
+        return;
+    }
+    out->barrier = vgs__mcmc_refused(m, refused);
+    out->round_trip_rate = out->round_trips / (m->counted * m->c.chains);
+    vgs__mcmc_log_z(m, out);
+}
+
+/* ==== >>mcmc: do chains agree? [Vehtari 2021] ====================================================== */
+
+/* In place: x [n] complex (re, im side by side), n a power of two; forward, not scaled. */
+static void vgs__fft(double *x, int n)
+{
+    int i, j = 0, k, half;
+    for (i = 1; i < n; ++i) {                    /* bit reversal */
+        int bit = n >> 1;
+        for (; j & bit; bit >>= 1) j ^= bit;
+        j ^= bit;
+        for (k = 0; k < 2 && i < j; ++k) {
+            double t = x[2 * i + k];
+            x[2 * i + k] = x[2 * j + k];
+            x[2 * j + k] = t;
+        }
+    }
+    for (half = 1; half < n; half *= 2)
+        for (k = 0; k < half; ++k) {
+            double c = cos(3.14159265358979324 * k / half), s = -sin(3.14159265358979324 * k / half);
+            for (i = k; i < n; i += 2 * half) {
+                double *a = x + 2 * i, *b = a + 2 * half, re = c * b[0] - s * b[1], im = c * b[1] + s * b[0];
+                b[0] = a[0] - re;
+                b[1] = a[1] - im;
+                a[0] += re;
+                a[1] += im;
+            }
+        }
+}
+
+/* Adds to cov [n] the autocovariances of v [n], about its mean, over n; work: [2 size], size >= 2n - 1. */
+static void vgs__autocovariance(const double *v, int n, double mean, double *work, int size, double *cov)
+{
+    int i;
+    for (i = 0; i < 2 * size; ++i) work[i] = 0.0;
+    for (i = 0; i < n; ++i) work[2 * i] = v[i] - mean;
+    vgs__fft(work, size);
+    for (i = 0; i < size; ++i) {                 /* the power is even, so forward is backward */
+        work[2 * i] = work[2 * i] * work[2 * i] + work[2 * i + 1] * work[2 * i + 1];
+        work[2 * i + 1] = 0.0;
+    }
+    vgs__fft(work, size);
+    for (i = 0; i < n; ++i) cov[i] += work[2 * i] / ((double)size * n);
+}
+
+typedef struct vgs__ranked { double value; int at; } vgs__ranked;
+
+/* What ESS and R-hat are made from: v [chains, n], where chains counts the two halves of each chain. */
+typedef struct vgs__halves {
+    int     chains, n, size;
+    double *v, *z, *work, *cov;
+    vgs__ranked *order;
+} vgs__halves;
+
+/* The variance of all from that within and between chains (ddof 1 each); *within the mean variance. */
+static double vgs__pooled_variance(const vgs__halves *h, const double *v, double *within, double *mean)
+{
+    double m = h->chains, n = h->n, all = 0.0, inside = 0.0, between = 0.0;
+    int c, i;
+    for (c = 0; c < h->chains; ++c) {
+        double own = 0.0;
+        for (i = 0; i < h->n; ++i) own += v[c * h->n + i];
+        mean[c] = own / n;
+        all += mean[c] / m;
+        for (i = 0; i < h->n; ++i) inside += (v[c * h->n + i] - mean[c]) * (v[c * h->n + i] - mean[c]);
+    }
+    for (c = 0; c < h->chains; ++c) between += (mean[c] - all) * (mean[c] - all) / (m - 1.0);
+    *within = inside / (m * (n - 1.0));
+    return *within * (n - 1.0) / n + between;
+}
+
+static double vgs__rhat(const vgs__halves *h, const double *v)
+{
+    double within, pooled = vgs__pooled_variance(h, v, &within, h->work);
+    return sqrt(pooled / within);
+}
+
+/* chains n / tau; tau sums autocorrelations by pairs of lags, which fall and are positive for a reversible
+   chain: up to the first pair that is not, and none above the one before it [Geyer 1992]. The first lag
+   of the pair that ends it counts if positive; the last lags, of few products each, are left out. */
+static double vgs__ess(const vgs__halves *h, const double *v)
+{
+    double within, pooled = vgs__pooled_variance(h, v, &within, h->cov), all = (double)h->chains * h->n;
+    double tau = -1.0, last = HUGE_VAL, most, *mean = h->cov + h->n;
+    int c, i, n = h->n;
+    for (c = 0; c < h->chains; ++c) mean[c] = h->cov[c];
+    for (i = 0; i < n; ++i) h->cov[i] = 0.0;
+    for (c = 0; c < h->chains; ++c) vgs__autocovariance(v + c * n, n, mean[c], h->work, h->size, h->cov);
+    for (i = 0; i < n; ++i)
+        h->cov[i] = i ? 1.0 - (within - h->cov[i] / h->chains) / pooled : 1.0;      /* autocorrelation */
+    for (i = 0; i + 4 < n && h->cov[i] + h->cov[i + 1] > 0.0; i += 2) {
+        double pair = h->cov[i] + h->cov[i + 1];
+        last = pair < last ? pair : last;
+        tau += 2.0 * last;
+    }
+    if (h->cov[i] > 0.0) tau += h->cov[i];
+    most = 1.0 / log10(all);
+    return all / (tau > most ? tau : most);
+}
+
+static int vgs__by_value(const void *a, const void *b)
+{
+    double x = ((const vgs__ranked *)a)->value, y = ((const vgs__ranked *)b)->value;
+    return (x > y) - (x < y);
+}
+
+/* z with Phi(z) = p, 0 < p <= 1/2, by Newton's method on log Phi, which is concave: from the left z only
+   rises. */
+static double vgs__normal_quantile(double p)
+{
+    double z = -sqrt(-2.0 * log(p)) - 1.0;
+    int i;
+    for (i = 0; i < 50; ++i) {
+        double below = 0.5 * erfc(-0.70710678118654752 * z);
+        double step = log(p / below) * below * 2.5066282746310005 * exp(0.5 * z * z);
+        z += step;
+        if (fabs(step) < 1e-14 * (1.0 + fabs(z))) break;
+    }
+    return z;
+}
+
+/* z = normal quantiles of the ranks of v, (rank - 3/8)/(S + 1/4); equal values share their mean rank. */
+static void vgs__rank_normal(const vgs__halves *h, const double *v, double *z)
+{
+    int i, j, k, all = h->chains * h->n;
+    for (i = 0; i < all; ++i) {
+        h->order[i].value = v[i];
+        h->order[i].at = i;
+    }
+    qsort(h->order, (size_t)all, sizeof *h->order, vgs__by_value);
+    for (i = 0; i < all; i = j) {
+        double p, q;
+        for (j = i + 1; j < all && !(h->order[j].value > h->order[i].value); ++j) {}
+        p = (0.5 * (i + 1.0 + j) - 0.375) / (all + 0.25);
+        q = p <= 0.5 ? vgs__normal_quantile(p) : -vgs__normal_quantile(1.0 - p);
+        for (k = i; k < j; ++k) z[h->order[k].at] = q;
+    }
+}
+
+/* |v - median|, the median from the order that vgs__rank_normal left */
+static void vgs__fold(const vgs__halves *h, const double *v, double *out)
+{
+    int i, all = h->chains * h->n;
+    double median = 0.5 * (h->order[(all - 1) / 2].value + h->order[all / 2].value);
+    for (i = 0; i < all; ++i) out[i] = fabs(v[i] - median);
+}
+
+static bool vgs__halves_open(vgs__halves *h, int draws, int chains)
+{
+    size_t n = (size_t)(draws / 2), rows = 2 * (size_t)chains;
+    memset(h, 0, sizeof *h);
+    h->n = (int)n;
+    h->chains = (int)rows;
+    for (h->size = 2; h->size < 2 * h->n; h->size *= 2) {}
+    h->v = (double *)vgs__alloc(n * rows, sizeof(double));
+    h->z = h->v ? (double *)vgs__alloc(n * rows, sizeof(double)) : NULL;
+    h->work = h->z ? (double *)vgs__alloc(2 * (size_t)h->size + rows, sizeof(double)) : NULL;
+    h->cov = h->work ? (double *)vgs__alloc(n + 2 * rows, sizeof(double)) : NULL;
+    h->order = h->cov ? (vgs__ranked *)vgs__alloc(n * rows, sizeof *h->order) : NULL;
+    return h->order != NULL;
+}
+
+static void vgs__halves_close(vgs__halves *h)
+{
+    vgs__free(h->v);
+    vgs__free(h->z);
+    vgs__free(h->work);
+    vgs__free(h->cov);
+    vgs__free(h->order);
+}
+
+VGS__DEF vgs_status vgs_diagnose(const double *v, int draws, int chains, vgs_diagnosis *out, vgs_error *err)
+{
+    vgs__halves h;
+    double sum = 0.0, square = 0.0, folded, all = (double)draws * chains;
+    int i, c;
+    if (draws < 4 || chains < 1 || all > 5e8)
+        return vgs__fail(err, VGS_E_ARG, "diagnose: draws = %d, chains = %d: must be at least 4 and 1",
+                         draws, chains);
+    out->mean = out->mean_se = out->rhat = out->ess = (double)NAN;
+    for (i = 0; i < draws * chains; ++i) sum += v[i];
+    out->mean = sum / all;
+    for (i = 0; i < draws * chains; ++i) square += (v[i] - out->mean) * (v[i] - out->mean);
+    if (!(square > 0.0 && square <= DBL_MAX)) return VGS_OK;
+    if (!vgs__halves_open(&h, draws, chains)) {
+        vgs__halves_close(&h);
+        return vgs__fail(err, VGS_E_NOMEM, "out of memory: diagnose of %d draws of %d chains", draws, chains);
+    }
+    for (c = 0; c < h.chains; ++c)               /* of an odd number of draws the middle one is left out */
+        for (i = 0; i < h.n; ++i)
+            h.v[c * h.n + i] = v[(size_t)(c & 1 ? draws - h.n + i : i) * (size_t)chains + (size_t)(c / 2)];
+    out->mean_se = sqrt(square / (all - 1.0) / vgs__ess(&h, h.v));
+    vgs__rank_normal(&h, h.v, h.z);
+    out->rhat = vgs__rhat(&h, h.z);
+    out->ess = vgs__ess(&h, h.z);
+    vgs__fold(&h, h.v, h.v);
+    vgs__rank_normal(&h, h.v, h.z);
+    folded = vgs__rhat(&h, h.z);
+    if (folded > out->rhat) out->rhat = folded;
+    vgs__halves_close(&h);
+    return VGS_OK;
+}
+
+/* What is watched, number q of row x: the energy first. */
+static int vgs__watched(const vgs__mcmc *m) { return m->space ? 4 : 1 + m->c.energy.dim; }
+static double vgs__watch(const vgs__mcmc *m, int q, const float *x, float e)
+{
+    int i, j, k, d = m->space;
+    double nearest = HUGE_VAL, farthest = 0.0;
+    if (q == 0) return (double)e;
+    if (!d) return (double)x[q - 1];
+    if (q == 1) return vgs__square(x, m->c.energy.dim);
+    for (i = 0; i < m->c.energy.particles; ++i)
+        for (j = 0; j < i; ++j) {
+            double r2 = 0.0;
+            for (k = 0; k < d; ++k) {
+                double r = (double)x[i * d + k] - (double)x[j * d + k];
+                r2 += r * r;
+            }
+            nearest = r2 < nearest ? r2 : nearest;
+            farthest = r2 > farthest ? r2 : farthest;
+        }
+    return sqrt(q == 2 ? nearest : farthest);
+}
+
+/* R-hat and ESS of the worst; rows that do not fill a round of all chains are left out. */
+static vgs_status vgs__mcmc_diagnose(const vgs__mcmc *m, int n, const float *x, const float *e,
+                                     vgs_mcmc_stats *out, vgs_error *err)
+{
+    int i, q, chains = m->c.chains, draws = n / chains;
+    double mean = 0.0, *v;
+    vgs_diagnosis d;
+    for (i = 0; i < n; ++i) mean += (double)e[i] / n;
+    out->energy_mean = mean;
+    if (draws < 4) return VGS_OK;
+    v = (double *)vgs__alloc_or(err, m->name, (size_t)draws * (size_t)chains, sizeof *v);
+    if (!v) return VGS_E_NOMEM;
+    for (q = 0; q < vgs__watched(m); ++q) {
+        for (i = 0; i < draws * chains; ++i)
+            v[i] = vgs__watch(m, q, x + (size_t)i * (size_t)m->c.energy.dim, e[i]);
+        if (vgs_diagnose(v, draws, chains, &d, err)) break;
+        if (q == 0) out->energy_se = d.mean_se;
+        if (q == 0 || !(d.rhat <= out->rhat)) out->rhat = d.rhat;
+        if (q == 0 || !(d.ess >= out->ess)) out->ess = d.ess;
+    }
+    vgs__free(v);
+    return q < vgs__watched(m) ? VGS_E_NOMEM : VGS_OK;
+}
+
+/* ==== >>mcmc: what users call ====================================================================== */
+
+/* Every row turned, reflected and permuted, with random numbers of its own. */
+static vgs_status vgs__mcmc_shuffle(const vgs__mcmc *m, int n, float *x, vgs_error *err)
+{
+    size_t dim = (size_t)m->c.energy.dim;
+    float *y = (float *)vgs__alloc_or(err, m->name, dim, sizeof *y);
+    vgs_target t;
+    vgs_rng r = vgs__chain_rng(m->c.seed, 0);
+    int i;
+    if (!y) return VGS_E_NOMEM;
+    memset(&t, 0, sizeof t);
+    t.particles = m->c.energy.particles;
+    t.space_dim = m->space;
+    r.stream = VGS__SHUFFLE_STREAM;
+    for (i = 0; i < n; ++i, x += dim) {
+        vgs__shuffle(&t, &r, x, y);
+        memcpy(x, y, dim * sizeof *y);
+    }
+    vgs__free(y);
+    return VGS_OK;
+}
+
+VGS__DEF vgs_status vgs_mcmc(const vgs_mcmc_config *cfg, int n, float *x, vgs_mcmc_stats *stats,
+                             vgs_error *err)
+{
+    vgs__mcmc m;
+    vgs_mcmc_stats own;
+    vgs_status status;
+    float *e = NULL;
+    memset(&m, 0, sizeof m);
+    m.c = *cfg;
+    m.name = "mcmc";
+    status = vgs__mcmc_check(&m, n, err);
+    if (status) return status;
+    if (m.c.chains > n) m.c.chains = n;
+    e = (float *)vgs__alloc_or(err, "mcmc", (size_t)n, sizeof *e);
+    if (!e) return VGS_E_NOMEM;
+    status = vgs__mcmc_open(&m, m.c.method != VGS_PT ? 1 : m.c.levels ? m.c.levels : 24, err);
+    m.level[0].beta = 1.0;
+    if (m.c.method == VGS_PT) vgs__mcmc_first_ladder(&m);
+    if (!status) status = vgs__mcmc_start(&m, err);
+    if (!status) status = vgs__mcmc_burn_in(&m, err);
+    if (!status) status = vgs__mcmc_sample(&m, n, x, e, err);
+    if (!status && stats) {
+        vgs__mcmc_summary(&m, &own);
+        status = vgs__mcmc_diagnose(&m, n, x, e, &own, err);
+    }
+    if (!status && m.c.shuffle) status = vgs__mcmc_shuffle(&m, n, x, err);
+    if (!status && stats) *stats = own;
+    vgs__free(e);
+    vgs__mcmc_close(&m);
+    return status;
+}
+
+/* which [n]: the rows that stay, row i n w_i/sum w times, rounded up or down: the n teeth of a comb fall on
+   them, which starts at u. */
+static vgs_status vgs__resample(const double *log_weight, int n, double u, int *which, vgs_error *err)
+{
+    double top = -HUGE_VAL, sum = 0.0, below = 0.0;
+    int i, j = 0;
+    for (i = 0; i < n; ++i) {
+        if (!(log_weight[i] <= DBL_MAX))
+            return vgs__fail(err, VGS_E_NONFINITE, "refine: log_weight[%d] = %g: must be below infinity", i,
+                             log_weight[i]);
+        top = log_weight[i] > top ? log_weight[i] : top;
+    }
+    if (!(top >= -DBL_MAX)) return vgs__fail(err, VGS_E_NONFINITE, "refine: all weights are 0");
+    for (i = 0; i < n; ++i) sum += exp(log_weight[i] - top);
+    for (i = 0; i < n; ++i) {
+        below += exp(log_weight[i] - top) / sum * n;
+        while (j < n && j + u < below) which[j++] = i;
+    }
+    for (i = n; j < n;) {                        /* rounding may leave the last tooth beyond the end */
+        while (log_weight[--i] < top - 700.0) {}
+        while (j < n) which[j++] = i;
+    }
+    return VGS_OK;
+}
+
+/* The rows of x that stay become the state; each must have a finite energy. */
+static vgs_status vgs__refine_start(vgs__mcmc *m, const double *log_weight, const float *x, vgs_error *err)
+{
+    int i, n = m->c.chains, *which = (int *)vgs__alloc_or(err, "refine", (size_t)n, sizeof *which);
+    size_t dim = (size_t)m->c.energy.dim;
+    vgs_status status = which ? VGS_OK : VGS_E_NOMEM;
+    for (i = 0; i < n && which; ++i) which[i] = i;
+    if (!status && log_weight)
+        status = vgs__resample(log_weight, n, vgs__mcmc_uniform(m, VGS__MC_RESAMPLE, 0, 0, 0), which, err);
+    for (i = 0; i < n && !status; ++i) {
+        memcpy(vgs__mcmc_at(m, m->x, i), x + (size_t)which[i] * dim, dim * sizeof *x);
+        vgs__mcmc_centre(m, vgs__mcmc_at(m, m->x, i));
+    }
+    if (!status) status = vgs__mcmc_look(m, err);
+    for (i = 0; i < n && !status; ++i)
+        if (!((double)m->row[i].ex <= (double)FLT_MAX))
+            status = vgs__fail(err, VGS_E_NONFINITE, "refine: row %d of x has no finite energy: leave it "
+                               "out, or give it the weight 0", which[i]);
+    vgs__free(which);
+    return status;
+}
+
+VGS__DEF vgs_status vgs_refine(const vgs_mcmc_config *cfg, int steps, const double *log_weight, int n,
+                               float *x, vgs_mcmc_stats *stats, vgs_error *err)
+{
+    vgs__mcmc m;
+    vgs_status status;
+    int i;
+    memset(&m, 0, sizeof m);
+    m.c = *cfg;
+    m.name = "refine";
+    m.c.chains = n;
+    m.c.calls = 0.0;
+    m.c.start = x;
+    m.c.shuffle = false;
+    status = vgs__mcmc_check(&m, n, err);
+    if (status) return status;
+    if (m.c.method == VGS_LMC || m.c.method == VGS_PT)
+        return vgs__fail(err, VGS_E_ARG, "refine: config.method = %s: must be hmc, mala or metropolis",
+                         vgs_mcmc_method_name((int)m.c.method));
+    if (steps < 1) return vgs__fail(err, VGS_E_ARG, "refine: steps = %d: must be > 0", steps);
+    status = vgs__mcmc_open(&m, 1, err);
+    m.level[0].beta = 1.0;
+    m.level[0].step = m.c.step;
+    if (!status) status = vgs__refine_start(&m, log_weight, x, err);
+    if (!status) status = vgs__mcmc_fit(&m, steps / 4, err);
+    if (!status) status = vgs__mcmc_fit(&m, steps / 2 - steps / 4, err);
+    if (!status) vgs__mcmc_forget(&m);
+    if (!status) status = vgs__mcmc_advance(&m, steps - steps / 2, err);
+    if (!status) memcpy(x, m.x, (size_t)n * (size_t)m.c.energy.dim * sizeof *x);
+    if (!status && stats) {
+        vgs__mcmc_summary(&m, stats);
+        for (stats->energy_mean = 0.0, i = 0; i < n; ++i) stats->energy_mean += (double)m.row[i].ex / n;
+    }
+    vgs__mcmc_close(&m);
     return status;
 }
 

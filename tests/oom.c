@@ -212,6 +212,36 @@ static bool metropolis_of(const char *name)
 static bool metropolis_points(void) { return metropolis_of("gmm9"); }
 static bool metropolis_particles(void) { return metropolis_of("lj13"); }
 
+static bool mcmc_of(vgs_mcmc_method method)
+{
+    vgs_mcmc_config c;
+    vgs_mcmc_stats stats;
+    float x[8 * 8];
+    memset(&c, 0, sizeof c);
+    c.energy = vgs_target_energy(vgs_target_find("dw4"));
+    c.method = method;
+    c.chains = 2;
+    c.burn_in = 32;
+    c.thin = 1;
+    c.threads = 1;
+    c.shuffle = true;
+    return !vgs_mcmc(&c, 8, x, &stats, &err);
+}
+static bool mcmc_hmc(void) { return mcmc_of(VGS_HMC); }
+static bool mcmc_pt(void) { return mcmc_of(VGS_PT); }
+
+static bool refine(void)
+{
+    static const double w[3] = { 0, 1, 2 };
+    vgs_mcmc_config c;
+    vgs_mcmc_stats stats;
+    float x[3 * 2] = { 0, 0, 1, 1, 2, 2 };
+    memset(&c, 0, sizeof c);
+    c.energy = vgs_target_energy(vgs_target_find("gmm9"));
+    c.method = VGS_MALA;
+    return !vgs_refine(&c, 4, w, 3, x, &stats, &err);
+}
+
 static bool reference(void)
 {
     float x[3 * 10];
@@ -282,6 +312,9 @@ int main(int argc, char **argv)
         PART(npy),
         PART(metropolis_points),
         PART(metropolis_particles),
+        PART(mcmc_hmc),
+        PART(mcmc_pt),
+        PART(refine),
         PART(reference),
         PART(preset)};
     vgs_config c = config_of(VGS_NET_MLP);

@@ -3,7 +3,7 @@ cd "$(dirname "$0")/.." || exit 1
 . tests/sh.inc
 small="--hidden 8 --time-dim 4 --steps 4 --batch 16 --threads 1"
 : "${OPENMP:=}"
-for p in train sample evaluate; do
+for p in train sample evaluate reference; do
     [ -x build/$p ] || $CC -O2 $OPENMP examples/$p.c -o build/$p -lm || exit 1
 done
 status() { "$@" > "$work/out" 2> "$work/err"; echo $?; }
@@ -67,5 +67,32 @@ if [ -z "$OPENMP" ]; then
     [ "$(status build/evaluate gmm9 "$work/x.npy" --threads 2)" = 2 ] && grep -q fopenmp "$work/err"
     ok "threads in a build without them are refused" $?
 fi
-for p in train sample evaluate; do build/$p --help > "$work/out"; ok "$p --help" $?; done
+
+build/reference dw4 -n 64 -o "$work/r.npy" --burn-in 64 --seed 3 --threads 1 > "$work/out" 2> "$work/err"; ok "reference" $?
+for word in energy R-hat ESS acceptance "log Z" "round trips" "energy calls"; do
+    grep -q "$word" "$work/out"; ok "reference prints $word" $?
+done
+build/reference dw4 -n 64 -o "$work/q.npy" --burn_in=64 --seed=3 --json > "$work/json" 2> "$work/err" &&
+    cmp "$work/r.npy" "$work/q.npy"
+ok "reference: same seed, same rows; keys take - or _" $?
+for key in rhat ess acceptance log_z log_z_se round_trips energy_mean energy_se energy_calls; do
+    grep -q "\"$key\"" "$work/json"; ok "reference's key $key" $?
+done
+for m in hmc mala metropolis lmc; do
+    build/reference lj13 -n 64 -o "$work/q.npy" --method $m --calls 20000 --json > "$work/json" 2> "$work/err" &&
+        [ "$(sed 's/.*"energy_calls": *\([0-9]*\).*/\1/' "$work/json")" -le 20000 ]
+    ok "reference by $m within a limit of calls" $?
+done
+build/reference gmm9 -n 50 -o "$work/q.npy" > "$work/out" 2> "$work/err" && grep -q "exact draws" "$work/out"
+ok "reference draws exactly where it can" $?
+[ "$(status build/reference lj13 -n 64 -o "$work/q.npy" --method exact)" = 1 ] && grep -q "no exact samples" "$work/err"
+ok "reference: no exact samples" $?
+[ "$(status build/reference dw4 -n 64 -o "$work/q.npy" --calls 100)" = 1 ] && grep -q "too few" "$work/err"
+ok "reference: too few calls" $?
+[ "$(status build/reference dw4 -n 64 -o "$work/q.npy" --method nuts)" = 2 ] && grep -q nuts "$work/err"
+ok "reference: a method that does not exist" $?
+for bad in "" "dw4" "dw4 -n 5" "nosuch -n 5 -o x" "dw4 -n 0 -o x" "dw4 -n 5 -o x --seed -1" "dw4 -n 5 -o x --method pt --local lmc"; do
+    [ "$(status build/reference $bad)" = 2 ]; ok "reference $bad: usage" $?
+done
+for p in train sample evaluate reference; do build/$p --help > "$work/out"; ok "$p --help" $?; done
 finish

@@ -3,7 +3,7 @@
 cd "$(dirname "$0")/.." || exit 1
 mkdir -p build
 export OMP_WAIT_POLICY=passive
-: "${CC:=cc}" "${CFLAGS:=-std=c99 -O2}" "${TESTS:=rng gemm ops nets td backend sampler weights repro energy metrics file checkpoint oom}"
+: "${CC:=cc}" "${CFLAGS:=-std=c99 -O2}" "${TESTS:=rng gemm ops nets td backend sampler weights repro energy metrics mcmc file checkpoint oom}"
 
 if [ "${1:-}" = --one ]; then
     t=$2
@@ -11,7 +11,7 @@ if [ "${1:-}" = --one ]; then
         sh tests/$t.sh > build/$t.log 2>&1
     else
         # -O2 where kernels and time matter; elsewhere plain C, which compiles ten times faster
-        case $t in gemm | ops | backend | sampler | weights | energy | metrics) flags="" ;; *) flags=-O0 ;; esac
+        case $t in gemm | ops | backend | sampler | weights | energy | metrics | mcmc) flags="" ;; *) flags=-O0 ;; esac
         $CC $CFLAGS $flags $OPENMP tests/$t.c -o build/test_$t -lm > build/$t.log 2>&1 &&
             ./build/test_$t > build/$t.log 2>&1
     fi

@@ -1,0 +1,260 @@
+/* reference.c - reference samples of a built-in target by classical samplers, with what they are worth
+   cc -O2 examples/reference.c -o reference -lm         (add -fopenmp to use all cores: the same bits)
+   ./reference lj13 -n 2000 -o x.npy                    (./reference --help tells the rest) */
+#define _POSIX_C_SOURCE 200809L                  /* clock_gettime; must precede every include */
+#define VGS_IMPLEMENTATION
+#include "../vgs.h"
+#define PROGRAM "reference"
+#include "common.h"
+#ifdef _WIN32
+#  include <io.h>
+#  define is_terminal() _isatty(2)
+#else
+#  include <unistd.h>
+#  define is_terminal() isatty(2)
+#endif
+
+enum { EXACT = -1 };                             /* beside vgs_mcmc_method                    */
+
+typedef struct options {
+    const char *target, *out;
+    int n, method;
+    bool method_given, json;
+    vgs_mcmc_config c;
+} options;
+
+static int help(void)
+{
+    puts("reference - reference samples of a built-in target by classical samplers\n"
+         "\n"
+         "usage: reference TARGET -n N -o FILE.npy [options]\n"
+         "\n"
+         "  -n N                  number of samples\n"
+         "  -o FILE.npy           float32 [N, D]; particles have mean 0 and are turned, reflected and\n"
+         "                        permuted at random\n"
+         "  --method NAME         exact, pt (parallel tempering), hmc, mala, metropolis, or lmc (Langevin\n"
+         "                        without correction: wrong by its step). Default: exact where it exists,\n"
+         "                        pt for dw4, hmc for lj13 and lj55\n"
+         "  --local NAME          of pt, between swaps: hmc, mala or metropolis (hmc)\n"
+         "  --seed N              same seed, same rows (0)\n"
+         "  --calls LIMIT         energy calls at most, counted by row, one with gradient as one; a third\n"
+         "                        at most for the burn-in (0: as many as --burn-in and --thin take)\n"
+         "  --chains N            chains, or ladders of pt (16; lj55 32)\n"
+         "  --burn-in N           iterations before the first sample (4000; metropolis 20000)\n"
+         "  --thin N              iterations from one sample of a chain to the next (by target and method)\n"
+         "  --leapfrog N          mean number of leapfrog steps (10, in pt 5)\n"
+         "  --levels N            replicas of a ladder (0: as many as are needed)\n"
+         "  --step S              first step size; lmc: the step size\n"
+         "  --acceptance A        aimed at (hmc 0.8, mala 0.574, metropolis 0.234)\n"
+         "  --json                one JSON object instead of lines\n"
+         "  --threads N           0 = all that there are (0); more than 1 needs a build with -fopenmp\n"
+         "\n"
+         "R-hat (at most 1.01 for chains that agree) and ESS are those of the worst of: the energy and\n"
+         "every coordinate; for particles the energy, |x|^2, nearest and farthest pair.\n"
+         "Exit status: 0 done, 1 failed, 2 wrong usage.");
+    print_targets();
+    puts("\nExamples:\n"
+         "  reference dw4 -n 20000 -o dw4.npy --seed 1\n"
+         "  reference gmm40 -n 10000 -o x.npy --method pt --calls 1e7");
+    return finish_stdout();
+}
+
+static int find_method(const char *name)
+{
+    if (!strcmp(name, "exact")) return EXACT;
+    for (int i = 0; vgs_mcmc_method_name(i); ++i)
+        if (!strcmp(vgs_mcmc_method_name(i), name)) return i;
+    wrong_usage("%.40s: there is no such method: exact, pt, hmc, mala, metropolis, lmc", name);
+    return EXACT;
+}
+
+static vgs_mcmc_method find_local(const char *name)
+{
+    int m = find_method(name);
+    if (m < VGS_HMC || m > VGS_METROPOLIS) wrong_usage("--local %s: must be hmc, mala or metropolis", name);
+    return (vgs_mcmc_method)m;
+}
+
+static options parse(int argc, char **argv)
+{
+    args a = { .argc = argc, .argv = argv };
+    options o = { .c = { .shuffle = false } };
+    while (args_next(&a)) {
+        if (!*a.key && o.target) wrong_usage("%.60s: only one target can be sampled", a.word);
+        else if (!*a.key) o.target = a.word;
+        else if (args_is(&a, "help") || args_is(&a, "h")) exit(help());
+        else if (args_is(&a, "n")) o.n = args_int(&a, 1, INT_MAX);
+        else if (args_is(&a, "o")) o.out = args_value(&a);
+        else if (args_is(&a, "method")) o.method = find_method(args_value(&a)), o.method_given = true;
+        else if (args_is(&a, "local")) o.c.local = find_local(args_value(&a));
+        else if (args_is(&a, "seed")) o.c.seed = args_u64(&a);
+        else if (args_is(&a, "calls")) o.c.calls = args_double(&a, -1e-300, 1e15);
+        else if (args_is(&a, "chains")) o.c.chains = args_int(&a, 1, 1 << 20);
+        else if (args_is(&a, "burn_in")) o.c.burn_in = args_int(&a, 1, INT_MAX);
+        else if (args_is(&a, "thin")) o.c.thin = args_int(&a, 1, INT_MAX);
+        else if (args_is(&a, "leapfrog")) o.c.leapfrog = args_int(&a, 1, 100000);
+        else if (args_is(&a, "levels")) o.c.levels = args_int(&a, 0, 128);
+        else if (args_is(&a, "step")) o.c.step = args_double(&a, 0.0, 1e6);
+        else if (args_is(&a, "acceptance")) o.c.acceptance = args_double(&a, 0.0, 0.999);
+        else if (args_is(&a, "json")) o.json = args_flag(&a);
+        else if (args_is(&a, "threads")) o.c.threads = args_threads(&a);
+        else wrong_usage("%.80s: there is no such option", a.word);
+    }
+    if (!o.target) wrong_usage("a target is missing");
+    if (!o.n) wrong_usage("-n is missing: how many samples?");
+    if (!o.out) wrong_usage("-o is missing: where do the samples go?");
+    return o;
+}
+
+/* Iterations between samples after which those of a chain hardly resemble each other: measured. */
+static int default_thin(const options *o, const vgs_target *t)
+{
+    bool large = t->dim > 100;
+    if (o->method == VGS_PT) return t->dim > 8 ? 20 : 5;
+    if (o->method == VGS_HMC) return large ? 20 : 10;
+    return large ? 2000 : 400;
+}
+
+static void configure(options *o, const vgs_target *t)
+{
+    vgs_mcmc_config *c = &o->c;
+    if (!o->method_given) o->method = t->exact_samples ? EXACT : t->dim > 8 ? VGS_HMC : VGS_PT;
+    if (o->method == EXACT) return;
+    c->energy = vgs_target_energy(t);
+    c->method = (vgs_mcmc_method)o->method;
+    c->length_scale = t->length_scale;
+    c->shuffle = t->particles > 0;
+    if (!c->chains) c->chains = t->dim > 100 ? 32 : 16;
+    if (c->chains > o->n) c->chains = o->n;
+    if (!c->burn_in) c->burn_in = o->method == VGS_PT || o->method == VGS_HMC ? 4000 : 20000;
+    if (!c->thin) c->thin = default_thin(o, t);
+}
+
+/* ==== progress ====================================================================================== */
+
+typedef struct live { double start, shown; bool printed; } live;
+
+/* One line that renews itself on a terminal; elsewhere a line every ten seconds. */
+static int show(void *user, double done)
+{
+    live *l = user;
+    double now = seconds_now(), spent = now - l->start;
+    char since[32], left[32], line[100];
+    if (now - l->shown < (is_terminal() ? 0.5 : 10.0)) return 0;
+    l->shown = now;
+    l->printed = is_terminal();
+    if (done > 0.0)
+        snprintf(line, sizeof line, "%3.0f %%, %s, about %s left", 100.0 * done, duration(spent, since),
+                 duration(spent * (1.0 - done) / done, left));
+    else snprintf(line, sizeof line, "burn-in, %s", duration(spent, since));
+    fprintf(stderr, l->printed ? "\r%-60s" : "%s\n", line);
+    return 0;
+}
+
+/* ==== results ======================================================================================= */
+
+static void print_lines(const options *o, const vgs_mcmc_stats *s, double seconds)
+{
+    char time[32];
+    printf("%s: %d rows of %s by %s in %s\n", o->out, o->n, o->target,
+           o->method == EXACT ? "exact draws" : vgs_mcmc_method_name(o->method), duration(seconds, time));
+    printf("energy        %.5f +- %.5f\n", s->energy_mean, s->energy_se);
+    if (o->method == EXACT) return;
+    if (isnan(s->rhat))
+        printf("R-hat, ESS    - (they take at least 4 samples of each of the %d chains)\n", o->c.chains);
+    else {
+        printf("R-hat         %.4f%s\n", s->rhat, s->rhat > 1.01 ? ": above 1.01, do not trust it yet" : "");
+        printf("ESS           %.0f of %d\n", s->ess, o->n);
+    }
+    printf("acceptance    %.3f at step %.4g\n", s->acceptance, s->step);
+    if (o->method == VGS_PT)
+        printf("log Z         %.4f +- %.4f\n"
+               "ladder        %d levels, barrier %.2f, %.0f round trips (%.4f per iteration and ladder)\n",
+               s->log_z, s->log_z_se, s->levels, s->barrier, s->round_trips, s->round_trip_rate);
+    if (o->method == VGS_LMC) printf("lmc is not corrected: these samples are of another density\n");
+    printf("energy calls  %.0f, %.0f of them with gradient\n", s->energy_calls, s->gradient_calls);
+}
+
+/* Keys that do not apply are absent. */
+static void put(vgs_json *j, const char *key, double v)
+{
+    if (!isnan(v)) vgs_json_double(j, key, v);
+}
+
+static void print_json(const options *o, const vgs_mcmc_stats *s, double seconds)
+{
+    vgs_json j = { stdout, false };
+    vgs_json_open(&j, NULL, '{');
+    vgs_json_string(&j, "target", o->target);
+    vgs_json_string(&j, "method", o->method == EXACT ? "exact" : vgs_mcmc_method_name(o->method));
+    vgs_json_i64(&j, "n", o->n);
+    vgs_json_u64(&j, "seed", o->c.seed);
+    put(&j, "seconds", seconds);
+    put(&j, "energy_mean", s->energy_mean);
+    put(&j, "energy_se", s->energy_se);
+    put(&j, "rhat", s->rhat);
+    put(&j, "ess", s->ess);
+    put(&j, "acceptance", s->acceptance);
+    put(&j, "step", s->step);
+    put(&j, "log_z", s->log_z);
+    put(&j, "log_z_se", s->log_z_se);
+    put(&j, "barrier", s->barrier);
+    put(&j, "round_trips", s->round_trips);
+    put(&j, "round_trip_rate", s->round_trip_rate);
+    if (o->method == VGS_PT) vgs_json_i64(&j, "levels", s->levels);
+    put(&j, "energy_calls", s->energy_calls);
+    put(&j, "gradient_calls", s->gradient_calls);
+    vgs_json_close(&j, '}');
+    vgs_json_line(&j);
+}
+
+/* Independent draws: their energies give the mean and its error, and need not be computed to draw. */
+static vgs_status draw_exactly(const options *o, const vgs_target *t, float *x, vgs_mcmc_stats *s,
+                               vgs_error *err)
+{
+    vgs_rng r = { .seed = o->c.seed };
+    double sum = 0.0, square = 0.0;
+    vgs_status st = vgs_target_sample(t, &r, o->n, x, err);
+    for (int i = 0; i < o->n && st == VGS_OK; ++i) {
+        float e;
+        t->eval(t->user, x + (size_t)i * (size_t)t->dim, 1, t->dim, &e, NULL);
+        sum += (double)e;
+        square += (double)e * (double)e;
+    }
+    sum /= o->n;
+    *s = (vgs_mcmc_stats){ .energy_mean = sum, .rhat = NAN, .ess = o->n, .acceptance = NAN, .step = NAN,
+                           .log_z = NAN, .log_z_se = NAN, .barrier = NAN, .round_trips = NAN,
+                           .round_trip_rate = NAN };
+    s->energy_se = o->n > 1 ? sqrt(fmax(0.0, square / o->n - sum * sum) / (o->n - 1.0)) : (double)NAN;
+    return st;
+}
+
+int main(int argc, char **argv)
+{
+    options o = parse(argc, argv);
+    const vgs_target *t = find_target(o.target);
+    live l = { .start = seconds_now(), .shown = seconds_now() };
+    vgs_mcmc_stats s;
+    vgs_status st;
+    vgs_error err;
+    double seconds;
+    float *x;
+    if (!t) return EXIT_USAGE;
+    configure(&o, t);
+    o.c.progress = show;
+    o.c.progress_user = &l;
+    x = malloc((size_t)o.n * (size_t)t->dim * sizeof *x);
+    if (!x) {
+        say("out of memory: %d samples", o.n);
+        return EXIT_FAILED;
+    }
+    st = o.method == EXACT ? draw_exactly(&o, t, x, &s, &err) : vgs_mcmc(&o.c, o.n, x, &s, &err);
+    if (l.printed) fputc('\n', stderr);
+    seconds = seconds_now() - l.start;
+    if (st == VGS_OK) st = vgs_npy_write(o.out, x, o.n, t->dim, &err);
+    free(x);
+    if (st != VGS_OK) return fail(&err);
+    if (o.json) print_json(&o, &s, seconds);
+    else print_lines(&o, &s, seconds);
+    return finish_stdout();
+}
