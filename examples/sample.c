@@ -12,7 +12,7 @@ enum { DRAW_BLOCK = 4096, POPULATIONS = 20 };
 
 typedef struct options {
     const char *checkpoint, *out, *target, *preset;
-    int n, threads;
+    int n, threads, refine;
     bool weighted;                               /* the file has a place for weights                     */
     device device;
     vgs_draw draw;
@@ -32,6 +32,8 @@ static int help(void)
          "                        energy calls; prints log Z and whether the weights can be used\n"
          "  --smc SHARE           resamples along the way where the effective sample size falls below\n"
          "                        this share of the rows, in 20 independent populations\n"
+         "  --refine K            then K iterations of HMC on E for each sample, step size fitted to an\n"
+         "                        acceptance of 0.8; weighted ones are resampled before, and equals then\n"
          "  --seed N              of the noise (0: the seed of the training); same seed, same rows\n"
          "  --noise-scale C       multiplies every noise (1); below 1 is colder and biased\n"
          "  --skip-final-noise    leaves out the last noise (biased: gives the mean)\n"
@@ -72,6 +74,7 @@ static options parse(int argc, char **argv)
         else if (args_is(&a, "noise_scale")) o.draw.noise_scale = (float)args_double(&a, 0.0, 1e6);
         else if (args_is(&a, "skip_final_noise")) o.draw.skip_final_noise = args_flag(&a);
         else if (args_is(&a, "smc")) o.draw.resample = (float)args_double(&a, 0.0, 1.0);
+        else if (args_is(&a, "refine")) o.refine = args_int(&a, 0, 1000000);
         else if (args_is(&a, "threads")) o.threads = args_threads(&a);
         else if (args_is(&a, "device")) o.device.name = args_value(&a);
         else if (args_is(&a, "list_devices")) exit(device_list());
@@ -116,7 +119,7 @@ static vgs_status configure(const options *o, const char *path, const vgs_target
 }
 
 /* What the draw fills. An .npy file has no place for energy and log_weight, a biased draw has no weights. */
-typedef struct samples { float *x, *energy; double *log_weight; } samples;
+typedef struct samples { float *x, *energy; double *log_weight, calls; } samples;
 
 /* Plain rows depend on their number only. Populations are the blocks from which vgs_weigh has its error. */
 static int block_end(const options *o, int i, int population)
@@ -144,7 +147,20 @@ static vgs_status draw(vgs_sampler *s, const options *o, const samples *out, vgs
     return VGS_OK;
 }
 
-/* Every row asked for one gradient of E in its last step and, here, for one E at its end. */
+/* HMC on E, after resampling by the weights where there are some. */
+static vgs_status refine(const options *o, const vgs_config *c, samples *s, vgs_error *err)
+{
+    vgs_mcmc_config m = { .energy = c->energy, .tau = (double)c->tau, .threads = o->threads,
+                          .length_scale = (double)c->length_scale,
+                          .seed = o->draw.seed ? o->draw.seed : c->seed };
+    vgs_mcmc_stats st;
+    if (vgs_refine(&m, o->refine, s->log_weight, o->n, s->x, &st, err)) return err->code;
+    s->calls += st.energy_calls;
+    say("refined: %d iterations, acceptance %.2f, mean energy %.4f", o->refine, st.acceptance,
+        st.energy_mean);
+    return s->energy ? vgs_energy_eval(&c->energy, s->x, o->n, s->energy, NULL, o->threads, err) : VGS_OK;
+}
+
 static vgs_status write_weighted(const options *o, const samples *s, const char *target, int dim,
                                  vgs_error *err)
 {
@@ -154,9 +170,11 @@ static vgs_status write_weighted(const options *o, const samples *s, const char 
     if (!w) return err->code;
     vgs_writer_tensor(w, "x", VGS_DTYPE_F32, 2, shape, s->x);
     vgs_writer_tensor(w, "energy", VGS_DTYPE_F32, 1, shape, s->energy);
-    if (s->log_weight) vgs_writer_tensor(w, "log_weight", VGS_DTYPE_F64, 1, shape, s->log_weight);
+    if (s->log_weight && !o->refine)
+        vgs_writer_tensor(w, "log_weight", VGS_DTYPE_F64, 1, shape, s->log_weight);
     vgs_writer_meta(w, "target", target);
-    vgs_writer_number(w, "energy_calls", 2.0 * o->n);
+    vgs_writer_number(w, "energy_calls", s->calls);
+    if (o->refine) vgs_writer_number(w, "refine", o->refine);
     if (o->draw.resample > 0.0f) vgs_writer_number(w, "smc", (double)o->draw.resample);
     st = vgs_writer_save(w, o->out, err);
     vgs_writer_free(w);
@@ -173,26 +191,34 @@ static int report_weights(const options *o, const samples *s, const vgs_target *
     return finish_stdout();
 }
 
+/* Draws, says what the weights say, refines, writes. */
+static int make_into(samples *a, vgs_sampler *s, const options *o, const vgs_target *t)
+{
+    const vgs_config *c = vgs_sampler_config(s);
+    vgs_error err;
+    if (draw(s, o, a, &err)) return fail(&err);
+    if (report_weights(o, a, t, c->tau)) return EXIT_FAILED;
+    if (o->refine && refine(o, c, a, &err)) return fail(&err);
+    if (o->weighted ? write_weighted(o, a, t->name, c->energy.dim, &err)
+                    : vgs_npy_write(o->out, a->x, o->n, c->energy.dim, &err)) return fail(&err);
+    say("%s: %d x %d", o->out, o->n, c->energy.dim);
+    return 0;
+}
+
 static int make_samples(vgs_sampler *s, const options *o, const vgs_target *t)
 {
     const vgs_config *c = vgs_sampler_config(s);
     bool biased = o->draw.noise_scale != 1.0f || o->draw.skip_final_noise || c->skip_final_noise;
     size_t n = (size_t)o->n;
     int status = EXIT_FAILED;
-    samples a = { .x = malloc(n * (size_t)c->energy.dim * sizeof *a.x) };
-    vgs_error err;
+    samples a = { .x = malloc(n * (size_t)c->energy.dim * sizeof *a.x),
+                  .calls = 2.0 * o->n };         /* the gradient in a row's last step, E at its end      */
     if (o->weighted) a.energy = malloc(n * sizeof *a.energy);
     if (o->weighted && (o->draw.resample > 0.0f || !(biased || c->on_sphere)))
         a.log_weight = malloc(n * sizeof *a.log_weight);
     else if (o->weighted) say("no weights: these are not samples of the sampler itself");
     if (!a.x || (o->weighted && !a.energy)) say("out of memory: %d samples", o->n);
-    else if (draw(s, o, &a, &err)) fail(&err);
-    else if (o->weighted ? write_weighted(o, &a, t->name, c->energy.dim, &err)
-                         : vgs_npy_write(o->out, a.x, o->n, c->energy.dim, &err)) fail(&err);
-    else {
-        say("%s: %d x %d", o->out, o->n, c->energy.dim);
-        status = report_weights(o, &a, t, c->tau);
-    }
+    else status = make_into(&a, s, o, t);
     free(a.x);
     free(a.energy);
     free(a.log_weight);

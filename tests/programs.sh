@@ -95,4 +95,8 @@ for bad in "" "dw4" "dw4 -n 5" "nosuch -n 5 -o x" "dw4 -n 0 -o x" "dw4 -n 5 -o x
     [ "$(status build/reference $bad)" = 2 ]; ok "reference $bad: usage" $?
 done
 for p in train sample evaluate reference; do build/$p --help > "$work/out"; ok "$p --help" $?; done
+build/sample "$work/a" -n 200 -o "$work/r.safetensors" --refine 5 > "$work/out" 2> "$work/err" &&
+    grep -q 'refined: 5' "$work/err" && ! grep -q log_weight "$work/r.safetensors" &&
+    build/sample "$work/a" -n 200 -o "$work/r.npy" --refine 5 2> "$work/err"
+ok "samples are refined, and have no weights then" $?
 finish
