@@ -13346,11 +13346,11 @@ static const vgs__preset vgs__presets[] = {
       VGS__OURS
       "value egnn hidden 32 length_scale 2.1 steps 80 s2_start 0.22 s2_end 0.0015 init_sigma 2.85 "
       "scale_by_dim 1 value_lr 1e-3 lr_half 100 sigma_lr 1e-3" },
-    { "lj13", "fast", 240, 1.0f, false,
+    { "lj13", "fast", 150, 1.0f, false,
       VGS__OURS
-      "value egnn hidden 24 layers 1 radial 20 x_scale 0.12 length_scale 0.71 steps 250 s2_start 0.02 "
-      "s2_end 4e-5 init_sigma 1.15 energy_max 100 scale_by_dim 1 lambda 0.97 batch 64 slope_loss 1 "
-      "value_lr 1e-3 lr_half 80 sigma_lr 1e-3" },
+      "value egnn hidden 24 layers 1 radial 16 x_scale 0.15 length_scale 0.71 steps 100 s2_start 0.05 "
+      "s2_end 1e-4 init_sigma 1.15 energy_max 100 scale_by_dim 1 lambda 0.97 batch 64 slope_loss 1 "
+      "value_lr 1e-3 lr_half 60 sigma_lr 1e-3" },
     { "lj55", "fast", 600, 1.0f, false,
       VGS__OURS
       "hidden 128 length_scale 1.2 steps 100 s2_start 0.05 s2_end 1e-4 init_sigma 1.5 energy_max 20000 "
