@@ -151,13 +151,15 @@ static inline double args_double(args *a, double above, double max)
     return x;
 }
 
+static inline const char *dashes(const char *key) { return key[1] ? "--" : "-"; }
+
 static inline int args_int(args *a, int min, int max)
 {
     const char *v = args_value(a);
     char *end;
     double x = strtod(v, &end);
     if (*end || !(x >= min && x <= max) || x != floor(x))
-        wrong_usage("--%s = %.40s: must be an integer in %d..%d", a->key, v, min, max);
+        wrong_usage("%s%s = %.40s: must be an integer in %d..%d", dashes(a->key), a->key, v, min, max);
     return (int)x;
 }
 
@@ -199,15 +201,32 @@ static inline bool field_is_flag(const char *name)
     return !vgs_field_set(&c, name, "1", NULL) && vgs_field_set(&c, name, "2", NULL);
 }
 
+/* In a configuration 0 means the default; who writes a 0 after one of these means something else. */
+static inline bool field_is_positive(const char *name)
+{
+    static const char *const list[] = {
+        "length_scale", "detail_scale", "steps", "s2_start", "s2_end", "tau", "batch", "passes", "value_lr",
+        "explore", "drift_max", "grad_max", "dim_effective", "hidden", "layers", "time_dim", "time_hidden",
+        "x_scale"
+    };
+    for (size_t i = 0; i < sizeof list / sizeof *list; ++i)
+        if (!strcmp(name, list[i])) return true;
+    return false;
+}
+
 static inline void args_field(args *a, field_list *list)
 {
     vgs_config scratch = { .steps = 0 };
     vgs_error err;
+    char text[32];
     if (field_index(a->key) < 0) wrong_usage("%.80s: there is no such option", a->word);
     if (list->n == MAX_FIELDS) wrong_usage("too many options");
     strcpy(list->at[list->n].name, a->key);
     list->at[list->n].value = field_is_flag(a->key) ? args_flag_text(a) : args_value(a);
     if (vgs_field_set(&scratch, a->key, list->at[list->n].value, &err)) wrong_usage("--%s", err.msg);
+    vgs_field_get(&scratch, field_index(a->key), text);
+    if (field_is_positive(a->key) && !strcmp(text, "0"))
+        wrong_usage("--%s = 0: must be > 0; leave it out for the default", a->key);
     ++list->n;
 }
 

@@ -62,6 +62,8 @@ ok "samples of another target are named" $?
 [ "$(status build/evaluate dw4 "$work/x.npy" --checkpoint "$work/none")" = 1 ]; ok "a checkpoint that is missing" $?
 [ "$(status build/evaluate gmm9 "$work/x.npy")" = 1 ] && grep -q 8 "$work/err"; ok "a wrong number of columns is named" $?
 [ "$(status build/train)" = 2 ]; ok "no target: usage" $?
+[ "$(status build/train gmm9 --steps 0 --out "$work/c")" = 2 ] && grep -q 'steps = 0' "$work/err"
+ok "a field that is 0 and must not" $?
 [ "$(status build/train gmm9 --steps 0.5 --out "$work/c")" = 2 ]; ok "a field that is no integer" $?
 if [ -z "$OPENMP" ]; then
     [ "$(status build/evaluate gmm9 "$work/x.npy" --threads 2)" = 2 ] && grep -q fopenmp "$work/err"
