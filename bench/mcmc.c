@@ -533,7 +533,7 @@ static vgs_status write_page(const contest *c, int count, const options *o, vgs_
             o->quick ? " (a twentieth of its iterations)" : "", (unsigned long long)o->seed);
     fputs("Energy W2: root mean squared difference of the sorted energies of the samples and of reference "
           "samples; it does not see that equal modes are missing: see modes and R-hat in the figures. vgs: "
-          "its training is counted; vgs + hmc: with 10 iterations of HMC on every draw. The classical samplers "
+          "its training is counted; vgs + hmc: with 10 iterations of HMC on every draw. The classical ones "
           "had as many energy calls, burn-in included; where they were too few for a sampler it has no "
           "point.</p><p class=\"key\">", f);
     for (int m = 0; m < METHODS; ++m)
