@@ -294,6 +294,7 @@ typedef struct vgs_call {                        /* one op, ready to run        
     const struct vgs_energy *energy;             /* VGS_OP_ENERGY only                                */
     int   group, parts;                          /* see run_list                                      */
     bool  local;                                 /* out and out2 are read within this group only      */
+                                                 /* (another part may then reuse their place)         */
 } vgs_call;
 
 typedef struct vgs_backend {
@@ -8721,22 +8722,32 @@ static void vgs__stage_leaves(vgs_sampler *s, vgs__stage *st, vgs_buffer *params
     st->accept = vgs__noise_slots(g);
 }
 
-/* factor / v_t [B,1], where v_t is the variance at t of the noising chain from a Gaussian of std
-   length_scale: v_t = v_{t+1} / a_t^2 + s_t^2. */
-static vgs_var vgs__record_precision(const vgs_sampler *s, vgs_graph *g, vgs_var t, double factor)
+/* The variance at step t of the noising chain, from that at t + 1. */
+static double vgs__noised(const vgs_sampler *s, int t, double var)
 {
-    double var = (double)s->c.length_scale * (double)s->c.length_scale;
+    return var / ((double)s->a[t] * (double)s->a[t]) + (double)s->s2[t];
+}
+
+/* v_t [B,1] of the noising chain from a variance of var: factor / v_t, or its root if factor is 0. */
+static vgs_var vgs__record_variance(const vgs_sampler *s, vgs_graph *g, vgs_var t, double var, double factor)
+{
     float *k = (float *)vgs__alloc((size_t)s->c.steps, sizeof *k);
     vgs_var v;
     int i;
     if (!k) return vgs__graph_fail(g, VGS_E_NOMEM, "out of memory: value of %d steps", s->c.steps);
     for (i = s->c.steps - 1; i >= 0; --i) {
-        var = var / ((double)s->a[i] * (double)s->a[i]) + (double)s->s2[i];
-        k[i] = (float)(factor / var);
+        var = vgs__noised(s, i, var);
+        k[i] = (float)(factor > 0.0 ? factor / var : sqrt(var));
     }
     v = vgs_gather(g, vgs_table(g, k, s->c.steps, 1), t);
     vgs__free(k);
     return v;
+}
+
+/* factor / v_t [B,1] of the Gaussian of std length_scale. */
+static vgs_var vgs__record_precision(const vgs_sampler *s, vgs_graph *g, vgs_var t, double factor)
+{
+    return vgs__record_variance(s, g, t, (double)s->c.length_scale * (double)s->c.length_scale, factor);
 }
 
 /* V, or V/D if scale_by_dim: what the network gives and, for our own ones, tau |x|^2 / (2 v_t). That is exact
@@ -9038,26 +9049,9 @@ static vgs_var vgs__record_choice(vgs_sampler *s, vgs__stage *st, vgs_scalar fir
     return idx;
 }
 
-/* sqrt(n_t) [B,1]: n_t is the noise from the samples back to t, n_t = n_{t+1} / a_t^2 + s_t^2. */
-static vgs_var vgs__record_root_noise(const vgs_sampler *s, vgs_graph *g, vgs_var t)
-{
-    float *k = (float *)vgs__alloc((size_t)s->c.steps, sizeof *k);
-    double var = 0.0;
-    vgs_var v;
-    int i;
-    if (!k) return vgs__graph_fail(g, VGS_E_NOMEM, "out of memory: loss of %d steps", s->c.steps);
-    for (i = s->c.steps - 1; i >= 0; --i) {
-        var = var / ((double)s->a[i] * (double)s->a[i]) + (double)s->s2[i];
-        k[i] = (float)sqrt(var);
-    }
-    v = vgs_gather(g, vgs_table(g, k, s->c.steps, 1), t);
-    vgs__free(k);
-    return v;
-}
-
 /* With r = (grad V - its target)/D the loss w n_t |r|^2 / 2 has the gradient w n_t |r| d(u . grad V/D);
    u = r/|r|, and u . grad V = (V(x + h u) - V(x - h u)) / 2h: no second derivatives. sqrt(n_t) |r| is limited
-   to 3/sqrt(D), as smooth L1 limits a loss; h = VGS__SPLIT sqrt(n_t). */
+   to 3/sqrt(D), as smooth L1 limits a loss; h = VGS__SPLIT sqrt(n_t), n_t the noise from x_T back to t. */
 #define VGS__SPLIT 0.03f
 static void vgs__record_split(vgs_sampler *s, vgs__stage *st)
 {
@@ -9073,7 +9067,7 @@ static void vgs__record_split(vgs_sampler *s, vgs__stage *st)
     y = vgs_gather(g, vgs__bound_state(g, n, d, s->pool_slope, 0), idx);
     r = vgs__combine(g, r, s->c.scale_by_dim ? 1.0f : per_dim, y, -per_dim, vgs__no_var());
     norm = vgs_sqrt(g, vgs_affine(g, vgs_sum_cols(g, vgs_square(g, r)), 1.0f, 1e-30f));
-    root = vgs__record_root_noise(s, g, t);
+    root = vgs__record_variance(s, g, t, 0.0, 0.0);
     push = vgs_clamp(g, vgs_mul(g, norm, root), 0.0f, 3.0f * (float)sqrt((double)per_dim));
     push = vgs_affine(g, push, s->c.slope_loss / (2.0f * VGS__SPLIT), 0.0f);
     r = vgs_mul(g, r, vgs_div(g, vgs_affine(g, root, VGS__SPLIT, 0.0f), norm));
@@ -10126,7 +10120,7 @@ static vgs_status vgs__recall(vgs_sampler *s, int n, vgs_error *err)
     code = vgs_graph_run(st->g, s->c.batch, err);
     for (t = s->c.steps - 1; t >= n; --t) {
         a *= (double)s->a[t];
-        var = var / ((double)s->a[t] * (double)s->a[t]) + (double)s->s2[t];
+        var = vgs__noised(s, t, var);
     }
     if (code == VGS_OK) code = vgs__noise_back(s, n, s->c.steps, a, sqrt(var), err);
     for (t = n - 1; t >= 0 && code == VGS_OK; --t)
