@@ -278,6 +278,12 @@ static void run_classical(contest *c, const options *o, int k, double calls, flo
                               .seconds = clock_of(o) - start, .ess = s.ess }, x);
 }
 
+static int by_calls(const void *a, const void *b)
+{
+    const point *p = a, *q = b;
+    return p->method != q->method ? p->method - q->method : (p->calls > q->calls) - (p->calls < q->calls);
+}
+
 static vgs_status run_contest(contest *c, const options *o, vgs_error *err)
 {
     float *x = malloc((size_t)c->n * (size_t)c->target->dim * sizeof *x);
@@ -289,6 +295,7 @@ static vgs_status run_contest(contest *c, const options *o, vgs_error *err)
     ours = c->points;
     for (int i = 0; i < ours && st == VGS_OK; ++i)
         for (int k = 0; k < CLASSICAL; ++k) run_classical(c, o, k, c->at[i].calls, x);
+    qsort(c->at, (size_t)c->points, sizeof *c->at, by_calls);
     free(x);
     return st;
 }
