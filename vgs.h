@@ -118,9 +118,9 @@
        grad V_t(x_t) is the mean of a_t grad V_{t+1}(x_{t+1}), and at last of a_t grad E(x_T), so that
            g_t = a_t [(1 - lambda) grad Vbar_{t+1}(x_{t+1}) + lambda g_{t+1}],  g_T = grad E(x_T),
        D numbers where y_t is one; its gradient takes V at x +- d along the error, no second derivative.
-       With `local_noise` rho_t has a factor of its own for each x_t and dimension, 1 - s_t^2 V_jj(x_t)/tau, V_jj
-       the curvature of V_t by differences of its slope: the variance of the exact reverse kernel, narrow in a
-       mode and wide where modes part. It depends on x_t alone: the density of a step stays known.
+       With `local_noise` rho_t has a factor for each x_t and dimension, 1 - s_t^2 V_jj(x_t)/tau, V_jj the
+       curvature of V_t by differences of its slope: the variance of the exact reverse kernel, narrow in a mode
+       and wide where modes part. It depends on x_t alone: the density of a step stays known.
        Particles live in the mean-free subspace (D = (n-1) d): x_0 and every eps are projected.
        Where this is not [VGS], and the fields that give [VGS] (the paper presets set them):
            explicit_drift  mu_t = (s_t^2 a_t^2 / tau) grad V_{t+1}(z_t): right to first order, unstable where
@@ -8884,8 +8884,8 @@ static vgs_var vgs__record_copies(const vgs_sampler *s, vgs_graph *g, vgs_var x)
 }
 
 /* sqrt(1 - s_t^2 V_jj / tau), the deviation that the exact reverse kernel has along each dimension, in units
-   of s_t a_t. V_jj is from the slopes at x + h e_j and at x, along e_j, their difference over h. For particles
-   it is one for all dimensions, from the mean V_jj. Within limits: V may be wrong. */
+   of s_t a_t. V_jj is from the slopes at x + h e_j and at x, along e_j, their difference over h; particles
+   have one for all dimensions, from the mean V_jj. Within limits: V may be wrong. */
 static vgs_var vgs__record_width(vgs_sampler *s, vgs__stage *st, vgs_var x, vgs_var slope)
 {
     const vgs_scalar none = { 0 };
@@ -9062,8 +9062,8 @@ static vgs_var vgs__record_moment(const vgs_sampler *s, vgs_graph *g, vgs_var a,
 /* The factors that minimise the cost of one step given the value after it. With m the published drift at x
    and m' the one at x', where the step leads, for each dimension, or with the sums over all D
        kappa = <m . m'> / <m . m>,   rho = 1 / (<w^2> + <m' . w eps> / (sigma sqrt(rho) D)),   D = 1 for one,
-   averages over the batch, w the width of local_noise or 1; VGS__FACTOR_RATE of the way there each time. mu . eps, of mean 0, takes out
-   noise. */
+   averages over the batch, w the width of local_noise or 1; VGS__FACTOR_RATE of the way there each time.
+   mu . eps, of mean 0, takes out noise. */
 #define VGS__FACTOR_RATE 0.05f
 static void vgs__record_factor(vgs_sampler *s, vgs__stage *st, bool last)
 {
