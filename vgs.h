@@ -119,8 +119,8 @@
            g_t = a_t [(1 - lambda) grad Vbar_{t+1}(x_{t+1}) + lambda g_{t+1}],  g_T = grad E(x_T),
        D numbers where y_t is one; its gradient takes V at x +- d along the error, no second derivative.
        With `local_noise` rho_t has a factor for each x_t and dimension, 1 - s_t^2 V_jj(x_t)/tau, V_jj the
-       curvature of V_t by differences of its slope: the variance of the exact reverse kernel, narrow in a mode
-       and wide where modes part. It depends on x_t alone: the density of a step stays known.
+       curvature of V_t by differences of its slope: the variance of the exact reverse kernel, narrow in modes
+       and wide where they part. It depends on x_t alone: the density of a step stays known.
        Particles live in the mean-free subspace (D = (n-1) d): x_0 and every eps are projected.
        Where this is not [VGS], and the fields that give [VGS] (the paper presets set them):
            explicit_drift  mu_t = (s_t^2 a_t^2 / tau) grad V_{t+1}(z_t): right to first order, unstable where
@@ -13438,14 +13438,14 @@ static const vgs__preset vgs__presets[] = {
       VGS__OURS
       "hidden 64 length_scale 2.03 steps 30 s2_start 0.45 s2_end 0.014 init_sigma 2.8 energy_max 100 "
       "value_lr 7e-4 lr_half 250 sigma_lr 1e-3" },
-    { "gmm9", "fast", 600, 1.0f, false,
+    { "gmm9", "fast", 900, 1.0f, false,
       VGS__OURS
-      "hidden 96 length_scale 4.1 steps 48 s2_start 2.7 s2_end 0.025 init_sigma 7.2 energy_max 100 "
-      "value_lr 7e-4 lr_half 200 sigma_lr 1e-3 replay 32 refine 20" },
+      "hidden 96 length_scale 4.1 steps 24 s2_start 5.15 s2_end 0.05 init_sigma 7.2 energy_max 100 "
+      "local_noise 1 value_lr 7e-4 lr_half 300 sigma_lr 1e-3 replay 32 refine 20" },
     { "gmm25", "fast", 1200, 1.0f, false,
       VGS__OURS
-      "hidden 128 length_scale 7.1 steps 60 s2_start 6 s2_end 0.0096 init_sigma 9 energy_max 25 "
-      "value_lr 1e-3 lr_half 400 sigma_lr 3e-3 replay 64 refine 20" },
+      "hidden 128 length_scale 7.1 steps 32 s2_start 11.2 s2_end 0.015 init_sigma 10.4 energy_max 25 "
+      "local_noise 1 value_lr 1e-3 lr_half 400 sigma_lr 3e-3 replay 64 refine 20" },
     { "gmm40", "fast", 900, 1.0f, false,
       VGS__OURS
       "hidden 128 length_scale 23 steps 60 s2_start 80 s2_end 0.067 init_sigma 33 x_scale 2.3 energy_max 20 "
@@ -13458,10 +13458,10 @@ static const vgs__preset vgs__presets[] = {
       VGS__OURS
       "hidden 128 length_scale 1.5 steps 40 s2_start 0.3 s2_end 0.005 init_sigma 2 scale_by_dim 1 "
       "slope_loss 1 value_lr 7e-4 lr_half 300 sigma_lr 1e-3" },
-    { "dw4", "fast", 280, 1.0f, false,
+    { "dw4", "fast", 560, 1.0f, false,
       VGS__OURS
       "value egnn hidden 32 length_scale 2.1 steps 80 s2_start 0.22 s2_end 0.0015 init_sigma 2.85 "
-      "scale_by_dim 1 value_lr 1e-3 lr_half 100 sigma_lr 1e-3" },
+      "scale_by_dim 1 value_lr 1e-3 lr_half 200 sigma_lr 1e-3" },
     { "lj13", "fast", 150, 1.0f, false,
       VGS__OURS
       "value egnn hidden 24 layers 1 radial 16 x_scale 0.15 length_scale 0.71 steps 100 s2_start 0.05 "
