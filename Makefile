@@ -15,7 +15,7 @@ help:
 	@echo "make test       the tests, a few minutes"
 	@echo "make test-all   the same under other compilers, sanitizers and processors; the long ones"
 	@echo "make bench      all of bench/ into bench/RESULTS.md: two hours; BENCH=--quick: a third of one"
-	@echo "make quality    a table of the fast presets over three seeds: an hour or two; if broken off it goes on"
+	@echo "make quality    a table of the fast presets over three seeds: two hours; broken off, it goes on"
 	@echo "                where it was; QUALITY='--seeds 0 gmm9': parts of it"
 	@echo "make embed      write kernels/ into vgs_cl.h, after a kernel was changed"
 	@echo "make clean      remove build/"

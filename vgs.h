@@ -13436,8 +13436,8 @@ static const vgs__preset vgs__presets[] = {
       "time_hidden 512 wrapper reciprocal energy_max 100 grad_max 1 unclamped_drift 1 scale_by_dim 1" },
     { "four-gauss", "fast", 800, 1.0f, false,
       VGS__OURS
-      "hidden 64 length_scale 2.03 steps 30 s2_start 0.45 s2_end 0.014 init_sigma 2.8 energy_max 100 "
-      "value_lr 7e-4 lr_half 250 sigma_lr 1e-3" },
+      "hidden 64 length_scale 2.03 steps 16 s2_start 0.82 s2_end 0.026 init_sigma 2.8 energy_max 100 "
+      "local_noise 1 value_lr 7e-4 lr_half 250 sigma_lr 1e-3" },
     { "gmm9", "fast", 900, 1.0f, false,
       VGS__OURS
       "hidden 96 length_scale 4.1 steps 24 s2_start 5.15 s2_end 0.05 init_sigma 7.2 energy_max 100 "

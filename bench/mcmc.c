@@ -315,14 +315,18 @@ static bool eligible(const contest *c, const point *p)
     return p->w2 < (double)INFINITY && !(p->rhat > 1.1) && !(p->method == VGS && p->ess < 0.03 * c->n);
 }
 
-/* The lowest energy W2 among points within both limits. */
+/* The lowest energy W2 among points within both limits. Below the floor all are as good as can be told: of
+   them the one that took least wins. */
 static const point *best_within(const contest *c, double calls, double seconds)
 {
     const point *best = NULL;
+    bool by_seconds = isinf(calls);
     for (int i = 0; i < c->points; ++i) {
         const point *p = &c->at[i];
         if (p->calls > calls || p->seconds > seconds || !eligible(c, p)) continue;
-        if (!best || p->w2 < best->w2) best = p;
+        double ours = fmax(p->w2, c->w2_floor), its = best ? fmax(best->w2, c->w2_floor) : (double)INFINITY;
+        bool less = best && (by_seconds ? p->seconds < best->seconds : p->calls < best->calls);
+        if (ours < its || (ours <= its && less)) best = p;
     }
     return best;
 }
@@ -369,12 +373,12 @@ static void print_winners(const contest *c)
     const point *ours = last_of(c, VGS), *p;
     if (!ours) return;
     p = best_within(c, ours->calls, (double)INFINITY);
-    printf("- within %.3g energy calls, training counted, %s wins: energy W2 %.3g (vgs %.3g, floor %.3g).\n",
-           ours->calls, p ? method_names[p->method] : "nobody", p ? p->w2 : (double)NAN, ours->w2,
-           c->w2_floor);
+    printf("- within %.3g energy calls, training counted, %s wins: energy W2 %.3g after %.3g calls (vgs %.3g, "
+           "floor %.3g).\n", ours->calls, p ? method_names[p->method] : "nobody", p ? p->w2 : (double)NAN,
+           p ? p->calls : (double)NAN, ours->w2, c->w2_floor);
     p = best_within(c, (double)INFINITY, ours->seconds);
-    printf("- within %.3g s, training counted, %s wins: energy W2 %.3g.\n", ours->seconds,
-           p ? method_names[p->method] : "nobody", p ? p->w2 : (double)NAN);
+    printf("- within %.3g s, training counted, %s wins: energy W2 %.3g after %.3g s.\n", ours->seconds,
+           p ? method_names[p->method] : "nobody", p ? p->w2 : (double)NAN, p ? p->seconds : (double)NAN);
     print_price(c, false);
     print_price(c, true);
 }
