@@ -13458,7 +13458,7 @@ static const vgs__preset vgs__presets[] = {
       VGS__OURS
       "hidden 128 length_scale 1.5 steps 40 s2_start 0.3 s2_end 0.005 init_sigma 2 scale_by_dim 1 "
       "slope_loss 1 value_lr 7e-4 lr_half 300 sigma_lr 1e-3" },
-    { "dw4", "fast", 560, 1.0f, false,
+    { "dw4", "fast", 700, 1.0f, false,
       VGS__OURS
       "value egnn hidden 32 length_scale 2.1 steps 80 s2_start 0.22 s2_end 0.0015 init_sigma 2.85 "
       "scale_by_dim 1 value_lr 1e-3 lr_half 200 sigma_lr 1e-3" },
