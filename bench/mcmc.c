@@ -372,13 +372,15 @@ static void print_winners(const contest *c)
 {
     const point *ours = last_of(c, VGS), *p;
     if (!ours) return;
+    printf("- vgs ends at an energy W2 of %.3g; a perfect sampler has %.3g.\n", ours->w2, c->w2_floor);
     p = best_within(c, ours->calls, (double)INFINITY);
-    printf("- within %.3g energy calls, training counted, %s wins: energy W2 %.3g after %.3g calls (vgs %.3g, "
-           "floor %.3g).\n", ours->calls, p ? method_names[p->method] : "nobody", p ? p->w2 : (double)NAN,
-           p ? p->calls : (double)NAN, ours->w2, c->w2_floor);
+    printf("- within %.3g energy calls, training counted, ", ours->calls);
+    if (!p) printf("nobody wins: none has mixed.\n");
+    else printf("%s wins: energy W2 %.3g after %.3g calls.\n", method_names[p->method], p->w2, p->calls);
     p = best_within(c, (double)INFINITY, ours->seconds);
-    printf("- within %.3g s, training counted, %s wins: energy W2 %.3g after %.3g s.\n", ours->seconds,
-           p ? method_names[p->method] : "nobody", p ? p->w2 : (double)NAN, p ? p->seconds : (double)NAN);
+    printf("- within %.3g s, training counted, ", ours->seconds);
+    if (!p) printf("nobody wins: none has mixed.\n");
+    else printf("%s wins: energy W2 %.3g after %.3g s.\n", method_names[p->method], p->w2, p->seconds);
     print_price(c, false);
     print_price(c, true);
 }
