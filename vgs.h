@@ -1501,6 +1501,8 @@ VGS__DEF uint32_t vgs_rng_below(vgs_rng *r, uint32_t n)
 #define VGS__NC 1024              /* columns of B packed at a time, a multiple of every nr: L2 or L3     */
 #define VGS__LANES 16             /* columns that bias and activation take at a time; divides every nr   */
 #define VGS__TILE_MAX (12 * 32)   /* floats of the largest tile                                          */
+#define VGS__LOW 4                /* rows, columns up to which a tile at the edge is not computed whole  */
+#define VGS__NARROW 8
 #define VGS__WORK (VGS__KC * (VGS__MC + VGS__NC))   /* floats of one thread's packed blocks */
 #define VGS__THREAD_WORK 4000000.0 /* multiply-adds below which one more thread costs more than it gains  */
 
@@ -1528,9 +1530,14 @@ typedef void vgs__tile_fn(int k, const vgs__panels *x, float *c, ptrdiff_t ldc, 
 /* c[rows,cols] = t[rows,nr], or += that: the part of a whole tile that lies inside of C. */
 typedef void vgs__edge_fn(int rows, int cols, const float *t, int nr, float *c, ptrdiff_t ldc, bool add);
 typedef void vgs__finish_fn(int n, float *x, const float *bias, vgs_act act);
+/* sum over p < k of a[p] b[p], in an order that k alone decides. */
+typedef float vgs__dot_fn(int k, const float *a, const float *b);
 typedef struct vgs__kernel {
     int mr, nr;
     vgs__tile_fn *tile;
+    vgs__tile_fn *low, *narrow;   /* the first VGS__LOW rows of a tile, the first VGS__NARROW columns of six
+                                     rows of it, with the same operations; NULL = none                 */
+    vgs__dot_fn *dot;             /* of products with one column; NULL = none                            */
     vgs__edge_fn *edge;
     vgs__finish_fn *finish;
 } vgs__kernel;
@@ -1637,6 +1644,31 @@ static void vgs__tile_avx2(int k, const vgs__panels *x, float *c, ptrdiff_t ldc,
 #undef VGS__MADD
 #undef VGS__ADD
 #undef VGS__STORE
+#define VGS__ZERO(i)  __m256 u##i = _mm256_setzero_ps();
+#define VGS__MADD(i)  u##i = _mm256_fmadd_ps(_mm256_broadcast_ss(a + i * ai), b0, u##i);
+#define VGS__ADD(i)   u##i = _mm256_add_ps(_mm256_loadu_ps(c + i * ldc), u##i);
+#define VGS__STORE(i) _mm256_storeu_ps(c + i * ldc, u##i);
+
+__attribute__((target("avx2,fma")))
+static void vgs__narrow_avx2(int k, const vgs__panels *x, float *c, ptrdiff_t ldc, bool add)
+{
+    const float *a = x->a, *b = x->b;
+    const ptrdiff_t ai = x->ai, ap = x->ap, bp = x->bp;
+    __m256 b0;
+    VGS__ROWS6(VGS__ZERO)
+    for (; k > 0; --k, a += ap, b += bp) {
+        b0 = _mm256_loadu_ps(b);
+        VGS__ROWS6(VGS__MADD)
+    }
+    if (add) { VGS__ROWS6(VGS__ADD) }
+    VGS__ROWS6(VGS__STORE)
+}
+
+#undef VGS__ZERO
+#undef VGS__MADD
+#undef VGS__ADD
+#undef VGS__STORE
+#define VGS__FETCH(i) __builtin_prefetch(c + i * ldc, 1); __builtin_prefetch(c + i * ldc + 16, 1);
 #define VGS__ZERO(i)  __m512 u##i = _mm512_setzero_ps(), v##i = u##i;
 #define VGS__MADD(i)  a0 = _mm512_set1_ps(a[i * ai]); \
                       u##i = _mm512_fmadd_ps(a0, b0, u##i); v##i = _mm512_fmadd_ps(a0, b1, v##i);
@@ -1650,6 +1682,7 @@ static void vgs__tile_avx512(int k, const vgs__panels *x, float *c, ptrdiff_t ld
     const float *a = x->a, *b = x->b;
     const ptrdiff_t ai = x->ai, ap = x->ap, bp = x->bp;
     __m512 a0, b0, b1;
+    VGS__ROWS12(VGS__FETCH)                      /* rows of C far apart come late                      */
     VGS__ROWS12(VGS__ZERO)
     for (; k > 0; --k, a += ap, b += bp) {
         b0 = _mm512_loadu_ps(b);
@@ -1659,6 +1692,24 @@ static void vgs__tile_avx512(int k, const vgs__panels *x, float *c, ptrdiff_t ld
     if (add) { VGS__ROWS12(VGS__ADD) }
     VGS__ROWS12(VGS__STORE)
 }
+
+__attribute__((target("avx512f")))
+static void vgs__low_avx512(int k, const vgs__panels *x, float *c, ptrdiff_t ldc, bool add)
+{
+    const float *a = x->a, *b = x->b;
+    const ptrdiff_t ai = x->ai, ap = x->ap, bp = x->bp;
+    __m512 a0, b0, b1;
+    VGS__ROWS4(VGS__ZERO)
+    for (; k > 0; --k, a += ap, b += bp) {
+        b0 = _mm512_loadu_ps(b);
+        b1 = _mm512_loadu_ps(b + 16);
+        VGS__ROWS4(VGS__MADD)
+    }
+    if (add) { VGS__ROWS4(VGS__ADD) }
+    VGS__ROWS4(VGS__STORE)
+}
+
+#undef VGS__FETCH
 
 #undef VGS__ZERO
 #undef VGS__MADD
@@ -1732,6 +1783,28 @@ VGS__AVX2 static void vgs__edge_avx2(int rows, int cols, const float *t, int nr,
 }
 #endif
 
+/* ---- one column ----------------------------------------------------------------------------------- */
+
+#ifdef VGS__X86
+__attribute__((target("avx2,fma")))
+static float vgs__dot_avx2(int k, const float *a, const float *b)
+{
+    __m256 s0 = _mm256_setzero_ps(), s1 = s0, s2 = s0, s3 = s0;
+    float lane[8], rest = 0.0f;
+    int p = 0;
+    for (; p + 32 <= k; p += 32) {
+        s0 = _mm256_fmadd_ps(_mm256_loadu_ps(a + p), _mm256_loadu_ps(b + p), s0);
+        s1 = _mm256_fmadd_ps(_mm256_loadu_ps(a + p + 8), _mm256_loadu_ps(b + p + 8), s1);
+        s2 = _mm256_fmadd_ps(_mm256_loadu_ps(a + p + 16), _mm256_loadu_ps(b + p + 16), s2);
+        s3 = _mm256_fmadd_ps(_mm256_loadu_ps(a + p + 24), _mm256_loadu_ps(b + p + 24), s3);
+    }
+    for (; p + 8 <= k; p += 8) s0 = _mm256_fmadd_ps(_mm256_loadu_ps(a + p), _mm256_loadu_ps(b + p), s0);
+    for (; p < k; ++p) rest += a[p] * b[p];
+    _mm256_storeu_ps(lane, _mm256_add_ps(_mm256_add_ps(s0, s1), _mm256_add_ps(s2, s3)));
+    return ((lane[0] + lane[4]) + (lane[1] + lane[5])) + ((lane[2] + lane[6]) + (lane[3] + lane[7])) + rest;
+}
+#endif
+
 /* ---- which kernel --------------------------------------------------------------------------------- */
 
 static bool vgs__cpu_has(vgs_isa isa)
@@ -1763,7 +1836,7 @@ VGS__DEF const char *vgs_isa_name(vgs_isa isa)
 /* What the processor lacks is replaced by plain C. */
 static vgs__kernel vgs__kernel_of(vgs_isa isa)
 {
-    vgs__kernel kernel = { 4, 16, vgs__tile_c, vgs__edge_c, vgs__finish_c };
+    vgs__kernel kernel = { 4, 16, vgs__tile_c, NULL, NULL, NULL, vgs__edge_c, vgs__finish_c };
     if (isa == VGS_ISA_AUTO) isa = vgs_cpu_isa();
     if (!vgs__cpu_has(isa)) return kernel;
 #if defined VGS__X86
@@ -1772,6 +1845,9 @@ static vgs__kernel vgs__kernel_of(vgs_isa isa)
         kernel.mr = wide ? 12 : 6;
         kernel.nr = wide ? 32 : 16;
         kernel.tile = wide ? vgs__tile_avx512 : vgs__tile_avx2;
+        kernel.low = wide ? vgs__low_avx512 : NULL;
+        kernel.narrow = vgs__narrow_avx2;
+        kernel.dot = vgs__dot_avx2;
         kernel.edge = vgs__edge_avx2;
         kernel.finish = vgs__finish_avx2;
     }
@@ -1799,6 +1875,7 @@ VGS__HOT static void vgs__copy_panel(int k, int w, const float *src, ptrdiff_t l
     int p;
     if (w == 16) for (p = 0; p < k; ++p, src += ld, out += 16) memcpy(out, src, 16 * sizeof *out);
     else if (w == 32) for (p = 0; p < k; ++p, src += ld, out += 32) memcpy(out, src, 32 * sizeof *out);
+    else if (w == 12) for (p = 0; p < k; ++p, src += ld, out += 12) memcpy(out, src, 12 * sizeof *out);
     else if (w == 6) for (p = 0; p < k; ++p, src += ld, out += 6) memcpy(out, src, 6 * sizeof *out);
     else vgs__pack_rows(k, w, w, src, ld, out);
 }
@@ -1897,12 +1974,18 @@ static void vgs__pack_b(const vgs__product *q, const vgs__block *z, float *out)
         vgs__pack_rows(z->k, z->n - whole, nr, vgs__b_at(q, z->p, z->j + whole), q->ldb, out + whole * z->k);
 }
 
-/* A tile that crosses the edge of C goes through a whole one beside it. */
+/* A tile that crosses the edge of C goes through one beside it. */
 static void vgs__edge_tile(const vgs__kernel *kernel, int k, const vgs__panels *x, float *c, ptrdiff_t ldc,
                            int rows, int cols, bool add)
 {
     float t[VGS__TILE_MAX];
-    kernel->tile(k, x, t, kernel->nr, false);
+    vgs__panels y = *x;
+    int i;
+    if (cols <= VGS__NARROW && kernel->narrow)
+        for (i = 0; i < rows; i += 6, y.a += 6 * y.ai)
+            kernel->narrow(k, &y, t + i * kernel->nr, kernel->nr, false);
+    else if (rows <= VGS__LOW && kernel->low) kernel->low(k, x, t, kernel->nr, false);
+    else kernel->tile(k, x, t, kernel->nr, false);
     kernel->edge(rows, cols, t, kernel->nr, c, ldc, add);
 }
 
@@ -1966,6 +2049,29 @@ static size_t vgs__padded(const vgs__product *q)
 /* Whether 256 rows of a narrow strip keep out of each other's way in the L1 cache. */
 static bool vgs__spread(ptrdiff_t ld) { return ld <= 32 || (ld < 512 && ld % 64 != 0); }
 
+/* A tile reads its rows of A at once, each forwards: direct, but where more of them fall into one set of the
+   L1 cache than it holds, and columns enough read them again. */
+static bool vgs__crowded(const vgs__product *q, int columns)
+{
+    return q->kernel.mr > 8 && q->lda % 1024 == 0 && columns > 512;
+}
+
+/* One column of sums over numbers that lie side by side: a tile would leave all lanes but one idle. */
+static bool vgs__is_dot(const vgs__product *q)
+{
+    return q->kernel.dot && q->n == 1 && (q->form == VGS__NT || (q->form == VGS__NN && q->ldb == 1));
+}
+
+static void vgs__gemm_dot(const vgs__product *q, int i0, int i1)
+{
+    int i;
+    for (i = i0; i < i1; ++i) {
+        float *c = q->c + i * q->ldc, sum = q->kernel.dot(q->k, q->a + i * q->lda, q->b);
+        *c = q->ep.accumulate ? *c + sum : sum;
+    }
+    vgs__close(q, i0, i1 - i0, 0, 1);
+}
+
 /* C[i0..i1, j0..j1], by one thread with its own workspace. */
 static void vgs__gemm_part(const vgs__product *q, int i0, int i1, int j0, int j1, float *work)
 {
@@ -1973,7 +2079,11 @@ static void vgs__gemm_part(const vgs__product *q, int i0, int i1, int j0, int j1
     const float *bpack = work;
     vgs__block z;
     int j, nr = q->kernel.nr;
-    z.a_direct = q->form != VGS__TN || vgs__spread(q->lda);  /* a tile reads rows at once, each forwards */
+    if (vgs__is_dot(q)) {
+        if (j1 > j0) vgs__gemm_dot(q, i0, i1);
+        return;
+    }
+    z.a_direct = q->form == VGS__TN ? vgs__spread(q->lda) : !vgs__crowded(q, j1 - j0);
     /* B is not packed where it is read too few times */
     z.b_direct = !q->packed && q->form != VGS__NT && i1 - i0 <= 4 * q->kernel.mr;
     for (z.j = j0; z.j < j1; z.j += VGS__NC) {
@@ -5354,7 +5464,8 @@ static bool vgs__packs(const vgs__job *j)
 #ifdef VGS_USE_CBLAS
     return false;
 #else
-    return j->op == VGS_OP_MATMUL && !j->whole && j->k.rows > 4 * j->product.kernel.mr;
+    return j->op == VGS_OP_MATMUL && !j->whole && j->k.rows > 4 * j->product.kernel.mr &&
+           !vgs__is_dot(&j->product);
 #endif
 }
 
