@@ -1942,36 +1942,38 @@ VGS__INLINE const float *vgs__b_at(const vgs__product *q, int p, int j)
     return q->form == VGS__NT ? q->b + j * q->ldb + p : q->b + p * q->ldb + j;
 }
 
-/* The block's rows of A as panels [k][mr]; of a direct operand only the last panel, if it is not whole. */
-static void vgs__pack_a(const vgs__product *q, const vgs__block *z, float *out)
+/* src[k,n] as panels [k][w] of its columns, the last one filled up with zeros. `last_only` leaves out whole
+   panels. Eight rows at a time go through all panels: going down one would touch a new page with every row. */
+static void vgs__pack_across(int k, int n, int w, const float *src, ptrdiff_t ld, bool last_only, float *out)
 {
-    int mr = q->kernel.mr, i = z->a_direct ? z->m / mr * mr : 0;
-    for (; i < z->m; i += mr) {
-        const float *src = vgs__a_at(q, z->i + i, z->p);
-        int lanes = vgs__min(mr, z->m - i);
-        if (q->form != VGS__TN) vgs__pack_cols(z->k, lanes, mr, src, q->lda, out + i * z->k);
-        else if (lanes == mr) vgs__copy_panel(z->k, mr, src, q->lda, out + i * z->k);
-        else vgs__pack_rows(z->k, lanes, mr, src, q->lda, out + i * z->k);
-    }
+    int whole = n / w * w, j, p;
+    for (p = 0; p < k && !last_only; p += 8)
+        for (j = 0; j < whole; j += w)
+            vgs__copy_panel(vgs__min(8, k - p), w, src + p * ld + j, ld, out + j * k + p * w);
+    if (whole < n) vgs__pack_rows(k, n - whole, w, src + whole, ld, out + whole * k);
 }
 
-/* The block's columns of B as panels [k][nr]. Rows are copied eight at a time through all panels, because
-   going down one panel would touch a new page with every row. */
+/* src[n,k] as panels [k][w] of its rows, likewise. */
+static void vgs__pack_turned(int k, int n, int w, const float *src, ptrdiff_t ld, bool last_only, float *out)
+{
+    int j = last_only ? n / w * w : 0;
+    for (; j < n; j += w) vgs__pack_cols(k, vgs__min(w, n - j), w, src + j * ld, ld, out + j * k);
+}
+
+/* The block's rows of A as panels [k][mr], its columns of B as panels [k][nr]; of a direct operand only the
+   last panel, if it is not whole. */
+static void vgs__pack_a(const vgs__product *q, const vgs__block *z, float *out)
+{
+    const float *src = vgs__a_at(q, z->i, z->p);
+    if (q->form == VGS__TN) vgs__pack_across(z->k, z->m, q->kernel.mr, src, q->lda, z->a_direct, out);
+    else vgs__pack_turned(z->k, z->m, q->kernel.mr, src, q->lda, z->a_direct, out);
+}
+
 static void vgs__pack_b(const vgs__product *q, const vgs__block *z, float *out)
 {
-    int nr = q->kernel.nr, whole = z->n / nr * nr, j, p;
-    if (q->form == VGS__NT) {
-        for (j = 0; j < z->n; j += nr)
-            vgs__pack_cols(z->k, vgs__min(nr, z->n - j), nr, vgs__b_at(q, z->p, z->j + j), q->ldb,
-                           out + j * z->k);
-        return;
-    }
-    for (p = 0; p < z->k && !z->b_direct; p += 8)
-        for (j = 0; j < whole; j += nr)
-            vgs__copy_panel(vgs__min(8, z->k - p), nr, vgs__b_at(q, z->p + p, z->j + j), q->ldb,
-                            out + j * z->k + p * nr);
-    if (whole < z->n)
-        vgs__pack_rows(z->k, z->n - whole, nr, vgs__b_at(q, z->p, z->j + whole), q->ldb, out + whole * z->k);
+    const float *src = vgs__b_at(q, z->p, z->j);
+    if (q->form != VGS__NT) vgs__pack_across(z->k, z->n, q->kernel.nr, src, q->ldb, z->b_direct, out);
+    else vgs__pack_turned(z->k, z->n, q->kernel.nr, src, q->ldb, false, out);
 }
 
 /* A tile that crosses the edge of C goes through one beside it. */
