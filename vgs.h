@@ -1522,8 +1522,9 @@ typedef struct vgs__epilogue {
 } vgs__epilogue;
 
 /* The operands of a tile: element i of row p of A at a[i * ai + p * ap], element j of B at b[p * bp + j].
-   Packed: ai = 1, ap = mr, bp = nr. Where packing costs more than it saves they point into A and B. */
-typedef struct vgs__panels { const float *a, *b; ptrdiff_t ai, ap, bp; } vgs__panels;
+   Packed: ai = 1, ap = mr, bp = nr. Where packing costs more than it saves they point into A and B; the panel
+   that comes next then begins `ahead` of b, each of its rows on another page, and is asked for in time. */
+typedef struct vgs__panels { const float *a, *b; ptrdiff_t ai, ap, bp, ahead; } vgs__panels;
 
 /* c[mr,nr] = sum over p < k of a[p,:]^T b[p,:], or += that. */
 typedef void vgs__tile_fn(int k, const vgs__panels *x, float *c, ptrdiff_t ldc, bool add);
@@ -1687,6 +1688,8 @@ static void vgs__tile_avx512(int k, const vgs__panels *x, float *c, ptrdiff_t ld
     for (; k > 0; --k, a += ap, b += bp) {
         b0 = _mm512_loadu_ps(b);
         b1 = _mm512_loadu_ps(b + 16);
+        __builtin_prefetch(b + x->ahead);
+        __builtin_prefetch(b + x->ahead + 16);
         VGS__ROWS12(VGS__MADD)
     }
     if (add) { VGS__ROWS12(VGS__ADD) }
@@ -1703,6 +1706,8 @@ static void vgs__low_avx512(int k, const vgs__panels *x, float *c, ptrdiff_t ldc
     for (; k > 0; --k, a += ap, b += bp) {
         b0 = _mm512_loadu_ps(b);
         b1 = _mm512_loadu_ps(b + 16);
+        __builtin_prefetch(b + x->ahead);
+        __builtin_prefetch(b + x->ahead + 16);
         VGS__ROWS4(VGS__MADD)
     }
     if (add) { VGS__ROWS4(VGS__ADD) }
@@ -2002,9 +2007,11 @@ static void vgs__strip(const vgs__product *q, const vgs__block *z, int j, const 
     vgs__panels x;
     x.b = bpack + j * z->k;
     x.bp = nr;
+    x.ahead = 0;
     if (z->b_direct && cols == nr) {
         x.b = vgs__b_at(q, z->p, z->j + j);
         x.bp = q->ldb;
+        x.ahead = nr;
     }
     for (i = 0; i < z->m; i += mr, c += mr * q->ldc) {
         rows = vgs__min(mr, z->m - i);
