@@ -1948,7 +1948,8 @@ VGS__INLINE const float *vgs__b_at(const vgs__product *q, int p, int j)
 }
 
 /* src[k,n] as panels [k][w] of its columns, the last one filled up with zeros. `last_only` leaves out whole
-   panels. Eight rows at a time go through all panels: going down one would touch a new page with every row. */
+   panels. Eight rows at a time go through all of them: going down one would touch a new page with every
+   row. */
 static void vgs__pack_across(int k, int n, int w, const float *src, ptrdiff_t ld, bool last_only, float *out)
 {
     int whole = n / w * w, j, p;
@@ -6443,52 +6444,77 @@ static const vgs__mixture vgs__gmm9       = {  9, 0.3,  vgs__centre9 };
 static const vgs__mixture vgs__gmm25      = { 25, 0.3,  vgs__centre25 };
 static const vgs__mixture vgs__gmm40      = { 40, 1.7246562599032103, vgs__centre40 };  /* log(1 + e)^2 */
 
+/* Energies take VGS__SIDE rows side by side, one a lane of arrays [...][VGS__SIDE], and the last few one by
+   one: the functions below are inlined with `lanes` constant, once for any processor and once for AVX2. Every
+   row sees the same operations. */
+#define VGS__SIDE 8
+#ifndef VGS__AVX2
+#  define VGS__AVX2
+#endif
+typedef void vgs__side_fn(const float *x, float *e, float *g);
+
+#define VGS__SIDE_ENERGY(name, columns, inlined, what)                                                       \
+    VGS__HOT static void name##_c(const float *x, float *e, float *g) { inlined(what, VGS__SIDE, x, e, g); } \
+    VGS__HOT VGS__AVX2 static void name##_avx2(const float *x, float *e, float *g)                           \
+    { inlined(what, VGS__SIDE, x, e, g); }                                                                   \
+    static int name(void *user, const float *x, int n, int dim, float *e, float *g)                          \
+    {                                                                                                        \
+        vgs__side_fn *side = vgs__cpu_has(VGS_ISA_AVX2) ? name##_avx2 : name##_c;                            \
+        const int step = VGS__SIDE * columns;                                                                \
+        (void)user;                                                                                          \
+        (void)dim;                                                                                           \
+        for (; n >= VGS__SIDE; n -= VGS__SIDE, x += step, e += VGS__SIDE, g = g ? g + step : NULL)           \
+            side(x, e, g);                                                                                   \
+        for (; n > 0; --n, x += columns, ++e, g = g ? g + columns : NULL) inlined(what, 1, x, e, g);         \
+        return 0;                                                                                            \
+    }
+
 /* E = -log mean_k N(x; c_k, v I), dE/dx = (x - m)/v with m the mean of the c_k weighted by their share in x.
    q_k = |x - c_k|^2/(2v); the smallest is taken out before exp, so that no sum underflows to log 0. In
    double, because q overflows a float at |x| = 1e19 and E should then be large or inf, not NaN. */
-static void vgs__mixture_energy(const vgs__mixture *m, const float *x, int n, float *e, float *g)
+VGS__INLINE void vgs__mixture_energy(const vgs__mixture *m, int lanes, const float *x, float *e, float *g)
 {
-    double q[VGS__MAX_MODES], half = 0.5 / m->variance;
+    double q[VGS__MAX_MODES][VGS__SIDE], a[VGS__SIDE], b[VGS__SIDE], least[VGS__SIDE], sum[VGS__SIDE],
+           ma[VGS__SIDE], mb[VGS__SIDE], half = 0.5 / m->variance;
     double base = log((double)m->modes) + VGS__LN_2PI + log(m->variance);
-    int i, k, modes = m->modes;
-    for (i = 0; i < n; ++i) {
-        double a = (double)x[2 * i], b = (double)x[2 * i + 1];
-        double least = HUGE_VAL, sum = 0.0, ma = 0.0, mb = 0.0;
-        for (k = 0; k < modes; ++k) {
-            double da = a - m->centre[k][0], db = b - m->centre[k][1];
-            q[k] = (da * da + db * db) * half;
-            least = q[k] < least ? q[k] : least;
+    float w[VGS__MAX_MODES * VGS__SIDE];
+    int k, l;
+    for (l = 0; l < lanes; ++l) {
+        a[l] = (double)x[2 * l];
+        b[l] = (double)x[2 * l + 1];
+        least[l] = HUGE_VAL;
+        sum[l] = ma[l] = mb[l] = 0.0;
+    }
+    for (k = 0; k < m->modes; ++k)
+        for (l = 0; l < lanes; ++l) {
+            double da = a[l] - m->centre[k][0], db = b[l] - m->centre[k][1];
+            q[k][l] = (da * da + db * db) * half;
         }
-        for (k = 0; k < modes; ++k) {
-            double w;
-            if (q[k] > least + 104.0) continue;                       /* its w is 0 */
-            w = (double)vgs__exp((float)(least - q[k]));
-            sum += w;
-            ma += w * m->centre[k][0];
-            mb += w * m->centre[k][1];
+    for (k = 0; k < m->modes; ++k)
+        for (l = 0; l < lanes; ++l) least[l] = q[k][l] < least[l] ? q[k][l] : least[l];
+    for (k = 0; k < m->modes; ++k)
+        for (l = 0; l < lanes; ++l) w[k * lanes + l] = (float)(least[l] - q[k][l]);
+    for (k = 0; k < m->modes * lanes; ++k)       /* below e^-87, next to 1 nothing, processors are slow */
+        w[k] = vgs__exp(vgs__pick(w[k] < -87.0f, -87.0f, w[k]));
+    for (k = 0; k < m->modes; ++k)
+        for (l = 0; l < lanes; ++l) {
+            double share = (double)w[k * lanes + l];
+            sum[l] += share;
+            ma[l] += share * m->centre[k][0];
+            mb[l] += share * m->centre[k][1];
         }
-        e[i] = (float)(least - (double)vgs__log((float)sum) + base);
-        if (g) {
-            g[2 * i] = (float)(2.0 * half * (a - ma / sum));
-            g[2 * i + 1] = (float)(2.0 * half * (b - mb / sum));
-        }
+    for (l = 0; l < lanes; ++l) {
+        e[l] = (float)(least[l] - (double)vgs__log((float)sum[l]) + base);
+        if (!g) continue;
+        g[2 * l] = (float)(2.0 * half * (a[l] - ma[l] / sum[l]));
+        g[2 * l + 1] = (float)(2.0 * half * (b[l] - mb[l] / sum[l]));
     }
 }
 
-#define VGS__MIXTURE(name)                                                                                   \
-    static int name##_energy(void *user, const float *x, int n, int dim, float *e, float *g)                 \
-    {                                                                                                        \
-        (void)user;                                                                                          \
-        (void)dim;                                                                                           \
-        vgs__mixture_energy(&name, x, n, e, g);                                                              \
-        return 0;                                                                                            \
-    }
-VGS__MIXTURE(vgs__four_gauss)
-VGS__MIXTURE(vgs__gmm9)
-VGS__MIXTURE(vgs__gmm25)
-VGS__MIXTURE(vgs__gmm40)
-#undef VGS__OURS
-#undef VGS__AS_PUBLISHED
+VGS__SIDE_ENERGY(vgs__four_gauss_energy, 2, vgs__mixture_energy, &vgs__four_gauss)
+VGS__SIDE_ENERGY(vgs__gmm9_energy, 2, vgs__mixture_energy, &vgs__gmm9)
+VGS__SIDE_ENERGY(vgs__gmm25_energy, 2, vgs__mixture_energy, &vgs__gmm25)
+VGS__SIDE_ENERGY(vgs__gmm40_energy, 2, vgs__mixture_energy, &vgs__gmm40)
 
 /* x1 ~ N(0, 9), the others given x1 ~ N(0, exp(x1)). exp(-x1) is held below inf: 0 * inf is NaN. */
 static int vgs__funnel_energy(void *user, const float *x, int n, int dim, float *e, float *g)
@@ -6534,72 +6560,98 @@ enum vgs__kind { VGS__MIX = 1, VGS__FUNNEL, VGS__MANYWELL, VGS__DW, VGS__LJ };
 
 typedef struct vgs__builtin { enum vgs__kind kind; const vgs__mixture *mixture; } vgs__builtin;
 
-/* Energy of one unordered pair at squared distance s, and its slope du/ds (0 at s = 0, where the direction is
-   lost). LJ: s^-6 - 2 s^-3, twice because the sum runs over ordered pairs; 1e-6 keeps it finite at s = 0. */
-VGS__INLINE double vgs__pair(enum vgs__kind kind, double s, double *slope)
+/* Energy u of one unordered pair, of its squared distance s and distance r (of which LJ has no use), and its
+   slope du/ds, finite at s = 0, where the direction is lost. LJ: s^-6 - 2 s^-3, twice because the sum runs
+   over ordered pairs; 1e-6 keeps it finite at s = 0. */
+VGS__INLINE double vgs__pair_at(enum vgs__kind kind, double s, double r, double *slope)
 {
     if (kind == VGS__LJ) {
         double i2 = 1.0 / (s + 1e-6), i6 = i2 * i2 * i2;
         *slope = 12.0 * i6 * (1.0 - i6) * i2;
         return 2.0 * i6 * (i6 - 2.0);
     } else {
-        double r = sqrt(s), z = r - 4.0, z2 = z * z;
-        *slope = s > 0.0 ? (1.8 * z2 - 4.0) * z / r : 0.0;
+        double z = r - 4.0, z2 = z * z;
+        *slope = (1.8 * z2 - 4.0) * z / (r + (double)(r == 0.0));
         return (0.9 * z2 - 4.0) * z2;
+    }
+}
+VGS__INLINE double vgs__pair(enum vgs__kind kind, double s)
+{
+    double slope;
+    return vgs__pair_at(kind, s, kind == VGS__DW ? sqrt(s) : 0.0, &slope);
+}
+
+typedef struct vgs__bodies { enum vgs__kind kind; int n, d; } vgs__bodies;
+typedef double vgs__place3[3][VGS__SIDE];        /* of one particle in every lane                      */
+
+/* Sums the energies of all pairs and, if asked for, their slopes; each pair is visited once and pulls on both
+   of its ends. */
+VGS__INLINE void vgs__pairs(vgs__bodies z, int lanes, bool slopes, vgs__place3 *p, vgs__place3 *f,
+                            double *sum)
+{
+    double r[VGS__SIDE] = { 0 };
+    int i, j, l;
+    for (i = 0; i < z.n; ++i) {
+        vgs__place3 at, own;                     /* of particle i: nothing else lies there, compilers see */
+        memcpy(at, p[i], sizeof at);
+        memcpy(own, f[i], sizeof own);
+        for (j = i + 1; j < z.n; ++j) {
+            for (l = 0; l < lanes && z.kind == VGS__DW; ++l) {
+                double dx = at[0][l] - p[j][0][l], dy = at[1][l] - p[j][1][l], dz = at[2][l] - p[j][2][l];
+                r[l] = sqrt(dx * dx + dy * dy + dz * dz);
+            }
+            for (l = 0; l < lanes; ++l) {
+                double dx = at[0][l] - p[j][0][l], dy = at[1][l] - p[j][1][l], dz = at[2][l] - p[j][2][l];
+                double slope;
+                sum[l] += vgs__pair_at(z.kind, dx * dx + dy * dy + dz * dz, r[l], &slope);
+                if (!slopes) continue;
+                own[0][l] += 2.0 * slope * dx;
+                own[1][l] += 2.0 * slope * dy;
+                own[2][l] += 2.0 * slope * dz;
+                f[j][0][l] -= 2.0 * slope * dx;
+                f[j][1][l] -= 2.0 * slope * dy;
+                f[j][2][l] -= 2.0 * slope * dz;
+            }
+        }
+        memcpy(f[i], own, sizeof own);
     }
 }
 
 /* Pair energies of n particles in d dimensions (2 or 3; in 2 the third coordinate is 0) and, for LJ, half the
-   squared distance to their mean. Inlined with kind, n and d constant. Each pair is visited once and pulls on
-   both of its ends. */
-VGS__INLINE void vgs__cluster(enum vgs__kind kind, int n, int d, const float *x, float *e, float *g)
+   squared distance to their mean. Inlined with `z` constant. Each pair is visited once and pulls on both of
+   its ends. */
+VGS__INLINE void vgs__cluster(vgs__bodies z, int lanes, const float *x, float *e, float *g)
 {
-    double p[VGS__MAX_N][3], f[VGS__MAX_N][3], sum = 0.0, pull = kind == VGS__LJ ? 1.0 : 0.0;
-    int i, j, k;
+    double p[VGS__MAX_N][3][VGS__SIDE], f[VGS__MAX_N][3][VGS__SIDE], sum[VGS__SIDE] = { 0 };
+    const double pull = z.kind == VGS__LJ ? 1.0 : 0.0;
+    const int n = z.n, d = z.d, dim = n * d;
+    int i, k, l;
     for (k = 0; k < 3; ++k) {
-        double mean = 0.0;
-        for (i = 0; i < n; ++i) mean += k < d ? (double)x[i * d + k] / n : 0.0;
-        for (i = 0; i < n; ++i) {
-            p[i][k] = k < d ? (double)x[i * d + k] - mean : 0.0;
-            f[i][k] = pull * p[i][k];
-            sum += 0.5 * f[i][k] * p[i][k];
-        }
+        double mean[VGS__SIDE] = { 0 };
+        for (i = 0; i < n && k < d; ++i)
+            for (l = 0; l < lanes; ++l) mean[l] += (double)x[l * dim + i * d + k] / n;
+        for (i = 0; i < n; ++i)
+            for (l = 0; l < lanes; ++l) {
+                p[i][k][l] = k < d ? (double)x[l * dim + i * d + k] - mean[l] : 0.0;
+                f[i][k][l] = pull * p[i][k][l];
+                sum[l] += 0.5 * f[i][k][l] * p[i][k][l];
+            }
     }
-    for (i = 0; i < n; ++i) {
-        double ax = p[i][0], ay = p[i][1], az = p[i][2], fx = 0.0, fy = 0.0, fz = 0.0;
-        for (j = i + 1; j < n; ++j) {
-            double dx = ax - p[j][0], dy = ay - p[j][1], dz = az - p[j][2], slope;
-            sum += vgs__pair(kind, dx * dx + dy * dy + dz * dz, &slope);
-            if (!g) continue;
-            fx += 2.0 * slope * dx;
-            fy += 2.0 * slope * dy;
-            fz += 2.0 * slope * dz;
-            f[j][0] -= 2.0 * slope * dx;
-            f[j][1] -= 2.0 * slope * dy;
-            f[j][2] -= 2.0 * slope * dz;
-        }
-        f[i][0] += fx;
-        f[i][1] += fy;
-        f[i][2] += fz;
+    if (g) vgs__pairs(z, lanes, true, p, f, sum);
+    else vgs__pairs(z, lanes, false, p, f, sum);
+    for (l = 0; l < lanes; ++l) {
+        e[l] = (float)sum[l];
+        for (i = 0; i < (g ? n : 0); ++i)
+            for (k = 0; k < d; ++k) g[l * dim + i * d + k] = (float)f[i][k][l];
     }
-    *e = (float)sum;
-    for (i = 0; i < (g ? n : 0); ++i)
-        for (k = 0; k < d; ++k) g[i * d + k] = (float)f[i][k];
 }
 
-#define VGS__CLUSTER(name, kind, particles, d)                                                               \
-    static int name(void *user, const float *x, int n, int dim, float *e, float *g)                          \
-    {                                                                                                        \
-        int i;                                                                                               \
-        (void)user;                                                                                          \
-        for (i = 0; i < n; ++i, x += dim, g = g ? g + dim : NULL)                                            \
-            vgs__cluster(kind, particles, d, x, e + i, g);                                                   \
-        return 0;                                                                                            \
-    }
-VGS__CLUSTER(vgs__dw4_energy, VGS__DW, 4, 2)
-VGS__CLUSTER(vgs__lj13_energy, VGS__LJ, 13, 3)
-VGS__CLUSTER(vgs__lj55_energy, VGS__LJ, 55, 3)
-#undef VGS__CLUSTER
+static const vgs__bodies vgs__dw4 = { VGS__DW, 4, 2 }, vgs__lj13 = { VGS__LJ, 13, 3 },
+                         vgs__lj55 = { VGS__LJ, 55, 3 };
+VGS__SIDE_ENERGY(vgs__dw4_energy, 8, vgs__cluster, vgs__dw4)
+VGS__SIDE_ENERGY(vgs__lj13_energy, 39, vgs__cluster, vgs__lj13)
+VGS__SIDE_ENERGY(vgs__lj55_energy, 165, vgs__cluster, vgs__lj55)
+#undef VGS__SIDE_ENERGY
 
 /* ==== >>targets: the table ========================================================================= */
 
@@ -6789,14 +6841,14 @@ static void vgs__centre_points(int n, double p[][3])
 VGS__INLINE double vgs__rise(enum vgs__kind kind, int n, double p[][3], int i, const double *a,
                              const double *b)
 {
-    double sum = 0.0, slope;
+    double sum = 0.0;
     int j;
     for (j = 0; j < n; ++j) {
         double ax = a[0] - p[j][0], ay = a[1] - p[j][1], az = a[2] - p[j][2];
         double bx = b[0] - p[j][0], by = b[1] - p[j][1], bz = b[2] - p[j][2];
         if (j == i) continue;
-        sum += vgs__pair(kind, bx * bx + by * by + bz * bz, &slope)
-             - vgs__pair(kind, ax * ax + ay * ay + az * az, &slope);
+        sum += vgs__pair(kind, bx * bx + by * by + bz * bz)
+             - vgs__pair(kind, ax * ax + ay * ay + az * az);
     }
     return sum;
 }
