@@ -4887,22 +4887,24 @@ static bool vgs__waits(const vgs_graph *g, int id, const vgs__marks *m, bool par
 }
 
 /* Reorders the body so that groups become long: in turn as many ops as can run on rows of the batch, on whole
-   tensors, on rows of other tensors. An effect waits for all before it, and all after it for the effect. */
+   tensors, on rows of other tensors. Whole tensors come in rounds of which no op waits for another of its own.
+   An effect waits for all before it, and all after it for the effect. */
 static void vgs__gather_groups(vgs_graph *g, vgs__marks *m, int *left)
 {
-    int n = g->n_order - g->n_prologue, done = g->n_prologue, at, kept;
-    int turn = 0;
+    enum { BATCH, WHOLE, OTHER, TURNS };
+    int n = g->n_order - g->n_prologue, done = g->n_prologue, at, kept, turn = BATCH;
     bool fenced;
     memcpy(left, g->order + g->n_prologue, (size_t)n * sizeof *left);
-    for (; n > 0; n = kept, turn = (turn + 1) % 3) {
+    for (; n > 0; turn = turn == WHOLE && kept < n ? WHOLE : (turn + 1) % TURNS, n = kept) {
         m->stamp++;
         fenced = false;
         for (at = kept = 0; at < n; ++at) {
             const vgs__node *x = &g->node[left[at]];
-            int parts = vgs__parts(g, x), class_of = parts < 0 ? 0 : parts == 0 ? 1 : 2;
+            int parts = vgs__parts(g, x), class_of = parts < 0 ? BATCH : parts == 0 ? WHOLE : OTHER;
             bool fence = vgs__is_fence(x);
             if (!fenced && class_of == turn && !(fence && kept) && !vgs__waits(g, left[at], m, false)) {
                 g->order[done++] = left[at];
+                if (turn == WHOLE) vgs__mark(g, left[at], m);
             } else {
                 fenced = fenced || fence;
                 vgs__mark(g, left[at], m);
