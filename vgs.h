@@ -1499,7 +1499,7 @@ VGS__DEF uint32_t vgs_rng_below(vgs_rng *r, uint32_t n)
 #define VGS__KC 256               /* block of k: a panel of B [KC][nr] stays in the L1 cache             */
 #define VGS__MC 144               /* rows of A packed at a time, a multiple of every mr: L2              */
 #define VGS__NC 1024              /* columns of B packed at a time, a multiple of every nr: L2 or L3     */
-#define VGS__LANES 16             /* columns that bias and activation take at a time; divides every nr   */
+#define VGS__LANES 8              /* columns that bias and activation take at a time; divides every nr   */
 #define VGS__TILE_MAX (12 * 32)   /* floats of the largest tile                                          */
 #define VGS__LOW 4                /* rows, columns up to which a tile at the edge is not computed whole  */
 #define VGS__NARROW 8
@@ -1545,7 +1545,7 @@ typedef struct vgs__kernel {
 
 /* ---- bias and activation -------------------------------------------------------------------------- */
 
-VGS__INLINE void vgs__act16(vgs_act act, float *x)
+VGS__INLINE void vgs__act_lanes(vgs_act act, float *x)
 {
     int j;
     switch (act) {
@@ -1565,7 +1565,7 @@ VGS__HOT static void vgs__finish_c(int n, float *x, const float *bias, vgs_act a
     for (i = 0; i < n; i += VGS__LANES, x += VGS__LANES) {
         if (bias)
             for (j = 0; j < VGS__LANES; ++j) x[j] += bias[i + j];
-        vgs__act16(act, x);
+        vgs__act_lanes(act, x);
     }
 }
 
@@ -2252,7 +2252,7 @@ VGS__INLINE void vgs__gemm_naive(vgs__form form, int m, int n, int k, const floa
             else if (ep) {
                 if (ep->bias) sum += ep->bias[(ep->rows ? (ptrdiff_t)ep->rows[i] * ep->ldbias : 0) + j];
                 x[0] = sum;
-                vgs__act16(ep->act, x);
+                vgs__act_lanes(ep->act, x);
                 sum = x[0];
             }
             *cij = sum;
@@ -2735,6 +2735,9 @@ static void vgs__crew_wait(vgs__crew t)
 #ifdef VGS__X86
 #  define VGS__KERNEL8(name) VGS__AVX2 static void vgs__k_##name##_avx2(const vgs__k *k, int r0, int r1, \
                                                                         int c0, int c1)
+/* For AVX-512 compilers vectorise the C itself. */
+#  define VGS__KERNEL16(name) VGS__HOT __attribute__((target("avx512f")))                               \
+    static void vgs__k_##name##_avx512(const vgs__k *k, int r0, int r1, int c0, int c1)
 #  define VGS__MAP1_AVX2(name, expr)                                                                  \
     VGS__KERNEL8(name)                                                                                \
     {                                                                                                 \
@@ -2942,7 +2945,19 @@ VGS__NO_GRAD(combine)
 #define VGS__GRAD1(name, expr) \
     VGS__GRAD(name) { const vgs_var x = VGS__IN(n, 0); (void)need; (void)x; (void)y; gx[0] = (expr); }
 
-VGS__MAP1(exp, vgs__exp(a))
+VGS__INLINE void vgs__exp_rows(const vgs__k *k, int r0, int r1, int c0, int c1)
+{
+    int r, c;
+    for (r = r0; r < r1; ++r) {
+        const float *x = k->in[0] + (size_t)r * (size_t)k->ld[0];
+        float *y = k->out + (size_t)r * (size_t)k->ld_out;
+        for (c = c0; c < c1; ++c) y[c] = vgs__exp(x[c]);
+    }
+}
+VGS__MAP_HOT VGS__KERNEL(exp) { vgs__exp_rows(k, r0, r1, c0, c1); }
+#ifdef VGS__X86
+VGS__KERNEL16(exp) { vgs__exp_rows(k, r0, r1, c0, c1); }
+#endif
 VGS__MAP1_AVX2(exp, vgs__exp8(a))
 VGS__GRAD1(exp, vgs_mul(g, gy, y))
 VGS__UNARY_DEF(exp, EXP)
@@ -2997,7 +3012,7 @@ VGS__MAP2_AVX2(relu_grad, _mm256_and_ps(a, _mm256_cmp_ps(b, _mm256_setzero_ps(),
 VGS__NO_GRAD(relu_grad)
 
 /* out2: the derivative, so that forward and gradient share the exponential */
-VGS__MAP_HOT VGS__KERNEL(silu)
+VGS__INLINE void vgs__silu_rows(const vgs__k *k, int r0, int r1, int c0, int c1)
 {
     int r, c;
     for (r = r0; r < r1; ++r) {
@@ -3014,6 +3029,7 @@ VGS__MAP_HOT VGS__KERNEL(silu)
             for (c = c0; c < c1; ++c) y[c] = x[c] * vgs__sigmoid(x[c]);
     }
 }
+VGS__MAP_HOT VGS__KERNEL(silu) { vgs__silu_rows(k, r0, r1, c0, c1); }
 #ifdef VGS__X86
 VGS__KERNEL8(silu)
 {
@@ -3032,6 +3048,7 @@ VGS__KERNEL8(silu)
         }
     }
 }
+VGS__KERNEL16(silu) { vgs__silu_rows(k, r0, r1, c0, c1); }
 #endif
 VGS__GRAD(silu)
 {
@@ -3536,12 +3553,10 @@ VGS__V8 __m256 vgs__hat8(const float *x, int n, float m, float s)
     return _mm256_mul_ps(_mm256_sub_ps(vgs__load8(x, n), vgs__set8(m)), vgs__set8(s));
 }
 
-VGS__KERNEL8(layernorm)
+VGS__V8 void vgs__layernorm8(const vgs__k *k, int r0, int r1, int n)
 {
     const float *gain = k->in[1], *bias = k->in[2];
-    int r, c, n = k->cols;
-    (void)c0;
-    (void)c1;
+    int r, c;
     for (r = r0; r < r1; ++r) {
         const float *x = k->in[0] + (size_t)r * (size_t)k->ld[0];
         float *y = k->out + (size_t)r * (size_t)k->ld_out, m, s;
@@ -3553,11 +3568,9 @@ VGS__KERNEL8(layernorm)
     }
 }
 
-VGS__KERNEL8(layernorm_hat)
+VGS__V8 void vgs__layernorm_hat8(const vgs__k *k, int r0, int r1, int n)
 {
-    int r, c, n = k->cols;
-    (void)c0;
-    (void)c1;
+    int r, c;
     for (r = r0; r < r1; ++r) {
         const float *x = k->in[0] + (size_t)r * (size_t)k->ld[0];
         float *y = k->out + (size_t)r * (size_t)k->ld_out, m, s;
@@ -3567,12 +3580,10 @@ VGS__KERNEL8(layernorm_hat)
 }
 
 /* Two vectors of lanes of h and of h xh, as in the C kernel: columns c..c+8 go to lanes (c / 8) % 2. */
-VGS__KERNEL8(layernorm_grad)
+VGS__V8 void vgs__layernorm_grad8(const vgs__k *k, int r0, int r1, int n)
 {
     const float *gain = k->in[1];
-    int r, c, n = k->cols;
-    (void)c0;
-    (void)c1;
+    int r, c;
     for (r = r0; r < r1; ++r) {
         const float *x = k->in[0] + (size_t)r * (size_t)k->ld[0];
         const float *gy = k->in[2] + (size_t)r * (size_t)k->ld[2];
@@ -3598,6 +3609,24 @@ VGS__KERNEL8(layernorm_grad)
         }
     }
 }
+
+/* A width that the compiler knows is a quarter faster. */
+#define VGS__BY_WIDTH(name)                                                                           \
+    VGS__KERNEL8(name)                                                                                \
+    {                                                                                                 \
+        (void)c0;                                                                                     \
+        (void)c1;                                                                                     \
+        switch (k->cols) {                                                                            \
+        case 24: vgs__##name##8(k, r0, r1, 24); break;                                                \
+        case 32: vgs__##name##8(k, r0, r1, 32); break;                                                \
+        case 64: vgs__##name##8(k, r0, r1, 64); break;                                                \
+        default: vgs__##name##8(k, r0, r1, k->cols);                                                  \
+        }                                                                                             \
+    }
+VGS__BY_WIDTH(layernorm)
+VGS__BY_WIDTH(layernorm_hat)
+VGS__BY_WIDTH(layernorm_grad)
+#undef VGS__BY_WIDTH
 #endif /* VGS__X86 */
 
 VGS__GRAD(layernorm)
@@ -4887,7 +4916,7 @@ static bool vgs__waits(const vgs_graph *g, int id, const vgs__marks *m, bool par
 }
 
 /* Reorders the body so that groups become long: in turn as many ops as can run on rows of the batch, on whole
-   tensors, on rows of other tensors. Whole tensors come in rounds of which no op waits for another of its own.
+   tensors, on rows of other tensors. Those on whole tensors come in rounds in which none waits for another.
    An effect waits for all before it, and all after it for the effect. */
 static void vgs__gather_groups(vgs_graph *g, vgs__marks *m, int *left)
 {
@@ -5288,6 +5317,8 @@ static const struct { vgs__rows_fn *rows; vgs__whole_fn *whole; } vgs__cpu_table
 static vgs__rows_fn *vgs__rows_kernel(const vgs__cpu *cpu, int op)
 {
 #ifdef VGS__X86
+    if (cpu->isa == VGS_ISA_AVX512 && op == VGS_OP_EXP) return vgs__k_exp_avx512;
+    if (cpu->isa == VGS_ISA_AVX512 && op == VGS_OP_SILU) return vgs__k_silu_avx512;
 #  define VGS__CASE(ID, name) case VGS_OP_##ID: return vgs__k_##name##_avx2;
     if (cpu->isa == VGS_ISA_AVX2 || cpu->isa == VGS_ISA_AVX512)
         switch (op) { VGS__AVX2_OPS(VGS__CASE) default: break; }
