@@ -212,6 +212,7 @@ static void print_json(const options *o, const vgs_mcmc_stats *s, double seconds
 static vgs_status draw_exactly(const options *o, const vgs_target *t, float *x, vgs_mcmc_stats *s,
                                vgs_error *err)
 {
+    const double none = (double)NAN;             /* what only chains have */
     vgs_rng r = { .seed = o->c.seed };
     double sum = 0.0, square = 0.0;
     vgs_status st = vgs_target_sample(t, &r, o->n, x, err);
@@ -222,10 +223,10 @@ static vgs_status draw_exactly(const options *o, const vgs_target *t, float *x, 
         square += (double)e * (double)e;
     }
     sum /= o->n;
-    *s = (vgs_mcmc_stats){ .energy_mean = sum, .rhat = NAN, .ess = o->n, .acceptance = NAN, .step = NAN,
-                           .log_z = NAN, .log_z_se = NAN, .barrier = NAN, .round_trips = NAN,
-                           .round_trip_rate = NAN };
-    s->energy_se = o->n > 1 ? sqrt(fmax(0.0, square / o->n - sum * sum) / (o->n - 1.0)) : (double)NAN;
+    *s = (vgs_mcmc_stats){ .energy_mean = sum, .rhat = none, .ess = o->n, .acceptance = none, .step = none,
+                           .log_z = none, .log_z_se = none, .barrier = none, .round_trips = none,
+                           .round_trip_rate = none };
+    s->energy_se = o->n > 1 ? sqrt(fmax(0.0, square / o->n - sum * sum) / (o->n - 1.0)) : none;
     return st;
 }
 

@@ -348,11 +348,11 @@ static void learning_section(const report *r, const char *log_path, FILE *f)
     learning_curve(c, &data, 1, known ? r->target->log_z : (double)NAN);
     c.title = "Median energy";
     c.note = NULL;
-    learning_curve(c, &data, 2, NAN);
+    learning_curve(c, &data, 2, (double)NAN);
     c.title = "Loss";
     c.note = "log scale";
     c.log_y = true;
-    learning_curve(c, &data, 0, NAN);
+    learning_curve(c, &data, 0, (double)NAN);
     fputs("</div>\n", f);
 }
 
