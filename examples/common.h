@@ -10,7 +10,13 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <time.h>
+
+#ifndef S_ISDIR                                  /* Microsoft's compiler                       */
+#  define S_ISDIR(mode) (((mode) & _S_IFMT) == _S_IFDIR)
+#  define S_ISREG(mode) (((mode) & _S_IFMT) == _S_IFREG)
+#endif
 
 enum { EXIT_FAILED = 1, EXIT_USAGE = 2, EXIT_STOPPED = 130 };        /* 130 = 128 + SIGINT, as in a shell */
 
@@ -32,9 +38,57 @@ PRINTF_LIKE static inline void say(const char *format, ...)
     fputc('\n', stderr);
 }
 
+static inline int field_index(const char *name)
+{
+    for (int i = 0; vgs_field_name(i); ++i)
+        if (!strcmp(vgs_field_name(i), name)) return i;
+    return -1;
+}
+
+/* "--burn-in" of burn_in, "-n" of n: a flag as --help shows it */
+static inline const char *flag_text(const char *key, char text[72])
+{
+    snprintf(text, 72, "%s%.64s", key[1] ? "--" : "-", key);
+    for (char *p = text; *p; ++p) if (*p == '_') *p = '-';
+    return text;
+}
+
+/* The flag that a word of a message names: the rest of config.s2_end or net.hidden, a field like one_step;
+   NULL for any other word. */
+static inline const char *named_flag(const char *word)
+{
+    static const char *const owners[] = { "config.", "net.", "cpu." };
+    for (size_t i = 0; i < sizeof owners / sizeof *owners; ++i) {
+        size_t n = strlen(owners[i]);
+        if (!strncmp(word, owners[i], n)) return word[n] && !strchr(word + n, '.') ? word + n : NULL;
+    }
+    return strchr(word, '_') && field_index(word) >= 0 ? word : NULL;
+}
+
+enum { TYPED = 2 * sizeof(vgs_error) };
+
+/* The library's messages name fields as C does; text[] has them as flags. */
+static inline const char *typed(const char *msg, char text[TYPED])
+{
+    char word[64], flag[72];
+    size_t at = 0;
+    while (*msg && at + sizeof flag < TYPED) {
+        size_t n = strspn(msg, "abcdefghijklmnopqrstuvwxyz0123456789_.");
+        if (n && n < sizeof word) {
+            snprintf(word, sizeof word, "%.*s", (int)n, msg);
+            at += (size_t)snprintf(text + at, TYPED - at, "%s",
+                                   named_flag(word) ? flag_text(named_flag(word), flag) : word);
+        } else text[at++] = *msg, n = 1;
+        msg += n;
+    }
+    text[at] = '\0';
+    return text;
+}
+
 static inline int fail(const vgs_error *err)
 {
-    say("%s", err->msg);
+    char text[TYPED];
+    say("%s", err->code == VGS_E_ARG ? typed(err->msg, text) : err->msg);
     return EXIT_FAILED;
 }
 
@@ -68,15 +122,16 @@ static inline double seconds_now(void)
 #endif
 }
 
-/* "47 s", "3 min 20 s", "2 h 05 min" */
+/* "47 s", "3 min 20 s", "2 h 05 min", "9 days" */
 static inline const char *duration(double s, char text[32])
 {
     double m = floor(s / 60.0), h = floor(s / 3600.0);
-    if (!(s < 1e7)) snprintf(text, 32, "long");
+    if (!(s < 1e9)) snprintf(text, 32, "long");
     else if (s < 9.95) snprintf(text, 32, "%.1f s", s);
     else if (s < 60.0) snprintf(text, 32, "%.0f s", floor(s));
     else if (m < 60.0) snprintf(text, 32, "%.0f min %02.0f s", m, floor(s - 60.0 * m));
-    else snprintf(text, 32, "%.0f h %02.0f min", h, floor(m - 60.0 * h));
+    else if (h < 100.0) snprintf(text, 32, "%.0f h %02.0f min", h, floor(m - 60.0 * h));
+    else snprintf(text, 32, "%.0f days", floor(h / 24.0));
     return text;
 }
 
@@ -137,29 +192,30 @@ static inline const char *args_flag_text(args *a)
 static inline bool args_flag(args *a)
 {
     const char *v = args_flag_text(a);
-    if (strcmp(v, "0") && strcmp(v, "1")) wrong_usage("--%s = %.40s: must be 0 or 1", a->key, v);
+    char flag[72];
+    if (strcmp(v, "0") && strcmp(v, "1"))
+        wrong_usage("%s = %.40s: must be 0 or 1", flag_text(a->key, flag), v);
     return *v == '1';
 }
 
 static inline double args_double(args *a, double above, double max)
 {
     const char *v = args_value(a);
-    char *end;
+    char *end, flag[72];
     double x = strtod(v, &end);
     if (*end || !(x > above && x <= max))
-        wrong_usage("--%s = %.40s: must be a number above %g, at most %g", a->key, v, above, max);
+        wrong_usage("%s = %.40s: must be a number above %g, at most %g", flag_text(a->key, flag), v, above,
+                    max);
     return x;
 }
-
-static inline const char *dashes(const char *key) { return key[1] ? "--" : "-"; }
 
 static inline int args_int(args *a, int min, int max)
 {
     const char *v = args_value(a);
-    char *end;
+    char *end, flag[72];
     double x = strtod(v, &end);
     if (*end || !(x >= min && x <= max) || x != floor(x))
-        wrong_usage("%s%s = %.40s: must be an integer in %d..%d", dashes(a->key), a->key, v, min, max);
+        wrong_usage("%s = %.40s: must be an integer in %d..%d", flag_text(a->key, flag), v, min, max);
     return (int)x;
 }
 
@@ -168,8 +224,9 @@ static inline int args_threads(args *a)
 {
     vgs_cpu_config c = { .threads = args_int(a, 0, 4096) };
     vgs_error err;
+    char text[TYPED];
     vgs_backend *cpu = vgs_cpu_create(&c, &err);
-    if (!cpu) wrong_usage("--threads %d: %s", c.threads, err.msg);
+    if (!cpu) wrong_usage("%s", typed(err.msg, text));
     vgs_cpu_free(cpu);
     return c.threads;
 }
@@ -178,7 +235,7 @@ static inline uint64_t args_u64(args *a)
 {
     vgs_config c = { .seed = 0 };
     vgs_error err;
-    if (vgs_field_set(&c, "seed", args_value(a), &err)) wrong_usage("--%s: %s", a->key, err.msg);
+    if (vgs_field_set(&c, "seed", args_value(a), &err)) wrong_usage("--%s", err.msg);
     return c.seed;
 }
 
@@ -186,13 +243,6 @@ static inline uint64_t args_u64(args *a)
    a preset or a checkpoint comes before them. */
 enum { MAX_FIELDS = 128 };
 typedef struct field_list { int n; struct { char name[64]; const char *value; } at[MAX_FIELDS]; } field_list;
-
-static inline int field_index(const char *name)
-{
-    for (int i = 0; vgs_field_name(i); ++i)
-        if (!strcmp(vgs_field_name(i), name)) return i;
-    return -1;
-}
 
 /* Of all kinds of fields only a yes/no takes 1 and refuses 2. */
 static inline bool field_is_flag(const char *name)
@@ -218,15 +268,16 @@ static inline void args_field(args *a, field_list *list)
 {
     vgs_config scratch = { .steps = 0 };
     vgs_error err;
-    char text[32];
+    char text[32], flag[72];
     if (field_index(a->key) < 0) wrong_usage("%.80s: there is no such option", a->word);
     if (list->n == MAX_FIELDS) wrong_usage("too many options");
     strcpy(list->at[list->n].name, a->key);
     list->at[list->n].value = field_is_flag(a->key) ? args_flag_text(a) : args_value(a);
-    if (vgs_field_set(&scratch, a->key, list->at[list->n].value, &err)) wrong_usage("--%s", err.msg);
+    if (vgs_field_set(&scratch, a->key, list->at[list->n].value, &err))
+        wrong_usage("%s%s", flag_text(a->key, flag), err.msg + strlen(a->key));     /* "key = value: ..." */
     vgs_field_get(&scratch, field_index(a->key), text);
     if (field_is_positive(a->key) && !strcmp(text, "0"))
-        wrong_usage("--%s = 0: must be > 0; leave it out for the default", a->key);
+        wrong_usage("%s = 0: must be > 0; leave it out for the default", flag_text(a->key, flag));
     ++list->n;
 }
 
@@ -242,12 +293,13 @@ static inline void fields_refuse(const field_list *list, const vgs_config *c, co
     for (int i = 0; i < list->n; ++i) {
         vgs_config other = *c;
         int k = field_index(list->at[i].name);
-        char is[32], wanted[32];
+        char is[32], wanted[32], flag[72];
         vgs_field_set(&other, list->at[i].name, list->at[i].value, NULL);
         vgs_field_get(c, k, is);
         vgs_field_get(&other, k, wanted);
         if (strcmp(is, wanted))
-            wrong_usage("--%s %s: the checkpoint has %s, and %s", list->at[i].name, wanted, is, why);
+            wrong_usage("%s %s: the checkpoint has %s, and %s", flag_text(list->at[i].name, flag), wanted,
+                        is, why);
     }
 }
 
@@ -261,15 +313,23 @@ static inline const vgs_target *find_target(const char *name)
     return NULL;
 }
 
-/* A folder cannot be read as a file, so what can be is taken as it is. */
-static inline void find_checkpoint(const char *given, char *path, size_t size)
+static inline bool file_exists(const char *path)
 {
-    char inside[1200];
-    FILE *f;
-    snprintf(inside, sizeof inside, "%.1100s/checkpoint.safetensors", given);
-    f = fopen(inside, "rb");
+    FILE *f = fopen(path, "rb");
     if (f) fclose(f);
-    snprintf(path, size, "%s", f ? inside : given);
+    return f != NULL;
+}
+
+/* The checkpoint's path: `given` itself or, of a run's folder, what is inside. False, said, if nothing is. */
+static inline bool find_checkpoint(const char *given, char *path, size_t size)
+{
+    struct stat s;
+    snprintf(path, size, "%.1100s", given);
+    if (stat(given, &s) || !S_ISDIR(s.st_mode)) return true;
+    snprintf(path, size, "%.1100s/checkpoint.safetensors", given);
+    if (file_exists(path)) return true;
+    say("%s: a folder without a checkpoint.safetensors, so not one that train has written a run to", given);
+    return false;
 }
 
 static inline bool ends_with(const char *text, const char *end)
@@ -287,13 +347,10 @@ static inline void print_targets(void)
 
 static inline void print_fields(void)
 {
-    char key[64];
+    char key[72];
     puts("\nFields (--KEY VALUE; 0 is the default unless vgs_config in vgs.h says otherwise):");
-    for (int i = 0; vgs_field_name(i); ++i) {
-        snprintf(key, sizeof key, "--%s", vgs_field_name(i));
-        for (char *p = key; *p; ++p) if (*p == '_') *p = '-';
-        printf("  %-20s %s\n", key, vgs_field_help(i));
-    }
+    for (int i = 0; vgs_field_name(i); ++i)
+        printf("  %-20s %s\n", flag_text(vgs_field_name(i), key), vgs_field_help(i));
 }
 
 /* ==== metrics: the one list that the summary, the JSON and the report are made from ================= */

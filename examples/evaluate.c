@@ -159,7 +159,7 @@ static vgs_sampler *open_sampler(const options *o, const vgs_target *t)
     vgs_error err;
     char path[1200];
     int count = 0;
-    find_checkpoint(o->checkpoint, path, sizeof path);
+    if (!find_checkpoint(o->checkpoint, path, sizeof path)) return NULL;
     if (!(file = vgs_safetensors_open(path, &err))) return fail(&err), NULL;
     name = vgs_safetensors_meta(file, "target");
     if (name && strcmp(name, t->name)) {

@@ -103,6 +103,7 @@ static options parse(int argc, char **argv)
     if (!o.target) wrong_usage("a target is missing");
     if (!o.n) wrong_usage("-n is missing: how many samples?");
     if (!o.out) wrong_usage("-o is missing: where do the samples go?");
+    if (!ends_with(o.out, ".npy")) wrong_usage("-o %.200s: the name must end in .npy", o.out);
     return o;
 }
 

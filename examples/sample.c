@@ -85,8 +85,13 @@ static options parse(int argc, char **argv)
     if (!o.n) wrong_usage("-n is missing: how many samples?");
     if (!o.out) wrong_usage("-o is missing: where do the samples go?");
     o.weighted = ends_with(o.out, ".safetensors");
+    if (!o.weighted && !ends_with(o.out, ".npy"))
+        wrong_usage("-o %.200s: the name must end in .npy or .safetensors", o.out);
     if (o.draw.resample > 0.0f && !o.weighted)
         wrong_usage("--smc: its samples need their weights: -o FILE.safetensors has them");
+    if (o.draw.resample > 0.0f && (o.draw.noise_scale != 1.0f || o.draw.skip_final_noise))
+        wrong_usage("--smc: there are no weights with %s",
+                    o.draw.skip_final_noise ? "--skip-final-noise" : "another --noise-scale than 1");
     return o;
 }
 
@@ -234,7 +239,7 @@ int main(int argc, char **argv)
     vgs_error err;
     char path[1200];
     int status = EXIT_FAILED;
-    find_checkpoint(o.checkpoint, path, sizeof path);
+    if (!find_checkpoint(o.checkpoint, path, sizeof path)) return EXIT_FAILED;
     if (configure(&o, path, &t, &c, &err) || device_open(&o.device, &err)) return fail(&err);
     c.backend = o.device.backend;
     if (!(s = vgs_sampler_create(&c, &err)) || vgs_sampler_load(s, path, &err)) fail(&err);

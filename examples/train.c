@@ -17,7 +17,6 @@
 #  define make_folder(path) _mkdir(path)
 #  define is_terminal() _isatty(2)
 #else
-#  include <sys/stat.h>
 #  include <unistd.h>
 #  define make_folder(path) mkdir(path, 0777)
 #  define is_terminal() isatty(2)
@@ -152,13 +151,6 @@ static const char *in_dir(const run *r, const char *file, char path[MAX_PATH_LEN
     return path;
 }
 
-static bool file_exists(const char *path)
-{
-    FILE *f = fopen(path, "rb");
-    if (f) fclose(f);
-    return f != NULL;
-}
-
 /* Makes DIR and what is missing above it. Only the last failure counts: it is about DIR itself. */
 static int make_dir(const char *dir)
 {
@@ -182,11 +174,12 @@ static vgs_status config_from_preset(run *r, vgs_error *err)
     vgs_preset_info info = { .iterations = 0 };
     vgs_config resolved;
     vgs_status st;
+    char text[TYPED];
     if (!r->preset) r->preset = "fast";
     st = vgs_preset(r->target, r->preset, &r->config, &info, err);
     fields_apply(&r->fields, &r->config);
     if (st == VGS_OK) st = vgs_config_resolve(&r->config, &resolved, err);
-    if (st == VGS_E_ARG) wrong_usage("%s", err->msg);                /* a preset or a value that cannot be */
+    if (st == VGS_E_ARG) wrong_usage("%s", typed(err->msg, text));   /* a preset or a value that cannot be */
     r->goal = r->iterations ? r->iterations : info.iterations;
     return st;
 }
@@ -254,6 +247,9 @@ static int start(run *r)
     if (!r->resume && !r->force && file_exists(path))
         wrong_usage("%s holds a run: --resume goes on with it, --force starts anew, --out takes another "
                     "folder",
+                    r->dir);
+    if (r->resume && !file_exists(path) && errno == ENOENT)
+        wrong_usage("%s: no checkpoint.safetensors there to go on with; without --resume a run starts there",
                     r->dir);
     st = r->resume ? config_from_checkpoint(r, path, &err) : config_from_preset(r, &err);
     if (st != VGS_OK) return fail(&err);

@@ -52,8 +52,8 @@ build/evaluate dw4 "$work/s.safetensors" --reference "$work/x.npy" --json 2> "$w
 ok "evaluate of SMC's samples" $?
 [ "$(status build/sample "$work/a" -n 9 -o "$work/s.npy" --smc 0.5)" = 2 ] && grep -q weights "$work/err"
 ok "--smc without a place for weights is refused" $?
-[ "$(status build/sample "$work/a" -n 9 -o "$work/s.safetensors" --smc 0.5 --noise-scale 0.9)" = 1 ] &&
-    grep -q noise_scale "$work/err"
+[ "$(status build/sample "$work/a" -n 9 -o "$work/s.safetensors" --smc 0.5 --noise-scale 0.9)" = 2 ] &&
+    grep -q -e --noise-scale "$work/err"
 ok "--smc at another noise scale says why not" $?
 build/sample "$work/a" -n 9 -o "$work/s.safetensors" --noise-scale 0.9 2> "$work/err" && grep -q 'no weights' "$work/err"
 ok "biased samples without weights" $?
@@ -65,6 +65,19 @@ ok "samples of another target are named" $?
 [ "$(status build/train gmm9 --steps 0 --out "$work/c")" = 2 ] && grep -q 'steps = 0' "$work/err"
 ok "a field that is 0 and must not" $?
 [ "$(status build/train gmm9 --steps 0.5 --out "$work/c")" = 2 ]; ok "a field that is no integer" $?
+[ "$(status build/train gmm9 --s2_start -1 --out "$work/c")" = 2 ] && grep -q -e '--s2-start = -1' "$work/err"
+ok "messages name the flag of a field" $?
+[ "$(status build/train gmm9 --one-step --lambda 1 --out "$work/c")" = 2 ] && grep -q -e '--lambda = 1.*with --one-step' "$work/err"
+ok "and those of fields that it goes against" $?
+mkdir "$work/empty"
+[ "$(status build/train gmm9 --resume --out "$work/empty")" = 2 ] && grep -q 'empty: no checkpoint' "$work/err"
+ok "nothing to resume" $?
+[ "$(status build/sample "$work/empty" -n 9 -o "$work/s.npy")" = 1 ] && grep -q 'empty: a folder without' "$work/err"
+ok "a folder without a run" $?
+[ "$(status build/sample "$work/a" -n 9 -o "$work/s.txt")" = 2 ] && grep -q 's.txt: .*npy or .safetensors' "$work/err"
+ok "sample: an ending that says nothing" $?
+[ "$(status build/reference gmm9 -n 9 -o "$work/s.safetensors")" = 2 ] && grep -q 's.safetensors: .*npy' "$work/err"
+ok "reference: the same" $?
 if [ -z "$OPENMP" ]; then
     [ "$(status build/evaluate gmm9 "$work/x.npy" --threads 2)" = 2 ] && grep -q fopenmp "$work/err"
     ok "threads in a build without them are refused" $?
@@ -93,7 +106,8 @@ ok "reference: no exact samples" $?
 ok "reference: too few calls" $?
 [ "$(status build/reference dw4 -n 64 -o "$work/q.npy" --method nuts)" = 2 ] && grep -q nuts "$work/err"
 ok "reference: a method that does not exist" $?
-for bad in "" "dw4" "dw4 -n 5" "nosuch -n 5 -o x" "dw4 -n 0 -o x" "dw4 -n 5 -o x --seed -1" "dw4 -n 5 -o x --method pt --local lmc"; do
+for bad in "" "dw4" "dw4 -n 5" "nosuch -n 5 -o x.npy" "dw4 -n 0 -o x.npy" "dw4 -n 5 -o x.npy --seed -1" \
+    "dw4 -n 5 -o x.npy --method pt --local lmc"; do
     [ "$(status build/reference $bad)" = 2 ]; ok "reference $bad: usage" $?
 done
 for p in train sample evaluate reference; do build/$p --help > "$work/out"; ok "$p --help" $?; done
