@@ -650,8 +650,8 @@ typedef struct vgs_mcmc_stats {   /* after burn-in, of the density itself (beta 
     double round_trip_rate;       /* pt: ... per iteration and ladder; 1/(2 + 2 barrier) at best      */
 } vgs_mcmc_stats;
 
-/* x: [n,dim], row i from chain i modulo chains; particles have mean 0. stats may be NULL. VGS_E_NONFINITE:
-   a start has no finite energy. */
+/* x: [n,dim], row i from chain i modulo chains; particles have mean 0. stats may be NULL, and must be for
+   more than 5e8 rows. VGS_E_NONFINITE: a start has no finite energy. */
 VGS_API vgs_status vgs_mcmc(const vgs_mcmc_config *cfg, int n, float *x, vgs_mcmc_stats *stats,
                             vgs_error *err);
 
@@ -7824,6 +7824,8 @@ static void vgs__autocovariance(const double *v, int n, double mean, double *wor
 
 typedef struct vgs__ranked { double value; int at; } vgs__ranked;
 
+enum { VGS__MAX_DIAGNOSED = 500000000 };         /* the transform's length stays an int */
+
 /* What ESS and R-hat are made from: v [chains, n], where chains counts the two halves of each chain. */
 typedef struct vgs__halves {
     int     chains, n, size;
@@ -7953,9 +7955,9 @@ VGS__DEF vgs_status vgs_diagnose(const double *v, int draws, int chains, vgs_dia
     vgs__halves h;
     double sum = 0.0, square = 0.0, folded, all = (double)draws * chains;
     int i, c;
-    if (draws < 4 || chains < 1 || all > 5e8)
-        return vgs__fail(err, VGS_E_ARG, "diagnose: draws = %d, chains = %d: must be at least 4 and 1",
-                         draws, chains);
+    if (draws < 4 || chains < 1 || all > VGS__MAX_DIAGNOSED)
+        return vgs__fail(err, VGS_E_ARG, "diagnose: draws = %d, chains = %d: must be at least 4 and 1, and "
+                         "%d values together", draws, chains, VGS__MAX_DIAGNOSED);
     out->mean = out->mean_se = out->rhat = out->ess = (double)NAN;
     for (i = 0; i < draws * chains; ++i) sum += v[i];
     out->mean = sum / all;
@@ -8060,6 +8062,9 @@ VGS__DEF vgs_status vgs_mcmc(const vgs_mcmc_config *cfg, int n, float *x, vgs_mc
     m.c = *cfg;
     m.name = "mcmc";
     status = vgs__mcmc_check(&m, n, err);
+    if (!status && stats && n > VGS__MAX_DIAGNOSED)
+        status = vgs__fail(err, VGS_E_ARG, "mcmc: n = %d: must be at most %d with stats", n,
+                           VGS__MAX_DIAGNOSED);
     if (status) return status;
     if (m.c.chains > n) m.c.chains = n;
     e = (float *)vgs__alloc_or(err, "mcmc", (size_t)n, sizeof *e);

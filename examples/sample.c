@@ -7,6 +7,7 @@
 #define PROGRAM "sample"
 #include "common.h"
 #include "device.h"
+#include "room.h"
 
 enum { DRAW_BLOCK = 4096, POPULATIONS = 20 };
 
@@ -152,12 +153,17 @@ static vgs_status draw(vgs_sampler *s, const options *o, const samples *out, vgs
     return VGS_OK;
 }
 
+static vgs_mcmc_config refinement(const options *o, const vgs_config *c)
+{
+    return (vgs_mcmc_config){ .energy = c->energy, .tau = (double)c->tau, .threads = o->threads,
+                              .length_scale = (double)c->length_scale,
+                              .seed = o->draw.seed ? o->draw.seed : c->seed };
+}
+
 /* HMC on E, after resampling by the weights where there are some. */
 static vgs_status refine(const options *o, const vgs_config *c, samples *s, vgs_error *err)
 {
-    vgs_mcmc_config m = { .energy = c->energy, .tau = (double)c->tau, .threads = o->threads,
-                          .length_scale = (double)c->length_scale,
-                          .seed = o->draw.seed ? o->draw.seed : c->seed };
+    vgs_mcmc_config m = refinement(o, c);
     vgs_mcmc_stats st;
     if (vgs_refine(&m, o->refine, s->log_weight, o->n, s->x, &st, err)) return err->code;
     s->calls += st.energy_calls;
@@ -196,11 +202,52 @@ static int report_weights(const options *o, const samples *s, const vgs_target *
     return finish_stdout();
 }
 
-/* Draws, says what the weights say, refines, writes. */
+/* ==== how much, how long ============================================================================ */
+
+static double file_size(const options *o, const vgs_config *c)
+{
+    return o->n * (4.0 * c->energy.dim + (o->weighted ? 12.0 : 0.0));
+}
+
+/* The rows, with what is in the file for each; beside them vgs_weigh's copy of the weights, the places and
+   momenta of vgs_refine, or a population of SMC three times. */
+static double memory_needed(const options *o, const vgs_config *c)
+{
+    double row = 4.0 * c->energy.dim, beside = o->weighted ? 8.0 : 0.0;
+    if (o->draw.resample > 0.0f) beside = fmax(beside, 3.0 * row / (o->n < 2 * POPULATIONS ? 1 : POPULATIONS));
+    if (o->refine) beside = fmax(beside, 5.0 * row + 100.0);
+    return file_size(o, c) + o->n * beside;
+}
+
+/* Seconds that all rows will take, from a hundredth of them, 1024 at most; 0 for few rows. A first draw, of
+   one row, makes what is made once. None of it leaves a trace: the rows are drawn again. */
+static double trial(vgs_sampler *s, const options *o, const samples *a)
+{
+    const vgs_config *c = vgs_sampler_config(s);
+    int n = o->n / 100 < 1024 ? o->n / 100 : 1024;
+    vgs_mcmc_config m = refinement(o, c);
+    vgs_draw d = o->draw;
+    double start;
+    bool ok;
+    if (n < 10) return 0.0;
+    d.energy = a->energy;
+    d.log_weight = a->log_weight;
+    ok = !vgs_sampler_draw(s, &d, 1, a->x, NULL);
+    start = seconds_now();
+    ok = ok && !vgs_sampler_draw(s, &d, n, a->x, NULL);
+    if (ok && o->refine) ok = !vgs_refine(&m, o->refine, NULL, n, a->x, NULL, NULL);
+    device_reset(&o->device);
+    return ok ? (seconds_now() - start) * o->n / n : 0.0;            /* the draw itself will say why not */
+}
+
+/* ==== all together ================================================================================== */
+
+/* Says what is to come, draws, says what the weights say, refines, writes. */
 static int make_into(samples *a, vgs_sampler *s, const options *o, const vgs_target *t)
 {
     const vgs_config *c = vgs_sampler_config(s);
     vgs_error err;
+    announce(o->n, memory_needed(o, c), file_size(o, c), trial(s, o, a));
     if (draw(s, o, a, &err)) return fail(&err);
     if (report_weights(o, a, t, c->tau)) return EXIT_FAILED;
     if (o->refine && refine(o, c, a, &err)) return fail(&err);
@@ -214,15 +261,22 @@ static int make_samples(vgs_sampler *s, const options *o, const vgs_target *t)
 {
     const vgs_config *c = vgs_sampler_config(s);
     bool biased = o->draw.noise_scale != 1.0f || o->draw.skip_final_noise || c->skip_final_noise;
+    bool has_weights = o->weighted && (o->draw.resample > 0.0f || !(biased || c->on_sphere));
     size_t n = (size_t)o->n;
     int status = EXIT_FAILED;
-    samples a = { .x = malloc(n * (size_t)c->energy.dim * sizeof *a.x),
-                  .calls = 2.0 * o->n };         /* the gradient in a row's last step, E at its end      */
+    samples a = { .calls = 2.0 * o->n };         /* the gradient in a row's last step, E at its end      */
+    if (!has_room(o->out, o->n, memory_needed(o, c), file_size(o, c))) return EXIT_FAILED;
+    if (o->refine && (double)o->n * c->energy.dim >= 2e9) {
+        say("--refine: %d x %d numbers are too many, 2e9 is the limit; make the samples in parts", o->n,
+            c->energy.dim);
+        return EXIT_FAILED;
+    }
+    a.x = malloc(n * (size_t)c->energy.dim * sizeof *a.x);
     if (o->weighted) a.energy = malloc(n * sizeof *a.energy);
-    if (o->weighted && (o->draw.resample > 0.0f || !(biased || c->on_sphere)))
-        a.log_weight = malloc(n * sizeof *a.log_weight);
+    if (has_weights) a.log_weight = malloc(n * sizeof *a.log_weight);
     else if (o->weighted) say("no weights: these are not samples of the sampler itself");
-    if (!a.x || (o->weighted && !a.energy)) say("out of memory: %d samples", o->n);
+    if (!a.x || (o->weighted && !a.energy) || (has_weights && !a.log_weight))
+        say("out of memory: %d samples", o->n);
     else status = make_into(&a, s, o, t);
     free(a.x);
     free(a.energy);

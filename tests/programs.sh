@@ -20,6 +20,8 @@ build/sample "$work/a" -n 100 -o "$work/x.npy" 2> "$work/err" &&
     cmp "$work/x.npy" "$work/y.npy"
 ok "sample from a folder and from its checkpoint" $?
 [ "$(status build/sample "$work/a" -n 100 -o "$work/none/x.npy")" = 1 ]; ok "a folder that is missing" $?
+[ "$(status build/sample "$work/a" -n 2147483647 -o "$work/z.npy" --refine 5)" = 1 ] && grep -q -E 'GB of memory|2e9' "$work/err"
+ok "sample: more than memory holds" $?
 build/evaluate dw4 "$work/x.npy" --json > "$work/json" 2> "$work/err"; ok "evaluate --json" $?
 # 16 numbers, the first a NaN, as NumPy writes them
 printf '\223NUMPY\001\000\166\000%-117s\n' "{'descr': '<f4', 'fortran_order': False, 'shape': (2, 8), }" > "$work/nan.npy"
@@ -106,6 +108,11 @@ ok "reference: no exact samples" $?
 ok "reference: too few calls" $?
 [ "$(status build/reference dw4 -n 64 -o "$work/q.npy" --method nuts)" = 2 ] && grep -q nuts "$work/err"
 ok "reference: a method that does not exist" $?
+[ "$(status build/reference lj55 -n 2147483647 -o "$work/q.npy")" = 1 ] && grep -q 'n 2147483647: .* GB of memory' "$work/err"
+ok "reference: more than memory holds" $?
+build/reference gmm9 -n 13000000 -o "$work/q.npy" > "$work/out" 2> "$work/err" && grep -q '104 MB of memory, a file of 104 MB, about' "$work/err"
+ok "reference says beforehand what is large" $?
+rm "$work/q.npy"
 for bad in "" "dw4" "dw4 -n 5" "nosuch -n 5 -o x.npy" "dw4 -n 0 -o x.npy" "dw4 -n 5 -o x.npy --seed -1" \
     "dw4 -n 5 -o x.npy --method pt --local lmc"; do
     [ "$(status build/reference $bad)" = 2 ]; ok "reference $bad: usage" $?
