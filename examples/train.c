@@ -16,10 +16,12 @@
 #  include <io.h>
 #  define make_folder(path) _mkdir(path)
 #  define is_terminal() _isatty(2)
+#  define print_raw(text, n) _write(2, text, n)
 #else
 #  include <unistd.h>
 #  define make_folder(path) mkdir(path, 0777)
 #  define is_terminal() isatty(2)
+#  define print_raw(text, n) write(2, text, n)
 #endif
 
 enum { MAX_PATH_LENGTH = 1024, PATHS = 48, DRAW_BLOCK = 5000 };
@@ -53,11 +55,20 @@ typedef struct run {
 } run;
 
 static volatile sig_atomic_t stop;
+static char last_words[MAX_PATH_LENGTH + 200];   /* of a program that is stopped while it measures */
 
 static void on_signal(int sig)
 {
     stop = 1;
     signal(sig, SIG_DFL);                        /* a second one ends the program at once */
+}
+
+/* Measuring cannot be stopped half way, but nothing is lost by that: it ends the program. */
+static void on_signal_measuring(int sig)
+{
+    (void)sig;
+    if (print_raw(last_words, (unsigned)strlen(last_words)) < 0) _Exit(EXIT_FAILED);
+    _Exit(EXIT_STOPPED);
 }
 
 /* ==== command line ================================================================================== */
@@ -235,6 +246,18 @@ static vgs_status trim_log(run *r, const char *path, vgs_error *err)
     return st == VGS_OK ? vgs_file_commit(&f, err) : st;
 }
 
+/* A run can have more iterations than it is told to make: they stay, and that is said. */
+static void keep_goal(run *r)
+{
+    if (r->resume && r->first >= r->goal && !(r->minutes > 0.0 && !r->iterations)) {
+        say("%s has %lld iterations already, and %s asks for %d: none are made, samples and report are made "
+            "anew", r->dir, (long long)r->first, r->iterations ? "--iterations" : "its configuration", r->goal);
+        if (!r->iterations) say("to train it further: --iterations N or --minutes M");
+        r->goal = r->first < INT_MAX ? (int)r->first : INT_MAX;
+    }
+    snprintf(r->goal_text, sizeof r->goal_text, "%d", r->goal);
+}
+
 /* Creates or loads the sampler and writes a first checkpoint, so that a folder that cannot be written to is
    found before the training, not after it. */
 static int start(run *r)
@@ -253,13 +276,13 @@ static int start(run *r)
                     r->dir);
     st = r->resume ? config_from_checkpoint(r, path, &err) : config_from_preset(r, &err);
     if (st != VGS_OK) return fail(&err);
-    snprintf(r->goal_text, sizeof r->goal_text, "%d", r->goal);
     r->config.threads = r->threads;
     if (device_open(&r->device, &err) != VGS_OK) return fail(&err);
     r->config.backend = r->device.backend;
     if (!(r->sampler = vgs_sampler_create(&r->config, &err))) return fail(&err);
     if (r->resume && vgs_sampler_load(r->sampler, path, &err)) return fail(&err);
     r->first = vgs_sampler_iteration(r->sampler);
+    keep_goal(r);
     if (make_dir(r->dir)) return EXIT_FAILED;
     if (r->force) {                              /* results of the run before are not this run's      */
         char old[MAX_PATH_LENGTH];
@@ -374,8 +397,9 @@ static int train(run *r)
 
 static int stopped(const run *r)
 {
-    say("stopped at iteration %lld; to go on: train %s --out %s --resume",
-        (long long)vgs_sampler_iteration(r->sampler), r->target->name, r->dir);
+    say("stopped %s iteration %lld, which is saved; to go on: train %s --out %s --resume",
+        r->x ? "while drawing samples, after" : "at", (long long)vgs_sampler_iteration(r->sampler),
+        r->target->name, r->dir);
     return EXIT_STOPPED;
 }
 
@@ -521,8 +545,11 @@ static int finish(run *r)
     if (vgs_sampler_train(r->sampler, 0, &r->stats, &err)) return fail(&err);
     r->stats.loss = loss;
     if ((status = make_samples(r)) || stop) return status;
-    signal(SIGINT, SIG_DFL);                     /* all but the report is written: from here it ends  */
-    signal(SIGTERM, SIG_DFL);
+    snprintf(last_words, sizeof last_words, "\n" PROGRAM ": stopped while measuring: checkpoint and samples "
+             "are in %s, the report is not made; train %s --out %s --resume makes it\n", r->dir,
+             r->target->name, r->dir);
+    signal(SIGINT, on_signal_measuring);
+    signal(SIGTERM, on_signal_measuring);
     if ((status = make_metrics(r))) return status;
     if ((status = make_report(r))) return status;
     return summary(r);

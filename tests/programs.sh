@@ -14,6 +14,14 @@ build/train dw4 --out "$work/b" --resume --iterations 6 --threads 1 2> "$work/er
 cmp "$work/a/samples.npy" "$work/b/samples.npy"; ok "a resumed run draws the same samples" $?
 for f in checkpoint.safetensors log.jsonl samples.npy report.html; do [ -s "$work/a/$f" ]; ok "train writes $f" $?; done
 [ "$(status build/train dw4 --out "$work/a" $small)" = 2 ]; ok "a folder that holds a run is refused" $?
+# fewer iterations than the run has, and Ctrl-C while it is measured
+build/train dw4 --out "$work/b" --resume --iterations 2 --threads 1 > "$work/out" 2> "$work/err" &
+for i in 1 2 3 4 5 6 7 8 9 10; do grep -q measuring "$work/err" || sleep 1; done
+kill -INT $!
+wait $!
+[ $? = 130 ] && grep -q 'has 6 iterations already, and --iterations asks for 2' "$work/err"; ok "iterations that are there already" $?
+grep -q 'stopped while measuring: checkpoint and samples' "$work/err"; ok "Ctrl-C while measuring" $?
+cmp "$work/a/samples.npy" "$work/b/samples.npy"; ok "which changes no samples" $?
 
 build/sample "$work/a" -n 100 -o "$work/x.npy" 2> "$work/err" &&
     build/sample "$work/a/checkpoint.safetensors" -n 100 -o "$work/y.npy" 2> "$work/err" &&
