@@ -13247,8 +13247,9 @@ static bool vgs__weights_complain(const char *whose, double log_z, double se, do
     else if (!(khat <= 0.7) && vgs__finite(khat))
         snprintf(text, 200, "a few large %sweights decide (k-hat %.2f is above 0.7, ESS/N %.3g): log Z and "
                  "its error cannot be trusted", whose, khat, ess);
-    else if (!vgs__finite(khat))
-        snprintf(text, 200, "%d %sweights are too few to judge their tail", n, whose);
+    else if (!vgs__finite(khat) || !vgs__finite(se))
+        snprintf(text, 200, "%d %sweights are too few to judge their tail: k-hat takes more rows, and the "
+                 "error of log Z cannot be trusted before", n, whose);
     else if (se > 0.2)
         snprintf(text, 200, "parts of the %sweights disagree (log Z +- %.2g, ESS/N %.3g): more are needed, "
                  "or better ones", whose, se, ess);

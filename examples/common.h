@@ -432,18 +432,34 @@ static inline void print_metrics(const evaluation *e, bool meanings)
 
 /* ==== weights: what they say, for every program ===================================================== */
 
+/* "+- 0.0123", or "+- ?" of too few rows to tell */
+static inline const char *error_text(double se, char text[32])
+{
+    snprintf(text, 32, isfinite(se) ? "+- %.4f" : "+- ?", se);
+    return text;
+}
+
+/* "k-hat 0.43"; without five weights in the tail, a fifth of the rows at most, there is none. */
+static inline const char *khat_text(double khat, char text[48])
+{
+    snprintf(text, 48, isfinite(khat) ? "k-hat %.2f" : "no k-hat (it takes more rows)", khat);
+    return text;
+}
+
 /* Either may be NULL. log_z is the true one, NaN if it is not known. */
 static inline void print_weights(const vgs_weights *w, const vgs_forward *f, double log_z)
 {
-    char text[200];
+    char text[200], a[32], b[32], k[48];
     if (w) {
-        printf("ELBO %.4f +- %.4f, log Z %.4f +- %.4f", w->elbo, w->elbo_se, w->log_z, w->log_z_se);
+        printf("ELBO %.4f %s, log Z %.4f %s", w->elbo, error_text(w->elbo_se, a), w->log_z,
+               error_text(w->log_z_se, b));
         if (!isnan(log_z)) printf(" (true: %.4f)", log_z);
-        printf(", ESS/N %.3g, k-hat %.2f\n", w->ess, w->khat);
+        printf(", ESS/N %.3g, %s\n", w->ess, khat_text(w->khat, k));
     }
     if (f)
-        printf("EUBO %.4f +- %.4f, log Z %.4f +- %.4f from %d reference samples, ESS/N %.3g, k-hat %.2f\n",
-               f->eubo, f->eubo_se, f->log_z, f->log_z_se, f->n, f->ess, f->khat);
+        printf("EUBO %.4f %s, log Z %.4f %s from %d reference samples, ESS/N %.3g, %s\n", f->eubo,
+               error_text(f->eubo_se, a), f->log_z, error_text(f->log_z_se, b), f->n, f->ess,
+               khat_text(f->khat, k));
     vgs_weights_say(w, f, text);
     if (w || f) printf("%s\n", text);
 }

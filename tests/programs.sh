@@ -31,6 +31,10 @@ ok "sample from a folder and from its checkpoint" $?
 [ "$(status build/sample "$work/a" -n 2147483647 -o "$work/z.npy" --refine 5)" = 1 ] && grep -q -E 'GB of memory|2e9' "$work/err"
 ok "sample: more than memory holds" $?
 build/evaluate dw4 "$work/x.npy" --json > "$work/json" 2> "$work/err"; ok "evaluate --json" $?
+grep -q '100 rows are few: below about 1000' "$work/err"; ok "evaluate of few rows says so" $?
+build/sample "$work/a" -n 3 -o "$work/few.safetensors" > "$work/out" 2> "$work/err" &&
+    grep -q 'no k-hat (it takes more rows)' "$work/out" && ! grep -q -w inf "$work/out"
+ok "three weights have no k-hat" $?
 # 16 numbers, the first a NaN, as NumPy writes them
 printf '\223NUMPY\001\000\166\000%-117s\n' "{'descr': '<f4', 'fortran_order': False, 'shape': (2, 8), }" > "$work/nan.npy"
 printf '\000\000\300\177' >> "$work/nan.npy"
