@@ -754,7 +754,8 @@ typedef struct vgs_stats {        /* after the iterations of a call; from draws 
     double nonfinite;             /* share of samples whose energy is not finite                           */
     double clipped;               /* share of samples above energy_max                                     */
     double init_sigma;            /* s0                                                                    */
-    double energy_calls;          /* energies evaluated in training so far, rows counted                   */
+    double energy_calls;          /* energies evaluated in training so far, rows counted; those of these   */
+                                  /* statistics (min(batch, 512), three times a call) are not among them   */
 } vgs_stats;
 
 typedef struct vgs_sampler vgs_sampler;

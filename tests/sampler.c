@@ -1380,6 +1380,55 @@ static void resolve(void)
         }
 }
 
+/* ---- energy calls ---------------------------------------------------------------------------------- */
+
+typedef struct counted { bowl bowl; double rows; } counted;
+
+static int counted_energy(void *user, const float *x, int n, int dim, float *e, float *g)
+{
+    counted *c = (counted *)user;
+    c->rows += n;
+    return bowl_energy(&c->bowl, x, n, dim, e, g);
+}
+
+/* energy_calls is every row that training asks for; what statistics take of `batch` rows is not in it: a last
+   drift, a weight and an energy for each. */
+static void energy_calls(void)
+{
+    static const struct { bool one_step, learned; int passes, replay, refine; float explore, slope; } list[] = {
+        { true, false, 1, 0, 0, 1, 0 }, { true, false, 3, 0, 0, 1.5f, 0 }, { false, true, 1, 0, 0, 1, 0 },
+        { false, false, 2, 0, 0, 1.3f, 0 }, { false, true, 1, 4, 0, 1, 0 }, { false, true, 1, 4, 3, 1, 0 },
+        { false, true, 1, 4, 3, 1.3f, 0 }, { false, false, 1, 0, 0, 1, 1 }
+    };
+    size_t i;
+    for (i = 0; i < sizeof list / sizeof *list; ++i) {
+        counted count;
+        vgs_config c = small(&count.bowl);
+        vgs_sampler *s;
+        vgs_stats stats;
+        double training;
+        c.energy.eval = counted_energy;
+        c.energy.user = &count;
+        c.one_step = c.explicit_drift = list[i].one_step;
+        c.fixed_kernel = !list[i].learned;
+        c.passes = list[i].passes;
+        c.replay = list[i].replay;
+        c.refine = list[i].refine;
+        c.explore = list[i].explore;
+        c.slope_loss = list[i].slope;
+        s = create(&c);
+        T_IN("row %d", (int)i);
+        count.rows = 0;
+        train(s, 11, NULL);
+        training = count.rows;
+        train(s, 0, &stats);
+        CHECK(stats.energy_calls == training, "%g energy calls, but the callback saw %g rows",
+              stats.energy_calls, training);
+        CHECK(count.rows == training + 3 * 64, "%g rows for the statistics", count.rows - training);
+        vgs_sampler_free(s);
+    }
+}
+
 int main(int argc, char **argv)
 {
     t_begin(argc, argv);
@@ -1411,5 +1460,6 @@ int main(int argc, char **argv)
     RUN(out_of_range_others);
     RUN(fields);
     RUN(resolve);
+    RUN(energy_calls);
     return t_end();
 }
