@@ -345,12 +345,33 @@ static inline void print_targets(void)
         printf("  %-12s %s\n", vgs_target_at(i)->name, vgs_target_at(i)->summary);
 }
 
-static inline void print_fields(void)
+/* "0.1" where the nine digits that make a float come back exactly say 0.100000001 */
+static inline void fewest_digits(char text[32])
 {
-    char key[72];
-    puts("\nFields (--KEY VALUE; 0 is the default unless vgs_config in vgs.h says otherwise):");
-    for (int i = 0; vgs_field_name(i); ++i)
-        printf("  %-20s %s\n", flag_text(vgs_field_name(i), key), vgs_field_help(i));
+    float v = (float)strtod(text, NULL);
+    char shorter[32];
+    if (!strpbrk(text, ".e") || strspn(text, "0123456789.e+-") != strlen(text)) return;
+    for (int digits = 1; digits < 9; ++digits) {
+        snprintf(shorter, sizeof shorter, "%.*g", digits, (double)v);
+        if ((float)strtod(shorter, NULL) != v) continue;
+        strcpy(text, shorter);
+        return;
+    }
+}
+
+/* Every field: what it is, what it can be and, if c is given, what it is there. */
+static inline void print_fields(const vgs_config *c)
+{
+    char key[72], allowed[64], value[32];
+    printf("\nFields (--KEY VALUE; 0 is the default unless vgs_config in vgs.h says otherwise):\n"
+           "what it is; what it can be%s\n", c ? "; = what it is here" : "");
+    for (int i = 0; vgs_field_name(i); ++i) {
+        vgs_field_allowed(i, allowed);
+        printf("  %-20s %s; %s", flag_text(vgs_field_name(i), key), vgs_field_help(i), allowed);
+        if (c) vgs_field_get(c, i, value), fewest_digits(value);
+        if (c) printf("; = %s", value);
+        putchar('\n');
+    }
 }
 
 /* ==== metrics: the one list that the summary, the JSON and the report are made from ================= */

@@ -308,8 +308,8 @@ static const char *few_rows(const evaluation *e, char text[200])
 {
     text[0] = '\0';
     if (e->value.n < FEW_ROWS)
-        snprintf(text, 200, "%d rows are few: below about %d these figures mean little, for chance alone makes "
-                 "a perfect sampler's large (the floor)", e->value.n, FEW_ROWS);
+        snprintf(text, 200, "%d rows are few: below about %d these figures mean little, for chance alone "
+                 "makes a perfect sampler's large (the floor)", e->value.n, FEW_ROWS);
     return text;
 }
 

@@ -177,8 +177,8 @@ static double trial_exact(const options *o, const vgs_target *t, float *x)
     return draw_exactly(&part, t, x, &s, NULL) ? 0.0 : (seconds_now() - start) * o->n / part.n;
 }
 
-/* Seconds of chains, from a two-hundredth of their iterations, 64 at most: of the first ladder, and before the
-   step is fitted. */
+/* Seconds of chains, from a two-hundredth of their iterations, 64 at most; ladder and step are not yet those
+   of the run. */
 static double trial_chains(const options *o, float *x)
 {
     vgs_mcmc_config c = o->c;

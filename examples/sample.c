@@ -50,7 +50,7 @@ static int help(void)
          "\n"
          "Exit status: 0 done, 1 failed, 2 wrong usage.");
     print_targets();
-    print_fields();
+    print_fields(NULL);
     puts("\nExamples:\n"
          "  sample gmm9 -n 100000 -o gmm9.npy --seed 1\n"
          "  sample funnel -n 100000 -o funnel.safetensors --smc 0.5\n"
@@ -214,7 +214,8 @@ static double file_size(const options *o, const vgs_config *c)
 static double memory_needed(const options *o, const vgs_config *c)
 {
     double row = 4.0 * c->energy.dim, beside = o->weighted ? 8.0 : 0.0;
-    if (o->draw.resample > 0.0f) beside = fmax(beside, 3.0 * row / (o->n < 2 * POPULATIONS ? 1 : POPULATIONS));
+    int parts = o->n < 2 * POPULATIONS ? 1 : POPULATIONS;
+    if (o->draw.resample > 0.0f) beside = fmax(beside, 3.0 * row / parts);
     if (o->refine) beside = fmax(beside, 5.0 * row + 100.0);
     return file_size(o, c) + o->n * beside;
 }

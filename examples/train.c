@@ -73,7 +73,8 @@ static void on_signal_measuring(int sig)
 
 /* ==== command line ================================================================================== */
 
-static int help(void)
+/* c: NULL, or the configuration of the target, preset and fields that are given */
+static int help(const vgs_config *c)
 {
     puts("train - trains a sampler of exp(-E(x)/tau) for a built-in target\n"
          "\n"
@@ -95,9 +96,10 @@ static int help(void)
          "exit\n"
          "status 130. Otherwise it is 0 for done, 1 for failed, 2 for wrong usage. Memory does not grow "
          "with\n"
-         "iterations: TARGET --help, with a preset and fields, ends with how much training takes.");
+         "iterations. TARGET --help, with a preset and fields, shows their values and how much memory it\n"
+         "takes.");
     print_targets();
-    print_fields();
+    print_fields(c);
     puts("\nExamples:\n"
          "  train gmm9\n"
          "  train gmm9 --resume --iterations 3000\n"
@@ -108,8 +110,9 @@ static int help(void)
 
 static vgs_status config_from_preset(run *r, vgs_error *err);
 
-/* What the sampler of the target, preset and fields given so far holds. It allocates when it is created. */
-static int print_memory(run *r)
+/* What the target, preset and fields given so far come to, and what their sampler holds: it allocates when it
+   is created. */
+static int help_of_target(run *r)
 {
     vgs_error err;
     vgs_status st = config_from_preset(r, &err);
@@ -117,8 +120,9 @@ static int print_memory(run *r)
     if (st != VGS_OK) return fail(&err);
     r->config.threads = r->threads;
     if (!(s = vgs_sampler_create(&r->config, &err))) return fail(&err);
-    printf("\nMemory: the sampler of %s, preset %s, holds %.1f MB, however many iterations it trains.\n",
-           r->target->name, r->preset, 1e-6 * (double)vgs_sampler_bytes(s));
+    help(vgs_sampler_config(s));
+    printf("\nHere: %s, preset %s, %d iterations. Memory: the sampler holds %.1f MB, however many iterations\n"
+           "it trains.\n", r->target->name, r->preset, r->goal, 1e-6 * (double)vgs_sampler_bytes(s));
     vgs_sampler_free(s);
     return finish_stdout();
 }
@@ -144,12 +148,12 @@ static void parse(run *r, int argc, char **argv)
         else if (args_is(&a, "force")) r->force = args_flag(&a);
         else args_field(&a, &r->fields);
     }
-    if (wants_help && !name) exit(help());
+    if (wants_help && !name) exit(help(NULL));
     if (!name) wrong_usage("a target is missing");
     if (r->resume && r->force) wrong_usage("--resume goes on with a run, --force starts anew: give one of "
                                            "them");
     if (!(r->target = find_target(name))) exit(EXIT_USAGE);
-    if (wants_help) exit(help() || print_memory(r));
+    if (wants_help) exit(help_of_target(r));
     if (!r->dir) r->dir = r->target->name;
     if (strlen(r->dir) > MAX_PATH_LENGTH - 64) wrong_usage("--out: the path is too long");
 }
@@ -251,7 +255,8 @@ static void keep_goal(run *r)
 {
     if (r->resume && r->first >= r->goal && !(r->minutes > 0.0 && !r->iterations)) {
         say("%s has %lld iterations already, and %s asks for %d: none are made, samples and report are made "
-            "anew", r->dir, (long long)r->first, r->iterations ? "--iterations" : "its configuration", r->goal);
+            "anew", r->dir, (long long)r->first, r->iterations ? "--iterations" : "its configuration",
+            r->goal);
         if (!r->iterations) say("to train it further: --iterations N or --minutes M");
         r->goal = r->first < INT_MAX ? (int)r->first : INT_MAX;
     }

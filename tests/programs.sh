@@ -129,6 +129,9 @@ for bad in "" "dw4" "dw4 -n 5" "nosuch -n 5 -o x.npy" "dw4 -n 0 -o x.npy" "dw4 -
     "dw4 -n 5 -o x.npy --method pt --local lmc"; do
     [ "$(status build/reference $bad)" = 2 ]; ok "reference $bad: usage" $?
 done
+build/train gmm9 --steps 33 --help > "$work/out" && grep -q -e '--steps .*; 1..65535; = 33$' "$work/out" &&
+    grep -q -e '--alpha .*; ve vp; = ve$' "$work/out"
+ok "train --help: what a field can be and what it is" $?
 for p in train sample evaluate reference; do build/$p --help > "$work/out"; ok "$p --help" $?; done
 build/sample "$work/a" -n 200 -o "$work/r.safetensors" --refine 5 > "$work/out" 2> "$work/err" &&
     grep -q 'refined: 5' "$work/err" && ! grep -q log_weight "$work/r.safetensors" &&

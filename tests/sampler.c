@@ -1305,7 +1305,7 @@ static void fields(void)
     static const char *const wrong[] = { "", " 1", "1 ", "one", "1x", "nan", "inf", "1e999", "--1" };
     vgs_config c, again;
     vgs_error err = { VGS_OK, "" };
-    char text[32], back[32];
+    char text[32], back[32], allowed[64];
     int i, n = 0;
     size_t k, w;
     memset(&c, 0, sizeof c);
@@ -1314,6 +1314,8 @@ static void fields(void)
         bool set = false;
         T_IN("field %s", name);
         OK(vgs_field_help(i) && vgs_field_help(i)[0]);
+        vgs_field_allowed(i, allowed);
+        CHECK(allowed[0], "what it can be is not said");
         for (k = 0; !set && k < 5; ++k) {
             snprintf(text, sizeof text, "%s", words[k]);
             set = vgs_field_set(&c, name, text, &err) == VGS_OK;
