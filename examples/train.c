@@ -121,8 +121,9 @@ static int help_of_target(run *r)
     r->config.threads = r->threads;
     if (!(s = vgs_sampler_create(&r->config, &err))) return fail(&err);
     help(vgs_sampler_config(s));
-    printf("\nHere: %s, preset %s, %d iterations. Memory: the sampler holds %.1f MB, however many iterations\n"
-           "it trains.\n", r->target->name, r->preset, r->goal, 1e-6 * (double)vgs_sampler_bytes(s));
+    printf("\nHere: %s, preset %s, %d iterations. Memory: the sampler holds %.1f MB, however many\n"
+           "iterations it trains.\n", r->target->name, r->preset, r->goal,
+           1e-6 * (double)vgs_sampler_bytes(s));
     vgs_sampler_free(s);
     return finish_stdout();
 }
