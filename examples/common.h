@@ -53,15 +53,13 @@ static inline const char *flag_text(const char *key, char text[72])
     return text;
 }
 
-/* The flag that a word of a message names: the rest of config.s2_end or net.hidden, a field like one_step;
-   NULL for any other word. */
+/* The flag that a word of a message names: the rest of config.s2_end, cpu.threads or net.hidden, a field like
+   one_step; NULL for any other word (net.particles is the target's). */
 static inline const char *named_flag(const char *word)
 {
-    static const char *const owners[] = { "config.", "net.", "cpu." };
-    for (size_t i = 0; i < sizeof owners / sizeof *owners; ++i) {
-        size_t n = strlen(owners[i]);
-        if (!strncmp(word, owners[i], n)) return word[n] && !strchr(word + n, '.') ? word + n : NULL;
-    }
+    if (!strncmp(word, "config.", 7)) return word[7] && !strchr(word + 7, '.') ? word + 7 : NULL;
+    if (!strcmp(word, "cpu.threads")) return word + 4;
+    if (!strncmp(word, "net.", 4)) return field_index(word + 4) >= 0 ? word + 4 : NULL;
     return strchr(word, '_') && field_index(word) >= 0 ? word : NULL;
 }
 
@@ -318,6 +316,14 @@ static inline bool file_exists(const char *path)
     FILE *f = fopen(path, "rb");
     if (f) fclose(f);
     return f != NULL;
+}
+
+/* Whether both are the same file. */
+static inline bool same_file(const char *a, const char *b)
+{
+    struct stat s, t;
+    if (!strcmp(a, b)) return true;
+    return !stat(a, &s) && !stat(b, &t) && s.st_ino && s.st_dev == t.st_dev && s.st_ino == t.st_ino;
 }
 
 /* The checkpoint's path: `given` itself or, of a run's folder, what is inside. False, said, if nothing is. */

@@ -182,17 +182,15 @@ static vgs_sampler *open_sampler(const options *o, const vgs_target *t)
 }
 
 /* Forward weights of the n reference rows that the samples are compared with. */
-static bool score(const options *o, const vgs_target *t, const float *ref, int n, weights *out)
+static bool score(const options *o, vgs_sampler *s, const float *ref, int n, weights *out)
 {
     double *log_weight = malloc((size_t)n * sizeof *log_weight);
-    vgs_sampler *s = open_sampler(o, t);
     vgs_draw d = { .seed = o->seed + 1 };
     vgs_error err;
-    if (s && !log_weight) say("out of memory: %d weights", n);
-    else if (s && (vgs_sampler_score(s, &d, n, ref, log_weight, &err) ||
-                   vgs_weigh_forward(log_weight, n, &out->f, &err))) fail(&err);
-    else out->has_f = s != NULL;
-    vgs_sampler_free(s);
+    if (!log_weight) say("out of memory: %d weights", n);
+    else if (vgs_sampler_score(s, &d, n, ref, log_weight, &err) ||
+             vgs_weigh_forward(log_weight, n, &out->f, &err)) fail(&err);
+    else out->has_f = true;
     free(log_weight);
     return out->has_f;
 }
@@ -338,14 +336,16 @@ static void print_table(const options *o, const evaluation *e)
     if (m->modes) printf("modes: shares from %.4f to %.4f, fair is %.4f\n", least, most, 1.0 / m->modes);
 }
 
-static int compare(const options *o, const vgs_target *t, const samples *x, const float *ref, int n_ref)
+/* sampler: NULL without --checkpoint */
+static int compare(const options *o, const vgs_target *t, vgs_sampler *sampler, const samples *x,
+                   const float *ref, int n_ref)
 {
     evaluation e;
     weights w = { .has_w = false };
     vgs_error err;
     double log_z = true_log_z(t, 1.0f);
     int rows = n_ref < x->rows ? n_ref : x->rows;
-    if (!weigh(o, x, &w) || (o->checkpoint && !score(o, t, ref, rows, &w))) return EXIT_FAILED;
+    if (!weigh(o, x, &w) || (sampler && !score(o, sampler, ref, rows, &w))) return EXIT_FAILED;
     if (evaluate(t, x->x, x->rows, ref, n_ref, o->seed, o->threads, &e, &err)) return fail(&err);
     if (o->json) {
         char few[200];
@@ -362,26 +362,36 @@ static int compare(const options *o, const vgs_target *t, const samples *x, cons
     return finish_stdout();
 }
 
+/* Against the user's reference, or one of our own. */
+static int measure(const options *o, const vgs_target *t, vgs_sampler *sampler, const samples *x)
+{
+    samples ref = { .x = NULL };
+    float *own = NULL;
+    int n = 0, status = EXIT_FAILED;
+    if (!o->reference) {
+        if ((own = make_reference(t, o, x->rows, &n)) != NULL) status = compare(o, t, sampler, x, own, n);
+    } else if (read_samples(o->reference, t, &ref)) {
+        if (ref.rows < x->rows)
+            say("%s: %d rows, fewer than the samples: only %d of these are compared", o->reference, ref.rows,
+                ref.rows);
+        status = compare(o, t, sampler, x, ref.x, ref.rows);
+    }
+    free_samples(o->reference, &ref);
+    free(own);
+    return status;
+}
+
 int main(int argc, char **argv)
 {
     options o = parse(argc, argv);
     const vgs_target *t = find_target(o.target);
-    samples x = { .x = NULL }, ref = { .x = NULL };
-    float *own = NULL;
-    int n = 0, status = EXIT_FAILED;
+    vgs_sampler *sampler = NULL;
+    samples x = { .x = NULL };
+    int status = EXIT_FAILED;
     if (!t) return EXIT_USAGE;
-    if (read_samples(o.samples, t, &x)) {
-        if (!o.reference) {
-            if ((own = make_reference(t, &o, x.rows, &n)) != NULL) status = compare(&o, t, &x, own, n);
-        } else if (read_samples(o.reference, t, &ref)) {
-            if (ref.rows < x.rows)
-                say("%s: %d rows, fewer than the samples: only %d of these are compared", o.reference,
-                    ref.rows, ref.rows);
-            status = compare(&o, t, &x, ref.x, ref.rows);
-        }
-    }
+    if (read_samples(o.samples, t, &x) && (!o.checkpoint || (sampler = open_sampler(&o, t)) != NULL))
+        status = measure(&o, t, sampler, &x);
+    vgs_sampler_free(sampler);
     free_samples(o.samples, &x);
-    free_samples(o.reference, &ref);
-    free(own);
     return status;
 }

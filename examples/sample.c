@@ -106,6 +106,8 @@ static vgs_status configure(const options *o, const char *path, const vgs_target
     vgs_status st = VGS_OK;
     int count = 0;
     if (!f) return err->code;
+    if (vgs_safetensors_find(f, "x") && vgs_safetensors_meta(f, "energy_calls"))
+        wrong_usage("%.200s: holds samples, not a sampler", path);
     name = vgs_safetensors_meta(f, "target");
     if (name && o->target && strcmp(name, o->target))
         wrong_usage("--target %.40s: %.200s is of the target %.40s", o->target, path, name);
@@ -295,6 +297,7 @@ int main(int argc, char **argv)
     char path[1200];
     int status = EXIT_FAILED;
     if (!find_checkpoint(o.checkpoint, path, sizeof path)) return EXIT_FAILED;
+    if (same_file(path, o.out)) wrong_usage("-o %.200s: is the checkpoint that is to be drawn from", o.out);
     if (configure(&o, path, &t, &c, &err) || device_open(&o.device, &err)) return fail(&err);
     c.backend = o.device.backend;
     if (!(s = vgs_sampler_create(&c, &err)) || vgs_sampler_load(s, path, &err)) fail(&err);

@@ -83,6 +83,10 @@ ok "a field that is 0 and must not" $?
 ok "messages name the flag of a field" $?
 [ "$(status build/train gmm9 --one-step --lambda 1 --out "$work/c")" = 2 ] && grep -q -e '--lambda = 1.*with --one-step' "$work/err"
 ok "and those of fields that it goes against" $?
+[ "$(status build/sample "$work/a" -n 9 -o "$work/a/checkpoint.safetensors")" = 2 ] && grep -q 'is the checkpoint' "$work/err"
+ok "sample does not write over its checkpoint" $?
+[ "$(status build/sample "$work/x.safetensors" -n 9 -o "$work/s.npy")" = 2 ] && grep -q 'x.safetensors: holds samples' "$work/err"
+ok "samples are no checkpoint" $?
 mkdir "$work/empty"
 [ "$(status build/train gmm9 --resume --out "$work/empty")" = 2 ] && grep -q 'empty: no checkpoint' "$work/err"
 ok "nothing to resume" $?
