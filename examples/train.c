@@ -8,6 +8,7 @@
 #include "common.h"
 #include "device.h"
 #include "report.h"
+#include "room.h"
 
 #include <errno.h>
 #include <signal.h>
@@ -264,6 +265,34 @@ static void keep_goal(run *r)
     snprintf(r->goal_text, sizeof r->goal_text, "%d", r->goal);
 }
 
+/* Bytes that a sampler with a large batch takes, from two with a 64th and a 32nd of it; 0 for one that is not
+   large. */
+static double memory_needed(const vgs_config *config)
+{
+    double bytes[2];
+    if (config->batch < 4096) return 0.0;
+    for (int i = 0; i < 2; ++i) {
+        vgs_config c = *config;
+        vgs_sampler *s;
+        c.batch = (config->batch / 64) << i;
+        if (!(s = vgs_sampler_create(&c, NULL))) return 0.0;
+        bytes[i] = (double)vgs_sampler_bytes(s);
+        vgs_sampler_free(s);
+    }
+    return bytes[0] + (bytes[1] - bytes[0]) * ((double)config->batch / (config->batch / 64) - 1.0);
+}
+
+/* False, said, if memory does not hold the batch. That of a device is the device's to refuse. */
+static bool has_memory(const run *r)
+{
+    double need = r->config.backend ? 0.0 : memory_needed(&r->config), have = memory_left();
+    char a[32], b[32];
+    if (!(have > 0.0 && need > have)) return true;
+    say("--batch %d: takes about %s of memory, and there are %s", r->config.batch, size_text(need, a),
+        size_text(have, b));
+    return false;
+}
+
 /* Creates or loads the sampler and writes a first checkpoint, so that a folder that cannot be written to is
    found before the training, not after it. */
 static int start(run *r)
@@ -285,6 +314,7 @@ static int start(run *r)
     r->config.threads = r->threads;
     if (device_open(&r->device, &err) != VGS_OK) return fail(&err);
     r->config.backend = r->device.backend;
+    if (!has_memory(r)) return EXIT_FAILED;
     if (!(r->sampler = vgs_sampler_create(&r->config, &err))) return fail(&err);
     if (r->resume && vgs_sampler_load(r->sampler, path, &err)) return fail(&err);
     r->first = vgs_sampler_iteration(r->sampler);
