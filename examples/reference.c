@@ -132,66 +132,6 @@ static void configure(options *o, const vgs_target *t)
     if (!c->thin) c->thin = default_thin(o, t);
 }
 
-/* ==== exact draws =================================================================================== */
-
-/* Independent draws: their energies give the mean and its error, and need not be computed to draw. */
-static vgs_status draw_exactly(const options *o, const vgs_target *t, float *x, vgs_mcmc_stats *s,
-                               vgs_error *err)
-{
-    const double none = (double)NAN;             /* what only chains have */
-    vgs_rng r = { .seed = o->c.seed };
-    double sum = 0.0, square = 0.0;
-    vgs_status st = vgs_target_sample(t, &r, o->n, x, err);
-    for (int i = 0; i < o->n && st == VGS_OK; ++i) {
-        float e;
-        t->eval(t->user, x + (size_t)i * (size_t)t->dim, 1, t->dim, &e, NULL);
-        sum += (double)e;
-        square += (double)e * (double)e;
-    }
-    sum /= o->n;
-    *s = (vgs_mcmc_stats){ .energy_mean = sum, .rhat = none, .ess = o->n, .acceptance = none, .step = none,
-                           .log_z = none, .log_z_se = none, .barrier = none, .round_trips = none,
-                           .round_trip_rate = none };
-    s->energy_se = o->n > 1 ? sqrt(fmax(0.0, square / o->n - sum * sum) / (o->n - 1.0)) : none;
-    return st;
-}
-
-/* ==== how much, how long ============================================================================ */
-
-static double file_size(const options *o, const vgs_target *t) { return 4.0 * o->n * t->dim; }
-
-/* The rows and, of chains, their energies and what R-hat and ESS are made from. */
-static double memory_needed(const options *o, const vgs_target *t)
-{
-    return file_size(o, t) + (o->method == EXACT ? 0.0 : 44.0 * o->n);
-}
-
-/* Seconds of exact draws, from a hundredth of them. */
-static double trial_exact(const options *o, const vgs_target *t, float *x)
-{
-    options part = *o;
-    double start = seconds_now();
-    vgs_mcmc_stats s;
-    part.n = o->n / 100 + 1;
-    if (part.n > 4096) part.n = 4096;
-    return draw_exactly(&part, t, x, &s, NULL) ? 0.0 : (seconds_now() - start) * o->n / part.n;
-}
-
-/* Seconds of chains, from a two-hundredth of their iterations, 64 at most; ladder and step are not yet those
-   of the run. */
-static double trial_chains(const options *o, float *x)
-{
-    vgs_mcmc_config c = o->c;
-    double all = c.burn_in + ceil((double)o->n / c.chains) * c.thin, start = seconds_now(), seconds;
-    vgs_mcmc_stats s;
-    c.burn_in = all < 64.0 * 200.0 ? (int)ceil(all / 200.0) : 64;
-    c.thin = 1;
-    c.calls = 0.0;
-    if (vgs_mcmc(&c, c.chains, x, &s, NULL)) return 0.0;             /* the run itself will say why not     */
-    seconds = seconds_now() - start;
-    return o->c.calls > 0.0 ? seconds * o->c.calls / s.energy_calls : seconds * all / (c.burn_in + 1.0);
-}
-
 /* ==== progress ====================================================================================== */
 
 typedef struct live { double start, shown; bool printed; } live;
@@ -269,6 +209,66 @@ static void print_json(const options *o, const vgs_mcmc_stats *s, double seconds
     vgs_json_close(&j, '}');
     vgs_json_line(&j);
 }
+
+/* Independent draws: their energies give the mean and its error, and need not be computed to draw. */
+static vgs_status draw_exactly(const options *o, const vgs_target *t, float *x, vgs_mcmc_stats *s,
+                               vgs_error *err)
+{
+    const double none = (double)NAN;             /* what only chains have */
+    vgs_rng r = { .seed = o->c.seed };
+    double sum = 0.0, square = 0.0;
+    vgs_status st = vgs_target_sample(t, &r, o->n, x, err);
+    for (int i = 0; i < o->n && st == VGS_OK; ++i) {
+        float e;
+        t->eval(t->user, x + (size_t)i * (size_t)t->dim, 1, t->dim, &e, NULL);
+        sum += (double)e;
+        square += (double)e * (double)e;
+    }
+    sum /= o->n;
+    *s = (vgs_mcmc_stats){ .energy_mean = sum, .rhat = none, .ess = o->n, .acceptance = none, .step = none,
+                           .log_z = none, .log_z_se = none, .barrier = none, .round_trips = none,
+                           .round_trip_rate = none };
+    s->energy_se = o->n > 1 ? sqrt(fmax(0.0, square / o->n - sum * sum) / (o->n - 1.0)) : none;
+    return st;
+}
+
+/* ==== how much, how long ============================================================================ */
+
+static double file_size(const options *o, const vgs_target *t) { return 4.0 * o->n * t->dim; }
+
+/* The rows and, of chains, their energies and what R-hat and ESS are made from. */
+static double memory_needed(const options *o, const vgs_target *t)
+{
+    return file_size(o, t) + (o->method == EXACT ? 0.0 : 44.0 * o->n);
+}
+
+/* Seconds of exact draws, from a hundredth of them. */
+static double trial_exact(const options *o, const vgs_target *t, float *x)
+{
+    options part = *o;
+    double start = seconds_now();
+    vgs_mcmc_stats s;
+    part.n = o->n / 100 + 1;
+    if (part.n > 4096) part.n = 4096;
+    return draw_exactly(&part, t, x, &s, NULL) ? 0.0 : (seconds_now() - start) * o->n / part.n;
+}
+
+/* Seconds of chains, from a two-hundredth of their iterations, 64 at most; ladder and step are not yet those
+   of the run. */
+static double trial_chains(const options *o, float *x)
+{
+    vgs_mcmc_config c = o->c;
+    double all = c.burn_in + ceil((double)o->n / c.chains) * c.thin, start = seconds_now(), seconds;
+    vgs_mcmc_stats s;
+    c.burn_in = all < 64.0 * 200.0 ? (int)ceil(all / 200.0) : 64;
+    c.thin = 1;
+    c.calls = 0.0;
+    if (vgs_mcmc(&c, c.chains, x, &s, NULL)) return 0.0;             /* the run itself will say why not     */
+    seconds = seconds_now() - start;
+    return o->c.calls > 0.0 ? seconds * o->c.calls / s.energy_calls : seconds * all / (c.burn_in + 1.0);
+}
+
+/* ==== all together ================================================================================== */
 
 /* Fills x [n,dim], writes it, says what it is worth. */
 static int make(const options *o, const vgs_target *t, float *x)
