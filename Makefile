@@ -12,8 +12,8 @@ TESTS  = rng gemm ops nets td backend sampler weights repro energy metrics mcmc 
 help:
 	@echo "make run        train a sampler of gmm9 and write its report (about a minute)"
 	@echo "make examples   build all programs of examples/ into build/"
-	@echo "make test       the tests, a few minutes"
-	@echo "make test-all   the same under other compilers, sanitizers and processors; the long ones"
+	@echo "make test       the tests, a few minutes (8 of one core)"
+	@echo "make test-all   the same under other compilers, sanitizers and processors (20 of one core)"
 	@echo "make bench      all of bench/ into bench/RESULTS.md: an hour; BENCH=--quick: a quarter of one"
 	@echo "make embed      write kernels/ into vgs_cl.h, after a kernel was changed"
 	@echo "make clean      remove build/"

@@ -650,8 +650,8 @@ typedef struct vgs_mcmc_stats {   /* after burn-in, of the density itself (beta 
     double round_trip_rate;       /* pt: ... per iteration and ladder; 1/(2 + 2 barrier) at best      */
 } vgs_mcmc_stats;
 
-/* x: [n,dim], row i from chain i modulo chains; particles have mean 0. stats may be NULL. VGS_E_NONFINITE:
-   a start has no finite energy. */
+/* x: [n,dim], row i from chain i modulo chains; particles have mean 0. stats may be NULL, and must be for
+   more than 5e8 rows. VGS_E_NONFINITE: a start has no finite energy. */
 VGS_API vgs_status vgs_mcmc(const vgs_mcmc_config *cfg, int n, float *x, vgs_mcmc_stats *stats,
                             vgs_error *err);
 
@@ -740,6 +740,7 @@ VGS_API vgs_status vgs_config_resolve(const vgs_config *cfg, vgs_config *resolve
 /* The fields as text, for flags, files and tables: steps, s2_start, ..., and the net's: value, hidden, ... */
 VGS_API const char *vgs_field_name(int i);                           /* NULL past the last one        */
 VGS_API const char *vgs_field_help(int i);
+VGS_API void        vgs_field_allowed(int i, char text[64]);         /* "1..65535", "> 0", "ve vp"    */
 VGS_API vgs_status  vgs_field_set (vgs_config *cfg, const char *name, const char *value, vgs_error *err);
 VGS_API void        vgs_field_get (const vgs_config *cfg, int i, char text[32]);
 
@@ -754,7 +755,8 @@ typedef struct vgs_stats {        /* after the iterations of a call; from draws 
     double nonfinite;             /* share of samples whose energy is not finite                           */
     double clipped;               /* share of samples above energy_max                                     */
     double init_sigma;            /* s0                                                                    */
-    double energy_calls;          /* energies evaluated in training so far, rows counted                   */
+    double energy_calls;          /* energies evaluated in training so far, rows counted; those of these   */
+                                  /* statistics (min(batch, 512), three times a call) are not among them   */
 } vgs_stats;
 
 typedef struct vgs_sampler vgs_sampler;
@@ -6044,28 +6046,71 @@ static void vgs__list_egnn(vgs_net *net)
     vgs__list_linear(net, "out.3", 1, h);
 }
 
+/* What a field of a configuration can be: kind 'i' an integer in lo..hi, 'e' an even one, '>' a float above
+   lo, '=' one of at least lo; hi is below infinity for all floats, and may be the last one below 1. */
+typedef struct vgs__limit { const char *name; size_t at; char kind; double lo, hi; } vgs__limit;
+
+static const vgs__limit vgs__net_limits[] = {
+    { "dim", offsetof(vgs_net_config, dim), 'i', 1, 1000000 },
+    { "hidden", offsetof(vgs_net_config, hidden), 'i', 1, 65536 },
+    { "layers", offsetof(vgs_net_config, layers), 'i', 1, 1000 },
+    { "time_dim", offsetof(vgs_net_config, time_dim), 'e', 4, 65536 },
+    { "time_hidden", offsetof(vgs_net_config, time_hidden), 'i', 1, 65536 },
+    { "radial", offsetof(vgs_net_config, radial), 'i', 0, 1024 },
+    { "x_scale", offsetof(vgs_net_config, x_scale), '>', 0, (double)FLT_MAX }
+};
+
+/* "1..65535", "even, 4..65536", "> 0", ">= 0", ">= 0, < 1" */
+static void vgs__limit_text(const vgs__limit *l, char text[48])
+{
+    if (l->kind == 'i' || l->kind == 'e')
+        snprintf(text, 48, "%s%.0f..%.0f", l->kind == 'e' ? "even, " : "", l->lo, l->hi);
+    else if (l->lo < -1e30) snprintf(text, 48, "finite");
+    else if (l->hi == 1.0) snprintf(text, 48, "%g..1", l->lo);
+    else snprintf(text, 48, "%s %g%s", l->kind == '>' ? ">" : ">=", l->lo, l->hi < 1.0 ? ", < 1" : "");
+}
+
+/* Also false for NaN. */
+static bool vgs__within(const vgs__limit *l, double v)
+{
+    if (l->kind == 'e' && fmod(v, 2.0) != 0.0) return false;
+    return (l->kind == '>' ? v > l->lo : v >= l->lo) && v <= l->hi;
+}
+
+/* of: the struct that the limits' offsets are of, owner: what messages call it */
+static vgs_status vgs__check_limits(const void *of, const char *owner, const vgs__limit *l, int n,
+                                    vgs_error *err)
+{
+    char text[48];
+    int i, whole;
+    float f;
+    for (i = 0; i < n; ++i, ++l) {
+        bool integer = l->kind == 'i' || l->kind == 'e';
+        memcpy(&whole, (const char *)of + l->at, sizeof whole);
+        memcpy(&f, (const char *)of + l->at, sizeof f);
+        if (vgs__within(l, integer ? (double)whole : (double)f)) continue;
+        vgs__limit_text(l, text);
+        if (integer)
+            return vgs__fail(err, VGS_E_ARG, "%s.%s = %d: must be %s", owner, l->name, whole, text);
+        return vgs__fail(err, VGS_E_ARG, "%s.%s = %g: must be %s%s", owner, l->name, (double)f, text,
+                         l->hi > 1.0 && l->lo > -1e30 ? " and finite" : "");
+    }
+    return VGS_OK;
+}
+
 static vgs_status vgs__net_check(const vgs_net_config *c, vgs_error *err)
 {
     bool particles = c->kind == VGS_NET_EGNN || c->wrapper != VGS_WRAPPER_NONE;
+    vgs_status st;
     if ((int)c->kind < VGS_NET_MLP || c->kind > VGS_NET_EGNN)
         return vgs__fail(err, VGS_E_ARG, "net.kind = %d: unknown", (int)c->kind);
     if ((int)c->wrapper < 0 || c->wrapper > VGS_WRAPPER_RECIPROCAL)
         return vgs__fail(err, VGS_E_ARG, "net.wrapper = %d: unknown", (int)c->wrapper);
-    if (c->dim < 1 || c->dim > 1000000)
-        return vgs__fail(err, VGS_E_ARG, "net.dim = %d: must be 1..1000000", c->dim);
-    if (c->hidden < 1 || c->hidden > 65536)
-        return vgs__fail(err, VGS_E_ARG, "net.hidden = %d: must be 1..65536", c->hidden);
-    if (c->layers < 1 || c->layers > 1000)
-        return vgs__fail(err, VGS_E_ARG, "net.layers = %d: must be 1..1000", c->layers);
-    if (c->time_dim < 4 || c->time_dim % 2 || c->time_dim > 65536)
-        return vgs__fail(err, VGS_E_ARG, "net.time_dim = %d: must be even, 4..65536", c->time_dim);
-    if (c->time_hidden < 1 || c->time_hidden > 65536)
-        return vgs__fail(err, VGS_E_ARG, "net.time_hidden = %d: must be 1..65536", c->time_hidden);
-    if (!(c->x_scale > 0.0f && c->x_scale <= FLT_MAX))
-        return vgs__fail(err, VGS_E_ARG, "net.x_scale = %g: must be > 0", (double)c->x_scale);
-    if (c->radial < 0 || c->radial > 1024 || (c->radial && c->kind != VGS_NET_EGNN))
-        return vgs__fail(err, VGS_E_ARG, "net.radial = %d: must be 0..1024, and 0 without an EGNN",
-                         c->radial);
+    st = vgs__check_limits(c, "net", vgs__net_limits, (int)(sizeof vgs__net_limits / sizeof *vgs__net_limits),
+                           err);
+    if (st != VGS_OK) return st;
+    if (c->radial && c->kind != VGS_NET_EGNN)
+        return vgs__fail(err, VGS_E_ARG, "net.radial = %d: must be 0 without an EGNN", c->radial);
     if (particles && (c->particles < 2 || c->dim % c->particles))
         return vgs__fail(err, VGS_E_ARG, "net.particles = %d: must be >= 2 and divide dim = %d", c->particles,
                          c->dim);
@@ -8034,6 +8079,8 @@ static void vgs__autocovariance(const double *v, int n, double mean, double *wor
 
 typedef struct vgs__ranked { double value; int at; } vgs__ranked;
 
+enum { VGS__MAX_DIAGNOSED = 500000000 };         /* the transform's length stays an int */
+
 /* What ESS and R-hat are made from: v [chains, n], where chains counts the two halves of each chain. */
 typedef struct vgs__halves {
     int     chains, n, size;
@@ -8163,9 +8210,9 @@ VGS__DEF vgs_status vgs_diagnose(const double *v, int draws, int chains, vgs_dia
     vgs__halves h;
     double sum = 0.0, square = 0.0, folded, all = (double)draws * chains;
     int i, c;
-    if (draws < 4 || chains < 1 || all > 5e8)
-        return vgs__fail(err, VGS_E_ARG, "diagnose: draws = %d, chains = %d: must be at least 4 and 1",
-                         draws, chains);
+    if (draws < 4 || chains < 1 || all > VGS__MAX_DIAGNOSED)
+        return vgs__fail(err, VGS_E_ARG, "diagnose: draws = %d, chains = %d: must be at least 4 and 1, and "
+                         "%d values together", draws, chains, VGS__MAX_DIAGNOSED);
     out->mean = out->mean_se = out->rhat = out->ess = (double)NAN;
     for (i = 0; i < draws * chains; ++i) sum += v[i];
     out->mean = sum / all;
@@ -8270,6 +8317,9 @@ VGS__DEF vgs_status vgs_mcmc(const vgs_mcmc_config *cfg, int n, float *x, vgs_mc
     m.c = *cfg;
     m.name = "mcmc";
     status = vgs__mcmc_check(&m, n, err);
+    if (!status && stats && n > VGS__MAX_DIAGNOSED)
+        status = vgs__fail(err, VGS_E_ARG, "mcmc: n = %d: must be at most %d with stats", n,
+                           VGS__MAX_DIAGNOSED);
     if (status) return status;
     if (m.c.chains > n) m.c.chains = n;
     e = (float *)vgs__alloc_or(err, "mcmc", (size_t)n, sizeof *e);
@@ -8431,33 +8481,58 @@ static void vgs__fill_defaults(vgs_config *c)
     if (c->net.x_scale == 0.0f) c->net.x_scale = 1.0f;
 }
 
+static const vgs__limit vgs__limits[] = {
+    { "length_scale", offsetof(vgs_config, length_scale), '>', 0, (double)FLT_MAX },
+    { "detail_scale", offsetof(vgs_config, detail_scale), '>', 0, (double)FLT_MAX },
+    { "steps", offsetof(vgs_config, steps), 'i', 1, 65535 },
+    { "s2_start", offsetof(vgs_config, s2_start), '>', 0, (double)FLT_MAX },
+    { "s2_end", offsetof(vgs_config, s2_end), '>', 0, (double)FLT_MAX },
+    { "init_sigma", offsetof(vgs_config, init_sigma), '=', 0, (double)FLT_MAX },
+    { "tau", offsetof(vgs_config, tau), '>', 0, (double)FLT_MAX },
+    { "batch", offsetof(vgs_config, batch), 'i', 1, 1 << 20 },
+    { "passes", offsetof(vgs_config, passes), 'i', 1, 10000 },
+    { "value_lr", offsetof(vgs_config, value_lr), '>', 0, (double)FLT_MAX },
+    { "lr_half", offsetof(vgs_config, lr_half), '=', 0, (double)FLT_MAX },
+    { "sigma_lr", offsetof(vgs_config, sigma_lr), '=', 0, (double)FLT_MAX },
+    { "target_ema", offsetof(vgs_config, target_ema), '=', 0, (double)0.99999994f },
+    { "explore", offsetof(vgs_config, explore), '>', 0, (double)FLT_MAX },
+    { "lambda", offsetof(vgs_config, lambda), '=', 0, 1 },
+    { "energy_max", offsetof(vgs_config, energy_max), '=', -(double)FLT_MAX, (double)FLT_MAX },
+    { "drift_max", offsetof(vgs_config, drift_max), '>', 0, (double)FLT_MAX },
+    { "grad_max", offsetof(vgs_config, grad_max), '>', 0, (double)FLT_MAX },
+    { "dim_effective", offsetof(vgs_config, dim_effective), 'i', 1, 262144 },
+    { "replay", offsetof(vgs_config, replay), 'i', 0, 65536 },
+    { "slope_loss", offsetof(vgs_config, slope_loss), '=', 0, (double)FLT_MAX },
+    { "refine", offsetof(vgs_config, refine), 'i', 0, 1000000 }
+};
+enum { VGS__LIMITS = (int)(sizeof vgs__limits / sizeof *vgs__limits) };
+
 static vgs_status vgs__check_int(const char *name, int v, int lo, int hi, vgs_error *err)
 {
     if (v >= lo && v <= hi) return VGS_OK;
     return vgs__fail(err, VGS_E_ARG, "config.%s = %d: must be %d..%d", name, v, lo, hi);
 }
 
-/* Also false for NaN. `open` excludes the lower end. */
-static vgs_status vgs__check_float(const char *name, float v, float lo, bool open, float hi, vgs_error *err)
-{
-    if ((open ? v > lo : v >= lo) && v <= hi) return VGS_OK;
-    return vgs__fail(err, VGS_E_ARG, "config.%s = %g: must be %s %g%s", name, (double)v,
-                     open ? ">" : ">=", (double)lo, hi < FLT_MAX ? " and below 1" : " and finite");
-}
-
 static vgs_status vgs__check_slope_loss(const vgs_config *c, vgs_error *err)
 {
     const char *not_with = c->one_step ? "one_step" : c->explicit_drift ? "explicit_drift"
                          : c->explore != 1.0f ? "explore" : NULL;
-    vgs_status st = vgs__check_float("slope_loss", c->slope_loss, 0.0f, false, FLT_MAX, err);
-    if (st != VGS_OK || !(c->slope_loss > 0.0f) || !not_with) return st;
+    if (!(c->slope_loss > 0.0f) || !not_with) return VGS_OK;
     return vgs__fail(err, VGS_E_ARG, "config.slope_loss = %g: must be 0 with %s", (double)c->slope_loss,
                      not_with);
 }
 
+/* A variance-preserving step has less noise than there is. */
+static vgs_status vgs__check_vp(const vgs_config *c, vgs_error *err)
+{
+    bool start = !(c->s2_start < 1.0f);
+    if (c->alpha != VGS_VP || (!start && c->s2_end < 1.0f)) return VGS_OK;
+    return vgs__fail(err, VGS_E_ARG, "config.%s = %g: must be > 0 and below 1", start ? "s2_start" : "s2_end",
+                     (double)(start ? c->s2_start : c->s2_end));
+}
+
 static vgs_status vgs__check_config(const vgs_config *c, vgs_error *err)
 {
-    const float below1 = 0.99999994f;
     vgs_status st;
     if (!c->energy.eval + !c->energy.eval64 + !c->energy.record != 2)
         return vgs__fail(err, VGS_E_ARG, "config.energy: exactly one of eval, eval64 and record must be set");
@@ -8466,46 +8541,22 @@ static vgs_status vgs__check_config(const vgs_config *c, vgs_error *err)
         return vgs__fail(err, VGS_E_ARG,
                          "config.energy.particles = %d: must be 0, or >= 2 and divide dim = %d",
                          c->energy.particles, c->energy.dim);
-    if ((st = vgs__check_float("length_scale", c->length_scale, 0.0f, true, FLT_MAX, err)) != VGS_OK)
-        return st;
-    if ((st = vgs__check_float("detail_scale", c->detail_scale, 0.0f, true, FLT_MAX, err)) != VGS_OK)
-        return st;
+    if ((st = vgs__check_limits(c, "config", vgs__limits, VGS__LIMITS, err)) != VGS_OK) return st;
     if (c->detail_scale > c->length_scale)
         return vgs__fail(err, VGS_E_ARG, "config.detail_scale = %g: must not exceed length_scale = %g",
                          (double)c->detail_scale, (double)c->length_scale);
-    if ((st = vgs__check_int("steps", c->steps, 1, 65535, err)) != VGS_OK) return st;
     if ((st = vgs__check_int("schedule", (int)c->schedule, 0, VGS_CONSTANT, err)) != VGS_OK) return st;
     if ((st = vgs__check_int("alpha", (int)c->alpha, 0, VGS_VP, err)) != VGS_OK) return st;
     if ((st = vgs__check_int("loss", (int)c->loss, 0, VGS_L1, err)) != VGS_OK) return st;
-    st = vgs__check_float("s2_start", c->s2_start, 0.0f, true, c->alpha == VGS_VP ? below1 : FLT_MAX, err);
-    if (st != VGS_OK) return st;
-    st = vgs__check_float("s2_end", c->s2_end, 0.0f, true, c->alpha == VGS_VP ? below1 : FLT_MAX, err);
-    if (st != VGS_OK) return st;
-    if ((st = vgs__check_float("init_sigma", c->init_sigma, 0.0f, false, FLT_MAX, err)) != VGS_OK) return st;
-    if ((st = vgs__check_float("tau", c->tau, 0.0f, true, FLT_MAX, err)) != VGS_OK) return st;
-    if ((st = vgs__check_int("batch", c->batch, 1, 1 << 20, err)) != VGS_OK) return st;
-    if ((st = vgs__check_int("passes", c->passes, 1, 10000, err)) != VGS_OK) return st;
-    if ((st = vgs__check_float("value_lr", c->value_lr, 0.0f, true, FLT_MAX, err)) != VGS_OK) return st;
-    if ((st = vgs__check_float("lr_half", c->lr_half, 0.0f, false, FLT_MAX, err)) != VGS_OK) return st;
-    if ((st = vgs__check_float("sigma_lr", c->sigma_lr, 0.0f, false, FLT_MAX, err)) != VGS_OK) return st;
-    if ((st = vgs__check_float("target_ema", c->target_ema, 0.0f, false, below1, err)) != VGS_OK) return st;
-    if ((st = vgs__check_float("explore", c->explore, 0.0f, true, FLT_MAX, err)) != VGS_OK) return st;
-    if (!(c->lambda >= 0.0f && c->lambda <= 1.0f))
-        return vgs__fail(err, VGS_E_ARG, "config.lambda = %g: must be within 0..1", (double)c->lambda);
+    if ((st = vgs__check_vp(c, err)) != VGS_OK) return st;
     if (c->one_step && c->lambda > 0.0f)
         return vgs__fail(err, VGS_E_ARG, "config.lambda = %g: must be 0 with %s", (double)c->lambda,
                          c->on_sphere ? "on_sphere" : "one_step");
-    if ((st = vgs__check_float("energy_max", c->energy_max, -FLT_MAX, false, FLT_MAX, err)) != VGS_OK)
-        return st;
-    if ((st = vgs__check_float("drift_max", c->drift_max, 0.0f, true, FLT_MAX, err)) != VGS_OK) return st;
-    if ((st = vgs__check_float("grad_max", c->grad_max, 0.0f, true, FLT_MAX, err)) != VGS_OK) return st;
     if ((st = vgs__check_int("dim_effective", c->dim_effective, 1, c->energy.dim, err)) != VGS_OK) return st;
-    if ((st = vgs__check_int("replay", c->replay, 0, 65536, err)) != VGS_OK) return st;
     if (c->replay && c->one_step)
         return vgs__fail(err, VGS_E_ARG, "config.replay = %d: must be 0 with %s", c->replay,
                          c->on_sphere ? "on_sphere" : "one_step");
     if ((st = vgs__check_slope_loss(c, err)) != VGS_OK) return st;
-    if ((st = vgs__check_int("refine", c->refine, 0, 1000000, err)) != VGS_OK) return st;
     if (c->refine && !c->replay)
         return vgs__fail(err, VGS_E_ARG, "config.refine = %d: must be 0 without replay", c->refine);
     if ((double)c->batch * c->replay * c->energy.dim > 1e9)
@@ -8622,6 +8673,30 @@ VGS__DEF const char *vgs_field_name(int i)
 VGS__DEF const char *vgs_field_help(int i)
 {
     return i >= 0 && i < VGS__FIELD_COUNT ? vgs__fields[i].help : NULL;
+}
+
+static const vgs__limit *vgs__limit_find(const vgs__limit *l, size_t n, const char *name)
+{
+    for (; n > 0; --n, ++l)
+        if (!strcmp(l->name, name)) return l;
+    return NULL;
+}
+
+VGS__DEF void vgs_field_allowed(int i, char text[64])
+{
+    const vgs__limit *l;
+    switch (vgs__fields[i].type) {
+    case VGS__BOOL: snprintf(text, 64, "0 or 1"); break;
+    case VGS__U64:  snprintf(text, 64, "0..2^64-1"); break;
+    case VGS__ENUM: snprintf(text, 64, "%s", vgs__fields[i].choices); break;
+    default:
+        l = vgs__limit_find(vgs__limits, (size_t)VGS__LIMITS, vgs__fields[i].name);
+        if (!l)
+            l = vgs__limit_find(vgs__net_limits, sizeof vgs__net_limits / sizeof *vgs__net_limits,
+                                vgs__fields[i].name);
+        text[0] = '\0';
+        if (l) vgs__limit_text(l, text);
+    }
 }
 
 /* k-th of the space-separated words; its length, 0 if there are not so many. */
@@ -13452,8 +13527,9 @@ static bool vgs__weights_complain(const char *whose, double log_z, double se, do
     else if (!(khat <= 0.7) && vgs__finite(khat))
         snprintf(text, 200, "a few large %sweights decide (k-hat %.2f is above 0.7, ESS/N %.3g): log Z and "
                  "its error cannot be trusted", whose, khat, ess);
-    else if (!vgs__finite(khat))
-        snprintf(text, 200, "%d %sweights are too few to judge their tail", n, whose);
+    else if (!vgs__finite(khat) || !vgs__finite(se))
+        snprintf(text, 200, "%d %sweights are too few to judge their tail: k-hat takes more rows, and the "
+                 "error of log Z cannot be trusted before", n, whose);
     else if (se > 0.2)
         snprintf(text, 200, "parts of the %sweights disagree (log Z +- %.2g, ESS/N %.3g): more are needed, "
                  "or better ones", whose, se, ess);

@@ -6,6 +6,7 @@
 #include "../vgs.h"
 #define PROGRAM "reference"
 #include "common.h"
+#include "room.h"
 #ifdef _WIN32
 #  include <io.h>
 #  define is_terminal() _isatty(2)
@@ -103,6 +104,7 @@ static options parse(int argc, char **argv)
     if (!o.target) wrong_usage("a target is missing");
     if (!o.n) wrong_usage("-n is missing: how many samples?");
     if (!o.out) wrong_usage("-o is missing: where do the samples go?");
+    if (!ends_with(o.out, ".npy")) wrong_usage("-o %.200s: the name must end in .npy", o.out);
     return o;
 }
 
@@ -212,6 +214,7 @@ static void print_json(const options *o, const vgs_mcmc_stats *s, double seconds
 static vgs_status draw_exactly(const options *o, const vgs_target *t, float *x, vgs_mcmc_stats *s,
                                vgs_error *err)
 {
+    const double none = (double)NAN;             /* what only chains have */
     vgs_rng r = { .seed = o->c.seed };
     double sum = 0.0, square = 0.0;
     vgs_status st = vgs_target_sample(t, &r, o->n, x, err);
@@ -222,39 +225,91 @@ static vgs_status draw_exactly(const options *o, const vgs_target *t, float *x, 
         square += (double)e * (double)e;
     }
     sum /= o->n;
-    *s = (vgs_mcmc_stats){ .energy_mean = sum, .rhat = NAN, .ess = o->n, .acceptance = NAN, .step = NAN,
-                           .log_z = NAN, .log_z_se = NAN, .barrier = NAN, .round_trips = NAN,
-                           .round_trip_rate = NAN };
-    s->energy_se = o->n > 1 ? sqrt(fmax(0.0, square / o->n - sum * sum) / (o->n - 1.0)) : (double)NAN;
+    *s = (vgs_mcmc_stats){ .energy_mean = sum, .rhat = none, .ess = o->n, .acceptance = none, .step = none,
+                           .log_z = none, .log_z_se = none, .barrier = none, .round_trips = none,
+                           .round_trip_rate = none };
+    s->energy_se = o->n > 1 ? sqrt(fmax(0.0, square / o->n - sum * sum) / (o->n - 1.0)) : none;
     return st;
+}
+
+/* ==== how much, how long ============================================================================ */
+
+static double file_size(const options *o, const vgs_target *t) { return 4.0 * o->n * t->dim; }
+
+/* The rows and, of chains, their energies and what R-hat and ESS are made from. */
+static double memory_needed(const options *o, const vgs_target *t)
+{
+    return file_size(o, t) + (o->method == EXACT ? 0.0 : 44.0 * o->n);
+}
+
+/* Seconds of exact draws, from a hundredth of them. */
+static double trial_exact(const options *o, const vgs_target *t, float *x)
+{
+    options part = *o;
+    double start = seconds_now();
+    vgs_mcmc_stats s;
+    part.n = o->n / 100 + 1;
+    if (part.n > 4096) part.n = 4096;
+    return draw_exactly(&part, t, x, &s, NULL) ? 0.0 : (seconds_now() - start) * o->n / part.n;
+}
+
+/* Seconds of chains, from a two-hundredth of their iterations, 64 at most; ladder and step are not yet those
+   of the run. */
+static double trial_chains(const options *o, float *x)
+{
+    vgs_mcmc_config c = o->c;
+    double all = c.burn_in + ceil((double)o->n / c.chains) * c.thin, start = seconds_now(), seconds;
+    vgs_mcmc_stats s;
+    c.burn_in = all < 64.0 * 200.0 ? (int)ceil(all / 200.0) : 64;
+    c.thin = 1;
+    c.calls = 0.0;
+    if (vgs_mcmc(&c, c.chains, x, &s, NULL)) return 0.0;             /* the run itself will say why not     */
+    seconds = seconds_now() - start;
+    return o->c.calls > 0.0 ? seconds * o->c.calls / s.energy_calls : seconds * all / (c.burn_in + 1.0);
+}
+
+/* ==== all together ================================================================================== */
+
+/* Fills x [n,dim], writes it, says what it is worth. */
+static int make(const options *o, const vgs_target *t, float *x)
+{
+    live l = { .start = seconds_now(), .shown = seconds_now() };
+    vgs_mcmc_config c = o->c;
+    vgs_mcmc_stats s;
+    vgs_status st;
+    vgs_error err;
+    double seconds;
+    c.progress = show;
+    c.progress_user = &l;
+    st = o->method == EXACT ? draw_exactly(o, t, x, &s, &err) : vgs_mcmc(&c, o->n, x, &s, &err);
+    if (l.printed) fputc('\n', stderr);
+    seconds = seconds_now() - l.start;
+    if (st == VGS_OK) st = vgs_npy_write(o->out, x, o->n, t->dim, &err);
+    if (st != VGS_OK) return fail(&err);
+    if (o->json) print_json(o, &s, seconds);
+    else print_lines(o, &s, seconds);
+    return finish_stdout();
 }
 
 int main(int argc, char **argv)
 {
     options o = parse(argc, argv);
     const vgs_target *t = find_target(o.target);
-    live l = { .start = seconds_now(), .shown = seconds_now() };
-    vgs_mcmc_stats s;
-    vgs_status st;
-    vgs_error err;
-    double seconds;
+    double memory, disk;
     float *x;
+    int status;
     if (!t) return EXIT_USAGE;
     configure(&o, t);
-    o.c.progress = show;
-    o.c.progress_user = &l;
+    memory = memory_needed(&o, t);
+    disk = file_size(&o, t);
+    if (!has_room(o.out, o.n, memory, disk)) return EXIT_FAILED;
     x = malloc((size_t)o.n * (size_t)t->dim * sizeof *x);
     if (!x) {
         say("out of memory: %d samples", o.n);
         return EXIT_FAILED;
     }
-    st = o.method == EXACT ? draw_exactly(&o, t, x, &s, &err) : vgs_mcmc(&o.c, o.n, x, &s, &err);
-    if (l.printed) fputc('\n', stderr);
-    seconds = seconds_now() - l.start;
-    if (st == VGS_OK) st = vgs_npy_write(o.out, x, o.n, t->dim, &err);
+    announce(o.n, memory, disk, o.method == EXACT ? trial_exact(&o, t, x) : trial_chains(&o, x));
+    status = make(&o, t, x);
     free(x);
-    if (st != VGS_OK) return fail(&err);
-    if (o.json) print_json(&o, &s, seconds);
-    else print_lines(&o, &s, seconds);
-    return finish_stdout();
+    return status;
 }
