@@ -14,7 +14,9 @@ help:
 	@echo "make examples   build all programs of examples/ into build/"
 	@echo "make test       the tests, a few minutes (8 of one core)"
 	@echo "make test-all   the same under other compilers, sanitizers and processors (20 of one core)"
-	@echo "make bench      all of bench/ into bench/RESULTS.md: an hour; BENCH=--quick: a quarter of one"
+	@echo "make bench      all of bench/ into bench/RESULTS.md: two hours; BENCH=--quick: a third of one"
+	@echo "make quality    a table of the fast presets over three seeds: two hours; broken off, it goes on"
+	@echo "                where it was; QUALITY='--seeds 0 gmm9': parts of it"
 	@echo "make embed      write kernels/ into vgs_cl.h, after a kernel was changed"
 	@echo "make clean      remove build/"
 	@echo "Settings: CC=$(CC) CXX=$(CXX), CFLAGS, OPENMP= (no threads)"
@@ -38,6 +40,9 @@ test-all: test
 bench:
 	@CC='$(CC)' CFLAGS='$(CFLAGS)' OPENMP="$(OPENMP)" sh bench/run.sh $(BENCH)
 
+quality:
+	@CC='$(CC)' CFLAGS='$(CFLAGS)' OPENMP="$(OPENMP)" sh bench/quality.sh $(QUALITY)
+
 embed:
 	@mkdir -p build
 	$(CC) $(CFLAGS) kernels/embed.c -o build/embed && ./build/embed
@@ -45,4 +50,4 @@ embed:
 clean:
 	rm -rf build
 
-.PHONY: help run examples test test-all bench embed clean
+.PHONY: help run examples test test-all bench quality embed clean

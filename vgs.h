@@ -118,6 +118,9 @@
        grad V_t(x_t) is the mean of a_t grad V_{t+1}(x_{t+1}), and at last of a_t grad E(x_T), so that
            g_t = a_t [(1 - lambda) grad Vbar_{t+1}(x_{t+1}) + lambda g_{t+1}],  g_T = grad E(x_T),
        D numbers where y_t is one; its gradient takes V at x +- d along the error, no second derivative.
+       With `local_noise` rho_t has a factor for each x_t and dimension, 1 - s_t^2 V_jj(x_t)/tau, V_jj the
+       curvature of V_t by differences of its slope: the variance of the exact reverse kernel, narrow in modes
+       and wide where they part. It depends on x_t alone: the density of a step stays known.
        Particles live in the mean-free subspace (D = (n-1) d): x_0 and every eps are projected.
        Where this is not [VGS], and the fields that give [VGS] (the paper presets set them):
            explicit_drift  mu_t = (s_t^2 a_t^2 / tau) grad V_{t+1}(z_t): right to first order, unstable where
@@ -723,6 +726,8 @@ typedef struct vgs_config {
     bool   fixed_kernel;          /* kappa_t = rho_t = 1, as published; else both are learned, for each    */
                                   /* dimension, but for particles one pair a step                          */
     bool   explicit_drift;        /* mu_t from grad V_{t+1}(a_t x_t), as published; else grad V_t(x_t)     */
+    bool   local_noise;           /* rho_t depends on x_t, too: fewer steps do, for D more gradients each  */
+                                  /* (particles: dim). Not with fixed_kernel or explicit_drift             */
     bool   unclamped_drift;       /* the last drift uses the raw gradient above energy_max                 */
     bool   scale_by_dim;          /* the network gives V/D                                                 */
     bool   on_sphere;             /* |x| = 1, moves along great circles, a_t = 1; one_step, fixed_kernel   */
@@ -2333,6 +2338,8 @@ static int vgs__id(const vgs_graph *g, vgs_var v)
     if (v.id >> 20 != g->generation || id >= g->n_node) return -1;
     return id;
 }
+
+static bool vgs__exists(vgs_var v) { return v.id != 0; }
 
 static int vgs__operand(vgs_graph *g, const char *op, vgs_var v)
 {
@@ -8531,6 +8538,14 @@ static vgs_status vgs__check_vp(const vgs_config *c, vgs_error *err)
                      (double)(start ? c->s2_start : c->s2_end));
 }
 
+static vgs_status vgs__check_local_noise(const vgs_config *c, vgs_error *err)
+{
+    const char *not_with = c->on_sphere ? "on_sphere" : c->one_step ? "one_step"
+                         : c->fixed_kernel ? "fixed_kernel" : c->explicit_drift ? "explicit_drift" : NULL;
+    if (!c->local_noise || !not_with) return VGS_OK;
+    return vgs__fail(err, VGS_E_ARG, "config.local_noise = 1: must be 0 with %s", not_with);
+}
+
 static vgs_status vgs__check_config(const vgs_config *c, vgs_error *err)
 {
     vgs_status st;
@@ -8557,6 +8572,7 @@ static vgs_status vgs__check_config(const vgs_config *c, vgs_error *err)
         return vgs__fail(err, VGS_E_ARG, "config.replay = %d: must be 0 with %s", c->replay,
                          c->on_sphere ? "on_sphere" : "one_step");
     if ((st = vgs__check_slope_loss(c, err)) != VGS_OK) return st;
+    if ((st = vgs__check_local_noise(c, err)) != VGS_OK) return st;
     if (c->refine && !c->replay)
         return vgs__fail(err, VGS_E_ARG, "config.refine = %d: must be 0 without replay", c->refine);
     if ((double)c->batch * c->replay * c->energy.dim > 1e9)
@@ -8645,6 +8661,7 @@ static const struct {
     VGS__F(one_step, VGS__BOOL, NULL, "targets of one step with fresh noise, as published")
     VGS__F(fixed_kernel, VGS__BOOL, NULL, "steps keep drift and noise factors of 1, as published")
     VGS__F(explicit_drift, VGS__BOOL, NULL, "drift from the value after the step, as published")
+    VGS__F(local_noise, VGS__BOOL, NULL, "noise of a step from the curvature of V where it starts")
     VGS__F(unclamped_drift, VGS__BOOL, NULL, "last drift ignores energy_max")
     VGS__F(scale_by_dim, VGS__BOOL, NULL, "network gives V/D")
     VGS__F(on_sphere, VGS__BOOL, NULL, "samples live on |x| = 1")
@@ -8830,9 +8847,11 @@ typedef struct vgs__noise { vgs_scalar purpose, t, row, iteration, seed0, seed1;
 
 typedef struct vgs__stage {
     vgs_graph *g;
-    vgs_var params, s0, x, mu, musq, cost, later, path, path_out, kappa, root, out, flag;
+    vgs_var params, s0, x, mu, musq, cost, later, path, path_out, kappa, root, width, width_out,
+        out, flag;
     vgs_scalar a, drift, limit, sigma, inv_sigma, c, t_next, step, row;  /* row: for what check says    */
     vgs_scalar inv_a, back;                          /* of the noising chain: 1/a_t and s_t           */
+    vgs_scalar nudge, curve;                         /* of local_noise: h, and -s_t^2/(tau h)         */
     vgs_scalar value_scale, cost_scale, cost_add;    /* target                                        */
     vgs__noise noise, accept;
 } vgs__stage;
@@ -8851,6 +8870,7 @@ struct vgs_sampler {
     int factors;                                 /* F: D, or 1 for particles                          */
     vgs_buffer *factor;                          /* [T, 2, F]: kappa_t, sqrt rho_t                    */
     vgs_buffer *pool_x, *pool_mu, *pool_musq, *pool_cost, *pool_y;   /* rows T B; y: passes T B         */
+    vgs_buffer *pool_width, *draw_width;         /* [T B, F], [capacity, F]: width of local_noise         */
     vgs_buffer *pool_path;                       /* [T B]: y of lambda = 1 and the true E, for log w  */
     vgs_buffer *pool_slope;                      /* [T B, D]: what grad V should be                     */
     vgs_buffer *pair_x, *pair_push;              /* [2 B, D], x +- d; [B], the loss of V(x + d) - V(x - d) */
@@ -8865,6 +8885,10 @@ struct vgs_sampler {
     vgs_scalar split_first;
     vgs_scalar fit_first, fit_pass, fit_iteration, fit_log, fit_lr, fit_vs, sigma_lr, sigma_vs;
 };
+
+#define VGS__RHO_MIN 0.4f                        /* of local_noise                                    */
+#define VGS__RHO_MAX 4.0f
+#define VGS__NUDGE   0.25                        /* h in units of s_t                                 */
 
 /* ---- recording the stages ------------------------------------------------------------------------ */
 
@@ -8941,11 +8965,12 @@ static void vgs__check(vgs_graph *g, vgs_var x, const vgs__stage *st, int what, 
 
 enum { VGS__BAD_ENERGY = 1, VGS__BAD_GRADIENT, VGS__BAD_VALUE };
 
-/* The step in units of sigma, c sqrt(rho) eps - mu/sigma: x' = a x + sigma u. */
+/* The step in units of sigma, c sqrt(rho) eps - mu/sigma: x' = a x + sigma u; rho includes st->width^2. */
 static vgs_var vgs__record_push(vgs_sampler *s, vgs__stage *st, vgs_var mu, vgs_var eps)
 {
     vgs_var v;
     if (!s->c.fixed_kernel) eps = vgs_mul(st->g, eps, st->root);
+    if (vgs__exists(st->width)) eps = vgs_mul(st->g, eps, st->width);
     v = vgs__combine(st->g, eps, 1.0f, mu, -1.0f, vgs__no_var());
     vgs__slot_f(st->g, v, 0, st->c);
     vgs__slot_f(st->g, v, 1, st->inv_sigma);
@@ -8964,11 +8989,25 @@ static vgs_var vgs__record_move(vgs_sampler *s, vgs__stage *st, vgs_var x, vgs_v
     return vgs__binary_op(g, VGS_OP_SPHERE_MOVE, x, push);
 }
 
-/* log pi(x'|x) - log qt(x|x') without its constants: (|u|^2 - |eps|^2)/2 = (u - eps).(u + eps)/2 */
-static vgs_var vgs__record_cost(vgs_graph *g, vgs_var push, vgs_var eps)
+/* log pi(x'|x) - log qt(x|x') without its constants: (|u|^2 - |eps|^2)/2 = (u - eps).(u + eps)/2, less the
+   logarithm of the width of each dimension */
+static vgs_var vgs__record_cost(const vgs_sampler *s, vgs__stage *st, vgs_var push, vgs_var eps)
 {
+    vgs_graph *g = st->g;
     vgs_var v = vgs_mul(g, vgs_sub(g, push, eps), vgs_add(g, push, eps));
-    return vgs_affine(g, vgs_sum_cols(g, v), 0.5f, 0.0f);
+    v = vgs_affine(g, vgs_sum_cols(g, v), 0.5f, 0.0f);
+    if (!vgs__exists(st->width)) return v;
+    return vgs__combine(g, v, 1.0f, vgs_sum_cols(g, vgs_log(g, st->width)),
+                        -(float)s->c.dim_effective / (float)s->factors, vgs__no_var());
+}
+
+/* Where widths are kept that later stages need; st->width is none until a stage says that it uses them. */
+static void vgs__width_leaf(vgs_sampler *s, vgs__stage *st)
+{
+    st->width_out = vgs__leaf(st->g, VGS_OP_STATE, -1, s->factors, VGS_F32);
+    vgs_bind(st->g, st->width_out, s->pool_width, 0, NULL);
+    st->nudge = vgs_scalar_create(st->g, 1);
+    st->curve = vgs_scalar_create(st->g, 0);
 }
 
 static void vgs__stage_leaves(vgs_sampler *s, vgs__stage *st, vgs_buffer *params)
@@ -8991,6 +9030,7 @@ static void vgs__stage_leaves(vgs_sampler *s, vgs__stage *st, vgs_buffer *params
     vgs_bind(g, st->kappa, s->factor, 0, NULL);
     st->root = vgs_state(g, 1, s->factors, VGS_F32);
     vgs_bind(g, st->root, s->factor, (size_t)s->factors, NULL);
+    if (s->c.local_noise) vgs__width_leaf(s, st);
     st->a = vgs_scalar_create(g, 1);
     st->drift = vgs_scalar_create(g, 1);
     st->limit = vgs_scalar_create(g, 1);
@@ -9057,9 +9097,12 @@ static vgs_var vgs__record_value(const vgs_sampler *s, vgs_graph *g, vgs_var par
 
 static vgs_var vgs__value_at(vgs_sampler *s, vgs__stage *st, vgs_var x)
 {
-    vgs_var t = vgs__push_op(st->g, VGS_OP_FILL_INT, -1, 1, -1, -1, -1);
-    vgs__node *n = vgs__node_of(st->g, t);
-    if (n) n->type = VGS_I32;
+    int rows = -1, cols;
+    vgs_var t;
+    vgs__node *n;
+    vgs_shape(st->g, x, &rows, &cols);
+    t = vgs__push_op(st->g, VGS_OP_FILL_INT, rows, 1, -1, -1, -1);
+    if ((n = vgs__node_of(st->g, t)) != NULL) n->type = VGS_I32;
     vgs__slot_i(st->g, t, 0, st->t_next);
     return vgs__record_value(s, st->g, st->params, x, t);
 }
@@ -9081,13 +9124,13 @@ static vgs_var vgs__record_slope(vgs_sampler *s, vgs__stage *st, vgs_var z, bool
     return slope;
 }
 
-/* The published drift at x (z = a x is where its network or energy is asked), limited. */
-static vgs_var vgs__record_drift(vgs_sampler *s, vgs__stage *st, vgs_var x, vgs_var z, bool last)
+/* The published drift at x from its slope, limited. */
+static vgs_var vgs__record_drift(vgs_sampler *s, vgs__stage *st, vgs_var x, vgs_var slope, bool last)
 {
     vgs_graph *g = st->g;
     const vgs_scalar none = { 0 };
     bool invariant = s->c.net.wrapper != VGS_WRAPPER_NONE || s->c.net.kind == VGS_NET_EGNN;
-    vgs_var mu = vgs_affine_by(g, vgs__record_slope(s, st, z, last), st->drift, none);
+    vgs_var mu = vgs_affine_by(g, slope, st->drift, none);
     if (vgs__is_particles(&s->c) && !invariant && !last) mu = vgs_remove_mean(g, mu, s->c.energy.particles);
     if (s->c.on_sphere) mu = vgs__binary_op(g, VGS_OP_SPHERE_TANGENT, mu, x);
     if (s->c.drift_max < 1e30f) {
@@ -9098,25 +9141,81 @@ static vgs_var vgs__record_drift(vgs_sampler *s, vgs__stage *st, vgs_var x, vgs_
     return mu;
 }
 
-static void vgs__record_step(vgs_sampler *s, vgs__stage *st, bool last)
+/* The directions e_j of local_noise [1, D D]: unit vectors, for particles their mean-free parts. */
+static vgs_var vgs__record_directions(const vgs_sampler *s, vgs_graph *g)
+{
+    int d = s->c.energy.dim, n = s->c.energy.particles, i, j;
+    float *e = (float *)vgs__alloc((size_t)d * (size_t)d, sizeof *e);
+    vgs_var v;
+    if (!e) return vgs__graph_fail(g, VGS_E_NOMEM, "out of memory: local_noise of %d dimensions", d);
+    for (i = 0; i < d; ++i)
+        for (j = 0; j < d; ++j)
+            e[i * d + j] = (float)(i == j) - (n && (i - j) % (d / n) == 0 ? 1.0f / (float)n : 0.0f);
+    v = vgs_table(g, e, 1, d * d);
+    vgs__free(e);
+    return v;
+}
+
+/* Each row D times over. */
+static vgs_var vgs__record_copies(const vgs_sampler *s, vgs_graph *g, vgs_var x)
+{
+    int d = s->c.energy.dim;
+    int32_t *same = (int32_t *)vgs__alloc((size_t)d, sizeof *same);              /* zeros              */
+    vgs_var v;
+    if (!same) return vgs__graph_fail(g, VGS_E_NOMEM, "out of memory: local_noise of %d dimensions", d);
+    v = vgs_segment_gather(g, x, 1, same, d);
+    vgs__free(same);
+    return v;
+}
+
+/* sqrt(1 - s_t^2 V_jj / tau), the deviation that the exact reverse kernel has along each dimension, in units
+   of s_t a_t. V_jj is from the slopes at x + h e_j and at x, along e_j, their difference over h; particles
+   have one for all dimensions, from the mean V_jj. Within limits: V may be wrong. */
+static vgs_var vgs__record_width(vgs_sampler *s, vgs__stage *st, vgs_var x, vgs_var slope)
+{
+    const vgs_scalar none = { 0 };
+    vgs_graph *g = st->g;
+    int d = s->c.energy.dim;
+    vgs_var e = vgs__record_directions(s, g), there, v;
+    there = vgs_reshape(g, vgs__record_copies(s, g, x), d * d);
+    there = vgs_reshape(g, vgs_add(g, there, vgs_affine_by(g, e, st->nudge, none)), d);
+    v = vgs_sub(g, vgs__record_slope(s, st, there, false), vgs__record_copies(s, g, slope));
+    v = vgs_mul(g, vgs_reshape(g, v, d * d), e);
+    v = vgs_reshape(g, vgs_sum_cols(g, vgs_reshape(g, v, d)), d);
+    if (s->factors == 1) v = vgs_affine(g, vgs_sum_cols(g, v), 1.0f / (float)s->c.dim_effective, 0.0f);
+    v = vgs_affine(g, vgs_affine_by(g, v, st->curve, none), 1.0f, 1.0f);
+    return vgs_sqrt(g, vgs_clamp(g, v, VGS__RHO_MIN, VGS__RHO_MAX));
+}
+
+/* The step from x to a_t x - mu + sigma sqrt(rho) eps: mu, and what st->width is to be. */
+static vgs_var vgs__record_kernel(vgs_sampler *s, vgs__stage *st, vgs_var x, bool last)
 {
     vgs_graph *g = st->g;
     const vgs_scalar none = { 0 };
-    vgs_var z, mu, eps, push;
+    bool ahead = s->c.alpha == VGS_VP && (last || s->c.explicit_drift);
+    vgs_var slope = vgs__record_slope(s, st, ahead ? vgs_affine_by(g, x, st->a, none) : x, last);
+    vgs_var mu = vgs__record_drift(s, st, x, slope, last);
+    if (s->c.local_noise && !last) st->width = vgs__record_width(s, st, x, slope);
+    return s->c.fixed_kernel ? mu : vgs_mul(g, mu, st->kappa);
+}
+
+static void vgs__record_step(vgs_sampler *s, vgs__stage *st, bool last)
+{
+    vgs_graph *g = st->g;
+    vgs_var mu, eps, push;
     vgs__stage_leaves(s, st, s->target);
     st->out = vgs__leaf(g, VGS_OP_STATE, -1, s->c.energy.dim, VGS_F32);
     vgs_bind(g, st->out, s->pool_x, 0, NULL);
-    z = s->c.alpha == VGS_VP && (last || s->c.explicit_drift) ? vgs_affine_by(g, st->x, st->a, none) : st->x;
-    mu = vgs__record_drift(s, st, st->x, z, last);
-    if (!s->c.fixed_kernel) mu = vgs_mul(g, mu, st->kappa);
+    mu = vgs__record_kernel(s, st, st->x, last);
     eps = vgs__record_noise(s, g, &st->noise);
     if (s->c.on_sphere) eps = vgs__binary_op(g, VGS_OP_SPHERE_TANGENT, eps, st->x);
     push = vgs__record_push(s, st, mu, eps);
     vgs__effect(g, VGS_OP_STORE, st->mu, mu, vgs__no_var());
     if (s->c.one_step)                           /* what its targets need                             */
         vgs__effect(g, VGS_OP_STORE, st->musq, vgs_sum_cols(g, vgs_square(g, mu)), vgs__no_var());
+    if (vgs__exists(st->width)) vgs__effect(g, VGS_OP_STORE, st->width_out, st->width, vgs__no_var());
     if (!s->c.on_sphere)                         /* there are no weights there                        */
-        vgs__effect(g, VGS_OP_STORE, st->cost, vgs__record_cost(g, push, eps), vgs__no_var());
+        vgs__effect(g, VGS_OP_STORE, st->cost, vgs__record_cost(s, st, push, eps), vgs__no_var());
     vgs__effect(g, VGS_OP_STORE, st->out, vgs__record_move(s, st, st->x, push), vgs__no_var());
 }
 
@@ -9140,9 +9239,10 @@ static vgs_var vgs__record_one_step(vgs_sampler *s, vgs__stage *st, bool last)
 {
     vgs_graph *g = st->g;
     vgs_var eps = vgs__record_noise(s, g, &st->noise), push, cost;
+    if (s->c.local_noise) st->width = st->width_out;
     if (s->c.on_sphere) eps = vgs__binary_op(g, VGS_OP_SPHERE_TANGENT, eps, st->x);
     push = vgs__record_push(s, st, st->mu, eps);
-    cost = s->c.one_step ? st->musq : vgs__record_cost(g, push, eps);
+    cost = s->c.one_step ? st->musq : vgs__record_cost(s, st, push, eps);
     cost = vgs_affine_by(g, cost, st->cost_scale, st->cost_add);
     if (s->c.one_step && !s->c.fixed_kernel)                         /* tau (rho - 1) / 2              */
         cost = vgs_add(g, cost, vgs_affine(g, vgs_mean_cols(g, vgs_square(g, st->root)), 0.5f * s->c.tau,
@@ -9246,9 +9346,9 @@ static vgs_var vgs__record_moment(const vgs_sampler *s, vgs_graph *g, vgs_var a,
 
 /* The factors that minimise the cost of one step given the value after it. With m the published drift at x
    and m' the one at x', where the step leads, for each dimension, or with the sums over all D
-       kappa = <m . m'> / <m . m>,   rho = 1 / (1 + <m' . eps> / (sigma sqrt(rho) D)),   D = 1 for one,
-   averages over the batch; VGS__FACTOR_RATE of the way there each time. mu . eps, of mean 0, takes out
-   noise. */
+       kappa = <m . m'> / <m . m>,   rho = 1 / (<w^2> + <m' . w eps> / (sigma sqrt(rho) D)),   D = 1 for one,
+   averages over the batch, w the width of local_noise or 1; VGS__FACTOR_RATE of the way there each time.
+   mu . eps, of mean 0, takes out noise. */
 #define VGS__FACTOR_RATE 0.05f
 static void vgs__record_factor(vgs_sampler *s, vgs__stage *st, bool last)
 {
@@ -9257,14 +9357,18 @@ static void vgs__record_factor(vgs_sampler *s, vgs__stage *st, bool last)
     vgs_var eps, x, m, ahead, v, kappa, rho;
     vgs__stage_leaves(s, st, s->target);
     eps = vgs__record_noise(s, g, &st->noise);
+    if (s->c.local_noise && !last) st->width = st->width_out;
     x = vgs__record_move(s, st, st->x, vgs__record_push(s, st, st->mu, eps));
-    ahead = vgs__record_drift(s, st, x, x, last);
+    ahead = vgs__record_drift(s, st, x, vgs__record_slope(s, st, x, last), last);
+    if (vgs__exists(st->width)) eps = vgs_mul(g, eps, st->width);
     m = vgs_div(g, st->mu, st->kappa);
     v = vgs_affine(g, vgs__record_moment(s, g, m, m), 1.0f, 1e-30f);
     kappa = vgs_clamp(g, vgs_div(g, vgs__record_moment(s, g, m, ahead), v), 0.2f, 1.5f);
     v = vgs_div(g, vgs__record_moment(s, g, vgs_sub(g, ahead, st->mu), eps), st->root);
     v = vgs_affine_by(g, v, st->cost_scale, none);                   /* 1/sigma or 1/(sigma D)         */
-    rho = vgs_reciprocal(g, vgs_clamp(g, vgs_affine(g, v, 1.0f, 1.0f), 0.5f, 1.8f));
+    v = vgs__exists(st->width) ? vgs_add(g, v, vgs_mean_rows(g, vgs_square(g, st->width)))
+                               : vgs_affine(g, v, 1.0f, 1.0f);
+    rho = vgs_reciprocal(g, vgs_clamp(g, v, 0.5f, 1.8f));
     kappa = vgs__combine(g, st->kappa, 1.0f - VGS__FACTOR_RATE, kappa, VGS__FACTOR_RATE, vgs__no_var());
     rho = vgs_sqrt(g, vgs__combine(g, vgs_square(g, st->root), 1.0f - VGS__FACTOR_RATE, rho, VGS__FACTOR_RATE,
                                    vgs__no_var()));
@@ -9563,8 +9667,7 @@ static void vgs__record_back(vgs_sampler *s, vgs__stage *st)
 static void vgs__record_score(vgs_sampler *s, vgs__stage *st, bool last)
 {
     vgs_graph *g = st->g;
-    const vgs_scalar none = { 0 };
-    vgs_var xi, x, z, mu, eps;
+    vgs_var xi, x, mu, eps;
     vgs__stage_leaves(s, st, s->target);
     st->out = vgs__leaf(g, VGS_OP_STATE, -1, s->c.energy.dim, VGS_F32);
     vgs_bind(g, st->out, s->pool_x, 0, NULL);
@@ -9574,13 +9677,12 @@ static void vgs__record_score(vgs_sampler *s, vgs__stage *st, bool last)
     x = vgs__combine(g, st->x, 1.0f, xi, 1.0f, vgs__no_var());
     vgs__slot_f(g, x, 0, st->inv_a);
     vgs__slot_f(g, x, 1, st->back);
-    z = s->c.alpha == VGS_VP && (last || s->c.explicit_drift) ? vgs_affine_by(g, x, st->a, none) : x;
-    mu = vgs__record_drift(s, st, x, z, last);
-    if (!s->c.fixed_kernel) mu = vgs_mul(g, mu, st->kappa);
+    mu = vgs__record_kernel(s, st, x, last);
     eps = vgs__combine(g, xi, 1.0f, mu, -1.0f, vgs__no_var());       /* the sign does not matter       */
     vgs__slot_f(g, eps, 1, st->inv_sigma);
     if (!s->c.fixed_kernel) eps = vgs_div(g, eps, st->root);
-    vgs__effect(g, VGS_OP_STORE, st->cost, vgs__record_cost(g, xi, eps), vgs__no_var());
+    if (vgs__exists(st->width)) eps = vgs_div(g, eps, st->width);
+    vgs__effect(g, VGS_OP_STORE, st->cost, vgs__record_cost(s, st, xi, eps), vgs__no_var());
     vgs__effect(g, VGS_OP_STORE, st->out, x, vgs__no_var());
 }
 
@@ -9624,6 +9726,10 @@ static vgs_status vgs__make_buffers(vgs_sampler *s, vgs_error *err)
         (!(s->pool_slope = vgs__buffer(s, rows * d, err)) || !(s->pair_x = vgs__buffer(s, 2 * b * d, err)) ||
          !(s->pair_push = vgs__buffer(s, b, err))))
         return VGS_E_NOMEM;
+    if (s->c.local_noise &&
+        (!(s->pool_width = vgs__buffer(s, rows * (size_t)s->factors, err)) ||
+         !(s->draw_width = vgs__buffer(s, cap * (size_t)s->factors, err))))
+        return VGS_E_NOMEM;
     if (!s->c.replay) return VGS_OK;
     if (!(s->pool_path = vgs__buffer(s, rows, err)) || !(s->kept_x = vgs__buffer(s, kept * d, err)) ||
         !(s->kept_weight = vgs__buffer(s, kept, err)) || !(s->walk_step = vgs__buffer(s, 1, err)) ||
@@ -9640,7 +9746,7 @@ static vgs_status vgs__compile_stage(vgs_sampler *s, vgs__stage *st, int capacit
     return code;
 }
 
-enum { VGS__STAGES = 18, VGS__DRAW_STAGES = 3, VGS__SAMPLER_BUFFERS = 28 };
+enum { VGS__STAGES = 18, VGS__DRAW_STAGES = 3, VGS__SAMPLER_BUFFERS = 30 };
 
 /* Those that draw come first. */
 static void vgs__stage_list(vgs_sampler *s, vgs__stage *all[VGS__STAGES])
@@ -9798,6 +9904,7 @@ VGS__DEF void vgs_sampler_free(vgs_sampler *s)
     all[16] = s->pool_cost; all[17] = s->draw_cost; all[18] = s->pool_path; all[19] = s->kept_x;
     all[20] = s->kept_weight; all[21] = s->walk_x; all[22] = s->walk_e; all[23] = s->walk_g;
     all[24] = s->walk_step; all[25] = s->pool_slope; all[26] = s->pair_x;    all[27] = s->pair_push;
+    all[28] = s->pool_width; all[29] = s->draw_width;
     for (k = 0; k < VGS__SAMPLER_BUFFERS; ++k) if (s->b && all[k]) s->b->buffer_free(s->b->self, all[k]);
     vgs_net_free(s->net);
     vgs__free(s->s2);
@@ -9822,7 +9929,7 @@ typedef struct vgs__roll {                       /* where and how trajectories a
     double c, step_c, last_c;                    /* noise factors: of x_0, of the steps, of the last  */
     int explored;                                /* steps before this one have c instead of step_c,   */
     bool recalled;                               /* or only tell the drift: x_t is there already      */
-    vgs_buffer *x, *mu, *musq, *cost;
+    vgs_buffer *x, *mu, *musq, *cost, *width;
     size_t x_first;                              /* row of x where this block begins                  */
     size_t x_stride, mu_stride;                  /* rows from one step's place to the next one's      */
     int x_places;                                /* steps + 1, or 2: take turns                       */
@@ -9842,6 +9949,8 @@ static void vgs__bind_step(const vgs_sampler *s, vgs__stage *st, const vgs__roll
     vgs_bind(st->g, st->mu, r->mu, (size_t)t * r->mu_stride * d, NULL);
     vgs_bind(st->g, st->musq, r->musq, (size_t)t * r->mu_stride, NULL);
     vgs_bind(st->g, st->cost, r->cost, (size_t)t * r->mu_stride, NULL);
+    if (r->width)
+        vgs_bind(st->g, st->width_out, r->width, (size_t)t * r->mu_stride * (size_t)s->factors, NULL);
 }
 
 /* What every stage of step t is told: sigma_t and where the step's factors are. */
@@ -9869,6 +9978,9 @@ static void vgs__set_drift_of(const vgs_sampler *s, vgs__stage *st, int t)
     double scale = s->c.scale_by_dim ? s->c.dim_effective : 1;
     vgs_scalar_set(st->g, st->drift, (double)s->s2[t] * (double)s->a[t] / (double)s->c.tau * scale);
     vgs_scalar_set(st->g, st->t_next, t);
+    if (!s->c.local_noise) return;
+    vgs_scalar_set(st->g, st->nudge, VGS__NUDGE * sqrt((double)s->s2[t]));
+    vgs_scalar_set(st->g, st->curve, -sqrt((double)s->s2[t]) * scale / (VGS__NUDGE * (double)s->c.tau));
 }
 
 static vgs_status vgs__roll_start(vgs_sampler *s, const vgs__roll *r, vgs_error *err)
@@ -10007,6 +10119,7 @@ static vgs__roll vgs__draw_roll(const vgs_sampler *s, const vgs_draw *o, uint64_
     r.mu = s->draw_mu;
     r.musq = s->draw_musq;
     r.cost = s->draw_cost;
+    r.width = s->draw_width;
     r.x_stride = (size_t)s->capacity;
     r.x_places = 2;
     return r;
@@ -10470,6 +10583,7 @@ static vgs_status vgs__rollout(vgs_sampler *s, vgs_error *err)
     r.mu = s->pool_mu;
     r.musq = s->pool_musq;
     r.cost = s->pool_cost;
+    r.width = s->pool_width;
     r.x_stride = r.mu_stride = (size_t)s->c.batch;
     r.x_places = s->c.steps + 1;
     if (from.recalled || (s->c.replay && !from.explored)) r.c = 1.0;
@@ -10479,12 +10593,19 @@ static vgs_status vgs__rollout(vgs_sampler *s, vgs_error *err)
     return st;
 }
 
+static void vgs__bind_width(vgs_sampler *s, vgs__stage *st, int t)
+{
+    size_t at = (size_t)t * (size_t)s->c.batch * (size_t)s->factors;
+    if (s->c.local_noise) vgs_bind(st->g, st->width_out, s->pool_width, at, NULL);
+}
+
 static void vgs__bind_one_step(vgs_sampler *s, vgs__stage *st, int pass, int t)
 {
     size_t d = (size_t)s->c.energy.dim, b = (size_t)s->c.batch;
     vgs_bind(st->g, st->x, s->pool_x, (size_t)t * b * d, NULL);
     vgs_bind(st->g, st->mu, s->pool_mu, (size_t)t * b * d, NULL);
     vgs_bind(st->g, st->musq, s->pool_musq, (size_t)t * b, NULL);
+    vgs__bind_width(s, st, t);
     vgs__noise_set(st->g, &st->noise, VGS__FOR_TARGET, t, 0,
                    (uint64_t)(s->iteration * s->c.passes + pass), s->c.seed);
 }
@@ -10557,6 +10678,7 @@ static vgs_status vgs__fit_factors(vgs_sampler *s, vgs_error *err)
         vgs__stage *st = last ? &s->factor_last : &s->factor_step;
         vgs_bind(st->g, st->x, s->pool_x, (size_t)t * b * d, NULL);
         vgs_bind(st->g, st->mu, s->pool_mu, (size_t)t * b * d, NULL);
+        vgs__bind_width(s, st, t);
         vgs__set_step(s, st, t, 1.0);
         vgs_scalar_set(st->g, st->cost_scale,
                        1.0 / (sqrt((double)s->s2[t]) * (double)s->a[t] *
@@ -13600,16 +13722,16 @@ static const vgs__preset vgs__presets[] = {
       "time_hidden 512 wrapper reciprocal energy_max 100 grad_max 1 unclamped_drift 1 scale_by_dim 1" },
     { "four-gauss", "fast", 800, 1.0f, false,
       VGS__OURS
-      "hidden 64 length_scale 2.03 steps 30 s2_start 0.45 s2_end 0.014 init_sigma 2.8 energy_max 100 "
-      "value_lr 7e-4 lr_half 250 sigma_lr 1e-3" },
-    { "gmm9", "fast", 600, 1.0f, false,
+      "hidden 64 length_scale 2.03 steps 16 s2_start 0.82 s2_end 0.026 init_sigma 2.8 energy_max 100 "
+      "local_noise 1 value_lr 7e-4 lr_half 250 sigma_lr 1e-3" },
+    { "gmm9", "fast", 900, 1.0f, false,
       VGS__OURS
-      "hidden 96 length_scale 4.1 steps 48 s2_start 2.7 s2_end 0.025 init_sigma 7.2 energy_max 100 "
-      "value_lr 7e-4 lr_half 200 sigma_lr 1e-3 replay 32 refine 20" },
+      "hidden 96 length_scale 4.1 steps 24 s2_start 5.15 s2_end 0.05 init_sigma 7.2 energy_max 100 "
+      "local_noise 1 value_lr 7e-4 lr_half 300 sigma_lr 1e-3 replay 32 refine 20" },
     { "gmm25", "fast", 1200, 1.0f, false,
       VGS__OURS
-      "hidden 128 length_scale 7.1 steps 60 s2_start 6 s2_end 0.0096 init_sigma 9 energy_max 25 "
-      "value_lr 1e-3 lr_half 400 sigma_lr 3e-3 replay 64 refine 20" },
+      "hidden 128 length_scale 7.1 steps 32 s2_start 11.2 s2_end 0.015 init_sigma 10.4 energy_max 25 "
+      "local_noise 1 value_lr 1e-3 lr_half 400 sigma_lr 3e-3 replay 64 refine 20" },
     { "gmm40", "fast", 900, 1.0f, false,
       VGS__OURS
       "hidden 128 length_scale 23 steps 60 s2_start 80 s2_end 0.067 init_sigma 33 x_scale 2.3 energy_max 20 "
@@ -13622,10 +13744,10 @@ static const vgs__preset vgs__presets[] = {
       VGS__OURS
       "hidden 128 length_scale 1.5 steps 40 s2_start 0.3 s2_end 0.005 init_sigma 2 scale_by_dim 1 "
       "slope_loss 1 value_lr 7e-4 lr_half 300 sigma_lr 1e-3" },
-    { "dw4", "fast", 280, 1.0f, false,
+    { "dw4", "fast", 700, 1.0f, false,
       VGS__OURS
       "value egnn hidden 32 length_scale 2.1 steps 80 s2_start 0.22 s2_end 0.0015 init_sigma 2.85 "
-      "scale_by_dim 1 value_lr 1e-3 lr_half 100 sigma_lr 1e-3" },
+      "scale_by_dim 1 value_lr 1e-3 lr_half 200 sigma_lr 1e-3" },
     { "lj13", "fast", 150, 1.0f, false,
       VGS__OURS
       "value egnn hidden 24 layers 1 radial 16 x_scale 0.15 length_scale 0.71 steps 100 s2_start 0.05 "

@@ -14,7 +14,7 @@ for a in "$@"; do
 done
 [ $# -eq 0 ] || command="$command BENCH='$*'"
 mkdir -p build
-for b in gemm step energy rng; do
+for b in gemm step energy rng mcmc; do
     $CC $CFLAGS $OPENMP bench/$b.c -o build/bench_$b -lm -ldl || exit 1
 done
 
@@ -25,12 +25,19 @@ table() # COMMAND...: what it prints, under its command line
     printf '```\n'
 }
 
+markdown() # COMMAND...: the same for what prints Markdown; what it says meanwhile goes to a log
+{
+    printf '\n`%s`\n\n' "$*"
+    "$@" 2> build/bench_mcmc.log || echo "(ended with status $?: $(tail -n 1 build/bench_mcmc.log))"
+}
+
 processor() { sed -n 's/^model name[^:]*: *//p' /proc/cpuinfo | sort | uniq -c | sed 's/^ *\([0-9]*\) */\1 x /'; }
 
 torch=$("$PYTHON" -c 'import torch; print(torch.__version__)' 2> build/bench_torch.log)
 against=""
 [ -n "$torch" ] && against="--torch $PYTHON"
-if $quick; then trials=5 repeat=3 patience=20; else trials=9 repeat=5 patience=240; fi
+if $quick; then trials=5 repeat=3 patience=20 part=--quick; else trials=9 repeat=5 patience=240 part=""; fi
+mkdir -p build/runs                              # trainings of bench_mcmc; what is there is not trained again
 
 report()
 {
@@ -56,6 +63,8 @@ report()
     printf '\n## Energies and random numbers\n'
     table build/bench_energy
     table build/bench_rng
+    printf '\n## Against classical samplers\n'
+    markdown build/bench_mcmc --runs build/runs --html build/mcmc.html $part $clock
 }
 
 start=$(date +%s)

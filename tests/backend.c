@@ -188,6 +188,7 @@ static vgs_config config_of(bool recorded)
     c.target_ema = 0.5f;
     c.replay = 2;
     c.slope_loss = 1;
+    c.local_noise = true;
     c.net.hidden = 24;
     c.net.time_dim = 8;
     c.seed = 11;
@@ -264,7 +265,7 @@ static void steady(bool one_step)
     int slopes = one_step ? 1 : 2;               /* those of them that tell the gradient              */
     T_IN(one_step ? "one_step" : "returns");
     c.one_step = one_step;
-    if (one_step) c.replay = 0, c.slope_loss = 0;
+    if (one_step) c.replay = 0, c.slope_loss = 0, c.local_noise = false;
     device_start(&d);
     c.backend = &d.base;
     s = vgs_sampler_create(&c, &err);

@@ -57,6 +57,7 @@ static void one_step(void)
             c.batch = 32;
             c.net.hidden = 24;
             c.slope_loss = k == 4 ? 0.5f : 0.0f;
+            c.local_noise = k == 0 || k == 4;
             s = vgs_sampler_create(&c, &err);
             if (!CHECK(s && vgs_sampler_train(s, 1, NULL, &err) == VGS_OK, "%s", err.msg)) return;
             n = weights(s, w[side], 1 << 20);

@@ -44,6 +44,7 @@ static vgs_config config_of(vgs_net_kind kind)
     c.sigma_lr = 1e-3f;
     c.replay = 2;
     c.slope_loss = 1;
+    c.local_noise = true;
     c.threads = 1;
     return c;
 }

@@ -792,26 +792,29 @@ static void weights_are_unbiased(void)
     static float x[N * 6];
     static double lw[N];
     int k;
-    for (k = 0; k < 6; ++k) {
+    for (k = 0; k < 8; ++k) {
         bowl b;
         vgs_config c = small(&b);
         vgs_sampler *s;
         vgs_draw d = plain();
         double mean = 0, var = 0, z;
+        bool particles = k == 4 || k == 5 || k == 7;
         int i;
         b.k = 2;
-        c.energy.dim = k < 4 ? 2 : 6;
-        c.energy.particles = k < 4 ? 0 : 3;
+        c.energy.dim = particles ? 6 : 2;
+        c.energy.particles = particles ? 3 : 0;
+        c.local_noise = k >= 6;
+        c.explicit_drift = !c.local_noise;
         c.alpha = k % 2 ? VGS_VP : VGS_VE;
         c.one_step = c.fixed_kernel = k < 2;
         c.sigma_lr = 1e-3f;
         c.init_sigma = 1;
-        if (k >= 4) c.net.wrapper = VGS_WRAPPER_SORTED;
+        if (particles) c.net.wrapper = VGS_WRAPPER_SORTED;
         s = create(&c);
         if (k >= 2) train(s, 10, NULL);
         d.log_weight = lw;
         draw(s, &d, N, x);
-        z = pow(6.283185307179586 / 2, k < 4 ? 1 : 2);               /* mean-free subspace: 4 dimensions */
+        z = pow(6.283185307179586 / 2, particles ? 2 : 1);           /* mean-free subspace: 4 dimensions */
         for (i = 0; i < N; ++i) mean += exp(lw[i]) / N;
         for (i = 0; i < N; ++i) var += pow(exp(lw[i]) - mean, 2) / N;
         T_IN("case %d", k);
@@ -825,10 +828,10 @@ static void weights_are_unbiased(void)
 static void returns(void)
 {
     enum { B = 64, T = 5 };
-    static const float lambda[3] = { 0, 0.5f, 1 };
-    static float x[(T + 1) * B][2], mu[T * B][2], y[T * B], v[B];
+    static const float lambda[4] = { 0, 0.5f, 1, 0.5f };             /* the last one with local_noise  */
+    static float x[(T + 1) * B][2], mu[T * B][2], width[T * B][2], y[T * B], v[B];
     int k, t, i, j;
-    for (k = 0; k < 3; ++k) {
+    for (k = 0; k < 4; ++k) {
         bowl b;
         vgs_config c = small(&b);
         vgs_sampler *s;
@@ -838,6 +841,8 @@ static void returns(void)
         c.lambda = lambda[k];
         c.tau = 1.5f;
         c.explore = 1.2f;
+        c.local_noise = k == 3;
+        c.explicit_drift = !c.local_noise;
         s = create(&c);
         l = (double)s->c.lambda;
         OK(k || s->c.lambda == 0.9f);
@@ -846,6 +851,7 @@ static void returns(void)
         OK(vgs__origin_of(s).explored == 2 && !vgs__rollout(s, NULL) && !vgs__make_targets(s, 0, NULL));
         s->b->download(s->b->self, x, s->pool_x, 0, (T + 1) * B * 2, VGS_F32, NULL);
         s->b->download(s->b->self, mu, s->pool_mu, 0, T * B * 2, VGS_F32, NULL);
+        if (k == 3) s->b->download(s->b->self, width, s->pool_width, 0, T * B * 2, VGS_F32, NULL);
         s->b->download(s->b->self, y, s->pool_y, 0, T * B, VGS_F32, NULL);
         s->b->download(s->b->self, f, s->factor, 0, 4 * T, VGS_F32, NULL);
         OK(f[0] != 1 && f[1] != 1 && f[2] != 1 && f[3] != 1 && f[0] != f[1]);
@@ -859,6 +865,7 @@ static void returns(void)
                 for (j = 0; j < 2; ++j) {
                     double m = (double)mu[t * B + i][j], u = ((double)next[j] - (double)now[j]) / sigma;
                     double root = (double)f[4 * t + 2 + j];
+                    if (k == 3 && t < T - 1) root *= (double)width[t * B + i][j];
                     cost += (u * u - pow((u + m / sigma) / root, 2)) / 2 - log(root);
                 }
                 if (t == T - 1) want[i] = square_norm(next, 2) / 2;
@@ -910,7 +917,7 @@ static void fresh_targets(void)
 
 /* A Gaussian's reverse kernel is one of ours: kappa = rho = 1/(1 + A k), k_t = k/(1 + A k); then every path
    has the weight Z. */
-static void factors(void)
+static void factors_of(bool local)
 {
     enum { T = 5 };
     static float x[1024 * 2];
@@ -925,6 +932,8 @@ static void factors(void)
     int t, j;
     b.k = 2;
     c.one_step = c.fixed_kernel = false;
+    c.local_noise = local;
+    c.explicit_drift = !local;
     c.batch = 128;
     c.passes = 2;
     c.value_lr = 1e-2f;
@@ -937,10 +946,11 @@ static void factors(void)
     s->b->download(s->b->self, f, s->factor, 0, 4 * T, VGS_F32, NULL);
     for (t = T - 1; t >= 0; --t) {
         double A = (double)s->s2[t];
+        bool exact = local && t < T - 1;         /* mean and width are those of the value             */
         T_IN("t %d", t);
         for (j = 0; j < 2; ++j) {
-            CHECK_NEAR(f[4 * t + j], 1 / (1 + A * k), 0.05, 0);
-            CHECK_NEAR(f[4 * t + 2 + j], sqrt(1 / (1 + A * k)), 0.03, 0);
+            CHECK_NEAR(f[4 * t + j], exact ? 1 : 1 / (1 + A * k), 0.05, 0);
+            CHECK_NEAR(f[4 * t + 2 + j], exact ? 1 : sqrt(1 / (1 + A * k)), 0.03, 0);
         }
         k /= 1 + A * k;
     }
@@ -951,6 +961,69 @@ static void factors(void)
     CHECK_NEAR(w.log_z, log(6.283185307179586 / 2), 0, 0.01);
     CHECK(w.ess > 0.97 && w.ess <= 1, "ESS/N = %g", w.ess);
     vgs_sampler_free(s);
+}
+static void factors(void) { factors_of(false); }
+static void factors_beside_local_noise(void) { factors_of(true); }
+
+/* V_j(x) along direction e by differences of V, in double as far as V is. */
+static double slope_at(vgs_sampler *s, int t, const float *x, const double *e, double h, int dim)
+{
+    float at[2][6], v[2];
+    int j;
+    for (j = 0; j < dim; ++j) {
+        at[0][j] = (float)((double)x[j] + (h + 0.03) * e[j]);
+        at[1][j] = (float)((double)x[j] + (h - 0.03) * e[j]);
+    }
+    value_of(s, s->target, t, at[0], 1, &v[0]);
+    value_of(s, s->target, t, at[1], 1, &v[1]);
+    return ((double)v[0] - (double)v[1]) / 0.06;
+}
+
+/* The widths of a rollout against 1 - s^2 V_jj / tau from values alone; for particles with the mean V_jj of the
+   mean-free subspace. */
+static void local_widths(void)
+{
+    enum { B = 64, T = 5, ROWS = 12 };
+    static float x[(T + 1) * B * 6], width[T * B * 2];
+    int k, t, i, j, m;
+    for (k = 0; k < 2; ++k) {
+        bowl b;
+        vgs_config c = small(&b);
+        vgs_sampler *s;
+        int d = k ? 6 : 2, f = k ? 1 : 2;
+        double spread = 0;
+        c.energy.dim = d;
+        c.energy.particles = k ? 3 : 0;
+        c.one_step = c.fixed_kernel = c.explicit_drift = false;
+        c.local_noise = true;
+        c.tau = 1.5f;
+        if (k) c.net.kind = VGS_NET_EGNN;
+        s = create(&c);
+        train(s, 10, NULL);
+        OK(!vgs__rollout(s, NULL));
+        s->b->download(s->b->self, x, s->pool_x, 0, (size_t)((T + 1) * B * d), VGS_F32, NULL);
+        s->b->download(s->b->self, width, s->pool_width, 0, (size_t)(T * B * f), VGS_F32, NULL);
+        for (t = 0; t < T - 1; ++t)
+            for (i = 0; i < ROWS; ++i) {
+                const float *at = x + (t * B + i) * d, *w = width + (t * B + i) * f;
+                double s2 = (double)s->s2[t], h = VGS__NUDGE * sqrt(s2), curve[6], sum = 0;
+                T_IN("%s, t %d, row %d", k ? "particles" : "points", t, i);
+                for (j = 0; j < d; ++j) {
+                    double e[6] = { 0 };
+                    e[j] = 1;
+                    for (m = j % 2; k && m < d; m += 2) e[m] -= 1.0 / 3;
+                    curve[j] = (slope_at(s, t, at, e, h, d) - slope_at(s, t, at, e, 0, d)) / h;
+                    sum += curve[j] / 4;
+                }
+                for (j = 0; j < f; ++j) {
+                    double rho = 1 - s2 * (k ? sum : curve[j]) / 1.5;
+                    if (!CHECK_NEAR((double)w[j] * (double)w[j], rho, 0, 4e-3)) return;
+                    spread += fabs((double)w[j] - (double)width[t * B * f + j]);
+                }
+            }
+        CHECK(spread > 1e-3, "the widths do not depend on x");
+        vgs_sampler_free(s);
+    }
 }
 
 /* An iteration whose energy is bad teaches the factors nothing either: iteration 4 moves those of the last
@@ -1293,6 +1366,11 @@ static void out_of_range_others(void)
     REFUSED("0 with one_step", c.slope_loss = 1);
     REFUSED("0 with explicit_drift", c.slope_loss = 1; c.one_step = false);
     REFUSED("0 with explore", c.slope_loss = 1; c.one_step = c.explicit_drift = false; c.explore = 1.2f);
+    REFUSED("local_noise = 1: must be 0 with one_step", c.local_noise = true);
+    REFUSED("local_noise = 1: must be 0 with fixed", c.local_noise = true; c.one_step = false);
+    REFUSED("local_noise = 1: must be 0 with explicit", c.local_noise = true;
+            c.one_step = c.fixed_kernel = false);
+    REFUSED("local_noise = 1: must be 0 with on_sphere", c.local_noise = c.on_sphere = true);
     REFUSED("slope_loss = nan", c.slope_loss = (float)NAN);
     REFUSED("too large", c.energy.dim = 100000; c.batch = 1 << 20);
     c = small(&b);
@@ -1458,6 +1536,8 @@ int main(int argc, char **argv)
     RUN(weights_are_unbiased);
     RUN(returns);
     RUN(factors);
+    RUN(factors_beside_local_noise);
+    RUN(local_widths);
     RUN(factors_of_bad_energies);
     RUN(drift_max);
     RUN(mean_free);

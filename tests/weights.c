@@ -83,13 +83,21 @@ static void make_known(vgs_sampler *s, float *factor)
     free(w);
 }
 
+/* v_t */
+static double base_variance(const vgs_sampler *s, int t)
+{
+    double v = pow((double)s->c.length_scale, 2);
+    int i;
+    for (i = s->c.steps - 1; i >= t; --i) v = v / pow((double)s->a[i], 2) + (double)s->s2[i];
+    return v;
+}
+
 /* The slope of step t at x, for each coordinate: of the base or of E; times s^2 a or s^2 a^2; limited. */
 static void drift_in_double(const vgs_sampler *s, int t, const float *x, double curvature, double *mu)
 {
-    double a = (double)s->a[t], s2 = (double)s->s2[t], v = pow((double)s->c.length_scale, 2), norm = 0, limit;
-    int d = s->c.energy.dim, last = t == s->c.steps - 1, from = s->c.explicit_drift ? t + 1 : t, i, j;
-    double z = last || s->c.explicit_drift ? a : 1;
-    for (i = s->c.steps - 1; i >= from; --i) v = v / pow((double)s->a[i], 2) + (double)s->s2[i];
+    double a = (double)s->a[t], s2 = (double)s->s2[t], norm = 0, limit;
+    int d = s->c.energy.dim, last = t == s->c.steps - 1, j;
+    double z = last || s->c.explicit_drift ? a : 1, v = base_variance(s, s->c.explicit_drift ? t + 1 : t);
     for (j = 0; j < d; ++j) {
         mu[j] = (last ? curvature : 1 / v) * z * (double)x[j] * s2 * a *
                 (last || s->c.explicit_drift ? a : 1);
@@ -119,6 +127,7 @@ static double weight_in_double(const vgs_sampler *s, const float *factor, const 
             double kappa = (double)factor[2 * t * f + j % f], root = (double)factor[(2 * t + 1) * f + j % f];
             double forward = (double)y[j] - a * (double)x[j] + kappa * mu[j],
                    back = (double)x[j] - (double)y[j] / a;
+            if (s->c.local_noise && t < s->c.steps - 1) root *= sqrt(1 - s2 / base_variance(s, t));
             log_rho += 2 * log(root) / d;
             w += forward * forward / (2 * s2 * a * a * root * root) - back * back / (2 * s2);
         }
@@ -133,15 +142,17 @@ static void densities(void)
     static float path[(T + 1) * N * 6], ref[N * 6], x[N * 6], factor[4 * T * 6];
     static double lw[N];
     int k, i;
-    for (k = 0; k < 8; ++k) {
+    for (k = 0; k < 12; ++k) {                   /* the last four with local_noise                    */
         bowl b;
-        vgs_config c = small(&b, 2, k < 4 ? 0 : 3);
+        bool points = k < 4 || k == 8 || k == 9;
+        vgs_config c = small(&b, 2, points ? 0 : 3);
         vgs_error err = { VGS_OK, "" };
         vgs_rng r = { 5, 0, 0 };
         vgs_sampler *s;
         vgs_draw d = plain(NULL);
         c.alpha = k % 2 ? VGS_VP : VGS_VE;
-        c.explicit_drift = k / 2 % 2;
+        c.explicit_drift = k < 8 && k / 2 % 2;
+        c.local_noise = k >= 8;
         c.drift_max = 0.3f;                      /* some rows are limited                             */
         c.energy_max = 1e20f;
         c.net.x_scale = 1;
@@ -149,12 +160,12 @@ static void densities(void)
         make_known(s, factor);
         T_IN("case %d", k);
         vgs_rng_normals(&r, ref, N * 6);
-        for (i = 0; i < N * 6; ++i) ref[i] = 0.8f * ref[i] + 3.0f * (k >= 4);    /* the mean comes off */
+        for (i = 0; i < N * 6; ++i) ref[i] = 0.8f * ref[i] + 3.0f * !points;    /* the mean comes off */
         d.path = path;
         went_well(vgs_sampler_score(s, &d, N, ref, lw, &err), &err);
         for (i = 0; i < N; ++i)
             if (!CHECK_NEAR(lw[i], weight_in_double(s, factor, path, N, i, 2), 1e-5, 1e-4)) break;
-        if (k < 4) OK(!memcmp(path + T * N * 2, ref, N * 2 * sizeof *ref));
+        if (points) OK(!memcmp(path + T * N * 2, ref, N * 2 * sizeof *ref));
         else CHECK_NEAR((double)path[0] + (double)path[2] + (double)path[4], 0, 0, 1e-5);
         d.log_weight = lw;                       /* and a draw, by the same formula                    */
         went_well(vgs_sampler_draw(s, &d, N, x, &err), &err);
