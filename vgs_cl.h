@@ -28,18 +28,18 @@
        order that changes, there are no atomics on floats. fp64 is not used: sums that the CPU makes in double
        are made in pairs of floats.
 
-   PRODUCTS   There are several kernels for products of matrices; which is the fastest for a form and a size is
-       measured once for a device and kept beside the compiled kernels. All of ours add in one order and give
-       the same bits. CLBlast's products join the choice in a build with VGS_CL_CLBLAST defined and -lclblast:
+   PRODUCTS of matrices are made by one of several kernels. Which is the fastest, for a form and a size, is
+       measured once for a device and kept beside the compiled kernels. All of ours add in one order: the same
+       bits. Those of CLBlast join in a build with VGS_CL_CLBLAST defined:
 
            cc -O2 -DVGS_CL_CLBLAST prog.c -o prog -lclblast -lOpenCL -lm
 
-       They agree within rounding and repeat their bits while that choice is kept, but not for other numbers of
-       rows: a draw in two parts is then not bit for bit that in one. Only what is used of it is compiled, some
-       seconds at the first start.
+       CLBlast agrees within rounding. It repeats its bits while the choice is kept, but may add in another
+       order for another number of rows: a draw in two parts is then not bit for bit that in one. It compiles
+       with its first product, for some seconds at the first start.
 
-   THREADS    One thread at a time for a backend and all that uses it; with VGS_CL_CLBLAST, for all backends of
-       the program (CLBlast before 1.6.1 shares a cache between them).
+   THREADS    One thread at a time for a backend and all that uses it; with VGS_CL_CLBLAST, for all backends
+       of a program (CLBlast before 1.6.1 shares a cache between them).
 
    COMPILED KERNELS are kept in the user's cache directory (~/.cache/vgs; XDG_CACHE_HOME, LOCALAPPDATA), under
        a key of source, options, device and driver; a file that is damaged is ignored and written anew. */
@@ -2903,8 +2903,10 @@ static int vgs_cl__large_edge(vgs_cl *cl, int form)
     size_t room = 0;
     for (; edge < 1100; edge += edge / 2) {
         const size_t n = (size_t)edge;
-        if (CLBlastSGemmTempBufferSize(CLBlastLayoutRowMajor, turned[form == 2], turned[form == 0], n, n, n, 0,
-                                       n, 0, n, 0, n, &cl->queue, &room) != CLBlastSuccess || room) break;
+        CLBlastStatusCode e =
+            CLBlastSGemmTempBufferSize(CLBlastLayoutRowMajor, turned[form == 2], turned[form == 0], n, n, n,
+                                       0, n, 0, n, 0, n, &cl->queue, &room);
+        if (e != CLBlastSuccess || room) break;
     }
 #endif
     (void)cl;
@@ -2979,7 +2981,8 @@ static vgs_status vgs_cl__test_ways(vgs_cl *cl, vgs_cl__test *t, bool known, vgs
     int way, form;
     memcpy(chosen, cl->way, sizeof chosen);
     for (way = VGS_CL__WAYS - 1; way >= 0 && !cl->lost; --way) {
-        if (!cl->can[way] || (known && way != VGS_CL__BY_TILE && !memchr(chosen, way, sizeof chosen))) continue;
+        const bool wanted = !known || way == VGS_CL__BY_TILE || memchr(chosen, way, sizeof chosen);
+        if (!cl->can[way] || !wanted) continue;
         vgs_cl__all_by(cl, way);
         st = vgs_cl__test_products(cl, t, err);
         for (form = 0; form < 3 && st == VGS_OK && way == VGS_CL__BY_CLBLAST; ++form)
@@ -3091,19 +3094,20 @@ static bool vgs_cl__stamp(vgs_cl *cl, cl_event *event)
 /* Seconds on the device of `times` products, by two stamps around them; negative: it cannot tell. */
 static double vgs_cl__time_products(vgs_cl *cl, const vgs_cl__trial *t, int times)
 {
+    const cl_profiling_info end = CL_PROFILING_COMMAND_END, start = CL_PROFILING_COMMAND_START;
     cl_event event[2] = { NULL, NULL };
     cl_ulong from = 0, to = 0;
     bool good = vgs_cl__stamp(cl, &event[0]);
     int k;
     for (k = 0; k < times && good; ++k) good = vgs_cl__matmul(cl, &t->c, NULL) == VGS_OK;
     good = good && vgs_cl__stamp(cl, &event[1]) && clFinish(cl->queue) == CL_SUCCESS &&
-           clGetEventProfilingInfo(event[0], CL_PROFILING_COMMAND_END, sizeof from, &from, NULL) == CL_SUCCESS &&
-           clGetEventProfilingInfo(event[1], CL_PROFILING_COMMAND_START, sizeof to, &to, NULL) == CL_SUCCESS;
+           clGetEventProfilingInfo(event[0], end, sizeof from, &from, NULL) == CL_SUCCESS &&
+           clGetEventProfilingInfo(event[1], start, sizeof to, &to, NULL) == CL_SUCCESS && to > from;
     for (k = 0; k < 2; ++k) if (event[k]) clReleaseEvent(event[k]);
     return good ? (double)(to - from) * 1e-9 / times : -1.0;
 }
 
-/* The fastest way for one class of shapes; CLBlast's must win by a tenth. *spent grows by the seconds of it. */
+/* The fastest way for one class of shapes; CLBlast's must win by a tenth. *spent: seconds, added up. */
 static int vgs_cl__fastest(vgs_cl *cl, const vgs_cl__trial *t, int times, double *spent)
 {
     double least = -1.0, s, mine;

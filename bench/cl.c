@@ -1,6 +1,6 @@
-/* Matrix products of an OpenCL device in GFLOP/s, by every way that it has (vgs_cl_config.products): of the wall
-   clock, and of a second of this computer's processor, which tells a CPU device's rate a core.
-   cc -O2 -DVGS_CL_CLBLAST bench/cl.c -o bench_cl -lclblast -lOpenCL -lm && ./bench_cl       (--help: options) */
+/* Matrix products of an OpenCL device in GFLOP/s, by every way that it has (vgs_cl_config.products): by the
+   wall clock, and by seconds of this computer's processor, which tells a CPU device's rate a core.
+   cc -O2 -DVGS_CL_CLBLAST bench/cl.c -o bench_cl -lclblast -lOpenCL -lm && ./bench_cl    (--help: options) */
 #define _POSIX_C_SOURCE 200809L
 #define VGS_IMPLEMENTATION
 #include "../vgs.h"

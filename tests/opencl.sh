@@ -65,11 +65,28 @@ else
 fi
 OCL_ICD_VENDORS="$work/none" "$work/a"; ok "no platform: an error, not a crash" $?
 
-for t in cl cl_ops cl_nets; do
-    $CC $CFLAGS -O1 -Wno-unused-function tests/$t.c -o build/test_$t -lOpenCL -lm 2> "$work/log"
-    [ $? -eq 0 ] || { cat "$work/log"; ok "$t compiles" 1; }
+build() # PROGRAM TEST FLAGS...
+{
+    to=$1 from=$2; shift 2
+    $CC $CFLAGS -O1 -Wno-unused-function tests/$from.c -o build/$to "$@" -lOpenCL -lm 2> "$work/log"
+    [ $? -eq 0 ] || { cat "$work/log"; ok "$to compiles" 1; }
+}
+for t in cl cl_ops cl_nets cl_faults; do
+    build test_$t $t
     run $t build/test_$t
 done
+# Products of CLBlast: where it is wrong or fails, in the choice, in every op, in training.
+printf '#include <clblast_c.h>\nint main(void) { return (int)CLBlastClearCache(); }\n' > "$work/have.c"
+if $CC -DCL_TARGET_OPENCL_VERSION=120 "$work/have.c" -o "$work/have" -lclblast -lOpenCL 2> "$work/log"; then
+    build test_cl_clblast cl -DVGS_CL_CLBLAST -lclblast
+    build test_cl_ops_clblast cl_ops -DVGS_CL_CLBLAST -lclblast
+    run "cl with CLBlast" build/test_cl_clblast products choice weak_clblast bad_input
+    export VGS_TEST_PRODUCTS=clblast
+    run "cl_ops by CLBlast" build/test_cl_ops_clblast
+    run "training by CLBlast" build/test_cl_clblast one_step
+    unset VGS_TEST_PRODUCTS
+elif [ -n "$VGS_NEED_OPENCL" ]; then ok "CLBlast (libclblast-dev)" 1
+else skip "CLBlast is not installed: its products are not tested"; fi
 # Groups of many work-items, as on a GPU; PoCL optimises their barriers for minutes, so it is told not to.
 for n in 1 32 64 256; do
     export VGS_TEST_GROUP=$n POCL_EXTRA_BUILD_FLAGS=-cl-opt-disable
@@ -95,15 +112,17 @@ if [ $? -eq 0 ]; then
         grep -q nothing "$work/err"; ok "a device that is not there is named" $?
 fi
 if command -v oclgrind > "$work/where"; then     # races, accesses out of bounds, misuse of the interface
+    export VGS_TEST_PRODUCTS=tall                # measuring which is faster would take hours here
     oclgrind --check-api --data-races --log "$work/oclgrind" build/test_cl_ops every_op > "$work/log" 2>&1
     ok "oclgrind: the ops" $?
     [ ! -s "$work/oclgrind" ] || head -n 20 "$work/oclgrind"
     [ ! -s "$work/oclgrind" ]; ok "oclgrind reports nothing" $?
     oclgrind --data-races --log "$work/oclgrind" build/test_cl targets > "$work/log" 2>&1
     [ $? -eq 0 ] && [ ! -s "$work/oclgrind" ]; ok "oclgrind: the energies" $?
-    VGS_TEST_GROUP=32 oclgrind --data-races --log "$work/oclgrind" build/test_cl_ops every_op > "$work/log" 2>&1
+    VGS_TEST_PRODUCTS=tile VGS_TEST_GROUP=32 oclgrind --data-races --log "$work/oclgrind" build/test_cl_ops every_op > "$work/log" 2>&1
     [ $? -eq 0 ] && [ ! -s "$work/oclgrind" ]; ok "oclgrind: the ops in groups of 32" $?
     [ ! -s "$work/oclgrind" ] || head -n 20 "$work/oclgrind"
+    unset VGS_TEST_PRODUCTS
 else
     skip "oclgrind is not installed"
 fi
