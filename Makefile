@@ -17,6 +17,8 @@ help:
 	@echo "make bench      all of bench/ into bench/RESULTS.md: an hour; BENCH=--quick: a quarter of one"
 	@echo "make embed      write kernels/ into vgs_cl.h, after a kernel was changed"
 	@echo "make clean      remove build/"
+	@echo "OpenCL:         cc -O2 -DVGS_USE_CL examples/train.c -o train -lOpenCL -lm, so also sample and"
+	@echo "                reference; products by CLBlast where it is faster: -DVGS_CL_CLBLAST -lclblast"
 	@echo "Settings: CC=$(CC) CXX=$(CXX), CFLAGS, OPENMP= (no threads)"
 
 run: build/train

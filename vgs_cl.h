@@ -30,7 +30,7 @@
 
    PRODUCTS of matrices are made by one of several kernels. Which is the fastest, for a form and a size, is
        measured once for a device and kept beside the compiled kernels. All of ours add in one order: the same
-       bits. Those of CLBlast join in a build with VGS_CL_CLBLAST defined:
+       bits on a device with fused multiply-add. Those of CLBlast join in a build with VGS_CL_CLBLAST defined:
 
            cc -O2 -DVGS_CL_CLBLAST prog.c -o prog -lclblast -lOpenCL -lm
 
@@ -2805,12 +2805,12 @@ typedef struct vgs_cl__test { vgs_backend *cpu; float *x, *want, *got; vgs_cl__b
 static vgs_status vgs_cl__try(vgs_cl *cl, vgs_cl__test *t, vgs_call *c, bool exact, vgs_error *err)
 {
     static const size_t place[3] = { 0, 600, 1200 };
-    vgs_buffer *device = (vgs_buffer *)(void *)t->b;
-    vgs_status st = vgs_cl__upload(cl, device, 0, t->x, VGS_CL__TEST, VGS_F32, err);
+    vgs_buffer *there = (vgs_buffer *)(void *)t->b;
+    vgs_status st = vgs_cl__upload(cl, there, 0, t->x, VGS_CL__TEST, VGS_F32, err);
     int side, k;
     memcpy(t->want, t->x, VGS_CL__TEST * sizeof *t->x);
     for (side = 0; side < 2 && st == VGS_OK; ++side) {
-        vgs_buffer *buf = side ? device : (vgs_buffer *)(void *)t->want;
+        vgs_buffer *buf = side ? there : (vgs_buffer *)(void *)t->want;
         for (k = 0; k < 3; ++k) {
             if (c->in[k].rows) c->in[k].buf = buf;
             c->in[k].offset = place[k];
@@ -2821,7 +2821,7 @@ static vgs_status vgs_cl__try(vgs_cl *cl, vgs_cl__test *t, vgs_call *c, bool exa
         c->out2.offset = 1700;
         st = side ? vgs_cl__run(cl, c, err) : vgs_cpu_run(t->cpu, c, err);
     }
-    if (st == VGS_OK) st = vgs_cl__download(cl, t->got, device, 0, VGS_CL__TEST, VGS_F32, err);
+    if (st == VGS_OK) st = vgs_cl__download(cl, t->got, there, 0, VGS_CL__TEST, VGS_F32, err);
     for (k = 0; k < VGS_CL__TEST && st == VGS_OK; ++k) {
         bool good = !memcmp(&t->got[k], &t->want[k], 4) ||
                     (!exact && fabsf(t->got[k] - t->want[k]) <= 2e-5f * (1.0f + fabsf(t->want[k])));

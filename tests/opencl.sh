@@ -1,5 +1,5 @@
-# vgs_cl.h: that its kernels are those of kernels/, that it compiles in C99 and C++11, and its tests on what devices
-# there are. Without OpenCL they are skipped; with VGS_NEED_OPENCL=1 that is a failure.
+# vgs_cl.h: that its kernels are those of kernels/, that it compiles in C99 and C++11, and its tests on what
+# devices there are. Without OpenCL they are skipped; with VGS_NEED_OPENCL=1 that is a failure.
 cd "$(dirname "$0")/.." || exit 1
 . tests/sh.inc
 : "${CFLAGS:=-std=c99 -O2}" "${VGS_NEED_OPENCL:=}"
@@ -19,7 +19,8 @@ run() # NAME COMMAND...
     passed=$((passed + ${p:-0})) failed=$((failed + ${f:-0}))
     if [ -n "$s" ] && [ -n "$VGS_NEED_OPENCL" ]; then ok "$name: no device" 1
     elif [ -n "$s" ]; then skip "$name: $(head -n 1 "$work/log")"
-    elif [ -z "$line" ] || { [ $code -ne 0 ] && [ "${f:-0}" -eq 0 ]; }; then ok "$name: ended with status $code" 1
+    elif [ -z "$line" ] || { [ $code -ne 0 ] && [ "${f:-0}" -eq 0 ]; }; then
+        ok "$name: ended with status $code" 1
     fi
     [ $code -eq 0 ] || grep -v -E '^[0-9]+ passed' "$work/log" | head -n 20
     grep -E '^gmm9|launches' "$work/log"
@@ -97,18 +98,28 @@ done
 unset VGS_TEST_GROUP POCL_EXTRA_BUILD_FLAGS
 # The programs: on the device, from there on the processor, from there on the device again.
 $CC -O2 -DVGS_USE_CL examples/train.c -o build/train_cl -lOpenCL -lm &&
-    $CC -O2 -DVGS_USE_CL examples/sample.c -o build/sample_cl -lOpenCL -lm; ok "train and sample with VGS_USE_CL" $?
+    $CC -O2 -DVGS_USE_CL examples/sample.c -o build/sample_cl -lOpenCL -lm &&
+    $CC -O2 -DVGS_USE_CL examples/reference.c -o build/reference_cl -lOpenCL -lm
+ok "train, sample and reference with VGS_USE_CL" $?
 small="--hidden 8 --time-dim 4 --steps 4 --batch 16 --threads 1"
 build/train_cl --list-devices > "$work/log" 2>&1 && grep -q '^0: ' "$work/log"
 if [ $? -eq 0 ]; then
-    build/train_cl dw4 --out "$work/run" --iterations 3 $small --device auto --profile 2> "$work/err" > "$work/log"
+    build/train_cl dw4 --out "$work/run" --iterations 3 $small --device auto --profile \
+        2> "$work/err" > "$work/log"
     ok "train --device auto" $?
     grep -q 'an iteration: .* launches' "$work/err"; ok "train --profile" $?
     build/train_cl dw4 --out "$work/run" --iterations 6 --resume --threads 1 2> "$work/err" > "$work/log"
     ok "a run of the device goes on on the processor" $?
     build/sample_cl "$work/run" -n 100 -o "$work/x.npy" --device 0 2> "$work/err" && [ -s "$work/x.npy" ]
     ok "sample on the device" $?
-    [ "$(build/train_cl dw4 --out "$work/none" --device nothing 2> "$work/err" > "$work/log"; echo $?)" = 1 ] &&
+    for d in cpu auto; do                        # two iterations, too few for rounding to grow
+        build/reference_cl dw4 -n 16 -o "$work/x.npy" --method hmc --burn-in 1 --thin 1 --device $d --json \
+            2> "$work/err" | sed 's/.*"energy_mean": \([^,]*\),.*/\1/'
+    done > "$work/log"
+    awk '{e[NR] = $1} END {d = (e[1] - e[2]) / e[1]; exit !(NR == 2 && d * d < 1e-8)}' "$work/log"
+    ok "reference takes its energies from the device" $?
+    build/train_cl dw4 --out "$work/none" --device nothing 2> "$work/err" > "$work/log"
+    [ $? = 1 ] &&
         grep -q nothing "$work/err"; ok "a device that is not there is named" $?
 fi
 if command -v oclgrind > "$work/where"; then     # races, accesses out of bounds, misuse of the interface
@@ -119,10 +130,11 @@ if command -v oclgrind > "$work/where"; then     # races, accesses out of bounds
     [ ! -s "$work/oclgrind" ]; ok "oclgrind reports nothing" $?
     oclgrind --data-races --log "$work/oclgrind" build/test_cl targets > "$work/log" 2>&1
     [ $? -eq 0 ] && [ ! -s "$work/oclgrind" ]; ok "oclgrind: the energies" $?
-    VGS_TEST_PRODUCTS=tile VGS_TEST_GROUP=32 oclgrind --data-races --log "$work/oclgrind" build/test_cl_ops every_op > "$work/log" 2>&1
+    export VGS_TEST_PRODUCTS=tile VGS_TEST_GROUP=32
+    oclgrind --data-races --log "$work/oclgrind" build/test_cl_ops every_op > "$work/log" 2>&1
     [ $? -eq 0 ] && [ ! -s "$work/oclgrind" ]; ok "oclgrind: the ops in groups of 32" $?
     [ ! -s "$work/oclgrind" ] || head -n 20 "$work/oclgrind"
-    unset VGS_TEST_PRODUCTS
+    unset VGS_TEST_PRODUCTS VGS_TEST_GROUP
 else
     skip "oclgrind is not installed"
 fi
