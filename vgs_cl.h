@@ -94,7 +94,8 @@ typedef struct vgs_cl_counts {    /* since creation, or since vgs_cl_reset      
 VGS_API vgs_cl_counts vgs_cl_counted(const vgs_backend *cl);
 VGS_API void          vgs_cl_reset  (vgs_backend *cl);
 
-/* Kernel i with its launches and, if cfg.profile, its seconds on the device; false past the last one. */
+/* Kernel i with its launches and, if cfg.profile, its seconds on the device; false past the last one. Of a
+   product of CLBlast, which may be several kernels, the last one's. */
 VGS_API bool vgs_cl_profile(vgs_backend *cl, int i, const char **name, uint64_t *launches, double *seconds);
 
 #ifdef __cplusplus
@@ -102,7 +103,10 @@ VGS_API bool vgs_cl_profile(vgs_backend *cl, int i, const char **name, uint64_t 
 #endif
 #endif /* VGS_CL_H */
 
-/* ==== end of interface ============================================================================== */
+/* ==== end of interface ==============================================================================
+   What follows, in this order: kernels (generated), state, errors, devices, memory, launches, calls as words,
+   calls by rows, whole calls, products, energies, running, programs and their files, self-test, the choice of
+   products, creation. */
 
 #if defined VGS_IMPLEMENTATION && !defined VGS_CL__IMPLEMENTED
 #define VGS_CL__IMPLEMENTED
@@ -2473,6 +2477,7 @@ static vgs_status vgs_cl__run(void *self, const vgs_call *call, vgs_error *err)
 
 /* ==== programs ======================================================================================= */
 
+/* The lines of a .cl file; the array ends with NULL. */
 #define VGS_CL__STRINGS(name) (sizeof vgs_cl__src_##name / sizeof *vgs_cl__src_##name - 1)
 enum { VGS_CL__LINES = VGS_CL__STRINGS(common) + VGS_CL__STRINGS(rows) + VGS_CL__STRINGS(whole) +
                        VGS_CL__STRINGS(gemm) + VGS_CL__STRINGS(energy) + 8 };
@@ -3019,7 +3024,7 @@ static vgs_status vgs_cl__self_test(vgs_cl *cl, bool known_choice, vgs_error *er
     return st;
 }
 
-/* ==== which way for which product: measured once, then kept on disk ================================== */
+/* ==== the choice of products: measured once, then kept on disk ======================================= */
 
 static const char *const vgs_cl__way_names[VGS_CL__WAYS] = { "tall", "tile", "clblast" };
 
@@ -3218,8 +3223,8 @@ static vgs_status vgs_cl__measure_device(vgs_cl *cl, const vgs_cl_config *cfg, v
     clGetDeviceInfo(cl->device, CL_DEVICE_MAX_WORK_GROUP_SIZE, sizeof most, &most, NULL);
     clGetDeviceInfo(cl->device, CL_DEVICE_MAX_PARAMETER_SIZE, sizeof argument, &argument, NULL);
     if (want < 0 || want > 256 || (want & (want - 1)))
-        return vgs__fail(err, VGS_E_ARG, "cl.work_group = %d: must be 0 (by device) or a power of two, 1..256"
-                         , want);
+        return vgs__fail(err, VGS_E_ARG, "cl.work_group = %d: must be 0 (by device) or a power of two, "
+                         "1..256", want);
     if (argument < 1024)
         return vgs__fail(err, VGS_E_DEVICE, "%.80s takes %d bytes of kernel arguments, 1024 are needed",
                          cl->name, (int)argument);

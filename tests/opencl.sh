@@ -79,6 +79,8 @@ done
 # Products of CLBlast: where it is wrong or fails, in the choice, in every op, in training.
 printf '#include <clblast_c.h>\nint main(void) { return (int)CLBlastClearCache(); }\n' > "$work/have.c"
 if $CC -DCL_TARGET_OPENCL_VERSION=120 "$work/have.c" -o "$work/have" -lclblast -lOpenCL 2> "$work/log"; then
+    $CC $CFLAGS -Werror -O0 -DVGS_CL_CLBLAST -I. "$work/one.c" -o "$work/a" -lclblast -lOpenCL -lm && "$work/a"
+    ok "c99 with CLBlast" $?
     build test_cl_clblast cl -DVGS_CL_CLBLAST -lclblast
     build test_cl_ops_clblast cl_ops -DVGS_CL_CLBLAST -lclblast
     run "cl with CLBlast" build/test_cl_clblast products choice weak_clblast bad_input
