@@ -2254,6 +2254,7 @@ static vgs_status vgs_cl__by_clblast(vgs_cl *cl, const vgs_call *c, const vgs_cl
 }
 #endif
 
+/* The class of shapes whose fastest way was measured: by form, and few rows, small, or from 256^3 on large. */
 static int vgs_cl__class(const vgs_cl__product *q)
 {
     double work = (double)q->m * q->n * q->k;
@@ -2899,23 +2900,20 @@ static void vgs_cl__trial_end(vgs_cl *cl, vgs_cl__trial *t)
     vgs_cl__drop(cl, t->out);
 }
 
-/* CLBlast has another kernel for large products: the size from which it takes it, or 1100. */
+#ifdef VGS_CL_CLBLAST
+/* CLBlast has another kernel for large products: a size for which it takes it, at most 1459. */
 static int vgs_cl__large_edge(vgs_cl *cl, int form)
 {
-    int edge = 129;
-#ifdef VGS_CL_CLBLAST
     const CLBlastTranspose turned[2] = { CLBlastTransposeNo, CLBlastTransposeYes };
     size_t room = 0;
-    for (; edge < 1100; edge += edge / 2) {
+    int edge;
+    for (edge = 129; edge < 1100; edge += edge / 2) {
         const size_t n = (size_t)edge;
         CLBlastStatusCode e =
             CLBlastSGemmTempBufferSize(CLBlastLayoutRowMajor, turned[form == 2], turned[form == 0], n, n, n,
                                        0, n, 0, n, 0, n, &cl->queue, &room);
         if (e != CLBlastSuccess || room) break;
     }
-#endif
-    (void)cl;
-    (void)form;
     return edge;
 }
 
@@ -2931,7 +2929,7 @@ static vgs_status vgs_cl__trial_product(vgs_cl *cl, const vgs_cl__trial *t, floa
     return st == VGS_OK ? vgs_cl__download(cl, y, out, 0, n, VGS_F32, err) : st;
 }
 
-/* Large products of CLBlast against ours. */
+/* Large products of CLBlast, the way that is set, against ours. */
 static vgs_status vgs_cl__test_large(vgs_cl *cl, int form, vgs_error *err)
 {
     const int edge = vgs_cl__large_edge(cl, form);
@@ -2954,6 +2952,7 @@ static vgs_status vgs_cl__test_large(vgs_cl *cl, int form, vgs_error *err)
     vgs__free(want);
     return st;
 }
+#endif
 
 static vgs_status vgs_cl__test_others(vgs_cl *cl, vgs_cl__test *t, vgs_error *err)
 {
@@ -2977,24 +2976,34 @@ static vgs_status vgs_cl__test_others(vgs_cl *cl, vgs_cl__test *t, vgs_error *er
     return st;
 }
 
-/* Ways to make products that are wrong are not used; the one for any device must be right. Tests those that a
-   known choice names, else all. */
+/* All classes are by `way` now. */
+static vgs_status vgs_cl__test_way(vgs_cl *cl, vgs_cl__test *t, int way, vgs_error *err)
+{
+    vgs_status st = vgs_cl__test_products(cl, t, err);
+#ifdef VGS_CL_CLBLAST
+    int form;
+    for (form = 0; form < 3 && st == VGS_OK && way == VGS_CL__BY_CLBLAST; ++form)
+        st = vgs_cl__test_large(cl, form, err);
+#endif
+    (void)way;
+    return st;
+}
+
+/* Ways to make products that fail are not used; the one for any device must not. Tests those that a known
+   choice names, else all. */
 static vgs_status vgs_cl__test_ways(vgs_cl *cl, vgs_cl__test *t, bool known, vgs_error *err)
 {
     unsigned char chosen[VGS_CL__CLASSES];
-    vgs_status st = VGS_OK;
-    int way, form;
+    vgs_status st;
+    int way;
     memcpy(chosen, cl->way, sizeof chosen);
     for (way = VGS_CL__WAYS - 1; way >= 0 && !cl->lost; --way) {
         const bool wanted = !known || way == VGS_CL__BY_TILE || memchr(chosen, way, sizeof chosen);
         if (!cl->can[way] || !wanted) continue;
         vgs_cl__all_by(cl, way);
-        st = vgs_cl__test_products(cl, t, err);
-        for (form = 0; form < 3 && st == VGS_OK && way == VGS_CL__BY_CLBLAST; ++form)
-            st = vgs_cl__test_large(cl, form, err);
-        if (st == VGS_OK) continue;
-        if (way == VGS_CL__BY_TILE || st != VGS_E_DEVICE) return st;
-        cl->can[way] = false;
+        st = vgs_cl__test_way(cl, t, way, err);
+        if (st != VGS_OK && way == VGS_CL__BY_TILE) return st;
+        if (st != VGS_OK) cl->can[way] = false;
     }
     memcpy(cl->way, chosen, sizeof chosen);
     return cl->lost ? vgs_cl__lost(cl, err) : VGS_OK;
@@ -3134,49 +3143,45 @@ static int vgs_cl__fastest(vgs_cl *cl, const vgs_cl__trial *t, int times, double
 }
 
 /* Measures each class of shapes at one of them, in at most some two seconds. A device that cannot tell times,
-   or is too slow, keeps the way that its type suggests. */
-static vgs_status vgs_cl__measure_products(vgs_cl *cl, vgs_error *err)
+   is too slow or lacks memory keeps the way that its type suggests. */
+static void vgs_cl__measure_products(vgs_cl *cl)
 {
     static const struct { int m, n, k, times; } shape[VGS_CL__SIZES] = {
         { 8, 256, 256, 8 }, { 128, 128, 128, 4 }, { 512, 512, 512, 1 }
     };
     unsigned char chosen[VGS_CL__CLASSES];
     vgs_cl__trial t;
-    vgs_status st = VGS_OK;
     double spent = 0.0;
     int size, form;
     memcpy(chosen, cl->way, sizeof chosen);
     for (size = 0; size < VGS_CL__SIZES; ++size)
-        for (form = 0; form < 3 && st == VGS_OK && spent < 2.0; ++form) {
-            st = vgs_cl__trial_begin(cl, &t, form, shape[size].m, shape[size].n, shape[size].k, err);
-            if (st == VGS_OK)
+        for (form = 0; form < 3 && !cl->lost && spent < 2.0; ++form) {
+            if (!vgs_cl__trial_begin(cl, &t, form, shape[size].m, shape[size].n, shape[size].k, NULL))
                 chosen[VGS_CL__SIZES * form + size] =
                     (unsigned char)vgs_cl__fastest(cl, &t, shape[size].times, &spent);
             vgs_cl__trial_end(cl, &t);
         }
     memcpy(cl->way, chosen, sizeof chosen);
-    return cl->lost ? vgs_cl__lost(cl, err) : st;
 }
 
 /* Times are told by a queue of its own: the user's may not tell them. */
 static vgs_status vgs_cl__choose_products(vgs_cl *cl, const vgs_cl_config *cfg, vgs_error *err)
 {
     const cl_command_queue queue = cl->queue;
-    vgs_status st = VGS_OK;
-    cl_int e;
+    cl_int e = CL_SUCCESS;
     int way, ways = 0;
     for (way = 0; way < VGS_CL__WAYS; ++way) ways += cl->can[way];
-    if (ways < 2) return VGS_OK;
     clFinish(queue);
-    cl->queue = clCreateCommandQueue(cl->context, cl->device, CL_QUEUE_PROFILING_ENABLE, &e);
-    if (e == CL_SUCCESS) {
-        st = vgs_cl__measure_products(cl, err);
+    if (ways > 1) cl->queue = clCreateCommandQueue(cl->context, cl->device, CL_QUEUE_PROFILING_ENABLE, &e);
+    if (ways > 1 && e == CL_SUCCESS) {
+        vgs_cl__measure_products(cl);
         clFinish(cl->queue);
         clReleaseCommandQueue(cl->queue);
     }
     cl->queue = queue;
-    if (e == CL_SUCCESS && st == VGS_OK) vgs_cl__save_choice(cl, cfg);
-    return st;
+    if (cl->lost) return vgs_cl__lost(cl, err);
+    vgs_cl__save_choice(cl, cfg);
+    return VGS_OK;
 }
 
 /* ==== creation ======================================================================================= */

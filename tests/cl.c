@@ -357,7 +357,6 @@ static void choice(void)
     int k;
     c.cache_dir = CACHE;
     cl = vgs_cl__of(the_device);
-    if (cl->wg > 1 && !cl->can[VGS_CL__BY_CLBLAST]) return;          /* one way only                   */
     remove(choice_path());
     for (k = 0; k < 4; ++k) {
         T_IN("start %d", k);
