@@ -2254,7 +2254,7 @@ static vgs_status vgs_cl__by_clblast(vgs_cl *cl, const vgs_call *c, const vgs_cl
 }
 #endif
 
-/* The class of shapes whose fastest way was measured: by form, and few rows, small, or from 256^3 on large. */
+/* The class of shapes whose fastest way was measured: by form; few rows, small, or from 256^3 on large. */
 static int vgs_cl__class(const vgs_cl__product *q)
 {
     double work = (double)q->m * q->n * q->k;
