@@ -19,6 +19,8 @@ help:
 	@echo "                where it was; QUALITY='--seeds 0 gmm9': parts of it"
 	@echo "make embed      write kernels/ into vgs_cl.h, after a kernel was changed"
 	@echo "make clean      remove build/"
+	@echo "OpenCL:         cc -O2 -DVGS_USE_CL examples/train.c -o train -lOpenCL -lm, so also sample and"
+	@echo "                reference; products by CLBlast where it is faster: -DVGS_CL_CLBLAST -lclblast"
 	@echo "Settings: CC=$(CC) CXX=$(CXX), CFLAGS, OPENMP= (no threads)"
 
 run: build/train

@@ -6,6 +6,7 @@
 #include "../vgs.h"
 #define PROGRAM "reference"
 #include "common.h"
+#include "device.h"
 #include "room.h"
 #ifdef _WIN32
 #  include <io.h>
@@ -21,6 +22,7 @@ typedef struct options {
     const char *target, *out;
     int n, method;
     bool method_given, json;
+    device device;
     vgs_mcmc_config c;
 } options;
 
@@ -49,6 +51,11 @@ static int help(void)
          "  --acceptance A        aimed at (hmc 0.8, mala 0.574, metropolis 0.234)\n"
          "  --json                one JSON object instead of lines\n"
          "  --threads N           0 = all that there are (0); more than 1 needs a build with -fopenmp\n"
+         DEVICE_HELP
+         "\n"
+         "On a device run energies and gradients only, those of up to 64 chains at a time; the chains\n"
+         "themselves stay on the processor, on one thread. That pays for --chains 64 and more at most, and\n"
+         "hardly for targets as cheap as these.\n"
          "\n"
          "R-hat (at most 1.01 for chains that agree) and ESS are those of the worst of: the energy and\n"
          "every coordinate; for particles the energy, |x|^2, nearest and farthest pair.\n"
@@ -99,6 +106,9 @@ static options parse(int argc, char **argv)
         else if (args_is(&a, "acceptance")) o.c.acceptance = args_double(&a, 0.0, 0.999);
         else if (args_is(&a, "json")) o.json = args_flag(&a);
         else if (args_is(&a, "threads")) o.c.threads = args_threads(&a);
+        else if (args_is(&a, "device")) o.device.name = args_value(&a);
+        else if (args_is(&a, "list_devices")) exit(device_list());
+        else if (args_is(&a, "profile")) o.device.profile = args_flag(&a);
         else wrong_usage("%.80s: there is no such option", a.word);
     }
     if (!o.target) wrong_usage("a target is missing");
@@ -121,8 +131,8 @@ static void configure(options *o, const vgs_target *t)
 {
     vgs_mcmc_config *c = &o->c;
     if (!o->method_given) o->method = t->exact_samples ? EXACT : t->dim > 8 ? VGS_HMC : VGS_PT;
-    if (o->method == EXACT) return;
     c->energy = vgs_target_energy(t);
+    if (o->method == EXACT) return;
     c->method = (vgs_mcmc_method)o->method;
     c->length_scale = t->length_scale;
     c->shuffle = t->particles > 0;
@@ -218,11 +228,14 @@ static vgs_status draw_exactly(const options *o, const vgs_target *t, float *x, 
     vgs_rng r = { .seed = o->c.seed };
     double sum = 0.0, square = 0.0;
     vgs_status st = vgs_target_sample(t, &r, o->n, x, err);
-    for (int i = 0; i < o->n && st == VGS_OK; ++i) {
-        float e;
-        t->eval(t->user, x + (size_t)i * (size_t)t->dim, 1, t->dim, &e, NULL);
-        sum += (double)e;
-        square += (double)e * (double)e;
+    for (int i = 0, rows; i < o->n && st == VGS_OK; i += rows) {
+        float e[64];
+        rows = o->n - i < 64 ? o->n - i : 64;
+        st = vgs_energy_eval(&o->c.energy, x + (size_t)i * (size_t)t->dim, rows, e, NULL, 1, err);
+        for (int k = 0; k < rows; ++k) {
+            sum += (double)e[k];
+            square += (double)e[k] * (double)e[k];
+        }
     }
     sum /= o->n;
     *s = (vgs_mcmc_stats){ .energy_mean = sum, .rhat = none, .ess = o->n, .acceptance = none, .step = none,
@@ -271,7 +284,7 @@ static double trial_chains(const options *o, float *x)
 /* ==== all together ================================================================================== */
 
 /* Fills x [n,dim], writes it, says what it is worth. */
-static int make(const options *o, const vgs_target *t, float *x)
+static int make(const options *o, const vgs_target *t, const device_energy *energy, float *x)
 {
     live l = { .start = seconds_now(), .shown = seconds_now() };
     vgs_mcmc_config c = o->c;
@@ -282,6 +295,7 @@ static int make(const options *o, const vgs_target *t, float *x)
     c.progress = show;
     c.progress_user = &l;
     st = o->method == EXACT ? draw_exactly(o, t, x, &s, &err) : vgs_mcmc(&c, o->n, x, &s, &err);
+    if (st == VGS_E_ENERGY && energy->err.code) err = energy->err;
     if (l.printed) fputc('\n', stderr);
     seconds = seconds_now() - l.start;
     if (st == VGS_OK) st = vgs_npy_write(o->out, x, o->n, t->dim, &err);
@@ -295,6 +309,8 @@ int main(int argc, char **argv)
 {
     options o = parse(argc, argv);
     const vgs_target *t = find_target(o.target);
+    device_energy energy;
+    vgs_error err;
     double memory, disk;
     float *x;
     int status;
@@ -308,8 +324,16 @@ int main(int argc, char **argv)
         say("out of memory: %d samples", o.n);
         return EXIT_FAILED;
     }
+    if (device_open(&o.device, &err) || device_energy_open(&energy, &o.device, &o.c.energy, &err)) {
+        free(x);
+        return fail(&err);
+    }
     announce(o.n, memory, disk, o.method == EXACT ? trial_exact(&o, t, x) : trial_chains(&o, x));
-    status = make(&o, t, x);
+    device_reset(&o.device);
+    status = make(&o, t, &energy, x);
     free(x);
+    device_report(&o.device, 0);
+    device_energy_close(&energy);
+    device_close(&o.device);
     return status;
 }

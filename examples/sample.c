@@ -302,7 +302,7 @@ int main(int argc, char **argv)
     c.backend = o.device.backend;
     if (!(s = vgs_sampler_create(&c, &err)) || vgs_sampler_load(s, path, &err)) fail(&err);
     else status = make_samples(s, &o, t);
-    device_report(&o.device, 1);
+    device_report(&o.device, 0);
     vgs_sampler_free(s);
     device_close(&o.device);
     return status;

@@ -979,8 +979,8 @@ static double slope_at(vgs_sampler *s, int t, const float *x, const double *e, d
     return ((double)v[0] - (double)v[1]) / 0.06;
 }
 
-/* The widths of a rollout against 1 - s^2 V_jj / tau from values alone; for particles with the mean V_jj of the
-   mean-free subspace. */
+/* The widths of a rollout against 1 - s^2 V_jj / tau from values alone; for particles with the mean V_jj of
+   the mean-free subspace. */
 static void local_widths(void)
 {
     enum { B = 64, T = 5, ROWS = 12 };
