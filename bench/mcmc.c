@@ -374,8 +374,8 @@ static void print_winners(const contest *c)
     if (!ours) return;
     p = best_within(c, ours->calls, (double)INFINITY);
     printf("- within %.3g energy calls, training counted, %s wins: energy W2 %.3g after %.3g calls "
-           "(vgs %.3g, floor %.3g).\n", ours->calls, p ? method_names[p->method] : "nobody", p ? p->w2 : (double)NAN,
-           p ? p->calls : (double)NAN, ours->w2, c->w2_floor);
+           "(vgs %.3g, floor %.3g).\n", ours->calls, p ? method_names[p->method] : "nobody",
+           p ? p->w2 : (double)NAN, p ? p->calls : (double)NAN, ours->w2, c->w2_floor);
     p = best_within(c, (double)INFINITY, ours->seconds);
     printf("- within %.3g s, training counted, %s wins: energy W2 %.3g after %.3g s.\n", ours->seconds,
            p ? method_names[p->method] : "nobody", p ? p->w2 : (double)NAN, p ? p->seconds : (double)NAN);
