@@ -8886,7 +8886,7 @@ struct vgs_sampler {
     vgs_scalar fit_first, fit_pass, fit_iteration, fit_log, fit_lr, fit_vs, sigma_lr, sigma_vs;
 };
 
-#define VGS__RHO_MIN 0.4f                        /* of local_noise                                    */
+#define VGS__RHO_MIN 0.6f                        /* of local_noise: a weight of half has no variance  */
 #define VGS__RHO_MAX 4.0f
 #define VGS__NUDGE   0.25                        /* h in units of s_t                                 */
 
@@ -13728,10 +13728,10 @@ static const vgs__preset vgs__presets[] = {
       VGS__OURS
       "hidden 96 length_scale 4.1 steps 24 s2_start 5.15 s2_end 0.05 init_sigma 7.2 energy_max 100 "
       "local_noise 1 value_lr 7e-4 lr_half 300 sigma_lr 1e-3 replay 32 refine 20" },
-    { "gmm25", "fast", 1200, 1.0f, false,
+    { "gmm25", "fast", 1600, 1.0f, false,
       VGS__OURS
       "hidden 128 length_scale 7.1 steps 32 s2_start 11.2 s2_end 0.015 init_sigma 10.4 energy_max 25 "
-      "local_noise 1 value_lr 1e-3 lr_half 400 sigma_lr 3e-3 replay 64 refine 20" },
+      "local_noise 1 value_lr 1e-3 lr_half 530 sigma_lr 3e-3 replay 64 refine 20" },
     { "gmm40", "fast", 900, 1.0f, false,
       VGS__OURS
       "hidden 128 length_scale 23 steps 60 s2_start 80 s2_end 0.067 init_sigma 33 x_scale 2.3 energy_max 20 "
