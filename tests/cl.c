@@ -323,7 +323,7 @@ static bool has_fma(void)
     return (fp & CL_FP_FMA) != 0;
 }
 
-/* Every way against the CPU; all of ours give the same bits, where a compiler need not think of fma itself. */
+/* Every way against the CPU; all of ours give the same bits, where no compiler need think of fma itself. */
 static void products(void)
 {
     static float want[ROWS * COLS], got[ROWS * COLS], tile[ROWS * COLS];
