@@ -12,13 +12,15 @@ TESTS  = rng gemm ops nets td backend sampler weights repro energy metrics mcmc 
 help:
 	@echo "make run        train a sampler of gmm9 and write its report (about a minute)"
 	@echo "make examples   build all programs of examples/ into build/"
-	@echo "make test       the tests, a few minutes"
-	@echo "make test-all   the same under other compilers, sanitizers and processors; the long ones"
+	@echo "make test       the tests, a few minutes (8 of one core)"
+	@echo "make test-all   the same under other compilers, sanitizers and processors (20 of one core)"
 	@echo "make bench      all of bench/ into bench/RESULTS.md: two hours; BENCH=--quick: a third of one"
 	@echo "make quality    a table of the fast presets over three seeds: two hours; broken off, it goes on"
 	@echo "                where it was; QUALITY='--seeds 0 gmm9': parts of it"
 	@echo "make embed      write kernels/ into vgs_cl.h, after a kernel was changed"
 	@echo "make clean      remove build/"
+	@echo "OpenCL:         cc -O2 -DVGS_USE_CL examples/train.c -o train -lOpenCL -lm, so also sample and"
+	@echo "                reference; products by CLBlast where it is faster: -DVGS_CL_CLBLAST -lclblast"
 	@echo "Settings: CC=$(CC) CXX=$(CXX), CFLAGS, OPENMP= (no threads)"
 
 run: build/train

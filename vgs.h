@@ -653,8 +653,8 @@ typedef struct vgs_mcmc_stats {   /* after burn-in, of the density itself (beta 
     double round_trip_rate;       /* pt: ... per iteration and ladder; 1/(2 + 2 barrier) at best      */
 } vgs_mcmc_stats;
 
-/* x: [n,dim], row i from chain i modulo chains; particles have mean 0. stats may be NULL. VGS_E_NONFINITE:
-   a start has no finite energy. */
+/* x: [n,dim], row i from chain i modulo chains; particles have mean 0. stats may be NULL, and must be for
+   more than 5e8 rows. VGS_E_NONFINITE: a start has no finite energy. */
 VGS_API vgs_status vgs_mcmc(const vgs_mcmc_config *cfg, int n, float *x, vgs_mcmc_stats *stats,
                             vgs_error *err);
 
@@ -745,6 +745,7 @@ VGS_API vgs_status vgs_config_resolve(const vgs_config *cfg, vgs_config *resolve
 /* The fields as text, for flags, files and tables: steps, s2_start, ..., and the net's: value, hidden, ... */
 VGS_API const char *vgs_field_name(int i);                           /* NULL past the last one        */
 VGS_API const char *vgs_field_help(int i);
+VGS_API void        vgs_field_allowed(int i, char text[64]);         /* "1..65535", "> 0", "ve vp"    */
 VGS_API vgs_status  vgs_field_set (vgs_config *cfg, const char *name, const char *value, vgs_error *err);
 VGS_API void        vgs_field_get (const vgs_config *cfg, int i, char text[32]);
 
@@ -759,7 +760,8 @@ typedef struct vgs_stats {        /* after the iterations of a call; from draws 
     double nonfinite;             /* share of samples whose energy is not finite                           */
     double clipped;               /* share of samples above energy_max                                     */
     double init_sigma;            /* s0                                                                    */
-    double energy_calls;          /* energies evaluated in training so far, rows counted                   */
+    double energy_calls;          /* energies evaluated in training so far, rows counted; those of these   */
+                                  /* statistics (min(batch, 512), three times a call) are not among them   */
 } vgs_stats;
 
 typedef struct vgs_sampler vgs_sampler;
@@ -1504,8 +1506,10 @@ VGS__DEF uint32_t vgs_rng_below(vgs_rng *r, uint32_t n)
 #define VGS__KC 256               /* block of k: a panel of B [KC][nr] stays in the L1 cache             */
 #define VGS__MC 144               /* rows of A packed at a time, a multiple of every mr: L2              */
 #define VGS__NC 1024              /* columns of B packed at a time, a multiple of every nr: L2 or L3     */
-#define VGS__LANES 16             /* columns that bias and activation take at a time; divides every nr   */
+#define VGS__LANES 8              /* columns that bias and activation take at a time; divides every nr   */
 #define VGS__TILE_MAX (12 * 32)   /* floats of the largest tile                                          */
+#define VGS__LOW 4                /* rows, columns up to which a tile at the edge is not computed whole  */
+#define VGS__NARROW 8
 #define VGS__WORK (VGS__KC * (VGS__MC + VGS__NC))   /* floats of one thread's packed blocks */
 #define VGS__THREAD_WORK 4000000.0 /* multiply-adds below which one more thread costs more than it gains  */
 
@@ -1525,24 +1529,30 @@ typedef struct vgs__epilogue {
 } vgs__epilogue;
 
 /* The operands of a tile: element i of row p of A at a[i * ai + p * ap], element j of B at b[p * bp + j].
-   Packed: ai = 1, ap = mr, bp = nr. Where packing costs more than it saves they point into A and B. */
-typedef struct vgs__panels { const float *a, *b; ptrdiff_t ai, ap, bp; } vgs__panels;
+   Packed: ai = 1, ap = mr, bp = nr. Where packing costs more than it saves they point into A and B; the panel
+   that comes next then begins `ahead` of b, each of its rows on another page, and is asked for in time. */
+typedef struct vgs__panels { const float *a, *b; ptrdiff_t ai, ap, bp, ahead; } vgs__panels;
 
 /* c[mr,nr] = sum over p < k of a[p,:]^T b[p,:], or += that. */
 typedef void vgs__tile_fn(int k, const vgs__panels *x, float *c, ptrdiff_t ldc, bool add);
 /* c[rows,cols] = t[rows,nr], or += that: the part of a whole tile that lies inside of C. */
 typedef void vgs__edge_fn(int rows, int cols, const float *t, int nr, float *c, ptrdiff_t ldc, bool add);
 typedef void vgs__finish_fn(int n, float *x, const float *bias, vgs_act act);
+/* sum over p < k of a[p] b[p], in an order that k alone decides. */
+typedef float vgs__dot_fn(int k, const float *a, const float *b);
 typedef struct vgs__kernel {
     int mr, nr;
     vgs__tile_fn *tile;
+    vgs__tile_fn *low, *narrow;   /* the first VGS__LOW rows of a tile, the first VGS__NARROW columns of six
+                                     rows of it, with the same operations; NULL = none                 */
+    vgs__dot_fn *dot;             /* of products with one column; NULL = none                            */
     vgs__edge_fn *edge;
     vgs__finish_fn *finish;
 } vgs__kernel;
 
 /* ---- bias and activation -------------------------------------------------------------------------- */
 
-VGS__INLINE void vgs__act16(vgs_act act, float *x)
+VGS__INLINE void vgs__act_lanes(vgs_act act, float *x)
 {
     int j;
     switch (act) {
@@ -1562,7 +1572,7 @@ VGS__HOT static void vgs__finish_c(int n, float *x, const float *bias, vgs_act a
     for (i = 0; i < n; i += VGS__LANES, x += VGS__LANES) {
         if (bias)
             for (j = 0; j < VGS__LANES; ++j) x[j] += bias[i + j];
-        vgs__act16(act, x);
+        vgs__act_lanes(act, x);
     }
 }
 
@@ -1642,6 +1652,31 @@ static void vgs__tile_avx2(int k, const vgs__panels *x, float *c, ptrdiff_t ldc,
 #undef VGS__MADD
 #undef VGS__ADD
 #undef VGS__STORE
+#define VGS__ZERO(i)  __m256 u##i = _mm256_setzero_ps();
+#define VGS__MADD(i)  u##i = _mm256_fmadd_ps(_mm256_broadcast_ss(a + i * ai), b0, u##i);
+#define VGS__ADD(i)   u##i = _mm256_add_ps(_mm256_loadu_ps(c + i * ldc), u##i);
+#define VGS__STORE(i) _mm256_storeu_ps(c + i * ldc, u##i);
+
+__attribute__((target("avx2,fma")))
+static void vgs__narrow_avx2(int k, const vgs__panels *x, float *c, ptrdiff_t ldc, bool add)
+{
+    const float *a = x->a, *b = x->b;
+    const ptrdiff_t ai = x->ai, ap = x->ap, bp = x->bp;
+    __m256 b0;
+    VGS__ROWS6(VGS__ZERO)
+    for (; k > 0; --k, a += ap, b += bp) {
+        b0 = _mm256_loadu_ps(b);
+        VGS__ROWS6(VGS__MADD)
+    }
+    if (add) { VGS__ROWS6(VGS__ADD) }
+    VGS__ROWS6(VGS__STORE)
+}
+
+#undef VGS__ZERO
+#undef VGS__MADD
+#undef VGS__ADD
+#undef VGS__STORE
+#define VGS__FETCH(i) __builtin_prefetch(c + i * ldc, 1); __builtin_prefetch(c + i * ldc + 16, 1);
 #define VGS__ZERO(i)  __m512 u##i = _mm512_setzero_ps(), v##i = u##i;
 #define VGS__MADD(i)  a0 = _mm512_set1_ps(a[i * ai]); \
                       u##i = _mm512_fmadd_ps(a0, b0, u##i); v##i = _mm512_fmadd_ps(a0, b1, v##i);
@@ -1655,15 +1690,38 @@ static void vgs__tile_avx512(int k, const vgs__panels *x, float *c, ptrdiff_t ld
     const float *a = x->a, *b = x->b;
     const ptrdiff_t ai = x->ai, ap = x->ap, bp = x->bp;
     __m512 a0, b0, b1;
+    VGS__ROWS12(VGS__FETCH)                      /* rows of C far apart come late                      */
     VGS__ROWS12(VGS__ZERO)
     for (; k > 0; --k, a += ap, b += bp) {
         b0 = _mm512_loadu_ps(b);
         b1 = _mm512_loadu_ps(b + 16);
+        __builtin_prefetch(b + x->ahead);
+        __builtin_prefetch(b + x->ahead + 16);
         VGS__ROWS12(VGS__MADD)
     }
     if (add) { VGS__ROWS12(VGS__ADD) }
     VGS__ROWS12(VGS__STORE)
 }
+
+__attribute__((target("avx512f")))
+static void vgs__low_avx512(int k, const vgs__panels *x, float *c, ptrdiff_t ldc, bool add)
+{
+    const float *a = x->a, *b = x->b;
+    const ptrdiff_t ai = x->ai, ap = x->ap, bp = x->bp;
+    __m512 a0, b0, b1;
+    VGS__ROWS4(VGS__ZERO)
+    for (; k > 0; --k, a += ap, b += bp) {
+        b0 = _mm512_loadu_ps(b);
+        b1 = _mm512_loadu_ps(b + 16);
+        __builtin_prefetch(b + x->ahead);
+        __builtin_prefetch(b + x->ahead + 16);
+        VGS__ROWS4(VGS__MADD)
+    }
+    if (add) { VGS__ROWS4(VGS__ADD) }
+    VGS__ROWS4(VGS__STORE)
+}
+
+#undef VGS__FETCH
 
 #undef VGS__ZERO
 #undef VGS__MADD
@@ -1737,6 +1795,28 @@ VGS__AVX2 static void vgs__edge_avx2(int rows, int cols, const float *t, int nr,
 }
 #endif
 
+/* ---- one column ----------------------------------------------------------------------------------- */
+
+#ifdef VGS__X86
+__attribute__((target("avx2,fma")))
+static float vgs__dot_avx2(int k, const float *a, const float *b)
+{
+    __m256 s0 = _mm256_setzero_ps(), s1 = s0, s2 = s0, s3 = s0;
+    float lane[8], rest = 0.0f;
+    int p = 0;
+    for (; p + 32 <= k; p += 32) {
+        s0 = _mm256_fmadd_ps(_mm256_loadu_ps(a + p), _mm256_loadu_ps(b + p), s0);
+        s1 = _mm256_fmadd_ps(_mm256_loadu_ps(a + p + 8), _mm256_loadu_ps(b + p + 8), s1);
+        s2 = _mm256_fmadd_ps(_mm256_loadu_ps(a + p + 16), _mm256_loadu_ps(b + p + 16), s2);
+        s3 = _mm256_fmadd_ps(_mm256_loadu_ps(a + p + 24), _mm256_loadu_ps(b + p + 24), s3);
+    }
+    for (; p + 8 <= k; p += 8) s0 = _mm256_fmadd_ps(_mm256_loadu_ps(a + p), _mm256_loadu_ps(b + p), s0);
+    for (; p < k; ++p) rest += a[p] * b[p];
+    _mm256_storeu_ps(lane, _mm256_add_ps(_mm256_add_ps(s0, s1), _mm256_add_ps(s2, s3)));
+    return ((lane[0] + lane[4]) + (lane[1] + lane[5])) + ((lane[2] + lane[6]) + (lane[3] + lane[7])) + rest;
+}
+#endif
+
 /* ---- which kernel --------------------------------------------------------------------------------- */
 
 static bool vgs__cpu_has(vgs_isa isa)
@@ -1768,7 +1848,7 @@ VGS__DEF const char *vgs_isa_name(vgs_isa isa)
 /* What the processor lacks is replaced by plain C. */
 static vgs__kernel vgs__kernel_of(vgs_isa isa)
 {
-    vgs__kernel kernel = { 4, 16, vgs__tile_c, vgs__edge_c, vgs__finish_c };
+    vgs__kernel kernel = { 4, 16, vgs__tile_c, NULL, NULL, NULL, vgs__edge_c, vgs__finish_c };
     if (isa == VGS_ISA_AUTO) isa = vgs_cpu_isa();
     if (!vgs__cpu_has(isa)) return kernel;
 #if defined VGS__X86
@@ -1777,6 +1857,9 @@ static vgs__kernel vgs__kernel_of(vgs_isa isa)
         kernel.mr = wide ? 12 : 6;
         kernel.nr = wide ? 32 : 16;
         kernel.tile = wide ? vgs__tile_avx512 : vgs__tile_avx2;
+        kernel.low = wide ? vgs__low_avx512 : NULL;
+        kernel.narrow = vgs__narrow_avx2;
+        kernel.dot = vgs__dot_avx2;
         kernel.edge = vgs__edge_avx2;
         kernel.finish = vgs__finish_avx2;
     }
@@ -1804,6 +1887,7 @@ VGS__HOT static void vgs__copy_panel(int k, int w, const float *src, ptrdiff_t l
     int p;
     if (w == 16) for (p = 0; p < k; ++p, src += ld, out += 16) memcpy(out, src, 16 * sizeof *out);
     else if (w == 32) for (p = 0; p < k; ++p, src += ld, out += 32) memcpy(out, src, 32 * sizeof *out);
+    else if (w == 12) for (p = 0; p < k; ++p, src += ld, out += 12) memcpy(out, src, 12 * sizeof *out);
     else if (w == 6) for (p = 0; p < k; ++p, src += ld, out += 6) memcpy(out, src, 6 * sizeof *out);
     else vgs__pack_rows(k, w, w, src, ld, out);
 }
@@ -1870,44 +1954,53 @@ VGS__INLINE const float *vgs__b_at(const vgs__product *q, int p, int j)
     return q->form == VGS__NT ? q->b + j * q->ldb + p : q->b + p * q->ldb + j;
 }
 
-/* The block's rows of A as panels [k][mr]; of a direct operand only the last panel, if it is not whole. */
+/* src[k,n] as panels [k][w] of its columns, the last one filled up with zeros. `last_only` leaves out whole
+   panels. Eight rows at a time go through all of them: going down one would touch a new page with every
+   row. */
+static void vgs__pack_across(int k, int n, int w, const float *src, ptrdiff_t ld, bool last_only, float *out)
+{
+    int whole = n / w * w, j, p;
+    for (p = 0; p < k && !last_only; p += 8)
+        for (j = 0; j < whole; j += w)
+            vgs__copy_panel(vgs__min(8, k - p), w, src + p * ld + j, ld, out + j * k + p * w);
+    if (whole < n) vgs__pack_rows(k, n - whole, w, src + whole, ld, out + whole * k);
+}
+
+/* src[n,k] as panels [k][w] of its rows, likewise. */
+static void vgs__pack_turned(int k, int n, int w, const float *src, ptrdiff_t ld, bool last_only, float *out)
+{
+    int j = last_only ? n / w * w : 0;
+    for (; j < n; j += w) vgs__pack_cols(k, vgs__min(w, n - j), w, src + j * ld, ld, out + j * k);
+}
+
+/* The block's rows of A as panels [k][mr], its columns of B as panels [k][nr]; of a direct operand only the
+   last panel, if it is not whole. */
 static void vgs__pack_a(const vgs__product *q, const vgs__block *z, float *out)
 {
-    int mr = q->kernel.mr, i = z->a_direct ? z->m / mr * mr : 0;
-    for (; i < z->m; i += mr) {
-        const float *src = vgs__a_at(q, z->i + i, z->p);
-        int lanes = vgs__min(mr, z->m - i);
-        if (q->form != VGS__TN) vgs__pack_cols(z->k, lanes, mr, src, q->lda, out + i * z->k);
-        else if (lanes == mr) vgs__copy_panel(z->k, mr, src, q->lda, out + i * z->k);
-        else vgs__pack_rows(z->k, lanes, mr, src, q->lda, out + i * z->k);
-    }
+    const float *src = vgs__a_at(q, z->i, z->p);
+    if (q->form == VGS__TN) vgs__pack_across(z->k, z->m, q->kernel.mr, src, q->lda, z->a_direct, out);
+    else vgs__pack_turned(z->k, z->m, q->kernel.mr, src, q->lda, z->a_direct, out);
 }
 
-/* The block's columns of B as panels [k][nr]. Rows are copied eight at a time through all panels, because
-   going down one panel would touch a new page with every row. */
 static void vgs__pack_b(const vgs__product *q, const vgs__block *z, float *out)
 {
-    int nr = q->kernel.nr, whole = z->n / nr * nr, j, p;
-    if (q->form == VGS__NT) {
-        for (j = 0; j < z->n; j += nr)
-            vgs__pack_cols(z->k, vgs__min(nr, z->n - j), nr, vgs__b_at(q, z->p, z->j + j), q->ldb,
-                           out + j * z->k);
-        return;
-    }
-    for (p = 0; p < z->k && !z->b_direct; p += 8)
-        for (j = 0; j < whole; j += nr)
-            vgs__copy_panel(vgs__min(8, z->k - p), nr, vgs__b_at(q, z->p + p, z->j + j), q->ldb,
-                            out + j * z->k + p * nr);
-    if (whole < z->n)
-        vgs__pack_rows(z->k, z->n - whole, nr, vgs__b_at(q, z->p, z->j + whole), q->ldb, out + whole * z->k);
+    const float *src = vgs__b_at(q, z->p, z->j);
+    if (q->form != VGS__NT) vgs__pack_across(z->k, z->n, q->kernel.nr, src, q->ldb, z->b_direct, out);
+    else vgs__pack_turned(z->k, z->n, q->kernel.nr, src, q->ldb, false, out);
 }
 
-/* A tile that crosses the edge of C goes through a whole one beside it. */
+/* A tile that crosses the edge of C goes through one beside it. */
 static void vgs__edge_tile(const vgs__kernel *kernel, int k, const vgs__panels *x, float *c, ptrdiff_t ldc,
                            int rows, int cols, bool add)
 {
     float t[VGS__TILE_MAX];
-    kernel->tile(k, x, t, kernel->nr, false);
+    vgs__panels y = *x;
+    int i;
+    if (cols <= VGS__NARROW && kernel->narrow)
+        for (i = 0; i < rows; i += 6, y.a += 6 * y.ai)
+            kernel->narrow(k, &y, t + i * kernel->nr, kernel->nr, false);
+    else if (rows <= VGS__LOW && kernel->low) kernel->low(k, x, t, kernel->nr, false);
+    else kernel->tile(k, x, t, kernel->nr, false);
     kernel->edge(rows, cols, t, kernel->nr, c, ldc, add);
 }
 
@@ -1922,9 +2015,11 @@ static void vgs__strip(const vgs__product *q, const vgs__block *z, int j, const 
     vgs__panels x;
     x.b = bpack + j * z->k;
     x.bp = nr;
+    x.ahead = 0;
     if (z->b_direct && cols == nr) {
         x.b = vgs__b_at(q, z->p, z->j + j);
         x.bp = q->ldb;
+        x.ahead = nr;
     }
     for (i = 0; i < z->m; i += mr, c += mr * q->ldc) {
         rows = vgs__min(mr, z->m - i);
@@ -1971,6 +2066,29 @@ static size_t vgs__padded(const vgs__product *q)
 /* Whether 256 rows of a narrow strip keep out of each other's way in the L1 cache. */
 static bool vgs__spread(ptrdiff_t ld) { return ld <= 32 || (ld < 512 && ld % 64 != 0); }
 
+/* A tile reads its rows of A at once, each forwards: direct, but where more of them fall into one set of the
+   L1 cache than it holds, and columns enough read them again. */
+static bool vgs__crowded(const vgs__product *q, int columns)
+{
+    return q->kernel.mr > 8 && q->lda % 1024 == 0 && columns > 512;
+}
+
+/* One column of sums over numbers that lie side by side: a tile would leave all lanes but one idle. */
+static bool vgs__is_dot(const vgs__product *q)
+{
+    return q->kernel.dot && q->n == 1 && (q->form == VGS__NT || (q->form == VGS__NN && q->ldb == 1));
+}
+
+static void vgs__gemm_dot(const vgs__product *q, int i0, int i1)
+{
+    int i;
+    for (i = i0; i < i1; ++i) {
+        float *c = q->c + i * q->ldc, sum = q->kernel.dot(q->k, q->a + i * q->lda, q->b);
+        *c = q->ep.accumulate ? *c + sum : sum;
+    }
+    vgs__close(q, i0, i1 - i0, 0, 1);
+}
+
 /* C[i0..i1, j0..j1], by one thread with its own workspace. */
 static void vgs__gemm_part(const vgs__product *q, int i0, int i1, int j0, int j1, float *work)
 {
@@ -1978,7 +2096,11 @@ static void vgs__gemm_part(const vgs__product *q, int i0, int i1, int j0, int j1
     const float *bpack = work;
     vgs__block z;
     int j, nr = q->kernel.nr;
-    z.a_direct = q->form != VGS__TN || vgs__spread(q->lda);  /* a tile reads rows at once, each forwards */
+    if (vgs__is_dot(q)) {
+        if (j1 > j0) vgs__gemm_dot(q, i0, i1);
+        return;
+    }
+    z.a_direct = q->form == VGS__TN ? vgs__spread(q->lda) : !vgs__crowded(q, j1 - j0);
     /* B is not packed where it is read too few times */
     z.b_direct = !q->packed && q->form != VGS__NT && i1 - i0 <= 4 * q->kernel.mr;
     for (z.j = j0; z.j < j1; z.j += VGS__NC) {
@@ -2137,7 +2259,7 @@ VGS__INLINE void vgs__gemm_naive(vgs__form form, int m, int n, int k, const floa
             else if (ep) {
                 if (ep->bias) sum += ep->bias[(ep->rows ? (ptrdiff_t)ep->rows[i] * ep->ldbias : 0) + j];
                 x[0] = sum;
-                vgs__act16(ep->act, x);
+                vgs__act_lanes(ep->act, x);
                 sum = x[0];
             }
             *cij = sum;
@@ -2622,6 +2744,9 @@ static void vgs__crew_wait(vgs__crew t)
 #ifdef VGS__X86
 #  define VGS__KERNEL8(name) VGS__AVX2 static void vgs__k_##name##_avx2(const vgs__k *k, int r0, int r1, \
                                                                         int c0, int c1)
+/* For AVX-512 compilers vectorise the C itself. */
+#  define VGS__KERNEL16(name) VGS__HOT __attribute__((target("avx512f")))                               \
+    static void vgs__k_##name##_avx512(const vgs__k *k, int r0, int r1, int c0, int c1)
 #  define VGS__MAP1_AVX2(name, expr)                                                                  \
     VGS__KERNEL8(name)                                                                                \
     {                                                                                                 \
@@ -2829,7 +2954,19 @@ VGS__NO_GRAD(combine)
 #define VGS__GRAD1(name, expr) \
     VGS__GRAD(name) { const vgs_var x = VGS__IN(n, 0); (void)need; (void)x; (void)y; gx[0] = (expr); }
 
-VGS__MAP1(exp, vgs__exp(a))
+VGS__INLINE void vgs__exp_rows(const vgs__k *k, int r0, int r1, int c0, int c1)
+{
+    int r, c;
+    for (r = r0; r < r1; ++r) {
+        const float *x = k->in[0] + (size_t)r * (size_t)k->ld[0];
+        float *y = k->out + (size_t)r * (size_t)k->ld_out;
+        for (c = c0; c < c1; ++c) y[c] = vgs__exp(x[c]);
+    }
+}
+VGS__MAP_HOT VGS__KERNEL(exp) { vgs__exp_rows(k, r0, r1, c0, c1); }
+#ifdef VGS__X86
+VGS__KERNEL16(exp) { vgs__exp_rows(k, r0, r1, c0, c1); }
+#endif
 VGS__MAP1_AVX2(exp, vgs__exp8(a))
 VGS__GRAD1(exp, vgs_mul(g, gy, y))
 VGS__UNARY_DEF(exp, EXP)
@@ -2884,7 +3021,7 @@ VGS__MAP2_AVX2(relu_grad, _mm256_and_ps(a, _mm256_cmp_ps(b, _mm256_setzero_ps(),
 VGS__NO_GRAD(relu_grad)
 
 /* out2: the derivative, so that forward and gradient share the exponential */
-VGS__MAP_HOT VGS__KERNEL(silu)
+VGS__INLINE void vgs__silu_rows(const vgs__k *k, int r0, int r1, int c0, int c1)
 {
     int r, c;
     for (r = r0; r < r1; ++r) {
@@ -2901,6 +3038,7 @@ VGS__MAP_HOT VGS__KERNEL(silu)
             for (c = c0; c < c1; ++c) y[c] = x[c] * vgs__sigmoid(x[c]);
     }
 }
+VGS__MAP_HOT VGS__KERNEL(silu) { vgs__silu_rows(k, r0, r1, c0, c1); }
 #ifdef VGS__X86
 VGS__KERNEL8(silu)
 {
@@ -2919,6 +3057,7 @@ VGS__KERNEL8(silu)
         }
     }
 }
+VGS__KERNEL16(silu) { vgs__silu_rows(k, r0, r1, c0, c1); }
 #endif
 VGS__GRAD(silu)
 {
@@ -3423,12 +3562,10 @@ VGS__V8 __m256 vgs__hat8(const float *x, int n, float m, float s)
     return _mm256_mul_ps(_mm256_sub_ps(vgs__load8(x, n), vgs__set8(m)), vgs__set8(s));
 }
 
-VGS__KERNEL8(layernorm)
+VGS__V8 void vgs__layernorm8(const vgs__k *k, int r0, int r1, int n)
 {
     const float *gain = k->in[1], *bias = k->in[2];
-    int r, c, n = k->cols;
-    (void)c0;
-    (void)c1;
+    int r, c;
     for (r = r0; r < r1; ++r) {
         const float *x = k->in[0] + (size_t)r * (size_t)k->ld[0];
         float *y = k->out + (size_t)r * (size_t)k->ld_out, m, s;
@@ -3440,11 +3577,9 @@ VGS__KERNEL8(layernorm)
     }
 }
 
-VGS__KERNEL8(layernorm_hat)
+VGS__V8 void vgs__layernorm_hat8(const vgs__k *k, int r0, int r1, int n)
 {
-    int r, c, n = k->cols;
-    (void)c0;
-    (void)c1;
+    int r, c;
     for (r = r0; r < r1; ++r) {
         const float *x = k->in[0] + (size_t)r * (size_t)k->ld[0];
         float *y = k->out + (size_t)r * (size_t)k->ld_out, m, s;
@@ -3454,12 +3589,10 @@ VGS__KERNEL8(layernorm_hat)
 }
 
 /* Two vectors of lanes of h and of h xh, as in the C kernel: columns c..c+8 go to lanes (c / 8) % 2. */
-VGS__KERNEL8(layernorm_grad)
+VGS__V8 void vgs__layernorm_grad8(const vgs__k *k, int r0, int r1, int n)
 {
     const float *gain = k->in[1];
-    int r, c, n = k->cols;
-    (void)c0;
-    (void)c1;
+    int r, c;
     for (r = r0; r < r1; ++r) {
         const float *x = k->in[0] + (size_t)r * (size_t)k->ld[0];
         const float *gy = k->in[2] + (size_t)r * (size_t)k->ld[2];
@@ -3485,6 +3618,24 @@ VGS__KERNEL8(layernorm_grad)
         }
     }
 }
+
+/* A width that the compiler knows is a quarter faster. */
+#define VGS__BY_WIDTH(name)                                                                           \
+    VGS__KERNEL8(name)                                                                                \
+    {                                                                                                 \
+        (void)c0;                                                                                     \
+        (void)c1;                                                                                     \
+        switch (k->cols) {                                                                            \
+        case 24: vgs__##name##8(k, r0, r1, 24); break;                                                \
+        case 32: vgs__##name##8(k, r0, r1, 32); break;                                                \
+        case 64: vgs__##name##8(k, r0, r1, 64); break;                                                \
+        default: vgs__##name##8(k, r0, r1, k->cols);                                                  \
+        }                                                                                             \
+    }
+VGS__BY_WIDTH(layernorm)
+VGS__BY_WIDTH(layernorm_hat)
+VGS__BY_WIDTH(layernorm_grad)
+#undef VGS__BY_WIDTH
 #endif /* VGS__X86 */
 
 VGS__GRAD(layernorm)
@@ -4774,22 +4925,24 @@ static bool vgs__waits(const vgs_graph *g, int id, const vgs__marks *m, bool par
 }
 
 /* Reorders the body so that groups become long: in turn as many ops as can run on rows of the batch, on whole
-   tensors, on rows of other tensors. An effect waits for all before it, and all after it for the effect. */
+   tensors, on rows of other tensors. Those on whole tensors come in rounds in which none waits for another.
+   An effect waits for all before it, and all after it for the effect. */
 static void vgs__gather_groups(vgs_graph *g, vgs__marks *m, int *left)
 {
-    int n = g->n_order - g->n_prologue, done = g->n_prologue, at, kept;
-    int turn = 0;
+    enum { BATCH, WHOLE, OTHER, TURNS };
+    int n = g->n_order - g->n_prologue, done = g->n_prologue, at, kept, turn = BATCH;
     bool fenced;
     memcpy(left, g->order + g->n_prologue, (size_t)n * sizeof *left);
-    for (; n > 0; n = kept, turn = (turn + 1) % 3) {
+    for (; n > 0; turn = turn == WHOLE && kept < n ? WHOLE : (turn + 1) % TURNS, n = kept) {
         m->stamp++;
         fenced = false;
         for (at = kept = 0; at < n; ++at) {
             const vgs__node *x = &g->node[left[at]];
-            int parts = vgs__parts(g, x), class_of = parts < 0 ? 0 : parts == 0 ? 1 : 2;
+            int parts = vgs__parts(g, x), class_of = parts < 0 ? BATCH : parts == 0 ? WHOLE : OTHER;
             bool fence = vgs__is_fence(x);
             if (!fenced && class_of == turn && !(fence && kept) && !vgs__waits(g, left[at], m, false)) {
                 g->order[done++] = left[at];
+                if (turn == WHOLE) vgs__mark(g, left[at], m);
             } else {
                 fenced = fenced || fence;
                 vgs__mark(g, left[at], m);
@@ -5173,6 +5326,8 @@ static const struct { vgs__rows_fn *rows; vgs__whole_fn *whole; } vgs__cpu_table
 static vgs__rows_fn *vgs__rows_kernel(const vgs__cpu *cpu, int op)
 {
 #ifdef VGS__X86
+    if (cpu->isa == VGS_ISA_AVX512 && op == VGS_OP_EXP) return vgs__k_exp_avx512;
+    if (cpu->isa == VGS_ISA_AVX512 && op == VGS_OP_SILU) return vgs__k_silu_avx512;
 #  define VGS__CASE(ID, name) case VGS_OP_##ID: return vgs__k_##name##_avx2;
     if (cpu->isa == VGS_ISA_AVX2 || cpu->isa == VGS_ISA_AVX512)
         switch (op) { VGS__AVX2_OPS(VGS__CASE) default: break; }
@@ -5361,7 +5516,8 @@ static bool vgs__packs(const vgs__job *j)
 #ifdef VGS_USE_CBLAS
     return false;
 #else
-    return j->op == VGS_OP_MATMUL && !j->whole && j->k.rows > 4 * j->product.kernel.mr;
+    return j->op == VGS_OP_MATMUL && !j->whole && j->k.rows > 4 * j->product.kernel.mr &&
+           !vgs__is_dot(&j->product);
 #endif
 }
 
@@ -5590,12 +5746,17 @@ static int vgs__pace_choose(vgs__pace *p)
     return !best;
 }
 
+/* At first the shortest time counts, and a trial as it is. Of the way in use one run tells little, for it may
+   have been interrupted: it moves the average by a tenth, and within a factor of two of it. */
 static void vgs__pace_note(vgs__pace *p, int way, double took)
 {
-    int before = p->took[1] <= p->took[0];
-    p->took[way] = p->took[way] == 0.0 ? took : 0.5 * (p->took[way] + took);
-    if (before != (p->took[1] <= p->took[0])) p->wait = 64;
-    if (p->took[0] > 0.0 && p->took[1] > 3.0 * p->took[0]) p->wait = 4096;       /* a trial costs too much */
+    int best = p->took[1] <= p->took[0];
+    double *t = &p->took[way];
+    if (*t == 0.0) *t = took;
+    else if (p->took[0] == 0.0) *t = fmin(*t, took);
+    else if (way != best) *t = took;
+    else *t += 0.1 * (fmin(fmax(took, 0.5 * *t), 2.0 * *t) - *t);
+    if (best != (p->took[1] <= p->took[0])) p->wait = 64;
 }
 #endif
 
@@ -5892,28 +6053,71 @@ static void vgs__list_egnn(vgs_net *net)
     vgs__list_linear(net, "out.3", 1, h);
 }
 
+/* What a field of a configuration can be: kind 'i' an integer in lo..hi, 'e' an even one, '>' a float above
+   lo, '=' one of at least lo; hi is below infinity for all floats, and may be the last one below 1. */
+typedef struct vgs__limit { const char *name; size_t at; char kind; double lo, hi; } vgs__limit;
+
+static const vgs__limit vgs__net_limits[] = {
+    { "dim", offsetof(vgs_net_config, dim), 'i', 1, 1000000 },
+    { "hidden", offsetof(vgs_net_config, hidden), 'i', 1, 65536 },
+    { "layers", offsetof(vgs_net_config, layers), 'i', 1, 1000 },
+    { "time_dim", offsetof(vgs_net_config, time_dim), 'e', 4, 65536 },
+    { "time_hidden", offsetof(vgs_net_config, time_hidden), 'i', 1, 65536 },
+    { "radial", offsetof(vgs_net_config, radial), 'i', 0, 1024 },
+    { "x_scale", offsetof(vgs_net_config, x_scale), '>', 0, (double)FLT_MAX }
+};
+
+/* "1..65535", "even, 4..65536", "> 0", ">= 0", ">= 0, < 1" */
+static void vgs__limit_text(const vgs__limit *l, char text[48])
+{
+    if (l->kind == 'i' || l->kind == 'e')
+        snprintf(text, 48, "%s%.0f..%.0f", l->kind == 'e' ? "even, " : "", l->lo, l->hi);
+    else if (l->lo < -1e30) snprintf(text, 48, "finite");
+    else if (l->hi == 1.0) snprintf(text, 48, "%g..1", l->lo);
+    else snprintf(text, 48, "%s %g%s", l->kind == '>' ? ">" : ">=", l->lo, l->hi < 1.0 ? ", < 1" : "");
+}
+
+/* Also false for NaN. */
+static bool vgs__within(const vgs__limit *l, double v)
+{
+    if (l->kind == 'e' && fmod(v, 2.0) != 0.0) return false;
+    return (l->kind == '>' ? v > l->lo : v >= l->lo) && v <= l->hi;
+}
+
+/* of: the struct that the limits' offsets are of, owner: what messages call it */
+static vgs_status vgs__check_limits(const void *of, const char *owner, const vgs__limit *l, int n,
+                                    vgs_error *err)
+{
+    char text[48];
+    int i, whole;
+    float f;
+    for (i = 0; i < n; ++i, ++l) {
+        bool integer = l->kind == 'i' || l->kind == 'e';
+        memcpy(&whole, (const char *)of + l->at, sizeof whole);
+        memcpy(&f, (const char *)of + l->at, sizeof f);
+        if (vgs__within(l, integer ? (double)whole : (double)f)) continue;
+        vgs__limit_text(l, text);
+        if (integer)
+            return vgs__fail(err, VGS_E_ARG, "%s.%s = %d: must be %s", owner, l->name, whole, text);
+        return vgs__fail(err, VGS_E_ARG, "%s.%s = %g: must be %s%s", owner, l->name, (double)f, text,
+                         l->hi > 1.0 && l->lo > -1e30 ? " and finite" : "");
+    }
+    return VGS_OK;
+}
+
 static vgs_status vgs__net_check(const vgs_net_config *c, vgs_error *err)
 {
     bool particles = c->kind == VGS_NET_EGNN || c->wrapper != VGS_WRAPPER_NONE;
+    vgs_status st;
     if ((int)c->kind < VGS_NET_MLP || c->kind > VGS_NET_EGNN)
         return vgs__fail(err, VGS_E_ARG, "net.kind = %d: unknown", (int)c->kind);
     if ((int)c->wrapper < 0 || c->wrapper > VGS_WRAPPER_RECIPROCAL)
         return vgs__fail(err, VGS_E_ARG, "net.wrapper = %d: unknown", (int)c->wrapper);
-    if (c->dim < 1 || c->dim > 1000000)
-        return vgs__fail(err, VGS_E_ARG, "net.dim = %d: must be 1..1000000", c->dim);
-    if (c->hidden < 1 || c->hidden > 65536)
-        return vgs__fail(err, VGS_E_ARG, "net.hidden = %d: must be 1..65536", c->hidden);
-    if (c->layers < 1 || c->layers > 1000)
-        return vgs__fail(err, VGS_E_ARG, "net.layers = %d: must be 1..1000", c->layers);
-    if (c->time_dim < 4 || c->time_dim % 2 || c->time_dim > 65536)
-        return vgs__fail(err, VGS_E_ARG, "net.time_dim = %d: must be even, 4..65536", c->time_dim);
-    if (c->time_hidden < 1 || c->time_hidden > 65536)
-        return vgs__fail(err, VGS_E_ARG, "net.time_hidden = %d: must be 1..65536", c->time_hidden);
-    if (!(c->x_scale > 0.0f && c->x_scale <= FLT_MAX))
-        return vgs__fail(err, VGS_E_ARG, "net.x_scale = %g: must be > 0", (double)c->x_scale);
-    if (c->radial < 0 || c->radial > 1024 || (c->radial && c->kind != VGS_NET_EGNN))
-        return vgs__fail(err, VGS_E_ARG, "net.radial = %d: must be 0..1024, and 0 without an EGNN",
-                         c->radial);
+    st = vgs__check_limits(c, "net", vgs__net_limits, (int)(sizeof vgs__net_limits / sizeof *vgs__net_limits),
+                           err);
+    if (st != VGS_OK) return st;
+    if (c->radial && c->kind != VGS_NET_EGNN)
+        return vgs__fail(err, VGS_E_ARG, "net.radial = %d: must be 0 without an EGNN", c->radial);
     if (particles && (c->particles < 2 || c->dim % c->particles))
         return vgs__fail(err, VGS_E_ARG, "net.particles = %d: must be >= 2 and divide dim = %d", c->particles,
                          c->dim);
@@ -6330,52 +6534,77 @@ static const vgs__mixture vgs__gmm9       = {  9, 0.3,  vgs__centre9 };
 static const vgs__mixture vgs__gmm25      = { 25, 0.3,  vgs__centre25 };
 static const vgs__mixture vgs__gmm40      = { 40, 1.7246562599032103, vgs__centre40 };  /* log(1 + e)^2 */
 
+/* Energies take VGS__SIDE rows side by side, one a lane of arrays [...][VGS__SIDE], and the last few one by
+   one: the functions below are inlined with `lanes` constant, once for any processor and once for AVX2. Every
+   row sees the same operations. */
+#define VGS__SIDE 8
+#ifndef VGS__AVX2
+#  define VGS__AVX2
+#endif
+typedef void vgs__side_fn(const float *x, float *e, float *g);
+
+#define VGS__SIDE_ENERGY(name, columns, inlined, what)                                                       \
+    VGS__HOT static void name##_c(const float *x, float *e, float *g) { inlined(what, VGS__SIDE, x, e, g); } \
+    VGS__HOT VGS__AVX2 static void name##_avx2(const float *x, float *e, float *g)                           \
+    { inlined(what, VGS__SIDE, x, e, g); }                                                                   \
+    static int name(void *user, const float *x, int n, int dim, float *e, float *g)                          \
+    {                                                                                                        \
+        vgs__side_fn *side = vgs__cpu_has(VGS_ISA_AVX2) ? name##_avx2 : name##_c;                            \
+        const int step = VGS__SIDE * columns;                                                                \
+        (void)user;                                                                                          \
+        (void)dim;                                                                                           \
+        for (; n >= VGS__SIDE; n -= VGS__SIDE, x += step, e += VGS__SIDE, g = g ? g + step : NULL)           \
+            side(x, e, g);                                                                                   \
+        for (; n > 0; --n, x += columns, ++e, g = g ? g + columns : NULL) inlined(what, 1, x, e, g);         \
+        return 0;                                                                                            \
+    }
+
 /* E = -log mean_k N(x; c_k, v I), dE/dx = (x - m)/v with m the mean of the c_k weighted by their share in x.
    q_k = |x - c_k|^2/(2v); the smallest is taken out before exp, so that no sum underflows to log 0. In
    double, because q overflows a float at |x| = 1e19 and E should then be large or inf, not NaN. */
-static void vgs__mixture_energy(const vgs__mixture *m, const float *x, int n, float *e, float *g)
+VGS__INLINE void vgs__mixture_energy(const vgs__mixture *m, int lanes, const float *x, float *e, float *g)
 {
-    double q[VGS__MAX_MODES], half = 0.5 / m->variance;
+    double q[VGS__MAX_MODES][VGS__SIDE], a[VGS__SIDE], b[VGS__SIDE], least[VGS__SIDE], sum[VGS__SIDE],
+           ma[VGS__SIDE], mb[VGS__SIDE], half = 0.5 / m->variance;
     double base = log((double)m->modes) + VGS__LN_2PI + log(m->variance);
-    int i, k, modes = m->modes;
-    for (i = 0; i < n; ++i) {
-        double a = (double)x[2 * i], b = (double)x[2 * i + 1];
-        double least = HUGE_VAL, sum = 0.0, ma = 0.0, mb = 0.0;
-        for (k = 0; k < modes; ++k) {
-            double da = a - m->centre[k][0], db = b - m->centre[k][1];
-            q[k] = (da * da + db * db) * half;
-            least = q[k] < least ? q[k] : least;
+    float w[VGS__MAX_MODES * VGS__SIDE];
+    int k, l;
+    for (l = 0; l < lanes; ++l) {
+        a[l] = (double)x[2 * l];
+        b[l] = (double)x[2 * l + 1];
+        least[l] = HUGE_VAL;
+        sum[l] = ma[l] = mb[l] = 0.0;
+    }
+    for (k = 0; k < m->modes; ++k)
+        for (l = 0; l < lanes; ++l) {
+            double da = a[l] - m->centre[k][0], db = b[l] - m->centre[k][1];
+            q[k][l] = (da * da + db * db) * half;
         }
-        for (k = 0; k < modes; ++k) {
-            double w;
-            if (q[k] > least + 104.0) continue;                       /* its w is 0 */
-            w = (double)vgs__exp((float)(least - q[k]));
-            sum += w;
-            ma += w * m->centre[k][0];
-            mb += w * m->centre[k][1];
+    for (k = 0; k < m->modes; ++k)
+        for (l = 0; l < lanes; ++l) least[l] = q[k][l] < least[l] ? q[k][l] : least[l];
+    for (k = 0; k < m->modes; ++k)
+        for (l = 0; l < lanes; ++l) w[k * lanes + l] = (float)(least[l] - q[k][l]);
+    for (k = 0; k < m->modes * lanes; ++k)       /* below e^-87, next to 1 nothing, processors are slow */
+        w[k] = vgs__exp(vgs__pick(w[k] < -87.0f, -87.0f, w[k]));
+    for (k = 0; k < m->modes; ++k)
+        for (l = 0; l < lanes; ++l) {
+            double share = (double)w[k * lanes + l];
+            sum[l] += share;
+            ma[l] += share * m->centre[k][0];
+            mb[l] += share * m->centre[k][1];
         }
-        e[i] = (float)(least - (double)vgs__log((float)sum) + base);
-        if (g) {
-            g[2 * i] = (float)(2.0 * half * (a - ma / sum));
-            g[2 * i + 1] = (float)(2.0 * half * (b - mb / sum));
-        }
+    for (l = 0; l < lanes; ++l) {
+        e[l] = (float)(least[l] - (double)vgs__log((float)sum[l]) + base);
+        if (!g) continue;
+        g[2 * l] = (float)(2.0 * half * (a[l] - ma[l] / sum[l]));
+        g[2 * l + 1] = (float)(2.0 * half * (b[l] - mb[l] / sum[l]));
     }
 }
 
-#define VGS__MIXTURE(name)                                                                                   \
-    static int name##_energy(void *user, const float *x, int n, int dim, float *e, float *g)                 \
-    {                                                                                                        \
-        (void)user;                                                                                          \
-        (void)dim;                                                                                           \
-        vgs__mixture_energy(&name, x, n, e, g);                                                              \
-        return 0;                                                                                            \
-    }
-VGS__MIXTURE(vgs__four_gauss)
-VGS__MIXTURE(vgs__gmm9)
-VGS__MIXTURE(vgs__gmm25)
-VGS__MIXTURE(vgs__gmm40)
-#undef VGS__OURS
-#undef VGS__AS_PUBLISHED
+VGS__SIDE_ENERGY(vgs__four_gauss_energy, 2, vgs__mixture_energy, &vgs__four_gauss)
+VGS__SIDE_ENERGY(vgs__gmm9_energy, 2, vgs__mixture_energy, &vgs__gmm9)
+VGS__SIDE_ENERGY(vgs__gmm25_energy, 2, vgs__mixture_energy, &vgs__gmm25)
+VGS__SIDE_ENERGY(vgs__gmm40_energy, 2, vgs__mixture_energy, &vgs__gmm40)
 
 /* x1 ~ N(0, 9), the others given x1 ~ N(0, exp(x1)). exp(-x1) is held below inf: 0 * inf is NaN. */
 static int vgs__funnel_energy(void *user, const float *x, int n, int dim, float *e, float *g)
@@ -6421,72 +6650,98 @@ enum vgs__kind { VGS__MIX = 1, VGS__FUNNEL, VGS__MANYWELL, VGS__DW, VGS__LJ };
 
 typedef struct vgs__builtin { enum vgs__kind kind; const vgs__mixture *mixture; } vgs__builtin;
 
-/* Energy of one unordered pair at squared distance s, and its slope du/ds (0 at s = 0, where the direction is
-   lost). LJ: s^-6 - 2 s^-3, twice because the sum runs over ordered pairs; 1e-6 keeps it finite at s = 0. */
-VGS__INLINE double vgs__pair(enum vgs__kind kind, double s, double *slope)
+/* Energy u of one unordered pair, of its squared distance s and distance r (of which LJ has no use), and its
+   slope du/ds, finite at s = 0, where the direction is lost. LJ: s^-6 - 2 s^-3, twice because the sum runs
+   over ordered pairs; 1e-6 keeps it finite at s = 0. */
+VGS__INLINE double vgs__pair_at(enum vgs__kind kind, double s, double r, double *slope)
 {
     if (kind == VGS__LJ) {
         double i2 = 1.0 / (s + 1e-6), i6 = i2 * i2 * i2;
         *slope = 12.0 * i6 * (1.0 - i6) * i2;
         return 2.0 * i6 * (i6 - 2.0);
     } else {
-        double r = sqrt(s), z = r - 4.0, z2 = z * z;
-        *slope = s > 0.0 ? (1.8 * z2 - 4.0) * z / r : 0.0;
+        double z = r - 4.0, z2 = z * z;
+        *slope = (1.8 * z2 - 4.0) * z / (r + (double)(r == 0.0));
         return (0.9 * z2 - 4.0) * z2;
+    }
+}
+VGS__INLINE double vgs__pair(enum vgs__kind kind, double s)
+{
+    double slope;
+    return vgs__pair_at(kind, s, kind == VGS__DW ? sqrt(s) : 0.0, &slope);
+}
+
+typedef struct vgs__bodies { enum vgs__kind kind; int n, d; } vgs__bodies;
+typedef double vgs__place3[3][VGS__SIDE];        /* of one particle in every lane                      */
+
+/* Sums the energies of all pairs and, if asked for, their slopes; each pair is visited once and pulls on both
+   of its ends. */
+VGS__INLINE void vgs__pairs(vgs__bodies z, int lanes, bool slopes, vgs__place3 *p, vgs__place3 *f,
+                            double *sum)
+{
+    double r[VGS__SIDE] = { 0 };
+    int i, j, l;
+    for (i = 0; i < z.n; ++i) {
+        vgs__place3 at, own;                     /* of particle i: nothing else lies there, compilers see */
+        memcpy(at, p[i], sizeof at);
+        memcpy(own, f[i], sizeof own);
+        for (j = i + 1; j < z.n; ++j) {
+            for (l = 0; l < lanes && z.kind == VGS__DW; ++l) {
+                double dx = at[0][l] - p[j][0][l], dy = at[1][l] - p[j][1][l], dz = at[2][l] - p[j][2][l];
+                r[l] = sqrt(dx * dx + dy * dy + dz * dz);
+            }
+            for (l = 0; l < lanes; ++l) {
+                double dx = at[0][l] - p[j][0][l], dy = at[1][l] - p[j][1][l], dz = at[2][l] - p[j][2][l];
+                double slope;
+                sum[l] += vgs__pair_at(z.kind, dx * dx + dy * dy + dz * dz, r[l], &slope);
+                if (!slopes) continue;
+                own[0][l] += 2.0 * slope * dx;
+                own[1][l] += 2.0 * slope * dy;
+                own[2][l] += 2.0 * slope * dz;
+                f[j][0][l] -= 2.0 * slope * dx;
+                f[j][1][l] -= 2.0 * slope * dy;
+                f[j][2][l] -= 2.0 * slope * dz;
+            }
+        }
+        memcpy(f[i], own, sizeof own);
     }
 }
 
 /* Pair energies of n particles in d dimensions (2 or 3; in 2 the third coordinate is 0) and, for LJ, half the
-   squared distance to their mean. Inlined with kind, n and d constant. Each pair is visited once and pulls on
-   both of its ends. */
-VGS__INLINE void vgs__cluster(enum vgs__kind kind, int n, int d, const float *x, float *e, float *g)
+   squared distance to their mean. Inlined with `z` constant. Each pair is visited once and pulls on both of
+   its ends. */
+VGS__INLINE void vgs__cluster(vgs__bodies z, int lanes, const float *x, float *e, float *g)
 {
-    double p[VGS__MAX_N][3], f[VGS__MAX_N][3], sum = 0.0, pull = kind == VGS__LJ ? 1.0 : 0.0;
-    int i, j, k;
+    double p[VGS__MAX_N][3][VGS__SIDE], f[VGS__MAX_N][3][VGS__SIDE], sum[VGS__SIDE] = { 0 };
+    const double pull = z.kind == VGS__LJ ? 1.0 : 0.0;
+    const int n = z.n, d = z.d, dim = n * d;
+    int i, k, l;
     for (k = 0; k < 3; ++k) {
-        double mean = 0.0;
-        for (i = 0; i < n; ++i) mean += k < d ? (double)x[i * d + k] / n : 0.0;
-        for (i = 0; i < n; ++i) {
-            p[i][k] = k < d ? (double)x[i * d + k] - mean : 0.0;
-            f[i][k] = pull * p[i][k];
-            sum += 0.5 * f[i][k] * p[i][k];
-        }
+        double mean[VGS__SIDE] = { 0 };
+        for (i = 0; i < n && k < d; ++i)
+            for (l = 0; l < lanes; ++l) mean[l] += (double)x[l * dim + i * d + k] / n;
+        for (i = 0; i < n; ++i)
+            for (l = 0; l < lanes; ++l) {
+                p[i][k][l] = k < d ? (double)x[l * dim + i * d + k] - mean[l] : 0.0;
+                f[i][k][l] = pull * p[i][k][l];
+                sum[l] += 0.5 * f[i][k][l] * p[i][k][l];
+            }
     }
-    for (i = 0; i < n; ++i) {
-        double ax = p[i][0], ay = p[i][1], az = p[i][2], fx = 0.0, fy = 0.0, fz = 0.0;
-        for (j = i + 1; j < n; ++j) {
-            double dx = ax - p[j][0], dy = ay - p[j][1], dz = az - p[j][2], slope;
-            sum += vgs__pair(kind, dx * dx + dy * dy + dz * dz, &slope);
-            if (!g) continue;
-            fx += 2.0 * slope * dx;
-            fy += 2.0 * slope * dy;
-            fz += 2.0 * slope * dz;
-            f[j][0] -= 2.0 * slope * dx;
-            f[j][1] -= 2.0 * slope * dy;
-            f[j][2] -= 2.0 * slope * dz;
-        }
-        f[i][0] += fx;
-        f[i][1] += fy;
-        f[i][2] += fz;
+    if (g) vgs__pairs(z, lanes, true, p, f, sum);
+    else vgs__pairs(z, lanes, false, p, f, sum);
+    for (l = 0; l < lanes; ++l) {
+        e[l] = (float)sum[l];
+        for (i = 0; i < (g ? n : 0); ++i)
+            for (k = 0; k < d; ++k) g[l * dim + i * d + k] = (float)f[i][k][l];
     }
-    *e = (float)sum;
-    for (i = 0; i < (g ? n : 0); ++i)
-        for (k = 0; k < d; ++k) g[i * d + k] = (float)f[i][k];
 }
 
-#define VGS__CLUSTER(name, kind, particles, d)                                                               \
-    static int name(void *user, const float *x, int n, int dim, float *e, float *g)                          \
-    {                                                                                                        \
-        int i;                                                                                               \
-        (void)user;                                                                                          \
-        for (i = 0; i < n; ++i, x += dim, g = g ? g + dim : NULL)                                            \
-            vgs__cluster(kind, particles, d, x, e + i, g);                                                   \
-        return 0;                                                                                            \
-    }
-VGS__CLUSTER(vgs__dw4_energy, VGS__DW, 4, 2)
-VGS__CLUSTER(vgs__lj13_energy, VGS__LJ, 13, 3)
-VGS__CLUSTER(vgs__lj55_energy, VGS__LJ, 55, 3)
-#undef VGS__CLUSTER
+static const vgs__bodies vgs__dw4 = { VGS__DW, 4, 2 }, vgs__lj13 = { VGS__LJ, 13, 3 },
+                         vgs__lj55 = { VGS__LJ, 55, 3 };
+VGS__SIDE_ENERGY(vgs__dw4_energy, 8, vgs__cluster, vgs__dw4)
+VGS__SIDE_ENERGY(vgs__lj13_energy, 39, vgs__cluster, vgs__lj13)
+VGS__SIDE_ENERGY(vgs__lj55_energy, 165, vgs__cluster, vgs__lj55)
+#undef VGS__SIDE_ENERGY
 
 /* ==== >>targets: the table ========================================================================= */
 
@@ -6676,14 +6931,14 @@ static void vgs__centre_points(int n, double p[][3])
 VGS__INLINE double vgs__rise(enum vgs__kind kind, int n, double p[][3], int i, const double *a,
                              const double *b)
 {
-    double sum = 0.0, slope;
+    double sum = 0.0;
     int j;
     for (j = 0; j < n; ++j) {
         double ax = a[0] - p[j][0], ay = a[1] - p[j][1], az = a[2] - p[j][2];
         double bx = b[0] - p[j][0], by = b[1] - p[j][1], bz = b[2] - p[j][2];
         if (j == i) continue;
-        sum += vgs__pair(kind, bx * bx + by * by + bz * bz, &slope)
-             - vgs__pair(kind, ax * ax + ay * ay + az * az, &slope);
+        sum += vgs__pair(kind, bx * bx + by * by + bz * bz)
+             - vgs__pair(kind, ax * ax + ay * ay + az * az);
     }
     return sum;
 }
@@ -7831,6 +8086,8 @@ static void vgs__autocovariance(const double *v, int n, double mean, double *wor
 
 typedef struct vgs__ranked { double value; int at; } vgs__ranked;
 
+enum { VGS__MAX_DIAGNOSED = 500000000 };         /* the transform's length stays an int */
+
 /* What ESS and R-hat are made from: v [chains, n], where chains counts the two halves of each chain. */
 typedef struct vgs__halves {
     int     chains, n, size;
@@ -7960,9 +8217,9 @@ VGS__DEF vgs_status vgs_diagnose(const double *v, int draws, int chains, vgs_dia
     vgs__halves h;
     double sum = 0.0, square = 0.0, folded, all = (double)draws * chains;
     int i, c;
-    if (draws < 4 || chains < 1 || all > 5e8)
-        return vgs__fail(err, VGS_E_ARG, "diagnose: draws = %d, chains = %d: must be at least 4 and 1",
-                         draws, chains);
+    if (draws < 4 || chains < 1 || all > VGS__MAX_DIAGNOSED)
+        return vgs__fail(err, VGS_E_ARG, "diagnose: draws = %d, chains = %d: must be at least 4 and 1, and "
+                         "%d values together", draws, chains, VGS__MAX_DIAGNOSED);
     out->mean = out->mean_se = out->rhat = out->ess = (double)NAN;
     for (i = 0; i < draws * chains; ++i) sum += v[i];
     out->mean = sum / all;
@@ -8067,6 +8324,9 @@ VGS__DEF vgs_status vgs_mcmc(const vgs_mcmc_config *cfg, int n, float *x, vgs_mc
     m.c = *cfg;
     m.name = "mcmc";
     status = vgs__mcmc_check(&m, n, err);
+    if (!status && stats && n > VGS__MAX_DIAGNOSED)
+        status = vgs__fail(err, VGS_E_ARG, "mcmc: n = %d: must be at most %d with stats", n,
+                           VGS__MAX_DIAGNOSED);
     if (status) return status;
     if (m.c.chains > n) m.c.chains = n;
     e = (float *)vgs__alloc_or(err, "mcmc", (size_t)n, sizeof *e);
@@ -8228,28 +8488,54 @@ static void vgs__fill_defaults(vgs_config *c)
     if (c->net.x_scale == 0.0f) c->net.x_scale = 1.0f;
 }
 
+static const vgs__limit vgs__limits[] = {
+    { "length_scale", offsetof(vgs_config, length_scale), '>', 0, (double)FLT_MAX },
+    { "detail_scale", offsetof(vgs_config, detail_scale), '>', 0, (double)FLT_MAX },
+    { "steps", offsetof(vgs_config, steps), 'i', 1, 65535 },
+    { "s2_start", offsetof(vgs_config, s2_start), '>', 0, (double)FLT_MAX },
+    { "s2_end", offsetof(vgs_config, s2_end), '>', 0, (double)FLT_MAX },
+    { "init_sigma", offsetof(vgs_config, init_sigma), '=', 0, (double)FLT_MAX },
+    { "tau", offsetof(vgs_config, tau), '>', 0, (double)FLT_MAX },
+    { "batch", offsetof(vgs_config, batch), 'i', 1, 1 << 20 },
+    { "passes", offsetof(vgs_config, passes), 'i', 1, 10000 },
+    { "value_lr", offsetof(vgs_config, value_lr), '>', 0, (double)FLT_MAX },
+    { "lr_half", offsetof(vgs_config, lr_half), '=', 0, (double)FLT_MAX },
+    { "sigma_lr", offsetof(vgs_config, sigma_lr), '=', 0, (double)FLT_MAX },
+    { "target_ema", offsetof(vgs_config, target_ema), '=', 0, (double)0.99999994f },
+    { "explore", offsetof(vgs_config, explore), '>', 0, (double)FLT_MAX },
+    { "lambda", offsetof(vgs_config, lambda), '=', 0, 1 },
+    { "energy_max", offsetof(vgs_config, energy_max), '=', -(double)FLT_MAX, (double)FLT_MAX },
+    { "drift_max", offsetof(vgs_config, drift_max), '>', 0, (double)FLT_MAX },
+    { "grad_max", offsetof(vgs_config, grad_max), '>', 0, (double)FLT_MAX },
+    { "dim_effective", offsetof(vgs_config, dim_effective), 'i', 1, 262144 },
+    { "replay", offsetof(vgs_config, replay), 'i', 0, 65536 },
+    { "slope_loss", offsetof(vgs_config, slope_loss), '=', 0, (double)FLT_MAX },
+    { "refine", offsetof(vgs_config, refine), 'i', 0, 1000000 }
+};
+enum { VGS__LIMITS = (int)(sizeof vgs__limits / sizeof *vgs__limits) };
+
 static vgs_status vgs__check_int(const char *name, int v, int lo, int hi, vgs_error *err)
 {
     if (v >= lo && v <= hi) return VGS_OK;
     return vgs__fail(err, VGS_E_ARG, "config.%s = %d: must be %d..%d", name, v, lo, hi);
 }
 
-/* Also false for NaN. `open` excludes the lower end. */
-static vgs_status vgs__check_float(const char *name, float v, float lo, bool open, float hi, vgs_error *err)
-{
-    if ((open ? v > lo : v >= lo) && v <= hi) return VGS_OK;
-    return vgs__fail(err, VGS_E_ARG, "config.%s = %g: must be %s %g%s", name, (double)v,
-                     open ? ">" : ">=", (double)lo, hi < FLT_MAX ? " and below 1" : " and finite");
-}
-
 static vgs_status vgs__check_slope_loss(const vgs_config *c, vgs_error *err)
 {
     const char *not_with = c->one_step ? "one_step" : c->explicit_drift ? "explicit_drift"
                          : c->explore != 1.0f ? "explore" : NULL;
-    vgs_status st = vgs__check_float("slope_loss", c->slope_loss, 0.0f, false, FLT_MAX, err);
-    if (st != VGS_OK || !(c->slope_loss > 0.0f) || !not_with) return st;
+    if (!(c->slope_loss > 0.0f) || !not_with) return VGS_OK;
     return vgs__fail(err, VGS_E_ARG, "config.slope_loss = %g: must be 0 with %s", (double)c->slope_loss,
                      not_with);
+}
+
+/* A variance-preserving step has less noise than there is. */
+static vgs_status vgs__check_vp(const vgs_config *c, vgs_error *err)
+{
+    bool start = !(c->s2_start < 1.0f);
+    if (c->alpha != VGS_VP || (!start && c->s2_end < 1.0f)) return VGS_OK;
+    return vgs__fail(err, VGS_E_ARG, "config.%s = %g: must be > 0 and below 1", start ? "s2_start" : "s2_end",
+                     (double)(start ? c->s2_start : c->s2_end));
 }
 
 static vgs_status vgs__check_local_noise(const vgs_config *c, vgs_error *err)
@@ -8262,7 +8548,6 @@ static vgs_status vgs__check_local_noise(const vgs_config *c, vgs_error *err)
 
 static vgs_status vgs__check_config(const vgs_config *c, vgs_error *err)
 {
-    const float below1 = 0.99999994f;
     vgs_status st;
     if (!c->energy.eval + !c->energy.eval64 + !c->energy.record != 2)
         return vgs__fail(err, VGS_E_ARG, "config.energy: exactly one of eval, eval64 and record must be set");
@@ -8271,47 +8556,23 @@ static vgs_status vgs__check_config(const vgs_config *c, vgs_error *err)
         return vgs__fail(err, VGS_E_ARG,
                          "config.energy.particles = %d: must be 0, or >= 2 and divide dim = %d",
                          c->energy.particles, c->energy.dim);
-    if ((st = vgs__check_float("length_scale", c->length_scale, 0.0f, true, FLT_MAX, err)) != VGS_OK)
-        return st;
-    if ((st = vgs__check_float("detail_scale", c->detail_scale, 0.0f, true, FLT_MAX, err)) != VGS_OK)
-        return st;
+    if ((st = vgs__check_limits(c, "config", vgs__limits, VGS__LIMITS, err)) != VGS_OK) return st;
     if (c->detail_scale > c->length_scale)
         return vgs__fail(err, VGS_E_ARG, "config.detail_scale = %g: must not exceed length_scale = %g",
                          (double)c->detail_scale, (double)c->length_scale);
-    if ((st = vgs__check_int("steps", c->steps, 1, 65535, err)) != VGS_OK) return st;
     if ((st = vgs__check_int("schedule", (int)c->schedule, 0, VGS_CONSTANT, err)) != VGS_OK) return st;
     if ((st = vgs__check_int("alpha", (int)c->alpha, 0, VGS_VP, err)) != VGS_OK) return st;
     if ((st = vgs__check_int("loss", (int)c->loss, 0, VGS_L1, err)) != VGS_OK) return st;
-    st = vgs__check_float("s2_start", c->s2_start, 0.0f, true, c->alpha == VGS_VP ? below1 : FLT_MAX, err);
-    if (st != VGS_OK) return st;
-    st = vgs__check_float("s2_end", c->s2_end, 0.0f, true, c->alpha == VGS_VP ? below1 : FLT_MAX, err);
-    if (st != VGS_OK) return st;
-    if ((st = vgs__check_float("init_sigma", c->init_sigma, 0.0f, false, FLT_MAX, err)) != VGS_OK) return st;
-    if ((st = vgs__check_float("tau", c->tau, 0.0f, true, FLT_MAX, err)) != VGS_OK) return st;
-    if ((st = vgs__check_int("batch", c->batch, 1, 1 << 20, err)) != VGS_OK) return st;
-    if ((st = vgs__check_int("passes", c->passes, 1, 10000, err)) != VGS_OK) return st;
-    if ((st = vgs__check_float("value_lr", c->value_lr, 0.0f, true, FLT_MAX, err)) != VGS_OK) return st;
-    if ((st = vgs__check_float("lr_half", c->lr_half, 0.0f, false, FLT_MAX, err)) != VGS_OK) return st;
-    if ((st = vgs__check_float("sigma_lr", c->sigma_lr, 0.0f, false, FLT_MAX, err)) != VGS_OK) return st;
-    if ((st = vgs__check_float("target_ema", c->target_ema, 0.0f, false, below1, err)) != VGS_OK) return st;
-    if ((st = vgs__check_float("explore", c->explore, 0.0f, true, FLT_MAX, err)) != VGS_OK) return st;
-    if (!(c->lambda >= 0.0f && c->lambda <= 1.0f))
-        return vgs__fail(err, VGS_E_ARG, "config.lambda = %g: must be within 0..1", (double)c->lambda);
+    if ((st = vgs__check_vp(c, err)) != VGS_OK) return st;
     if (c->one_step && c->lambda > 0.0f)
         return vgs__fail(err, VGS_E_ARG, "config.lambda = %g: must be 0 with %s", (double)c->lambda,
                          c->on_sphere ? "on_sphere" : "one_step");
-    if ((st = vgs__check_float("energy_max", c->energy_max, -FLT_MAX, false, FLT_MAX, err)) != VGS_OK)
-        return st;
-    if ((st = vgs__check_float("drift_max", c->drift_max, 0.0f, true, FLT_MAX, err)) != VGS_OK) return st;
-    if ((st = vgs__check_float("grad_max", c->grad_max, 0.0f, true, FLT_MAX, err)) != VGS_OK) return st;
     if ((st = vgs__check_int("dim_effective", c->dim_effective, 1, c->energy.dim, err)) != VGS_OK) return st;
-    if ((st = vgs__check_int("replay", c->replay, 0, 65536, err)) != VGS_OK) return st;
     if (c->replay && c->one_step)
         return vgs__fail(err, VGS_E_ARG, "config.replay = %d: must be 0 with %s", c->replay,
                          c->on_sphere ? "on_sphere" : "one_step");
     if ((st = vgs__check_slope_loss(c, err)) != VGS_OK) return st;
     if ((st = vgs__check_local_noise(c, err)) != VGS_OK) return st;
-    if ((st = vgs__check_int("refine", c->refine, 0, 1000000, err)) != VGS_OK) return st;
     if (c->refine && !c->replay)
         return vgs__fail(err, VGS_E_ARG, "config.refine = %d: must be 0 without replay", c->refine);
     if ((double)c->batch * c->replay * c->energy.dim > 1e9)
@@ -8429,6 +8690,30 @@ VGS__DEF const char *vgs_field_name(int i)
 VGS__DEF const char *vgs_field_help(int i)
 {
     return i >= 0 && i < VGS__FIELD_COUNT ? vgs__fields[i].help : NULL;
+}
+
+static const vgs__limit *vgs__limit_find(const vgs__limit *l, size_t n, const char *name)
+{
+    for (; n > 0; --n, ++l)
+        if (!strcmp(l->name, name)) return l;
+    return NULL;
+}
+
+VGS__DEF void vgs_field_allowed(int i, char text[64])
+{
+    const vgs__limit *l;
+    switch (vgs__fields[i].type) {
+    case VGS__BOOL: snprintf(text, 64, "0 or 1"); break;
+    case VGS__U64:  snprintf(text, 64, "0..2^64-1"); break;
+    case VGS__ENUM: snprintf(text, 64, "%s", vgs__fields[i].choices); break;
+    default:
+        l = vgs__limit_find(vgs__limits, (size_t)VGS__LIMITS, vgs__fields[i].name);
+        if (!l)
+            l = vgs__limit_find(vgs__net_limits, sizeof vgs__net_limits / sizeof *vgs__net_limits,
+                                vgs__fields[i].name);
+        text[0] = '\0';
+        if (l) vgs__limit_text(l, text);
+    }
 }
 
 /* k-th of the space-separated words; its length, 0 if there are not so many. */
@@ -13364,8 +13649,9 @@ static bool vgs__weights_complain(const char *whose, double log_z, double se, do
     else if (!(khat <= 0.7) && vgs__finite(khat))
         snprintf(text, 200, "a few large %sweights decide (k-hat %.2f is above 0.7, ESS/N %.3g): log Z and "
                  "its error cannot be trusted", whose, khat, ess);
-    else if (!vgs__finite(khat))
-        snprintf(text, 200, "%d %sweights are too few to judge their tail", n, whose);
+    else if (!vgs__finite(khat) || !vgs__finite(se))
+        snprintf(text, 200, "%d %sweights are too few to judge their tail: k-hat takes more rows, and the "
+                 "error of log Z cannot be trusted before", n, whose);
     else if (se > 0.2)
         snprintf(text, 200, "parts of the %sweights disagree (log Z +- %.2g, ESS/N %.3g): more are needed, "
                  "or better ones", whose, se, ess);

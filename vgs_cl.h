@@ -28,7 +28,18 @@
        order that changes, there are no atomics on floats. fp64 is not used: sums that the CPU makes in double
        are made in pairs of floats.
 
-   THREADS    One thread at a time for a backend and all that uses it.
+   PRODUCTS of matrices are made by one of several kernels. Which is the fastest, for a form and a size, is
+       measured once for a device and kept beside the compiled kernels. All of ours add in one order: the same
+       bits on a device with fused multiply-add. Those of CLBlast join in a build with VGS_CL_CLBLAST defined:
+
+           cc -O2 -DVGS_CL_CLBLAST prog.c -o prog -lclblast -lOpenCL -lm
+
+       CLBlast agrees within rounding. It repeats its bits while the choice is kept, but may add in another
+       order for another number of rows: a draw in two parts is then not bit for bit that in one. It compiles
+       with its first product, for some seconds at the first start.
+
+   THREADS    One thread at a time for a backend and all that uses it; with VGS_CL_CLBLAST, for all backends
+       of a program (CLBlast before 1.6.1 shares a cache between them).
 
    COMPILED KERNELS are kept in the user's cache directory (~/.cache/vgs; XDG_CACHE_HOME, LOCALAPPDATA), under
        a key of source, options, device and driver; a file that is damaged is ignored and written anew. */
@@ -50,9 +61,10 @@ typedef struct vgs_cl_config {    /* zero means default                         
     int    work_group;            /* most work-items of a group: 1, or a power of two to 256; 0 = by device */
     size_t page_floats;           /* device memory comes in pages of at least so many; 0 = 4 M, growing     */
     const char *cache_dir;        /* where compiled kernels are kept; NULL = the user's cache directory     */
-    bool   no_cache;
+    bool   no_cache;              /* compile, and measure products, at every creation                       */
     bool   profile;               /* times every launch: vgs_cl_profile                                     */
-    bool   plain_products;        /* products by the kernel that suits any device                           */
+    const char *products;         /* NULL: the fastest for each shape; or for all: "tile", "tall" (only if  */
+                                  /* a group is 1 work-item), "clblast" (a build with VGS_CL_CLBLAST)       */
     char  *log;                   /* NULL, or room for the whole log of a failed build                      */
     size_t log_size;
 } vgs_cl_config;
@@ -82,7 +94,8 @@ typedef struct vgs_cl_counts {    /* since creation, or since vgs_cl_reset      
 VGS_API vgs_cl_counts vgs_cl_counted(const vgs_backend *cl);
 VGS_API void          vgs_cl_reset  (vgs_backend *cl);
 
-/* Kernel i with its launches and, if cfg.profile, its seconds on the device; false past the last one. */
+/* Kernel i with its launches and, if cfg.profile, its seconds on the device; false past the last one. Of a
+   product of CLBlast, which may be several kernels, the last one's. */
 VGS_API bool vgs_cl_profile(vgs_backend *cl, int i, const char **name, uint64_t *launches, double *seconds);
 
 #ifdef __cplusplus
@@ -90,7 +103,10 @@ VGS_API bool vgs_cl_profile(vgs_backend *cl, int i, const char **name, uint64_t 
 #endif
 #endif /* VGS_CL_H */
 
-/* ==== end of interface ============================================================================== */
+/* ==== end of interface ==============================================================================
+   What follows, in this order: kernels (generated), state, errors, devices, memory, launches, calls as words,
+   calls by rows, whole calls, products, energies, running, programs and their files, self-test, the choice of
+   products, creation. */
 
 #if defined VGS_IMPLEMENTATION && !defined VGS_CL__IMPLEMENTED
 #define VGS_CL__IMPLEMENTED
@@ -102,6 +118,9 @@ VGS_API bool vgs_cl_profile(vgs_backend *cl, int i, const char **name, uint64_t 
 #  include <OpenCL/opencl.h>
 #else
 #  include <CL/cl.h>
+#endif
+#ifdef VGS_CL_CLBLAST
+#  include <clblast_c.h>
 #endif
 #include <ctype.h>
 #ifndef VGS_NO_STDIO
@@ -1069,6 +1088,21 @@ static const char *const vgs_cl__src_gemm[] = {
     "    }\n",
     "}\n",
     "\n",
+    "/* What CLBlast's products lack: out = act(out + bias). Group: `each` rows. */\n",
+    "KERNEL vgs_bias_act(HEAP, int2 bias_at, int2 idx_at, int2 c_at, const product q, int each)\n",
+    "{\n",
+    "    __global float *page[8] = HEAP_PAGES;\n",
+    "    view bias = view_of(page, bias_at.x, bias_at.y), idx = view_of(page, idx_at.x, idx_at.y);\n",
+    "    view out = view_of(page, c_at.x, c_at.y);\n",
+    "    int r, c;\n",
+    "    for (r = GROUP(0) * each; r < min((GROUP(0) + 1) * each, q.m); ++r) {\n",
+    "        __global const float *from = bias.p;\n",
+    "        __global float *y = ROW(out, r);\n",
+    "        if (idx.p) from = ROW(bias, *(__global int *)ROW(idx, r));\n",
+    "        LANES(c, q.n) y[c] = act_of(y[c] + (from \? from[c] : 0.0f), q.act);\n",
+    "    }\n",
+    "}\n",
+    "\n",
     "#if WG == 1\n",
     "/* ---- tiles of a CPU: one work-item 8 x 48 elements, rows of B in vectors of 16 ----------------------- */\n",
     "\n",
@@ -1305,13 +1339,13 @@ static const char *const vgs_cl__src_energy[] = {
 
 #define VGS_CL__KERNELS(X) \
     X(rows) X(flag) X(sum_rows) X(squares) X(squares_end) X(adam) X(ema) X(resample) X(tile) \
-    X(mixture) X(funnel) X(manywell) X(cluster) X(pack) X(tall)     /* the last two: work_group 1 only */
+    X(bias_act) X(mixture) X(funnel) X(manywell) X(cluster) X(pack) X(tall) /* the last two: work_group 1 */
 
 enum {
 #define VGS_CL__ID(name) VGS_CL__##name,
     VGS_CL__KERNELS(VGS_CL__ID)
 #undef VGS_CL__ID
-    VGS_CL__user, VGS_CL__KERNEL_COUNT
+    VGS_CL__user, VGS_CL__clblast, VGS_CL__KERNEL_COUNT
 };
 
 enum { VGS_CL__PAGES = 8, VGS_CL__CALLS = 9, VGS_CL__WORDS = 24, VGS_CL__CHECKS = VGS_CL__CALLS,
@@ -1347,6 +1381,10 @@ typedef struct vgs_cl__source {
     struct vgs_cl__source *next;
 } vgs_cl__source;
 
+/* Ways to make a product, and the classes of shapes that are measured: form by size. */
+enum { VGS_CL__BY_TALL, VGS_CL__BY_TILE, VGS_CL__BY_CLBLAST, VGS_CL__WAYS };
+enum { VGS_CL__FEW_ROWS, VGS_CL__SMALL, VGS_CL__LARGE, VGS_CL__SIZES, VGS_CL__CLASSES = 3 * VGS_CL__SIZES };
+
 typedef struct vgs_cl__list { cl_int w[VGS_CL__CALLS * VGS_CL__WORDS]; } vgs_cl__list;
 
 /* A range of a page that a call touches, and how far apart its parts lie. */
@@ -1368,7 +1406,10 @@ typedef struct vgs_cl {
     cl_command_queue queue;
     cl_program program;
     cl_kernel kernel[VGS_CL__KERNEL_COUNT];
-    bool own, on_cpu, tall, profiled;
+    bool own, on_cpu, profiled;
+    bool can[VGS_CL__WAYS], used_clblast;        /* ways that are there, and not found wrong          */
+    unsigned char way[VGS_CL__CLASSES];
+    uint64_t key;                                /* of source, options, device and driver             */
     int wg, units;
     size_t page_floats, most_alloc, memory;
     char name[200], *log;
@@ -1733,6 +1774,15 @@ static void vgs_cl__arg_float(vgs_cl *cl, cl_kernel k, float value)
     vgs_cl__arg(cl, k, sizeof v, &v);
 }
 
+/* A launch was queued; if cl->profiled, its event is at cl->event[cl->n_event]. */
+static void vgs_cl__count(vgs_cl *cl, int id)
+{
+    cl->count.launches++;
+    cl->launches[id]++;
+    if (cl->profiled) cl->event[cl->n_event++].kernel = id;
+    if (cl->n_event == VGS_CL__EVENTS) vgs_cl__harvest(cl);
+}
+
 /* gx times gy groups */
 static vgs_status vgs_cl__launch(vgs_cl *cl, cl_kernel kernel, int id, int gx, int gy, vgs_error *err)
 {
@@ -1747,10 +1797,7 @@ static vgs_status vgs_cl__launch(vgs_cl *cl, cl_kernel kernel, int id, int gx, i
     local[1] = 1;
     e = clEnqueueNDRangeKernel(cl->queue, kernel, 2, NULL, global, local, 0, NULL, event);
     if (e != CL_SUCCESS) return vgs_cl__lose(cl, "clEnqueueNDRangeKernel", e, err);
-    cl->count.launches++;
-    cl->launches[id]++;
-    if (event) cl->event[cl->n_event++].kernel = id;
-    if (cl->n_event == VGS_CL__EVENTS) vgs_cl__harvest(cl);
+    vgs_cl__count(cl, id);
     return VGS_OK;
 }
 
@@ -2069,6 +2116,8 @@ static vgs_status vgs_cl__resample(vgs_cl *cl, const vgs_call *c, vgs_error *err
 
 typedef struct vgs_cl__product { cl_int m, n, k, form, act, tiles; } vgs_cl__product;
 
+static vgs_status vgs_cl__matmul(vgs_cl *cl, const vgs_call *c, vgs_error *err);
+
 static vgs_status vgs_cl__pack(vgs_cl *cl, const vgs_tensor *b, const vgs_cl__product *q,
                                const vgs_tensor *to, vgs_error *err)
 {
@@ -2118,42 +2167,128 @@ static vgs_cl__buffer *vgs_cl__packed_place(vgs_cl *cl, const vgs_tensor *b, con
     return p->to;
 }
 
-static vgs_status vgs_cl__matmul(vgs_cl *cl, const vgs_call *c, vgs_error *err)
+static vgs_cl__product vgs_cl__product_of(const vgs_call *c)
 {
-    cl_kernel k = cl->kernel[cl->tall ? VGS_CL__tall : VGS_CL__tile];
     vgs_cl__product q;
-    vgs_cl__buffer *place;
-    vgs_tensor b = c->in[1];
-    vgs_status st = VGS_OK;
-    bool fresh = true;
-    int gx, gy;
     q.m = c->out.rows;
     q.n = c->out.cols;
     q.k = c->i[0] == 2 ? c->in[0].rows : c->in[0].cols;
     q.form = c->i[0];
     q.act = c->i[1];
     q.tiles = ((q.n + 15) / 16 + 2) / 3;
-    if (q.m <= 0 || q.n <= 0) return VGS_OK;
-    if (cl->tall && q.k > 0) {
-        place = vgs_cl__packed_place(cl, &c->in[1], &q, &fresh, err);
-        if (!place) return VGS_E_NOMEM;
-        b = vgs_cl__tensor(place, 0, 1, (q.n + 15) / 16 * 16 * q.k);
-        b.ld = 0;
-        if (!fresh) st = vgs_cl__pack(cl, &c->in[1], &q, &b, err);
-        if (st != VGS_OK) return st;
-    }
+    return q;
+}
+
+static void vgs_cl__product_args(vgs_cl *cl, cl_kernel k, const vgs_call *c, const vgs_tensor *b,
+                                 const vgs_cl__product *q)
+{
     vgs_cl__begin(cl);
     vgs_cl__arg_tensor(cl, k, &c->in[0]);
-    vgs_cl__arg_tensor(cl, k, &b);
+    vgs_cl__arg_tensor(cl, k, b);
     vgs_cl__arg_tensor(cl, k, &c->in[2]);
     vgs_cl__arg_tensor(cl, k, &c->in[3]);
     vgs_cl__arg_tensor(cl, k, &c->out);
-    vgs_cl__arg(cl, k, sizeof q, &q);
+    vgs_cl__arg(cl, k, sizeof *q, q);
+}
+
+static vgs_status vgs_cl__by_tall(vgs_cl *cl, const vgs_call *c, const vgs_cl__product *q, vgs_error *err)
+{
+    cl_kernel k = cl->kernel[VGS_CL__tall];
+    bool fresh;
+    vgs_cl__buffer *place = vgs_cl__packed_place(cl, &c->in[1], q, &fresh, err);
+    vgs_tensor b = vgs_cl__tensor(place, 0, 1, (q->n + 15) / 16 * 16 * q->k);
+    vgs_status st = VGS_OK;
+    if (!place) return cl->lost ? cl->lost : VGS_E_NOMEM;
+    b.ld = 0;
+    if (!fresh) st = vgs_cl__pack(cl, &c->in[1], q, &b, err);
+    if (st != VGS_OK) return st;
+    vgs_cl__product_args(cl, k, c, &b, q);
+    return vgs_cl__launch(cl, k, VGS_CL__tall, q->tiles, (q->m + 7) / 8, err);
+}
+
+static vgs_status vgs_cl__by_tile(vgs_cl *cl, const vgs_call *c, const vgs_cl__product *q, vgs_error *err)
+{
+    cl_kernel k = cl->kernel[VGS_CL__tile];
+    int x = cl->wg >= 256 ? 64 : cl->wg >= 64 ? 32 : cl->wg >= 16 ? 16 : 4, y = 16 * cl->wg / x;
+    vgs_cl__product_args(cl, k, c, &c->in[1], q);
+    return vgs_cl__launch(cl, k, VGS_CL__tile, (q->n + x - 1) / x, (q->m + y - 1) / y, err);
+}
+
+#ifdef VGS_CL_CLBLAST
+static vgs_status vgs_cl__bias_act(vgs_cl *cl, const vgs_call *c, const vgs_cl__product *q, vgs_error *err)
+{
+    cl_kernel k = cl->kernel[VGS_CL__bias_act];
+    int each = cl->on_cpu ? 16 : 1;
+    if (!c->in[2].buf && !q->act) return VGS_OK;
+    vgs_cl__begin(cl);
+    vgs_cl__arg_tensor(cl, k, &c->in[2]);
+    vgs_cl__arg_tensor(cl, k, &c->in[3]);
+    vgs_cl__arg_tensor(cl, k, &c->out);
+    vgs_cl__arg(cl, k, sizeof *q, q);
+    vgs_cl__arg_int(cl, k, each);
+    return vgs_cl__launch(cl, k, VGS_CL__bias_act, (q->m + each - 1) / each, 1, err);
+}
+
+/* An error of CLBlast (it could not compile, or has no memory) ends its use: ours go on. */
+static vgs_status vgs_cl__by_clblast(vgs_cl *cl, const vgs_call *c, const vgs_cl__product *q, vgs_error *err)
+{
+    const vgs_cl__buffer *a = vgs_cl__at(&c->in[0]), *b = vgs_cl__at(&c->in[1]), *out = vgs_cl__at(&c->out);
+    cl_event *event = cl->profiled ? &cl->event[cl->n_event].event : NULL;
+    const CLBlastTranspose turned[2] = { CLBlastTransposeNo, CLBlastTransposeYes };
+    cl_int w[2];
+    CLBlastStatusCode e;
+    if (!vgs_cl__words(&c->in[0], false, false, w) || !vgs_cl__words(&c->in[1], false, false, w) ||
+        !vgs_cl__words(&c->out, false, false, w)) return vgs_cl__outside(c, err);
+    cl->used_clblast = true;
+    e = CLBlastSgemm(CLBlastLayoutRowMajor, turned[q->form == 2], turned[q->form == 0],
+                     (size_t)q->m, (size_t)q->n, (size_t)q->k, 1.0f,
+                     cl->page[a->page].mem, a->at + c->in[0].offset, (size_t)c->in[0].ld,
+                     cl->page[b->page].mem, b->at + c->in[1].offset, (size_t)c->in[1].ld, 0.0f,
+                     cl->page[out->page].mem, out->at + c->out.offset, (size_t)c->out.ld, &cl->queue, event);
+    if (e != CLBlastSuccess) {
+        cl->can[VGS_CL__BY_CLBLAST] = false;
+        return vgs_cl__matmul(cl, c, err);
+    }
+    vgs_cl__count(cl, VGS_CL__clblast);
+    return vgs_cl__bias_act(cl, c, q, err);
+}
+#endif
+
+/* The class of shapes whose fastest way was measured: by form; few rows, small, or from 256^3 on large. */
+static int vgs_cl__class(const vgs_cl__product *q)
+{
+    double work = (double)q->m * q->n * q->k;
+    int size = q->m < 32 ? VGS_CL__FEW_ROWS : work < 1.6e7 ? VGS_CL__SMALL : VGS_CL__LARGE;
+    return VGS_CL__SIZES * q->form + size;
+}
+
+/* Our own way that suits the device by its type. */
+static int vgs_cl__our_way(const vgs_cl *cl)
+{
+    return cl->can[VGS_CL__BY_TALL] ? VGS_CL__BY_TALL : VGS_CL__BY_TILE;
+}
+
+static void vgs_cl__all_by(vgs_cl *cl, int way) { memset(cl->way, way, sizeof cl->way); }
+
+static int vgs_cl__way(const vgs_cl *cl, const vgs_cl__product *q)
+{
+    int way = cl->way[vgs_cl__class(q)];
+    if (q->k <= 0) return VGS_CL__BY_TILE;
+    return cl->can[way] ? way : vgs_cl__our_way(cl);
+}
+
+static vgs_status vgs_cl__matmul(vgs_cl *cl, const vgs_call *c, vgs_error *err)
+{
+    vgs_cl__product q = vgs_cl__product_of(c);
+    if (q.m <= 0 || q.n <= 0) return VGS_OK;
     vgs_cl__changed(&c->out, true);
-    gx = cl->wg >= 256 ? 64 : cl->wg >= 64 ? 32 : cl->wg >= 16 ? 16 : 4;
-    gy = 16 * cl->wg / gx;
-    if (cl->tall) return vgs_cl__launch(cl, k, VGS_CL__tall, q.tiles, (q.m + 7) / 8, err);
-    return vgs_cl__launch(cl, k, VGS_CL__tile, (q.n + gx - 1) / gx, (q.m + gy - 1) / gy, err);
+    switch (vgs_cl__way(cl, &q)) {
+    case VGS_CL__BY_TALL:    return vgs_cl__by_tall(cl, c, &q, err);
+#ifdef VGS_CL_CLBLAST
+    case VGS_CL__BY_CLBLAST: return vgs_cl__by_clblast(cl, c, &q, err);
+#endif
+    default:                 return vgs_cl__by_tile(cl, c, &q, err);
+    }
 }
 
 /* ==== energies ======================================================================================= */
@@ -2343,6 +2478,7 @@ static vgs_status vgs_cl__run(void *self, const vgs_call *call, vgs_error *err)
 
 /* ==== programs ======================================================================================= */
 
+/* The lines of a .cl file; the array ends with NULL. */
 #define VGS_CL__STRINGS(name) (sizeof vgs_cl__src_##name / sizeof *vgs_cl__src_##name - 1)
 enum { VGS_CL__LINES = VGS_CL__STRINGS(common) + VGS_CL__STRINGS(rows) + VGS_CL__STRINGS(whole) +
                        VGS_CL__STRINGS(gemm) + VGS_CL__STRINGS(energy) + 8 };
@@ -2390,9 +2526,12 @@ static void vgs_cl__options(const vgs_cl *cl, char text[200])
              fp & CL_FP_CORRECTLY_ROUNDED_DIVIDE_SQRT ? " -cl-fp32-correctly-rounded-divide-sqrt" : "");
 }
 
-/* ---- on disk: magic, key, size and checksum of what follows, then the device's binary ---- */
+/* ---- on disk: magic, key, size and checksum of what follows; then that, a program or choices ---- */
 
 #ifndef VGS_NO_STDIO
+#define VGS_CL__MAGIC 0x314C435F534756u          /* "VGS_CL1"                                         */
+#define VGS_CL__SEED  1469598103934665603u
+
 static uint64_t vgs_cl__hash(uint64_t h, const void *p, size_t n)
 {
     const unsigned char *b = (const unsigned char *)p;
@@ -2409,7 +2548,7 @@ static void vgs_cl__mkdir(const char *path)
 #endif
 }
 
-static bool vgs_cl__cache_path(const vgs_cl_config *cfg, uint64_t key, char path[600])
+static bool vgs_cl__cache_path(const vgs_cl_config *cfg, uint64_t key, const char *kind, char path[600])
 {
     const char *base = getenv("XDG_CACHE_HOME"), *below = "";
     char dir[500];
@@ -2424,63 +2563,75 @@ static bool vgs_cl__cache_path(const vgs_cl_config *cfg, uint64_t key, char path
         snprintf(dir, sizeof dir, "%.400s%s/vgs", base, below);
     }
     vgs_cl__mkdir(dir);
-    snprintf(path, 600, "%s/%08lx%08lx.cl", dir, (unsigned long)(key >> 32),
-             (unsigned long)(key & 0xFFFFFFFFu));
+    snprintf(path, 600, "%s/%08lx%08lx.%s", dir, (unsigned long)(key >> 32),
+             (unsigned long)(key & 0xFFFFFFFFu), kind);
     return true;
 }
 
-static cl_program vgs_cl__load(vgs_cl *cl, const char *path, uint64_t key, const char *options)
+/* What a file of this key holds, *n bytes of it; NULL if it is not there, another's or damaged. */
+static unsigned char *vgs_cl__load(const char *path, uint64_t key, size_t *n)
 {
     uint64_t head[4] = { 0, 0, 0, 0 };
     FILE *f = fopen(path, "rb");
     unsigned char *data = NULL;
-    size_t n = 0;
-    cl_program p = NULL;
-    cl_int status = CL_SUCCESS, e = CL_SUCCESS;
     long end;
+    *n = 0;
     if (!f) return NULL;
-    if (fread(head, 1, sizeof head, f) == sizeof head && head[0] == 0x314C435F534756u && head[1] == key &&
+    if (fread(head, 1, sizeof head, f) == sizeof head && head[0] == VGS_CL__MAGIC && head[1] == key &&
         !fseek(f, 0, SEEK_END) && (end = ftell(f)) > 0 && (uint64_t)end == sizeof head + head[2] &&
         !fseek(f, (long)sizeof head, SEEK_SET) &&
         (data = (unsigned char *)vgs__alloc((size_t)head[2], 1)) != NULL)
-        n = fread(data, 1, (size_t)head[2], f);
+        *n = fread(data, 1, (size_t)head[2], f);
     fclose(f);
-    if (n && n == head[2] && vgs_cl__hash(1469598103934665603u, data, n) == head[3]) {
-        const unsigned char *d = data;
-        p = clCreateProgramWithBinary(cl->context, 1, &cl->device, &n, &d, &status, &e);
-        if (p && (e != CL_SUCCESS || status != CL_SUCCESS ||
-                  clBuildProgram(p, 1, &cl->device, options, NULL, NULL) != CL_SUCCESS)) {
-            clReleaseProgram(p);
-            p = NULL;
-        }
+    if (data && *n == head[2] && vgs_cl__hash(VGS_CL__SEED, data, *n) == head[3]) return data;
+    vgs__free(data);
+    return NULL;
+}
+
+/* Whole or not at all: another program may do the same. */
+static void vgs_cl__save(const char *path, uint64_t key, const unsigned char *data, size_t n)
+{
+    uint64_t head[4];
+    char temporary[640];
+    FILE *f;
+    bool ok;
+    head[0] = VGS_CL__MAGIC;
+    head[1] = key;
+    head[2] = n;
+    head[3] = vgs_cl__hash(VGS_CL__SEED, data, n);
+    snprintf(temporary, sizeof temporary, "%s.%p", path, (const void *)data);
+    f = fopen(temporary, "wb");
+    ok = f && fwrite(head, 1, sizeof head, f) == sizeof head && fwrite(data, 1, n, f) == n;
+    if (f) ok = !fclose(f) && ok;
+    if (!ok || rename(temporary, path)) remove(temporary);
+}
+
+static cl_program vgs_cl__load_program(vgs_cl *cl, const char *path, uint64_t key, const char *options)
+{
+    size_t n;
+    unsigned char *data = vgs_cl__load(path, key, &n);
+    const unsigned char *d = data;
+    cl_program p;
+    cl_int status = CL_SUCCESS, e = CL_SUCCESS;
+    if (!data) return NULL;
+    p = clCreateProgramWithBinary(cl->context, 1, &cl->device, &n, &d, &status, &e);
+    if (p && (e != CL_SUCCESS || status != CL_SUCCESS ||
+              clBuildProgram(p, 1, &cl->device, options, NULL, NULL) != CL_SUCCESS)) {
+        clReleaseProgram(p);
+        p = NULL;
     }
     vgs__free(data);
     return p;
 }
 
-static void vgs_cl__save(cl_program p, const char *path, uint64_t key)
+static void vgs_cl__save_program(cl_program p, const char *path, uint64_t key)
 {
-    uint64_t head[4];
-    char temporary[640];
     size_t n = 0;
-    unsigned char *data = NULL;
-    FILE *f;
-    bool ok;
+    unsigned char *data;
     if (clGetProgramInfo(p, CL_PROGRAM_BINARY_SIZES, sizeof n, &n, NULL) != CL_SUCCESS || !n) return;
     data = (unsigned char *)vgs__alloc(n, 1);
-    if (!data || clGetProgramInfo(p, CL_PROGRAM_BINARIES, sizeof data, &data, NULL) != CL_SUCCESS) {
-        vgs__free(data);
-        return;
-    }
-    head[0] = 0x314C435F534756u;                 /* "VGS_CL1"                                         */
-    head[1] = key;
-    head[2] = n;
-    head[3] = vgs_cl__hash(1469598103934665603u, data, n);
-    snprintf(temporary, sizeof temporary, "%s.%p", path, (void *)data);
-    f = fopen(temporary, "wb");
-    ok = f && fwrite(head, 1, sizeof head, f) == sizeof head && fwrite(data, 1, n, f) == n;
-    if (f) ok = !fclose(f) && ok;
-    if (!ok || rename(temporary, path)) remove(temporary);
+    if (data && clGetProgramInfo(p, CL_PROGRAM_BINARIES, sizeof data, &data, NULL) == CL_SUCCESS)
+        vgs_cl__save(path, key, data, n);
     vgs__free(data);
 }
 #endif
@@ -2500,7 +2651,7 @@ static cl_program vgs_cl__compile(vgs_cl *cl, const char **line, int n, const ch
     return NULL;
 }
 
-/* The program of these lines, from the cache if it is there. */
+/* The program of these lines, from the cache if it is there; cl->key tells it from others. */
 static cl_program vgs_cl__program(vgs_cl *cl, const vgs_cl_config *cfg, const char **line, int n,
                                   const char *what, vgs_error *err)
 {
@@ -2508,18 +2659,18 @@ static cl_program vgs_cl__program(vgs_cl *cl, const vgs_cl_config *cfg, const ch
     cl_program p;
 #ifndef VGS_NO_STDIO
     char path[600];
-    uint64_t key = 1469598103934665603u;
     bool cached;
     int i;
     vgs_cl__options(cl, options);
-    for (i = 0; i < n; ++i) key = vgs_cl__hash(key, line[i], strlen(line[i]));
-    key = vgs_cl__hash(key, options, strlen(options));
-    key = vgs_cl__hash(key, cl->name, strlen(cl->name));
-    cached = vgs_cl__cache_path(cfg, key, path);
-    p = cached ? vgs_cl__load(cl, path, key, options) : NULL;
+    cl->key = VGS_CL__SEED;
+    for (i = 0; i < n; ++i) cl->key = vgs_cl__hash(cl->key, line[i], strlen(line[i]));
+    cl->key = vgs_cl__hash(cl->key, options, strlen(options));
+    cl->key = vgs_cl__hash(cl->key, cl->name, strlen(cl->name));
+    cached = vgs_cl__cache_path(cfg, cl->key, "cl", path);
+    p = cached ? vgs_cl__load_program(cl, path, cl->key, options) : NULL;
     if (p) return p;
     p = vgs_cl__compile(cl, line, n, options, what, err);
-    if (p && cached) vgs_cl__save(p, path, key);
+    if (p && cached) vgs_cl__save_program(p, path, cl->key);
 #else
     (void)cfg;
     vgs_cl__options(cl, options);
@@ -2660,12 +2811,12 @@ typedef struct vgs_cl__test { vgs_backend *cpu; float *x, *want, *got; vgs_cl__b
 static vgs_status vgs_cl__try(vgs_cl *cl, vgs_cl__test *t, vgs_call *c, bool exact, vgs_error *err)
 {
     static const size_t place[3] = { 0, 600, 1200 };
-    vgs_buffer *device = (vgs_buffer *)(void *)t->b;
-    vgs_status st = vgs_cl__upload(cl, device, 0, t->x, VGS_CL__TEST, VGS_F32, err);
+    vgs_buffer *there = (vgs_buffer *)(void *)t->b;
+    vgs_status st = vgs_cl__upload(cl, there, 0, t->x, VGS_CL__TEST, VGS_F32, err);
     int side, k;
     memcpy(t->want, t->x, VGS_CL__TEST * sizeof *t->x);
     for (side = 0; side < 2 && st == VGS_OK; ++side) {
-        vgs_buffer *buf = side ? device : (vgs_buffer *)(void *)t->want;
+        vgs_buffer *buf = side ? there : (vgs_buffer *)(void *)t->want;
         for (k = 0; k < 3; ++k) {
             if (c->in[k].rows) c->in[k].buf = buf;
             c->in[k].offset = place[k];
@@ -2676,10 +2827,10 @@ static vgs_status vgs_cl__try(vgs_cl *cl, vgs_cl__test *t, vgs_call *c, bool exa
         c->out2.offset = 1700;
         st = side ? vgs_cl__run(cl, c, err) : vgs_cpu_run(t->cpu, c, err);
     }
-    if (st == VGS_OK) st = vgs_cl__download(cl, t->got, device, 0, VGS_CL__TEST, VGS_F32, err);
+    if (st == VGS_OK) st = vgs_cl__download(cl, t->got, there, 0, VGS_CL__TEST, VGS_F32, err);
     for (k = 0; k < VGS_CL__TEST && st == VGS_OK; ++k) {
-        bool good = exact ? !memcmp(&t->got[k], &t->want[k], 4)
-                          : fabsf(t->got[k] - t->want[k]) <= 2e-5f * (1.0f + fabsf(t->want[k]));
+        bool good = !memcmp(&t->got[k], &t->want[k], 4) ||
+                    (!exact && fabsf(t->got[k] - t->want[k]) <= 2e-5f * (1.0f + fabsf(t->want[k])));
         if (!good)
             return vgs__fail(err, VGS_E_DEVICE, "%.80s computes wrongly: %s gives %g, not %g", cl->name,
                              vgs_op_name(c->op), (double)t->got[k], (double)t->want[k]);
@@ -2712,6 +2863,97 @@ static vgs_status vgs_cl__test_products(vgs_cl *cl, vgs_cl__test *t, vgs_error *
     return st;
 }
 
+/* A product of random numbers, m x k by k x n. */
+typedef struct vgs_cl__trial { vgs_cl__buffer *a, *b, *out; vgs_call c; } vgs_cl__trial;
+
+static vgs_status vgs_cl__trial_begin(vgs_cl *cl, vgs_cl__trial *t, int form, int m, int n, int k,
+                                      vgs_error *err)
+{
+    vgs_call fill;
+    vgs_status st = VGS_E_NOMEM;
+    int side;
+    memset(t, 0, sizeof *t);
+    memset(&fill, 0, sizeof fill);
+    t->a = vgs_cl__take(cl, (size_t)m * (size_t)k, err);
+    t->b = t->a ? vgs_cl__take(cl, (size_t)k * (size_t)n, err) : NULL;
+    t->out = t->b ? vgs_cl__take(cl, (size_t)m * (size_t)n, err) : NULL;
+    if (!t->out) return cl->lost ? cl->lost : st;
+    t->c.op = VGS_OP_MATMUL;
+    t->c.i[0] = form;
+    t->c.in[0] = form == 2 ? vgs_cl__tensor(t->a, 0, k, m) : vgs_cl__tensor(t->a, 0, m, k);
+    t->c.in[1] = form == 0 ? vgs_cl__tensor(t->b, 0, n, k) : vgs_cl__tensor(t->b, 0, k, n);
+    t->c.out = vgs_cl__tensor(t->out, 0, m, n);
+    fill.op = VGS_OP_NORMAL;
+    for (side = 0, st = VGS_OK; side < 2 && st == VGS_OK; ++side) {
+        fill.i[0] = side;
+        fill.out = t->c.in[side];
+        st = vgs_cl__run(cl, &fill, err);
+    }
+    t->b->computed = form == 2;                  /* else weights, which change rarely                 */
+    return st;
+}
+
+static void vgs_cl__trial_end(vgs_cl *cl, vgs_cl__trial *t)
+{
+    vgs_cl__drop(cl, t->a);
+    vgs_cl__drop(cl, t->b);
+    vgs_cl__drop(cl, t->out);
+}
+
+#ifdef VGS_CL_CLBLAST
+/* CLBlast has another kernel for large products: a size for which it takes it, at most 1459. */
+static int vgs_cl__large_edge(vgs_cl *cl, int form)
+{
+    const CLBlastTranspose turned[2] = { CLBlastTransposeNo, CLBlastTransposeYes };
+    size_t room = 0;
+    int edge;
+    for (edge = 129; edge < 1100; edge += edge / 2) {
+        const size_t n = (size_t)edge;
+        CLBlastStatusCode e =
+            CLBlastSGemmTempBufferSize(CLBlastLayoutRowMajor, turned[form == 2], turned[form == 0], n, n, n,
+                                       0, n, 0, n, 0, n, &cl->queue, &room);
+        if (e != CLBlastSuccess || room) break;
+    }
+    return edge;
+}
+
+/* The product, made the way that is set over numbers that are none, in y. */
+static vgs_status vgs_cl__trial_product(vgs_cl *cl, const vgs_cl__trial *t, float *y, vgs_error *err)
+{
+    vgs_buffer *out = t->c.out.buf;
+    const size_t n = (size_t)t->c.out.rows * (size_t)t->c.out.cols;
+    vgs_status st;
+    memset(y, 0xFF, n * sizeof *y);
+    st = vgs_cl__upload(cl, out, 0, y, n, VGS_F32, err);
+    if (st == VGS_OK) st = vgs_cl__matmul(cl, &t->c, err);
+    return st == VGS_OK ? vgs_cl__download(cl, y, out, 0, n, VGS_F32, err) : st;
+}
+
+/* Large products of CLBlast, the way that is set, against ours. */
+static vgs_status vgs_cl__test_large(vgs_cl *cl, int form, vgs_error *err)
+{
+    const int edge = vgs_cl__large_edge(cl, form);
+    const size_t n = (size_t)edge * (size_t)edge;
+    const float most = 1e-5f * sqrtf((float)edge);
+    float *want = (float *)vgs__alloc_or(err, "self-test", 2 * n, sizeof *want), *got = want + n;
+    vgs_cl__trial t;
+    vgs_status st = want ? vgs_cl__trial_begin(cl, &t, form, edge, edge, edge, err) : VGS_E_NOMEM;
+    size_t k;
+    if (!want) return st;
+    if (st == VGS_OK) st = vgs_cl__trial_product(cl, &t, got, err);
+    vgs_cl__all_by(cl, vgs_cl__our_way(cl));
+    if (st == VGS_OK) st = vgs_cl__trial_product(cl, &t, want, err);
+    vgs_cl__all_by(cl, VGS_CL__BY_CLBLAST);
+    for (k = 0; k < n && st == VGS_OK; ++k)
+        if (!(fabsf(got[k] - want[k]) <= most))
+            st = vgs__fail(err, VGS_E_DEVICE, "CLBlast computes wrongly on %.80s: %g, not %g", cl->name,
+                           (double)got[k], (double)want[k]);
+    vgs_cl__trial_end(cl, &t);
+    vgs__free(want);
+    return st;
+}
+#endif
+
 static vgs_status vgs_cl__test_others(vgs_cl *cl, vgs_cl__test *t, vgs_error *err)
 {
     static const int op[6] = { VGS_OP_SUM_ROWS, VGS_OP_SUM_SQUARES, VGS_OP_LAYERNORM_HAT, VGS_OP_SORT_COLS,
@@ -2734,8 +2976,40 @@ static vgs_status vgs_cl__test_others(vgs_cl *cl, vgs_cl__test *t, vgs_error *er
     return st;
 }
 
-/* A product kernel that is wrong gives way to the one for any device. */
-static vgs_status vgs_cl__self_test(vgs_cl *cl, vgs_error *err)
+/* All classes are by `way` now. */
+static vgs_status vgs_cl__test_way(vgs_cl *cl, vgs_cl__test *t, int way, vgs_error *err)
+{
+    vgs_status st = vgs_cl__test_products(cl, t, err);
+#ifdef VGS_CL_CLBLAST
+    int form;
+    for (form = 0; form < 3 && st == VGS_OK && way == VGS_CL__BY_CLBLAST; ++form)
+        st = vgs_cl__test_large(cl, form, err);
+#endif
+    (void)way;
+    return st;
+}
+
+/* Ways to make products that fail are not used; the one for any device must not. Tests those that a known
+   choice names, else all. */
+static vgs_status vgs_cl__test_ways(vgs_cl *cl, vgs_cl__test *t, bool known, vgs_error *err)
+{
+    unsigned char chosen[VGS_CL__CLASSES];
+    vgs_status st;
+    int way;
+    memcpy(chosen, cl->way, sizeof chosen);
+    for (way = VGS_CL__WAYS - 1; way >= 0 && !cl->lost; --way) {
+        const bool wanted = !known || way == VGS_CL__BY_TILE || memchr(chosen, way, sizeof chosen);
+        if (!cl->can[way] || !wanted) continue;
+        vgs_cl__all_by(cl, way);
+        st = vgs_cl__test_way(cl, t, way, err);
+        if (st != VGS_OK && way == VGS_CL__BY_TILE) return st;
+        if (st != VGS_OK) cl->can[way] = false;
+    }
+    memcpy(cl->way, chosen, sizeof chosen);
+    return cl->lost ? vgs_cl__lost(cl, err) : VGS_OK;
+}
+
+static vgs_status vgs_cl__self_test(vgs_cl *cl, bool known_choice, vgs_error *err)
 {
     vgs_cpu_config one = { 1, VGS_ISA_AUTO };
     vgs_rng r = { 1, 0, 0 };
@@ -2749,17 +3023,165 @@ static vgs_status vgs_cl__self_test(vgs_cl *cl, vgs_error *err)
         t.want = t.x + VGS_CL__TEST;
         t.got = t.want + VGS_CL__TEST;
         vgs_rng_normals(&r, t.x, VGS_CL__TEST);
-        st = vgs_cl__test_products(cl, &t, err);
-        if (st != VGS_OK && cl->tall && !cl->lost) {
-            cl->tall = false;
-            st = vgs_cl__test_products(cl, &t, err);
-        }
+        memset(t.x + 1300, 0xFF, (VGS_CL__TEST - 1300) * sizeof *t.x);       /* NaN: outputs are not read */
+        st = vgs_cl__test_ways(cl, &t, known_choice, err);
         if (st == VGS_OK) st = vgs_cl__test_others(cl, &t, err);
     }
     vgs_cl__drop(cl, t.b);
     vgs__free(t.x);
     vgs_cpu_free(t.cpu);
     return st;
+}
+
+/* ==== the choice of products: measured once, then kept on disk ======================================= */
+
+static const char *const vgs_cl__way_names[VGS_CL__WAYS] = { "tall", "tile", "clblast" };
+
+/* The user's choice for all shapes. */
+static vgs_status vgs_cl__given_way(vgs_cl *cl, const char *name, vgs_error *err)
+{
+    int way = 0;
+    while (way < VGS_CL__WAYS && strcmp(name, vgs_cl__way_names[way])) ++way;
+    if (way == VGS_CL__WAYS)
+        return vgs__fail(err, VGS_E_ARG, "cl.products = %.40s: must be NULL, tile, tall or clblast", name);
+    if (!cl->can[way])
+        return vgs__fail(err, VGS_E_ARG, "cl.products = %s: %s", name, way == VGS_CL__BY_TALL
+                         ? "only where a group is 1 work-item" : "only in a build with VGS_CL_CLBLAST");
+    vgs_cl__all_by(cl, way);
+    return VGS_OK;
+}
+
+#ifndef VGS_NO_STDIO
+static uint64_t vgs_cl__choice_key(const vgs_cl *cl)
+{
+#ifdef VGS_CL_CLBLAST
+    static const int version[3] = { CLBLAST_VERSION_MAJOR, CLBLAST_VERSION_MINOR, CLBLAST_VERSION_PATCH };
+    return vgs_cl__hash(cl->key, version, sizeof version);
+#else
+    return cl->key + 1;
+#endif
+}
+
+static bool vgs_cl__load_choice(vgs_cl *cl, const vgs_cl_config *cfg)
+{
+    const uint64_t key = vgs_cl__choice_key(cl);
+    char path[600];
+    size_t n;
+    unsigned char *data = vgs_cl__cache_path(cfg, key, "products", path) ? vgs_cl__load(path, key, &n) : NULL;
+    bool good = data && n == sizeof cl->way;
+    if (good) memcpy(cl->way, data, sizeof cl->way);
+    vgs__free(data);
+    for (n = 0; n < sizeof cl->way; ++n) good = good && cl->way[n] < VGS_CL__WAYS && cl->can[cl->way[n]];
+    return good;
+}
+
+static void vgs_cl__save_choice(const vgs_cl *cl, const vgs_cl_config *cfg)
+{
+    const uint64_t key = vgs_cl__choice_key(cl);
+    char path[600];
+    if (vgs_cl__cache_path(cfg, key, "products", path)) vgs_cl__save(path, key, cl->way, sizeof cl->way);
+}
+#else
+static bool vgs_cl__load_choice(vgs_cl *cl, const vgs_cl_config *cfg) { (void)cl; (void)cfg; return false; }
+static void vgs_cl__save_choice(const vgs_cl *cl, const vgs_cl_config *cfg) { (void)cl; (void)cfg; }
+#endif
+
+/* Before anything is measured: the user's choice or that of before, else what the device's type suggests. */
+static vgs_status vgs_cl__set_up_products(vgs_cl *cl, const vgs_cl_config *cfg, bool *known, vgs_error *err)
+{
+    *known = true;
+    if (cfg->products) return vgs_cl__given_way(cl, cfg->products, err);
+    if (vgs_cl__load_choice(cl, cfg)) return VGS_OK;
+    *known = false;
+    vgs_cl__all_by(cl, vgs_cl__our_way(cl));
+    return VGS_OK;
+}
+
+/* Queues a small command that tells when it ran. */
+static bool vgs_cl__stamp(vgs_cl *cl, cl_event *event)
+{
+    const cl_int zero = 0;
+    return clEnqueueFillBuffer(cl->queue, cl->page[cl->parts->page].mem, &zero, sizeof zero,
+                               cl->parts->at * 4, sizeof zero, 0, NULL, event) == CL_SUCCESS;
+}
+
+/* Seconds on the device of `times` products, by two stamps around them; negative: it cannot tell. */
+static double vgs_cl__time_products(vgs_cl *cl, const vgs_cl__trial *t, int times)
+{
+    const cl_profiling_info end = CL_PROFILING_COMMAND_END, start = CL_PROFILING_COMMAND_START;
+    cl_event event[2] = { NULL, NULL };
+    cl_ulong from = 0, to = 0;
+    bool good = vgs_cl__stamp(cl, &event[0]);
+    int k;
+    for (k = 0; k < times && good; ++k) good = vgs_cl__matmul(cl, &t->c, NULL) == VGS_OK;
+    good = good && vgs_cl__stamp(cl, &event[1]) && clFinish(cl->queue) == CL_SUCCESS &&
+           clGetEventProfilingInfo(event[0], end, sizeof from, &from, NULL) == CL_SUCCESS &&
+           clGetEventProfilingInfo(event[1], start, sizeof to, &to, NULL) == CL_SUCCESS && to > from;
+    for (k = 0; k < 2; ++k) if (event[k]) clReleaseEvent(event[k]);
+    return good ? (double)(to - from) * 1e-9 / times : -1.0;
+}
+
+/* The fastest way for one class of shapes; CLBlast's must win by a tenth. *spent: seconds, added up. */
+static int vgs_cl__fastest(vgs_cl *cl, const vgs_cl__trial *t, int times, double *spent)
+{
+    double least = -1.0, s, mine;
+    int way, round, best = VGS_CL__BY_TILE;
+    for (way = 0; way < VGS_CL__WAYS; ++way) {
+        if (!cl->can[way]) continue;
+        vgs_cl__all_by(cl, way);
+        mine = vgs_cl__time_products(cl, t, 1);  /* compiles, packs and warms up                      */
+        for (round = 0; round < 3 && mine >= 0.0; ++round) {
+            s = vgs_cl__time_products(cl, t, times);
+            *spent += s * times;
+            if (!round || s < mine) mine = s;
+            if (least >= 0.0 && mine > 2.0 * least) break;
+        }
+        if (!cl->can[way] || mine < 0.0 || (way == VGS_CL__BY_CLBLAST && mine > 0.9 * least)) continue;
+        if (least < 0.0 || mine < least) { least = mine; best = way; }
+    }
+    return best;
+}
+
+/* Measures each class of shapes at one of them, in at most some two seconds. A device that cannot tell times,
+   is too slow or lacks memory keeps the way that its type suggests. */
+static void vgs_cl__measure_products(vgs_cl *cl)
+{
+    static const struct { int m, n, k, times; } shape[VGS_CL__SIZES] = {
+        { 8, 256, 256, 8 }, { 128, 128, 128, 4 }, { 512, 512, 512, 1 }
+    };
+    unsigned char chosen[VGS_CL__CLASSES];
+    vgs_cl__trial t;
+    double spent = 0.0;
+    int size, form;
+    memcpy(chosen, cl->way, sizeof chosen);
+    for (size = 0; size < VGS_CL__SIZES; ++size)
+        for (form = 0; form < 3 && !cl->lost && spent < 2.0; ++form) {
+            if (!vgs_cl__trial_begin(cl, &t, form, shape[size].m, shape[size].n, shape[size].k, NULL))
+                chosen[VGS_CL__SIZES * form + size] =
+                    (unsigned char)vgs_cl__fastest(cl, &t, shape[size].times, &spent);
+            vgs_cl__trial_end(cl, &t);
+        }
+    memcpy(cl->way, chosen, sizeof chosen);
+}
+
+/* Times are told by a queue of its own: the user's may not tell them. */
+static vgs_status vgs_cl__choose_products(vgs_cl *cl, const vgs_cl_config *cfg, vgs_error *err)
+{
+    const cl_command_queue queue = cl->queue;
+    cl_int e = CL_SUCCESS;
+    int way, ways = 0;
+    for (way = 0; way < VGS_CL__WAYS; ++way) ways += cl->can[way];
+    clFinish(queue);
+    if (ways > 1) cl->queue = clCreateCommandQueue(cl->context, cl->device, CL_QUEUE_PROFILING_ENABLE, &e);
+    if (ways > 1 && e == CL_SUCCESS) {
+        vgs_cl__measure_products(cl);
+        clFinish(cl->queue);
+        clReleaseCommandQueue(cl->queue);
+    }
+    cl->queue = queue;
+    if (cl->lost) return vgs_cl__lost(cl, err);
+    vgs_cl__save_choice(cl, cfg);
+    return VGS_OK;
 }
 
 /* ==== creation ======================================================================================= */
@@ -2806,15 +3228,19 @@ static vgs_status vgs_cl__measure_device(vgs_cl *cl, const vgs_cl_config *cfg, v
     clGetDeviceInfo(cl->device, CL_DEVICE_MAX_WORK_GROUP_SIZE, sizeof most, &most, NULL);
     clGetDeviceInfo(cl->device, CL_DEVICE_MAX_PARAMETER_SIZE, sizeof argument, &argument, NULL);
     if (want < 0 || want > 256 || (want & (want - 1)))
-        return vgs__fail(err, VGS_E_ARG, "cl.work_group = %d: must be 0 (by device) or a power of two, 1..256"
-                         , want);
+        return vgs__fail(err, VGS_E_ARG, "cl.work_group = %d: must be 0 (by device) or a power of two, "
+                         "1..256", want);
     if (argument < 1024)
         return vgs__fail(err, VGS_E_DEVICE, "%.80s takes %d bytes of kernel arguments, 1024 are needed",
                          cl->name, (int)argument);
     cl->on_cpu = want == 1 || (!want && (type & CL_DEVICE_TYPE_CPU));
     cl->wg = want ? want : cl->on_cpu ? 1 : 64;
     while ((size_t)cl->wg > most) cl->wg /= 2;
-    cl->tall = cl->wg == 1 && !cfg->plain_products;
+    cl->can[VGS_CL__BY_TALL] = cl->wg == 1;
+    cl->can[VGS_CL__BY_TILE] = true;
+#ifdef VGS_CL_CLBLAST
+    cl->can[VGS_CL__BY_CLBLAST] = true;
+#endif
     cl->units = (int)units;
     cl->memory = (size_t)memory;
     cl->most_alloc = (size_t)piece;
@@ -2847,6 +3273,7 @@ VGS__DEF vgs_backend *vgs_cl_create(const vgs_cl_config *cfg, vgs_error *err)
     vgs_cl_config standard;
     vgs_cl *cl = (vgs_cl *)vgs__alloc_or(err, "OpenCL backend", 1, sizeof *cl);
     vgs_status st;
+    bool known = false;
     memset(&standard, 0, sizeof standard);
     if (!cfg) cfg = &standard;
     if (!cl) return NULL;
@@ -2862,7 +3289,9 @@ VGS__DEF vgs_backend *vgs_cl_create(const vgs_cl_config *cfg, vgs_error *err)
     if (st == VGS_OK) st = vgs_cl__measure_device(cl, cfg, err);
     if (st == VGS_OK) st = vgs_cl__build(cl, cfg, err);
     if (st == VGS_OK) st = vgs_cl__own_buffers(cl, err);
-    if (st == VGS_OK) st = vgs_cl__self_test(cl, err);
+    if (st == VGS_OK) st = vgs_cl__set_up_products(cl, cfg, &known, err);
+    if (st == VGS_OK) st = vgs_cl__self_test(cl, known, err);
+    if (st == VGS_OK && !known) st = vgs_cl__choose_products(cl, cfg, err);
     if (st != VGS_OK) {
         vgs_cl_free(&cl->base);
         return NULL;
@@ -2893,6 +3322,9 @@ VGS__DEF void vgs_cl_free(vgs_backend *b)
     }
     for (k = 0; k < VGS_CL__KERNEL_COUNT; ++k) if (cl->kernel[k]) clReleaseKernel(cl->kernel[k]);
     if (cl->program) clReleaseProgram(cl->program);
+#ifdef VGS_CL_CLBLAST
+    if (cl->used_clblast) CLBlastClearCache();   /* it knows contexts by address, which may come again */
+#endif
     if (cl->own && cl->queue) clReleaseCommandQueue(cl->queue);
     if (cl->own && cl->context) clReleaseContext(cl->context);
     vgs__free(cl->host);
@@ -2917,7 +3349,7 @@ VGS__DEF bool vgs_cl_profile(vgs_backend *b, int i, const char **name, uint64_t 
 #define VGS_CL__NAME(n) #n,
         VGS_CL__KERNELS(VGS_CL__NAME)
 #undef VGS_CL__NAME
-        "user"
+        "user", "clblast"
     };
     vgs_cl *cl = vgs_cl__of(b);
     if (i < 0 || i >= VGS_CL__KERNEL_COUNT) return false;

@@ -1,5 +1,5 @@
 /* The energies of the built-in targets, with and without gradient: rows a second, one thread.
-   cc -O2 bench/energy.c -o bench_energy -lm && ./bench_energy     (--json: a list of {target, gradient, ...}) */
+   cc -O2 bench/energy.c -o bench_energy -lm && ./bench_energy  (--json: a list of {target, gradient, ...}) */
 #define _POSIX_C_SOURCE 200809L
 #define VGS_IMPLEMENTATION
 #include "../vgs.h"

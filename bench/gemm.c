@@ -1,6 +1,6 @@
-/* Matrix products in GFLOP/s, next to OpenBLAS where it is installed (loaded at run time: nothing to link; what
-   the environment says of its kernel is not heard).
-   cc -O2 -fopenmp bench_gemm.c -o bench_gemm -lm -ldl && ./bench_gemm          (--help: the options) */
+/* Matrix products in GFLOP/s, next to OpenBLAS where it is installed (loaded at run time: nothing to link;
+   what the environment says of its kernel is not heard).
+   cc -O2 -fopenmp bench/gemm.c -o bench_gemm -lm -ldl && ./bench_gemm          (--help: the options) */
 #define _POSIX_C_SOURCE 200809L
 #define VGS_IMPLEMENTATION
 #include "../vgs.h"
@@ -190,8 +190,9 @@ static bool bench_shape(problem *q, const blas *other, int threads, bool json, b
 
 static void print_head(const problem *q, const blas *other)
 {
-    printf("OpenBLAS: %s%s%s; median of %d trials, seconds of the %s\n", other->sgemm ? "kernel " : "not found",
-           other->kernel ? other->kernel() : "", other->sgemm && !other->kernel ? "unknown" : "", q->trials,
+    printf("OpenBLAS: %s%s%s; median of %d trials, seconds of the %s\n",
+           other->sgemm ? "kernel " : "not found", other->kernel ? other->kernel() : "",
+           other->sgemm && !other->kernel ? "unknown" : "", q->trials,
            q->cpu ? "processor over threads" : "wall");
     if (other->config) printf("%s\n", other->config());
     printf("    m     n     k form thr kernel    GFLOP/s OpenBLAS  ratio\n");

@@ -60,7 +60,8 @@ static void library_log(void) { int i; for (i = 0; i < N; ++i) y[i] = logf(x[i])
 int main(int argc, char **argv)
 {
     static const struct { const char *what; void (*run)(void); } list[] = {
-        { "philox words", philox_words }, { "normals", normals }, { "normals, rand and libm", library_normals },
+        { "philox words", philox_words }, { "normals", normals },
+        { "normals, rand and libm", library_normals },
         { "exp", own_exp }, { "exp, libm", library_exp }, { "log", own_log }, { "log, libm", library_log }
     };
     bool json = argc > 1 && !strcmp(argv[1], "--json");
@@ -79,7 +80,8 @@ int main(int argc, char **argv)
             rate = 1e-6 * N / (now() - start);
             if (rate > best) best = rate;
         }
-        if (json) printf("%s\n  {\"what\": \"%s\", \"mega_per_second\": %.1f}", k ? "," : "[", list[k].what, best);
+        if (json)
+            printf("%s\n  {\"what\": \"%s\", \"mega_per_second\": %.1f}", k ? "," : "[", list[k].what, best);
         else printf("%-24s %8.1f million a second\n", list[k].what, best);
     }
     if (json) puts("\n]");

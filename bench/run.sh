@@ -17,6 +17,9 @@ mkdir -p build
 for b in gemm step energy rng mcmc; do
     $CC $CFLAGS $OPENMP bench/$b.c -o build/bench_$b -lm -ldl || exit 1
 done
+opencl=true                                      # with CLBlast, without it, or not at all
+$CC $CFLAGS -DVGS_CL_CLBLAST bench/cl.c -o build/bench_cl -lclblast -lOpenCL -lm 2> build/bench_cl.log ||
+    $CC $CFLAGS bench/cl.c -o build/bench_cl -lOpenCL -lm 2> build/bench_cl.log || opencl=false
 
 table() # COMMAND...: what it prints, under its command line
 {
@@ -65,6 +68,10 @@ report()
     table build/bench_rng
     printf '\n## Against classical samplers\n'
     markdown build/bench_mcmc --runs build/runs --html build/mcmc.html $part $clock
+    if $opencl; then
+        printf '\n## Products on an OpenCL device\n'
+        table build/bench_cl
+    fi
 }
 
 start=$(date +%s)

@@ -1,9 +1,9 @@
 /* What a training iteration and a draw of each preset cost, and of what it consists.
    cc -O2 -fopenmp bench/step.c -o bench_step -lm && ./bench_step gmm9          (--help: the options)
 
-   FLOP and bytes are counted from the ops that really run, by a backend in front of the CPU's that looks at each
-   call: 2 m n k of a product, one of an element of anything else; bytes of every operand and result, once. With
-   --torch, the same in PyTorch (bench/torch_vgs.py) is timed in turn with ours. */
+   FLOP and bytes are counted from the ops that really run, by a backend in front of the CPU's that looks at
+   each call: 2 m n k of a product, one of an element of anything else; bytes of every operand and result,
+   once. With --torch, the same in PyTorch (bench/torch_vgs.py) is timed in turn with ours. */
 #define _POSIX_C_SOURCE 200809L
 #define VGS_IMPLEMENTATION
 #include "../vgs.h"
@@ -42,8 +42,8 @@ static void counter_free(void *self, vgs_buffer *x)
     vgs_backend *b = ((counter *)self)->cpu;
     b->buffer_free(b->self, x);
 }
-static vgs_status counter_upload(void *self, vgs_buffer *x, size_t at, const void *from, size_t n, vgs_type type,
-                                 vgs_error *err)
+static vgs_status counter_upload(void *self, vgs_buffer *x, size_t at, const void *from, size_t n,
+                                 vgs_type type, vgs_error *err)
 {
     vgs_backend *b = ((counter *)self)->cpu;
     return b->upload(b->self, x, at, from, n, type, err);
@@ -239,7 +239,8 @@ static vgs_status once(vgs_sampler *s, bool draw, float *x, vgs_error *err)
     return draw ? vgs_sampler_draw(s, NULL, ROWS, x, err) : vgs_sampler_train(s, 1, NULL, err);
 }
 
-static vgs_sampler *sampler_of(const vgs_target *t, const options *o, int threads, vgs_backend *b, vgs_error *err)
+static vgs_sampler *sampler_of(const vgs_target *t, const options *o, int threads, vgs_backend *b,
+                               vgs_error *err)
 {
     vgs_config c;
     if (vgs_preset(t, o->preset, &c, NULL, err)) return NULL;
@@ -249,8 +250,8 @@ static vgs_sampler *sampler_of(const vgs_target *t, const options *o, int thread
 }
 
 /* Timings in turn with the rival's, if there is one, after one to warm up; at least one of each. */
-static vgs_status time_it(vgs_sampler *s, bool draw, const options *o, int threads, rival *r, float *x, cost *k,
-                          vgs_error *err)
+static vgs_status time_it(vgs_sampler *s, bool draw, const options *o, int threads, rival *r, float *x,
+                          cost *k, vgs_error *err)
 {
     double ours[MOST], theirs[MOST], ratio[MOST], start = now();
     vgs_status st = once(s, draw, x, err);
@@ -287,7 +288,8 @@ static void print_ops(const counter *c)
     }
 }
 
-static void print_cost(const vgs_target *t, const options *o, bool draw, int threads, const cost *c, bool *first)
+static void print_cost(const vgs_target *t, const options *o, bool draw, int threads, const cost *c,
+                       bool *first)
 {
     double gflops = 1e-9 * c->flop / c->seconds, peak = o->rate[threads > 1];
     double least = 1e-9 * c->flop / peak + 1e-9 * c->bytes / o->gbs;
@@ -310,8 +312,8 @@ static void print_cost(const vgs_target *t, const options *o, bool draw, int thr
 }
 
 /* One row of the table: with `threads`, against PyTorch if these are all. */
-static vgs_status measure_with(const vgs_target *t, const options *o, bool draw, int threads, float *x, cost *k,
-                               bool *first, vgs_error *err)
+static vgs_status measure_with(const vgs_target *t, const options *o, bool draw, int threads, float *x,
+                               cost *k, bool *first, vgs_error *err)
 {
     vgs_sampler *s = sampler_of(t, o, threads, NULL, err);
     rival r;
@@ -361,8 +363,8 @@ static vgs_status measure(const vgs_target *t, const options *o, bool draw, bool
 static int usage(int code)
 {
     fprintf(code ? stderr : stdout,
-            "usage: bench_step [TARGET ...] [--preset fast|paper] [--what train|draw] [--threads N] [--repeat N]\n"
-            "                  [--patience S] [--torch PYTHON] [--cpu-time] [--ops] [--json]\n"
+            "usage: bench_step [TARGET ...] [--preset fast|paper] [--what train|draw] [--threads N]\n"
+            "                  [--repeat N] [--patience S] [--torch PYTHON] [--cpu-time] [--ops] [--json]\n"
             "  TARGET       gmm9 dw4 funnel lj13 if there is none\n"
             "  --preset     default paper\n"
             "  --what       only this (default: both; draw is of 2000 rows)\n"
@@ -374,8 +376,8 @@ static int usage(int code)
             "  --ops        the share of the time by op, one op after the other\n"
             "  --json       a list of {target, preset, what, threads, seconds, flop, gflops, peak_share,\n"
             "               torch_seconds, torch_ratio}\n"
-            "x bound: the time over that of the counted FLOP at the speed of our product (512^3) and the counted\n"
-            "bytes at the speed of c = a + b from memory, one core.\n");
+            "x bound: the time over that of the counted FLOP at the speed of our product (512^3) and the\n"
+            "counted bytes at the speed of c = a + b from memory, one core.\n");
     return code;
 }
 

@@ -378,6 +378,20 @@ def timed(work, cpu):
     return (clock() - start) / (torch.get_num_threads() if cpu else 1)
 
 
+def explain(name, what, work):
+    """Where the time goes: FLOP in matrix products, and the share of the time that they take."""
+    from torch.profiler import profile
+    with profile(with_flops=True) as p:
+        work()
+    times = {e.key: e.self_cpu_time_total for e in p.key_averages()}
+    products = [e for e in p.key_averages() if e.key in ("aten::mm", "aten::addmm", "aten::bmm")]
+    flop, spent = sum(e.flops for e in products), sum(times[e.key] for e in products)
+    adam = sum(t for key, t in times.items() if "adam" in key.lower())
+    print("%-8s %-5s %.1f GFLOP, products %.1f %% of the time at %.1f GFLOP/s, Adam %.1f %%" %
+          (name, what, flop / 1e9, 100.0 * spent / sum(times.values()), flop / 1e3 / spent,
+           100.0 * adam / sum(times.values())), flush=True)
+
+
 def main():
     p = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     p.add_argument("target", nargs="*", default=[], help=" ".join(SETTINGS))
@@ -385,6 +399,7 @@ def main():
     p.add_argument("--threads", type=int, default=2)
     p.add_argument("--repeat", type=int, default=3, help="timings of which the median is taken")
     p.add_argument("--compile", action="store_true", help="the value and its training loss by torch.compile")
+    p.add_argument("--explain", action="store_true", help="FLOP, and how much of the time products and Adam take")
     p.add_argument("--cpu-time", action="store_true", help="seconds of the processor over threads")
     p.add_argument("--serve", action="store_true", help="one timing for each line of the input")
     p.add_argument("--check", metavar="TRAIN", help="compare with vgs.h, whose program train is at TRAIN")
@@ -400,7 +415,10 @@ def main():
         s = Sampler(name, compiled=o.compile)
         for what in [o.what] if o.what else ["train", "draw"]:
             work = s.iterate if what == "train" else lambda: s.draw(ROWS)
-            if o.serve:
+            if o.explain:
+                work()
+                explain(name, what, work)
+            elif o.serve:
                 work()
                 print("ready", torch.__version__, flush=True)
                 for _ in sys.stdin:

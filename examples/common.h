@@ -10,7 +10,13 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <time.h>
+
+#ifndef S_ISDIR                                  /* Microsoft's compiler                       */
+#  define S_ISDIR(mode) (((mode) & _S_IFMT) == _S_IFDIR)
+#  define S_ISREG(mode) (((mode) & _S_IFMT) == _S_IFREG)
+#endif
 
 enum { EXIT_FAILED = 1, EXIT_USAGE = 2, EXIT_STOPPED = 130 };        /* 130 = 128 + SIGINT, as in a shell */
 
@@ -32,9 +38,55 @@ PRINTF_LIKE static inline void say(const char *format, ...)
     fputc('\n', stderr);
 }
 
+static inline int field_index(const char *name)
+{
+    for (int i = 0; vgs_field_name(i); ++i)
+        if (!strcmp(vgs_field_name(i), name)) return i;
+    return -1;
+}
+
+/* "--burn-in" of burn_in, "-n" of n: a flag as --help shows it */
+static inline const char *flag_text(const char *key, char text[72])
+{
+    snprintf(text, 72, "%s%.64s", key[1] ? "--" : "-", key);
+    for (char *p = text; *p; ++p) if (*p == '_') *p = '-';
+    return text;
+}
+
+/* The flag that a word of a message names: the rest of config.s2_end, cpu.threads or net.hidden, a field like
+   one_step; NULL for any other word (net.particles is the target's). */
+static inline const char *named_flag(const char *word)
+{
+    if (!strncmp(word, "config.", 7)) return word[7] && !strchr(word + 7, '.') ? word + 7 : NULL;
+    if (!strcmp(word, "cpu.threads")) return word + 4;
+    if (!strncmp(word, "net.", 4)) return field_index(word + 4) >= 0 ? word + 4 : NULL;
+    return strchr(word, '_') && field_index(word) >= 0 ? word : NULL;
+}
+
+enum { TYPED = 2 * sizeof(vgs_error) };
+
+/* The library's messages name fields as C does; text[] has them as flags. */
+static inline const char *typed(const char *msg, char text[TYPED])
+{
+    char word[64], flag[72];
+    size_t at = 0;
+    while (*msg && at + sizeof flag < TYPED) {
+        size_t n = strspn(msg, "abcdefghijklmnopqrstuvwxyz0123456789_.");
+        if (n && n < sizeof word) {
+            snprintf(word, sizeof word, "%.*s", (int)n, msg);
+            at += (size_t)snprintf(text + at, TYPED - at, "%s",
+                                   named_flag(word) ? flag_text(named_flag(word), flag) : word);
+        } else text[at++] = *msg, n = 1;
+        msg += n;
+    }
+    text[at] = '\0';
+    return text;
+}
+
 static inline int fail(const vgs_error *err)
 {
-    say("%s", err->msg);
+    char text[TYPED];
+    say("%s", err->code == VGS_E_ARG ? typed(err->msg, text) : err->msg);
     return EXIT_FAILED;
 }
 
@@ -68,15 +120,16 @@ static inline double seconds_now(void)
 #endif
 }
 
-/* "47 s", "3 min 20 s", "2 h 05 min" */
+/* "47 s", "3 min 20 s", "2 h 05 min", "9 days" */
 static inline const char *duration(double s, char text[32])
 {
     double m = floor(s / 60.0), h = floor(s / 3600.0);
-    if (!(s < 1e7)) snprintf(text, 32, "long");
+    if (!(s < 1e9)) snprintf(text, 32, "long");
     else if (s < 9.95) snprintf(text, 32, "%.1f s", s);
     else if (s < 60.0) snprintf(text, 32, "%.0f s", floor(s));
     else if (m < 60.0) snprintf(text, 32, "%.0f min %02.0f s", m, floor(s - 60.0 * m));
-    else snprintf(text, 32, "%.0f h %02.0f min", h, floor(m - 60.0 * h));
+    else if (h < 100.0) snprintf(text, 32, "%.0f h %02.0f min", h, floor(m - 60.0 * h));
+    else snprintf(text, 32, "%.0f days", floor(h / 24.0));
     return text;
 }
 
@@ -137,29 +190,30 @@ static inline const char *args_flag_text(args *a)
 static inline bool args_flag(args *a)
 {
     const char *v = args_flag_text(a);
-    if (strcmp(v, "0") && strcmp(v, "1")) wrong_usage("--%s = %.40s: must be 0 or 1", a->key, v);
+    char flag[72];
+    if (strcmp(v, "0") && strcmp(v, "1"))
+        wrong_usage("%s = %.40s: must be 0 or 1", flag_text(a->key, flag), v);
     return *v == '1';
 }
 
 static inline double args_double(args *a, double above, double max)
 {
     const char *v = args_value(a);
-    char *end;
+    char *end, flag[72];
     double x = strtod(v, &end);
     if (*end || !(x > above && x <= max))
-        wrong_usage("--%s = %.40s: must be a number above %g, at most %g", a->key, v, above, max);
+        wrong_usage("%s = %.40s: must be a number above %g, at most %g", flag_text(a->key, flag), v, above,
+                    max);
     return x;
 }
-
-static inline const char *dashes(const char *key) { return key[1] ? "--" : "-"; }
 
 static inline int args_int(args *a, int min, int max)
 {
     const char *v = args_value(a);
-    char *end;
+    char *end, flag[72];
     double x = strtod(v, &end);
     if (*end || !(x >= min && x <= max) || x != floor(x))
-        wrong_usage("%s%s = %.40s: must be an integer in %d..%d", dashes(a->key), a->key, v, min, max);
+        wrong_usage("%s = %.40s: must be an integer in %d..%d", flag_text(a->key, flag), v, min, max);
     return (int)x;
 }
 
@@ -168,8 +222,9 @@ static inline int args_threads(args *a)
 {
     vgs_cpu_config c = { .threads = args_int(a, 0, 4096) };
     vgs_error err;
+    char text[TYPED];
     vgs_backend *cpu = vgs_cpu_create(&c, &err);
-    if (!cpu) wrong_usage("--threads %d: %s", c.threads, err.msg);
+    if (!cpu) wrong_usage("%s", typed(err.msg, text));
     vgs_cpu_free(cpu);
     return c.threads;
 }
@@ -178,7 +233,7 @@ static inline uint64_t args_u64(args *a)
 {
     vgs_config c = { .seed = 0 };
     vgs_error err;
-    if (vgs_field_set(&c, "seed", args_value(a), &err)) wrong_usage("--%s: %s", a->key, err.msg);
+    if (vgs_field_set(&c, "seed", args_value(a), &err)) wrong_usage("--%s", err.msg);
     return c.seed;
 }
 
@@ -186,13 +241,6 @@ static inline uint64_t args_u64(args *a)
    a preset or a checkpoint comes before them. */
 enum { MAX_FIELDS = 128 };
 typedef struct field_list { int n; struct { char name[64]; const char *value; } at[MAX_FIELDS]; } field_list;
-
-static inline int field_index(const char *name)
-{
-    for (int i = 0; vgs_field_name(i); ++i)
-        if (!strcmp(vgs_field_name(i), name)) return i;
-    return -1;
-}
 
 /* Of all kinds of fields only a yes/no takes 1 and refuses 2. */
 static inline bool field_is_flag(const char *name)
@@ -218,15 +266,16 @@ static inline void args_field(args *a, field_list *list)
 {
     vgs_config scratch = { .steps = 0 };
     vgs_error err;
-    char text[32];
+    char text[32], flag[72];
     if (field_index(a->key) < 0) wrong_usage("%.80s: there is no such option", a->word);
     if (list->n == MAX_FIELDS) wrong_usage("too many options");
     strcpy(list->at[list->n].name, a->key);
     list->at[list->n].value = field_is_flag(a->key) ? args_flag_text(a) : args_value(a);
-    if (vgs_field_set(&scratch, a->key, list->at[list->n].value, &err)) wrong_usage("--%s", err.msg);
+    if (vgs_field_set(&scratch, a->key, list->at[list->n].value, &err))
+        wrong_usage("%s%s", flag_text(a->key, flag), err.msg + strlen(a->key));     /* "key = value: ..." */
     vgs_field_get(&scratch, field_index(a->key), text);
     if (field_is_positive(a->key) && !strcmp(text, "0"))
-        wrong_usage("--%s = 0: must be > 0; leave it out for the default", a->key);
+        wrong_usage("%s = 0: must be > 0; leave it out for the default", flag_text(a->key, flag));
     ++list->n;
 }
 
@@ -242,12 +291,13 @@ static inline void fields_refuse(const field_list *list, const vgs_config *c, co
     for (int i = 0; i < list->n; ++i) {
         vgs_config other = *c;
         int k = field_index(list->at[i].name);
-        char is[32], wanted[32];
+        char is[32], wanted[32], flag[72];
         vgs_field_set(&other, list->at[i].name, list->at[i].value, NULL);
         vgs_field_get(c, k, is);
         vgs_field_get(&other, k, wanted);
         if (strcmp(is, wanted))
-            wrong_usage("--%s %s: the checkpoint has %s, and %s", list->at[i].name, wanted, is, why);
+            wrong_usage("%s %s: the checkpoint has %s, and %s", flag_text(list->at[i].name, flag), wanted,
+                        is, why);
     }
 }
 
@@ -261,15 +311,31 @@ static inline const vgs_target *find_target(const char *name)
     return NULL;
 }
 
-/* A folder cannot be read as a file, so what can be is taken as it is. */
-static inline void find_checkpoint(const char *given, char *path, size_t size)
+static inline bool file_exists(const char *path)
 {
-    char inside[1200];
-    FILE *f;
-    snprintf(inside, sizeof inside, "%.1100s/checkpoint.safetensors", given);
-    f = fopen(inside, "rb");
+    FILE *f = fopen(path, "rb");
     if (f) fclose(f);
-    snprintf(path, size, "%s", f ? inside : given);
+    return f != NULL;
+}
+
+/* Whether both are the same file. */
+static inline bool same_file(const char *a, const char *b)
+{
+    struct stat s, t;
+    if (!strcmp(a, b)) return true;
+    return !stat(a, &s) && !stat(b, &t) && s.st_ino && s.st_dev == t.st_dev && s.st_ino == t.st_ino;
+}
+
+/* The checkpoint's path: `given` itself or, of a run's folder, what is inside. False, said, if nothing is. */
+static inline bool find_checkpoint(const char *given, char *path, size_t size)
+{
+    struct stat s;
+    snprintf(path, size, "%.1100s", given);
+    if (stat(given, &s) || !S_ISDIR(s.st_mode)) return true;
+    snprintf(path, size, "%.1100s/checkpoint.safetensors", given);
+    if (file_exists(path)) return true;
+    say("%s: a folder without a checkpoint.safetensors, so not one that train has written a run to", given);
+    return false;
 }
 
 static inline bool ends_with(const char *text, const char *end)
@@ -285,14 +351,32 @@ static inline void print_targets(void)
         printf("  %-12s %s\n", vgs_target_at(i)->name, vgs_target_at(i)->summary);
 }
 
-static inline void print_fields(void)
+/* "0.1" where the nine digits that make a float come back exactly say 0.100000001 */
+static inline void fewest_digits(char text[32])
 {
-    char key[64];
-    puts("\nFields (--KEY VALUE; 0 is the default unless vgs_config in vgs.h says otherwise):");
+    float v = (float)strtod(text, NULL);
+    char shorter[32];
+    if (!strpbrk(text, ".e") || strspn(text, "0123456789.e+-") != strlen(text)) return;
+    for (int digits = 1; digits < 9; ++digits) {
+        snprintf(shorter, sizeof shorter, "%.*g", digits, (double)v);
+        if ((float)strtod(shorter, NULL) != v) continue;
+        strcpy(text, shorter);
+        return;
+    }
+}
+
+/* Every field: what it is, what it can be and, if c is given, what it is there. */
+static inline void print_fields(const vgs_config *c)
+{
+    char key[72], allowed[64], value[32];
+    printf("\nFields (--KEY VALUE; 0 is the default unless vgs_config in vgs.h says otherwise):\n"
+           "what it is; what it can be%s\n", c ? "; = what it is here" : "");
     for (int i = 0; vgs_field_name(i); ++i) {
-        snprintf(key, sizeof key, "--%s", vgs_field_name(i));
-        for (char *p = key; *p; ++p) if (*p == '_') *p = '-';
-        printf("  %-20s %s\n", key, vgs_field_help(i));
+        vgs_field_allowed(i, allowed);
+        printf("  %-20s %s; %s", flag_text(vgs_field_name(i), key), vgs_field_help(i), allowed);
+        if (c) vgs_field_get(c, i, value), fewest_digits(value);
+        if (c) printf("; = %s", value);
+        putchar('\n');
     }
 }
 
@@ -375,18 +459,34 @@ static inline void print_metrics(const evaluation *e, bool meanings)
 
 /* ==== weights: what they say, for every program ===================================================== */
 
+/* "+- 0.0123", or "+- ?" of too few rows to tell */
+static inline const char *error_text(double se, char text[32])
+{
+    snprintf(text, 32, isfinite(se) ? "+- %.4f" : "+- ?", se);
+    return text;
+}
+
+/* "k-hat 0.43"; without five weights in the tail, a fifth of the rows at most, there is none. */
+static inline const char *khat_text(double khat, char text[48])
+{
+    snprintf(text, 48, isfinite(khat) ? "k-hat %.2f" : "no k-hat (it takes more rows)", khat);
+    return text;
+}
+
 /* Either may be NULL. log_z is the true one, NaN if it is not known. */
 static inline void print_weights(const vgs_weights *w, const vgs_forward *f, double log_z)
 {
-    char text[200];
+    char text[200], a[32], b[32], k[48];
     if (w) {
-        printf("ELBO %.4f +- %.4f, log Z %.4f +- %.4f", w->elbo, w->elbo_se, w->log_z, w->log_z_se);
+        printf("ELBO %.4f %s, log Z %.4f %s", w->elbo, error_text(w->elbo_se, a), w->log_z,
+               error_text(w->log_z_se, b));
         if (!isnan(log_z)) printf(" (true: %.4f)", log_z);
-        printf(", ESS/N %.3g, k-hat %.2f\n", w->ess, w->khat);
+        printf(", ESS/N %.3g, %s\n", w->ess, khat_text(w->khat, k));
     }
     if (f)
-        printf("EUBO %.4f +- %.4f, log Z %.4f +- %.4f from %d reference samples, ESS/N %.3g, k-hat %.2f\n",
-               f->eubo, f->eubo_se, f->log_z, f->log_z_se, f->n, f->ess, f->khat);
+        printf("EUBO %.4f %s, log Z %.4f %s from %d reference samples, ESS/N %.3g, %s\n", f->eubo,
+               error_text(f->eubo_se, a), f->log_z, error_text(f->log_z_se, b), f->n, f->ess,
+               khat_text(f->khat, k));
     vgs_weights_say(w, f, text);
     if (w || f) printf("%s\n", text);
 }

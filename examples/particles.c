@@ -39,7 +39,7 @@ static double measure(const vgs_energy *energy, const float *x, double share[BIN
     static float e[ROWS];
     double sum = 0.0;
     memset(share, 0, BINS * sizeof *share);
-    if (vgs_energy_eval(energy, x, ROWS, e, NULL, 1, NULL)) return NAN;
+    if (vgs_energy_eval(energy, x, ROWS, e, NULL, 1, NULL)) return (double)NAN;
     for (int row = 0; row < ROWS; ++row, x += D) {
         sum += (double)e[row];
         for (int i = 0; i < N; ++i)

@@ -6,6 +6,8 @@
 #include "../vgs.h"
 #define PROGRAM "reference"
 #include "common.h"
+#include "device.h"
+#include "room.h"
 #ifdef _WIN32
 #  include <io.h>
 #  define is_terminal() _isatty(2)
@@ -20,6 +22,7 @@ typedef struct options {
     const char *target, *out;
     int n, method;
     bool method_given, json;
+    device device;
     vgs_mcmc_config c;
 } options;
 
@@ -48,6 +51,11 @@ static int help(void)
          "  --acceptance A        aimed at (hmc 0.8, mala 0.574, metropolis 0.234)\n"
          "  --json                one JSON object instead of lines\n"
          "  --threads N           0 = all that there are (0); more than 1 needs a build with -fopenmp\n"
+         DEVICE_HELP
+         "\n"
+         "On a device run energies and gradients only, those of up to 64 chains at a time; the chains\n"
+         "themselves stay on the processor, on one thread. That pays for --chains 64 and more at most, and\n"
+         "hardly for targets as cheap as these.\n"
          "\n"
          "R-hat (at most 1.01 for chains that agree) and ESS are those of the worst of: the energy and\n"
          "every coordinate; for particles the energy, |x|^2, nearest and farthest pair.\n"
@@ -98,11 +106,15 @@ static options parse(int argc, char **argv)
         else if (args_is(&a, "acceptance")) o.c.acceptance = args_double(&a, 0.0, 0.999);
         else if (args_is(&a, "json")) o.json = args_flag(&a);
         else if (args_is(&a, "threads")) o.c.threads = args_threads(&a);
+        else if (args_is(&a, "device")) o.device.name = args_value(&a);
+        else if (args_is(&a, "list_devices")) exit(device_list());
+        else if (args_is(&a, "profile")) o.device.profile = args_flag(&a);
         else wrong_usage("%.80s: there is no such option", a.word);
     }
     if (!o.target) wrong_usage("a target is missing");
     if (!o.n) wrong_usage("-n is missing: how many samples?");
     if (!o.out) wrong_usage("-o is missing: where do the samples go?");
+    if (!ends_with(o.out, ".npy")) wrong_usage("-o %.200s: the name must end in .npy", o.out);
     return o;
 }
 
@@ -119,8 +131,8 @@ static void configure(options *o, const vgs_target *t)
 {
     vgs_mcmc_config *c = &o->c;
     if (!o->method_given) o->method = t->exact_samples ? EXACT : t->dim > 8 ? VGS_HMC : VGS_PT;
-    if (o->method == EXACT) return;
     c->energy = vgs_target_energy(t);
+    if (o->method == EXACT) return;
     c->method = (vgs_mcmc_method)o->method;
     c->length_scale = t->length_scale;
     c->shuffle = t->particles > 0;
@@ -212,49 +224,116 @@ static void print_json(const options *o, const vgs_mcmc_stats *s, double seconds
 static vgs_status draw_exactly(const options *o, const vgs_target *t, float *x, vgs_mcmc_stats *s,
                                vgs_error *err)
 {
+    const double none = (double)NAN;             /* what only chains have */
     vgs_rng r = { .seed = o->c.seed };
     double sum = 0.0, square = 0.0;
     vgs_status st = vgs_target_sample(t, &r, o->n, x, err);
-    for (int i = 0; i < o->n && st == VGS_OK; ++i) {
-        float e;
-        t->eval(t->user, x + (size_t)i * (size_t)t->dim, 1, t->dim, &e, NULL);
-        sum += (double)e;
-        square += (double)e * (double)e;
+    for (int i = 0, rows; i < o->n && st == VGS_OK; i += rows) {
+        float e[64];
+        rows = o->n - i < 64 ? o->n - i : 64;
+        st = vgs_energy_eval(&o->c.energy, x + (size_t)i * (size_t)t->dim, rows, e, NULL, 1, err);
+        for (int k = 0; k < rows; ++k) {
+            sum += (double)e[k];
+            square += (double)e[k] * (double)e[k];
+        }
     }
     sum /= o->n;
-    *s = (vgs_mcmc_stats){ .energy_mean = sum, .rhat = NAN, .ess = o->n, .acceptance = NAN, .step = NAN,
-                           .log_z = NAN, .log_z_se = NAN, .barrier = NAN, .round_trips = NAN,
-                           .round_trip_rate = NAN };
-    s->energy_se = o->n > 1 ? sqrt(fmax(0.0, square / o->n - sum * sum) / (o->n - 1.0)) : (double)NAN;
+    *s = (vgs_mcmc_stats){ .energy_mean = sum, .rhat = none, .ess = o->n, .acceptance = none, .step = none,
+                           .log_z = none, .log_z_se = none, .barrier = none, .round_trips = none,
+                           .round_trip_rate = none };
+    s->energy_se = o->n > 1 ? sqrt(fmax(0.0, square / o->n - sum * sum) / (o->n - 1.0)) : none;
     return st;
+}
+
+/* ==== how much, how long ============================================================================ */
+
+static double file_size(const options *o, const vgs_target *t) { return 4.0 * o->n * t->dim; }
+
+/* The rows and, of chains, their energies and what R-hat and ESS are made from. */
+static double memory_needed(const options *o, const vgs_target *t)
+{
+    return file_size(o, t) + (o->method == EXACT ? 0.0 : 44.0 * o->n);
+}
+
+/* Seconds of exact draws, from a hundredth of them. */
+static double trial_exact(const options *o, const vgs_target *t, float *x)
+{
+    options part = *o;
+    double start = seconds_now();
+    vgs_mcmc_stats s;
+    part.n = o->n / 100 + 1;
+    if (part.n > 4096) part.n = 4096;
+    return draw_exactly(&part, t, x, &s, NULL) ? 0.0 : (seconds_now() - start) * o->n / part.n;
+}
+
+/* Seconds of chains, from a two-hundredth of their iterations, 64 at most; ladder and step are not yet those
+   of the run. */
+static double trial_chains(const options *o, float *x)
+{
+    vgs_mcmc_config c = o->c;
+    double all = c.burn_in + ceil((double)o->n / c.chains) * c.thin, start = seconds_now(), seconds;
+    vgs_mcmc_stats s;
+    c.burn_in = all < 64.0 * 200.0 ? (int)ceil(all / 200.0) : 64;
+    c.thin = 1;
+    c.calls = 0.0;
+    if (vgs_mcmc(&c, c.chains, x, &s, NULL)) return 0.0;             /* the run itself will say why not     */
+    seconds = seconds_now() - start;
+    return o->c.calls > 0.0 ? seconds * o->c.calls / s.energy_calls : seconds * all / (c.burn_in + 1.0);
+}
+
+/* ==== all together ================================================================================== */
+
+/* Fills x [n,dim], writes it, says what it is worth. */
+static int make(const options *o, const vgs_target *t, const device_energy *energy, float *x)
+{
+    live l = { .start = seconds_now(), .shown = seconds_now() };
+    vgs_mcmc_config c = o->c;
+    vgs_mcmc_stats s;
+    vgs_status st;
+    vgs_error err;
+    double seconds;
+    c.progress = show;
+    c.progress_user = &l;
+    st = o->method == EXACT ? draw_exactly(o, t, x, &s, &err) : vgs_mcmc(&c, o->n, x, &s, &err);
+    if (st == VGS_E_ENERGY && energy->err.code) err = energy->err;
+    if (l.printed) fputc('\n', stderr);
+    seconds = seconds_now() - l.start;
+    if (st == VGS_OK) st = vgs_npy_write(o->out, x, o->n, t->dim, &err);
+    if (st != VGS_OK) return fail(&err);
+    if (o->json) print_json(o, &s, seconds);
+    else print_lines(o, &s, seconds);
+    return finish_stdout();
 }
 
 int main(int argc, char **argv)
 {
     options o = parse(argc, argv);
     const vgs_target *t = find_target(o.target);
-    live l = { .start = seconds_now(), .shown = seconds_now() };
-    vgs_mcmc_stats s;
-    vgs_status st;
+    device_energy energy;
     vgs_error err;
-    double seconds;
+    double memory, disk;
     float *x;
+    int status;
     if (!t) return EXIT_USAGE;
     configure(&o, t);
-    o.c.progress = show;
-    o.c.progress_user = &l;
+    memory = memory_needed(&o, t);
+    disk = file_size(&o, t);
+    if (!has_room(o.out, o.n, memory, disk)) return EXIT_FAILED;
     x = malloc((size_t)o.n * (size_t)t->dim * sizeof *x);
     if (!x) {
         say("out of memory: %d samples", o.n);
         return EXIT_FAILED;
     }
-    st = o.method == EXACT ? draw_exactly(&o, t, x, &s, &err) : vgs_mcmc(&o.c, o.n, x, &s, &err);
-    if (l.printed) fputc('\n', stderr);
-    seconds = seconds_now() - l.start;
-    if (st == VGS_OK) st = vgs_npy_write(o.out, x, o.n, t->dim, &err);
+    if (device_open(&o.device, &err) || device_energy_open(&energy, &o.device, &o.c.energy, &err)) {
+        free(x);
+        return fail(&err);
+    }
+    announce(o.n, memory, disk, o.method == EXACT ? trial_exact(&o, t, x) : trial_chains(&o, x));
+    device_reset(&o.device);
+    status = make(&o, t, &energy, x);
     free(x);
-    if (st != VGS_OK) return fail(&err);
-    if (o.json) print_json(&o, &s, seconds);
-    else print_lines(&o, &s, seconds);
-    return finish_stdout();
+    device_report(&o.device, 0);
+    device_energy_close(&energy);
+    device_close(&o.device);
+    return status;
 }

@@ -136,20 +136,6 @@ static double quantile(const double *sorted, int n, double q)
     return n ? sorted[(int)(q * (n - 1) + 0.5)] : (double)NAN;
 }
 
-/* "0.1" where the nine digits that make a float come back exactly say 0.100000001 */
-static void fewest_digits(char text[32])
-{
-    float v = (float)strtod(text, NULL);
-    char shorter[32];
-    if (!strpbrk(text, ".e") || strspn(text, "0123456789.e+-") != strlen(text)) return;
-    for (int digits = 1; digits < 9; ++digits) {
-        snprintf(shorter, sizeof shorter, "%.*g", digits, (double)v);
-        if ((float)strtod(shorter, NULL) != v) continue;
-        strcpy(text, shorter);
-        return;
-    }
-}
-
 /* 812, 15.4k, 1.05M, 3.2e+09 */
 static const char *count_text(double v, char text[32])
 {
@@ -348,11 +334,11 @@ static void learning_section(const report *r, const char *log_path, FILE *f)
     learning_curve(c, &data, 1, known ? r->target->log_z : (double)NAN);
     c.title = "Median energy";
     c.note = NULL;
-    learning_curve(c, &data, 2, NAN);
+    learning_curve(c, &data, 2, (double)NAN);
     c.title = "Loss";
     c.note = "log scale";
     c.log_y = true;
-    learning_curve(c, &data, 0, NAN);
+    learning_curve(c, &data, 0, (double)NAN);
     fputs("</div>\n", f);
 }
 

@@ -7,6 +7,7 @@
 #define PROGRAM "sample"
 #include "common.h"
 #include "device.h"
+#include "room.h"
 
 enum { DRAW_BLOCK = 4096, POPULATIONS = 20 };
 
@@ -49,7 +50,7 @@ static int help(void)
          "\n"
          "Exit status: 0 done, 1 failed, 2 wrong usage.");
     print_targets();
-    print_fields();
+    print_fields(NULL);
     puts("\nExamples:\n"
          "  sample gmm9 -n 100000 -o gmm9.npy --seed 1\n"
          "  sample funnel -n 100000 -o funnel.safetensors --smc 0.5\n"
@@ -85,8 +86,13 @@ static options parse(int argc, char **argv)
     if (!o.n) wrong_usage("-n is missing: how many samples?");
     if (!o.out) wrong_usage("-o is missing: where do the samples go?");
     o.weighted = ends_with(o.out, ".safetensors");
+    if (!o.weighted && !ends_with(o.out, ".npy"))
+        wrong_usage("-o %.200s: the name must end in .npy or .safetensors", o.out);
     if (o.draw.resample > 0.0f && !o.weighted)
         wrong_usage("--smc: its samples need their weights: -o FILE.safetensors has them");
+    if (o.draw.resample > 0.0f && (o.draw.noise_scale != 1.0f || o.draw.skip_final_noise))
+        wrong_usage("--smc: there are no weights with %s",
+                    o.draw.skip_final_noise ? "--skip-final-noise" : "another --noise-scale than 1");
     return o;
 }
 
@@ -100,6 +106,8 @@ static vgs_status configure(const options *o, const char *path, const vgs_target
     vgs_status st = VGS_OK;
     int count = 0;
     if (!f) return err->code;
+    if (vgs_safetensors_find(f, "x") && vgs_safetensors_meta(f, "energy_calls"))
+        wrong_usage("%.200s: holds samples, not a sampler", path);
     name = vgs_safetensors_meta(f, "target");
     if (name && o->target && strcmp(name, o->target))
         wrong_usage("--target %.40s: %.200s is of the target %.40s", o->target, path, name);
@@ -147,12 +155,17 @@ static vgs_status draw(vgs_sampler *s, const options *o, const samples *out, vgs
     return VGS_OK;
 }
 
+static vgs_mcmc_config refinement(const options *o, const vgs_config *c)
+{
+    return (vgs_mcmc_config){ .energy = c->energy, .tau = (double)c->tau, .threads = o->threads,
+                              .length_scale = (double)c->length_scale,
+                              .seed = o->draw.seed ? o->draw.seed : c->seed };
+}
+
 /* HMC on E, after resampling by the weights where there are some. */
 static vgs_status refine(const options *o, const vgs_config *c, samples *s, vgs_error *err)
 {
-    vgs_mcmc_config m = { .energy = c->energy, .tau = (double)c->tau, .threads = o->threads,
-                          .length_scale = (double)c->length_scale,
-                          .seed = o->draw.seed ? o->draw.seed : c->seed };
+    vgs_mcmc_config m = refinement(o, c);
     vgs_mcmc_stats st;
     if (vgs_refine(&m, o->refine, s->log_weight, o->n, s->x, &st, err)) return err->code;
     s->calls += st.energy_calls;
@@ -191,11 +204,53 @@ static int report_weights(const options *o, const samples *s, const vgs_target *
     return finish_stdout();
 }
 
-/* Draws, says what the weights say, refines, writes. */
+/* ==== how much, how long ============================================================================ */
+
+static double file_size(const options *o, const vgs_config *c)
+{
+    return o->n * (4.0 * c->energy.dim + (o->weighted ? 12.0 : 0.0));
+}
+
+/* The rows, with what is in the file for each; beside them vgs_weigh's copy of the weights, the places and
+   momenta of vgs_refine, or a population of SMC three times. */
+static double memory_needed(const options *o, const vgs_config *c)
+{
+    double row = 4.0 * c->energy.dim, beside = o->weighted ? 8.0 : 0.0;
+    int parts = o->n < 2 * POPULATIONS ? 1 : POPULATIONS;
+    if (o->draw.resample > 0.0f) beside = fmax(beside, 3.0 * row / parts);
+    if (o->refine) beside = fmax(beside, 5.0 * row + 100.0);
+    return file_size(o, c) + o->n * beside;
+}
+
+/* Seconds that all rows will take, from a hundredth of them, 1024 at most; 0 for few rows. A first draw, of
+   one row, makes what is made once. None of it leaves a trace: the rows are drawn again. */
+static double trial(vgs_sampler *s, const options *o, const samples *a)
+{
+    const vgs_config *c = vgs_sampler_config(s);
+    int n = o->n / 100 < 1024 ? o->n / 100 : 1024;
+    vgs_mcmc_config m = refinement(o, c);
+    vgs_draw d = o->draw;
+    double start;
+    bool ok;
+    if (n < 10) return 0.0;
+    d.energy = a->energy;
+    d.log_weight = a->log_weight;
+    ok = !vgs_sampler_draw(s, &d, 1, a->x, NULL);
+    start = seconds_now();
+    ok = ok && !vgs_sampler_draw(s, &d, n, a->x, NULL);
+    if (ok && o->refine) ok = !vgs_refine(&m, o->refine, NULL, n, a->x, NULL, NULL);
+    device_reset(&o->device);
+    return ok ? (seconds_now() - start) * o->n / n : 0.0;            /* the draw itself will say why not */
+}
+
+/* ==== all together ================================================================================== */
+
+/* Says what is to come, draws, says what the weights say, refines, writes. */
 static int make_into(samples *a, vgs_sampler *s, const options *o, const vgs_target *t)
 {
     const vgs_config *c = vgs_sampler_config(s);
     vgs_error err;
+    announce(o->n, memory_needed(o, c), file_size(o, c), trial(s, o, a));
     if (draw(s, o, a, &err)) return fail(&err);
     if (report_weights(o, a, t, c->tau)) return EXIT_FAILED;
     if (o->refine && refine(o, c, a, &err)) return fail(&err);
@@ -209,15 +264,22 @@ static int make_samples(vgs_sampler *s, const options *o, const vgs_target *t)
 {
     const vgs_config *c = vgs_sampler_config(s);
     bool biased = o->draw.noise_scale != 1.0f || o->draw.skip_final_noise || c->skip_final_noise;
+    bool has_weights = o->weighted && (o->draw.resample > 0.0f || !(biased || c->on_sphere));
     size_t n = (size_t)o->n;
     int status = EXIT_FAILED;
-    samples a = { .x = malloc(n * (size_t)c->energy.dim * sizeof *a.x),
-                  .calls = 2.0 * o->n };         /* the gradient in a row's last step, E at its end      */
+    samples a = { .calls = 2.0 * o->n };         /* the gradient in a row's last step, E at its end      */
+    if (!has_room(o->out, o->n, memory_needed(o, c), file_size(o, c))) return EXIT_FAILED;
+    if (o->refine && (double)o->n * c->energy.dim >= 2e9) {
+        say("--refine: %d x %d numbers are too many, 2e9 is the limit; make the samples in parts", o->n,
+            c->energy.dim);
+        return EXIT_FAILED;
+    }
+    a.x = malloc(n * (size_t)c->energy.dim * sizeof *a.x);
     if (o->weighted) a.energy = malloc(n * sizeof *a.energy);
-    if (o->weighted && (o->draw.resample > 0.0f || !(biased || c->on_sphere)))
-        a.log_weight = malloc(n * sizeof *a.log_weight);
+    if (has_weights) a.log_weight = malloc(n * sizeof *a.log_weight);
     else if (o->weighted) say("no weights: these are not samples of the sampler itself");
-    if (!a.x || (o->weighted && !a.energy)) say("out of memory: %d samples", o->n);
+    if (!a.x || (o->weighted && !a.energy) || (has_weights && !a.log_weight))
+        say("out of memory: %d samples", o->n);
     else status = make_into(&a, s, o, t);
     free(a.x);
     free(a.energy);
@@ -234,12 +296,13 @@ int main(int argc, char **argv)
     vgs_error err;
     char path[1200];
     int status = EXIT_FAILED;
-    find_checkpoint(o.checkpoint, path, sizeof path);
+    if (!find_checkpoint(o.checkpoint, path, sizeof path)) return EXIT_FAILED;
+    if (same_file(path, o.out)) wrong_usage("-o %.200s: is the checkpoint that is to be drawn from", o.out);
     if (configure(&o, path, &t, &c, &err) || device_open(&o.device, &err)) return fail(&err);
     c.backend = o.device.backend;
     if (!(s = vgs_sampler_create(&c, &err)) || vgs_sampler_load(s, path, &err)) fail(&err);
     else status = make_samples(s, &o, t);
-    device_report(&o.device, 1);
+    device_report(&o.device, 0);
     vgs_sampler_free(s);
     device_close(&o.device);
     return status;

@@ -8,6 +8,7 @@
 #include "common.h"
 #include "device.h"
 #include "report.h"
+#include "room.h"
 
 #include <errno.h>
 #include <signal.h>
@@ -16,11 +17,12 @@
 #  include <io.h>
 #  define make_folder(path) _mkdir(path)
 #  define is_terminal() _isatty(2)
+#  define print_raw(text, n) _write(2, text, n)
 #else
-#  include <sys/stat.h>
 #  include <unistd.h>
 #  define make_folder(path) mkdir(path, 0777)
 #  define is_terminal() isatty(2)
+#  define print_raw(text, n) write(2, text, n)
 #endif
 
 enum { MAX_PATH_LENGTH = 1024, PATHS = 48, DRAW_BLOCK = 5000 };
@@ -54,6 +56,7 @@ typedef struct run {
 } run;
 
 static volatile sig_atomic_t stop;
+static char last_words[MAX_PATH_LENGTH + 200];   /* of a program that is stopped while it measures */
 
 static void on_signal(int sig)
 {
@@ -61,9 +64,18 @@ static void on_signal(int sig)
     signal(sig, SIG_DFL);                        /* a second one ends the program at once */
 }
 
+/* Measuring cannot be stopped half way, but nothing is lost by that: it ends the program. */
+static void on_signal_measuring(int sig)
+{
+    (void)sig;
+    if (print_raw(last_words, (unsigned)strlen(last_words)) < 0) _Exit(EXIT_FAILED);
+    _Exit(EXIT_STOPPED);
+}
+
 /* ==== command line ================================================================================== */
 
-static int help(void)
+/* c: NULL, or the configuration of the target, preset and fields that are given */
+static int help(const vgs_config *c)
 {
     puts("train - trains a sampler of exp(-E(x)/tau) for a built-in target\n"
          "\n"
@@ -85,9 +97,10 @@ static int help(void)
          "exit\n"
          "status 130. Otherwise it is 0 for done, 1 for failed, 2 for wrong usage. Memory does not grow "
          "with\n"
-         "iterations: TARGET --help, with a preset and fields, ends with how much training takes.");
+         "iterations. TARGET --help, with a preset and fields, shows their values and how much memory it\n"
+         "takes.");
     print_targets();
-    print_fields();
+    print_fields(c);
     puts("\nExamples:\n"
          "  train gmm9\n"
          "  train gmm9 --resume --iterations 3000\n"
@@ -98,8 +111,9 @@ static int help(void)
 
 static vgs_status config_from_preset(run *r, vgs_error *err);
 
-/* What the sampler of the target, preset and fields given so far holds. It allocates when it is created. */
-static int print_memory(run *r)
+/* What the target, preset and fields given so far come to, and what their sampler holds: it allocates when it
+   is created. */
+static int help_of_target(run *r)
 {
     vgs_error err;
     vgs_status st = config_from_preset(r, &err);
@@ -107,8 +121,10 @@ static int print_memory(run *r)
     if (st != VGS_OK) return fail(&err);
     r->config.threads = r->threads;
     if (!(s = vgs_sampler_create(&r->config, &err))) return fail(&err);
-    printf("\nMemory: the sampler of %s, preset %s, holds %.1f MB, however many iterations it trains.\n",
-           r->target->name, r->preset, 1e-6 * (double)vgs_sampler_bytes(s));
+    help(vgs_sampler_config(s));
+    printf("\nHere: %s, preset %s, %d iterations. Memory: the sampler holds %.1f MB, however many\n"
+           "iterations it trains.\n", r->target->name, r->preset, r->goal,
+           1e-6 * (double)vgs_sampler_bytes(s));
     vgs_sampler_free(s);
     return finish_stdout();
 }
@@ -134,12 +150,12 @@ static void parse(run *r, int argc, char **argv)
         else if (args_is(&a, "force")) r->force = args_flag(&a);
         else args_field(&a, &r->fields);
     }
-    if (wants_help && !name) exit(help());
+    if (wants_help && !name) exit(help(NULL));
     if (!name) wrong_usage("a target is missing");
     if (r->resume && r->force) wrong_usage("--resume goes on with a run, --force starts anew: give one of "
                                            "them");
     if (!(r->target = find_target(name))) exit(EXIT_USAGE);
-    if (wants_help) exit(help() || print_memory(r));
+    if (wants_help) exit(help_of_target(r));
     if (!r->dir) r->dir = r->target->name;
     if (strlen(r->dir) > MAX_PATH_LENGTH - 64) wrong_usage("--out: the path is too long");
 }
@@ -150,13 +166,6 @@ static const char *in_dir(const run *r, const char *file, char path[MAX_PATH_LEN
 {
     snprintf(path, MAX_PATH_LENGTH, "%s/%s", r->dir, file);
     return path;
-}
-
-static bool file_exists(const char *path)
-{
-    FILE *f = fopen(path, "rb");
-    if (f) fclose(f);
-    return f != NULL;
 }
 
 /* Makes DIR and what is missing above it. Only the last failure counts: it is about DIR itself. */
@@ -182,11 +191,12 @@ static vgs_status config_from_preset(run *r, vgs_error *err)
     vgs_preset_info info = { .iterations = 0 };
     vgs_config resolved;
     vgs_status st;
+    char text[TYPED];
     if (!r->preset) r->preset = "fast";
     st = vgs_preset(r->target, r->preset, &r->config, &info, err);
     fields_apply(&r->fields, &r->config);
     if (st == VGS_OK) st = vgs_config_resolve(&r->config, &resolved, err);
-    if (st == VGS_E_ARG) wrong_usage("%s", err->msg);                /* a preset or a value that cannot be */
+    if (st == VGS_E_ARG) wrong_usage("%s", typed(err->msg, text));   /* a preset or a value that cannot be */
     r->goal = r->iterations ? r->iterations : info.iterations;
     return st;
 }
@@ -242,6 +252,47 @@ static vgs_status trim_log(run *r, const char *path, vgs_error *err)
     return st == VGS_OK ? vgs_file_commit(&f, err) : st;
 }
 
+/* A run can have more iterations than it is told to make: they stay, and that is said. */
+static void keep_goal(run *r)
+{
+    if (r->resume && r->first >= r->goal && !(r->minutes > 0.0 && !r->iterations)) {
+        say("%s has %lld iterations already, and %s asks for %d: none are made, samples and report are made "
+            "anew", r->dir, (long long)r->first, r->iterations ? "--iterations" : "its configuration",
+            r->goal);
+        if (!r->iterations) say("to train it further: --iterations N or --minutes M");
+        r->goal = r->first < INT_MAX ? (int)r->first : INT_MAX;
+    }
+    snprintf(r->goal_text, sizeof r->goal_text, "%d", r->goal);
+}
+
+/* Bytes that a sampler with a large batch takes, from two with a 64th and a 32nd of it; 0 for one that is not
+   large. */
+static double memory_needed(const vgs_config *config)
+{
+    double bytes[2];
+    if (config->batch < 4096) return 0.0;
+    for (int i = 0; i < 2; ++i) {
+        vgs_config c = *config;
+        vgs_sampler *s;
+        c.batch = (config->batch / 64) << i;
+        if (!(s = vgs_sampler_create(&c, NULL))) return 0.0;
+        bytes[i] = (double)vgs_sampler_bytes(s);
+        vgs_sampler_free(s);
+    }
+    return bytes[0] + (bytes[1] - bytes[0]) * ((double)config->batch / (config->batch / 64) - 1.0);
+}
+
+/* False, said, if memory does not hold the batch. That of a device is the device's to refuse. */
+static bool has_memory(const run *r)
+{
+    double need = r->config.backend ? 0.0 : memory_needed(&r->config), have = memory_left();
+    char a[32], b[32];
+    if (!(have > 0.0 && need > have)) return true;
+    say("--batch %d: takes about %s of memory, and there are %s", r->config.batch, size_text(need, a),
+        size_text(have, b));
+    return false;
+}
+
 /* Creates or loads the sampler and writes a first checkpoint, so that a folder that cannot be written to is
    found before the training, not after it. */
 static int start(run *r)
@@ -255,15 +306,19 @@ static int start(run *r)
         wrong_usage("%s holds a run: --resume goes on with it, --force starts anew, --out takes another "
                     "folder",
                     r->dir);
+    if (r->resume && !file_exists(path) && errno == ENOENT)
+        wrong_usage("%s: no checkpoint.safetensors there to go on with; without --resume a run starts there",
+                    r->dir);
     st = r->resume ? config_from_checkpoint(r, path, &err) : config_from_preset(r, &err);
     if (st != VGS_OK) return fail(&err);
-    snprintf(r->goal_text, sizeof r->goal_text, "%d", r->goal);
     r->config.threads = r->threads;
     if (device_open(&r->device, &err) != VGS_OK) return fail(&err);
     r->config.backend = r->device.backend;
+    if (!has_memory(r)) return EXIT_FAILED;
     if (!(r->sampler = vgs_sampler_create(&r->config, &err))) return fail(&err);
     if (r->resume && vgs_sampler_load(r->sampler, path, &err)) return fail(&err);
     r->first = vgs_sampler_iteration(r->sampler);
+    keep_goal(r);
     if (make_dir(r->dir)) return EXIT_FAILED;
     if (r->force) {                              /* results of the run before are not this run's      */
         char old[MAX_PATH_LENGTH];
@@ -378,8 +433,9 @@ static int train(run *r)
 
 static int stopped(const run *r)
 {
-    say("stopped at iteration %lld; to go on: train %s --out %s --resume",
-        (long long)vgs_sampler_iteration(r->sampler), r->target->name, r->dir);
+    say("stopped %s iteration %lld, which is saved; to go on: train %s --out %s --resume",
+        r->x ? "while drawing samples, after" : "at", (long long)vgs_sampler_iteration(r->sampler),
+        r->target->name, r->dir);
     return EXIT_STOPPED;
 }
 
@@ -525,8 +581,11 @@ static int finish(run *r)
     if (vgs_sampler_train(r->sampler, 0, &r->stats, &err)) return fail(&err);
     r->stats.loss = loss;
     if ((status = make_samples(r)) || stop) return status;
-    signal(SIGINT, SIG_DFL);                     /* all but the report is written: from here it ends  */
-    signal(SIGTERM, SIG_DFL);
+    snprintf(last_words, sizeof last_words, "\n" PROGRAM ": stopped while measuring: checkpoint and samples "
+             "are in %s, the report is not made; train %s --out %s --resume makes it\n", r->dir,
+             r->target->name, r->dir);
+    signal(SIGINT, on_signal_measuring);
+    signal(SIGTERM, on_signal_measuring);
     if ((status = make_metrics(r))) return status;
     if ((status = make_report(r))) return status;
     return summary(r);

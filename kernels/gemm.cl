@@ -81,6 +81,21 @@ KERNEL vgs_tile(HEAP, int2 a_at, int2 b_at, int2 bias_at, int2 idx_at, int2 c_at
     }
 }
 
+/* What CLBlast's products lack: out = act(out + bias). Group: `each` rows. */
+KERNEL vgs_bias_act(HEAP, int2 bias_at, int2 idx_at, int2 c_at, const product q, int each)
+{
+    __global float *page[8] = HEAP_PAGES;
+    view bias = view_of(page, bias_at.x, bias_at.y), idx = view_of(page, idx_at.x, idx_at.y);
+    view out = view_of(page, c_at.x, c_at.y);
+    int r, c;
+    for (r = GROUP(0) * each; r < min((GROUP(0) + 1) * each, q.m); ++r) {
+        __global const float *from = bias.p;
+        __global float *y = ROW(out, r);
+        if (idx.p) from = ROW(bias, *(__global int *)ROW(idx, r));
+        LANES(c, q.n) y[c] = act_of(y[c] + (from ? from[c] : 0.0f), q.act);
+    }
+}
+
 #if WG == 1
 /* ---- tiles of a CPU: one work-item 8 x 48 elements, rows of B in vectors of 16 ----------------------- */
 

@@ -11,6 +11,7 @@ each() # LABEL TESTS RUNNER COMPILER...
         code=$?
         [ $code -eq 0 ] || head -n 20 "$work/log"
         ok "$label: $t" $code
+        [ $code -ne 0 ] || echo "$label: $t"                         # a sign of life: some take minutes
     done
 }
 have() { command -v "$1" > "$work/where" || { skip "$1 is not installed"; false; }; }

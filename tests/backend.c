@@ -248,8 +248,8 @@ static long budget(const vgs_sampler *s)
                                     (t - 1) * ops(&s->fresh, false) : 0;
     long slope = s->slope.g ? ops(&s->slope, true) + (t - 1) * ops(&s->slope, false) +
                                   n * t * (ops(&s->split, true) + ops(&s->split, false)) : 0;
-    return once + factors + replay + slope + ops(&s->start, false) + (t - 1) * ops(&s->step, false) + ops(&s->last, false) +
-           ops(&s->ema, false) + ops(&s->sigma_fit, false) +
+    return once + factors + replay + slope + ops(&s->start, false) + (t - 1) * ops(&s->step, false) +
+           ops(&s->last, false) + ops(&s->ema, false) + ops(&s->sigma_fit, false) +
            n * ((t - 1) * ops(&s->target_step, false) + ops(&s->target_last, false)) +
            n * t * (ops(&s->fit, true) + ops(&s->fit, false));
 }
@@ -277,7 +277,8 @@ static void steady(bool one_step)
         forget_counts(&d);
         OK(vgs_sampler_train(s, 1, NULL, &err) == VGS_OK);
         CHECK(d.up == 0 && d.created == 0, "recorded: %ld uploads, %ld new buffers", d.up, d.created);
-        CHECK(d.down == 1 && d.down_bytes == 16, "recorded: %ld downloads of %ld bytes", d.down, d.down_bytes);
+        CHECK(d.down == 1 && d.down_bytes == 16, "recorded: %ld downloads of %ld bytes", d.down,
+              d.down_bytes);
         printf("launches per iteration: %ld (steps %d, passes %d, mlp %d wide)\n", d.launches, c.steps,
                c.passes, c.net.hidden);
         CHECK(d.launches <= budget(s), "%ld launches, %ld are enough", d.launches, budget(s));
@@ -290,8 +291,8 @@ static void steady(bool one_step)
     forget_counts(&d);
     OK(vgs_sampler_train(s, 1, NULL, &err) == VGS_OK);
     OK(d.energies == calls * 32);
-    CHECK(d.up == calls + slopes && d.up_bytes == 4 * (calls * 32 + slopes * 64), "callback: %ld uploads of %ld bytes", d.up,
-          d.up_bytes);
+    CHECK(d.up == calls + slopes && d.up_bytes == 4 * (calls * 32 + slopes * 64),
+          "callback: %ld uploads of %ld bytes", d.up, d.up_bytes);
     CHECK(d.down == calls + 1 && d.down_bytes == 16 + 4 * calls * 64 && d.created == 0,
           "callback: %ld downloads of %ld bytes", d.down, d.down_bytes);
     vgs_sampler_free(s);

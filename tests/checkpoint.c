@@ -1,6 +1,6 @@
 /* cc -O2 tests/checkpoint.c -o checkpoint -lm && ./checkpoint
-   Checkpoints: round trip; every truncation and every flipped bit is refused and changes nothing; a state_dict
-   written by Python or by hand loads; what does not fit is named. */
+   Checkpoints: round trip; every truncation and every flipped bit is refused and changes nothing; a
+   state_dict written by Python or by hand loads; what does not fit is named. */
 #define VGS_IMPLEMENTATION
 #include "../vgs.h"
 #include "t.h"

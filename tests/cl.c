@@ -1,9 +1,13 @@
 /* cc -O2 tests/cl.c -o cl -lOpenCL -lm && ./cl
-   Training and drawing on an OpenCL device against the CPU, checkpoints that change sides, energies of every kind,
-   what moves between host and device, sizes of groups, and what is refused. Ops: cl_ops.c, networks: cl_nets.c. */
+   Training and drawing on an OpenCL device against the CPU, checkpoints that change sides, energies of every
+   kind, every way to make products, what moves between host and device, and what is refused.
+   Ops: cl_ops.c, networks: cl_nets.c, failures: cl_faults.c. */
 #define _POSIX_C_SOURCE 200809L                  /* popen */
 #define VGS_IMPLEMENTATION
 #include "../vgs.h"
+#ifdef VGS_CL_CLBLAST
+#  include "cl_clblast.h"
+#endif
 #include "../vgs_cl.h"
 #include "t.h"
 #include "cl.h"
@@ -92,7 +96,8 @@ static void same_loss(void)
         vgs_sampler_free(s);
     }
     error = sqrt((square[0] - mean[0] * mean[0] + square[1] - mean[1] * mean[1]) / 100);
-    printf("gmm9, 200 iterations: loss %.5f on the CPU, %.5f on the device (standard error %.5f); ELBO %.3f, %.3f\n",
+    printf("gmm9, 200 iterations: loss %.5f on the CPU, %.5f on the device (standard error %.5f); "
+           "ELBO %.3f, %.3f\n",
            mean[0], mean[1], error, elbo[0], elbo[1]);
     OK(fabs(mean[0] - mean[1]) < 5 * error);
     CHECK_NEAR(elbo[1], elbo[0], 0, 0.5);
@@ -192,7 +197,8 @@ static void targets(void)
         OK(vgs_cl_counted(the_device).callback_rows == 0);
         for (i = 0; i < 70; ++i) CHECK_NEAR(e[1][i], e[0][i], 1e-5, 1e-5);
         for (i = 0; i < 70; ++i)
-            CHECK(distance(g[1] + i * t->dim, g[0] + i * t->dim, t->dim) < 1e-5, "gradient of row %d differs by %.2g", i,
+            CHECK(distance(g[1] + i * t->dim, g[0] + i * t->dim, t->dim) < 1e-5,
+                  "gradient of row %d differs by %.2g", i,
                   distance(g[1] + i * t->dim, g[0] + i * t->dim, t->dim));
     }
     vgs_cpu_free(cpu);
@@ -233,7 +239,7 @@ static void sources(void)
         OK(!vgs_sampler_train(s, 1, NULL, &err));
         count = vgs_cl_counted(the_device);
         if (k) OK(count.callback_rows == 64 && count.uploads == 3 && count.downloads == 3);
-        else OK(count.callback_rows == 0 && count.uploads == 0 && count.downloads == 1 && count.download_bytes == 16);
+        else OK(!count.callback_rows && !count.uploads && count.downloads == 1 && count.download_bytes == 16);
         n = weights(s, w[k], 1 << 16);
         vgs_sampler_free(s);
     }
@@ -242,6 +248,172 @@ static void sources(void)
     CHECK(strstr(err.msg, "energy:2"), "%s", err.msg);
     OK(vgs_cl_energy(the_device, NULL, 2, &source, &err) == VGS_E_ARG);
 }
+
+/* ---- files of the cache ------------------------------------------------------------------------------ */
+
+#define CACHE "build/cl_cache"
+
+static void damage(const char *path, long at, const char *with)
+{
+    FILE *f = fopen(path, "r+b");
+    if (!CHECK(f != NULL, "%s", path)) return;
+    fseek(f, at, SEEK_SET);
+    fputs(with, f);
+    fclose(f);
+}
+
+/* Where the choice of products is kept for the_config. */
+static const char *choice_path(void)
+{
+    static char path[600];
+    vgs_cl_config c = the_config;
+    c.cache_dir = CACHE;
+    OK(vgs_cl__cache_path(&c, vgs_cl__choice_key(vgs_cl__of(the_device)), "products", path));
+    return path;
+}
+
+/* ---- products: every way, and the choice of one ------------------------------------------------------ */
+
+static vgs_backend *open_with(const char *products, const char *cache_dir)
+{
+    vgs_cl_config c = the_config;
+    vgs_backend *b;
+    c.products = products;
+    c.cache_dir = cache_dir;
+    b = vgs_cl_create(&c, &err);
+    CHECK(b != NULL, "products %s: %s", products ? products : "chosen", err.msg);
+    return b;
+}
+
+static vgs_tensor on(vgs_backend *b, vgs_rng *r, int rows, int cols)
+{
+    static float x[200 * 200];
+    vgs_tensor t = { NULL, 0, rows, cols, cols };
+    vgs_rng_normals(r, x, (size_t)(rows * cols));
+    t.buf = b->buffer_create(b->self, (size_t)(rows * cols), &err);
+    OK(t.buf && !b->upload(b->self, t.buf, 0, x, (size_t)(rows * cols), VGS_F32, &err));
+    return t;
+}
+
+enum { ROWS = 83, COLS = 71, DEEP = 150 };
+
+/* tanh(A B + bias) in one of the forms on backend b. */
+static void product_on(vgs_backend *b, int form, float y[ROWS * COLS])
+{
+    vgs_rng r = { 7, 0, 0 };
+    vgs_call c;
+    int k;
+    memset(&c, 0, sizeof c);
+    c.op = VGS_OP_MATMUL;
+    c.i[0] = form;
+    c.i[1] = VGS_ACT_TANH;
+    c.in[0] = form == 2 ? on(b, &r, DEEP, ROWS) : on(b, &r, ROWS, DEEP);
+    c.in[1] = form == 0 ? on(b, &r, COLS, DEEP) : on(b, &r, DEEP, COLS);
+    c.in[2] = on(b, &r, 1, COLS);
+    c.out = on(b, &r, ROWS, COLS);
+    OK(!b->run(b->self, &c, &err) && !b->download(b->self, y, c.out.buf, 0, ROWS * COLS, VGS_F32, &err));
+    for (k = 0; k < 3; ++k) b->buffer_free(b->self, c.in[k].buf);
+    b->buffer_free(b->self, c.out.buf);
+}
+
+static bool has_fma(void)
+{
+    cl_device_fp_config fp = 0;
+    clGetDeviceInfo(vgs_cl__of(the_device)->device, CL_DEVICE_SINGLE_FP_CONFIG, sizeof fp, &fp, NULL);
+    return (fp & CL_FP_FMA) != 0;
+}
+
+/* Every way against the CPU; all of ours give the same bits, where no compiler need think of fma itself. */
+static void products(void)
+{
+    static float want[ROWS * COLS], got[ROWS * COLS], tile[ROWS * COLS];
+    vgs_backend *cpu = vgs_cpu_create(NULL, &err), *b, *plain = open_with("tile", NULL);
+    int form, way, i;
+    if (!plain) return;
+    for (way = 0; way < VGS_CL__WAYS; ++way) {
+        T_IN("by %s", vgs_cl__way_names[way]);
+        if (!vgs_cl__of(plain)->can[way]) continue;
+        b = open_with(vgs_cl__way_names[way], NULL);
+        if (!b) return;
+        OK(vgs_cl__of(b)->can[way]);
+        for (form = 0; form < 3; ++form) {
+            product_on(cpu, form, want);
+            product_on(plain, form, tile);
+            product_on(b, form, got);
+            for (i = 0; i < ROWS * COLS; ++i) CHECK_NEAR(got[i], want[i], 1e-5, 1e-5);
+            if (way != VGS_CL__BY_CLBLAST && has_fma()) OK(!memcmp(got, tile, sizeof got));
+        }
+        vgs_cl_free(b);
+    }
+    vgs_cl_free(plain);
+    vgs_cpu_free(cpu);
+}
+
+/* The choice is measured, kept, taken, and made anew where the file is damaged. */
+static void choice(void)
+{
+    vgs_cl_config c = the_config;
+    vgs_backend *b;
+    vgs_cl *cl;
+    int k;
+    c.cache_dir = CACHE;
+    cl = vgs_cl__of(the_device);
+    remove(choice_path());
+    for (k = 0; k < 4; ++k) {
+        T_IN("start %d", k);
+        if (k == 2) damage(choice_path(), 4 * (long)sizeof(uint64_t) + 3, "\3");
+        if ((b = open_with(NULL, CACHE)) == NULL) return;
+        cl = vgs_cl__of(b);
+        if (cl->wg == 1)                         /* tile is many times slower there: kept, not measured */
+            OK((cl->way[VGS_CL__LARGE] == VGS_CL__BY_TILE) == (k == 1));
+        if (k == 0) {
+            vgs_cl__all_by(cl, VGS_CL__BY_TILE);
+            vgs_cl__save_choice(cl, &c);
+        }
+        vgs_cl_free(b);
+    }
+    OK(!remove(choice_path()));
+    vgs_cl_free(open_with("tile", CACHE));       /* given, so not measured                            */
+    OK(remove(choice_path()) != 0);
+}
+
+#ifdef VGS_CL_CLBLAST
+/* CLBlast that computes wrongly or fails gives way to ours; one that is faster is taken. */
+static void weak_clblast(void)
+{
+    static float want[ROWS * COLS], got[ROWS * COLS];
+    static const enum sgemm_mode mode[3] = { SGEMM_WRONG, SGEMM_WRONG_WHEN_LARGE, SGEMM_FAILS };
+    vgs_backend *cpu = vgs_cpu_create(NULL, &err), *b;
+    int k, i;
+    product_on(cpu, 0, want);
+    for (k = 0; k < 4; ++k) {
+        T_IN("CLBlast %d", k);
+        sgemm_mode = k < 3 ? mode[k] : SGEMM_RIGHT;
+        b = open_with("clblast", NULL);
+        if (k == 3) sgemm_mode = SGEMM_FAILS;    /* later than the self-test                          */
+        if (!b) return;
+        OK(vgs_cl__of(b)->can[VGS_CL__BY_CLBLAST] == (k == 3));
+        product_on(b, 0, got);
+        for (i = 0; i < ROWS * COLS; ++i) CHECK_NEAR(got[i], want[i], 1e-5, 1e-5);
+        OK(!vgs_cl__of(b)->can[VGS_CL__BY_CLBLAST]);
+        vgs_cl_free(b);
+    }
+    vgs_cpu_free(cpu);
+    T_IN("a faster CLBlast");
+    sgemm_mode = SGEMM_RIGHT;
+    sgemm_calls = 0;
+    vgs_cl_free(open_with("clblast", NULL));
+    sgemm_instant_after = sgemm_calls;           /* those of the self-test                            */
+    sgemm_calls = 0;
+    sgemm_mode = SGEMM_INSTANT;
+    remove(choice_path());
+    b = open_with(NULL, CACHE);
+    for (k = 0; b && k < VGS_CL__CLASSES; ++k) OK(vgs_cl__of(b)->way[k] == VGS_CL__BY_CLBLAST);
+    vgs_cl_free(b);
+    remove(choice_path());
+    sgemm_mode = SGEMM_RIGHT;
+}
+#endif
 
 /* ---- launches, the cache, what is refused ----------------------------------------------------------- */
 
@@ -276,21 +448,12 @@ static void launches(void)
         count = (int)vgs_cl_counted(the_device).launches;
         while (strcmp(vgs_field_name(field), "value")) ++field;
         vgs_field_get(&c, field, value);
-        printf("%s %s (%s): %d launches for a value with its gradient, %d ops\n", net[k].target, net[k].preset, value, count,
-               vgs_graph_ops(g, false));
+        printf("%s %s (%s): %d launches for a value with its gradient, %d ops\n", net[k].target,
+               net[k].preset, value, count, vgs_graph_ops(g, false));
         OK(count <= net[k].most);
         vgs_graph_free(g);
         vgs_net_free(n);
     }
-}
-
-static void damage(const char *path)
-{
-    FILE *f = fopen(path, "r+b");
-    if (!CHECK(f != NULL, "%s", path)) return;
-    fseek(f, 100, SEEK_SET);
-    fputs("not what it was", f);
-    fclose(f);
 }
 
 static void cache(void)
@@ -299,21 +462,22 @@ static void cache(void)
     char path[600];
     vgs_backend *b;
     int k;
-    c.cache_dir = "build/cl_cache";
+    c.cache_dir = CACHE;
     for (k = 0; k < 3; ++k) {                    /* makes it, takes it, finds it damaged              */
         clock_t start = clock();
         b = vgs_cl_create(&c, &err);
         CHECK(b != NULL, "%s", err.msg);
         vgs_cl_free(b);
         start = clock() - start;
-        if (k == 1) CHECK(start < CLOCKS_PER_SEC / 2, "the second start took %.2f s", (double)start / CLOCKS_PER_SEC);
+        if (k == 1) CHECK(start < CLOCKS_PER_SEC / 2, "the second start took %.2f s",
+                          (double)start / CLOCKS_PER_SEC);
         if (k == 0) {
-            FILE *list = popen("ls build/cl_cache/*.cl", "r");
+            FILE *list = popen("ls " CACHE "/*.cl", "r");
             OK(list && fgets(path, sizeof path, list));
             if (list) pclose(list);
             path[strcspn(path, "\n")] = 0;
         }
-        if (k == 1) damage(path);
+        if (k == 1) damage(path, 100, "not what it was");
     }
     remove(path);
 }
@@ -331,7 +495,7 @@ static void borrowed(void)
     b = vgs_cl_create(&c, &err);
     CHECK(b != NULL, "%s", err.msg);
     vgs_cl_free(b);
-    OK(clGetCommandQueueInfo((cl_command_queue)c.queue, CL_QUEUE_DEVICE, sizeof same, &same, NULL) == CL_SUCCESS);
+    OK(!clGetCommandQueueInfo((cl_command_queue)c.queue, CL_QUEUE_DEVICE, sizeof same, &same, NULL));
     OK(same == d);
     clReleaseCommandQueue((cl_command_queue)c.queue);
     clReleaseContext((cl_context)c.context);
@@ -340,8 +504,6 @@ static void borrowed(void)
 static void bad_input(void)
 {
     vgs_cl_config c = the_config;
-    vgs_backend *b;
-    vgs_config s;
     char text[200];
     OK(!vgs_cl_list(-1, text, &err) && !vgs_cl_list(1000, text, &err));
     c.device = "no such device";
@@ -350,28 +512,20 @@ static void bad_input(void)
     c.work_group = 48;
     OK(!vgs_cl_create(&c, &err) && err.code == VGS_E_ARG && strstr(err.msg, "48"));
     c = the_config;
+    c.products = "fastest";
+    OK(!vgs_cl_create(&c, &err) && err.code == VGS_E_ARG && strstr(err.msg, "fastest"));
+    c.products = "tall";
+    c.work_group = 32;
+    OK(!vgs_cl_create(&c, &err) && err.code == VGS_E_ARG && strstr(err.msg, "tall"));
+#ifndef VGS_CL_CLBLAST
+    c.products = "clblast";
+    OK(!vgs_cl_create(&c, &err) && err.code == VGS_E_ARG && strstr(err.msg, "VGS_CL_CLBLAST"));
+#endif
+    c = the_config;
     c.queue = &c;
     OK(!vgs_cl_create(&c, &err) && err.code == VGS_E_ARG);
     OK(!the_device->buffer_create(the_device->self, (size_t)1 << 40, &err) && err.code == VGS_E_NOMEM);
     CHECK(strstr(err.msg, "4398047 MB"), "%s", err.msg);
-    /* a device that is lost: the sampler says so, the CPU goes on in the same program */
-    b = vgs_cl_create(&the_config, &err);
-    s = config_of("gmm9");
-    s.steps = 3;
-    s.batch = 16;
-    s.backend = b;
-    if (CHECK(b != NULL, "%s", err.msg)) {
-        vgs_sampler *device = vgs_sampler_create(&s, &err), *cpu;
-        OK(device && !vgs_sampler_train(device, 1, NULL, &err));
-        vgs_cl__lose(vgs_cl__of(b), "clFinish", -5, NULL);
-        OK(vgs_sampler_train(device, 1, NULL, &err) == VGS_E_DEVICE && strstr(err.msg, "CL_OUT_OF_RESOURCES"));
-        s.backend = NULL;
-        cpu = vgs_sampler_create(&s, &err);
-        OK(cpu && !vgs_sampler_train(cpu, 1, NULL, &err));
-        vgs_sampler_free(device);
-        vgs_sampler_free(cpu);
-        vgs_cl_free(b);
-    }
 }
 
 /* Random numbers: integers bit for bit, normal numbers within 2 ulp. */
@@ -413,6 +567,11 @@ int main(int argc, char **argv)
     RUN(one_step);
     RUN(same_loss);
     RUN(checkpoints);
+    RUN(products);
+    RUN(choice);
+#ifdef VGS_CL_CLBLAST
+    RUN(weak_clblast);
+#endif
     RUN(launches);
     RUN(cache);
     RUN(borrowed);

@@ -6,7 +6,8 @@
 static vgs_backend *the_device;
 static vgs_cl_config the_config;
 
-/* VGS_TEST_DEVICE names another device than "auto", VGS_TEST_GROUP another size of its groups. */
+/* VGS_TEST_DEVICE names another device than "auto", VGS_TEST_GROUP another size of its groups,
+   VGS_TEST_PRODUCTS a way to make products (vgs_cl_config.products). */
 static bool open_device(void)
 {
     const char *group = getenv("VGS_TEST_GROUP");
@@ -18,6 +19,7 @@ static bool open_device(void)
     }
     the_config.device = getenv("VGS_TEST_DEVICE");
     the_config.work_group = group ? atoi(group) : 0;
+    the_config.products = getenv("VGS_TEST_PRODUCTS");
     the_device = vgs_cl_create(&the_config, &err);
     CHECK(the_device != NULL, "%s", err.msg);
     return the_device != NULL;

@@ -1,6 +1,6 @@
 /* cc -O2 tests/cl_nets.c -o cl_nets -lOpenCL -lm && ./cl_nets
-   The cases of nets.c on an OpenCL device: each value network, its gradients in x and in its parameters, against
-   PyTorch's numbers and in double. */
+   The cases of nets.c on an OpenCL device: each value network, its gradients in x and in its parameters,
+   against PyTorch's numbers and in double. */
 #define VGS_IMPLEMENTATION
 #include "../vgs.h"
 #include "../vgs_cl.h"

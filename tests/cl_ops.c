@@ -1,7 +1,7 @@
 /* cc -O2 tests/cl_ops.c -o cl_ops -lOpenCL -lm && ./cl_ops
-   The cases of ops.c on an OpenCL device: every op at odd shapes, offsets and strides against ref.h in double,
-   every gradient against central differences. Each buffer of a case has a page of its own (a checker of memory
-   sees where one ends), and what surrounds a tensor must stay as it was. */
+   The cases of ops.c on an OpenCL device: every op at odd shapes, offsets and strides against ref.h in
+   double, every gradient against central differences. Each buffer of a case has a page of its own (a checker
+   of memory sees where one ends), and what surrounds a tensor must stay as it was. */
 #define VGS_IMPLEMENTATION
 #include "../vgs.h"
 #include "../vgs_cl.h"
@@ -13,7 +13,7 @@ static vgs_status device_run(const vgs_backend *b, const vgs_call *call, vgs_err
 #define vgs_cpu_create(config, err) ((void)(config), the_device)
 #define vgs_cpu_free(b)             ((void)(b))
 #define vgs_cpu_run                 device_run
-#define vgs__cpu_has(isa)           ((isa) == VGS_ISA_PORTABLE)      /* ops.c repeats for each that there is */
+#define vgs__cpu_has(isa)           ((isa) == VGS_ISA_PORTABLE)      /* ops.c repeats for each that is */
 #define main                        ops_main
 #include "ops.c"
 #undef main
@@ -30,13 +30,15 @@ static vgs_status device_run(const vgs_backend *b, const vgs_call *call, vgs_err
         if (q->used[k]) {
             device[k] = b->buffer_create(b->self, q->size[k], err);
             slot_of(&c, k)->buf = device[k];
-            st = device[k] ? b->upload(b->self, device[k], 0, floats(slot_of(&((job *)(uintptr_t)q)->cpu, k)), q->size[k], VGS_F32, err)
+            st = device[k] ? b->upload(b->self, device[k], 0, floats(slot_of(&((job *)(uintptr_t)q)->cpu, k)),
+                                       q->size[k], VGS_F32, err)
                            : VGS_E_DEVICE;
         }
     if (st == VGS_OK) st = b->run(b->self, &c, err);
     for (k = 0; k < SLOTS; ++k) {
         if (device[k] && st == VGS_OK)
-            st = b->download(b->self, floats(slot_of(&((job *)(uintptr_t)q)->cpu, k)), device[k], 0, q->size[k], VGS_F32, err);
+            st = b->download(b->self, floats(slot_of(&((job *)(uintptr_t)q)->cpu, k)), device[k], 0,
+                             q->size[k], VGS_F32, err);
         b->buffer_free(b->self, device[k]);
     }
     if (st != VGS_OK) CHECK(false, "%s", err->msg);

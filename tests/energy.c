@@ -145,9 +145,23 @@ static double slope(formula *f, double *x, int i)
     return d / (12 * h);
 }
 
+/* A row has the bits of its energy and gradient whether it is computed alone or side by side with others. */
+static bool same_alone(const vgs_target *t, const float *x, int rows, const float *e, const float *g)
+{
+    float ei, gi[165];
+    size_t dim = (size_t)t->dim, i;
+    bool same = true;
+    for (i = 0; i < (size_t)rows; ++i) {
+        t->eval(t->user, x + i * dim, 1, t->dim, &ei, gi);
+        same = same && !memcmp(&ei, e + i, sizeof ei) && !memcmp(gi, g + i * dim, dim * sizeof *gi);
+    }
+    return same;
+}
+
+enum { ROWS = 20 };
+
 static void test_formulas(void)
 {
-    enum { ROWS = 20 };
     static float x[ROWS * 165], g[ROWS * 165], e[ROWS], e_only[ROWS];
     double point[165];
     vgs_rng r = { 11, 0, 0 };
@@ -160,6 +174,7 @@ static void test_formulas(void)
         OK(t->eval(t->user, x, ROWS, t->dim, e, g) == 0);
         OK(t->eval(t->user, x, ROWS, t->dim, e_only, NULL) == 0);
         OK(!memcmp(e, e_only, sizeof e));
+        OK(same_alone(t, x, ROWS, e, g));
         for (i = 0; i < ROWS; ++i) {
             double want, big = 1;
             for (j = 0; j < t->dim; ++j) point[j] = (double)x[i * t->dim + j];
@@ -201,11 +216,15 @@ static void test_gmm40_means(void)
 
 static void test_extremes(void)
 {
-    static float x[165], g[165];
+    static float x[165], g[165], many_x[ROWS * 165], many_e[ROWS], many_g[ROWS * 165];
     float e;
     int i, k;
     for (k = 0; k < 9; ++k) {
         const vgs_target *t = vgs_target_at(k);
+        for (i = 0; i < ROWS * t->dim; ++i)
+            many_x[i] = (float)((i % 7 - 3) * (i % 4)) * (i % 5 ? 1e3f : 1e-3f);
+        t->eval(NULL, many_x, ROWS, t->dim, many_e, many_g);
+        OK(same_alone(t, many_x, ROWS, many_e, many_g));
         for (i = 0; i < t->dim; ++i) x[i] = i % 3 ? -1e15f : 1e15f;
         t->eval(NULL, x, 1, t->dim, &e, g);
         OK(e > 1e20f && e == e);

@@ -207,7 +207,7 @@ static void random_products(vgs_isa isa, int count)
 static void large_products(vgs_isa isa)
 {
     static const int sizes[][3] = { { 300, 40, 530 }, { 7, 1100, 257 }, { 150, 2049, 16 }, { 1, 1300, 600 },
-                                    { 301, 1, 513 }, { 40, 2, 700 } };
+                                    { 301, 1, 513 }, { 40, 2, 700 }, { 14, 530, 1024 }, { 15, 600, 2048 } };
     size_t i;
     int form;
     vgs__epilogue plain = { NULL, 0, NULL, VGS_ACT_NONE, false }, add = { NULL, 0, NULL, VGS_ACT_NONE, true };

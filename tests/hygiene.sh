@@ -23,10 +23,11 @@ $CC -std=c99 -I. -dM -E "$work/d.c" | awk '{print $2}' | sort > "$work/after"
 ! comm -13 "$work/sys" "$work/after" | grep -v '^VGS_'
 ok "the interface defines only VGS_ macros" $?
 
-! grep -n -P '\t| $|[^\x00-\x7F]' vgs.h examples/*.c examples/*.h tests/*.c tests/*.h
+! grep -n -P '\t| $|[^\x00-\x7F]' vgs.h examples/*.c examples/*.h tests/*.c tests/*.h bench/*.c
 ok "no tabs, trailing blanks or non-ASCII" $?
-! awk 'length > 110 {print FILENAME ":" FNR; bad = 1} END {exit !bad}' vgs.h examples/*.c examples/*.h
-ok "no line over 110 columns in what users read" $?
+# (lines of kernels in vgs_cl.h grow by the quotes)
+! awk 'length > 110 && !/^ *"/ {print FILENAME ":" FNR; bad = 1} END {exit !bad}' vgs.h vgs_cl.h */*.c */*.h
+ok "no line over 110 columns" $?
 
 sed -n '/^   CONTENTS/,/^$/p' vgs.h | grep -o '>>[a-z]*' | sort -u > "$work/contents"
 sed '1,/^#ifndef VGS_H/d' vgs.h | sed '/end of interface/q' | grep -o '==== >>[a-z]*' | sed 's/==== //' | sort -u > "$work/tags"

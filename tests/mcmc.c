@@ -1,7 +1,8 @@
 /* cc -O2 tests/mcmc.c -o mcmc -lm && ./mcmc
-   The classical samplers on densities whose moments and log Z are known, detailed balance of one step, R-hat and
-   ESS against ArviZ (vectors/mcmc.h), refinement, threads, limits and what is refused. Statistics are allowed
-   4.5 standard errors: all together fail by chance once in about 3000 seeds, and the seeds are fixed. */
+   The classical samplers on densities whose moments and log Z are known, detailed balance of one step,
+   R-hat and ESS against ArviZ (vectors/mcmc.h), refinement, threads, limits and what is refused.
+   Statistics are allowed 4.5 standard errors: all together fail by chance once in about 3000 seeds, and
+   the seeds are fixed. */
 #include <stdlib.h>
 #define VGS_IMPLEMENTATION
 #include "../vgs.h"
@@ -67,7 +68,8 @@ static int springs(void *user, const float *x, int n, int dim, float *e, float *
     for (i = 0; i < n; ++i, x += dim) {
         double s = 0;
         for (j = 0; j < dim; ++j) {
-            double next = (double)x[j] - (double)x[(j + 2) % dim], last = (double)x[j] - (double)x[(j + 4) % dim];
+            double next = (double)x[j] - (double)x[(j + 2) % dim],
+                   last = (double)x[j] - (double)x[(j + 4) % dim];
             s += 0.5 * next * next;
             if (g) g[i * dim + j] = (float)(next + last);
         }
@@ -140,7 +142,8 @@ static vgs_var recorded(void *user, vgs_graph *g, vgs_var x)
 /* ==== chains ======================================================================================== */
 
 /* mean of f over x [n,dim], rows i mod chains from chain i, against what it should be */
-static void near_mean(const float *x, int n, int dim, int chains, double (*f)(const float *, int), int k, double want)
+static void near_mean(const float *x, int n, int dim, int chains, double (*f)(const float *, int), int k,
+                      double want)
 {
     double *v = (double *)malloc((size_t)n * sizeof *v);
     vgs_diagnosis d;
@@ -181,7 +184,8 @@ static void gaussian(void)
             near_mean(x, N, D, CHAINS, coordinate, k, k);
             near_mean(x, N, D, CHAINS, square, k, 2 * 0.25 * (k + 1) * (k + 1));
         }
-        CHECK(fabs(s.energy_mean - 2 * 0.5 * D) < 4.5 * s.energy_se, "energy %g +- %g", s.energy_mean, s.energy_se);
+        CHECK(fabs(s.energy_mean - 2 * 0.5 * D) < 4.5 * s.energy_se, "energy %g +- %g", s.energy_mean,
+              s.energy_se);
         OK(s.energy_se < 0.05 && s.rhat < 1.01 && s.ess > 1000);
         if (i < 4) CHECK_NEAR(s.acceptance, aims[i], 0, 0.04);
         OK((c.method == VGS_PT) == (s.levels > 1));
@@ -248,7 +252,8 @@ static void ladder(void)
         high = refused[k] > high ? refused[k] : high;
     }
     CHECK(high - low < 0.08, "refused %g to %g at %d levels", low, high, m.levels);
-    OK(m.levels == 2 + (int)ceil(2 * sum) || m.levels == 3 + (int)ceil(2 * sum) || m.levels == 1 + (int)ceil(2 * sum));
+    OK(m.levels == 2 + (int)ceil(2 * sum) || m.levels == 3 + (int)ceil(2 * sum) ||
+       m.levels == 1 + (int)ceil(2 * sum));
     vgs__mcmc_close(&m);
 }
 
@@ -277,7 +282,8 @@ static void error_bars(void)
     near_mean(x, N, 6, 16, length2, 6, 4 / 3.0);
     for (i = 0; i < N; ++i) {
         const float *p = x + 6 * i;
-        if (!CHECK(fabsf(p[0] + p[2] + p[4]) < 1e-5f && fabsf(p[1] + p[3] + p[5]) < 1e-5f, "row %d", i)) break;
+        if (!CHECK(fabsf(p[0] + p[2] + p[4]) < 1e-5f && fabsf(p[1] + p[3] + p[5]) < 1e-5f, "row %d", i))
+            break;
     }
 }
 
@@ -312,7 +318,8 @@ static void balance_of(vgs_mcmc_method method, double step, int leapfrog, double
         }
     }
     for (k = 0; k < 3; ++k)
-        CHECK(fabs(still[k]) < 4.5 * sqrt(spread[k] / N), "number %d: %g +- %g", k, still[k], sqrt(spread[k] / N));
+        CHECK(fabs(still[k]) < 4.5 * sqrt(spread[k] / N), "number %d: %g +- %g", k, still[k],
+              sqrt(spread[k] / N));
     free(x0);
     free(x1);
     free(wells);
@@ -342,7 +349,8 @@ static void golden(void)
         CHECK_NEAR(d.mean_se, mcmc_golden[i].mean_se, 1e-9, 0);
     }
     T_IN("no value");
-    OK(vgs_diagnose(v, 4, 2, &d, &err) == VGS_OK && isnan(d.rhat) && isnan(d.ess) && isnan(d.mean_se) && d.mean == 1);
+    OK(vgs_diagnose(v, 4, 2, &d, &err) == VGS_OK && isnan(d.rhat) && isnan(d.ess) && isnan(d.mean_se) &&
+       d.mean == 1);
     v[3] = (double)NAN;
     OK(vgs_diagnose(v, 4, 2, &d, &err) == VGS_OK && isnan(d.rhat) && isnan(d.ess));
     v[3] = HUGE_VAL;
@@ -354,7 +362,8 @@ static void golden(void)
 static void quantiles(void)
 {
     double z;
-    for (z = -7; z <= 0; z += 0.125) CHECK_NEAR(vgs__normal_quantile(0.5 * erfc(-z / sqrt(2.0))), z, 1e-13, 1e-14);
+    for (z = -7; z <= 0; z += 0.125)
+        CHECK_NEAR(vgs__normal_quantile(0.5 * erfc(-z / sqrt(2.0))), z, 1e-13, 1e-14);
 }
 
 /* ==== refinement ==================================================================================== */
@@ -410,9 +419,12 @@ static void weighted(void)
     OK(vgs__resample(w, N, 0.3, which, &err) == VGS_OK);
     for (i = 0; i < N; ++i) count[which[i]]++;
     for (i = 0; i < N; ++i)
-        if (!CHECK(fabs(count[i] - N * exp(w[i] - 800) / sum) < 1 + 1e-6, "row %d comes %d times", i, count[i])) break;
+        if (!CHECK(fabs(count[i] - N * exp(w[i] - 800) / sum) < 1 + 1e-6, "row %d comes %d times", i,
+                   count[i]))
+            break;
     for (i = 0, sum = 0; i < 100; ++i) {                             /* on average exactly as often    */
-        static const double few[3] = { -1.2039728043259361, -0.35667494393873245, -HUGE_VAL };  /* 0.3, 0.7, 0 */
+        static const double few[3] = { -1.2039728043259361, -0.35667494393873245, -HUGE_VAL };
+        /* the logarithms of 0.3, 0.7 and 0 */
         OK(vgs__resample(few, 3, (i + 0.5) / 100, which, &err) == VGS_OK);
         sum += (which[0] == 0) + (which[1] == 0) + (which[2] == 0);
     }
@@ -513,8 +525,13 @@ static void refused(void)
     static float x[100 * 4], start[16 * 4];
     vgs_mcmc_config ok = config_of(gauss, 4, VGS_HMC), c;
     int stopped = 0;
-#define REFUSED(change, status, word) do { c = ok; change; memset(&err, 0, sizeof err);                         \
-        CHECK(vgs_mcmc(&c, 100, x, NULL, &err) == status && strstr(err.msg, word), "%s: %s", #change, err.msg); \
+#define REFUSED(change, status, word)                                                                        \
+    do {                                                                                                     \
+        c = ok;                                                                                              \
+        change;                                                                                              \
+        memset(&err, 0, sizeof err);                                                                         \
+        CHECK(vgs_mcmc(&c, 100, x, NULL, &err) == status && strstr(err.msg, word), "%s: %s", #change,        \
+              err.msg);                                                                                      \
     } while (0)
     REFUSED(c.energy.eval = NULL, VGS_E_ARG, "config.energy");
     REFUSED((c.energy.eval = NULL, c.energy.record = recorded), VGS_E_ARG, "recorded");

@@ -1,5 +1,5 @@
-# vgs_cl.h: that its kernels are those of kernels/, that it compiles in C99 and C++11, and its tests on what devices
-# there are. Without OpenCL they are skipped; with VGS_NEED_OPENCL=1 that is a failure.
+# vgs_cl.h: that its kernels are those of kernels/, that it compiles in C99 and C++11, and its tests on what
+# devices there are. Without OpenCL they are skipped; with VGS_NEED_OPENCL=1 that is a failure.
 cd "$(dirname "$0")/.." || exit 1
 . tests/sh.inc
 : "${CFLAGS:=-std=c99 -O2}" "${VGS_NEED_OPENCL:=}"
@@ -19,7 +19,8 @@ run() # NAME COMMAND...
     passed=$((passed + ${p:-0})) failed=$((failed + ${f:-0}))
     if [ -n "$s" ] && [ -n "$VGS_NEED_OPENCL" ]; then ok "$name: no device" 1
     elif [ -n "$s" ]; then skip "$name: $(head -n 1 "$work/log")"
-    elif [ -z "$line" ] || { [ $code -ne 0 ] && [ "${f:-0}" -eq 0 ]; }; then ok "$name: ended with status $code" 1
+    elif [ -z "$line" ] || { [ $code -ne 0 ] && [ "${f:-0}" -eq 0 ]; }; then
+        ok "$name: ended with status $code" 1
     fi
     [ $code -eq 0 ] || grep -v -E '^[0-9]+ passed' "$work/log" | head -n 20
     grep -E '^gmm9|launches' "$work/log"
@@ -65,11 +66,30 @@ else
 fi
 OCL_ICD_VENDORS="$work/none" "$work/a"; ok "no platform: an error, not a crash" $?
 
-for t in cl cl_ops cl_nets; do
-    $CC $CFLAGS -O1 -Wno-unused-function tests/$t.c -o build/test_$t -lOpenCL -lm 2> "$work/log"
-    [ $? -eq 0 ] || { cat "$work/log"; ok "$t compiles" 1; }
+build() # PROGRAM TEST FLAGS...
+{
+    to=$1 from=$2; shift 2
+    $CC $CFLAGS -O1 -Wno-unused-function tests/$from.c -o build/$to "$@" -lOpenCL -lm 2> "$work/log"
+    [ $? -eq 0 ] || { cat "$work/log"; ok "$to compiles" 1; }
+}
+for t in cl cl_ops cl_nets cl_faults; do
+    build test_$t $t
     run $t build/test_$t
 done
+# Products of CLBlast: where it is wrong or fails, in the choice, in every op, in training.
+printf '#include <clblast_c.h>\nint main(void) { return (int)CLBlastClearCache(); }\n' > "$work/have.c"
+if $CC -DCL_TARGET_OPENCL_VERSION=120 "$work/have.c" -o "$work/have" -lclblast -lOpenCL 2> "$work/log"; then
+    $CC $CFLAGS -Werror -O0 -DVGS_CL_CLBLAST -I. "$work/one.c" -o "$work/a" -lclblast -lOpenCL -lm && "$work/a"
+    ok "c99 with CLBlast" $?
+    build test_cl_clblast cl -DVGS_CL_CLBLAST -lclblast
+    build test_cl_ops_clblast cl_ops -DVGS_CL_CLBLAST -lclblast
+    run "cl with CLBlast" build/test_cl_clblast products choice weak_clblast bad_input
+    export VGS_TEST_PRODUCTS=clblast
+    run "cl_ops by CLBlast" build/test_cl_ops_clblast
+    run "training by CLBlast" build/test_cl_clblast one_step
+    unset VGS_TEST_PRODUCTS
+elif [ -n "$VGS_NEED_OPENCL" ]; then ok "CLBlast (libclblast-dev)" 1
+else skip "CLBlast is not installed: its products are not tested"; fi
 # Groups of many work-items, as on a GPU; PoCL optimises their barriers for minutes, so it is told not to.
 for n in 1 32 64 256; do
     export VGS_TEST_GROUP=$n POCL_EXTRA_BUILD_FLAGS=-cl-opt-disable
@@ -80,30 +100,43 @@ done
 unset VGS_TEST_GROUP POCL_EXTRA_BUILD_FLAGS
 # The programs: on the device, from there on the processor, from there on the device again.
 $CC -O2 -DVGS_USE_CL examples/train.c -o build/train_cl -lOpenCL -lm &&
-    $CC -O2 -DVGS_USE_CL examples/sample.c -o build/sample_cl -lOpenCL -lm; ok "train and sample with VGS_USE_CL" $?
+    $CC -O2 -DVGS_USE_CL examples/sample.c -o build/sample_cl -lOpenCL -lm &&
+    $CC -O2 -DVGS_USE_CL examples/reference.c -o build/reference_cl -lOpenCL -lm
+ok "train, sample and reference with VGS_USE_CL" $?
 small="--hidden 8 --time-dim 4 --steps 4 --batch 16 --threads 1"
 build/train_cl --list-devices > "$work/log" 2>&1 && grep -q '^0: ' "$work/log"
 if [ $? -eq 0 ]; then
-    build/train_cl dw4 --out "$work/run" --iterations 3 $small --device auto --profile 2> "$work/err" > "$work/log"
+    build/train_cl dw4 --out "$work/run" --iterations 3 $small --device auto --profile \
+        2> "$work/err" > "$work/log"
     ok "train --device auto" $?
     grep -q 'an iteration: .* launches' "$work/err"; ok "train --profile" $?
     build/train_cl dw4 --out "$work/run" --iterations 6 --resume --threads 1 2> "$work/err" > "$work/log"
     ok "a run of the device goes on on the processor" $?
     build/sample_cl "$work/run" -n 100 -o "$work/x.npy" --device 0 2> "$work/err" && [ -s "$work/x.npy" ]
     ok "sample on the device" $?
-    [ "$(build/train_cl dw4 --out "$work/none" --device nothing 2> "$work/err" > "$work/log"; echo $?)" = 1 ] &&
+    for d in cpu auto; do                        # two iterations, too few for rounding to grow
+        build/reference_cl dw4 -n 16 -o "$work/x.npy" --method hmc --burn-in 1 --thin 1 --device $d --json \
+            2> "$work/err" | sed 's/.*"energy_mean": \([^,]*\),.*/\1/'
+    done > "$work/log"
+    awk '{e[NR] = $1} END {d = (e[1] - e[2]) / e[1]; exit !(NR == 2 && d * d < 1e-8)}' "$work/log"
+    ok "reference takes its energies from the device" $?
+    build/train_cl dw4 --out "$work/none" --device nothing 2> "$work/err" > "$work/log"
+    [ $? = 1 ] &&
         grep -q nothing "$work/err"; ok "a device that is not there is named" $?
 fi
 if command -v oclgrind > "$work/where"; then     # races, accesses out of bounds, misuse of the interface
+    export VGS_TEST_PRODUCTS=tall                # measuring which is faster would take hours here
     oclgrind --check-api --data-races --log "$work/oclgrind" build/test_cl_ops every_op > "$work/log" 2>&1
     ok "oclgrind: the ops" $?
     [ ! -s "$work/oclgrind" ] || head -n 20 "$work/oclgrind"
     [ ! -s "$work/oclgrind" ]; ok "oclgrind reports nothing" $?
     oclgrind --data-races --log "$work/oclgrind" build/test_cl targets > "$work/log" 2>&1
     [ $? -eq 0 ] && [ ! -s "$work/oclgrind" ]; ok "oclgrind: the energies" $?
-    VGS_TEST_GROUP=32 oclgrind --data-races --log "$work/oclgrind" build/test_cl_ops every_op > "$work/log" 2>&1
+    export VGS_TEST_PRODUCTS=tile VGS_TEST_GROUP=32
+    oclgrind --data-races --log "$work/oclgrind" build/test_cl_ops every_op > "$work/log" 2>&1
     [ $? -eq 0 ] && [ ! -s "$work/oclgrind" ]; ok "oclgrind: the ops in groups of 32" $?
     [ ! -s "$work/oclgrind" ] || head -n 20 "$work/oclgrind"
+    unset VGS_TEST_PRODUCTS VGS_TEST_GROUP
 else
     skip "oclgrind is not installed"
 fi

@@ -3,7 +3,8 @@
    of the same graph in double; the sticky errors of a recording. */
 #include <stddef.h>
 #include <stdlib.h>
-#define VGS_MALLOC(bytes) ((bytes) > (size_t)1 << 30 ? NULL : malloc(bytes))   /* absurd sizes fail alike everywhere */
+/* absurd sizes fail alike everywhere */
+#define VGS_MALLOC(bytes) ((bytes) > (size_t)1 << 30 ? NULL : malloc(bytes))
 #define VGS_FREE(p)       free(p)
 #define VGS_IMPLEMENTATION
 #include "../vgs.h"
@@ -30,7 +31,10 @@ static bool ran[VGS_OP_COUNT];
 static vgs_backend *cpu;
 static double rel_tol, abs_tol;
 
-static vgs_tensor *slot_of(vgs_call *c, int k) { return k == OUT ? &c->out : k == OUT2 ? &c->out2 : &c->in[k]; }
+static vgs_tensor *slot_of(vgs_call *c, int k)
+{
+    return k == OUT ? &c->out : k == OUT2 ? &c->out2 : &c->in[k];
+}
 static float *floats(const vgs_tensor *t) { return (float *)(void *)t->buf; }
 
 static void start(job *q, int op)
@@ -92,17 +96,22 @@ static void compare(job *q, int k)
     size_t at, bad = 0;
     for (at = 0; at < q->size[k]; ++at) {
         size_t p = at - t->offset;
-        bool inside = at >= t->offset && t->ld && p / (size_t)t->ld < (size_t)t->rows && p % (size_t)t->ld < (size_t)t->cols;
+        bool inside = at >= t->offset && t->ld && p / (size_t)t->ld < (size_t)t->rows &&
+                      p % (size_t)t->ld < (size_t)t->cols;
         double want = u->buf->x[at], got = (double)floats(t)[at];
         int32_t n;
         memcpy(&n, floats(t) + at, 4);
         if (!inside) bad += floats(t)[at] != GUARD;
         else if (q->is_int[k]) bad += (double)n != want;
-        else if (!(isnan(want) ? isnan(got) : got == want || fabs(got - want) <= abs_tol + rel_tol * fabs(want))) {
-            if (!bad++) CHECK(false, "%s slot %d at %d: %.9g, want %.9g", vgs_op_name(q->cpu.op), k, (int)p, got, want);
+        else if (!(isnan(want) ? isnan(got)
+                               : got == want || fabs(got - want) <= abs_tol + rel_tol * fabs(want))) {
+            if (!bad++)
+                CHECK(false, "%s slot %d at %d: %.9g, want %.9g", vgs_op_name(q->cpu.op), k, (int)p, got,
+                      want);
         }
     }
-    CHECK(!bad, "%s slot %d: %d elements differ (cols %d, rows %d)", vgs_op_name(q->cpu.op), k, (int)bad, t->cols, t->rows);
+    CHECK(!bad, "%s slot %d: %d elements differ (cols %d, rows %d)", vgs_op_name(q->cpu.op), k, (int)bad,
+          t->cols, t->rows);
 }
 
 /* Runs both, compares every operand (effects change them) and output, frees. */
@@ -139,13 +148,15 @@ static const struct { int op, n; float lo, hi, lo_b, hi_b, f0, f1; int i0; } map
     { VGS_OP_FILL, 0, 0, 0, 0, 0, 2.5f, 0, 0 },          { VGS_OP_FILL, 0, 0, 0, 0, 0, 2.5f, 0, 1 },
     { VGS_OP_LOSS, 2, -3, 3, -3, 3, 0, 0, VGS_L2 },      { VGS_OP_LOSS_GRAD, 2, -3, 3, -3, 3, 0, 0, VGS_L2 },
     { VGS_OP_LOSS, 2, -3, 3, -3, 3, 0, 0, VGS_L1 },      { VGS_OP_LOSS_GRAD, 2, -3, 3, -3, 3, 0, 0, VGS_L1 },
-    { VGS_OP_LOSS, 2, -3, 3, -3, 3, 0, 0, VGS_SMOOTH_L1 }, { VGS_OP_LOSS_GRAD, 2, -3, 3, -3, 3, 0, 0, VGS_SMOOTH_L1 }
+    { VGS_OP_LOSS, 2, -3, 3, -3, 3, 0, 0, VGS_SMOOTH_L1 },
+    { VGS_OP_LOSS_GRAD, 2, -3, 3, -3, 3, 0, 0, VGS_SMOOTH_L1 }
 };
 
 /* shape 0..3: [r,c] [1,c] [r,1] [1,1] of a, of b; the output is what both stretch to */
 static void one_map(size_t m, int r, int c, int shape_a, int shape_b)
 {
-    int ra = shape_a & 1 ? 1 : r, ca = shape_a & 2 ? 1 : c, rb = shape_b & 1 ? 1 : r, cb = shape_b & 2 ? 1 : c;
+    int ra = shape_a & 1 ? 1 : r, ca = shape_a & 2 ? 1 : c, rb = shape_b & 1 ? 1 : r,
+        cb = shape_b & 2 ? 1 : c;
     job q;
     start(&q, maps[m].op);
     if (maps[m].n == 1) rb = ra, cb = ca;
@@ -235,7 +246,7 @@ static void rows_ops(int r, int c)
     for (k = 0; k < r * c; ++k) set(&q, 1, k / c, k % c, (k % c * 1 + k / c) % c);
     place(&q, OUT, r, c, false);
     finish(&q);
-    for (k = 0; k < 2; ++k) {                    /* some rows longer than that; numbers whose squares overflow */
+    for (k = 0; k < 2; ++k) {            /* some rows longer than that; numbers whose squares overflow */
         start(&q, VGS_OP_LIMIT_ROWS);
         put(&q, 0, r, c, k ? 1e25f : -1, k ? 1e30f : 1);
         attr_f(&q, 0, k ? 2.5 : 0.5 * sqrt(c));
@@ -307,7 +318,8 @@ static void particle_ops(int r, int n, int d)
         for (a = 0; a < n; ++a)
             for (b = a + 1; b < n; ++b, ++p) {
                 double s = 0;
-                for (j = 0; j < d; ++j) s += pow(*ref_at(&q.ref.in[0], i, a * d + j) - *ref_at(&q.ref.in[0], i, b * d + j), 2);
+                for (j = 0; j < d; ++j)
+                    s += pow(*ref_at(&q.ref.in[0], i, a * d + j) - *ref_at(&q.ref.in[0], i, b * d + j), 2);
                 set(&q, 1, i, p, sqrt(s));
             }
     }
@@ -400,7 +412,9 @@ static void effect_ops(int n, int flag)
     for (k = 0; k < 6; ++k) {                    /* fine, NaN, +inf, -inf; the last two with i3 = 1   */
         start(&q, VGS_OP_CHECK);
         put(&q, 0, 5, n, -1, 1);
-        if (k % 4) set(&q, 0, 3, n / 2, k % 4 == 1 ? (double)NAN : k % 4 == 2 ? (double)INFINITY : -(double)INFINITY);
+        if (k % 4)
+            set(&q, 0, 3, n / 2,
+                k % 4 == 1 ? (double)NAN : k % 4 == 2 ? (double)INFINITY : -(double)INFINITY);
         if (k == 4) set(&q, 0, 2, 0, (double)INFINITY);
         put_ints(&q, 1, 1, 4, 1);
         if (flag) set(&q, 1, 0, 0, 1);
@@ -461,7 +475,8 @@ static void energy_and_ints(int r, int c)
     start(&q, VGS_OP_MASK_ABOVE);                /* exactly 0 above, whatever the gradient is         */
     place(&q, 0, 4, 3, false);
     place(&q, 1, 4, 1, false);
-    for (c = 0; c < 12; ++c) set(&q, 0, c / 3, c % 3, c / 3 == 0 ? c : c / 3 == 1 ? (double)NAN : (double)INFINITY);
+    for (c = 0; c < 12; ++c)
+        set(&q, 0, c / 3, c % 3, c / 3 == 0 ? c : c / 3 == 1 ? (double)NAN : (double)INFINITY);
     for (c = 0; c < 4; ++c) set(&q, 1, c, 0, c == 0 ? 2.0 : c == 1 ? (double)INFINITY : 2.5);
     attr_f(&q, 0, 2.0);
     place(&q, OUT, 4, 3, false);
@@ -482,7 +497,8 @@ static void every_op(void)
             int r = size[k][0], c = size[k][1], a, b;
             T_IN("%s [%d,%d]", vgs_isa_name((vgs_isa)isa), r, c);
             for (m = 0; m < sizeof maps / sizeof *maps; ++m)
-                for (a = 0; a < (r && maps[m].n ? 4 : 1); ++a) for (b = 0; b < (r && maps[m].n == 2 ? 4 : 1); ++b) one_map(m, r, c, a, b);
+                for (a = 0; a < (r && maps[m].n ? 4 : 1); ++a)
+                    for (b = 0; b < (r && maps[m].n == 2 ? 4 : 1); ++b) one_map(m, r, c, a, b);
             for (form = VGS__NT; form <= VGS__TN; ++form)
                 for (act = 0; act <= VGS_ACT_SOFTPLUS; ++act) one_matmul(form, r, c, k * 5 + 1, act % 3, act);
             rows_ops(r, c);
@@ -527,7 +543,8 @@ static int leaves(const gcase *c)
 
 static size_t count_of(const leaf *l)
 {
-    return (size_t)((l->kind == 'b' || l->kind == 'i' ? B : l->kind == 'p' ? 1 : l->r) * (l->kind == 'i' ? 1 : l->c));
+    int rows = l->kind == 'b' || l->kind == 'i' ? B : l->kind == 'p' ? 1 : l->r;
+    return (size_t)(rows * (l->kind == 'i' ? 1 : l->c));
 }
 
 /* sum(weight * build(x)) and its gradients; the weights keep sums from cancelling (sort, layernorm) */
@@ -581,7 +598,8 @@ static double total(built *q)
 
 static void compare_gradient(built *c, built *r, int k, size_t n)
 {
-    double *diff = (double *)malloc(n * sizeof *diff), *exact = (double *)malloc(n * sizeof *exact), top = 0, h = 1e-5;
+    double *diff = (double *)malloc(n * sizeof *diff), *exact = (double *)malloc(n * sizeof *exact);
+    double top = 0, h = 1e-5;
     float *got = (float *)malloc(n * sizeof *got);
     size_t i;
     total(r);
@@ -614,21 +632,25 @@ static void check_case(const gcase *c)
     float *x;
     T_IN("gradient of %s", c->name);
     cpu = vgs_cpu_create(NULL, NULL);
-    if (CHECK(record(c, cpu, &q[0], &err) == VGS_OK && record(c, &ref_backend, &q[1], &err) == VGS_OK, "%s", err.msg)) {
+    if (CHECK(record(c, cpu, &q[0], &err) == VGS_OK && record(c, &ref_backend, &q[1], &err) == VGS_OK, "%s",
+              err.msg)) {
         for (k = 0; k <= n; ++k) {               /* n: the weights                                    */
             size_t i, count = k < n ? count_of(&c->leaf[k]) : (size_t)(q->rows * q->cols);
             bool index = k < n && c->leaf[k].kind == 'i';
             x = (float *)malloc(count * sizeof *x);
             for (i = 0; i < count; ++i) {
                 int32_t row = (int32_t)i * 2 % (k < n ? c->leaf[k].r + !c->leaf[k].r : 1);
-                x[i] = index ? 0 : k < n ? smooth_value(&c->leaf[k]) : between(0.5f, 1.5f) * (i % 2 ? -1.0f : 1.0f);
+                x[i] = index ? 0 : k < n ? smooth_value(&c->leaf[k])
+                                         : between(0.5f, 1.5f) * (i % 2 ? -1.0f : 1.0f);
                 if (index) memcpy(&x[i], &row, 4);
             }
-            for (j = 0; j < 2; ++j) OK(vgs_set(q[j].g, k < n ? q[j].x[k] : q[j].weight, x, B, &err) == VGS_OK);
+            for (j = 0; j < 2; ++j)
+                OK(vgs_set(q[j].g, k < n ? q[j].x[k] : q[j].weight, x, B, &err) == VGS_OK);
             free(x);
         }
         OK(vgs_graph_run(q[0].g, B, &err) == VGS_OK);
-        for (k = 0; k < n; ++k) if (c->leaf[k].kind != 'i') compare_gradient(&q[0], &q[1], k, count_of(&c->leaf[k]));
+        for (k = 0; k < n; ++k)
+            if (c->leaf[k].kind != 'i') compare_gradient(&q[0], &q[1], k, count_of(&c->leaf[k]));
         OK(vgs_graph_run(q[0].g, 0, &err) == VGS_OK && vgs_graph_run(q[0].g, B + 2, &err) == VGS_OK);
     }
     for (j = 0; j < 2; ++j) vgs_graph_free(q[j].g);
@@ -658,38 +680,49 @@ BUILD(fused_silu, return vgs_silu(g, vgs_linear(g, x[0], x[1], x[2]));)
 BUILD(fused_tanh, return vgs_tanh(g, vgs_linear(g, x[0], x[1], x[2]));)
 BUILD(fused_sigmoid, return vgs_sigmoid(g, vgs_matmul(g, x[0], x[1]));)
 BUILD(fused_softplus, return vgs_softplus(g, vgs_linear(g, x[0], x[1], x[2]));)
-BUILD(shared_linear, vgs_var u = vgs_linear(g, x[0], x[1], x[2]); return vgs_add(g, vgs_relu(g, u), vgs_tanh(g, u));)
+BUILD(shared_linear, vgs_var u = vgs_linear(g, x[0], x[1], x[2]);
+                     return vgs_add(g, vgs_relu(g, u), vgs_tanh(g, u));)
 BUILD(layernorm, return vgs_layernorm(g, x[0], x[1], x[2]);)
 BUILD(reshape, return vgs_square(g, vgs_reshape(g, x[0], 2));)
 BUILD(reshape_back, return vgs_mul(g, vgs_reshape(g, vgs_exp(g, vgs_reshape(g, x[0], 1)), 6), x[0]);)
 BUILD(cols, return vgs_mul(g, vgs_cols(g, x[0], 0, 4), vgs_cols(g, x[0], 2, 4));)
 BUILD(cols_of_cols, return vgs_square(g, vgs_cols(g, vgs_cols(g, x[0], 1, 4), 2, 2));)
-BUILD(cols_linear, return vgs_linear(g, vgs_cols(g, x[0], 1, 2), vgs_cols(g, x[1], 2, 2), vgs_cols(g, x[2], 1, 4));)
-BUILD(cols_layernorm, return vgs_layernorm(g, vgs_cols(g, x[0], 1, 3), vgs_cols(g, x[1], 0, 3), vgs_cols(g, x[1], 2, 3));)
+BUILD(cols_linear,
+      return vgs_linear(g, vgs_cols(g, x[0], 1, 2), vgs_cols(g, x[1], 2, 2), vgs_cols(g, x[2], 1, 4));)
+BUILD(cols_layernorm,
+      return vgs_layernorm(g, vgs_cols(g, x[0], 1, 3), vgs_cols(g, x[1], 0, 3), vgs_cols(g, x[1], 2, 3));)
 BUILD(cols_concat, vgs_var u = vgs_concat(g, vgs_cols(g, x[0], 3, 2), x[1]); return vgs_mul(g, u, u);)
 BUILD(cols_energy, return vgs_energy_of(g, &callback, vgs_cols(g, x[0], 1, 3));)
 BUILD(gather_twice, return vgs_mul(g, vgs_gather(g, x[0], x[1]), vgs_gather(g, vgs_sin(g, x[0]), x[1]));)
 BUILD(segment_gather, return vgs_segment_gather(g, vgs_reshape(g, x[0], 2), 3, which5, 5);)
 BUILD(segment_sum, return vgs_segment_sum(g, vgs_reshape(g, x[0], 2), 3, which5, 5);)
-BUILD(segment_fixed, return vgs_segment_sum(g, vgs_square(g, vgs_segment_gather(g, x[0], 3, which5, 5)), 3, which5, 5);)
+BUILD(segment_fixed,
+      return vgs_segment_sum(g, vgs_square(g, vgs_segment_gather(g, x[0], 3, which5, 5)), 3, which5, 5);)
 BUILD(pair_distance, return vgs_pair_distance(g, x[0], 3);)
 BUILD(remove_mean, return vgs_remove_mean(g, x[0], 3);)
-BUILD(sorted_pairs, return vgs_sqrt(g, vgs_affine(g, vgs_square(g, vgs_sort_cols(g, vgs_pair_distance(g, x[0], 4))), 1, 1));)
+BUILD(sorted_pairs,
+      vgs_var r = vgs_sort_cols(g, vgs_pair_distance(g, x[0], 4));
+      return vgs_sqrt(g, vgs_affine(g, vgs_square(g, r), 1, 1));)
 BUILD(loss_l2, return vgs_loss_of(g, x[0], x[1], VGS_L2);)
 BUILD(loss_l1, return vgs_loss_of(g, x[0], x[1], VGS_L1);)
 BUILD(loss_smooth, return vgs_loss_of(g, vgs_affine(g, x[0], 1, 0), x[1], VGS_SMOOTH_L1);)
 BUILD(energy, return vgs_energy_of(g, &callback, x[0]);)
 BUILD(energy_of_tanh, return vgs_square(g, vgs_energy_of(g, &callback, vgs_tanh(g, x[0])));)
 BUILD(same_twice, return vgs_div(g, vgs_mul(g, x[0], x[0]), vgs_add(g, vgs_exp(g, x[0]), x[0]));)
-BUILD(mixture, return vgs_logsumexp(g, vgs_affine(g, vgs_concat(g, vgs_sum_cols(g, vgs_square(g, vgs_affine(g, x[0], 1, -1))),
-    vgs_sum_cols(g, vgs_square(g, vgs_affine(g, x[0], 1, 1)))), -0.7f, 0.1f));)
+BUILD(mixture, vgs_var left = vgs_sum_cols(g, vgs_square(g, vgs_affine(g, x[0], 1, -1)));
+      vgs_var right = vgs_sum_cols(g, vgs_square(g, vgs_affine(g, x[0], 1, 1)));
+      return vgs_logsumexp(g, vgs_affine(g, vgs_concat(g, left, right), -0.7f, 0.1f));)
 
 /* parameters: views that lie apart, that are used twice, that overlap, that share a stride */
-static vgs_var view(vgs_graph *g, const vgs_var *x, int at, int r, int c, int ld) { return vgs_view(g, x[1], at, r, c, ld); }
-BUILD(views, return vgs_linear(g, vgs_silu(g, vgs_linear(g, x[0], view(g, x, 0, 4, 2, 2), view(g, x, 8, 1, 4, 4))),
-    view(g, x, 12, 1, 4, 4), view(g, x, 16, 1, 1, 1));)
+static vgs_var view(vgs_graph *g, const vgs_var *x, int at, int r, int c, int ld)
+{
+    return vgs_view(g, x[1], at, r, c, ld);
+}
+BUILD(views, vgs_var u = vgs_linear(g, x[0], view(g, x, 0, 4, 2, 2), view(g, x, 8, 1, 4, 4));
+    return vgs_linear(g, vgs_silu(g, u), view(g, x, 12, 1, 4, 4), view(g, x, 16, 1, 1, 1));)
 BUILD(views_twice, vgs_var w = view(g, x, 0, 2, 2, 2);
-    return vgs_linear(g, vgs_tanh(g, vgs_linear(g, x[0], w, none)), vgs_view(g, x[1], 0, 2, 2, 2), view(g, x, 4, 1, 2, 2));)
+    return vgs_linear(g, vgs_tanh(g, vgs_linear(g, x[0], w, none)), vgs_view(g, x[1], 0, 2, 2, 2),
+                      view(g, x, 4, 1, 2, 2));)
 BUILD(views_overlap, return vgs_mul(g, vgs_linear(g, x[0], view(g, x, 0, 3, 2, 2), view(g, x, 2, 1, 3, 3)),
     view(g, x, 1, 1, 3, 3));)
 BUILD(views_halves, return vgs_add(g, vgs_linear(g, x[0], view(g, x, 0, 3, 2, 4), none),
@@ -700,7 +733,8 @@ BUILD(views_fold, return vgs_linear_at(g, x[0], vgs_matmul(g, view(g, x, 0, 3, 3
 static const gcase cases[] = {
 #define ONE(name, lo, hi) { #name, b_##name, { { 'b', 0, 5, lo, hi } } }
     ONE(exp, -2, 2), ONE(log, 0.2f, 3), ONE(sqrt, 0.2f, 3), ONE(square, -2, 2), ONE(reciprocal, 0.3f, 2),
-    ONE(abs, -2, 2), ONE(sin, -4, 4), ONE(cos, -4, 4), ONE(relu, -2, 2), ONE(silu, -3, 3), ONE(softplus, -3, 3),
+    ONE(abs, -2, 2), ONE(sin, -4, 4), ONE(cos, -4, 4), ONE(relu, -2, 2), ONE(silu, -3, 3),
+    ONE(softplus, -3, 3),
     ONE(sigmoid, -3, 3), ONE(tanh, -2, 2), ONE(affine, -1, 1), ONE(affine_by, -1, 1), ONE(clamp, -2, 2),
     ONE(sum_cols, -1, 1), ONE(mean_cols, -1, 1), ONE(sum_rows, -1, 1), ONE(mean_rows, -1, 1),
     ONE(logsumexp, -2, 2), ONE(sort_cols, -2, 2), ONE(same_twice, 0.1f, 2), ONE(mixture, -2, 2),
@@ -711,12 +745,14 @@ static const gcase cases[] = {
     { "matmul_tn", b_matmul_tn, { { 'b', 0, 4, -1, 1 }, { 'b', 0, 2, -1, 1 } } },
     { "linear", b_linear, { { 'b', 0, 4, -1, 1 }, { 's', 3, 4, -1, 1 }, { 's', 1, 3, -1, 1 } } },
     { "linear without bias", b_linear_plain, { { 'b', 0, 4, -1, 1 }, { 's', 3, 4, -1, 1 } } },
-    { "linear_at", b_linear_at, { { 'b', 0, 4, -1, 1 }, { 's', 2, 4, -1, 1 }, { 's', 5, 2, -1, 1 }, { 'i', 5, 1, 0, 0 } } },
+    { "linear_at", b_linear_at,
+      { { 'b', 0, 4, -1, 1 }, { 's', 2, 4, -1, 1 }, { 's', 5, 2, -1, 1 }, { 'i', 5, 1, 0, 0 } } },
 #define FUSED(name) { #name, b_##name, { { 'b', 0, 4, -2, 2 }, { 's', 6, 4, -1, 1 }, { 's', 1, 6, -1, 1 } } }
     FUSED(fused_relu), FUSED(fused_silu), FUSED(fused_tanh), FUSED(fused_softplus), FUSED(shared_linear),
     { "fused_sigmoid", b_fused_sigmoid, { { 'b', 0, 4, -1, 1 }, { 's', 4, 6, -1, 1 } } },
     { "layernorm", b_layernorm, { { 'b', 0, 6, -2, 2 }, { 's', 1, 6, 0.5f, 2 }, { 's', 1, 6, -1, 1 } } },
-    { "layernorm, 37 wide", b_layernorm, { { 'b', 0, 37, -2, 2 }, { 's', 1, 37, 0.5f, 2 }, { 's', 1, 37, -1, 1 } } },
+    { "layernorm, 37 wide", b_layernorm,
+      { { 'b', 0, 37, -2, 2 }, { 's', 1, 37, 0.5f, 2 }, { 's', 1, 37, -1, 1 } } },
     { "reshape", b_reshape, { { 'b', 0, 6, -1, 1 } } },
     { "reshape_back", b_reshape_back, { { 'b', 0, 6, -1, 1 } } },
     { "cols", b_cols, { { 'b', 0, 6, -1, 1 } } },
@@ -744,12 +780,15 @@ static const gcase cases[] = {
     { "views_twice", b_views_twice, { { 'b', 0, 2, -1, 1 }, { 'p', 0, 6, -1, 1 } } },
     { "views_overlap", b_views_overlap, { { 'b', 0, 2, -1, 1 }, { 'p', 0, 6, -1, 1 } } },
     { "views_halves", b_views_halves, { { 'b', 0, 2, -1, 1 }, { 'p', 0, 12, -1, 1 } } },
-    { "views_fold", b_views_fold, { { 'b', 0, 2, -1, 1 }, { 'p', 0, 24, -1, 1 }, { 'i', 4, 1, 0, 0 }, { 's', 4, 2, 0.2f, 1 } } }
+    { "views_fold", b_views_fold,
+      { { 'b', 0, 2, -1, 1 }, { 'p', 0, 24, -1, 1 }, { 'i', 4, 1, 0, 0 }, { 's', 4, 2, 0.2f, 1 } } }
 };
 
 static void gradients(void)
 {
-    static const leaf shape[4] = { { 'b', 0, 4, 0.4f, 2 }, { 's', 1, 4, 0.4f, 2 }, { 'b', 0, 1, 0.4f, 2 }, { 's', 1, 1, 0.4f, 2 } };
+    static const leaf shape[4] = {
+        { 'b', 0, 4, 0.4f, 2 }, { 's', 1, 4, 0.4f, 2 }, { 'b', 0, 1, 0.4f, 2 }, { 's', 1, 1, 0.4f, 2 }
+    };
     static const struct { const char *name; vgs_var (*build)(vgs_graph *, const vgs_var *); } binary[4] = {
         { "add", b_add }, { "sub", b_sub }, { "mul", b_mul }, { "div", b_div }
     };
@@ -783,7 +822,8 @@ static void coincident_points(void)
     vgs_output(g, gx);
     vgs_output(g, y);
     OK(vgs_graph_compile(g, cpu, 2, NULL) == VGS_OK && vgs_set(g, in, x, 2, NULL) == VGS_OK);
-    OK(vgs_graph_run(g, 2, NULL) == VGS_OK && vgs_get(g, gx, got, 2, NULL) == VGS_OK && vgs_get(g, y, r, 2, NULL) == VGS_OK);
+    OK(vgs_graph_run(g, 2, NULL) == VGS_OK && vgs_get(g, gx, got, 2, NULL) == VGS_OK &&
+       vgs_get(g, y, r, 2, NULL) == VGS_OK);
     OK(r[0] == 0 && r[1] == 5 && r[2] == 5 && r[3] == 0);
     for (i = 0; i < 6; ++i) CHECK_NEAR(got[i], i < 4 ? (i % 2 ? -0.8 : -0.6) : (i % 2 ? 1.6 : 1.2), 1e-6, 0);
     for (i = 6; i < 12; ++i) OK(got[i] == 0);
@@ -797,7 +837,8 @@ static void index_with_stride(void)
     static const int32_t table[8] = { 9, 1, 9, 0, 9, 1, 9, 1 };      /* column 1: 1 0 1 1             */
     static const float x[4] = { 1, 2, 3, 4 }, w[1] = { 1 }, bias[2] = { 10, 20 };
     vgs_graph *g = vgs_graph_create(NULL);
-    vgs_var idx = vgs_cols(g, vgs_table_int(g, table, 4, 2), 1, 1), in = vgs_state(g, 4, 1, VGS_F32), gx, y, z;
+    vgs_var idx = vgs_cols(g, vgs_table_int(g, table, 4, 2), 1, 1), in = vgs_state(g, 4, 1, VGS_F32);
+    vgs_var gx, y, z;
     vgs_var b = vgs_table(g, bias, 2, 1), from = vgs_state(g, 2, 1, VGS_F32);
     float got[4];
     cpu = vgs_cpu_create(NULL, NULL);
@@ -809,9 +850,11 @@ static void index_with_stride(void)
     if (vgs_graph_compile(g, cpu, 1, NULL) == VGS_OK) {              /* refusing it would do as well  */
         OK(vgs_set(g, in, x, 1, NULL) == VGS_OK && vgs_graph_run(g, 1, NULL) == VGS_OK);
         OK(vgs_get(g, gx, got, 1, NULL) == VGS_OK);
-        CHECK(got[0] == 2 && got[1] == 8, "gradient of gather by a strided index: %g %g, want 2 8", (double)got[0], (double)got[1]);
+        CHECK(got[0] == 2 && got[1] == 8, "gradient of gather by a strided index: %g %g, want 2 8",
+              (double)got[0], (double)got[1]);
         OK(vgs_get(g, z, got, 1, NULL) == VGS_OK);
-        CHECK(got[0] == 21 && got[1] == 12 && got[3] == 24, "linear_at by a strided index: %g %g", (double)got[0], (double)got[1]);
+        CHECK(got[0] == 21 && got[1] == 12 && got[3] == 24, "linear_at by a strided index: %g %g",
+              (double)got[0], (double)got[1]);
     }
     vgs_graph_free(g);
     vgs_cpu_free(cpu);
@@ -917,7 +960,8 @@ static void sticky(void)
         CHECK(v.id == 0 && fine.id == 0, "a value came back");
         CHECK(vgs_graph_status(g, &err) == w->code && err.code == w->code && says(&err, w), "%s: %s",
               vgs_status_name(err.code), err.msg);
-        CHECK(vgs_graph_compile(g, cpu, 4, &again) == w->code && !strcmp(err.msg, again.msg), "%s", again.msg);
+        CHECK(vgs_graph_compile(g, cpu, 4, &again) == w->code && !strcmp(err.msg, again.msg), "%s",
+              again.msg);
         vgs_graph_reset(g);
         OK(vgs_graph_status(g, &err) == VGS_OK && vgs_input(g, 3).id != 0);
         vgs_graph_free(g);
@@ -950,7 +994,8 @@ static void handles_and_life(void)
     OK(vgs_graph_run(g, -1, &err) == VGS_E_ARG);
     OK(vgs_set(g, mine, x, 4, &err) == VGS_E_ARG && vgs_set(g, y, x, 3, &err) == VGS_E_ARG);
     OK(vgs_get(g, none, x, 1, &err) == VGS_E_ARG && vgs_bind(g, y, NULL, 0, &err) == VGS_E_ARG);
-    OK(vgs_set(g, mine, x, 3, &err) == VGS_OK && vgs_graph_run(g, 3, &err) == VGS_OK && vgs_get(g, y, x, 3, &err) == VGS_OK);
+    OK(vgs_set(g, mine, x, 3, &err) == VGS_OK && vgs_graph_run(g, 3, &err) == VGS_OK &&
+       vgs_get(g, y, x, 3, &err) == VGS_OK);
     CHECK_NEAR(x[0], exp(exp(1.0)), 1e-5, 0);
     OK(vgs_exp(g, mine).id == 0 && vgs_graph_status(g, &err) == VGS_E_ARG);
     CHECK(strstr(err.msg, "exp") && strstr(err.msg, "compiled"), "%s", err.msg);
@@ -977,7 +1022,8 @@ static void huge_sizes(void)
     OK(vgs_concat(g, x, x).id == 0 && vgs_graph_status(g, &err) == VGS_E_SHAPE && strstr(err.msg, "concat"));
     vgs_graph_reset(g);
     x = vgs_input(g, 100000);
-    OK(vgs_pair_distance(g, x, 100000).id == 0 && vgs_graph_status(g, &err) == VGS_E_SHAPE && strstr(err.msg, "pair_distance"));
+    OK(vgs_pair_distance(g, x, 100000).id == 0 && vgs_graph_status(g, &err) == VGS_E_SHAPE &&
+       strstr(err.msg, "pair_distance"));
     vgs_graph_free(g);
     vgs_cpu_free(cpu);
 }
@@ -995,12 +1041,14 @@ static void gradient_limits(void)
     x[1] = vgs_input(g, 3);
     OK(vgs_gradient(g, vgs_square(g, x[0]), x, 2, gx) == VGS_OK);
     vgs_output(g, gx[1]);
-    OK(vgs_graph_compile(g, cpu, 2, &err) == VGS_OK && vgs_graph_run(g, 2, &err) == VGS_OK && vgs_get(g, gx[1], v, 2, &err) == VGS_OK);
+    OK(vgs_graph_compile(g, cpu, 2, &err) == VGS_OK && vgs_graph_run(g, 2, &err) == VGS_OK &&
+       vgs_get(g, gx[1], v, 2, &err) == VGS_OK);
     for (k = 0; k < 6; ++k) OK(v[k] == 0);
     vgs_graph_reset(g);
     x[0] = vgs_input(g, 2);                                          /* second derivative             */
     OK(vgs_gradient(g, vgs_silu(g, x[0]), x, 1, gx) == VGS_OK);
-    OK(vgs_gradient(g, gx[0], x, 1, gx) == VGS_E_ARG && vgs_graph_status(g, &err) && strstr(err.msg, "slope of silu"));
+    OK(vgs_gradient(g, gx[0], x, 1, gx) == VGS_E_ARG && vgs_graph_status(g, &err) &&
+       strstr(err.msg, "slope of silu"));
     vgs_graph_reset(g);
     for (k = 0; k < 17; ++k) x[k] = vgs_input(g, 1);
     OK(vgs_gradient(g, x[0], x, 17, gx) == VGS_E_ARG && vgs_graph_status(g, &err) && strstr(err.msg, "17"));
@@ -1008,7 +1056,8 @@ static void gradient_limits(void)
     x[0] = vgs_params(g, 4);
     y = vgs_square(g, vgs_view(g, x[0], 0, 2, 2, 2));
     s = vgs_state(g, 1, 5, VGS_F32);
-    OK(vgs_gradient_params(g, y, x[0], s) == VGS_E_SHAPE && vgs_graph_status(g, &err) && strstr(err.msg, "[1,4]") && strstr(err.msg, "[1,5]"));
+    OK(vgs_gradient_params(g, y, x[0], s) == VGS_E_SHAPE && vgs_graph_status(g, &err) &&
+       strstr(err.msg, "[1,4]") && strstr(err.msg, "[1,5]"));
     vgs_graph_free(g);
     vgs_cpu_free(cpu);
 }

@@ -14,13 +14,27 @@ build/train dw4 --out "$work/b" --resume --iterations 6 --threads 1 2> "$work/er
 cmp "$work/a/samples.npy" "$work/b/samples.npy"; ok "a resumed run draws the same samples" $?
 for f in checkpoint.safetensors log.jsonl samples.npy report.html; do [ -s "$work/a/$f" ]; ok "train writes $f" $?; done
 [ "$(status build/train dw4 --out "$work/a" $small)" = 2 ]; ok "a folder that holds a run is refused" $?
+# fewer iterations than the run has, and Ctrl-C while it is measured
+build/train dw4 --out "$work/b" --resume --iterations 2 --threads 1 > "$work/out" 2> "$work/err" &
+for i in 1 2 3 4 5 6 7 8 9 10; do grep -q measuring "$work/err" || sleep 1; done
+kill -INT $!
+wait $!
+[ $? = 130 ] && grep -q 'has 6 iterations already, and --iterations asks for 2' "$work/err"; ok "iterations that are there already" $?
+grep -q 'stopped while measuring: checkpoint and samples' "$work/err"; ok "Ctrl-C while measuring" $?
+cmp "$work/a/samples.npy" "$work/b/samples.npy"; ok "which changes no samples" $?
 
 build/sample "$work/a" -n 100 -o "$work/x.npy" 2> "$work/err" &&
     build/sample "$work/a/checkpoint.safetensors" -n 100 -o "$work/y.npy" 2> "$work/err" &&
     cmp "$work/x.npy" "$work/y.npy"
 ok "sample from a folder and from its checkpoint" $?
 [ "$(status build/sample "$work/a" -n 100 -o "$work/none/x.npy")" = 1 ]; ok "a folder that is missing" $?
+[ "$(status build/sample "$work/a" -n 2147483647 -o "$work/z.npy" --refine 5)" = 1 ] && grep -q -E 'GB of memory|2e9' "$work/err"
+ok "sample: more than memory holds" $?
 build/evaluate dw4 "$work/x.npy" --json > "$work/json" 2> "$work/err"; ok "evaluate --json" $?
+grep -q '100 rows are few: below about 1000' "$work/err"; ok "evaluate of few rows says so" $?
+build/sample "$work/a" -n 3 -o "$work/few.safetensors" > "$work/out" 2> "$work/err" &&
+    grep -q 'no k-hat (it takes more rows)' "$work/out" && ! grep -q -w inf "$work/out"
+ok "three weights have no k-hat" $?
 # 16 numbers, the first a NaN, as NumPy writes them
 printf '\223NUMPY\001\000\166\000%-117s\n' "{'descr': '<f4', 'fortran_order': False, 'shape': (2, 8), }" > "$work/nan.npy"
 printf '\000\000\300\177' >> "$work/nan.npy"
@@ -52,8 +66,8 @@ build/evaluate dw4 "$work/s.safetensors" --reference "$work/x.npy" --json 2> "$w
 ok "evaluate of SMC's samples" $?
 [ "$(status build/sample "$work/a" -n 9 -o "$work/s.npy" --smc 0.5)" = 2 ] && grep -q weights "$work/err"
 ok "--smc without a place for weights is refused" $?
-[ "$(status build/sample "$work/a" -n 9 -o "$work/s.safetensors" --smc 0.5 --noise-scale 0.9)" = 1 ] &&
-    grep -q noise_scale "$work/err"
+[ "$(status build/sample "$work/a" -n 9 -o "$work/s.safetensors" --smc 0.5 --noise-scale 0.9)" = 2 ] &&
+    grep -q -e --noise-scale "$work/err"
 ok "--smc at another noise scale says why not" $?
 build/sample "$work/a" -n 9 -o "$work/s.safetensors" --noise-scale 0.9 2> "$work/err" && grep -q 'no weights' "$work/err"
 ok "biased samples without weights" $?
@@ -65,6 +79,23 @@ ok "samples of another target are named" $?
 [ "$(status build/train gmm9 --steps 0 --out "$work/c")" = 2 ] && grep -q 'steps = 0' "$work/err"
 ok "a field that is 0 and must not" $?
 [ "$(status build/train gmm9 --steps 0.5 --out "$work/c")" = 2 ]; ok "a field that is no integer" $?
+[ "$(status build/train gmm9 --s2_start -1 --out "$work/c")" = 2 ] && grep -q -e '--s2-start = -1' "$work/err"
+ok "messages name the flag of a field" $?
+[ "$(status build/train gmm9 --one-step --lambda 1 --out "$work/c")" = 2 ] && grep -q -e '--lambda = 1.*with --one-step' "$work/err"
+ok "and those of fields that it goes against" $?
+[ "$(status build/sample "$work/a" -n 9 -o "$work/a/checkpoint.safetensors")" = 2 ] && grep -q 'is the checkpoint' "$work/err"
+ok "sample does not write over its checkpoint" $?
+[ "$(status build/sample "$work/x.safetensors" -n 9 -o "$work/s.npy")" = 2 ] && grep -q 'x.safetensors: holds samples' "$work/err"
+ok "samples are no checkpoint" $?
+mkdir "$work/empty"
+[ "$(status build/train gmm9 --resume --out "$work/empty")" = 2 ] && grep -q 'empty: no checkpoint' "$work/err"
+ok "nothing to resume" $?
+[ "$(status build/sample "$work/empty" -n 9 -o "$work/s.npy")" = 1 ] && grep -q 'empty: a folder without' "$work/err"
+ok "a folder without a run" $?
+[ "$(status build/sample "$work/a" -n 9 -o "$work/s.txt")" = 2 ] && grep -q 's.txt: .*npy or .safetensors' "$work/err"
+ok "sample: an ending that says nothing" $?
+[ "$(status build/reference gmm9 -n 9 -o "$work/s.safetensors")" = 2 ] && grep -q 's.safetensors: .*npy' "$work/err"
+ok "reference: the same" $?
 if [ -z "$OPENMP" ]; then
     [ "$(status build/evaluate gmm9 "$work/x.npy" --threads 2)" = 2 ] && grep -q fopenmp "$work/err"
     ok "threads in a build without them are refused" $?
@@ -93,9 +124,18 @@ ok "reference: no exact samples" $?
 ok "reference: too few calls" $?
 [ "$(status build/reference dw4 -n 64 -o "$work/q.npy" --method nuts)" = 2 ] && grep -q nuts "$work/err"
 ok "reference: a method that does not exist" $?
-for bad in "" "dw4" "dw4 -n 5" "nosuch -n 5 -o x" "dw4 -n 0 -o x" "dw4 -n 5 -o x --seed -1" "dw4 -n 5 -o x --method pt --local lmc"; do
+[ "$(status build/reference lj55 -n 2147483647 -o "$work/q.npy")" = 1 ] && grep -q 'n 2147483647: .* GB of memory' "$work/err"
+ok "reference: more than memory holds" $?
+build/reference gmm9 -n 13000000 -o "$work/q.npy" > "$work/out" 2> "$work/err" && grep -q '104 MB of memory, a file of 104 MB, about' "$work/err"
+ok "reference says beforehand what is large" $?
+rm "$work/q.npy"
+for bad in "" "dw4" "dw4 -n 5" "nosuch -n 5 -o x.npy" "dw4 -n 0 -o x.npy" "dw4 -n 5 -o x.npy --seed -1" \
+    "dw4 -n 5 -o x.npy --method pt --local lmc"; do
     [ "$(status build/reference $bad)" = 2 ]; ok "reference $bad: usage" $?
 done
+build/train gmm9 --steps 33 --help > "$work/out" && grep -q -e '--steps .*; 1..65535; = 33$' "$work/out" &&
+    grep -q -e '--alpha .*; ve vp; = ve$' "$work/out"
+ok "train --help: what a field can be and what it is" $?
 for p in train sample evaluate reference; do build/$p --help > "$work/out"; ok "$p --help" $?; done
 build/sample "$work/a" -n 200 -o "$work/r.safetensors" --refine 5 > "$work/out" 2> "$work/err" &&
     grep -q 'refined: 5' "$work/err" && ! grep -q log_weight "$work/r.safetensors" &&

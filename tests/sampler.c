@@ -110,9 +110,10 @@ static double square_norm(const float *x, int d)
 
 /* ---- V_t of a Gaussian ------------------------------------------------------------------------------ */
 
-/* k_t = a^2 [k (1 - A k)^2 + A k^2]: what TD learns for E = k |x|^2/2 (not V*: the policy takes gradient steps).
-   With the drift from V_t itself it learns V*, k_t = k/(1 + A k), but in the last step, whose drift is that of E.
-   The curvature of the network's V_t where the samples are, from the mean of x.grad V / mean of |x|^2. */
+/* k_t = a^2 [k (1 - A k)^2 + A k^2]: what TD learns for E = k |x|^2/2 (not V*: the policy takes gradient
+   steps). With the drift from V_t itself it learns V*, k_t = k/(1 + A k), but in the last step, whose drift
+   is that of E. The curvature of the network's V_t where the samples are, from the mean of x.grad V / mean of
+   |x|^2. */
 static double learned_curvature(vgs_sampler *s, int t, const float *x, int n)
 {
     vgs_graph *g = vgs_graph_create(NULL);
@@ -139,7 +140,8 @@ static double learned_curvature(vgs_sampler *s, int t, const float *x, int n)
 static void value_of(vgs_sampler *s, vgs_buffer *w, int t, const float *x, int n, float *v)
 {
     vgs_graph *g = vgs_graph_create(NULL);
-    vgs_var p = vgs_params(g, vgs_net_size(s->net)), in = vgs_input(g, s->c.energy.dim), idx = vgs_index(g), out;
+    vgs_var p = vgs_params(g, vgs_net_size(s->net)), in = vgs_input(g, s->c.energy.dim);
+    vgs_var idx = vgs_index(g), out;
     int32_t *ts = (int32_t *)malloc((size_t)n * sizeof *ts);
     int i;
     out = vgs__record_value(s, g, p, in, idx);
@@ -485,13 +487,14 @@ static double minibatch_loss(const vgs_sampler *s, const minibatch *m, const flo
     vgs_gradient(g, value, &x, 1, &slope);
     vgs_output(g, value);
     vgs_output(g, slope);
-    OK(!vgs_graph_compile(g, s->b, 64, NULL) && !vgs_set(g, p, w, 1, NULL) && !vgs_set(g, x, m->x, 64, NULL) &&
-       !vgs_set(g, t, m->t, 64, NULL) && !vgs_graph_run(g, 64, NULL) && !vgs_get(g, value, v, 64, NULL) &&
-       !vgs_get(g, slope, dv, 64, NULL));
+    OK(!vgs_graph_compile(g, s->b, 64, NULL) && !vgs_set(g, p, w, 1, NULL) &&
+       !vgs_set(g, x, m->x, 64, NULL) && !vgs_set(g, t, m->t, 64, NULL) && !vgs_graph_run(g, 64, NULL) &&
+       !vgs_get(g, value, v, 64, NULL) && !vgs_get(g, slope, dv, 64, NULL));
     for (i = 0; i < 64; ++i) {
         double e = fabs((double)v[i] / 2 - (double)m->y[i]), n = 0, limit = 3 / sqrt(2.0), r;
         for (k = s->c.steps - 1; k >= m->t[i]; --k) n += (double)s->s2[k];
-        r = sqrt(n) * hypot((double)dv[i][0] - (double)m->slope[i][0], (double)dv[i][1] - (double)m->slope[i][1]) / 2;
+        r = sqrt(n) / 2 *
+            hypot((double)dv[i][0] - (double)m->slope[i][0], (double)dv[i][1] - (double)m->slope[i][1]);
         sum += e < 1 ? e * e / 2 : e - 0.5;
         sum += (double)s->c.slope_loss * (r < limit ? r * r / 2 : limit * (r - limit / 2));
     }
@@ -606,10 +609,13 @@ static void refined(void)
         s->b->download(s->b->self, x, s->walk_x, 0, B * 2, VGS_F32, NULL);
         s->b->download(s->b->self, h + 1, s->walk_step, 0, 1, VGS_F32, NULL);
         T_IN("walled %d", walled);
-        CHECK(h[0] == 0.05f && h[1] > 0.2f && h[1] < 5, "MALA's step went from %g to %g", (double)h[0], (double)h[1]);
+        CHECK(h[0] == 0.05f && h[1] > 0.2f && h[1] < 5, "MALA's step went from %g to %g", (double)h[0],
+              (double)h[1]);
         CHECK(s->energy_calls == 501.0 * B, "%g energy calls", s->energy_calls);
         check_normal("y", &x[0][1], B, 2, 0, 0.5);
-        if (walled) for (i = 0; i < B; ++i) if (!CHECK(x[i][0] > 0, "behind the wall: %g", (double)x[i][0])) break;
+        if (walled)
+            for (i = 0; i < B; ++i)
+                if (!CHECK(x[i][0] > 0, "behind the wall: %g", (double)x[i][0])) break;
         if (!walled) check_normal("x", &x[0][0], B, 2, 0, 0.5);
         vgs_sampler_free(s);
     }
@@ -872,8 +878,8 @@ static void returns(void)
     }
 }
 
-/* At an explored place the target is one step of fresh noise: the same mean, whether the cost is the mean one or
-   that of the step. */
+/* At an explored place the target is one step of fresh noise: the same mean, whether the cost is the mean one
+   or that of the step. */
 static void fresh_targets(void)
 {
     enum { B = 4096 };
@@ -973,8 +979,8 @@ static double slope_at(vgs_sampler *s, int t, const float *x, const double *e, d
     return ((double)v[0] - (double)v[1]) / 0.06;
 }
 
-/* The widths of a rollout against 1 - s^2 V_jj / tau from values alone; for particles with the mean V_jj of the
-   mean-free subspace. */
+/* The widths of a rollout against 1 - s^2 V_jj / tau from values alone; for particles with the mean V_jj of
+   the mean-free subspace. */
 static void local_widths(void)
 {
     enum { B = 64, T = 5, ROWS = 12 };
@@ -1020,7 +1026,8 @@ static void local_widths(void)
     }
 }
 
-/* An iteration whose energy is bad teaches the factors nothing either: iteration 4 moves those of the last step. */
+/* An iteration whose energy is bad teaches the factors nothing either: iteration 4 moves those of the last
+   step. */
 static void factors_of_bad_energies(void)
 {
     enum { T = 5 };
@@ -1050,7 +1057,7 @@ static void factors_of_bad_energies(void)
     }
 }
 
-/* ---- energies that misbehave ---------------------------------------------------------------------------- */
+/* ---- energies that misbehave --------------------------------------------------------------------------- */
 
 /* Above energy_max the last drift is exactly 0, whatever the gradient is; unclamped_drift keeps it finite. */
 static void energy_max(void)
@@ -1261,7 +1268,7 @@ static void cancel(void)
     vgs_sampler_free(other);
 }
 
-/* ---- settings -------------------------------------------------------------------------------------------- */
+/* ---- settings ------------------------------------------------------------------------------------------ */
 
 static int none_energy(void *user, const float *x, int n, int dim, float *e, float *g)
 {
@@ -1383,7 +1390,7 @@ static void fields(void)
     static const char *const wrong[] = { "", " 1", "1 ", "one", "1x", "nan", "inf", "1e999", "--1" };
     vgs_config c, again;
     vgs_error err = { VGS_OK, "" };
-    char text[32], back[32];
+    char text[32], back[32], allowed[64];
     int i, n = 0;
     size_t k, w;
     memset(&c, 0, sizeof c);
@@ -1392,6 +1399,8 @@ static void fields(void)
         bool set = false;
         T_IN("field %s", name);
         OK(vgs_field_help(i) && vgs_field_help(i)[0]);
+        vgs_field_allowed(i, allowed);
+        CHECK(allowed[0], "what it can be is not said");
         for (k = 0; !set && k < 5; ++k) {
             snprintf(text, sizeof text, "%s", words[k]);
             set = vgs_field_set(&c, name, text, &err) == VGS_OK;
@@ -1458,6 +1467,58 @@ static void resolve(void)
         }
 }
 
+/* ---- energy calls ---------------------------------------------------------------------------------- */
+
+typedef struct counted { bowl bowl; double rows; } counted;
+
+static int counted_energy(void *user, const float *x, int n, int dim, float *e, float *g)
+{
+    counted *c = (counted *)user;
+    c->rows += n;
+    return bowl_energy(&c->bowl, x, n, dim, e, g);
+}
+
+/* energy_calls is every row that training asks for; what statistics take of `batch` rows is not in it: a last
+   drift, a weight and an energy for each. */
+static void energy_calls(void)
+{
+    static const struct {
+        bool one_step, learned;
+        int passes, replay, refine;
+        float explore, slope;
+    } list[] = { { true, false, 1, 0, 0, 1, 0 },    { true, false, 3, 0, 0, 1.5f, 0 },
+                 { false, true, 1, 0, 0, 1, 0 },    { false, false, 2, 0, 0, 1.3f, 0 },
+                 { false, true, 1, 4, 0, 1, 0 },    { false, true, 1, 4, 3, 1, 0 },
+                 { false, true, 1, 4, 3, 1.3f, 0 }, { false, false, 1, 0, 0, 1, 1 } };
+    size_t i;
+    for (i = 0; i < sizeof list / sizeof *list; ++i) {
+        counted count;
+        vgs_config c = small(&count.bowl);
+        vgs_sampler *s;
+        vgs_stats stats;
+        double training;
+        c.energy.eval = counted_energy;
+        c.energy.user = &count;
+        c.one_step = c.explicit_drift = list[i].one_step;
+        c.fixed_kernel = !list[i].learned;
+        c.passes = list[i].passes;
+        c.replay = list[i].replay;
+        c.refine = list[i].refine;
+        c.explore = list[i].explore;
+        c.slope_loss = list[i].slope;
+        s = create(&c);
+        T_IN("row %d", (int)i);
+        count.rows = 0;
+        train(s, 11, NULL);
+        training = count.rows;
+        train(s, 0, &stats);
+        CHECK(stats.energy_calls == training, "%g energy calls, but the callback saw %g rows",
+              stats.energy_calls, training);
+        CHECK(count.rows == training + 3 * 64, "%g rows for the statistics", count.rows - training);
+        vgs_sampler_free(s);
+    }
+}
+
 int main(int argc, char **argv)
 {
     t_begin(argc, argv);
@@ -1491,5 +1552,6 @@ int main(int argc, char **argv)
     RUN(out_of_range_others);
     RUN(fields);
     RUN(resolve);
+    RUN(energy_calls);
     return t_end();
 }

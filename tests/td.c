@@ -166,7 +166,8 @@ static void get(vgs_sampler *s, vgs_buffer *b, size_t offset, float *x, size_t n
     OK(s->b->download(s->b->self, x, b, offset, n, VGS_F32, NULL) == VGS_OK);
 }
 
-/* y_t of the golden transitions; the costs alone, as the difference that tau |mu|^2 / (2 s2 a^2) - D log a makes */
+/* y_t of the golden transitions; the costs alone, as the difference that tau |mu|^2 / (2 s2 a^2) - D log a
+   makes */
 static void targets(vgs_sampler *s, const golden_td_case *q)
 {
     vgs_error err = { VGS_OK, "" };

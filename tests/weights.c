@@ -69,14 +69,15 @@ static vgs_draw plain(double *log_weight)
 
 static bool went_well(vgs_status st, const vgs_error *err) { return CHECK(st == VGS_OK, "%s", err->msg); }
 
-/* ---- densities of paths ---------------------------------------------------------------------------------- */
+/* ---- densities of paths -------------------------------------------------------------------------------- */
 
-/* A network of zeros leaves the base, V_t = |x|^2 / (2 v_t), and factors of our own leave no step as it was. */
+/* A network of zeros leaves the base, V_t = |x|^2 / (2 v_t), and factors of our own change every step. */
 static void make_known(vgs_sampler *s, float *factor)
 {
     int p = vgs_net_size(s->net), n = (int)vgs__factor_count(s), i;
     float *w = (float *)calloc((size_t)p, sizeof *w);
-    for (i = 0; i < n; ++i) factor[i] = i / s->factors % 2 ? 0.8f + 0.03f * (float)i : 0.9f - 0.01f * (float)i;
+    for (i = 0; i < n; ++i)
+        factor[i] = i / s->factors % 2 ? 0.8f + 0.03f * (float)i : 0.9f - 0.01f * (float)i;
     OK(!s->b->upload(s->b->self, s->target, 0, w, (size_t)p, VGS_F32, NULL));
     OK(!s->b->upload(s->b->self, s->factor, 0, factor, (size_t)n, VGS_F32, NULL));
     free(w);
@@ -98,14 +99,16 @@ static void drift_in_double(const vgs_sampler *s, int t, const float *x, double 
     int d = s->c.energy.dim, last = t == s->c.steps - 1, j;
     double z = last || s->c.explicit_drift ? a : 1, v = base_variance(s, s->c.explicit_drift ? t + 1 : t);
     for (j = 0; j < d; ++j) {
-        mu[j] = (last ? curvature : 1 / v) * z * (double)x[j] * s2 * a * (last || s->c.explicit_drift ? a : 1);
+        mu[j] = (last ? curvature : 1 / v) * z * (double)x[j] * s2 * a *
+                (last || s->c.explicit_drift ? a : 1);
         norm += mu[j] * mu[j];
     }
     limit = (double)s->c.drift_max * sqrt(s2 * s->c.dim_effective) * a;
     for (j = 0; j < d && sqrt(norm) > limit; ++j) mu[j] *= limit / sqrt(norm);
 }
 
-/* log of q(x_T) prod qt / (p0(x_0) prod pi) for row i of a path [T+1,n,d], densities written out; D = 2 or 4. */
+/* log of q(x_T) prod qt / (p0(x_0) prod pi) for row i of a path [T+1,n,d], densities written out; D = 2 or
+   4. */
 static double weight_in_double(const vgs_sampler *s, const float *factor, const float *path, int n, int i,
                                double curvature)
 {
@@ -122,8 +125,9 @@ static double weight_in_double(const vgs_sampler *s, const float *factor, const 
         drift_in_double(s, t, x, curvature, mu);
         for (j = 0; j < d; ++j) {
             double kappa = (double)factor[2 * t * f + j % f], root = (double)factor[(2 * t + 1) * f + j % f];
+            double forward = (double)y[j] - a * (double)x[j] + kappa * mu[j],
+                   back = (double)x[j] - (double)y[j] / a;
             if (s->c.local_noise && t < s->c.steps - 1) root *= sqrt(1 - s2 / base_variance(s, t));
-            double forward = (double)y[j] - a * (double)x[j] + kappa * mu[j], back = (double)x[j] - (double)y[j] / a;
             log_rho += 2 * log(root) / d;
             w += forward * forward / (2 * s2 * a * a * root * root) - back * back / (2 * s2);
         }
@@ -230,7 +234,7 @@ static void score_repeats(void)
     }
 }
 
-/* ---- log Z from both sides --------------------------------------------------------------------------------- */
+/* ---- log Z from both sides ----------------------------------------------------------------------------- */
 
 static void both_sides(void)
 {
@@ -325,7 +329,7 @@ static void missing_modes(void)
     vgs_sampler_free(s);
 }
 
-/* ---- what vgs_weigh says --------------------------------------------------------------------------------- */
+/* ---- what vgs_weigh says ------------------------------------------------------------------------------- */
 
 static void golden_values(void)
 {
@@ -414,7 +418,7 @@ static void sentences(void)
     }
 }
 
-/* ---- twisted SMC ----------------------------------------------------------------------------------------- */
+/* ---- twisted SMC --------------------------------------------------------------------------------------- */
 
 /* Zhat/Z over `runs` populations of n rows: mean 1, and by how much single ones are off. */
 static void unbiased(vgs_sampler *s, int n, int runs, double log_z, float *x, double *lw)
@@ -508,8 +512,8 @@ static void smc_is_unbiased(void)
     vgs_sampler_free(s);
 }
 
-/* A threshold that is never reached changes no bit; one that is, the weights of all rows; neither depends on the
-   number of threads. */
+/* A threshold that is never reached changes no bit; one that is, the weights of all rows; neither depends on
+   the number of threads. */
 static void smc_and_plain(void)
 {
     enum { N = 700 };                            /* more than fit at once                              */
@@ -544,7 +548,7 @@ static void smc_and_plain(void)
     }
 }
 
-/* ---- what there are no weights for ------------------------------------------------------------------------ */
+/* ---- what there are no weights for --------------------------------------------------------------------- */
 
 static int no_gradient(void *user, const float *x, int n, int dim, float *e, float *g)
 {
@@ -592,7 +596,8 @@ static void refused(void)
     s = create(&c);
     OK(vgs_sampler_train(s, 1, NULL, &err) == VGS_E_ENERGY && strstr(err.msg, "by vgs_metropolis"));
     vgs_sampler_free(s);
-    OK(vgs_target_sample(vgs_target_find("dw4"), NULL, 1, x, &err) == VGS_E_ARG && strstr(err.msg, "vgs_metropolis"));
+    OK(vgs_target_sample(vgs_target_find("dw4"), NULL, 1, x, &err) == VGS_E_ARG &&
+       strstr(err.msg, "vgs_metropolis"));
     c.energy.eval = bowl_energy;
     c.on_sphere = c.one_step = c.fixed_kernel = true;
     c.energy.dim = 3;
