@@ -5747,7 +5747,7 @@ static int vgs__pace_choose(vgs__pace *p)
 }
 
 /* At first the shortest time counts, and a trial as it is. Of the way in use one run tells little, for it may
-   have been interrupted: it moves the average by a tenth, and within a factor of two of it. */
+   have been interrupted: it moves the average by a tenth, and counts as four times that at most. */
 static void vgs__pace_note(vgs__pace *p, int way, double took)
 {
     int best = p->took[1] <= p->took[0];
@@ -5755,7 +5755,7 @@ static void vgs__pace_note(vgs__pace *p, int way, double took)
     if (*t == 0.0) *t = took;
     else if (p->took[0] == 0.0) *t = fmin(*t, took);
     else if (way != best) *t = took;
-    else *t += 0.1 * (fmin(fmax(took, 0.5 * *t), 2.0 * *t) - *t);
+    else *t += 0.1 * (fmin(took, 4.0 * *t) - *t);
     if (best != (p->took[1] <= p->took[0])) p->wait = 64;
 }
 #endif

@@ -36,10 +36,11 @@ draw() # NAME SUFFIX OPTION...: $run, drawn and measured as $run.NAME.*
     file=$run.$1.$2 name=$1
     shift 2
     log=$run.$name.log json=$run.$name.json
+    rm -f "$json"
     build/sample "$run" -n "$n" -o "$file" --seed 1 --threads "$THREADS" "$@" > "$log" 2>&1 &&
         build/evaluate "$target" "$file" --json --threads "$THREADS" $also > "$json" 2>> "$log"
     [ "$name" = plain ] && prefix="" || prefix=$name.
-    numbers "$prefix" "$json" >> "$run.part"
+    [ ! -s "$json" ] || numbers "$prefix" "$json" >> "$run.part"
     rm -f "$file"
 }
 
@@ -64,7 +65,7 @@ measure() # of $target and $seed: $run.txt
     also=""
     case $target in
     funnel | manywell32) draw smc safetensors --smc 0.5; draw refined npy --refine 100 ;;
-    dw4) draw refined safetensors --refine 50 ;;
+    dw4) draw refined safetensors --refine 200 ;;
     lj13) draw refined npy --refine 100 ;;
     esac
     mv "$run.part" "$run.txt"

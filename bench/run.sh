@@ -2,7 +2,6 @@
 # Called by make bench. sh bench/run.sh [--quick] [--cpu-time]       PYTHON names a python that has torch.
 cd "$(dirname "$0")/.." || exit 1
 : "${CC:=cc}" "${CFLAGS:=-std=c99 -O2}" "${OPENMP:=}" "${PYTHON:=python3}"
-export OMP_WAIT_POLICY=passive
 command="make bench"
 quick=false clock=""
 for a in "$@"; do
