@@ -40,7 +40,8 @@ draw() # NAME SUFFIX OPTION...: $run, drawn and measured as $run.NAME.*
     build/sample "$run" -n "$n" -o "$file" --seed 1 --threads "$THREADS" "$@" > "$log" 2>&1 &&
         build/evaluate "$target" "$file" --json --threads "$THREADS" $also > "$json" 2>> "$log"
     [ "$name" = plain ] && prefix="" || prefix=$name.
-    [ ! -s "$json" ] || numbers "$prefix" "$json" >> "$run.part"
+    if [ -s "$json" ]; then numbers "$prefix" "$json" >> "$run.part"
+    else echo "$target, seed $seed, $name: $(tail -n 1 "$log")" >&2; fi
     rm -f "$file"
 }
 
