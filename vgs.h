@@ -1722,7 +1722,6 @@ static void vgs__low_avx512(int k, const vgs__panels *x, float *c, ptrdiff_t ldc
 }
 
 #undef VGS__FETCH
-
 #undef VGS__ZERO
 #undef VGS__MADD
 #undef VGS__ADD

@@ -139,8 +139,10 @@ extern "C" {
 /* BEGIN GENERATED KERNELS (by kernels/embed.c from kernels/; do not edit) */
 static const char *const vgs_cl__src_common[] = {
     "#line 1 \"kernels/common.cl\"\n",
-    "/* What every kernel shares: the heap, sums over a row, and the mathematics of vgs.h (>>math, >>rng) in the\n",
-    "   same operations. Options: VGS_WG = work-items of a group (a power of two; 1 on a CPU, where a work-item is\n",
+    "/* What every kernel shares: the heap, sums over a row, and the mathematics of vgs.h (>>math, >>rng"
+        ") in the\n",
+    "   same operations. Options: VGS_WG = work-items of a group (a power of two; 1 on a CPU, where a wo"
+        "rk-item is\n",
     "   a loop), VGS_FMA where fused multiply-add is fast. OP_ADD ... are the numbers of vgs_op. */\n",
     "#pragma OPENCL FP_CONTRACT OFF\n",
     "\n",
@@ -154,9 +156,11 @@ static const char *const vgs_cl__src_common[] = {
     "#endif\n",
     "#define KERNEL   __kernel __attribute__((reqd_work_group_size(WG, 1, 1))) void\n",
     "#define GROUP(d) ((int)get_group_id(d))\n",
-    "#define LANES(c, n) for (c = LID; c < (n); c += WG)   /* the columns of a work-item                      */\n",
+    "#define LANES(c, n) for (c = LID; c < (n); c += WG)   /* the columns of a work-item                "
+        "      */\n",
     "\n",
-    "/* All buffers lie in at most eight pages, so that a kernel's arguments are the same for every call. A tensor\n",
+    "/* All buffers lie in at most eight pages, so that a kernel's arguments are the same for every call"
+        ". A tensor\n",
     "   is two words: its offset, and ld << 5 | stretched over columns << 4 | present << 3 | page. */\n",
     "#define HEAP __global float *h0, __global float *h1, __global float *h2, __global float *h3, \\\n",
     "             __global float *h4, __global float *h5, __global float *h6, __global float *h7\n",
@@ -174,27 +178,33 @@ static const char *const vgs_cl__src_common[] = {
     "}\n",
     "#define ROW(v, r) ((v).p + (size_t)(r) * (size_t)(v).ld)\n",
     "\n",
-    "/* ---- sums over a row: 16 partial sums and a tree, as on the CPU --------------------------------------\n",
-    "   Every work-item of a group makes the whole sum, all from the same addresses at once: no barrier inside an\n",
+    "/* ---- sums over a row: 16 partial sums and a tree, as on the CPU --------------------------------"
+        "------\n",
+    "   Every work-item of a group makes the whole sum, all from the same addresses at once: no barrier "
+        "inside an\n",
     "   op, and the same bits for any size of a group. */\n",
     "\n",
     "#define SUM(total, n, expr) \\\n",
     "    { float s_[16]; int i_, j_; \\\n",
     "      for (j_ = 0; j_ < 16; ++j_) s_[j_] = 0.0f; \\\n",
-    "      for (i_ = 0; i_ + 16 <= (n); i_ += 16) for (j_ = 0; j_ < 16; ++j_) { c = i_ + j_; s_[j_] += (expr); } \\\n",
+    "      for (i_ = 0; i_ + 16 <= (n); i_ += 16) for (j_ = 0; j_ < 16; ++j_) { c = i_ + j_; s_[j_] += ("
+        "expr); } \\\n",
     "      for (j_ = 0; j_ < (n) - i_; ++j_) { c = i_ + j_; s_[j_] += (expr); } \\\n",
     "      for (j_ = 8; j_; j_ /= 2) for (i_ = 0; i_ < j_; ++i_) s_[i_] += s_[i_ + j_]; \\\n",
     "      total = s_[0]; }\n",
     "#define MAX(top, n, expr) /* NaN wins */ \\\n",
     "    { float max_ = -INFINITY; \\\n",
-    "      for (c = 0; c < (n); ++c) { const float v_ = (expr); max_ = v_ > max_ || v_ != v_ \? v_ : max_; } \\\n",
+    "      for (c = 0; c < (n); ++c) { const float v_ = (expr); max_ = v_ > max_ || v_ != v_ \? v_ : max"
+        "_; } \\\n",
     "      top = max_; }\n",
     "\n",
     "/* A sum in two floats: the high part and what it has lost. Good to 2^-45 without fp64. */\n",
     "#define ADD2(hi, lo, x) \\\n",
-    "    { const float x_ = (x), s_ = (hi) + x_, b_ = s_ - (hi); lo += ((hi) - (s_ - b_)) + (x_ - b_); hi = s_; }\n",
+    "    { const float x_ = (x), s_ = (hi) + x_, b_ = s_ - (hi); lo += ((hi) - (s_ - b_)) + (x_ - b_); h"
+        "i = s_; }\n",
     "\n",
-    "/* ---- functions of one number ------------------------------------------------------------------------ */\n",
+    "/* ---- functions of one number -------------------------------------------------------------------"
+        "----- */\n",
     "\n",
     "inline float vexp(float x)\n",
     "{\n",
@@ -300,7 +310,8 @@ static const char *const vgs_cl__src_common[] = {
     "    return (x > 0.0f \? x : 0.0f) + (x == x \? l : x);\n",
     "}\n",
     "\n",
-    "/* ---- random numbers: Philox4x32-10, bit for bit that of vgs.h --------------------------------------- */\n",
+    "/* ---- random numbers: Philox4x32-10, bit for bit that of vgs.h ----------------------------------"
+        "----- */\n",
     "\n",
     "inline uint4 philox(uint k0, uint k1, uint4 c)\n",
     "{\n",
@@ -327,10 +338,14 @@ static const char *const vgs_cl__src_common[] = {
 };
 static const char *const vgs_cl__src_rows[] = {
     "#line 1 \"kernels/rows.cl\"\n",
-    "/* Ops whose rows are independent. One launch runs a list of calls: a group takes a block of parts (vgs.h,\n",
-    "   run_list) through all of them, so that what lies between two ops stays in its cache, and a chain of\n",
-    "   elementwise ops is one launch. The list travels as an argument: no transfer, no wait. Words of a call:\n",
-    "   0 op, or'd with FLAT: dense operands of one shape    1 rows of a part    2 columns    3 columns of in[0]\n",
+    "/* Ops whose rows are independent. One launch runs a list of calls: a group takes a block of parts "
+        "(vgs.h,\n",
+    "   run_list) through all of them, so that what lies between two ops stays in its cache, and a chain"
+        " of\n",
+    "   elementwise ops is one launch. The list travels as an argument: no transfer, no wait. Words of a"
+        " call:\n",
+    "   0 op, or'd with FLAT: dense operands of one shape    1 rows of a part    2 columns    3 columns "
+        "of in[0]\n",
     "   4 out    6 out2    8 10 12 14 in[0..3]    16 i0..i3, f0..f3, or i0..i7 of a random op */\n",
     "\n",
     "typedef struct calls { int w[VGS_CALLS * VGS_WORDS]; } calls;\n",
@@ -363,7 +378,8 @@ static const char *const vgs_cl__src_rows[] = {
     "        } \\\n",
     "        break;\n",
     "\n",
-    "inline float loss_of(float d, int kind)               /* 0 smooth L1, 1 squares, 2 L1                    */\n",
+    "inline float loss_of(float d, int kind)               /* 0 smooth L1, 1 squares, 2 L1              "
+        "      */\n",
     "{\n",
     "    float a = fabs(d);\n",
     "    return kind == 2 \? a : kind == 0 \? (a < 1.0f \? 0.5f * d * d : a - 0.5f) : d * d;\n",
@@ -390,7 +406,8 @@ static const char *const vgs_cl__src_rows[] = {
     "    return l << half_bits | r;\n",
     "}\n",
     "\n",
-    "inline void copy_row(__global float *to, __global const float *from, int n)  /* any type: as integers    */\n",
+    "inline void copy_row(__global float *to, __global const float *from, int n)  /* any type: as intege"
+        "rs    */\n",
     "{\n",
     "    __global int *y = (__global int *)to;\n",
     "    __global const int *x = (__global const int *)from;\n",
@@ -418,7 +435,8 @@ static const char *const vgs_cl__src_rows[] = {
     "        view out = view_of(page, w[4], w[5]), out2 = view_of(page, w[6], w[7]);\n",
     "        view x0 = view_of(page, w[8], w[9]), x1 = view_of(page, w[10], w[11]);\n",
     "        view x2 = view_of(page, w[12], w[13]);\n",
-    "        if (w[0] & FLAT) {                            /* one long row                                    */\n",
+    "        if (w[0] & FLAT) {                            /* one long row                              "
+        "      */\n",
     "            out.p += (size_t)r0 * (size_t)out.ld;\n",
     "            out2.p += (size_t)r0 * (size_t)out2.ld;\n",
     "            x0.p += (size_t)r0 * (size_t)x0.ld;\n",
@@ -477,16 +495,19 @@ static const char *const vgs_cl__src_rows[] = {
     "                } else LANES(c, cols) y[c] = x[c] * vsigmoid(x[c]);\n",
     "            }\n",
     "            break;\n",
-    "        case OP_FILL:                                 /* i1: all rows                                    */\n",
+    "        case OP_FILL:                                 /* i1: all rows                              "
+        "      */\n",
     "            ROWS LANES(c, cols) ROW(out, r)[c] = I(0) \? F(0) / (float)I(1) : F(0);\n",
     "            break;\n",
     "        case OP_FILL_INT:\n",
     "            ROWS LANES(c, cols) ((__global int *)ROW(out, r))[c] = I(0);\n",
     "            break;\n",
     "        case OP_INT_DIV:\n",
-    "            ROWS LANES(c, cols) ((__global int *)ROW(out, r))[c] = ((__global int *)ROW(x0, r))[c] / I(0);\n",
+    "            ROWS LANES(c, cols) ((__global int *)ROW(out, r))[c] = ((__global int *)ROW(x0, r))[c] "
+        "/ I(0);\n",
     "            break;\n",
-    "        case OP_STORE:                                /* in[0] -> out, added if i1                       */\n",
+    "        case OP_STORE:                                /* in[0] -> out, added if i1                 "
+        "      */\n",
     "            ROWS {\n",
     "                x = ROW(x0, r);\n",
     "                y = ROW(out, r);\n",
@@ -552,12 +573,15 @@ static const char *const vgs_cl__src_rows[] = {
     "        case OP_GATHER:\n",
     "            ROWS copy_row(ROW(out, r), ROW(x0, *(__global int *)ROW(x1, r)), cols);\n",
     "            break;\n",
-    "        case OP_SEGMENT_GATHER:                       /* i: n, m                                         */\n",
-    "            ROWS copy_row(ROW(out, r), ROW(x0, r / I(1) * I(0) + ((__global int *)x1.p)[r % I(1)]), cols);\n",
+    "        case OP_SEGMENT_GATHER:                       /* i: n, m                                   "
+        "      */\n",
+    "            ROWS copy_row(ROW(out, r), ROW(x0, r / I(1) * I(0) + ((__global int *)x1.p)[r % I(1)]),"
+        " cols);\n",
     "            break;\n",
     "        case OP_SEGMENT_SUM:\n",
     "            ROWS {\n",
-    "                __global const int *start = (__global const int *)x1.p, *which = (__global const int *)x2.p;\n",
+    "                __global const int *start = (__global const int *)x1.p, *which = (__global const in"
+        "t *)x2.p;\n",
     "                int e, e0 = start[r % I(0)], e1 = start[r % I(0) + 1];\n",
     "                x = ROW(x0, r / I(0) * I(1));\n",
     "                y = ROW(out, r);\n",
@@ -569,7 +593,8 @@ static const char *const vgs_cl__src_rows[] = {
     "            }\n",
     "            break;\n",
     "\n",
-    "        case OP_PAIR_DISTANCE:                        /* i0 points; pairs (0,1) (0,2) .. (1,2) ..        */\n",
+    "        case OP_PAIR_DISTANCE:                        /* i0 points; pairs (0,1) (0,2) .. (1,2) ..  "
+        "      */\n",
     "            ROWS {\n",
     "                int a, b, j, d = w[3] / I(0), p = 0;\n",
     "                x = ROW(x0, r);\n",
@@ -586,7 +611,8 @@ static const char *const vgs_cl__src_rows[] = {
     "                    }\n",
     "            }\n",
     "            break;\n",
-    "        case OP_PAIR_DISTANCE_GRAD:                   /* a work-item gathers the pulls on a coordinate   */\n",
+    "        case OP_PAIR_DISTANCE_GRAD:                   /* a work-item gathers the pulls on a coordin"
+        "ate   */\n",
     "            ROWS {\n",
     "                int np = I(0), d = cols / np;\n",
     "                __global const float *dist = ROW(x1, r), *pull = ROW(x2, r);\n",
@@ -595,7 +621,8 @@ static const char *const vgs_cl__src_rows[] = {
     "                LANES(c, cols) {\n",
     "                    int a = c / d, j = c % d, b, p = a - 1;\n",
     "                    float s = 0.0f;\n",
-    "                    for (b = 0; b < a; p += np - 2 - b, ++b)          /* pair (b, a)                     */\n",
+    "                    for (b = 0; b < a; p += np - 2 - b, ++b)          /* pair (b, a)               "
+        "      */\n",
     "                        s += dist[p] > 0.0f \? pull[p] / dist[p] * (x[c] - x[b * d + j]) : 0.0f;\n",
     "                    for (b = a + 1, p = a * (2 * np - a - 1) / 2; b < np; ++b, ++p)\n",
     "                        s += dist[p] > 0.0f \? pull[p] / dist[p] * (x[c] - x[b * d + j]) : 0.0f;\n",
@@ -616,7 +643,8 @@ static const char *const vgs_cl__src_rows[] = {
     "                }\n",
     "            }\n",
     "            break;\n",
-    "        case OP_SORT_COLS:                            /* a column's place is the number of those before it */\n",
+    "        case OP_SORT_COLS:                            /* a column's place is the number of those be"
+        "fore it */\n",
     "            ROWS {\n",
     "                __global int *place = (__global int *)ROW(out2, r);\n",
     "                x = ROW(x0, r);\n",
@@ -639,14 +667,16 @@ static const char *const vgs_cl__src_rows[] = {
     "            }\n",
     "            break;\n",
     "\n",
-    "        case OP_NORMAL: {                             /* i: purpose, t, first row, iteration, seed       */\n",
+    "        case OP_NORMAL: {                             /* i: purpose, t, first row, iteration, seed "
+        "      */\n",
     "            int blocks = (cols + 3) / 4;\n",
     "            LANES(c, (r1 - r0) * blocks) {\n",
     "                int b = c % blocks, left = cols - 4 * b;\n",
     "                uint4 u;\n",
     "                float2 p, q;\n",
     "                r = r0 + c / blocks;\n",
-    "                u = philox((uint)I(4), (uint)I(5), (uint4)((uint)I(2) + (uint)r, (uint)I(1) << 16 | (uint)b,\n",
+    "                u = philox((uint)I(4), (uint)I(5), (uint4)((uint)I(2) + (uint)r, (uint)I(1) << 16 |"
+        " (uint)b,\n",
     "                                                           (uint)I(0) << 24, (uint)I(3)));\n",
     "                p = normal_pair(u.x, u.y);\n",
     "                q = normal_pair(u.z, u.w);\n",
@@ -712,7 +742,8 @@ static const char *const vgs_cl__src_rows[] = {
     "                LANES(c, cols) y[c] = (q * x[c] + s * gx[c]) / len;\n",
     "            }\n",
     "            break;\n",
-    "        case OP_CHECK: {                              /* out: the least bad row so far; vgs_flag reads it */\n",
+    "        case OP_CHECK: {                              /* out: the least bad row so far; vgs_flag re"
+        "ads it */\n",
     "            int bad = 0x7FFFFFFF;\n",
     "            ROWS {\n",
     "                x = ROW(x0, r);\n",
@@ -727,7 +758,8 @@ static const char *const vgs_cl__src_rows[] = {
     "    }\n",
     "}\n",
     "\n",
-    "/* After the launches of a list: the first check that found something sets the flag {1, row, step, what} and\n",
+    "/* After the launches of a list: the first check that found something sets the flag {1, row, step, "
+        "what} and\n",
     "   all places are made ready for the next. A flag that was set before stays. */\n",
     "KERNEL vgs_flag(HEAP, const calls list, int n)\n",
     "{\n",
@@ -751,16 +783,20 @@ static const char *const vgs_cl__src_rows[] = {
 };
 static const char *const vgs_cl__src_whole[] = {
     "#line 1 \"kernels/whole.cl\"\n",
-    "/* Ops that need a whole tensor at once. Every sum has a fixed order, in two floats where vgs.h uses double.\n",
+    "/* Ops that need a whole tensor at once. Every sum has a fixed order, in two floats where vgs.h use"
+        "s double.\n",
     "   */\n",
     "\n",
     "#if WG >= 16\n",
-    "#  define STRIP 16                                    /* columns of a group: rows go to WG / 16 lanes    */\n",
+    "#  define STRIP 16                                    /* columns of a group: rows go to WG / 16 lan"
+        "es    */\n",
     "#else\n",
-    "#  define STRIP 64                                    /* one after the other, in vectors                 */\n",
+    "#  define STRIP 64                                    /* one after the other, in vectors           "
+        "      */\n",
     "#endif\n",
     "\n",
-    "/* out[t,:] = the sum of the rows of x whose idx is t; if idx is absent of all rows, divided by them if mean.\n",
+    "/* out[t,:] = the sum of the rows of x whose idx is t; if idx is absent of all rows, divided by the"
+        "m if mean.\n",
     "   Group (strip of columns, t). */\n",
     "KERNEL vgs_sum_rows(HEAP, int2 x_at, int2 idx_at, int2 out_at, int rows, int cols, int mean)\n",
     "{\n",
@@ -828,7 +864,8 @@ static const char *const vgs_cl__src_whole[] = {
     "#else\n",
     "    float hi[16], lo[16];\n",
     "    for (j = 0; j < 16; ++j) hi[j] = lo[j] = 0.0f;\n",
-    "    for (c = first; c + 16 <= end; c += 16) for (j = 0; j < 16; ++j) ADD2(hi[j], lo[j], x[c + j] * x[c + j])\n",
+    "    for (c = first; c + 16 <= end; c += 16) for (j = 0; j < 16; ++j) ADD2(hi[j], lo[j], x[c + j] * "
+        "x[c + j])\n",
     "    for (j = 0; j < end - c; ++j) ADD2(hi[j], lo[j], x[c + j] * x[c + j])\n",
     "    for (j = 1; j < 16; ++j) {\n",
     "        ADD2(hi[0], lo[0], hi[j])\n",
@@ -852,7 +889,8 @@ static const char *const vgs_cl__src_whole[] = {
     "    *view_of(page, out_at.x, out_at.y).p = h + l;\n",
     "}\n",
     "\n",
-    "/* ---- updates of parameters; a set flag stops them ---------------------------------------------------- */\n",
+    "/* ---- updates of parameters; a set flag stops them ----------------------------------------------"
+        "------ */\n",
     "\n",
     "typedef struct adam_args { float lr, b1, b2, eps, vs, limit, least, scale; } adam_args;\n",
     "\n",
@@ -862,7 +900,8 @@ static const char *const vgs_cl__src_whole[] = {
     "    __global float *page[8] = HEAP_PAGES;\n",
     "    __global float *p = view_of(page, p_at.x, p_at.y).p, *m = view_of(page, m_at.x, m_at.y).p;\n",
     "    __global float *v = view_of(page, v_at.x, v_at.y).p;\n",
-    "    __global const float *g = view_of(page, g_at.x, g_at.y).p, *norm = view_of(page, norm_at.x, norm_at.y).p;\n",
+    "    __global const float *g = view_of(page, g_at.x, g_at.y).p, *norm = view_of(page, norm_at.x, nor"
+        "m_at.y).p;\n",
     "    __global const int *flag = (__global const int *)view_of(page, flag_at.x, flag_at.y).p;\n",
     "    int first = GROUP(0) * each, c;\n",
     "    float scale = f.scale;\n",
@@ -897,7 +936,8 @@ static const char *const vgs_cl__src_whole[] = {
     "    LANES(c, n) d[c] = keep * d[c] + (1.0f - keep) * s[c];\n",
     "}\n",
     "\n",
-    "/* ---- systematic resampling with truncated weights, by one group -------------------------------------- */\n",
+    "/* ---- systematic resampling with truncated weights, by one group --------------------------------"
+        "------ */\n",
     "\n",
     "typedef struct two { float hi, lo; } two;\n",
     "\n",
@@ -919,7 +959,8 @@ static const char *const vgs_cl__src_whole[] = {
     "    return s;\n",
     "}\n",
     "inline bool two_less_equal(two a, two b) { return a.hi < b.hi || (a.hi == b.hi && a.lo <= b.lo); }\n",
-    "inline two two_product(float a, float b)              /* exactly, by halves of 12 bits                   */\n",
+    "inline two two_product(float a, float b)              /* exactly, by halves of 12 bits             "
+        "      */\n",
     "{\n",
     "    two p;\n",
     "    float ta = a * 4097.0f, ah = ta - (ta - a), al = a - ah;\n",
@@ -928,12 +969,14 @@ static const char *const vgs_cl__src_whole[] = {
     "    p.lo = ((ah * bh - p.hi) + ah * bl + al * bh) + al * bl;\n",
     "    return p;\n",
     "}\n",
-    "inline two two_scale(two s, float f)                  /* s f                                             */\n",
+    "inline two two_scale(two s, float f)                  /* s f                                       "
+        "      */\n",
     "{\n",
     "    two p = two_product(s.hi, f), q = { s.lo * f, 0.0f };\n",
     "    return two_sum(p, q);\n",
     "}\n",
-    "inline two two_over(two a, float b)                   /* a / b                                           */\n",
+    "inline two two_over(two a, float b)                   /* a / b                                     "
+        "      */\n",
     "{\n",
     "    two q = { a.hi / b, 0.0f }, p = two_product(a.hi / b, b), d;\n",
     "    p.hi = -p.hi;\n",
@@ -944,7 +987,8 @@ static const char *const vgs_cl__src_whole[] = {
     "    return two_sum(q, p);\n",
     "}\n",
     "\n",
-    "/* A lane sums its own stretch of the weights; sum[l] becomes what lies before lane l, sum[WG] all. */\n",
+    "/* A lane sums its own stretch of the weights; sum[l] becomes what lies before lane l, sum[WG] all."
+        " */\n",
     "void sum_weights(view x, int first, int end, float top, float cap, __local two *sum)\n",
     "{\n",
     "    two mine = { 0.0f, 0.0f }, all = mine, w = mine;\n",
@@ -986,7 +1030,8 @@ static const char *const vgs_cl__src_whole[] = {
     "    }\n",
     "    below = sum[LID];\n",
     "    r = 0;\n",
-    "    for (j = first; j < end; ++j) {                   /* rows whose place lies in what j adds            */\n",
+    "    for (j = first; j < end; ++j) {                   /* rows whose place lies in what j adds      "
+        "      */\n",
     "        two w = { weight_of(*ROW(x, j), top, cap), 0.0f }, up = two_sum(below, w);\n",
     "        for (; r < rows; ++r) {\n",
     "            two at = { (float)r, 0.0f }, part = { u, 0.0f };\n",
@@ -995,7 +1040,8 @@ static const char *const vgs_cl__src_whole[] = {
     "            part.hi = sum[WG].lo * (((float)r + u) / (float)rows);\n",
     "            at = two_sum(at, part);\n",
     "            if (two_less_equal(up, at) && j < m - 1) break;\n",
-    "            if (j > 0 && !two_less_equal(below, at)) continue;        /* an earlier lane's               */\n",
+    "            if (j > 0 && !two_less_equal(below, at)) continue;        /* an earlier lane's         "
+        "      */\n",
     "            *(__global int *)ROW(out, r) = j;\n",
     "        }\n",
     "        below = up;\n",
@@ -1005,7 +1051,8 @@ static const char *const vgs_cl__src_whole[] = {
 };
 static const char *const vgs_cl__src_gemm[] = {
     "#line 1 \"kernels/gemm.cl\"\n",
-    "/* C[m,n] = act(sum_k A(i,k) B(k,j) + bias[r,j]), r = idx \? idx[i] : 0. Each element of a product is one chain\n",
+    "/* C[m,n] = act(sum_k A(i,k) B(k,j) + bias[r,j]), r = idx \? idx[i] : 0. Each element of a product "
+        "is one chain\n",
     "   of additions over k, whatever its place. form: 0 NT (B is [n,k]), 1 NN, 2 TN (A is [k,m]). */\n",
     "\n",
     "#ifdef VGS_FMA\n",
@@ -1028,7 +1075,8 @@ static const char *const vgs_cl__src_gemm[] = {
     "\n",
     "typedef struct product { int m, n, k, form, act, tiles; } product;\n",
     "\n",
-    "/* ---- tiles of any device: 4 x 4 elements a work-item, operands through local memory ------------------ */\n",
+    "/* ---- tiles of any device: 4 x 4 elements a work-item, operands through local memory ------------"
+        "------ */\n",
     "\n",
     "#if WG >= 256\n",
     "#  define LX 16\n",
@@ -1056,7 +1104,8 @@ static const char *const vgs_cl__src_gemm[] = {
     "    for (i = 0; i < 4; ++i) for (j = 0; j < 4; ++j) acc[i][j] = 0.0f;\n",
     "    for (k0 = 0; k0 < q.k; k0 += TK) {\n",
     "        SYNC();\n",
-    "        for (e = LID; e < TK * TY; e += WG) {         /* neighbours read neighbours in memory            */\n",
+    "        for (e = LID; e < TK * TY; e += WG) {         /* neighbours read neighbours in memory      "
+        "      */\n",
     "            int kk = q.form == 2 \? e / TY : e % TK, ii = q.form == 2 \? e % TY : e / TK;\n",
     "            int gi = i0 + ii, gk = k0 + kk;\n",
     "            float v = 0.0f;\n",
@@ -1074,7 +1123,8 @@ static const char *const vgs_cl__src_gemm[] = {
     "        for (k = 0; k < TK; ++k)\n",
     "            for (i = 0; i < 4; ++i)\n",
     "                for (j = 0; j < 4; ++j)\n",
-    "                    acc[i][j] = MADD(sa[k * (TY + 1) + y + i * LY], sb[k * (TX + 1) + x + j * LX], acc[i][j]);\n",
+    "                    acc[i][j] = MADD(sa[k * (TY + 1) + y + i * LY], sb[k * (TX + 1) + x + j * LX], "
+        "acc[i][j]);\n",
     "    }\n",
     "    for (i = 0; i < 4; ++i) {\n",
     "        int gi = i0 + y + i * LY;\n",
@@ -1104,7 +1154,8 @@ static const char *const vgs_cl__src_gemm[] = {
     "}\n",
     "\n",
     "#if WG == 1\n",
-    "/* ---- tiles of a CPU: one work-item 8 x 48 elements, rows of B in vectors of 16 ----------------------- */\n",
+    "/* ---- tiles of a CPU: one work-item 8 x 48 elements, rows of B in vectors of 16 -----------------"
+        "------ */\n",
     "\n",
     "/* B in panels of 16 columns, [ceil(n/16)][k][16], zeros beyond n. Group: panel. */\n",
     "KERNEL vgs_pack(HEAP, int2 b_at, int2 to_at, int n, int k, int transposed)\n",
@@ -1138,7 +1189,8 @@ static const char *const vgs_cl__src_gemm[] = {
     "#define ZERO(i)  float16 u##i = 0.0f, v##i = 0.0f, w##i = 0.0f;\n",
     "#define STEP3(i) { const float16 s = a##i[at]; \\\n",
     "                   u##i = MADD(s, b0, u##i); v##i = MADD(s, b1, v##i); w##i = MADD(s, b2, w##i); }\n",
-    "#define STEP2(i) { const float16 s = a##i[at]; u##i = MADD(s, b0, u##i); v##i = MADD(s, b1, v##i); }\n",
+    "#define STEP2(i) { const float16 s = a##i[at]; u##i = MADD(s, b0, u##i); v##i = MADD(s, b1, v##i); "
+        "}\n",
     "#define STEP1(i) { const float16 s = a##i[at]; u##i = MADD(s, b0, u##i); }\n",
     "#define A_ROW(i) __global const float *a##i = a.p + (size_t)min(i0 + i, q.m - 1) * (size_t)ai;\n",
     "#define KEEP(i)  vstore16(u##i, 0, t + 48 * i); vstore16(v##i, 0, t + 48 * i + 16); \\\n",
@@ -1146,16 +1198,19 @@ static const char *const vgs_cl__src_gemm[] = {
     "#define WIDE(act_expr) for (j = 0; j < n; ++j) { const float x = line[j]; y[j] = (act_expr); }\n",
     "\n",
     "/* Group (columns, rows); q.tiles tiles share the panels evenly. */\n",
-    "KERNEL vgs_tall(HEAP, int2 a_at, int2 packed_at, int2 bias_at, int2 idx_at, int2 c_at, const product q)\n",
+    "KERNEL vgs_tall(HEAP, int2 a_at, int2 packed_at, int2 bias_at, int2 idx_at, int2 c_at, const produc"
+        "t q)\n",
     "{\n",
     "    __global float *page[8] = HEAP_PAGES;\n",
     "    view a = view_of(page, a_at.x, a_at.y), bias = view_of(page, bias_at.x, bias_at.y);\n",
     "    view idx = view_of(page, idx_at.x, idx_at.y), out = view_of(page, c_at.x, c_at.y);\n",
-    "    int panels = (q.n + 15) / 16, p0 = panels * GROUP(0) / q.tiles, p1 = panels * (GROUP(0) + 1) / q.tiles;\n",
+    "    int panels = (q.n + 15) / 16, p0 = panels * GROUP(0) / q.tiles, p1 = panels * (GROUP(0) + 1) / "
+        "q.tiles;\n",
     "    int i0 = GROUP(1) * 8, n = min(q.n - 16 * p0, 16 * (p1 - p0)), i, j, k;\n",
     "    int ai = q.form == 2 \? 1 : a.ld, ak = q.form == 2 \? a.ld : 1;\n",
     "    size_t at = 0;\n",
-    "    __global const float *b = view_of(page, packed_at.x, packed_at.y).p + (size_t)(16 * p0) * (size_t)q.k;\n",
+    "    __global const float *b = view_of(page, packed_at.x, packed_at.y).p + (size_t)(16 * p0) * (size"
+        "_t)q.k;\n",
     "    __global const float *bb = b + 16 * (size_t)q.k, *bbb = bb + 16 * (size_t)q.k;\n",
     "    float t[8 * 48];\n",
     "    float16 b0, b1, b2;\n",
@@ -1203,13 +1258,15 @@ static const char *const vgs_cl__src_gemm[] = {
 };
 static const char *const vgs_cl__src_energy[] = {
     "#line 1 \"kernels/energy.cl\"\n",
-    "/* The built-in targets; vgs.h, >>targets, has them in double. A work-item takes rows; g is absent if nobody\n",
+    "/* The built-in targets; vgs.h, >>targets, has them in double. A work-item takes rows; g is absent "
+        "if nobody\n",
     "   wants the gradient. */\n",
     "\n",
     "#define MY_ROWS for (r = GROUP(0) * each + LID; r < min((GROUP(0) + 1) * each, rows); r += WG)\n",
     "\n",
     "/* E = -log mean_k N(x; c_k, v I): the smallest q_k is taken out before exp. centre: [modes,2] */\n",
-    "KERNEL vgs_mixture(HEAP, int2 x_at, int2 e_at, int2 g_at, int2 centre_at, int rows, int each, int modes,\n",
+    "KERNEL vgs_mixture(HEAP, int2 x_at, int2 e_at, int2 g_at, int2 centre_at, int rows, int each, int m"
+        "odes,\n",
     "                   float half_over_v, float base)\n",
     "{\n",
     "    __global float *page[8] = HEAP_PAGES;\n",
@@ -1218,7 +1275,8 @@ static const char *const vgs_cl__src_energy[] = {
     "    __global const float *centre = view_of(page, centre_at.x, centre_at.y).p;\n",
     "    int r, k;\n",
     "    MY_ROWS {\n",
-    "        float a = ROW(x, r)[0], b = ROW(x, r)[1], least = INFINITY, sum = 0.0f, ma = 0.0f, mb = 0.0f;\n",
+    "        float a = ROW(x, r)[0], b = ROW(x, r)[1], least = INFINITY, sum = 0.0f, ma = 0.0f, mb = 0.0"
+        "f;\n",
     "        for (k = 0; k < modes; ++k) {\n",
     "            float da = a - centre[2 * k], db = b - centre[2 * k + 1];\n",
     "            least = fmin(least, (da * da + db * db) * half_over_v);\n",
@@ -1226,7 +1284,8 @@ static const char *const vgs_cl__src_energy[] = {
     "        for (k = 0; k < modes; ++k) {\n",
     "            float da = a - centre[2 * k], db = b - centre[2 * k + 1];\n",
     "            float q = (da * da + db * db) * half_over_v;\n",
-    "            float w = least < INFINITY \? vexp(least - q) : 1.0f;      /* |x| > 1e19: all are as far      */\n",
+    "            float w = least < INFINITY \? vexp(least - q) : 1.0f;      /* |x| > 1e19: all are as fa"
+        "r      */\n",
     "            sum += w;\n",
     "            ma += w * da;\n",
     "            mb += w * db;\n",
@@ -1279,7 +1338,8 @@ static const char *const vgs_cl__src_energy[] = {
     "    }\n",
     "}\n",
     "\n",
-    "/* Energy of a pair at squared distance s, and its slope du/ds: double well, Lennard-Jones with both orders of\n",
+    "/* Energy of a pair at squared distance s, and its slope du/ds: double well, Lennard-Jones with bot"
+        "h orders of\n",
     "   a pair. The slope is held finite, so that it times a difference of 0 is 0. */\n",
     "inline float pair_energy(int lj, float s, float *slope)\n",
     "{\n",
@@ -1294,9 +1354,11 @@ static const char *const vgs_cl__src_energy[] = {
     "    }\n",
     "}\n",
     "\n",
-    "/* n particles in d <= 3 dimensions; LJ adds half the squared distance to the mean. Each particle gathers the\n",
+    "/* n particles in d <= 3 dimensions; LJ adds half the squared distance to the mean. Each particle g"
+        "athers the\n",
     "   pulls on it; its share of a pair's energy is a half. */\n",
-    "KERNEL vgs_cluster(HEAP, int2 x_at, int2 e_at, int2 g_at, int rows, int each, int n, int d, int lj)\n",
+    "KERNEL vgs_cluster(HEAP, int2 x_at, int2 e_at, int2 g_at, int rows, int each, int n, int d, int lj)"
+        "\n",
     "{\n",
     "    __global float *page[8] = HEAP_PAGES;\n",
     "    view x = view_of(page, x_at.x, x_at.y), e = view_of(page, e_at.x, e_at.y);\n",

@@ -29,10 +29,11 @@ static void add(const char *text)
     n_made += n;
 }
 
+/* A line as a string; one that would pass 110 columns becomes two strings side by side. */
 static void add_line(const char *file, int number, const char *line)
 {
     char one[3] = { 0, 0, 0 };
-    size_t n = strlen(line);
+    size_t n = strlen(line), column = 5;
     if (!n || line[n - 1] != '\n') fail(file, number, "no newline at the end");
     if (n > 111) fail(file, number, "longer than 110 columns");
     add("    \"");
@@ -41,6 +42,10 @@ static void add_line(const char *file, int number, const char *line)
         one[0] = *line == '"' || *line == '\\' || *line == '?' ? '\\' : *line;
         one[1] = one[0] == *line && *line != '\\' ? 0 : *line;
         add(one);
+        column += strlen(one);
+        if (column < 104) continue;
+        add("\"\n        \"");
+        column = 9;
     }
     add("\\n\",\n");
 }

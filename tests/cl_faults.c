@@ -3,28 +3,7 @@
    lost at the n-th command, for n = 1, 2, 3 ... Each time a status and a message, nothing left allocated; the
    last checkpoint is intact, and the CPU goes on from it in the same program. */
 #include <stdbool.h>
-#include <stddef.h>
-#include <stdlib.h>
-
-static long allocations, alive, fail_at;         /* the number of the allocation that fails           */
-
-static void *weak_malloc(size_t bytes)
-{
-    void *p;
-    if (++allocations == fail_at) return NULL;
-    p = malloc(bytes);
-    alive += p != NULL;
-    return p;
-}
-
-static void weak_free(void *p)
-{
-    alive -= p != NULL;
-    free(p);
-}
-
-#define VGS_MALLOC(bytes) weak_malloc(bytes)
-#define VGS_FREE(p)       weak_free(p)
+#include "weak.h"
 
 /* Commands of vgs_cl.h go through `command`: number lost_at fails with lost_code; unless lost_once, so do all
    after it. */

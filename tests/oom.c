@@ -1,28 +1,7 @@
 /* cc -O2 tests/oom.c -o oom -lm && ./oom
    Memory that runs out at the n-th allocation, for n = 1, 2, 3 ... until all goes well: each time an error,
    nothing left allocated, and what was there before still works. */
-#include <stddef.h>
-#include <stdlib.h>
-
-static long allocations, alive, fail_at;         /* the number of the allocation that fails           */
-
-static void *weak_malloc(size_t bytes)
-{
-    void *p;
-    if (++allocations == fail_at) return NULL;
-    p = malloc(bytes);
-    alive += p != NULL;
-    return p;
-}
-
-static void weak_free(void *p)
-{
-    alive -= p != NULL;
-    free(p);
-}
-
-#define VGS_MALLOC(bytes) weak_malloc(bytes)
-#define VGS_FREE(p)       weak_free(p)
+#include "weak.h"
 #define VGS_IMPLEMENTATION
 #include "../vgs.h"
 #include "t.h"
