@@ -273,6 +273,7 @@ enum { VGS_MAX_IN = 6, VGS_MAX_ATTR = 8 };
     X(R, PAIR_DISTANCE, pair_distance)   X(R, PAIR_DISTANCE_GRAD, pair_distance_grad)           \
     X(R, REMOVE_MEAN, remove_mean)       X(R, SORT_COLS, sort_cols)  X(R, UNSORT_COLS, unsort_cols) \
     X(R, NORMAL, normal)         X(R, PERMUTATION, permutation)   X(R, LIMIT_ROWS, limit_rows)  \
+    X(R, EIGEN, eigen)                                                                          \
     X(R, SPHERE_TANGENT, sphere_tangent) X(R, SPHERE_MOVE, sphere_move)                         \
     X(W, MATMUL, matmul)         X(W, SUM_ROWS, sum_rows)         X(W, SCATTER_ROWS, scatter_rows) \
     X(W, SUM_SQUARES, sum_squares) X(W, ENERGY, energy)           X(W, RESAMPLE, resample)      \
@@ -4219,6 +4220,61 @@ VGS__INLINE float vgs__row_dot(const float *a, const float *b, int n)
     for (j = 0; j < n - i; ++j) s[j] += a[i + j] * b[i + j];
     return vgs__row_sum(s, 16);
 }
+
+/* One-sided Jacobi: rotations of pairs make the n rows of v, a positive definite matrix, orthogonal; they are
+   then its eigenvectors times its eigenvalues. */
+VGS__INLINE void vgs__orthogonal_rows(float *v, int n)
+{
+    int sweep, p, q, j;
+    bool turned = true;
+    for (sweep = 0; sweep < 30 && turned; ++sweep) {
+        turned = false;
+        for (p = 0; p < n; ++p)
+            for (q = p + 1; q < n; ++q) {
+                float *x = v + p * n, *y = v + q * n;
+                float a = vgs__row_dot(x, x, n), b = vgs__row_dot(y, y, n), c = vgs__row_dot(x, y, n);
+                float zeta, t, cs, sn;
+                if (!(c * c > 1e-12f * a * b)) continue;
+                zeta = (b - a) / (2.0f * c);
+                t = (zeta < 0.0f ? -1.0f : 1.0f) / (fabsf(zeta) + sqrtf(1.0f + zeta * zeta));
+                cs = 1.0f / sqrtf(1.0f + t * t);
+                sn = cs * t;
+                for (j = 0; j < n; ++j) {
+                    float u = x[j];
+                    x[j] = cs * u - sn * y[j];
+                    y[j] = sn * u + cs * y[j];
+                }
+                turned = true;
+            }
+    }
+}
+
+/* Each row is a symmetric matrix of i0 rows, of which the symmetric part is taken. out: its eigenvectors, of
+   length 1, one after the other; out2: its eigenvalues, in any order. The matrix is shifted by more than its
+   norm, to be positive definite. */
+VGS__HOT VGS__KERNEL(eigen)
+{
+    int r, i, j, n = k->i[0];
+    (void)c0;
+    (void)c1;
+    for (r = r0; r < r1; ++r) {
+        const float *x = k->in[0] + (size_t)r * (size_t)k->ld[0];
+        float *v = k->out + (size_t)r * (size_t)k->ld_out, *value = k->out2 + (size_t)r * (size_t)k->ld_out2;
+        float shift;
+        for (i = 0; i < n; ++i)
+            for (j = 0; j < n; ++j) v[i * n + j] = 0.5f * (x[i * n + j] + x[j * n + i]);
+        shift = 1.0f + sqrtf(vgs__row_dot(v, v, n * n));
+        for (i = 0; i < n; ++i) v[i * n + i] += shift;
+        vgs__orthogonal_rows(v, n);
+        for (i = 0; i < n; ++i) {
+            float length = sqrtf(vgs__row_dot(v + i * n, v + i * n, n));
+            for (j = 0; j < n; ++j) v[i * n + j] /= length;
+            value[i] = length - shift;
+        }
+    }
+}
+VGS__NO_GRAD(eigen)
+
 VGS__KERNEL(sphere_tangent)                                          /* in: v, x.  v - (v.x) x         */
 {
     int r, c;
@@ -5395,6 +5451,7 @@ static double vgs__cost(const vgs__job *j)
     case VGS_OP_NORMAL:         return 4.0 * n;
     case VGS_OP_ENERGY:         return 10.0 * (double)j->k.in_rows[0] * j->k.in_cols[0] + 10.0 * n;
     case VGS_OP_SORT_COLS:      return 5.0 * n;
+    case VGS_OP_EIGEN:          return 4.0 * n * j->k.i[0];
     case VGS_OP_PAIR_DISTANCE:
     case VGS_OP_SUM_COLS:       return 2.0 * (double)j->k.in_rows[0] * j->k.in_cols[0];
     case VGS_OP_SCATTER_ROWS:   return 0.5 * j->k.in_rows[0] * (j->k.in_cols[0] + 8.0);
@@ -5980,11 +6037,13 @@ static void vgs__list_mlp(vgs_net *net)
     vgs__list_linear(net, "time.0", f, net->c.time_dim);
     vgs__list_linear(net, "time.2", f, f);
     for (l = 1; l <= net->c.layers; ++l) {
-        vgs__list(net, vgs__layer_name(name, "fc", l), ".weight", h, l == 1 ? net->inner : h);
+        vgs__list(net, vgs__layer_name(name, "fc", l), ".weight", h,
+                  l == 1 ? net->inner * (1 + net->c.radial) : h);
         vgs__list_linear(net, vgs__layer_name(name, "bias", l), h, f);
     }
     vgs__list(net, "out", ".weight", 1, h);
     vgs__list_linear(net, "level", 1, f);
+    if (net->c.radial) vgs__list_linear(net, "windows", net->inner * net->c.radial, f);
 }
 
 static void vgs__list_deeperv2(vgs_net *net)
@@ -6050,6 +6109,7 @@ static void vgs__list_egnn(vgs_net *net)
     vgs__list_linear(net, "out.0", h, h);
     vgs__list_norm(net, "out.1", h);
     vgs__list_linear(net, "out.3", 1, h);
+    if (net->c.radial) vgs__list_linear(net, "windows", net->c.radial, h);
 }
 
 /* What a field of a configuration can be: kind 'i' an integer in lo..hi, 'e' an even one, '>' a float above
@@ -6115,7 +6175,7 @@ static vgs_status vgs__net_check(const vgs_net_config *c, vgs_error *err)
     st = vgs__check_limits(c, "net", vgs__net_limits, (int)(sizeof vgs__net_limits / sizeof *vgs__net_limits),
                            err);
     if (st != VGS_OK) return st;
-    if (c->radial && c->kind != VGS_NET_EGNN)
+    if (c->radial && c->kind != VGS_NET_EGNN && c->kind != VGS_NET_MLP)
         return vgs__fail(err, VGS_E_ARG, "net.radial = %d: must be 0 without an EGNN", c->radial);
     if (particles && (c->particles < 2 || c->dim % c->particles))
         return vgs__fail(err, VGS_E_ARG, "net.particles = %d: must be >= 2 and divide dim = %d", c->particles,
@@ -6244,23 +6304,46 @@ static vgs_var vgs__layer(const vgs__apply *a, vgs_var x, const char *name)
     return vgs_linear(a->g, x, vgs__weight(a, name, 0, 0), vgs__bias(a, name));
 }
 
+/* exp(-(x/w - k - first)^2/2), k < n, of every number x [r,1]: [r,n] */
+static vgs_var vgs__record_windows(vgs_graph *g, vgs_var x, int n, float w, float first)
+{
+    float *table = (float *)vgs__alloc(2 * (size_t)n, sizeof *table);
+    vgs_var slope, at, u;
+    int k;
+    if (!table) return vgs__graph_fail(g, VGS_E_NOMEM, "out of memory: %d windows", n);
+    for (k = 0; k < n; ++k) {
+        table[k] = 1.0f / w;
+        table[n + k] = -((float)k + first);
+    }
+    slope = vgs_table(g, table, n, 1);
+    at = vgs_table(g, table + n, 1, n);
+    vgs__free(table);
+    u = vgs_square(g, vgs_linear(g, x, slope, at));
+    return vgs_exp(g, vgs_affine(g, u, -0.5f, 0.0f));
+}
+
 /* u_l = act(W_l u_{l-1} + B_l te + b_l), V = w.u + level(te): te is a function of t, so its products are
    tables of the prologue, and time costs no row anything. */
 static vgs_var vgs__apply_mlp(const vgs__apply *a)
 {
     vgs_graph *g = a->g;
     const vgs_net_config *c = &a->net->c;
+    int n = c->radial, d = a->net->inner, l;
     char name[VGS__NAME];
-    vgs_var te = vgs_silu(g, vgs__layer(a, a->sinusoid, "time.0")), u = a->x, table;
-    int l;
+    vgs_var te = vgs_silu(g, vgs__layer(a, a->sinusoid, "time.0")), u = a->x, table, w = vgs__no_var(), v;
     te = vgs_silu(g, vgs__layer(a, te, "time.2"));
+    if (n) w = vgs_reshape(g, vgs__record_windows(g, vgs_reshape(g, u, 1), n, c->x_scale, 0.5f * (float)(1 - n)), d * n);
     if (c->x_scale != 1.0f) u = vgs_affine(g, u, 1.0f / c->x_scale, 0.0f);
+    if (n) u = vgs_concat(g, u, w);
     for (l = 1; l <= c->layers; ++l) {
         table = vgs__layer(a, te, vgs__layer_name(name, "bias", l));
         u = vgs_linear_at(g, u, vgs__weight(a, vgs__layer_name(name, "fc", l), 0, 0), table, a->t);
         u = c->relu ? vgs_relu(g, u) : vgs_silu(g, u);
     }
-    return vgs_linear_at(g, u, vgs__weight(a, "out", 0, 0), vgs__layer(a, te, "level"), a->t);
+    v = vgs_linear_at(g, u, vgs__weight(a, "out", 0, 0), vgs__layer(a, te, "level"), a->t);
+    if (!n) return v;
+    w = vgs_sum_cols(g, vgs_mul(g, w, vgs_gather(g, vgs__layer(a, te, "windows"), a->t)));
+    return vgs_add(g, v, vgs_affine(g, w, 1.0f / sqrtf((float)d), 0.0f));
 }
 
 /* [x, sinusoid] -> h -> h -> h -> 1: the sinusoid's half of the first layer is a table over t */
@@ -6373,20 +6456,9 @@ static vgs_var vgs__move(const vgs__apply *a, const vgs__edges *e, vgs_var x, vg
 static vgs_var vgs__record_radial(const vgs__apply *a, vgs_var r)
 {
     vgs_graph *g = a->g;
-    int n = a->net->c.radial, k;
-    float *table = n ? (float *)vgs__alloc(2 * (size_t)n, sizeof *table) : NULL;
-    vgs_var r2 = vgs_square(g, r), u, slope, at;
-    if (!n) return r2;
-    if (!table) return vgs__graph_fail(g, VGS_E_NOMEM, "out of memory: EGNN with radial = %d", n);
-    for (k = 0; k < n; ++k) {
-        table[k] = 1.0f / a->net->c.x_scale;
-        table[n + k] = -(float)k;
-    }
-    slope = vgs_table(g, table, n, 1);
-    at = vgs_table(g, table + n, 1, n);
-    vgs__free(table);
-    u = vgs_square(g, vgs_linear(g, r, slope, at));
-    return vgs_concat(g, r2, vgs_exp(g, vgs_affine(g, u, -0.5f, 0.0f)));
+    vgs_var r2 = vgs_square(g, r);
+    if (!a->net->c.radial) return r2;
+    return vgs_concat(g, r2, vgs__record_windows(g, r, a->net->c.radial, a->net->c.x_scale, 0.0f));
 }
 
 /* One round. In the first, all nodes of a sample are alike and depend on t alone: h0 [T,h] and what is
@@ -6455,8 +6527,16 @@ static vgs_var vgs__apply_egnn(const vgs__apply *a)
     for (l = 0; l < a->net->c.layers; ++l) h = vgs__round(a, &e, l, &x, h, h0);
     u = vgs_segment_sum(g, h, 1, e.zero, e.n);
     u = vgs__norm_silu(a, vgs__layer(a, u, "out.0"), "out.1");
+    u = vgs__layer(a, u, "out.3");
+    if (a->net->c.radial) {
+        vgs_var w = vgs_reshape(g, vgs_pair_distance(g, a->x, e.n), 1);
+        w = vgs__record_windows(g, w, a->net->c.radial, a->net->c.x_scale, 0.0f);
+        w = vgs_segment_sum(g, w, 1, e.zero, e.m / 2);
+        w = vgs_sum_cols(g, vgs_mul(g, w, vgs_gather(g, vgs__layer(a, h0, "windows"), a->t)));
+        u = vgs_add(g, u, vgs_affine(g, w, 1.0f / sqrtf((float)(e.m / 2)), 0.0f));
+    }
     vgs__free(e.from);
-    return vgs__layer(a, u, "out.3");
+    return u;
 }
 
 VGS__DEF vgs_var vgs_net_apply(vgs_graph *g, const vgs_net *net, vgs_var params, vgs_var x, vgs_var t,
@@ -8846,8 +8926,8 @@ typedef struct vgs__noise { vgs_scalar purpose, t, row, iteration, seed0, seed1;
 
 typedef struct vgs__stage {
     vgs_graph *g;
-    vgs_var params, s0, x, mu, musq, cost, later, path, path_out, kappa, root, width, width_out,
-        out, flag;
+    vgs_var params, s0, x, mu, musq, cost, later, path, path_out, kappa, root, width, axes,
+        width_out, axes_out, out, flag;
     vgs_scalar a, drift, limit, sigma, inv_sigma, c, t_next, step, row;  /* row: for what check says    */
     vgs_scalar inv_a, back;                          /* of the noising chain: 1/a_t and s_t           */
     vgs_scalar nudge, curve;                         /* of local_noise: h, and -s_t^2/(tau h)         */
@@ -8869,7 +8949,8 @@ struct vgs_sampler {
     int factors;                                 /* F: D, or 1 for particles                          */
     vgs_buffer *factor;                          /* [T, 2, F]: kappa_t, sqrt rho_t                    */
     vgs_buffer *pool_x, *pool_mu, *pool_musq, *pool_cost, *pool_y;   /* rows T B; y: passes T B         */
-    vgs_buffer *pool_width, *draw_width;         /* [T B, F], [capacity, F]: width of local_noise         */
+    vgs_buffer *pool_width, *pool_axes;          /* [T B, D], [T B, D D]: of local_noise              */
+    vgs_buffer *draw_width, *draw_axes;          /* [capacity, D], [capacity, D D]                    */
     vgs_buffer *pool_path;                       /* [T B]: y of lambda = 1 and the true E, for log w  */
     vgs_buffer *pool_slope;                      /* [T B, D]: what grad V should be                     */
     vgs_buffer *pair_x, *pair_push;              /* [2 B, D], x +- d; [B], the loss of V(x + d) - V(x - d) */
@@ -8964,12 +9045,50 @@ static void vgs__check(vgs_graph *g, vgs_var x, const vgs__stage *st, int what, 
 
 enum { VGS__BAD_ENERGY = 1, VGS__BAD_GRADIENT, VGS__BAD_VALUE };
 
-/* The step in units of sigma, c sqrt(rho) eps - mu/sigma: x' = a x + sigma u; rho includes st->width^2. */
+/* Each row D times over. */
+static vgs_var vgs__record_copies(const vgs_sampler *s, vgs_graph *g, vgs_var x)
+{
+    int d = s->c.energy.dim;
+    int32_t *same = (int32_t *)vgs__alloc((size_t)d, sizeof *same);              /* zeros              */
+    vgs_var v;
+    if (!same) return vgs__graph_fail(g, VGS_E_NOMEM, "out of memory: local_noise of %d dimensions", d);
+    v = vgs_segment_gather(g, x, 1, same, d);
+    vgs__free(same);
+    return v;
+}
+
+/* The sum of each D rows: the adjoint. */
+static vgs_var vgs__record_sum(const vgs_sampler *s, vgs_graph *g, vgs_var x)
+{
+    int d = s->c.energy.dim;
+    int32_t *same = (int32_t *)vgs__alloc((size_t)d, sizeof *same);
+    vgs_var v;
+    if (!same) return vgs__graph_fail(g, VGS_E_NOMEM, "out of memory: local_noise of %d dimensions", d);
+    v = vgs_segment_sum(g, x, 1, same, d);
+    vgs__free(same);
+    return v;
+}
+
+/* What local_noise makes of white noise: stretched by st->width along each of st->axes; or back again. */
+static vgs_var vgs__record_stretch(const vgs_sampler *s, vgs__stage *st, vgs_var eps, bool back)
+{
+    vgs_graph *g = st->g;
+    int d = s->c.energy.dim;
+    vgs_var axes, along;
+    if (!vgs__exists(st->width)) return eps;
+    axes = vgs_reshape(g, st->axes, d);
+    along = vgs_sum_cols(g, vgs_mul(g, vgs__record_copies(s, g, eps), axes));
+    along = vgs_reshape(g, along, d);
+    along = back ? vgs_div(g, along, st->width) : vgs_mul(g, along, st->width);
+    return vgs__record_sum(s, g, vgs_mul(g, axes, vgs_reshape(g, along, 1)));
+}
+
+/* The step in units of sigma, c sqrt(rho) eps - mu/sigma: x' = a x + sigma u; local_noise stretches eps. */
 static vgs_var vgs__record_push(vgs_sampler *s, vgs__stage *st, vgs_var mu, vgs_var eps)
 {
     vgs_var v;
+    eps = vgs__record_stretch(s, st, eps, false);
     if (!s->c.fixed_kernel) eps = vgs_mul(st->g, eps, st->root);
-    if (vgs__exists(st->width)) eps = vgs_mul(st->g, eps, st->width);
     v = vgs__combine(st->g, eps, 1.0f, mu, -1.0f, vgs__no_var());
     vgs__slot_f(st->g, v, 0, st->c);
     vgs__slot_f(st->g, v, 1, st->inv_sigma);
@@ -8989,24 +9108,33 @@ static vgs_var vgs__record_move(vgs_sampler *s, vgs__stage *st, vgs_var x, vgs_v
 }
 
 /* log pi(x'|x) - log qt(x|x') without its constants: (|u|^2 - |eps|^2)/2 = (u - eps).(u + eps)/2, less the
-   logarithm of the width of each dimension */
-static vgs_var vgs__record_cost(const vgs_sampler *s, vgs__stage *st, vgs_var push, vgs_var eps)
+   logarithm of the width along each axis */
+static vgs_var vgs__record_cost(vgs__stage *st, vgs_var push, vgs_var eps)
 {
     vgs_graph *g = st->g;
     vgs_var v = vgs_mul(g, vgs_sub(g, push, eps), vgs_add(g, push, eps));
     v = vgs_affine(g, vgs_sum_cols(g, v), 0.5f, 0.0f);
     if (!vgs__exists(st->width)) return v;
-    return vgs__combine(g, v, 1.0f, vgs_sum_cols(g, vgs_log(g, st->width)),
-                        -(float)s->c.dim_effective / (float)s->factors, vgs__no_var());
+    return vgs_sub(g, v, vgs_sum_cols(g, vgs_log(g, st->width)));
 }
 
-/* Where widths are kept that later stages need; st->width is none until a stage says that it uses them. */
-static void vgs__width_leaf(vgs_sampler *s, vgs__stage *st)
+/* Where widths and axes are kept that later stages need; a stage that uses them calls vgs__kept_noise. */
+static void vgs__width_leaves(vgs_sampler *s, vgs__stage *st)
 {
-    st->width_out = vgs__leaf(st->g, VGS_OP_STATE, -1, s->factors, VGS_F32);
+    int d = s->c.energy.dim;
+    st->width_out = vgs__leaf(st->g, VGS_OP_STATE, -1, d, VGS_F32);
     vgs_bind(st->g, st->width_out, s->pool_width, 0, NULL);
+    st->axes_out = vgs__leaf(st->g, VGS_OP_STATE, -1, d * d, VGS_F32);
+    vgs_bind(st->g, st->axes_out, s->pool_axes, 0, NULL);
     st->nudge = vgs_scalar_create(st->g, 1);
     st->curve = vgs_scalar_create(st->g, 0);
+}
+
+static void vgs__kept_noise(const vgs_sampler *s, vgs__stage *st)
+{
+    if (!s->c.local_noise) return;
+    st->width = st->width_out;
+    st->axes = st->axes_out;
 }
 
 static void vgs__stage_leaves(vgs_sampler *s, vgs__stage *st, vgs_buffer *params)
@@ -9029,7 +9157,7 @@ static void vgs__stage_leaves(vgs_sampler *s, vgs__stage *st, vgs_buffer *params
     vgs_bind(g, st->kappa, s->factor, 0, NULL);
     st->root = vgs_state(g, 1, s->factors, VGS_F32);
     vgs_bind(g, st->root, s->factor, (size_t)s->factors, NULL);
-    if (s->c.local_noise) vgs__width_leaf(s, st);
+    if (s->c.local_noise) vgs__width_leaves(s, st);
     st->a = vgs_scalar_create(g, 1);
     st->drift = vgs_scalar_create(g, 1);
     st->limit = vgs_scalar_create(g, 1);
@@ -9155,22 +9283,10 @@ static vgs_var vgs__record_directions(const vgs_sampler *s, vgs_graph *g)
     return v;
 }
 
-/* Each row D times over. */
-static vgs_var vgs__record_copies(const vgs_sampler *s, vgs_graph *g, vgs_var x)
-{
-    int d = s->c.energy.dim;
-    int32_t *same = (int32_t *)vgs__alloc((size_t)d, sizeof *same);              /* zeros              */
-    vgs_var v;
-    if (!same) return vgs__graph_fail(g, VGS_E_NOMEM, "out of memory: local_noise of %d dimensions", d);
-    v = vgs_segment_gather(g, x, 1, same, d);
-    vgs__free(same);
-    return v;
-}
-
-/* sqrt(1 - s_t^2 V_jj / tau), the deviation that the exact reverse kernel has along each dimension, in units
-   of s_t a_t. V_jj is from the slopes at x + h e_j and at x, along e_j, their difference over h; particles
-   have one for all dimensions, from the mean V_jj. Within limits: V may be wrong. */
-static vgs_var vgs__record_width(vgs_sampler *s, vgs__stage *st, vgs_var x, vgs_var slope)
+/* The exact reverse kernel has the covariance I - s_t^2 V'' / tau, in units of s_t^2 a_t^2, V'' the second
+   derivatives of V: st->axes are its eigenvectors, st->width the roots of its eigenvalues, within limits, for
+   V may be wrong. V'' is from the slopes at x + h e_j and at x, their difference over h. */
+static void vgs__record_local(vgs_sampler *s, vgs__stage *st, vgs_var x, vgs_var slope)
 {
     const vgs_scalar none = { 0 };
     vgs_graph *g = st->g;
@@ -9179,14 +9295,16 @@ static vgs_var vgs__record_width(vgs_sampler *s, vgs__stage *st, vgs_var x, vgs_
     there = vgs_reshape(g, vgs__record_copies(s, g, x), d * d);
     there = vgs_reshape(g, vgs_add(g, there, vgs_affine_by(g, e, st->nudge, none)), d);
     v = vgs_sub(g, vgs__record_slope(s, st, there, false), vgs__record_copies(s, g, slope));
-    v = vgs_mul(g, vgs_reshape(g, v, d * d), e);
-    v = vgs_reshape(g, vgs_sum_cols(g, vgs_reshape(g, v, d)), d);
-    if (s->factors == 1) v = vgs_affine(g, vgs_sum_cols(g, v), 1.0f / (float)s->c.dim_effective, 0.0f);
-    v = vgs_affine(g, vgs_affine_by(g, v, st->curve, none), 1.0f, 1.0f);
-    return vgs_sqrt(g, vgs_clamp(g, v, VGS__RHO_MIN, VGS__RHO_MAX));
+    if (vgs__is_particles(&s->c)) v = vgs_remove_mean(g, v, s->c.energy.particles);
+    v = vgs_affine_by(g, vgs_reshape(g, v, d * d), st->curve, none);
+    st->axes = vgs__unary(g, VGS_OP_EIGEN, v);
+    vgs__attr_i(g, st->axes, 0, d);
+    if (!vgs__exists(st->axes)) return;
+    v = vgs_affine(g, vgs__tap(g, vgs__id(g, st->axes), d, VGS_F32), 1.0f, 1.0f);
+    st->width = vgs_sqrt(g, vgs_clamp(g, v, VGS__RHO_MIN, VGS__RHO_MAX));
 }
 
-/* The step from x to a_t x - mu + sigma sqrt(rho) eps: mu, and what st->width is to be. */
+/* The step from x to a_t x - mu + sigma sqrt(rho) eps: mu, and the noise of local_noise. */
 static vgs_var vgs__record_kernel(vgs_sampler *s, vgs__stage *st, vgs_var x, bool last)
 {
     vgs_graph *g = st->g;
@@ -9194,7 +9312,7 @@ static vgs_var vgs__record_kernel(vgs_sampler *s, vgs__stage *st, vgs_var x, boo
     bool ahead = s->c.alpha == VGS_VP && (last || s->c.explicit_drift);
     vgs_var slope = vgs__record_slope(s, st, ahead ? vgs_affine_by(g, x, st->a, none) : x, last);
     vgs_var mu = vgs__record_drift(s, st, x, slope, last);
-    if (s->c.local_noise && !last) st->width = vgs__record_width(s, st, x, slope);
+    if (s->c.local_noise && !last) vgs__record_local(s, st, x, slope);
     return s->c.fixed_kernel ? mu : vgs_mul(g, mu, st->kappa);
 }
 
@@ -9212,9 +9330,12 @@ static void vgs__record_step(vgs_sampler *s, vgs__stage *st, bool last)
     vgs__effect(g, VGS_OP_STORE, st->mu, mu, vgs__no_var());
     if (s->c.one_step)                           /* what its targets need                             */
         vgs__effect(g, VGS_OP_STORE, st->musq, vgs_sum_cols(g, vgs_square(g, mu)), vgs__no_var());
-    if (vgs__exists(st->width)) vgs__effect(g, VGS_OP_STORE, st->width_out, st->width, vgs__no_var());
+    if (vgs__exists(st->width)) {
+        vgs__effect(g, VGS_OP_STORE, st->width_out, st->width, vgs__no_var());
+        vgs__effect(g, VGS_OP_STORE, st->axes_out, st->axes, vgs__no_var());
+    }
     if (!s->c.on_sphere)                         /* there are no weights there                        */
-        vgs__effect(g, VGS_OP_STORE, st->cost, vgs__record_cost(s, st, push, eps), vgs__no_var());
+        vgs__effect(g, VGS_OP_STORE, st->cost, vgs__record_cost(st, push, eps), vgs__no_var());
     vgs__effect(g, VGS_OP_STORE, st->out, vgs__record_move(s, st, st->x, push), vgs__no_var());
 }
 
@@ -9238,10 +9359,10 @@ static vgs_var vgs__record_one_step(vgs_sampler *s, vgs__stage *st, bool last)
 {
     vgs_graph *g = st->g;
     vgs_var eps = vgs__record_noise(s, g, &st->noise), push, cost;
-    if (s->c.local_noise) st->width = st->width_out;
+    vgs__kept_noise(s, st);
     if (s->c.on_sphere) eps = vgs__binary_op(g, VGS_OP_SPHERE_TANGENT, eps, st->x);
     push = vgs__record_push(s, st, st->mu, eps);
-    cost = s->c.one_step ? st->musq : vgs__record_cost(s, st, push, eps);
+    cost = s->c.one_step ? st->musq : vgs__record_cost(st, push, eps);
     cost = vgs_affine_by(g, cost, st->cost_scale, st->cost_add);
     if (s->c.one_step && !s->c.fixed_kernel)                         /* tau (rho - 1) / 2              */
         cost = vgs_add(g, cost, vgs_affine(g, vgs_mean_cols(g, vgs_square(g, st->root)), 0.5f * s->c.tau,
@@ -9343,10 +9464,25 @@ static vgs_var vgs__record_moment(const vgs_sampler *s, vgs_graph *g, vgs_var a,
     return vgs_mean_rows(g, s->factors > 1 ? v : vgs_sum_cols(g, v));
 }
 
+/* The variance that local_noise leaves to each factor: of each dimension, or the mean of all. */
+static vgs_var vgs__record_stretched(const vgs_sampler *s, vgs__stage *st)
+{
+    vgs_graph *g = st->g;
+    int d = s->c.energy.dim;
+    vgs_var v = vgs_square(g, st->width);
+    if (s->factors == 1) {                       /* without those of the mean, which are 1            */
+        const float f = 1.0f / (float)s->c.dim_effective;
+        return vgs_affine(g, vgs_sum_cols(g, v), f, -f * (float)(d - s->c.dim_effective));
+    }
+    v = vgs_mul(g, vgs_reshape(g, vgs_square(g, st->axes), d), vgs_reshape(g, v, 1));
+    return vgs__record_sum(s, g, v);
+}
+
 /* The factors that minimise the cost of one step given the value after it. With m the published drift at x
    and m' the one at x', where the step leads, for each dimension, or with the sums over all D
-       kappa = <m . m'> / <m . m>,   rho = 1 / (<w^2> + <m' . w eps> / (sigma sqrt(rho) D)),   D = 1 for one,
-   averages over the batch, w the width of local_noise or 1; VGS__FACTOR_RATE of the way there each time.
+       kappa = <m . m'> / <m . m>,   rho = 1 / (<w> + <m' . eps> / (sigma sqrt(rho) D)),   D = 1 for one,
+   averages over the batch, w the variance of eps, 1 but for local_noise; VGS__FACTOR_RATE of the way there
+   each time.
    mu . eps, of mean 0, takes out noise. */
 #define VGS__FACTOR_RATE 0.05f
 static void vgs__record_factor(vgs_sampler *s, vgs__stage *st, bool last)
@@ -9356,16 +9492,16 @@ static void vgs__record_factor(vgs_sampler *s, vgs__stage *st, bool last)
     vgs_var eps, x, m, ahead, v, kappa, rho;
     vgs__stage_leaves(s, st, s->target);
     eps = vgs__record_noise(s, g, &st->noise);
-    if (s->c.local_noise && !last) st->width = st->width_out;
+    if (!last) vgs__kept_noise(s, st);
     x = vgs__record_move(s, st, st->x, vgs__record_push(s, st, st->mu, eps));
     ahead = vgs__record_drift(s, st, x, vgs__record_slope(s, st, x, last), last);
-    if (vgs__exists(st->width)) eps = vgs_mul(g, eps, st->width);
+    eps = vgs__record_stretch(s, st, eps, false);
     m = vgs_div(g, st->mu, st->kappa);
     v = vgs_affine(g, vgs__record_moment(s, g, m, m), 1.0f, 1e-30f);
     kappa = vgs_clamp(g, vgs_div(g, vgs__record_moment(s, g, m, ahead), v), 0.2f, 1.5f);
     v = vgs_div(g, vgs__record_moment(s, g, vgs_sub(g, ahead, st->mu), eps), st->root);
     v = vgs_affine_by(g, v, st->cost_scale, none);                   /* 1/sigma or 1/(sigma D)         */
-    v = vgs__exists(st->width) ? vgs_add(g, v, vgs_mean_rows(g, vgs_square(g, st->width)))
+    v = vgs__exists(st->width) ? vgs_add(g, v, vgs_mean_rows(g, vgs__record_stretched(s, st)))
                                : vgs_affine(g, v, 1.0f, 1.0f);
     rho = vgs_reciprocal(g, vgs_clamp(g, v, 0.5f, 1.8f));
     kappa = vgs__combine(g, st->kappa, 1.0f - VGS__FACTOR_RATE, kappa, VGS__FACTOR_RATE, vgs__no_var());
@@ -9680,8 +9816,8 @@ static void vgs__record_score(vgs_sampler *s, vgs__stage *st, bool last)
     eps = vgs__combine(g, xi, 1.0f, mu, -1.0f, vgs__no_var());       /* the sign does not matter       */
     vgs__slot_f(g, eps, 1, st->inv_sigma);
     if (!s->c.fixed_kernel) eps = vgs_div(g, eps, st->root);
-    if (vgs__exists(st->width)) eps = vgs_div(g, eps, st->width);
-    vgs__effect(g, VGS_OP_STORE, st->cost, vgs__record_cost(s, st, xi, eps), vgs__no_var());
+    eps = vgs__record_stretch(s, st, eps, true);
+    vgs__effect(g, VGS_OP_STORE, st->cost, vgs__record_cost(st, xi, eps), vgs__no_var());
     vgs__effect(g, VGS_OP_STORE, st->out, x, vgs__no_var());
 }
 
@@ -9726,8 +9862,9 @@ static vgs_status vgs__make_buffers(vgs_sampler *s, vgs_error *err)
          !(s->pair_push = vgs__buffer(s, b, err))))
         return VGS_E_NOMEM;
     if (s->c.local_noise &&
-        (!(s->pool_width = vgs__buffer(s, rows * (size_t)s->factors, err)) ||
-         !(s->draw_width = vgs__buffer(s, cap * (size_t)s->factors, err))))
+        (!(s->pool_width = vgs__buffer(s, rows * d, err)) || !(s->draw_width = vgs__buffer(s, cap * d, err)) ||
+         !(s->pool_axes = vgs__buffer(s, rows * d * d, err)) ||
+         !(s->draw_axes = vgs__buffer(s, cap * d * d, err))))
         return VGS_E_NOMEM;
     if (!s->c.replay) return VGS_OK;
     if (!(s->pool_path = vgs__buffer(s, rows, err)) || !(s->kept_x = vgs__buffer(s, kept * d, err)) ||
@@ -9745,7 +9882,7 @@ static vgs_status vgs__compile_stage(vgs_sampler *s, vgs__stage *st, int capacit
     return code;
 }
 
-enum { VGS__STAGES = 18, VGS__DRAW_STAGES = 3, VGS__SAMPLER_BUFFERS = 30 };
+enum { VGS__STAGES = 18, VGS__DRAW_STAGES = 3, VGS__SAMPLER_BUFFERS = 32 };
 
 /* Those that draw come first. */
 static void vgs__stage_list(vgs_sampler *s, vgs__stage *all[VGS__STAGES])
@@ -9903,7 +10040,7 @@ VGS__DEF void vgs_sampler_free(vgs_sampler *s)
     all[16] = s->pool_cost; all[17] = s->draw_cost; all[18] = s->pool_path; all[19] = s->kept_x;
     all[20] = s->kept_weight; all[21] = s->walk_x; all[22] = s->walk_e; all[23] = s->walk_g;
     all[24] = s->walk_step; all[25] = s->pool_slope; all[26] = s->pair_x;    all[27] = s->pair_push;
-    all[28] = s->pool_width; all[29] = s->draw_width;
+    all[28] = s->pool_width; all[29] = s->draw_width; all[30] = s->pool_axes; all[31] = s->draw_axes;
     for (k = 0; k < VGS__SAMPLER_BUFFERS; ++k) if (s->b && all[k]) s->b->buffer_free(s->b->self, all[k]);
     vgs_net_free(s->net);
     vgs__free(s->s2);
@@ -9928,7 +10065,7 @@ typedef struct vgs__roll {                       /* where and how trajectories a
     double c, step_c, last_c;                    /* noise factors: of x_0, of the steps, of the last  */
     int explored;                                /* steps before this one have c instead of step_c,   */
     bool recalled;                               /* or only tell the drift: x_t is there already      */
-    vgs_buffer *x, *mu, *musq, *cost, *width;
+    vgs_buffer *x, *mu, *musq, *cost, *width, *axes;
     size_t x_first;                              /* row of x where this block begins                  */
     size_t x_stride, mu_stride;                  /* rows from one step's place to the next one's      */
     int x_places;                                /* steps + 1, or 2: take turns                       */
@@ -9948,8 +10085,9 @@ static void vgs__bind_step(const vgs_sampler *s, vgs__stage *st, const vgs__roll
     vgs_bind(st->g, st->mu, r->mu, (size_t)t * r->mu_stride * d, NULL);
     vgs_bind(st->g, st->musq, r->musq, (size_t)t * r->mu_stride, NULL);
     vgs_bind(st->g, st->cost, r->cost, (size_t)t * r->mu_stride, NULL);
-    if (r->width)
-        vgs_bind(st->g, st->width_out, r->width, (size_t)t * r->mu_stride * (size_t)s->factors, NULL);
+    if (!r->width) return;
+    vgs_bind(st->g, st->width_out, r->width, (size_t)t * r->mu_stride * d, NULL);
+    vgs_bind(st->g, st->axes_out, r->axes, (size_t)t * r->mu_stride * d * d, NULL);
 }
 
 /* What every stage of step t is told: sigma_t and where the step's factors are. */
@@ -10119,6 +10257,7 @@ static vgs__roll vgs__draw_roll(const vgs_sampler *s, const vgs_draw *o, uint64_
     r.musq = s->draw_musq;
     r.cost = s->draw_cost;
     r.width = s->draw_width;
+    r.axes = s->draw_axes;
     r.x_stride = (size_t)s->capacity;
     r.x_places = 2;
     return r;
@@ -10583,6 +10722,7 @@ static vgs_status vgs__rollout(vgs_sampler *s, vgs_error *err)
     r.musq = s->pool_musq;
     r.cost = s->pool_cost;
     r.width = s->pool_width;
+    r.axes = s->pool_axes;
     r.x_stride = r.mu_stride = (size_t)s->c.batch;
     r.x_places = s->c.steps + 1;
     if (from.recalled || (s->c.replay && !from.explored)) r.c = 1.0;
@@ -10594,8 +10734,10 @@ static vgs_status vgs__rollout(vgs_sampler *s, vgs_error *err)
 
 static void vgs__bind_width(vgs_sampler *s, vgs__stage *st, int t)
 {
-    size_t at = (size_t)t * (size_t)s->c.batch * (size_t)s->factors;
-    if (s->c.local_noise) vgs_bind(st->g, st->width_out, s->pool_width, at, NULL);
+    size_t d = (size_t)s->c.energy.dim, row = (size_t)t * (size_t)s->c.batch;
+    if (!s->c.local_noise) return;
+    vgs_bind(st->g, st->width_out, s->pool_width, row * d, NULL);
+    vgs_bind(st->g, st->axes_out, s->pool_axes, row * d * d, NULL);
 }
 
 static void vgs__bind_one_step(vgs_sampler *s, vgs__stage *st, int pass, int t)
