@@ -6109,7 +6109,6 @@ static void vgs__list_egnn(vgs_net *net)
     vgs__list_linear(net, "out.0", h, h);
     vgs__list_norm(net, "out.1", h);
     vgs__list_linear(net, "out.3", 1, h);
-    if (net->c.radial) vgs__list_linear(net, "windows", net->c.radial, h);
 }
 
 /* What a field of a configuration can be: kind 'i' an integer in lo..hi, 'e' an even one, '>' a float above
@@ -6527,16 +6526,8 @@ static vgs_var vgs__apply_egnn(const vgs__apply *a)
     for (l = 0; l < a->net->c.layers; ++l) h = vgs__round(a, &e, l, &x, h, h0);
     u = vgs_segment_sum(g, h, 1, e.zero, e.n);
     u = vgs__norm_silu(a, vgs__layer(a, u, "out.0"), "out.1");
-    u = vgs__layer(a, u, "out.3");
-    if (a->net->c.radial) {
-        vgs_var w = vgs_reshape(g, vgs_pair_distance(g, a->x, e.n), 1);
-        w = vgs__record_windows(g, w, a->net->c.radial, a->net->c.x_scale, 0.0f);
-        w = vgs_segment_sum(g, w, 1, e.zero, e.m / 2);
-        w = vgs_sum_cols(g, vgs_mul(g, w, vgs_gather(g, vgs__layer(a, h0, "windows"), a->t)));
-        u = vgs_add(g, u, vgs_affine(g, w, 1.0f / sqrtf((float)(e.m / 2)), 0.0f));
-    }
     vgs__free(e.from);
-    return u;
+    return vgs__layer(a, u, "out.3");
 }
 
 VGS__DEF vgs_var vgs_net_apply(vgs_graph *g, const vgs_net *net, vgs_var params, vgs_var x, vgs_var t,
