@@ -4221,57 +4221,119 @@ VGS__INLINE float vgs__row_dot(const float *a, const float *b, int n)
     return vgs__row_sum(s, 16);
 }
 
-/* One-sided Jacobi: rotations of pairs make the n rows of v, a positive definite matrix, orthogonal; they are
-   then its eigenvectors times its eigenvalues. */
-VGS__INLINE void vgs__orthogonal_rows(float *v, int n)
+/* ---- eigenvectors: matrices side by side, one a lane, each with the same operations as alone --------- */
+
+enum { VGS__EIGEN_SIDE = 8, VGS__EIGEN_ROWS = 40 };                  /* larger matrices: one by one    */
+
+/* sum[lanes] = x . y, [n,lanes] both */
+VGS__INLINE void vgs__dots(int lanes, int n, const float *x, const float *y, float *sum)
 {
-    int sweep, p, q, j;
+    float s[VGS__EIGEN_SIDE] = { 0 };
+    int j, l;
+    for (j = 0; j < n; ++j)
+        for (l = 0; l < lanes; ++l) s[l] += x[j * lanes + l] * y[j * lanes + l];
+    for (l = 0; l < lanes; ++l) sum[l] = s[l];
+}
+
+/* Turns x and y, of squared lengths xx and yy, so that they become orthogonal; false: they all were. */
+VGS__INLINE bool vgs__make_orthogonal(int lanes, int n, float *x, float *y, float *xx, float *yy)
+{
+    float c[VGS__EIGEN_SIDE], cosine[VGS__EIGEN_SIDE], sine[VGS__EIGEN_SIDE];
+    int j, l, turned = 0;
+    vgs__dots(lanes, n, x, y, c);
+    for (l = 0; l < lanes; ++l) turned |= fabsf(c[l]) > 1e-6f;
+    if (!turned) return false;
+    for (l = 0; l < lanes; ++l) {
+        float d = yy[l] - xx[l], c2 = d < 0.0f ? -2.0f * c[l] : 2.0f * c[l];
+        float tangent = fabsf(c[l]) > 1e-6f ? c2 / (fabsf(d) + sqrtf(d * d + c2 * c2)) : 0.0f;
+        cosine[l] = 1.0f / sqrtf(1.0f + tangent * tangent);
+        sine[l] = cosine[l] * tangent;
+        xx[l] -= tangent * c[l];
+        yy[l] += tangent * c[l];
+    }
+    for (j = 0; j < n; ++j, x += lanes, y += lanes) {
+        float a[VGS__EIGEN_SIDE], b[VGS__EIGEN_SIDE];                /* x and y do not overlap         */
+        for (l = 0; l < lanes; ++l) a[l] = cosine[l] * x[l] - sine[l] * y[l];
+        for (l = 0; l < lanes; ++l) b[l] = sine[l] * x[l] + cosine[l] * y[l];
+        for (l = 0; l < lanes; ++l) x[l] = a[l];
+        for (l = 0; l < lanes; ++l) y[l] = b[l];
+    }
+    return true;
+}
+
+/* One-sided Jacobi: rotations of pairs make the rows of v [n,n,lanes], positive definite matrices, orthogonal;
+   they are then the eigenvectors times the eigenvalues. square [n,lanes]: their squared lengths. */
+VGS__INLINE void vgs__orthogonal_rows(int lanes, int n, float *v, float *square)
+{
+    const int row = n * lanes;
+    int sweep, p, q;
     bool turned = true;
     for (sweep = 0; sweep < 30 && turned; ++sweep) {
         turned = false;
+        for (p = 0; p < n; ++p) vgs__dots(lanes, n, v + p * row, v + p * row, square + p * lanes);
         for (p = 0; p < n; ++p)
-            for (q = p + 1; q < n; ++q) {
-                float *x = v + p * n, *y = v + q * n;
-                float a = vgs__row_dot(x, x, n), b = vgs__row_dot(y, y, n), c = vgs__row_dot(x, y, n);
-                float zeta, t, cs, sn;
-                if (!(c * c > 1e-12f * a * b)) continue;
-                zeta = (b - a) / (2.0f * c);
-                t = (zeta < 0.0f ? -1.0f : 1.0f) / (fabsf(zeta) + sqrtf(1.0f + zeta * zeta));
-                cs = 1.0f / sqrtf(1.0f + t * t);
-                sn = cs * t;
-                for (j = 0; j < n; ++j) {
-                    float u = x[j];
-                    x[j] = cs * u - sn * y[j];
-                    y[j] = sn * u + cs * y[j];
-                }
-                turned = true;
-            }
+            for (q = p + 1; q < n; ++q)
+                if (vgs__make_orthogonal(lanes, n, v + p * row, v + q * row, square + p * lanes,
+                                         square + q * lanes))
+                    turned = true;
     }
 }
 
-/* Each row is a symmetric matrix of i0 rows, of which the symmetric part is taken. out: its eigenvectors, of
-   length 1, one after the other; out2: its eigenvalues, in any order. The matrix is shifted by more than its
-   norm, to be positive definite. */
-VGS__HOT VGS__KERNEL(eigen)
+/* v [n,n,lanes] = 1 + A / scale, A the symmetric part of x; scale is more than twice the norm of A: eigenvalues
+   from 1/2 to 3/2. Returns scale. */
+VGS__INLINE float vgs__eigen_load(int lanes, int n, const float *x, float *v)
 {
-    int r, i, j, n = k->i[0];
-    (void)c0;
-    (void)c1;
-    for (r = r0; r < r1; ++r) {
-        const float *x = k->in[0] + (size_t)r * (size_t)k->ld[0];
-        float *v = k->out + (size_t)r * (size_t)k->ld_out, *value = k->out2 + (size_t)r * (size_t)k->ld_out2;
-        float shift;
-        for (i = 0; i < n; ++i)
-            for (j = 0; j < n; ++j) v[i * n + j] = 0.5f * (x[i * n + j] + x[j * n + i]);
-        shift = 1.0f + sqrtf(vgs__row_dot(v, v, n * n));
-        for (i = 0; i < n; ++i) v[i * n + i] += shift;
-        vgs__orthogonal_rows(v, n);
+    float sum = 0.0f, scale;
+    int i, j;
+    for (i = 0; i < n; ++i)
+        for (j = 0; j < n; ++j) {
+            float a = 0.5f * (x[i * n + j] + x[j * n + i]);
+            v[(i * n + j) * lanes] = a;
+            sum += a * a;
+        }
+    scale = 1.0f + 2.0f * sqrtf(sum);
+    for (i = 0; i < n * n; ++i) v[i * lanes] /= scale;
+    for (i = 0; i < n; ++i) v[i * (n + 1) * lanes] += 1.0f;
+    return scale;
+}
+
+/* The `rows` matrices from row r on; lanes beyond take the first again. v may be the output. */
+VGS__INLINE void vgs__eigen_side(const vgs__k *k, int r, int rows, int lanes, float *v, float *square)
+{
+    float scale[VGS__EIGEN_SIDE];
+    int i, j, l, n = k->i[0];
+    for (l = 0; l < lanes; ++l)
+        scale[l] = vgs__eigen_load(lanes, n, k->in[0] + (size_t)(r + (l < rows ? l : 0)) * (size_t)k->ld[0],
+                                   v + l);
+    vgs__orthogonal_rows(lanes, n, v, square);
+    for (l = 0; l < rows; ++l) {
+        float *axes = k->out + (size_t)(r + l) * (size_t)k->ld_out;
+        float *value = k->out2 + (size_t)(r + l) * (size_t)k->ld_out2;
         for (i = 0; i < n; ++i) {
-            float length = sqrtf(vgs__row_dot(v + i * n, v + i * n, n));
-            for (j = 0; j < n; ++j) v[i * n + j] /= length;
-            value[i] = length - shift;
+            float length = sqrtf(square[i * lanes + l]);
+            for (j = 0; j < n; ++j)              /* + 0: turns by nothing may change the sign of a zero */
+                axes[i * n + j] = v[(i * n + j) * lanes + l] / length + 0.0f;
+            value[i] = (length - 1.0f) * scale[l];
         }
     }
+}
+
+/* Each row is a matrix of i0 rows, of which the symmetric part is taken. out: its eigenvectors, of length 1,
+   one after the other; out2: its eigenvalues; in any order. */
+VGS__HOT VGS__KERNEL(eigen)
+{
+    float v[VGS__EIGEN_ROWS * VGS__EIGEN_ROWS * VGS__EIGEN_SIDE], square[VGS__EIGEN_ROWS * VGS__EIGEN_SIDE];
+    int r;
+    (void)c0;
+    (void)c1;
+    if (k->i[0] <= VGS__EIGEN_ROWS)
+        for (r = r0; r < r1; r += VGS__EIGEN_SIDE)
+            vgs__eigen_side(k, r, r1 - r < VGS__EIGEN_SIDE ? r1 - r : VGS__EIGEN_SIDE, VGS__EIGEN_SIDE, v,
+                            square);
+    else
+        for (r = r0; r < r1; ++r)
+            vgs__eigen_side(k, r, 1, 1, k->out + (size_t)r * (size_t)k->ld_out,
+                            k->out2 + (size_t)r * (size_t)k->ld_out2);
 }
 VGS__NO_GRAD(eigen)
 
