@@ -4261,8 +4261,8 @@ VGS__INLINE bool vgs__make_orthogonal(int lanes, int n, float *x, float *y, floa
     return true;
 }
 
-/* One-sided Jacobi: rotations of pairs make the rows of v [n,n,lanes], positive definite matrices, orthogonal;
-   they are then the eigenvectors times the eigenvalues. square [n,lanes]: their squared lengths. */
+/* One-sided Jacobi: rotations of pairs make the rows of v [n,n,lanes], positive definite matrices,
+   orthogonal; they are then eigenvectors times eigenvalues. square [n,lanes]: their squared lengths. */
 VGS__INLINE void vgs__orthogonal_rows(int lanes, int n, float *v, float *square)
 {
     const int row = n * lanes;
@@ -4279,8 +4279,8 @@ VGS__INLINE void vgs__orthogonal_rows(int lanes, int n, float *v, float *square)
     }
 }
 
-/* v [n,n,lanes] = 1 + A / scale, A the symmetric part of x; scale is more than twice the norm of A: eigenvalues
-   from 1/2 to 3/2. Returns scale. */
+/* v [n,n,lanes] = 1 + A / scale, A the symmetric part of x: with a scale of more than twice the norm of A its
+   eigenvalues are from 1/2 to 3/2. Returns scale. */
 VGS__INLINE float vgs__eigen_load(int lanes, int n, const float *x, float *v)
 {
     float sum = 0.0f, scale;

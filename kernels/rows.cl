@@ -76,8 +76,100 @@ inline int sort_key(float x)
     return k ^ ((k >> 31) & 0x7FFFFFFF);
 }
 
+/* ---- eigenvectors by one-sided Jacobi, as vgs.h has it ------------------------------------------------
+   As many matrices at once as keep the work-items busy. Each turns a pair of rows, of pairs without a row in
+   common: the same bits for any size of a group. */
+
+inline float dot_of(__global const float *x, __global const float *y, int n)
+{
+    float s = 0.0f;
+    int j;
+    for (j = 0; j < n; ++j) s += x[j] * y[j];
+    return s;
+}
+
+/* More than twice the norm of the symmetric part of x. */
+inline float eigen_scale(__global const float *x, int n)
+{
+    float sum = 0.0f;
+    int i, j;
+    for (i = 0; i < n; ++i)
+        for (j = 0; j < n; ++j) {
+            const float a = 0.5f * (x[i * n + j] + x[j * n + i]);
+            sum += a * a;
+        }
+    return 1.0f + 2.0f * sqrt(sum);
+}
+
+/* Pair j of round k of a tournament of m (even): in m - 1 rounds of m/2 pairs each meets all others. */
+inline int2 pair_of(int m, int k, int j)
+{
+    const int a = j ? (k + j) % (m - 1) : m - 1, b = (k + m - 1 - j) % (m - 1);
+    return (int2)(min(a, b), max(a, b));
+}
+
+/* Rows p.x and p.y of v, whose squared lengths are kept. */
+inline bool make_orthogonal(__global float *v, __global float *square, int2 p, int n)
+{
+    __global float *x = v + p.x * n, *y = v + p.y * n;
+    const float c = dot_of(x, y, n), d = square[p.y] - square[p.x], c2 = d < 0.0f ? -2.0f * c : 2.0f * c;
+    float tangent, cosine, sine;
+    int j;
+    if (!(fabs(c) > 1e-6f)) return false;
+    tangent = c2 / (fabs(d) + sqrt(d * d + c2 * c2));
+    cosine = 1.0f / sqrt(1.0f + tangent * tangent);
+    sine = cosine * tangent;
+    square[p.x] -= tangent * c;
+    square[p.y] += tangent * c;
+    for (j = 0; j < n; ++j) {
+        const float a = x[j], b = y[j];
+        x[j] = cosine * a - sine * b;
+        y[j] = sine * a + cosine * b;
+    }
+    return true;
+}
+
+/* Rows r0..r1-1, matrices of n rows: v = eigenvectors, value = eigenvalues; *turned is for the group. */
+inline void eigen(int n, int r0, int r1, view in, view v, view value, __local int *turned)
+{
+    const int m = n + n % 2, rows = r1 - r0;
+    int c, i, j, k, sweep = 0;
+    LANES(c, rows * n) {
+        __global const float *x = ROW(in, r0 + c / n);
+        __global float *y = ROW(v, r0 + c / n) + c % n * n;
+        const float scale = eigen_scale(x, n);
+        i = c % n;
+        for (j = 0; j < n; ++j) y[j] = 0.5f * (x[i * n + j] + x[j * n + i]) / scale + (i == j ? 1.0f : 0.0f);
+    }
+    do {
+        SYNC();
+        if (LID == 0) *turned = 0;
+        LANES(c, rows * n) {
+            __global float *x = ROW(v, r0 + c / n) + c % n * n;
+            ROW(value, r0 + c / n)[c % n] = dot_of(x, x, n);
+        }
+        SYNC();
+        for (k = 0; k < m - 1; ++k) {
+            LANES(c, rows * (m / 2)) {
+                const int2 p = pair_of(m, k, c % (m / 2));
+                i = r0 + c / (m / 2);
+                if (p.y < n && make_orthogonal(ROW(v, i), ROW(value, i), p, n)) atomic_or(turned, 1);
+            }
+            SYNC();
+        }
+    } while (*turned && ++sweep < 30);
+    LANES(c, rows * n) {
+        __global float *y = ROW(v, r0 + c / n) + c % n * n, *square = ROW(value, r0 + c / n) + c % n;
+        const float length = sqrt(*square);
+        for (j = 0; j < n; ++j) y[j] /= length;
+        *square = (length - 1.0f) * eigen_scale(ROW(in, r0 + c / n), n);
+    }
+    SYNC();
+}
+
 KERNEL vgs_rows(HEAP, const calls list, int n, int parts, int block)
 {
+    __local int turned;
     __global float *page[8] = HEAP_PAGES;
     __global const float *x, *gx;
     __global float *y;
@@ -356,6 +448,11 @@ KERNEL vgs_rows(HEAP, const calls list, int n, int parts, int block)
                 LANES(c, cols) y[c] = x[c] * scale;
             }
             break;
+        case OP_EIGEN: {                              /* i0: rows of a matrix                            */
+            const int step = max(WG / ((I(0) + 1) / 2), 1);
+            for (r = r0; r < r1; r += step) eigen(I(0), r, min(r + step, r1), x0, out, out2, &turned);
+            break;
+        }
         case OP_SPHERE_TANGENT:
             ROWS {
                 float d;

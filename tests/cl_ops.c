@@ -51,6 +51,7 @@ int main(int argc, char **argv)
     the_config.page_floats = 1;
     if (!open_device()) return t_failed ? t_end() : 0;
     RUN(every_op);
+    RUN(eigenvectors);
     RUN(gradients);
     vgs_cl_free(the_device);
     return t_end();

@@ -90,44 +90,59 @@ static void put_ints(job *q, int k, int rows, int cols, int limit)
 static void attr_f(job *q, int k, double v) { q->cpu.f[k] = q->ref.f[k] = (float)v; }
 static void attr_i(job *q, int k, int v) { q->cpu.i[k] = q->ref.i[k] = v; }
 
+static bool is_inside(const vgs_tensor *t, size_t at)
+{
+    size_t p = at - t->offset;
+    return at >= t->offset && t->ld && p / (size_t)t->ld < (size_t)t->rows &&
+           p % (size_t)t->ld < (size_t)t->cols;
+}
+
 static void compare(job *q, int k)
 {
     const vgs_tensor *t = slot_of(&q->cpu, k), *u = slot_of(&q->ref, k);
     size_t at, bad = 0;
     for (at = 0; at < q->size[k]; ++at) {
-        size_t p = at - t->offset;
-        bool inside = at >= t->offset && t->ld && p / (size_t)t->ld < (size_t)t->rows &&
-                      p % (size_t)t->ld < (size_t)t->cols;
         double want = u->buf->x[at], got = (double)floats(t)[at];
         int32_t n;
         memcpy(&n, floats(t) + at, 4);
-        if (!inside) bad += floats(t)[at] != GUARD;
+        if (!is_inside(t, at)) bad += floats(t)[at] != GUARD;
         else if (q->is_int[k]) bad += (double)n != want;
         else if (!(isnan(want) ? isnan(got)
                                : got == want || fabs(got - want) <= abs_tol + rel_tol * fabs(want))) {
             if (!bad++)
-                CHECK(false, "%s slot %d at %d: %.9g, want %.9g", vgs_op_name(q->cpu.op), k, (int)p, got,
-                      want);
+                CHECK(false, "%s slot %d at %d: %.9g, want %.9g", vgs_op_name(q->cpu.op), k,
+                      (int)(at - t->offset), got, want);
         }
     }
     CHECK(!bad, "%s slot %d: %d elements differ (cols %d, rows %d)", vgs_op_name(q->cpu.op), k, (int)bad,
           t->cols, t->rows);
 }
 
-/* Runs both, compares every operand (effects change them) and output, frees. */
-static void finish(job *q)
+static void run_both(job *q)
 {
     vgs_error err = { VGS_OK, "" };
-    int k;
     q->cpu.energy = q->ref.energy;
     OK(vgs_cpu_run(cpu, &q->cpu, &err) == VGS_OK && ref_run(NULL, &q->ref, &err) == VGS_OK);
     ran[q->cpu.op] = true;
+}
+
+static void release(job *q)
+{
+    int k;
     for (k = 0; k < SLOTS; ++k) {
         if (!q->used[k]) continue;
-        compare(q, k);
         free(slot_of(&q->cpu, k)->buf);
         ref_free(NULL, slot_of(&q->ref, k)->buf);
     }
+}
+
+/* Runs both, compares every operand (effects change them) and output, frees. */
+static void finish(job *q)
+{
+    int k;
+    run_both(q);
+    for (k = 0; k < SLOTS; ++k) if (q->used[k]) compare(q, k);
+    release(q);
 }
 
 /* operands, ranges of a and b, attributes */
@@ -335,6 +350,127 @@ static void particle_ops(int r, int n, int d)
     finish(&q);
 }
 
+/* ---- eigenvectors: of free signs and order, so what they are for is compared -------------------------- */
+
+enum { RANDOM, SMALL, LARGE, ZERO, HAS_NAN, DIAGONAL, DISTINCT, REPEATED, RANK_ONE, ASYMMETRIC, MATRICES };
+
+/* Eigenvalue i of those kinds that have known ones. */
+static double eigenvalue(int kind, int i)
+{
+    return kind == REPEATED ? (i ? 2 : -1) : kind == RANK_ONE ? (i ? 0 : -1e6) : 0.5 * i - 3;
+}
+
+/* Matrix `kind` into row r: random numbers, or the known eigenvalues, along the axes of a reflection at u. */
+static void put_matrix(job *q, int r, int kind, int n)
+{
+    const double scale = kind == SMALL ? 1e-6 : kind == LARGE ? 1e6 : kind == ZERO ? 0 : 1;
+    double u[66], norm = 0, a;
+    int i, j, k;
+    for (i = 0; i < n; ++i) u[i] = kind == DIAGONAL ? 0 : (double)between(-1, 1);
+    for (i = 0; i < n; ++i) norm += u[i] * u[i];
+    for (i = 0; i < n * n; ++i) {
+        if (kind < DIAGONAL) a = scale * (double)between(-1, 1);
+        else
+            for (a = 0, j = i / n, k = 0; k < n; ++k)
+                a += ((j == k) - (norm > 0 ? 2 * u[j] * u[k] / norm : 0)) * eigenvalue(kind, k) *
+                     ((i % n == k) - (norm > 0 ? 2 * u[i % n] * u[k] / norm : 0));
+        if (kind == ASYMMETRIC) a += i % n > i / n ? 0.5 : i % n < i / n ? -0.5 : 0;
+        set(q, 0, r, i, kind == HAS_NAN && i == n ? (double)NAN : a);
+    }
+    if (kind == HAS_NAN) set(q, 0, r, n * n - 1, (double)NAN);
+}
+
+static void start_matrices(job *q, int rows, int n)
+{
+    start(q, VGS_OP_EIGEN);
+    place(q, 0, rows, n * n, false);
+    attr_i(q, 0, n);
+    place(q, OUT, rows, n * n, false);
+    place(q, OUT2, rows, n, false);
+}
+
+static const float *row_of(job *q, int k, int r)
+{
+    const vgs_tensor *t = slot_of(&q->cpu, k);
+    return floats(t) + t->offset + (size_t)r * (size_t)t->ld;
+}
+
+static int by_size(const void *a, const void *b)
+{
+    const double x = *(const double *)a, y = *(const double *)b;
+    return (x > y) - (x < y);
+}
+
+/* Rounding grows with the number of turns of a row, some 6 n. */
+static double eigen_tolerance(int n, double norm) { return (1e-6 + 4e-7 * n) * norm; }
+
+/* The largest error of the axes' products, and of the matrix that they and the values make. */
+static void rebuild(job *q, int r, int n, double *angle, double *matrix)
+{
+    const float *x = row_of(q, 0, r), *v = row_of(q, OUT, r), *l = row_of(q, OUT2, r);
+    int i, j, k;
+    *angle = *matrix = 0;
+    for (i = 0; i < n; ++i)
+        for (j = 0; j < n; ++j) {
+            double dot = -(i == j), a = -((double)x[i * n + j] + (double)x[j * n + i]) / 2;
+            for (k = 0; k < n; ++k) {
+                dot += (double)v[i * n + k] * (double)v[j * n + k];
+                a += (double)v[k * n + i] * (double)l[k] * (double)v[k * n + j];
+            }
+            *angle = fmax(*angle, fabs(dot));
+            *matrix = fmax(*matrix, fabs(a));
+        }
+}
+
+static void check_matrix(job *q, int r, int kind, int n)
+{
+    double got[66], want[66], known[66], norm = 0, worst = 0, angle, matrix;
+    int i;
+    for (i = 0; i < n; ++i) {
+        got[i] = (double)row_of(q, OUT2, r)[i];
+        want[i] = *ref_at(&q->ref.out2, r, i);
+        known[i] = kind < DIAGONAL ? want[i] : eigenvalue(kind, i);
+        norm += want[i] * want[i];
+    }
+    qsort(got, (size_t)n, sizeof *got, by_size);
+    qsort(want, (size_t)n, sizeof *want, by_size);
+    qsort(known, (size_t)n, sizeof *known, by_size);
+    norm = 1 + sqrt(norm);
+    for (i = 0; i < n; ++i) worst = fmax(worst, fmax(fabs(got[i] - want[i]), fabs(got[i] - known[i])));
+    rebuild(q, r, n, &angle, &matrix);
+    CHECK(worst < eigen_tolerance(n, norm), "n %d, matrix %d: eigenvalues are off by %g of %g", n, kind,
+          worst, norm);
+    CHECK(angle < 4e-6, "n %d, matrix %d: the axes' products are off by %g", n, kind, angle);
+    CHECK(matrix < eigen_tolerance(n, norm), "n %d, matrix %d: rebuilt, it is off by %g of %g", n, kind,
+          matrix, norm);
+}
+
+/* Matrices of all kinds side by side; each again alone has the same bits. */
+static void eigen_op(int n)
+{
+    job q, alone;
+    int r, i, k;
+    start_matrices(&q, MATRICES, n);
+    for (r = 0; r < MATRICES; ++r) put_matrix(&q, r, r, n);
+    run_both(&q);
+    for (r = 0; r < MATRICES; ++r) {
+        if (r == HAS_NAN) for (i = 0; i < n; ++i) OK(isnan(row_of(&q, OUT2, r)[i]));
+        else check_matrix(&q, r, r, n);
+        start_matrices(&alone, 1, n);
+        for (i = 0; i < n * n; ++i) set(&alone, 0, 0, i, (double)row_of(&q, 0, r)[i]);
+        run_both(&alone);
+        for (k = 0; k < 2 && r != HAS_NAN; ++k)
+            OK(!memcmp(row_of(&q, OUT + k, r), row_of(&alone, OUT + k, 0),
+                       (size_t)(k ? n : n * n) * sizeof(float)));
+        release(&alone);
+    }
+    for (k = OUT; k <= OUT2; ++k) {
+        const vgs_tensor *t = slot_of(&q.cpu, k);
+        for (i = 0; i < (int)q.size[k]; ++i) if (!is_inside(t, (size_t)i)) OK(floats(t)[i] == GUARD);
+    }
+    release(&q);
+}
+
 static void random_ops(int r, int c)
 {
     job q;
@@ -510,10 +646,27 @@ static void every_op(void)
             effect_ops(c, k % 2);
         }
         effect_ops(3000, 0);
+        eigen_op(1);
+        eigen_op(2);
+        eigen_op(3);
         vgs_cpu_free(cpu);
     }
     for (op = VGS_OP_TAP + 1; op < VGS_OP_COUNT; ++op) CHECK(ran[op], "%s was never run", vgs_op_name(op));
     OK(ref_faults == 0);
+}
+
+static void eigenvectors(void)
+{
+    static const int n[5] = { 8, 10, 39, 40, 66 };
+    int isa, k;
+    for (isa = VGS_ISA_PORTABLE; isa <= VGS_ISA_AVX512; ++isa) {
+        vgs_cpu_config config = { 1, VGS_ISA_AUTO };
+        if (!vgs__cpu_has((vgs_isa)isa)) continue;
+        config.isa = (vgs_isa)isa;
+        cpu = vgs_cpu_create(&config, NULL);
+        for (k = 0; k < 5; ++k) eigen_op(n[k]);
+        vgs_cpu_free(cpu);
+    }
 }
 
 /* ==== gradients against central differences in double ================================================ */
@@ -1101,6 +1254,7 @@ int main(int argc, char **argv)
 {
     t_begin(argc, argv);
     RUN(every_op);
+    RUN(eigenvectors);
     RUN(gradients);
     RUN(coincident_points);
     RUN(index_with_stride);

@@ -192,6 +192,36 @@ static void ref_sort(const vgs_call *call)
     }
 }
 
+static void ref_turn(double *x, double *y, double c, double s)
+{
+    double u = *x;
+    *x = c * u - s * *y;
+    *y = s * u + c * *y;
+}
+
+/* Jacobi's rotations from both sides. */
+static void ref_eigen(const vgs_call *call)
+{
+    int r, i, j, k, p, q, sweep, n = call->i[0];
+    double *a = (double *)calloc((size_t)(n * n), sizeof *a);
+    for (r = 0; r < call->out.rows; ++r) {
+        EACH(n, n) a[i * n + j] = (IN(0, r, i * n + j) + IN(0, r, j * n + i)) / 2;
+        EACH(n, n) OUT(r, i * n + j) = i == j;
+        for (sweep = 0; sweep < 20; ++sweep)
+            for (p = 0; p < n; ++p)
+                for (q = p + 1; q < n; ++q) {
+                    double angle = atan2(2 * a[p * n + q], a[q * n + q] - a[p * n + p]) / 2;
+                    double c = cos(angle), s = sin(angle);
+                    if (a[p * n + q] == 0) continue;
+                    for (k = 0; k < n; ++k) ref_turn(&a[k * n + p], &a[k * n + q], c, s);
+                    for (k = 0; k < n; ++k) ref_turn(&a[p * n + k], &a[q * n + k], c, s);
+                    for (k = 0; k < n; ++k) ref_turn(&OUT(r, p * n + k), &OUT(r, q * n + k), c, s);
+                }
+        for (i = 0; i < n; ++i) OUT2(r, i) = a[i * n + i];
+    }
+    free(a);
+}
+
 static void ref_particles(const vgs_call *call)
 {
     int r, a, b, j, p, n = call->i[0], d = call->in[0].cols / n;
@@ -392,6 +422,7 @@ static vgs_status ref_run(void *self, const vgs_call *call, vgs_error *err)
     case VGS_OP_PAIR_DISTANCE: case VGS_OP_PAIR_DISTANCE_GRAD: ref_particles(call); break;
     case VGS_OP_REMOVE_MEAN: ref_remove_mean(call); break;
     case VGS_OP_SORT_COLS: ref_sort(call); break;
+    case VGS_OP_EIGEN: ref_eigen(call); break;
     case VGS_OP_NORMAL: ref_normal(call); break;
     case VGS_OP_LIMIT_ROWS: ref_limit_rows(call); break;
     case VGS_OP_PERMUTATION: ref_permutation(call); break;
