@@ -71,13 +71,33 @@ static bool went_well(vgs_status st, const vgs_error *err) { return CHECK(st == 
 
 /* ---- densities of paths -------------------------------------------------------------------------------- */
 
-/* A network of zeros leaves the base, V_t = |x|^2 / (2 v_t), and factors of our own change every step. */
-static void make_known(vgs_sampler *s, float *factor)
+/* A network of one layer without time: V = out . silu(in u), for the mlp of create() below. */
+enum { HIDDEN = 16, MOST = 6 };
+typedef struct known { float in[HIDDEN][MOST], out[HIDDEN]; } known;
+
+static void set_weights(const vgs_sampler *s, const char *name, const float *from, int stride, float *w)
+{
+    int i, j, k;
+    for (i = 0; i < vgs_net_params(s->net); ++i) {
+        const vgs_param_info *p = vgs_net_param(s->net, i);
+        int rows = p->rows ? p->rows : 1;
+        if (strcmp(p->name, name)) continue;
+        for (j = 0; j < rows; ++j)
+            for (k = 0; k < p->cols; ++k) w[p->offset + j * p->cols + k] = from[j * stride + k];
+        return;
+    }
+    CHECK(false, "the network has no %s", name);
+}
+
+/* The value is the base |x|^2 / (2 v_t) and this network; factors of our own change every step. */
+static void make_known(vgs_sampler *s, const known *net, float *factor)
 {
     int p = vgs_net_size(s->net), n = (int)vgs__factor_count(s), i;
     float *w = (float *)calloc((size_t)p, sizeof *w);
     for (i = 0; i < n; ++i)
         factor[i] = i / s->factors % 2 ? 0.8f + 0.03f * (float)i : 0.9f - 0.01f * (float)i;
+    set_weights(s, "fc1.weight", net->in[0], MOST, w);
+    set_weights(s, "out.weight", net->out, HIDDEN, w);
     OK(!s->b->upload(s->b->self, s->target, 0, w, (size_t)p, VGS_F32, NULL));
     OK(!s->b->upload(s->b->self, s->factor, 0, factor, (size_t)n, VGS_F32, NULL));
     free(w);
@@ -92,28 +112,101 @@ static double base_variance(const vgs_sampler *s, int t)
     return v;
 }
 
-/* The slope of step t at x, for each coordinate: of the base or of E; times s^2 a or s^2 a^2; limited. */
-static void drift_in_double(const vgs_sampler *s, int t, const float *x, double curvature, double *mu)
+static void remove_mean(const vgs_sampler *s, double *x)
 {
-    double a = (double)s->a[t], s2 = (double)s->s2[t], norm = 0, limit;
-    int d = s->c.energy.dim, last = t == s->c.steps - 1, j;
-    double z = last || s->c.explicit_drift ? a : 1, v = base_variance(s, s->c.explicit_drift ? t + 1 : t);
+    int d = s->c.energy.dim, n = s->c.energy.particles, j, c;
+    for (c = 0; n && c < 2; ++c) {
+        double mean = 0;
+        for (j = c; j < d; j += 2) mean += x[j] / n;
+        for (j = c; j < d; j += 2) x[j] -= mean;
+    }
+}
+
+/* grad V_t(x): of the base and of the network, which sees u = x / sqrt(1 + x^2 / (16 v_t)) */
+static void slope_in_double(const vgs_sampler *s, const known *net, int t, const double *x, double *g)
+{
+    double v = base_variance(s, t), u[MOST], du[MOST];
+    int d = s->c.energy.dim, j, k;
     for (j = 0; j < d; ++j) {
-        mu[j] = (last ? curvature : 1 / v) * z * (double)x[j] * s2 * a *
-                (last || s->c.explicit_drift ? a : 1);
+        double root = sqrt(1 + x[j] * x[j] / (16 * v));
+        u[j] = x[j] / root;
+        du[j] = 1 / (root * root * root);
+        g[j] = x[j] / v;
+    }
+    for (k = 0; k < HIDDEN; ++k) {
+        double z = 0, sigmoid;
+        for (j = 0; j < d; ++j) z += (double)net->in[k][j] * u[j];
+        sigmoid = 1 / (1 + exp(-z));
+        for (j = 0; j < d; ++j)
+            g[j] += (double)net->out[k] * sigmoid * (1 + z * (1 - sigmoid)) * (double)net->in[k][j] * du[j];
+    }
+    remove_mean(s, g);
+}
+
+/* The drift of step t at x: the slope, or that of E, times s^2 a or s^2 a^2; limited. */
+static void drift_in_double(const vgs_sampler *s, const known *net, int t, const float *x, double curvature,
+                            double *mu)
+{
+    double a = (double)s->a[t], s2 = (double)s->s2[t], norm = 0, limit, at[MOST];
+    int d = s->c.energy.dim, last = t == s->c.steps - 1, j;
+    bool ahead = last || s->c.explicit_drift;
+    for (j = 0; j < d; ++j) at[j] = (ahead ? a : 1) * (double)x[j];
+    if (!last) slope_in_double(s, net, s->c.explicit_drift ? t + 1 : t, at, mu);
+    for (j = 0; j < d; ++j) {
+        mu[j] = (last ? curvature * at[j] : mu[j]) * s2 * a * (ahead ? a : 1);
         norm += mu[j] * mu[j];
     }
     limit = (double)s->c.drift_max * sqrt(s2 * s->c.dim_effective) * a;
     for (j = 0; j < d && sqrt(norm) > limit; ++j) mu[j] *= limit / sqrt(norm);
 }
 
+/* The covariance of local_noise, I - s_t^2 V'' / tau, from slopes a nudge apart; none is near the limits. */
+static void covariance_in_double(const vgs_sampler *s, const known *net, int t, const float *x,
+                                 double c[MOST][MOST])
+{
+    double s2 = (double)s->s2[t], h = VGS__NUDGE * sqrt(s2), here[MOST], there[MOST];
+    int d = s->c.energy.dim, i, j;
+    memset(c, 0, MOST * sizeof *c);
+    for (i = 0; i < d; ++i) there[i] = (double)x[i];
+    slope_in_double(s, net, t, there, here);
+    for (j = 0; j < d; ++j) {
+        double step[MOST] = { 0 };
+        step[j] = h;
+        remove_mean(s, step);
+        for (i = 0; i < d; ++i) step[i] += (double)x[i];
+        slope_in_double(s, net, t, step, there);
+        for (i = 0; i < d; ++i) c[i][j] -= s2 * (there[i] - here[i]) / (2 * h);
+        for (i = 0; i < d; ++i) c[j][i] -= s2 * (there[i] - here[i]) / (2 * h);
+        c[j][j] += 1;
+    }
+}
+
+/* z^T C^-1 z + log det C, by C = L L^T */
+static double gaussian_in_double(int d, double c[MOST][MOST], const double *z)
+{
+    double l[MOST][MOST], y[MOST], sum = 0;
+    int i, j, k;
+    for (i = 0; i < d; ++i) {
+        for (j = 0; j <= i; ++j) {
+            l[i][j] = c[i][j];
+            for (k = 0; k < j; ++k) l[i][j] -= l[i][k] * l[j][k];
+            l[i][j] = i == j ? sqrt(l[i][j]) : l[i][j] / l[j][j];
+        }
+        y[i] = z[i];
+        for (k = 0; k < i; ++k) y[i] -= l[i][k] * y[k];
+        y[i] /= l[i][i];
+        sum += y[i] * y[i] + 2 * log(l[i][i]);
+    }
+    return sum;
+}
+
 /* log of q(x_T) prod qt / (p0(x_0) prod pi) for row i of a path [T+1,n,d], densities written out; D = 2 or
    4. */
-static double weight_in_double(const vgs_sampler *s, const float *factor, const float *path, int n, int i,
-                               double curvature)
+static double weight_in_double(const vgs_sampler *s, const known *net, const float *factor, const float *path,
+                               int n, int i, double curvature)
 {
     int d = s->c.energy.dim, f = s->factors, t, j;
-    double dim = s->c.dim_effective, s0 = (double)s->c.init_sigma, w = 0, mu[8];
+    double dim = s->c.dim_effective, s0 = (double)s->c.init_sigma, w = 0, mu[MOST], z[MOST], c[MOST][MOST];
     for (j = 0; j < d; ++j) {
         double first = (double)path[i * d + j], end = (double)path[(s->c.steps * n + i) * d + j];
         w += first * first / (2 * s0 * s0) - curvature * end * end / 2;
@@ -121,17 +214,22 @@ static double weight_in_double(const vgs_sampler *s, const float *factor, const 
     w += dim / 2 * log(TWO_PI * s0 * s0);
     for (t = 0; t < s->c.steps; ++t) {
         const float *x = path + (t * n + i) * d, *y = x + n * d;
-        double a = (double)s->a[t], s2 = (double)s->s2[t], log_rho = 0;
-        drift_in_double(s, t, x, curvature, mu);
+        double a = (double)s->a[t], s2 = (double)s->s2[t], log_rho = 0, square = 0;
+        drift_in_double(s, net, t, x, curvature, mu);
         for (j = 0; j < d; ++j) {
             double kappa = (double)factor[2 * t * f + j % f], root = (double)factor[(2 * t + 1) * f + j % f];
-            double forward = (double)y[j] - a * (double)x[j] + kappa * mu[j],
-                   back = (double)x[j] - (double)y[j] / a;
-            if (s->c.local_noise && t < s->c.steps - 1) root *= sqrt(1 - s2 / base_variance(s, t));
+            double back = (double)x[j] - (double)y[j] / a;
+            z[j] = ((double)y[j] - a * (double)x[j] + kappa * mu[j]) / (sqrt(s2) * a * root);
             log_rho += 2 * log(root) / d;
-            w += forward * forward / (2 * s2 * a * a * root * root) - back * back / (2 * s2);
+            square += z[j] * z[j];
+            w -= back * back / (2 * s2);
         }
         w += dim / 2 * (log(TWO_PI * s2 * a * a) + log_rho - log(TWO_PI * s2));
+        if (s->c.local_noise && t < s->c.steps - 1) {
+            covariance_in_double(s, net, t, x, c);
+            square = gaussian_in_double(d, c, z);
+        }
+        w += square / 2;
     }
     return w;
 }
@@ -142,35 +240,42 @@ static void densities(void)
     static float path[(T + 1) * N * 6], ref[N * 6], x[N * 6], factor[4 * T * 6];
     static double lw[N];
     int k, i;
-    for (k = 0; k < 12; ++k) {                   /* the last four with local_noise                    */
+    for (k = 0; k < 16; ++k) {                   /* from 8 on local_noise, from 12 on a network       */
         bowl b;
-        bool points = k < 4 || k == 8 || k == 9;
+        bool points = k < 4 || k == 8 || k == 9 || k == 12 || k == 13;
         vgs_config c = small(&b, 2, points ? 0 : 3);
         vgs_error err = { VGS_OK, "" };
         vgs_rng r = { 5, 0, 0 };
         vgs_sampler *s;
         vgs_draw d = plain(NULL);
+        known net;
+        memset(&net, 0, sizeof net);
+        if (k >= 12) vgs_rng_normals(&r, net.in[0], HIDDEN * MOST);
+        if (k >= 12) vgs_rng_normals(&r, net.out, HIDDEN);
+        for (i = 0; i < HIDDEN * MOST; ++i) net.in[i / MOST][i % MOST] *= 0.6f;
+        for (i = 0; i < HIDDEN; ++i) net.out[i] *= 0.3f;
         c.alpha = k % 2 ? VGS_VP : VGS_VE;
         c.explicit_drift = k < 8 && k / 2 % 2;
         c.local_noise = k >= 8;
         c.drift_max = 0.3f;                      /* some rows are limited                             */
         c.energy_max = 1e20f;
         c.net.x_scale = 1;
+        c.net.layers = 1;
         s = create(&c);
-        make_known(s, factor);
+        make_known(s, &net, factor);
         T_IN("case %d", k);
         vgs_rng_normals(&r, ref, N * 6);
         for (i = 0; i < N * 6; ++i) ref[i] = 0.8f * ref[i] + 3.0f * !points;    /* the mean comes off */
         d.path = path;
         went_well(vgs_sampler_score(s, &d, N, ref, lw, &err), &err);
         for (i = 0; i < N; ++i)
-            if (!CHECK_NEAR(lw[i], weight_in_double(s, factor, path, N, i, 2), 1e-5, 1e-4)) break;
+            if (!CHECK_NEAR(lw[i], weight_in_double(s, &net, factor, path, N, i, 2), 1e-5, 1e-4)) break;
         if (points) OK(!memcmp(path + T * N * 2, ref, N * 2 * sizeof *ref));
         else CHECK_NEAR((double)path[0] + (double)path[2] + (double)path[4], 0, 0, 1e-5);
         d.log_weight = lw;                       /* and a draw, by the same formula                    */
         went_well(vgs_sampler_draw(s, &d, N, x, &err), &err);
         for (i = 0; i < N; ++i)
-            if (!CHECK_NEAR(lw[i], weight_in_double(s, factor, path, N, i, 2), 1e-5, 1e-4)) break;
+            if (!CHECK_NEAR(lw[i], weight_in_double(s, &net, factor, path, N, i, 2), 1e-5, 1e-4)) break;
         vgs_sampler_free(s);
     }
 }
