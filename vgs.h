@@ -9349,7 +9349,10 @@ static void vgs__record_local(vgs_sampler *s, vgs__stage *st, vgs_var x, vgs_var
     there = vgs_reshape(g, vgs_add(g, there, vgs_affine_by(g, e, st->nudge, none)), d);
     v = vgs_sub(g, vgs__record_slope(s, st, there, false), vgs__record_copies(s, g, slope));
     if (vgs__is_particles(&s->c)) v = vgs_remove_mean(g, v, s->c.energy.particles);
-    v = vgs_affine_by(g, vgs_reshape(g, v, d * d), st->curve, none);
+    v = vgs_reshape(g, v, d * d);
+    if (vgs__is_particles(&s->c))                /* over the e_j, too: differences keep it to first order */
+        v = vgs_remove_mean(g, v, s->c.energy.particles);
+    v = vgs_affine_by(g, v, st->curve, none);
     st->axes = vgs__unary(g, VGS_OP_EIGEN, v);
     vgs__attr_i(g, st->axes, 0, d);
     if (!vgs__exists(st->axes)) return;
@@ -9915,7 +9918,8 @@ static vgs_status vgs__make_buffers(vgs_sampler *s, vgs_error *err)
          !(s->pair_push = vgs__buffer(s, b, err))))
         return VGS_E_NOMEM;
     if (s->c.local_noise &&
-        (!(s->pool_width = vgs__buffer(s, rows * d, err)) || !(s->draw_width = vgs__buffer(s, cap * d, err)) ||
+        (!(s->pool_width = vgs__buffer(s, rows * d, err)) ||
+         !(s->draw_width = vgs__buffer(s, cap * d, err)) ||
          !(s->pool_axes = vgs__buffer(s, rows * d * d, err)) ||
          !(s->draw_axes = vgs__buffer(s, cap * d * d, err))))
         return VGS_E_NOMEM;

@@ -824,12 +824,25 @@ static void weights_are_unbiased(void)
     }
 }
 
+/* eps^T eps + log det C of noise z of covariance C, whose axes and widths are given */
+static double unstretched(const float *axes, const float *width, const double *z, int dim)
+{
+    double sum = 0;
+    int i, j;
+    for (i = 0; i < dim; ++i) {
+        double along = 0;
+        for (j = 0; j < dim; ++j) along += (double)axes[i * dim + j] * z[j];
+        sum += pow(along / (double)width[i], 2) + 2 * log((double)width[i]);
+    }
+    return sum;
+}
+
 /* TD(lambda) targets against the recursion in double, from what the pool holds. */
 static void returns(void)
 {
     enum { B = 64, T = 5 };
     static const float lambda[4] = { 0, 0.5f, 1, 0.5f };             /* the last one with local_noise  */
-    static float x[(T + 1) * B][2], mu[T * B][2], width[T * B][2], y[T * B], v[B];
+    static float x[(T + 1) * B][2], mu[T * B][2], width[T * B][2], axes[T * B][4], y[T * B], v[B];
     int k, t, i, j;
     for (k = 0; k < 4; ++k) {
         bowl b;
@@ -852,6 +865,7 @@ static void returns(void)
         s->b->download(s->b->self, x, s->pool_x, 0, (T + 1) * B * 2, VGS_F32, NULL);
         s->b->download(s->b->self, mu, s->pool_mu, 0, T * B * 2, VGS_F32, NULL);
         if (k == 3) s->b->download(s->b->self, width, s->pool_width, 0, T * B * 2, VGS_F32, NULL);
+        if (k == 3) s->b->download(s->b->self, axes, s->pool_axes, 0, T * B * 4, VGS_F32, NULL);
         s->b->download(s->b->self, y, s->pool_y, 0, T * B, VGS_F32, NULL);
         s->b->download(s->b->self, f, s->factor, 0, 4 * T, VGS_F32, NULL);
         OK(f[0] != 1 && f[1] != 1 && f[2] != 1 && f[3] != 1 && f[0] != f[1]);
@@ -860,14 +874,16 @@ static void returns(void)
             T_IN("lambda %g, t %d", l, t);
             if (t < T - 1) value_of(s, s->target, t + 1, x[(t + 1) * B], B, v);
             for (i = 0; i < B; ++i) {
-                double cost = 0;
+                double cost = 0, eps[2];
                 const float *now = x[t * B + i], *next = x[(t + 1) * B + i];
                 for (j = 0; j < 2; ++j) {
                     double m = (double)mu[t * B + i][j], u = ((double)next[j] - (double)now[j]) / sigma;
                     double root = (double)f[4 * t + 2 + j];
-                    if (k == 3 && t < T - 1) root *= (double)width[t * B + i][j];
-                    cost += (u * u - pow((u + m / sigma) / root, 2)) / 2 - log(root);
+                    eps[j] = (u + m / sigma) / root;
+                    cost += u * u / 2 - log(root);
                 }
+                cost -= k == 3 && t < T - 1 ? unstretched(axes[t * B + i], width[t * B + i], eps, 2) / 2
+                                            : (eps[0] * eps[0] + eps[1] * eps[1]) / 2;
                 if (t == T - 1) want[i] = square_norm(next, 2) / 2;
                 else want[i] = l * want[i] + (1 - l) * (double)v[i];
                 want[i] += (double)s->c.tau * cost;
@@ -965,63 +981,115 @@ static void factors_of(bool local)
 static void factors(void) { factors_of(false); }
 static void factors_beside_local_noise(void) { factors_of(true); }
 
-/* V_j(x) along direction e by differences of V, in double as far as V is. */
-static double slope_at(vgs_sampler *s, int t, const float *x, const double *e, double h, int dim)
+/* What local_noise measures, V'' between the directions e and f at x, by differences of V, in double as far
+   as V is. */
+static double curvature_at(vgs_sampler *s, int t, const float *x, const double *e, const double *f, double h,
+                           int dim)
 {
-    float at[2][6], v[2];
-    int j;
-    for (j = 0; j < dim; ++j) {
-        at[0][j] = (float)((double)x[j] + (h + 0.03) * e[j]);
-        at[1][j] = (float)((double)x[j] + (h - 0.03) * e[j]);
-    }
-    value_of(s, s->target, t, at[0], 1, &v[0]);
-    value_of(s, s->target, t, at[1], 1, &v[1]);
-    return ((double)v[0] - (double)v[1]) / 0.06;
+    const double a[4] = { h, h, 0, 0 }, b[4] = { 0.03, -0.03, 0.03, -0.03 };
+    float at[4 * 6], v[4];
+    int i, j;
+    for (i = 0; i < 4; ++i)
+        for (j = 0; j < dim; ++j) at[i * dim + j] = (float)((double)x[j] + a[i] * e[j] + b[i] * f[j]);
+    value_of(s, s->target, t, at, 4, v);
+    return ((double)v[0] - (double)v[1] - (double)v[2] + (double)v[3]) / (0.06 * h);
 }
 
-/* The widths of a rollout against 1 - s^2 V_jj / tau from values alone; for particles with the mean V_jj of
-   the mean-free subspace. */
-static void local_widths(void)
+/* y = x, for particles without its mean */
+static void without_mean(const vgs_sampler *s, const double *x, double *y)
+{
+    int d = s->c.energy.dim, n = s->c.energy.particles, i, j;
+    for (i = 0; i < d; ++i) y[i] = x[i];
+    for (i = 0; n && i < d; ++i) for (j = i % 2; j < d; j += 2) y[i] -= x[j] / n;
+}
+
+/* V'' at x for all pairs of e_i. */
+static void curvatures(vgs_sampler *s, int t, const float *x, double v[6][6])
+{
+    double h = VGS__NUDGE * sqrt((double)s->s2[t]), e[6], f[6];
+    int d = s->c.energy.dim, i, j;
+    for (i = 0; i < d; ++i)
+        for (j = 0; j < d; ++j) {
+            double one[6] = { 0 }, other[6] = { 0 };
+            one[i] = other[j] = 1;
+            without_mean(s, one, e);
+            without_mean(s, other, f);
+            v[i][j] = (curvature_at(s, t, x, e, f, h, d) + curvature_at(s, t, x, f, e, h, d)) / 2;
+        }
+}
+
+/* The noise of a row of a rollout: axes of length 1 at right angles, of which I - s^2 V'' / tau makes
+   multiples of themselves, within the limits the squares of the widths. Returns how many are at a limit,
+   -1: wrong. */
+static int check_noise(vgs_sampler *s, int t, const float *x, const float *axes, const float *width)
+{
+    double curvature[6][6], axis[6][6], u[6], v[6];
+    int d = s->c.energy.dim, i, j, k, l, limited = 0;
+    curvatures(s, t, x, curvature);
+    for (i = 0; i < d; ++i) for (k = 0; k < d; ++k) axis[i][k] = (double)axes[i * d + k];
+    for (i = 0; i < d; ++i)
+        for (j = 0; j < d; ++j) {
+            double dot = 0, made = 0, w2 = (double)width[i] * (double)width[i];
+            without_mean(s, axis[i], u);
+            without_mean(s, axis[j], v);
+            for (k = 0; k < d; ++k) dot += axis[i][k] * axis[j][k];
+            for (k = 0; k < d; ++k) for (l = 0; l < d; ++l) made += u[k] * curvature[k][l] * v[l];
+            made = (i == j) - (double)s->s2[t] * made / (double)s->c.tau;
+            if (!CHECK_NEAR(dot, i == j, 0, 4e-6)) return -1;
+            if (i == j && (made < (double)VGS__RHO_MIN || made > (double)VGS__RHO_MAX)) {
+                made = made < 1 ? (double)VGS__RHO_MIN : (double)VGS__RHO_MAX;
+                limited++;
+            }
+            if (!CHECK_NEAR(made, i == j ? w2 : 0, 0, 4e-3)) return -1;
+        }
+    return limited;
+}
+
+static void scale_weights(vgs_sampler *s, float by)
+{
+    size_t n = (size_t)vgs_net_size(s->net), i;
+    float *w = (float *)malloc(n * sizeof *w);
+    OK(!s->b->download(s->b->self, w, s->target, 0, n, VGS_F32, NULL));
+    for (i = 0; i < n; ++i) w[i] *= by;
+    OK(!s->b->upload(s->b->self, s->target, 0, w, n, VGS_F32, NULL));
+    free(w);
+}
+
+/* The noise of a rollout from values alone; those of case 2 are steep, so that widths reach the limits. */
+static void local_covariance(void)
 {
     enum { B = 64, T = 5, ROWS = 12 };
-    static float x[(T + 1) * B * 6], width[T * B * 2];
-    int k, t, i, j, m;
-    for (k = 0; k < 2; ++k) {
+    static float x[(T + 1) * B * 6], width[T * B * 6], axes[T * B * 36];
+    int k, t, i;
+    for (k = 0; k < 3; ++k) {
         bowl b;
         vgs_config c = small(&b);
         vgs_sampler *s;
-        int d = k ? 6 : 2, f = k ? 1 : 2;
-        double spread = 0;
+        int d = k == 1 ? 6 : 2, limited = 0, more;
         c.energy.dim = d;
-        c.energy.particles = k ? 3 : 0;
+        c.energy.particles = k == 1 ? 3 : 0;
         c.one_step = c.fixed_kernel = c.explicit_drift = false;
         c.local_noise = true;
         c.tau = 1.5f;
-        if (k) c.net.kind = VGS_NET_EGNN;
+        if (k == 1) c.net.kind = VGS_NET_EGNN;
         s = create(&c);
         train(s, 10, NULL);
+        if (k == 2) scale_weights(s, 2.5f);
         OK(!vgs__rollout(s, NULL));
         s->b->download(s->b->self, x, s->pool_x, 0, (size_t)((T + 1) * B * d), VGS_F32, NULL);
-        s->b->download(s->b->self, width, s->pool_width, 0, (size_t)(T * B * f), VGS_F32, NULL);
+        s->b->download(s->b->self, width, s->pool_width, 0, (size_t)(T * B * d), VGS_F32, NULL);
+        s->b->download(s->b->self, axes, s->pool_axes, 0, (size_t)(T * B * d * d), VGS_F32, NULL);
         for (t = 0; t < T - 1; ++t)
             for (i = 0; i < ROWS; ++i) {
-                const float *at = x + (t * B + i) * d, *w = width + (t * B + i) * f;
-                double s2 = (double)s->s2[t], h = VGS__NUDGE * sqrt(s2), curve[6], sum = 0;
-                T_IN("%s, t %d, row %d", k ? "particles" : "points", t, i);
-                for (j = 0; j < d; ++j) {
-                    double e[6] = { 0 };
-                    e[j] = 1;
-                    for (m = j % 2; k && m < d; m += 2) e[m] -= 1.0 / 3;
-                    curve[j] = (slope_at(s, t, at, e, h, d) - slope_at(s, t, at, e, 0, d)) / h;
-                    sum += curve[j] / 4;
-                }
-                for (j = 0; j < f; ++j) {
-                    double rho = 1 - s2 * (k ? sum : curve[j]) / 1.5;
-                    if (!CHECK_NEAR((double)w[j] * (double)w[j], rho, 0, 4e-3)) return;
-                    spread += fabs((double)w[j] - (double)width[t * B * f + j]);
-                }
+                int row = t * B + i;
+                const float *next = x + ((t + 1) * B + i) * d;
+                T_IN("case %d, t %d, row %d", k, t, i);
+                if (k == 1) CHECK_NEAR((double)next[0] + (double)next[2] + (double)next[4], 0, 0, 4e-6);
+                more = check_noise(s, t, x + row * d, axes + row * d * d, width + row * d);
+                if (more < 0) return;
+                limited += more;
             }
-        CHECK(spread > 1e-3, "the widths do not depend on x");
+        CHECK((limited > 0) == (k == 2), "case %d: %d widths at a limit", k, limited);
         vgs_sampler_free(s);
     }
 }
@@ -1537,7 +1605,7 @@ int main(int argc, char **argv)
     RUN(returns);
     RUN(factors);
     RUN(factors_beside_local_noise);
-    RUN(local_widths);
+    RUN(local_covariance);
     RUN(factors_of_bad_energies);
     RUN(drift_max);
     RUN(mean_free);

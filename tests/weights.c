@@ -164,9 +164,8 @@ static void drift_in_double(const vgs_sampler *s, const known *net, int t, const
 static void covariance_in_double(const vgs_sampler *s, const known *net, int t, const float *x,
                                  double c[MOST][MOST])
 {
-    double s2 = (double)s->s2[t], h = VGS__NUDGE * sqrt(s2), here[MOST], there[MOST];
+    double s2 = (double)s->s2[t], h = VGS__NUDGE * sqrt(s2), here[MOST], there[MOST], v[MOST][MOST];
     int d = s->c.energy.dim, i, j;
-    memset(c, 0, MOST * sizeof *c);
     for (i = 0; i < d; ++i) there[i] = (double)x[i];
     slope_in_double(s, net, t, there, here);
     for (j = 0; j < d; ++j) {
@@ -175,10 +174,11 @@ static void covariance_in_double(const vgs_sampler *s, const known *net, int t, 
         remove_mean(s, step);
         for (i = 0; i < d; ++i) step[i] += (double)x[i];
         slope_in_double(s, net, t, step, there);
-        for (i = 0; i < d; ++i) c[i][j] -= s2 * (there[i] - here[i]) / (2 * h);
-        for (i = 0; i < d; ++i) c[j][i] -= s2 * (there[i] - here[i]) / (2 * h);
-        c[j][j] += 1;
+        for (i = 0; i < d; ++i) v[i][j] = (there[i] - here[i]) / h;
     }
+    for (i = 0; i < d; ++i) remove_mean(s, v[i]);
+    for (i = 0; i < d; ++i)
+        for (j = 0; j < d; ++j) c[i][j] = (i == j) - s2 * (v[i][j] + v[j][i]) / 2;
 }
 
 /* z^T C^-1 z + log det C, by C = L L^T */
