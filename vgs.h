@@ -118,9 +118,10 @@
        grad V_t(x_t) is the mean of a_t grad V_{t+1}(x_{t+1}), and at last of a_t grad E(x_T), so that
            g_t = a_t [(1 - lambda) grad Vbar_{t+1}(x_{t+1}) + lambda g_{t+1}],  g_T = grad E(x_T),
        D numbers where y_t is one; its gradient takes V at x +- d along the error, no second derivative.
-       With `local_noise` rho_t has a factor for each x_t and dimension, 1 - s_t^2 V_jj(x_t)/tau, V_jj the
-       curvature of V_t by differences of its slope: the variance of the exact reverse kernel, narrow in modes
-       and wide where they part. It depends on x_t alone: the density of a step stays known.
+       With `local_noise` the eps of all steps but the last has the covariance I - s_t^2 V_t''(x_t)/tau, V_t''
+       the second derivatives of V_t by D differences of its slope, eigenvalues kept within limits: that of
+       the exact reverse kernel, narrow across modes and bonds, along which it stays wide. It depends on x_t
+       alone: the density of a step stays known.
        Particles live in the mean-free subspace (D = (n-1) d): x_0 and every eps are projected.
        Where this is not [VGS], and the fields that give [VGS] (the paper presets set them):
            explicit_drift  mu_t = (s_t^2 a_t^2 / tau) grad V_{t+1}(z_t): right to first order, unstable where
@@ -727,8 +728,8 @@ typedef struct vgs_config {
     bool   fixed_kernel;          /* kappa_t = rho_t = 1, as published; else both are learned, for each    */
                                   /* dimension, but for particles one pair a step                          */
     bool   explicit_drift;        /* mu_t from grad V_{t+1}(a_t x_t), as published; else grad V_t(x_t)     */
-    bool   local_noise;           /* rho_t depends on x_t, too: fewer steps do, for D more gradients each  */
-                                  /* (particles: dim). Not with fixed_kernel or explicit_drift             */
+    bool   local_noise;           /* eps has a covariance by x_t: fewer steps do, for dim more gradients   */
+                                  /* and dim^2 numbers each. Not with fixed_kernel or explicit_drift       */
     bool   unclamped_drift;       /* the last drift uses the raw gradient above energy_max                 */
     bool   scale_by_dim;          /* the network gives V/D                                                 */
     bool   on_sphere;             /* |x| = 1, moves along great circles, a_t = 1; one_step, fixed_kernel   */
