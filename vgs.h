@@ -712,6 +712,8 @@ typedef struct vgs_config {
     int    replay;                /* iterations whose samples are kept, to start from again: keeps rare    */
                                   /* modes; 0 = none. Not with one_step                                    */
     int    refine;                /* MALA steps on E that samples take before they are kept; 0             */
+    int    correct;               /* MALA steps on V_t in front of every step of a draw; 0. Weights stay   */
+                                  /* exact, and say more: a path no longer keeps the errors of its start   */
     float  slope_loss;            /* weight of the loss of grad V, beside that of V: for many dimensions; 0 */
                                   /* Not with one_step, explicit_drift or explore                          */
     vgs_loss loss;                /* VGS_SMOOTH_L1                                                         */
@@ -782,6 +784,8 @@ typedef struct vgs_draw {
     double  *log_weight;          /* NULL, or [n]: out, log w; E[w] = Z (vgs_weigh). Not on a sphere, and  */
                                   /* only of the sampler itself: noise_scale 1, final noise on             */
     float    resample;            /* 0, or a share of n in (0,1]: twisted SMC, below. Needs log_weight     */
+    int      correct;             /* MALA steps in front of every step: 0 = the configuration's, where     */
+                                  /* there are weights; -1 = none                                          */
 } vgs_draw;
 
 /* n samples into x [n,dim]; draw may be NULL. E is asked n times, with energy or log_weight 2 n times.
@@ -4103,7 +4107,8 @@ VGS__DEF vgs_var vgs_sort_cols(vgs_graph *g, vgs_var x)
 /* What a draw is for: the top byte of the third counter word, so that no two uses ever meet. */
 enum { VGS__FOR_START = 1, VGS__FOR_STEP, VGS__FOR_TARGET, VGS__FOR_SIGMA, VGS__FOR_SHUFFLE,
        VGS__FOR_DRAW_START, VGS__FOR_DRAW_STEP, VGS__FOR_FACTOR, VGS__FOR_RECALL, VGS__FOR_BACK,
-       VGS__FOR_WALK, VGS__FOR_ACCEPT, VGS__FOR_SCORE, VGS__FOR_RESAMPLE };
+       VGS__FOR_WALK, VGS__FOR_ACCEPT, VGS__FOR_SCORE, VGS__FOR_RESAMPLE, VGS__FOR_CORRECT,
+       VGS__FOR_CORRECT_ACCEPT };
 
 /* i: 0 purpose, 1 t, 2 first row, 3 iteration, 4-5 seed.
    Counter: (row, t and column block, purpose, iteration). */
@@ -8580,7 +8585,8 @@ static const vgs__limit vgs__limits[] = {
     { "dim_effective", offsetof(vgs_config, dim_effective), 'i', 1, 262144 },
     { "replay", offsetof(vgs_config, replay), 'i', 0, 65536 },
     { "slope_loss", offsetof(vgs_config, slope_loss), '=', 0, (double)FLT_MAX },
-    { "refine", offsetof(vgs_config, refine), 'i', 0, 1000000 }
+    { "refine", offsetof(vgs_config, refine), 'i', 0, 1000000 },
+    { "correct", offsetof(vgs_config, correct), 'i', 0, 1000000 }
 };
 enum { VGS__LIMITS = (int)(sizeof vgs__limits / sizeof *vgs__limits) };
 
@@ -8721,6 +8727,7 @@ static const struct {
     VGS__F(explore, VGS__FLOAT, NULL, "noise multiplier while training")
     VGS__F(replay, VGS__INT, NULL, "iterations whose samples are started from again, 0 = none")
     VGS__F(refine, VGS__INT, NULL, "MALA steps on samples that are kept for replay")
+    VGS__F(correct, VGS__INT, NULL, "MALA steps on the value in front of every step of a draw")
     VGS__F(slope_loss, VGS__FLOAT, NULL, "weight of the loss of the value's gradient, 0 = none")
     VGS__F(loss, VGS__ENUM, "smooth_l1 l2 l1", "of the TD error")
     VGS__F(energy_max, VGS__FLOAT, NULL, "energy is cut here, 0 = not")
@@ -8918,9 +8925,10 @@ typedef struct vgs__noise { vgs_scalar purpose, t, row, iteration, seed0, seed1;
 typedef struct vgs__stage {
     vgs_graph *g;
     vgs_var params, s0, x, mu, musq, cost, later, path, path_out, kappa, root, width, axes,
-        width_out, axes_out, out, flag;
+        width_out, axes_out, here, slope, length, out, flag;         /* here, slope, length: of MALA     */
     vgs_scalar a, drift, limit, sigma, inv_sigma, c, t_next, step, row;  /* row: for what check says    */
     vgs_scalar inv_a, back;                          /* of the noising chain: 1/a_t and s_t           */
+    vgs_scalar rate, rate_add;                       /* of MALA: how its step follows acceptance      */
     vgs_scalar nudge, curve;                         /* of local_noise: h, and -s_t^2/(tau h)         */
     vgs_scalar value_scale, cost_scale, cost_add;    /* target                                        */
     vgs__noise noise, accept;
@@ -8949,6 +8957,8 @@ struct vgs_sampler {
     int64_t kept;                                /* iterations that were kept so far                  */
     vgs_buffer *walk_x, *walk_e, *walk_g, *walk_step;  /* [B, D], [B], [B, D]; MALA's h               */
     vgs_buffer *draw_x, *draw_mu, *draw_musq, *draw_cost;  /* [2 capacity, D], [capacity, D], [capacity]  */
+    float *correct_step;                         /* [T]: h of MALA on V_t, if correct_known           */
+    bool correct_known;                          /* for the weights as they are                       */
     size_t bytes;
     vgs__stage start, step, last, target_step, target_last, fresh, fit, sigma_fit, ema, factor_step,
         factor_last, keep, recall, back, stand, walk, slope, split;
@@ -8960,6 +8970,8 @@ struct vgs_sampler {
 #define VGS__RHO_MIN 0.6f                        /* of local_noise: a weight of half has no variance  */
 #define VGS__RHO_MAX 4.0f
 #define VGS__NUDGE   0.25                        /* h in units of s_t                                 */
+#define VGS__ACCEPTANCE 0.574                    /* of MALA (Roberts and Rosenthal 1998)              */
+#define VGS__WALK_RATE  0.1
 
 /* ---- recording the stages ------------------------------------------------------------------------ */
 
@@ -9692,32 +9704,45 @@ static void vgs__record_keep(vgs_sampler *s, vgs__stage *st)
     vgs__slot_i(g, v, 0, s->keep_first);
 }
 
-/* The leaves of a walk: x, E and its gradient, and the step h. */
-typedef struct vgs__walk { vgs_var x, e, g, h; } vgs__walk;
+/* ---- MALA, on E for samples that are kept, on V_t for draws ---- */
 
-static vgs__walk vgs__walk_leaves(vgs_sampler *s, vgs__stage *st)
+/* What a walk goes by: st->out where it stands, st->here the potential there, st->slope its gradient, and
+   st->length the step h of MALA. */
+static void vgs__walk_leaves(vgs_sampler *s, vgs__stage *st)
 {
-    vgs__walk w;
     vgs__stage_leaves(s, st, s->target);
-    w.x = vgs__leaf(st->g, VGS_OP_STATE, -1, s->c.energy.dim, VGS_F32);
-    vgs_bind(st->g, w.x, s->walk_x, 0, NULL);
-    w.e = vgs__leaf(st->g, VGS_OP_STATE, -1, 1, VGS_F32);
-    vgs_bind(st->g, w.e, s->walk_e, 0, NULL);
-    w.g = vgs__leaf(st->g, VGS_OP_STATE, -1, s->c.energy.dim, VGS_F32);
-    vgs_bind(st->g, w.g, s->walk_g, 0, NULL);
-    w.h = vgs__bound_state(st->g, 1, 1, s->walk_step, 0);
-    return w;
+    st->out = vgs__leaf(st->g, VGS_OP_STATE, -1, s->c.energy.dim, VGS_F32);
+    vgs_bind(st->g, st->out, s->walk_x, 0, NULL);
+    st->here = vgs__leaf(st->g, VGS_OP_STATE, -1, 1, VGS_F32);
+    vgs_bind(st->g, st->here, s->walk_e, 0, NULL);
+    st->slope = vgs__leaf(st->g, VGS_OP_STATE, -1, s->c.energy.dim, VGS_F32);
+    vgs_bind(st->g, st->slope, s->walk_g, 0, NULL);
+    st->length = vgs__bound_state(st->g, 1, 1, s->walk_step, 0);
+    st->rate = vgs_scalar_create(st->g, VGS__WALK_RATE);
+    st->rate_add = vgs_scalar_create(st->g, -VGS__WALK_RATE * VGS__ACCEPTANCE);
 }
 
-static void vgs__record_stand(vgs_sampler *s, vgs__stage *st)
+/* E, or V_t, at x, and its gradient within the mean-free subspace. */
+static vgs_var vgs__record_potential(vgs_sampler *s, vgs__stage *st, vgs_var x, bool value, vgs_var *slope)
 {
     vgs_graph *g = st->g;
-    vgs__walk w = vgs__walk_leaves(s, st);
-    vgs_var e = vgs_energy_of(g, &s->c.energy, st->x), slope = vgs__no_var();
-    vgs_gradient(g, e, &st->x, 1, &slope);
-    vgs__effect(g, VGS_OP_STORE, w.x, st->x, vgs__no_var());
-    vgs__effect(g, VGS_OP_STORE, w.e, e, vgs__no_var());
-    vgs__effect(g, VGS_OP_STORE, w.g, slope, vgs__no_var());
+    vgs_var v = value ? vgs__value_at(s, st, x) : vgs_energy_of(g, &s->c.energy, x);
+    if (value && s->c.scale_by_dim) v = vgs_affine(g, v, (float)s->c.dim_effective, 0.0f);
+    *slope = vgs__no_var();
+    vgs_gradient(g, v, &x, 1, slope);
+    if (value && vgs__is_particles(&s->c)) *slope = vgs_remove_mean(g, *slope, s->c.energy.particles);
+    return v;
+}
+
+static void vgs__record_stand(vgs_sampler *s, vgs__stage *st, bool value)
+{
+    vgs_graph *g = st->g;
+    vgs_var slope, v;
+    vgs__walk_leaves(s, st);
+    v = vgs__record_potential(s, st, st->x, value, &slope);
+    if (!value) vgs__effect(g, VGS_OP_STORE, st->out, st->x, vgs__no_var());     /* leaves x as it is  */
+    vgs__effect(g, VGS_OP_STORE, st->here, v, vgs__no_var());
+    vgs__effect(g, VGS_OP_STORE, st->slope, slope, vgs__no_var());
 }
 
 /* x where d <= 0, else 0 */
@@ -9727,36 +9752,37 @@ static vgs_var vgs__where_accepted(vgs_graph *g, vgs_var x, vgs_var d)
 }
 
 /* One step of MALA: x' = x - h g/tau + sqrt(2h) xi, accepted if -log(alpha) <= an exponential number, half
-   the square of two normal ones. h follows the share of accepted rows to 0.574 (Roberts and Rosenthal
-   1998). A place without a finite energy is never entered. */
-static void vgs__record_walk(vgs_sampler *s, vgs__stage *st)
+   the square of two normal ones. h follows the share of accepted rows to VGS__ACCEPTANCE, or stays where the
+   rate is 0. A place without a finite energy is never entered. */
+static void vgs__record_walk(vgs_sampler *s, vgs__stage *st, bool value)
 {
     vgs_graph *g = st->g;
-    vgs__walk w = vgs__walk_leaves(s, st);
-    vgs_var xi = vgs__record_noise(s, g, &st->noise), wide = vgs_sqrt(g, vgs_affine(g, w.h, 2.0f, 0.0f));
-    vgs_var drift = vgs_affine(g, vgs_div(g, w.h, wide), 1.0f / s->c.tau, 0.0f);         /* of xi      */
-    vgs_var move = vgs_mul(g, vgs_sub(g, xi, vgs_mul(g, w.g, drift)), wide);
-    vgs_var x = vgs_add(g, w.x, move), e = vgs_energy_of(g, &s->c.energy, x), slope = vgs__no_var();
-    vgs_var back, d, two, share, h;
-    vgs_gradient(g, e, &x, 1, &slope);
+    vgs_var xi, wide, drift, move, x, v, slope, back, d, two, share, h;
+    vgs__walk_leaves(s, st);
+    xi = vgs__record_noise(s, g, &st->noise);
+    wide = vgs_sqrt(g, vgs_affine(g, st->length, 2.0f, 0.0f));
+    drift = vgs_affine(g, vgs_div(g, st->length, wide), 1.0f / s->c.tau, 0.0f);          /* of xi      */
+    move = vgs_mul(g, vgs_sub(g, xi, vgs_mul(g, st->slope, drift)), wide);
+    x = vgs_add(g, st->out, move);
+    v = vgs__record_potential(s, st, x, value, &slope);
     back = vgs_sub(g, vgs_mul(g, slope, drift), vgs_div(g, move, wide));                 /* xi of x' -> x */
     d = vgs_mul(g, vgs_sub(g, back, xi), vgs_add(g, back, xi));
     d = vgs_affine(g, vgs_sum_cols(g, d), 0.5f, 0.0f);
-    d = vgs_add(g, d, vgs_affine(g, vgs_sub(g, e, w.e), 1.0f / s->c.tau, 0.0f));
+    d = vgs_add(g, d, vgs_affine(g, vgs_sub(g, v, st->here), 1.0f / s->c.tau, 0.0f));
     two = vgs__push_op(g, VGS_OP_NORMAL, -1, 2, -1, -1, -1);
     vgs__noise_attrs(g, two, &st->accept);
     d = vgs_sub(g, d, vgs_affine(g, vgs_sum_cols(g, vgs_square(g, two)), 0.5f, 0.0f));
     share = vgs__push_op(g, VGS_OP_FILL, -1, 1, -1, -1, -1);
     vgs__attr_f(g, share, 0, 1.0f);
     share = vgs_mean_rows(g, vgs__where_accepted(g, share, d));
-    h = vgs_mul(g, w.h, vgs_exp(g, vgs_affine(g, share, 0.1f, -0.0574f)));
-    move = vgs_add(g, w.x, vgs__where_accepted(g, move, d));
-    e = vgs_add(g, w.e, vgs__where_accepted(g, vgs_sub(g, e, w.e), d));
-    slope = vgs_add(g, w.g, vgs__where_accepted(g, vgs_sub(g, slope, w.g), d));
-    vgs__effect(g, VGS_OP_STORE, w.x, move, vgs__no_var());
-    vgs__effect(g, VGS_OP_STORE, w.e, e, vgs__no_var());
-    vgs__effect(g, VGS_OP_STORE, w.g, slope, vgs__no_var());
-    vgs__effect(g, VGS_OP_STORE, w.h, h, vgs__no_var());
+    h = vgs_mul(g, st->length, vgs_exp(g, vgs_affine_by(g, share, st->rate, st->rate_add)));
+    move = vgs_add(g, st->out, vgs__where_accepted(g, move, d));
+    v = vgs_add(g, st->here, vgs__where_accepted(g, vgs_sub(g, v, st->here), d));
+    slope = vgs_add(g, st->slope, vgs__where_accepted(g, vgs_sub(g, slope, st->slope), d));
+    vgs__effect(g, VGS_OP_STORE, st->out, move, vgs__no_var());
+    vgs__effect(g, VGS_OP_STORE, st->here, v, vgs__no_var());
+    vgs__effect(g, VGS_OP_STORE, st->slope, slope, vgs__no_var());
+    vgs__effect(g, VGS_OP_STORE, st->length, h, vgs__no_var());
 }
 
 static void vgs__record_recall(vgs_sampler *s, vgs__stage *st)
@@ -9932,8 +9958,8 @@ static vgs_status vgs__make_stages(vgs_sampler *s, vgs_error *err)
     if (s->keep.g) vgs__record_keep(s, &s->keep);
     if (s->recall.g) vgs__record_recall(s, &s->recall);
     if (s->back.g) vgs__record_back(s, &s->back);
-    if (s->stand.g) vgs__record_stand(s, &s->stand);
-    if (s->walk.g) vgs__record_walk(s, &s->walk);
+    if (s->stand.g) vgs__record_stand(s, &s->stand, false);
+    if (s->walk.g) vgs__record_walk(s, &s->walk, false);
     if (s->slope.g) vgs__record_slope_target(s, &s->slope);
     if (s->split.g) vgs__record_split(s, &s->split);
     for (k = 0; k < VGS__STAGES && code == VGS_OK; ++k)
@@ -9990,7 +10016,8 @@ static vgs_status vgs__sampler_init(vgs_sampler *s, vgs_error *err)
     s->capacity = s->c.batch > 512 ? s->c.batch : 512;
     s->s2 = (float *)vgs__alloc_or(err, "schedule", (size_t)s->c.steps, sizeof *s->s2);
     s->a = (float *)vgs__alloc_or(err, "schedule", (size_t)s->c.steps, sizeof *s->a);
-    if (!s->s2 || !s->a) return VGS_E_NOMEM;
+    s->correct_step = (float *)vgs__alloc_or(err, "schedule", (size_t)s->c.steps, sizeof *s->correct_step);
+    if (!s->s2 || !s->a || !s->correct_step) return VGS_E_NOMEM;
     if ((st = vgs__make_buffers(s, err)) != VGS_OK) return st;
     if ((st = vgs__init_state(s, err)) != VGS_OK) return st;
     return vgs__make_stages(s, err);
@@ -10035,6 +10062,7 @@ VGS__DEF void vgs_sampler_free(vgs_sampler *s)
     for (k = 0; k < VGS__SAMPLER_BUFFERS; ++k) if (s->b && all[k]) s->b->buffer_free(s->b->self, all[k]);
     vgs_net_free(s->net);
     vgs__free(s->s2);
+    vgs__free(s->correct_step);
     vgs__free(s->a);
     vgs_cpu_free(s->own);
     vgs__free(s);
@@ -10057,6 +10085,7 @@ typedef struct vgs__roll {                       /* where and how trajectories a
     int explored;                                /* steps before this one have c instead of step_c,   */
     bool recalled;                               /* or only tell the drift: x_t is there already      */
     vgs_buffer *x, *mu, *musq, *cost, *width, *axes;
+    struct vgs__corrector *corrector;            /* NULL: none                                        */
     size_t x_first;                              /* row of x where this block begins                  */
     size_t x_stride, mu_stride;                  /* rows from one step's place to the next one's      */
     int x_places;                                /* steps + 1, or 2: take turns                       */
@@ -10208,31 +10237,6 @@ static vgs_status vgs__log_weight_end(vgs_sampler *s, int n, const float *x, flo
     return st;
 }
 
-/* One block of rows of a draw, all steps; x and what o points to begin at its first row. */
-static vgs_status vgs__draw_block(vgs_sampler *s, const vgs__roll *r, const vgs_draw *o, size_t path_rows,
-                                  float *x, float *row, vgs_error *err)
-{
-    size_t d = (size_t)s->c.energy.dim, n = (size_t)r->n;
-    vgs_status st = vgs__roll_start(s, r, err);
-    int t;
-    if (o->log_weight && st == VGS_OK) {
-        memset(o->log_weight, 0, n * sizeof *o->log_weight);
-        st = vgs__log_weight_start(s, r, x, o->log_weight, err);
-    }
-    for (t = 0; t <= s->c.steps && st == VGS_OK; ++t) {
-        if (o->path)
-            st = s->b->download(s->b->self, o->path + (size_t)t * path_rows * d, r->x,
-                                vgs__roll_place(s, r, t), n * d, VGS_F32, err);
-        if (t == s->c.steps || st != VGS_OK) break;
-        st = vgs__roll_step(s, r, t, err);
-        if (o->log_weight && st == VGS_OK) st = vgs__log_weight_step(s, r, row, o->log_weight, err);
-    }
-    if (st == VGS_OK)
-        st = s->b->download(s->b->self, x, r->x, vgs__roll_place(s, r, s->c.steps), n * d, VGS_F32, err);
-    if (st != VGS_OK || !(o->log_weight || o->energy)) return st;
-    return vgs__log_weight_end(s, r->n, x, o->energy ? o->energy : row, o->log_weight, err);
-}
-
 static vgs__roll vgs__draw_roll(const vgs_sampler *s, const vgs_draw *o, uint64_t iteration)
 {
     vgs__roll r;
@@ -10254,6 +10258,200 @@ static vgs__roll vgs__draw_roll(const vgs_sampler *s, const vgs_draw *o, uint64_
     return r;
 }
 
+/* ---- correction of draws ------------------------------------------------------------------------- */
+
+/* Why there are no path weights, or NULL. */
+static const char *vgs__weightless(const vgs_sampler *s, const vgs_draw *o)
+{
+    if (s->c.on_sphere) return "on a sphere: its steps are no Gaussians";
+    if (o->skip_final_noise) return "with skip_final_noise: the last step has no density";
+    if (o->noise_scale != 0.0f && o->noise_scale != 1.0f) return "of another noise_scale than 1";
+    return NULL;
+}
+
+/* MALA on V_t leaves exp(-V_t/tau) as it is. In front of step t it forgets where an imperfect start or step
+   has led, as far as its steps reach, and moves log w by the change of V_t/tau: for the path that is then
+   walked E[w] = Z as before, since a reversible move and its reverse have densities in that ratio. */
+typedef struct vgs__corrector {
+    vgs__stage stand, walk;
+    vgs_buffer *v, *slope, *step;                /* [capacity], [capacity, D], [1]                    */
+    int steps;
+} vgs__corrector;
+
+static void vgs__walk_bind(const vgs_sampler *s, vgs__stage *st, const vgs__roll *r, int t)
+{
+    const vgs__corrector *c = r->corrector;
+    size_t place = vgs__roll_place(s, r, t);
+    vgs_bind(st->g, st->x, r->x, place, NULL);
+    vgs_bind(st->g, st->out, r->x, place, NULL);
+    vgs_bind(st->g, st->here, c->v, 0, NULL);
+    vgs_bind(st->g, st->slope, c->slope, 0, NULL);
+    vgs_bind(st->g, st->length, c->step, 0, NULL);
+    vgs_scalar_set(st->g, st->t_next, t);
+}
+
+static vgs_status vgs__walk_stand(vgs_sampler *s, const vgs__roll *r, int t, vgs_error *err)
+{
+    vgs__stage *st = &r->corrector->stand;
+    vgs__walk_bind(s, st, r, t);
+    return vgs_graph_run(st->g, r->n, err);
+}
+
+/* Step number k of MALA; h follows acceptance at this rate. */
+static vgs_status vgs__walk_step(vgs_sampler *s, const vgs__roll *r, int t, uint32_t k, double rate,
+                                 vgs_error *err)
+{
+    vgs__stage *st = &r->corrector->walk;
+    vgs__walk_bind(s, st, r, t);
+    vgs_scalar_set(st->g, st->rate, rate);
+    vgs_scalar_set(st->g, st->rate_add, -rate * VGS__ACCEPTANCE);
+    vgs__noise_set(st->g, &st->noise, VGS__FOR_CORRECT, t, r->first_row, k, r->seed);
+    vgs__noise_set(st->g, &st->accept, VGS__FOR_CORRECT_ACCEPT, t, r->first_row, k, r->seed);
+    return vgs_graph_run(st->g, r->n, err);
+}
+
+/* log w += factor V_t(x_t)/tau; row [n] is scratch */
+static vgs_status vgs__walk_weigh(vgs_sampler *s, const vgs__roll *r, double factor, float *row,
+                                  double *log_weight, vgs_error *err)
+{
+    vgs_status st = VGS_OK;
+    int i;
+    if (!log_weight) return VGS_OK;
+    st = s->b->download(s->b->self, row, r->corrector->v, 0, (size_t)r->n, VGS_F32, err);
+    for (i = 0; i < r->n && st == VGS_OK; ++i) log_weight[i] += factor * (double)row[i] / (double)s->c.tau;
+    return st;
+}
+
+/* Numbers of MALA's steps, so that no two uses have the same noise. */
+enum { VGS__WALKS_FORWARD = 0, VGS__WALKS_BACK = 1 << 28, VGS__WALKS_FIT = 1 << 29 };
+
+/* x_t, if the roll has a corrector: forward (sign 1) it arrives and is moved on; backward (-1) it is where a
+   path went on, and is taken back to where it arrived. */
+static vgs_status vgs__correct(vgs_sampler *s, const vgs__roll *r, int t, double sign, float *row,
+                               double *log_weight, vgs_error *err)
+{
+    vgs__corrector *c = r->corrector;
+    uint32_t first = sign > 0.0 ? VGS__WALKS_FORWARD : VGS__WALKS_BACK;
+    vgs_status st;
+    int k;
+    if (!c) return VGS_OK;
+    st = s->b->upload(s->b->self, c->step, 0, s->correct_step + t, 1, VGS_F32, err);
+    if (st == VGS_OK) st = vgs__walk_stand(s, r, t, err);
+    if (st == VGS_OK) st = vgs__walk_weigh(s, r, -sign, row, log_weight, err);
+    for (k = 0; k < c->steps && st == VGS_OK; ++k) st = vgs__walk_step(s, r, t, first + (uint32_t)k, 0.0, err);
+    return st == VGS_OK ? vgs__walk_weigh(s, r, sign, row, log_weight, err) : st;
+}
+
+/* MALA's h at step t, from a few rows that adapt it there; *h is in units of s_t^2, of the step before. */
+static vgs_status vgs__correct_fit_step(vgs_sampler *s, const vgs__roll *r, int t, double *h, vgs_error *err)
+{
+    static const double rate[12] = { 1.5, 1.5, 1.5, 1, 1, 1, 0.5, 0.5, 0.5, 0.3, 0.3, 0.3 };
+    double unit = (double)s->s2[t] * (double)s->a[t] * (double)s->a[t];
+    float *step = s->correct_step + t;
+    vgs_buffer *on = r->corrector->step;
+    vgs_status st;
+    int k;
+    *step = (float)(*h * unit);
+    st = s->b->upload(s->b->self, on, 0, step, 1, VGS_F32, err);
+    if (st == VGS_OK) st = vgs__walk_stand(s, r, t, err);
+    for (k = 0; k < 12 && st == VGS_OK; ++k)
+        st = vgs__walk_step(s, r, t, VGS__WALKS_FIT + (uint32_t)k, rate[k], err);
+    if (st == VGS_OK) st = s->b->download(s->b->self, step, on, 0, 1, VGS_F32, err);
+    if (st != VGS_OK) return st;
+    *h = (double)*step / unit;
+    *h = *h > 100.0 ? 100.0 : *h;                /* where V_t is flat                                 */
+    *step = (float)(*h * unit);
+    return VGS_OK;
+}
+
+/* Before the first corrected draw with these weights: a function of them and the seed alone, whatever the
+   rows that are drawn, as exactness asks for. */
+enum { VGS__FIT_ROWS = 128 };
+static vgs_status vgs__correct_fit(vgs_sampler *s, vgs__corrector *c, vgs_error *err)
+{
+    double h = 4.0;
+    vgs_draw o;
+    vgs__roll r;
+    vgs_status st;
+    int t;
+    if (s->correct_known) return VGS_OK;
+    memset(&o, 0, sizeof o);
+    r = vgs__draw_roll(s, &o, VGS__WALKS_FIT);
+    r.n = VGS__FIT_ROWS < s->capacity ? VGS__FIT_ROWS : s->capacity;
+    r.corrector = c;
+    st = vgs__roll_start(s, &r, err);
+    for (t = 0; t < s->c.steps && st == VGS_OK; ++t) {
+        st = vgs__correct_fit_step(s, &r, t, &h, err);
+        if (st == VGS_OK) st = vgs__roll_step(s, &r, t, err);
+    }
+    s->correct_known = st == VGS_OK;
+    return st;
+}
+
+static void vgs__corrector_free(vgs_sampler *s, vgs__corrector *c)
+{
+    vgs_graph_free(c->stand.g);
+    vgs_graph_free(c->walk.g);
+    if (c->v) s->b->buffer_free(s->b->self, c->v);
+    if (c->slope) s->b->buffer_free(s->b->self, c->slope);
+    if (c->step) s->b->buffer_free(s->b->self, c->step);
+}
+
+/* A corrector for the draws of roll r, which from then on has it; steps = 0: none. */
+static vgs_status vgs__corrector_make(vgs_sampler *s, vgs__corrector *c, int steps, vgs__roll *r,
+                                      vgs_error *err)
+{
+    size_t cap = (size_t)s->capacity;
+    vgs_status st;
+    memset(c, 0, sizeof *c);
+    if (!steps) return VGS_OK;
+    c->steps = steps;
+    if (!(c->v = s->b->buffer_create(s->b->self, cap, err)) ||
+        !(c->slope = s->b->buffer_create(s->b->self, cap * (size_t)s->c.energy.dim, err)) ||
+        !(c->step = s->b->buffer_create(s->b->self, 1, err)) ||
+        !(c->stand.g = vgs_graph_create(err)) || !(c->walk.g = vgs_graph_create(err)))
+        return VGS_E_NOMEM;
+    vgs__record_stand(s, &c->stand, true);
+    vgs__record_walk(s, &c->walk, true);
+    st = vgs_graph_compile(c->stand.g, s->b, s->capacity, err);
+    if (st == VGS_OK) st = vgs_graph_compile(c->walk.g, s->b, s->capacity, err);
+    r->corrector = c;
+    return st == VGS_OK ? vgs__correct_fit(s, c, err) : st;
+}
+
+/* How many MALA steps this draw takes in front of each of its own. */
+static int vgs__correct_steps(const vgs_sampler *s, const vgs_draw *o)
+{
+    if (o->correct) return o->correct > 0 ? o->correct : 0;
+    return vgs__weightless(s, o) ? 0 : s->c.correct;
+}
+
+/* One block of rows of a draw, all steps; x and what o points to begin at its first row. */
+static vgs_status vgs__draw_block(vgs_sampler *s, const vgs__roll *r, const vgs_draw *o, size_t path_rows,
+                                  float *x, float *row, vgs_error *err)
+{
+    size_t d = (size_t)s->c.energy.dim, n = (size_t)r->n;
+    vgs_status st = vgs__roll_start(s, r, err);
+    int t;
+    if (o->log_weight && st == VGS_OK) {
+        memset(o->log_weight, 0, n * sizeof *o->log_weight);
+        st = vgs__log_weight_start(s, r, x, o->log_weight, err);
+    }
+    for (t = 0; t <= s->c.steps && st == VGS_OK; ++t) {
+        if (t < s->c.steps) st = vgs__correct(s, r, t, 1.0, row, o->log_weight, err);
+        if (o->path && st == VGS_OK)
+            st = s->b->download(s->b->self, o->path + (size_t)t * path_rows * d, r->x,
+                                vgs__roll_place(s, r, t), n * d, VGS_F32, err);
+        if (t == s->c.steps || st != VGS_OK) break;
+        st = vgs__roll_step(s, r, t, err);
+        if (o->log_weight && st == VGS_OK) st = vgs__log_weight_step(s, r, row, o->log_weight, err);
+    }
+    if (st == VGS_OK)
+        st = s->b->download(s->b->self, x, r->x, vgs__roll_place(s, r, s->c.steps), n * d, VGS_F32, err);
+    if (st != VGS_OK || !(o->log_weight || o->energy)) return st;
+    return vgs__log_weight_end(s, r->n, x, o->energy ? o->energy : row, o->log_weight, err);
+}
+
 /* The rows of a block, out of n, that begin at i. */
 static int vgs__draw_rows(const vgs_sampler *s, int n, int i)
 {
@@ -10273,12 +10471,14 @@ static vgs_status vgs__draw(vgs_sampler *s, const vgs_draw *o, uint64_t iteratio
 {
     size_t d = (size_t)s->c.energy.dim;
     vgs__roll r = vgs__draw_roll(s, o, iteration);
+    vgs__corrector corrector;
     vgs_draw part = *o;
     vgs_status st = VGS_OK;
     float *row = NULL;
     int i;
     if (o->log_weight && !(row = (float *)vgs__alloc_or(err, "draw", (size_t)s->capacity, sizeof *row)))
         return VGS_E_NOMEM;
+    st = vgs__corrector_make(s, &corrector, n > 0 ? vgs__correct_steps(s, o) : 0, &r, err);
     for (i = 0; i < n && st == VGS_OK; i += r.n) {
         r.n = vgs__draw_rows(s, n, i);
         r.first_row = o->first_row + (uint32_t)i;
@@ -10287,6 +10487,7 @@ static vgs_status vgs__draw(vgs_sampler *s, const vgs_draw *o, uint64_t iteratio
         if (o->log_weight) part.log_weight = o->log_weight + i;
         st = vgs__draw_block(s, &r, &part, (size_t)n, x + (size_t)i * d, row, err);
     }
+    vgs__corrector_free(s, &corrector);
     vgs__free(row);
     return vgs__draw_end(s, "draw", st, err);
 }
@@ -10403,6 +10604,17 @@ static vgs_status vgs__crowd_resample(vgs_sampler *s, vgs__crowd *c, const vgs_d
     return st == VGS_OK ? s->b->upload(s->b->self, c->r.x, place, c->spare, n * d, VGS_F32, err) : st;
 }
 
+static vgs_status vgs__crowd_correct(vgs_sampler *s, vgs__crowd *c, const vgs_draw *o, int t, vgs_error *err)
+{
+    vgs_status st = VGS_OK;
+    int i;
+    for (i = 0; c->r.corrector && i < c->n && st == VGS_OK; i += c->r.n) {
+        vgs__crowd_block(s, c, o, i);
+        st = vgs__correct(s, &c->r, t, 1.0, c->row, c->log_weight + i, err);
+    }
+    return st;
+}
+
 static vgs_status vgs__crowd_run(vgs_sampler *s, vgs__crowd *c, const vgs_draw *o, vgs_error *err)
 {
     size_t d = (size_t)s->c.energy.dim;
@@ -10413,6 +10625,7 @@ static vgs_status vgs__crowd_run(vgs_sampler *s, vgs__crowd *c, const vgs_draw *
         st = vgs__crowd_value(s, c, o, t, err);
         if (st == VGS_OK && vgs__crowd_ess(c, &max, &sum) < (double)o->resample)     /* never if NaN   */
             st = vgs__crowd_resample(s, c, o, t, max, sum, err);
+        if (st == VGS_OK) st = vgs__crowd_correct(s, c, o, t, err);
         if (st == VGS_OK) st = vgs__crowd_step(s, c, o, t, err);
     }
     c->r.x_first = 0;
@@ -10427,7 +10640,9 @@ static vgs_status vgs__draw_crowd(vgs_sampler *s, const vgs_draw *o, int n, floa
 {
     size_t rows = (size_t)n, cells = rows * (size_t)s->c.energy.dim;
     vgs_status st = VGS_E_NOMEM;
+    vgs__corrector corrector;
     vgs__crowd c;
+    memset(&corrector, 0, sizeof corrector);
     memset(&c, 0, sizeof c);
     c.n = n;
     c.x = x;
@@ -10442,21 +10657,14 @@ static vgs_status vgs__draw_crowd(vgs_sampler *s, const vgs_draw *o, int n, floa
         c.v = c.row + rows;
         vgs__record_twist(s, &c.value);
         st = vgs_graph_compile(c.value.g, s->b, s->capacity, err);
+        if (st == VGS_OK) st = vgs__corrector_make(s, &corrector, vgs__correct_steps(s, o), &c.r, err);
         if (st == VGS_OK) st = vgs__crowd_run(s, &c, o, err);
     }
+    vgs__corrector_free(s, &corrector);
     vgs_graph_free(c.value.g);
     vgs__free(c.spare);
     if (c.r.x) s->b->buffer_free(s->b->self, c.r.x);
     return vgs__draw_end(s, "draw", st, err);
-}
-
-/* Why there are no path weights, or NULL. */
-static const char *vgs__weightless(const vgs_sampler *s, const vgs_draw *o)
-{
-    if (s->c.on_sphere) return "on a sphere: its steps are no Gaussians";
-    if (o->skip_final_noise) return "with skip_final_noise: the last step has no density";
-    if (o->noise_scale != 0.0f && o->noise_scale != 1.0f) return "of another noise_scale than 1";
-    return NULL;
 }
 
 static vgs_status vgs__check_draw(const vgs_sampler *s, const vgs_draw *o, int n, const float *x,
@@ -10471,6 +10679,9 @@ static vgs_status vgs__check_draw(const vgs_sampler *s, const vgs_draw *o, int n
     if (why) return vgs__fail(err, VGS_E_ARG, "draw: log_weight: there are no path weights %s", why);
     if (!(o->resample >= 0.0f && o->resample <= 1.0f))
         return vgs__fail(err, VGS_E_ARG, "draw: resample = %g: must be within 0..1", (double)o->resample);
+    if (o->correct < -1 || (o->correct > 0 && vgs__weightless(s, o)))
+        return vgs__fail(err, VGS_E_ARG, "draw: correct = %d: %s", o->correct,
+                         o->correct < -1 ? "must be >= -1" : "only draws that have weights are corrected");
     if (o->resample > 0.0f && (!o->log_weight || o->path))
         return vgs__fail(err, VGS_E_ARG, "draw: resample = %g: %s", (double)o->resample,
                          o->path ? "rows have no path of their own then; path must be NULL"
@@ -10524,6 +10735,7 @@ static vgs_status vgs__score_block(vgs_sampler *s, vgs__stage st[2], const vgs__
         if (path && code == VGS_OK)
             code = s->b->download(s->b->self, path + (size_t)t * path_rows * d, r->x,
                                   vgs__roll_place(s, r, t), n * d, VGS_F32, err);
+        if (t < s->c.steps && code == VGS_OK) code = vgs__correct(s, r, t, -1.0, row, log_weight, err);
     }
     return code == VGS_OK ? vgs__log_weight_start(s, r, x, log_weight, err) : code;
 }
@@ -10555,7 +10767,8 @@ static vgs_status vgs__score(vgs_sampler *s, const vgs_draw *o, int n, const flo
     size_t d = (size_t)s->c.energy.dim;
     float *row = x + (size_t)s->capacity * d;
     vgs__roll r = vgs__draw_roll(s, o, 0);
-    vgs_status code = VGS_OK;
+    vgs__corrector corrector;
+    vgs_status code = vgs__corrector_make(s, &corrector, n > 0 ? vgs__correct_steps(s, o) : 0, &r, err);
     int i;
     for (i = 0; i < n && code == VGS_OK; i += r.n) {
         r.n = vgs__draw_rows(s, n, i);
@@ -10565,6 +10778,7 @@ static vgs_status vgs__score(vgs_sampler *s, const vgs_draw *o, int n, const flo
             code = vgs__score_block(s, st, &r, x, o->path ? o->path + (size_t)i * d : NULL, (size_t)n, row,
                                     log_weight + i, err);
     }
+    vgs__corrector_free(s, &corrector);
     return vgs__draw_end(s, "score", code, err);
 }
 
@@ -10867,6 +11081,7 @@ static void vgs__target_changed(vgs_sampler *s)
     if (s->factor_step.g) vgs_graph_touch(s->factor_step.g);
     if (s->fresh.g) vgs_graph_touch(s->fresh.g);
     vgs_graph_touch(s->sigma_fit.g);
+    s->correct_known = false;
 }
 
 static vgs_status vgs__sigma_step(vgs_sampler *s, vgs_error *err)
@@ -10958,6 +11173,7 @@ static vgs_status vgs__measure(vgs_sampler *s, vgs_stats *out, vgs_error *err)
     vgs_status st = work ? VGS_OK : VGS_E_NOMEM;
     memset(&draw, 0, sizeof draw);
     draw.log_weight = s->c.on_sphere ? NULL : work;
+    draw.correct = -1;
     if (st == VGS_OK) st = vgs__draw(s, &draw, (uint64_t)s->iteration + 1, n, x, err);
     if (st == VGS_OK) {
         for (i = 0; i < n; ++i) sum += work[i];
