@@ -121,6 +121,9 @@
        With `local_noise` rho_t has a factor for each x_t and dimension, 1 - s_t^2 V_jj(x_t)/tau, V_jj the
        curvature of V_t by differences of its slope: the variance of the exact reverse kernel, narrow in modes
        and wide where they part. It depends on x_t alone: the density of a step stays known.
+       With `correct` a draw takes Metropolis-adjusted Langevin steps on V_t in front of step t. They leave
+       exp(-V_t/tau) as it is and forget what earlier steps did wrong; log w grows by the change of V_t/tau,
+       after which E[w] = Z as before: annealed importance sampling [Neal 2001] along the learned path.
        Particles live in the mean-free subspace (D = (n-1) d): x_0 and every eps are projected.
        Where this is not [VGS], and the fields that give [VGS] (the paper presets set them):
            explicit_drift  mu_t = (s_t^2 a_t^2 / tau) grad V_{t+1}(z_t): right to first order, unstable where
@@ -141,6 +144,7 @@
        [Zhang 2009] Zhang & Stephens, a new estimator for the generalized Pareto, Technometrics 51
        [Salmon 2011] Parallel random numbers: as easy as 1, 2, 3, SC11
        [Geyer 1992] Practical Markov chain Monte Carlo, Statistical Science 7
+       [Neal 2001] Annealed importance sampling, Statistics and Computing 11; arXiv:physics/9803008
        [Roberts and Tweedie 1996] Exponential convergence of Langevin distributions, Bernoulli 2
        [Roberts and Rosenthal 2001] Optimal scaling for Metropolis-Hastings algorithms, Statistical Science 16
        [Neal 2011] MCMC using Hamiltonian dynamics, arXiv:1206.1901
@@ -712,8 +716,8 @@ typedef struct vgs_config {
     int    replay;                /* iterations whose samples are kept, to start from again: keeps rare    */
                                   /* modes; 0 = none. Not with one_step                                    */
     int    refine;                /* MALA steps on E that samples take before they are kept; 0             */
-    int    correct;               /* MALA steps on V_t in front of every step of a draw; 0. Weights stay   */
-                                  /* exact, and say more: a path no longer keeps the errors of its start   */
+    int    correct;               /* MALA steps on V_t in front of every step of a draw, each for the      */
+                                  /* price of one more gradient; 0. Training takes none                    */
     float  slope_loss;            /* weight of the loss of grad V, beside that of V: for many dimensions; 0 */
                                   /* Not with one_step, explicit_drift or explore                          */
     vgs_loss loss;                /* VGS_SMOOTH_L1                                                         */
@@ -779,7 +783,7 @@ typedef struct vgs_draw {
     uint32_t first_row;           /* number of the first row: rows 64..127 can be drawn by themselves      */
     float    noise_scale;         /* c on every noise; 1, the sampler itself; below 1 is colder, biased    */
     bool     skip_final_noise;
-    float   *path;                /* NULL, or [steps + 1, n, dim]: out, all x_t                            */
+    float   *path;                /* NULL, or [steps + 1, n, dim]: out, all x_t, where step t begins       */
     float   *energy;              /* NULL, or [n]: out, E(x_T), not cut                                    */
     double  *log_weight;          /* NULL, or [n]: out, log w; E[w] = Z (vgs_weigh). Not on a sphere, and  */
                                   /* only of the sampler itself: noise_scale 1, final noise on             */
@@ -789,6 +793,8 @@ typedef struct vgs_draw {
 } vgs_draw;
 
 /* n samples into x [n,dim]; draw may be NULL. E is asked n times, with energy or log_weight 2 n times.
+   With `correct` MALA's step sizes are fitted at the first draw after training or loading, on 128 rows that
+   only weights and config.seed decide: exactness wants them to know nothing of the rows drawn.
    With `resample` the n rows are one population. In front of step t a row has its weight so far times
    exp(-V_t(x_t)/tau), what is still to come according to the value; where the ESS of these falls below
    resample n, rows are drawn again by them (systematically) and go on as equals. mean(w) is unbiased for Z
