@@ -9313,23 +9313,27 @@ static void vgs__record_local(vgs_sampler *s, vgs__stage *st, vgs_var x, vgs_var
     st->width = vgs_sqrt(g, vgs_clamp(g, v, VGS__RHO_MIN, VGS__RHO_MAX));
 }
 
-/* The step from x to a_t x - mu + sigma sqrt(rho) eps: mu, and the noise of local_noise. */
+/* The step from x to a_t x - mu + sigma sqrt(rho) eps: mu, and the noise of local_noise; from st->slope, the
+   gradient of V_t at x, if a corrector has left it. */
 static vgs_var vgs__record_kernel(vgs_sampler *s, vgs__stage *st, vgs_var x, bool last)
 {
     vgs_graph *g = st->g;
     const vgs_scalar none = { 0 };
     bool ahead = s->c.alpha == VGS_VP && (last || s->c.explicit_drift);
-    vgs_var slope = vgs__record_slope(s, st, ahead ? vgs_affine_by(g, x, st->a, none) : x, last);
+    vgs_var slope = vgs__exists(st->slope)
+                  ? vgs_affine(g, st->slope, s->c.scale_by_dim ? 1.0f / (float)s->c.dim_effective : 1.0f, 0.0f)
+                  : vgs__record_slope(s, st, ahead ? vgs_affine_by(g, x, st->a, none) : x, last);
     vgs_var mu = vgs__record_drift(s, st, x, slope, last);
     if (s->c.local_noise && !last) vgs__record_local(s, st, x, slope);
     return s->c.fixed_kernel ? mu : vgs_mul(g, mu, st->kappa);
 }
 
-static void vgs__record_step(vgs_sampler *s, vgs__stage *st, bool last)
+static void vgs__record_step(vgs_sampler *s, vgs__stage *st, bool last, bool corrected)
 {
     vgs_graph *g = st->g;
     vgs_var mu, eps, push;
     vgs__stage_leaves(s, st, s->target);
+    if (corrected) st->slope = vgs__leaf(g, VGS_OP_STATE, -1, s->c.energy.dim, VGS_F32);
     st->out = vgs__leaf(g, VGS_OP_STATE, -1, s->c.energy.dim, VGS_F32);
     vgs_bind(g, st->out, s->pool_x, 0, NULL);
     mu = vgs__record_kernel(s, st, st->x, last);
@@ -9951,8 +9955,8 @@ static vgs_status vgs__make_stages(vgs_sampler *s, vgs_error *err)
         if (vgs__uses_stage(s, k) && !(all[k]->g = vgs_graph_create(err))) return VGS_E_NOMEM;
     }
     vgs__record_start(s, &s->start);
-    vgs__record_step(s, &s->step, false);
-    vgs__record_step(s, &s->last, true);
+    vgs__record_step(s, &s->step, false, false);
+    vgs__record_step(s, &s->last, true, false);
     vgs__record_target(s, &s->target_step, false, s->c.one_step);
     vgs__record_target(s, &s->target_last, true, s->c.one_step);
     vgs__record_fit(s, &s->fit);
@@ -10083,6 +10087,13 @@ VGS__DEF size_t vgs_sampler_bytes(const vgs_sampler *s)
 
 /* ---- drawing ------------------------------------------------------------------------------------- */
 
+/* What corrects the x_t of a draw: MALA on V_t, and the step from there, which takes its gradient. */
+typedef struct vgs__corrector {
+    vgs__stage stand, walk, step;                /* step: none with explicit_drift                    */
+    vgs_buffer *v, *slope, *length;              /* [capacity], [capacity, D], [1]                    */
+    int steps;
+} vgs__corrector;
+
 typedef struct vgs__roll {                       /* where and how trajectories are rolled out         */
     int n, for_start, for_step;
     uint64_t seed, iteration;
@@ -10091,7 +10102,7 @@ typedef struct vgs__roll {                       /* where and how trajectories a
     int explored;                                /* steps before this one have c instead of step_c,   */
     bool recalled;                               /* or only tell the drift: x_t is there already      */
     vgs_buffer *x, *mu, *musq, *cost, *width, *axes;
-    struct vgs__corrector *corrector;            /* NULL: none                                        */
+    vgs__corrector *corrector;                   /* NULL: none                                        */
     size_t x_first;                              /* row of x where this block begins                  */
     size_t x_stride, mu_stride;                  /* rows from one step's place to the next one's      */
     int x_places;                                /* steps + 1, or 2: take turns                       */
@@ -10158,8 +10169,9 @@ static vgs_status vgs__roll_start(vgs_sampler *s, const vgs__roll *r, vgs_error 
 static vgs_status vgs__roll_step(vgs_sampler *s, const vgs__roll *r, int t, vgs_error *err)
 {
     bool last = t == s->c.steps - 1;
-    vgs__stage *st = last ? &s->last : &s->step;
+    vgs__stage *st = last ? &s->last : r->corrector && r->corrector->step.g ? &r->corrector->step : &s->step;
     vgs__bind_step(s, st, r, t);
+    if (vgs__exists(st->slope)) vgs_bind(st->g, st->slope, r->corrector->slope, 0, NULL);
     if (r->recalled && t < r->explored) vgs_bind(st->g, st->out, s->draw_x, 0, NULL);
     vgs__set_step(s, st, t, last ? r->last_c : t < r->explored ? r->c : r->step_c);
     if (!last && !s->c.explicit_drift) vgs__set_drift_of(s, st, t);
@@ -10278,11 +10290,6 @@ static const char *vgs__weightless(const vgs_sampler *s, const vgs_draw *o)
 /* MALA on V_t leaves exp(-V_t/tau) as it is. In front of step t it forgets where an imperfect start or step
    has led, as far as its steps reach, and moves log w by the change of V_t/tau: for the path that is then
    walked E[w] = Z as before, since a reversible move and its reverse have densities in that ratio. */
-typedef struct vgs__corrector {
-    vgs__stage stand, walk;
-    vgs_buffer *v, *slope, *step;                /* [capacity], [capacity, D], [1]                    */
-    int steps;
-} vgs__corrector;
 
 static void vgs__walk_bind(const vgs_sampler *s, vgs__stage *st, const vgs__roll *r, int t)
 {
@@ -10292,7 +10299,7 @@ static void vgs__walk_bind(const vgs_sampler *s, vgs__stage *st, const vgs__roll
     vgs_bind(st->g, st->out, r->x, place, NULL);
     vgs_bind(st->g, st->here, c->v, 0, NULL);
     vgs_bind(st->g, st->slope, c->slope, 0, NULL);
-    vgs_bind(st->g, st->length, c->step, 0, NULL);
+    vgs_bind(st->g, st->length, c->length, 0, NULL);
     vgs_scalar_set(st->g, st->t_next, t);
 }
 
@@ -10341,7 +10348,7 @@ static vgs_status vgs__correct(vgs_sampler *s, const vgs__roll *r, int t, double
     vgs_status st;
     int k;
     if (!c) return VGS_OK;
-    st = s->b->upload(s->b->self, c->step, 0, s->correct_step + t, 1, VGS_F32, err);
+    st = s->b->upload(s->b->self, c->length, 0, s->correct_step + t, 1, VGS_F32, err);
     if (st == VGS_OK) st = vgs__walk_stand(s, r, t, err);
     if (st == VGS_OK) st = vgs__walk_weigh(s, r, -sign, row, log_weight, err);
     for (k = 0; k < c->steps && st == VGS_OK; ++k) st = vgs__walk_step(s, r, t, first + (uint32_t)k, 0.0, err);
@@ -10354,7 +10361,7 @@ static vgs_status vgs__correct_fit_step(vgs_sampler *s, const vgs__roll *r, int 
     static const double rate[12] = { 1.5, 1.5, 1.5, 1, 1, 1, 0.5, 0.5, 0.5, 0.3, 0.3, 0.3 };
     double unit = (double)s->s2[t] * (double)s->a[t] * (double)s->a[t];
     float *step = s->correct_step + t;
-    vgs_buffer *on = r->corrector->step;
+    vgs_buffer *on = r->corrector->length;
     vgs_status st;
     int k;
     *step = (float)(*h * unit);
@@ -10398,9 +10405,10 @@ static void vgs__corrector_free(vgs_sampler *s, vgs__corrector *c)
 {
     vgs_graph_free(c->stand.g);
     vgs_graph_free(c->walk.g);
+    vgs_graph_free(c->step.g);
     if (c->v) s->b->buffer_free(s->b->self, c->v);
     if (c->slope) s->b->buffer_free(s->b->self, c->slope);
-    if (c->step) s->b->buffer_free(s->b->self, c->step);
+    if (c->length) s->b->buffer_free(s->b->self, c->length);
 }
 
 /* A corrector for the draws of roll r, which from then on has it; steps = 0: none. */
@@ -10414,13 +10422,16 @@ static vgs_status vgs__corrector_make(vgs_sampler *s, vgs__corrector *c, int ste
     c->steps = steps;
     if (!(c->v = s->b->buffer_create(s->b->self, cap, err)) ||
         !(c->slope = s->b->buffer_create(s->b->self, cap * (size_t)s->c.energy.dim, err)) ||
-        !(c->step = s->b->buffer_create(s->b->self, 1, err)) ||
-        !(c->stand.g = vgs_graph_create(err)) || !(c->walk.g = vgs_graph_create(err)))
+        !(c->length = s->b->buffer_create(s->b->self, 1, err)) ||
+        !(c->stand.g = vgs_graph_create(err)) || !(c->walk.g = vgs_graph_create(err)) ||
+        (!s->c.explicit_drift && !(c->step.g = vgs_graph_create(err))))
         return VGS_E_NOMEM;
     vgs__record_stand(s, &c->stand, true);
     vgs__record_walk(s, &c->walk, true);
+    if (c->step.g) vgs__record_step(s, &c->step, false, true);
     st = vgs_graph_compile(c->stand.g, s->b, s->capacity, err);
     if (st == VGS_OK) st = vgs_graph_compile(c->walk.g, s->b, s->capacity, err);
+    if (st == VGS_OK && c->step.g) st = vgs_graph_compile(c->step.g, s->b, s->capacity, err);
     r->corrector = c;
     return st == VGS_OK ? vgs__correct_fit(s, c, err) : st;
 }
