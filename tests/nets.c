@@ -471,7 +471,8 @@ static void bad_configurations(void)
     static const struct { const char *says[2]; vgs_net_config c;
     } list[] = {
 #define BAD(field, text, ...) { { field, text }, { __VA_ARGS__ } }
-        /* kind, dim, hidden, layers, time_dim, time_hidden, particles, wrapper, relu, move, x_scale, windows */
+        /* kind, dim, hidden, layers, time_dim, time_hidden, particles, wrapper, relu, move, x_scale,
+           windows */
         BAD("net.dim", "0", VGS_NET_MLP, 0, 0, 0, 0, 0, 0, VGS_WRAPPER_NONE, false, false, 0, 0),
         BAD("net.dim", "-2", VGS_NET_MLP, -2, 0, 0, 0, 0, 0, VGS_WRAPPER_NONE, false, false, 0, 0),
         BAD("net.hidden", "-1", VGS_NET_MLP, 2, -1, 0, 0, 0, 0, VGS_WRAPPER_NONE, false, false, 0, 0),
