@@ -140,6 +140,7 @@
    REFERENCES
        [VGS]  Value Gradient Sampler, arXiv:2502.13280; AISTATS 2026, PMLR 300:3979
        [EGNN] Satorras et al., E(n) Equivariant Graph Neural Networks, arXiv:2102.09844
+       [Tancik 2020] Fourier features let networks learn high frequency functions, arXiv:2006.10739
        [PSIS] Vehtari et al., Pareto Smoothed Importance Sampling, arXiv:1507.02646; JMLR 25 (2024)
        [Zhang 2009] Zhang & Stephens, a new estimator for the generalized Pareto, Technometrics 51
        [Salmon 2011] Parallel random numbers: as easy as 1, 2, 3, SC11
@@ -497,7 +498,9 @@ typedef struct vgs_net_config {
     bool relu;               /* MLP: ReLU in place of SiLU                                      */
     bool move_coordinates;   /* EGNN: layers also move the points                               */
     float x_scale;           /* MLP: the network sees x, or what the wrapper gives, over x_scale; 1 */
-    int radial;              /* EGNN: beside r^2 messages see exp(-(r/x_scale - k)^2/2), k < radial; 0 */
+    int windows;             /* Gaussians, x_scale apart and wide, for narrow features; 0           */
+                             /* MLP: of every number it sees, centred around 0, with a wrapper from */
+                             /* 0 on; EGNN: messages see them beside r^2, of r, from 0 on           */
 } vgs_net_config;
 
 typedef struct vgs_param_info {
@@ -6049,12 +6052,12 @@ static void vgs__list_mlp(vgs_net *net)
     vgs__list_linear(net, "time.2", f, f);
     for (l = 1; l <= net->c.layers; ++l) {
         vgs__list(net, vgs__layer_name(name, "fc", l), ".weight", h,
-                  l == 1 ? net->inner * (1 + net->c.radial) : h);
+                  l == 1 ? net->inner * (1 + net->c.windows) : h);
         vgs__list_linear(net, vgs__layer_name(name, "bias", l), h, f);
     }
     vgs__list(net, "out", ".weight", 1, h);
     vgs__list_linear(net, "level", 1, f);
-    if (net->c.radial) vgs__list_linear(net, "windows", net->inner * net->c.radial, f);
+    if (net->c.windows) vgs__list_linear(net, "additive", net->inner * net->c.windows, f);
 }
 
 static void vgs__list_deeperv2(vgs_net *net)
@@ -6115,7 +6118,7 @@ static void vgs__list_egnn(vgs_net *net)
             vgs__part_name(name, l, part[k].name);
             if (part[k].norm == 1) vgs__list_norm(net, name, h);
             else if (part[k].norm == 2) vgs__list(net, name, ".weight", 1, h);
-            else vgs__list_linear(net, name, h, k == 0 ? 2 * h + 1 + net->c.radial : part[k].in * h);
+            else vgs__list_linear(net, name, h, k == 0 ? 2 * h + 1 + net->c.windows : part[k].in * h);
         }
     vgs__list_linear(net, "out.0", h, h);
     vgs__list_norm(net, "out.1", h);
@@ -6132,7 +6135,7 @@ static const vgs__limit vgs__net_limits[] = {
     { "layers", offsetof(vgs_net_config, layers), 'i', 1, 1000 },
     { "time_dim", offsetof(vgs_net_config, time_dim), 'e', 4, 65536 },
     { "time_hidden", offsetof(vgs_net_config, time_hidden), 'i', 1, 65536 },
-    { "radial", offsetof(vgs_net_config, radial), 'i', 0, 1024 },
+    { "windows", offsetof(vgs_net_config, windows), 'i', 0, 1024 },
     { "x_scale", offsetof(vgs_net_config, x_scale), '>', 0, (double)FLT_MAX }
 };
 
@@ -6185,8 +6188,9 @@ static vgs_status vgs__net_check(const vgs_net_config *c, vgs_error *err)
     st = vgs__check_limits(c, "net", vgs__net_limits, (int)(sizeof vgs__net_limits / sizeof *vgs__net_limits),
                            err);
     if (st != VGS_OK) return st;
-    if (c->radial && c->kind != VGS_NET_EGNN && c->kind != VGS_NET_MLP)
-        return vgs__fail(err, VGS_E_ARG, "net.radial = %d: must be 0 without an EGNN", c->radial);
+    if (c->windows && c->kind != VGS_NET_MLP && c->kind != VGS_NET_EGNN)
+        return vgs__fail(err, VGS_E_ARG, "net.windows = %d: must be 0 with temb, deeper, deeperv2, deeperv3",
+                         c->windows);
     if (particles && (c->particles < 2 || c->dim % c->particles))
         return vgs__fail(err, VGS_E_ARG, "net.particles = %d: must be >= 2 and divide dim = %d", c->particles,
                          c->dim);
@@ -6314,15 +6318,16 @@ static vgs_var vgs__layer(const vgs__apply *a, vgs_var x, const char *name)
     return vgs_linear(a->g, x, vgs__weight(a, name, 0, 0), vgs__bias(a, name));
 }
 
-/* exp(-(x/w - k - first)^2/2), k < n, of every number x [r,1]: [r,n] */
-static vgs_var vgs__record_windows(vgs_graph *g, vgs_var x, int n, float w, float first)
+/* exp(-(x/x_scale - k - first)^2/2), k < windows, of every number x [r,1]: [r,windows] */
+static vgs_var vgs__record_windows(const vgs__apply *a, vgs_var x, float first)
 {
+    vgs_graph *g = a->g;
+    int n = a->net->c.windows, k;
     float *table = (float *)vgs__alloc(2 * (size_t)n, sizeof *table);
     vgs_var slope, at, u;
-    int k;
-    if (!table) return vgs__graph_fail(g, VGS_E_NOMEM, "out of memory: %d windows", n);
+    if (!table) return vgs__graph_fail(g, VGS_E_NOMEM, "out of memory: net with windows = %d", n);
     for (k = 0; k < n; ++k) {
-        table[k] = 1.0f / w;
+        table[k] = 1.0f / a->net->c.x_scale;
         table[n + k] = -((float)k + first);
     }
     slope = vgs_table(g, table, n, 1);
@@ -6332,28 +6337,48 @@ static vgs_var vgs__record_windows(vgs_graph *g, vgs_var x, int n, float w, floa
     return vgs_exp(g, vgs_affine(g, u, -0.5f, 0.0f));
 }
 
+/* The windows of all columns of a->x, one column after the other: [B,D windows]; distances are positive. */
+static vgs_var vgs__record_features(const vgs__apply *a)
+{
+    const vgs_net_config *c = &a->net->c;
+    float first = c->wrapper ? 0.0f : 0.5f * (float)(1 - c->windows);
+    vgs_var w = vgs__record_windows(a, vgs_reshape(a->g, a->x, 1), first);
+    return vgs_reshape(a->g, w, a->net->inner * c->windows);
+}
+
+/* phi . (A te + b) / sqrt(D), a sum of functions of x_j and t */
+static vgs_var vgs__record_additive(const vgs__apply *a, vgs_var phi, vgs_var te)
+{
+    vgs_graph *g = a->g;
+    vgs_var w = vgs_gather(g, vgs__layer(a, te, "additive"), a->t);
+    return vgs_affine(g, vgs_sum_cols(g, vgs_mul(g, phi, w)), 1.0f / sqrtf((float)a->net->inner), 0.0f);
+}
+
 /* u_l = act(W_l u_{l-1} + B_l te + b_l), V = w.u + level(te): te is a function of t, so its products are
-   tables of the prologue, and time costs no row anything. */
+   tables of the prologue, and time costs no row anything. u_0 = x, with windows [x, phi(x)], and V has an
+   additive part linear in phi. A network learns slow functions of its inputs first, and a feature much
+   narrower than the range of x very late [Tancik 2020]; it is a slow function of windows as narrow as
+   itself, and a sum over coordinates is linear in them, which takes few iterations. */
 static vgs_var vgs__apply_mlp(const vgs__apply *a)
 {
     vgs_graph *g = a->g;
     const vgs_net_config *c = &a->net->c;
-    int n = c->radial, d = a->net->inner, l;
     char name[VGS__NAME];
-    vgs_var te = vgs_silu(g, vgs__layer(a, a->sinusoid, "time.0")), u = a->x, table, w = vgs__no_var(), v;
+    vgs_var te = vgs_silu(g, vgs__layer(a, a->sinusoid, "time.0")), u = a->x, phi = vgs__no_var(), table;
+    int l;
     te = vgs_silu(g, vgs__layer(a, te, "time.2"));
-    if (n) w = vgs_reshape(g, vgs__record_windows(g, vgs_reshape(g, u, 1), n, c->x_scale, 0.5f * (float)(1 - n)), d * n);
     if (c->x_scale != 1.0f) u = vgs_affine(g, u, 1.0f / c->x_scale, 0.0f);
-    if (n) u = vgs_concat(g, u, w);
+    if (c->windows) {
+        phi = vgs__record_features(a);
+        u = vgs_concat(g, u, phi);
+    }
     for (l = 1; l <= c->layers; ++l) {
         table = vgs__layer(a, te, vgs__layer_name(name, "bias", l));
         u = vgs_linear_at(g, u, vgs__weight(a, vgs__layer_name(name, "fc", l), 0, 0), table, a->t);
         u = c->relu ? vgs_relu(g, u) : vgs_silu(g, u);
     }
-    v = vgs_linear_at(g, u, vgs__weight(a, "out", 0, 0), vgs__layer(a, te, "level"), a->t);
-    if (!n) return v;
-    w = vgs_sum_cols(g, vgs_mul(g, w, vgs_gather(g, vgs__layer(a, te, "windows"), a->t)));
-    return vgs_add(g, v, vgs_affine(g, w, 1.0f / sqrtf((float)d), 0.0f));
+    u = vgs_linear_at(g, u, vgs__weight(a, "out", 0, 0), vgs__layer(a, te, "level"), a->t);
+    return c->windows ? vgs_add(g, u, vgs__record_additive(a, phi, te)) : u;
 }
 
 /* [x, sinusoid] -> h -> h -> h -> 1: the sinusoid's half of the first layer is a table over t */
@@ -6463,12 +6488,10 @@ static vgs_var vgs__move(const vgs__apply *a, const vgs__edges *e, vgs_var x, vg
 
 /* What a message sees of a distance r [m,1]: r^2, and smooth windows x_scale wide, so that the width of a
    steep wall need not be learned. */
-static vgs_var vgs__record_radial(const vgs__apply *a, vgs_var r)
+static vgs_var vgs__record_distance(const vgs__apply *a, vgs_var r)
 {
-    vgs_graph *g = a->g;
-    vgs_var r2 = vgs_square(g, r);
-    if (!a->net->c.radial) return r2;
-    return vgs_concat(g, r2, vgs__record_windows(g, r, a->net->c.radial, a->net->c.x_scale, 0.0f));
+    vgs_var r2 = vgs_square(a->g, r);
+    return a->net->c.windows ? vgs_concat(a->g, r2, vgs__record_windows(a, r, 0.0f)) : r2;
 }
 
 /* One round. In the first, all nodes of a sample are alike and depend on t alone: h0 [T,h] and what is
@@ -6482,12 +6505,12 @@ static vgs_var vgs__round(const vgs__apply *a, const vgs__edges *e, int l, vgs_v
     int w = a->net->c.hidden;
     char name[VGS__NAME];
     vgs_var r2, u, message, agg, wi, wj, wr, wh, wm, t_node = vgs__no_var();
-    r2 = vgs__record_radial(a, vgs_reshape(g, vgs_pair_distance(g, *x, e->n), 1));
+    r2 = vgs__record_distance(a, vgs_reshape(g, vgs_pair_distance(g, *x, e->n), 1));
     if (l > 0) r2 = vgs_segment_gather(g, r2, e->m / 2, e->pair, e->m);
     vgs__part_name(name, l, "edge.0");
     wi = vgs__weight(a, name, 0, w);
     wj = vgs__weight(a, name, w, w);
-    wr = vgs__weight(a, name, 2 * w, 1 + a->net->c.radial);
+    wr = vgs__weight(a, name, 2 * w, 1 + a->net->c.windows);
     if (l == 0) {
         vgs_var p = vgs_linear(g, h0, wi, vgs__bias(a, name)), q = vgs_linear(g, h0, wj, vgs__no_var());
         vgs_var table = vgs_add(g, p, q), t_edge = vgs_segment_gather(g, a->t, 1, e->zero, e->m / 2);
@@ -8759,8 +8782,8 @@ static const struct {
     VGS__N(time_hidden, VGS__INT, NULL, "width of te (mlp, deeper, deeperv3)")
     VGS__N(relu, VGS__BOOL, NULL, "mlp: ReLU in place of SiLU")
     VGS__N(move_coordinates, VGS__BOOL, NULL, "egnn: layers move the points")
-    VGS__N(radial, VGS__INT, NULL, "egnn: Gaussians of the distance that messages see, x_scale apart")
-    VGS__N(x_scale, VGS__FLOAT, NULL, "mlp sees x / x_scale")
+    VGS__N(windows, VGS__INT, NULL, "Gaussians, x_scale apart, of an mlp's x, of an egnn's distances")
+    VGS__N(x_scale, VGS__FLOAT, NULL, "mlp sees x / x_scale; distance and width of the windows")
 #undef VGS__F
 #undef VGS__N
 };
@@ -14115,7 +14138,7 @@ static const vgs__preset vgs__presets[] = {
       "scale_by_dim 1 value_lr 1e-3 lr_half 200 sigma_lr 1e-3" },
     { "lj13", "fast", 150, 1.0f, false,
       VGS__OURS
-      "value egnn hidden 24 layers 1 radial 16 x_scale 0.15 length_scale 0.71 steps 100 s2_start 0.05 "
+      "value egnn hidden 24 layers 1 windows 16 x_scale 0.15 length_scale 0.71 steps 100 s2_start 0.05 "
       "s2_end 1e-4 init_sigma 1.15 energy_max 100 scale_by_dim 1 lambda 0.97 batch 64 slope_loss 1 "
       "value_lr 1e-3 lr_half 60 sigma_lr 1e-3" },
     { "lj55", "fast", 600, 1.0f, false,
