@@ -122,6 +122,9 @@
        the second derivatives of V_t by D differences of its slope, eigenvalues kept within limits: that of
        the exact reverse kernel, narrow across modes and bonds, along which it stays wide. It depends on x_t
        alone: the density of a step stays known.
+       With `correct` a draw takes Metropolis-adjusted Langevin steps on V_t in front of step t. They leave
+       exp(-V_t/tau) as it is and forget what earlier steps did wrong; log w grows by the change of V_t/tau,
+       after which E[w] = Z as before: annealed importance sampling [Neal 2001] along the learned path.
        Particles live in the mean-free subspace (D = (n-1) d): x_0 and every eps are projected.
        Where this is not [VGS], and the fields that give [VGS] (the paper presets set them):
            explicit_drift  mu_t = (s_t^2 a_t^2 / tau) grad V_{t+1}(z_t): right to first order, unstable where
@@ -138,10 +141,12 @@
    REFERENCES
        [VGS]  Value Gradient Sampler, arXiv:2502.13280; AISTATS 2026, PMLR 300:3979
        [EGNN] Satorras et al., E(n) Equivariant Graph Neural Networks, arXiv:2102.09844
+       [Tancik 2020] Fourier features let networks learn high frequency functions, arXiv:2006.10739
        [PSIS] Vehtari et al., Pareto Smoothed Importance Sampling, arXiv:1507.02646; JMLR 25 (2024)
        [Zhang 2009] Zhang & Stephens, a new estimator for the generalized Pareto, Technometrics 51
        [Salmon 2011] Parallel random numbers: as easy as 1, 2, 3, SC11
        [Geyer 1992] Practical Markov chain Monte Carlo, Statistical Science 7
+       [Neal 2001] Annealed importance sampling, Statistics and Computing 11; arXiv:physics/9803008
        [Roberts and Tweedie 1996] Exponential convergence of Langevin distributions, Bernoulli 2
        [Roberts and Rosenthal 2001] Optimal scaling for Metropolis-Hastings algorithms, Statistical Science 16
        [Neal 2011] MCMC using Hamiltonian dynamics, arXiv:1206.1901
@@ -494,7 +499,9 @@ typedef struct vgs_net_config {
     bool relu;               /* MLP: ReLU in place of SiLU                                      */
     bool move_coordinates;   /* EGNN: layers also move the points                               */
     float x_scale;           /* MLP: the network sees x, or what the wrapper gives, over x_scale; 1 */
-    int radial;              /* EGNN: beside r^2 messages see exp(-(r/x_scale - k)^2/2), k < radial; 0 */
+    int windows;             /* Gaussians, x_scale apart and wide, for narrow features; 0           */
+                             /* MLP: of every number it sees, centred around 0, with a wrapper from */
+                             /* 0 on; EGNN: messages see them beside r^2, of r, from 0 on           */
 } vgs_net_config;
 
 typedef struct vgs_param_info {
@@ -713,6 +720,8 @@ typedef struct vgs_config {
     int    replay;                /* iterations whose samples are kept, to start from again: keeps rare    */
                                   /* modes; 0 = none. Not with one_step                                    */
     int    refine;                /* MALA steps on E that samples take before they are kept; 0             */
+    int    correct;               /* MALA steps on V_t in front of every step of a draw, each for the      */
+                                  /* price of one more gradient; 0. Training takes none                    */
     float  slope_loss;            /* weight of the loss of grad V, beside that of V: for many dimensions; 0 */
                                   /* Not with one_step, explicit_drift or explore                          */
     vgs_loss loss;                /* VGS_SMOOTH_L1                                                         */
@@ -778,14 +787,18 @@ typedef struct vgs_draw {
     uint32_t first_row;           /* number of the first row: rows 64..127 can be drawn by themselves      */
     float    noise_scale;         /* c on every noise; 1, the sampler itself; below 1 is colder, biased    */
     bool     skip_final_noise;
-    float   *path;                /* NULL, or [steps + 1, n, dim]: out, all x_t                            */
+    float   *path;                /* NULL, or [steps + 1, n, dim]: out, all x_t, where step t begins       */
     float   *energy;              /* NULL, or [n]: out, E(x_T), not cut                                    */
     double  *log_weight;          /* NULL, or [n]: out, log w; E[w] = Z (vgs_weigh). Not on a sphere, and  */
                                   /* only of the sampler itself: noise_scale 1, final noise on             */
     float    resample;            /* 0, or a share of n in (0,1]: twisted SMC, below. Needs log_weight     */
+    int      correct;             /* MALA steps in front of every step: 0 = the configuration's, where     */
+                                  /* there are weights; -1 = none                                          */
 } vgs_draw;
 
 /* n samples into x [n,dim]; draw may be NULL. E is asked n times, with energy or log_weight 2 n times.
+   With `correct` MALA's step sizes are fitted at the first draw after training or loading, on 128 rows that
+   only weights and config.seed decide: exactness wants them to know nothing of the rows drawn.
    With `resample` the n rows are one population. In front of step t a row has its weight so far times
    exp(-V_t(x_t)/tau), what is still to come according to the value; where the ESS of these falls below
    resample n, rows are drawn again by them (systematically) and go on as equals. mean(w) is unbiased for Z
@@ -4104,7 +4117,8 @@ VGS__DEF vgs_var vgs_sort_cols(vgs_graph *g, vgs_var x)
 /* What a draw is for: the top byte of the third counter word, so that no two uses ever meet. */
 enum { VGS__FOR_START = 1, VGS__FOR_STEP, VGS__FOR_TARGET, VGS__FOR_SIGMA, VGS__FOR_SHUFFLE,
        VGS__FOR_DRAW_START, VGS__FOR_DRAW_STEP, VGS__FOR_FACTOR, VGS__FOR_RECALL, VGS__FOR_BACK,
-       VGS__FOR_WALK, VGS__FOR_ACCEPT, VGS__FOR_SCORE, VGS__FOR_RESAMPLE };
+       VGS__FOR_WALK, VGS__FOR_ACCEPT, VGS__FOR_SCORE, VGS__FOR_RESAMPLE, VGS__FOR_CORRECT,
+       VGS__FOR_CORRECT_ACCEPT };
 
 /* i: 0 purpose, 1 t, 2 first row, 3 iteration, 4-5 seed.
    Counter: (row, t and column block, purpose, iteration). */
@@ -6101,12 +6115,12 @@ static void vgs__list_mlp(vgs_net *net)
     vgs__list_linear(net, "time.2", f, f);
     for (l = 1; l <= net->c.layers; ++l) {
         vgs__list(net, vgs__layer_name(name, "fc", l), ".weight", h,
-                  l == 1 ? net->inner * (1 + net->c.radial) : h);
+                  l == 1 ? net->inner * (1 + net->c.windows) : h);
         vgs__list_linear(net, vgs__layer_name(name, "bias", l), h, f);
     }
     vgs__list(net, "out", ".weight", 1, h);
     vgs__list_linear(net, "level", 1, f);
-    if (net->c.radial) vgs__list_linear(net, "windows", net->inner * net->c.radial, f);
+    if (net->c.windows) vgs__list_linear(net, "additive", net->inner * net->c.windows, f);
 }
 
 static void vgs__list_deeperv2(vgs_net *net)
@@ -6167,7 +6181,7 @@ static void vgs__list_egnn(vgs_net *net)
             vgs__part_name(name, l, part[k].name);
             if (part[k].norm == 1) vgs__list_norm(net, name, h);
             else if (part[k].norm == 2) vgs__list(net, name, ".weight", 1, h);
-            else vgs__list_linear(net, name, h, k == 0 ? 2 * h + 1 + net->c.radial : part[k].in * h);
+            else vgs__list_linear(net, name, h, k == 0 ? 2 * h + 1 + net->c.windows : part[k].in * h);
         }
     vgs__list_linear(net, "out.0", h, h);
     vgs__list_norm(net, "out.1", h);
@@ -6184,7 +6198,7 @@ static const vgs__limit vgs__net_limits[] = {
     { "layers", offsetof(vgs_net_config, layers), 'i', 1, 1000 },
     { "time_dim", offsetof(vgs_net_config, time_dim), 'e', 4, 65536 },
     { "time_hidden", offsetof(vgs_net_config, time_hidden), 'i', 1, 65536 },
-    { "radial", offsetof(vgs_net_config, radial), 'i', 0, 1024 },
+    { "windows", offsetof(vgs_net_config, windows), 'i', 0, 1024 },
     { "x_scale", offsetof(vgs_net_config, x_scale), '>', 0, (double)FLT_MAX }
 };
 
@@ -6237,8 +6251,9 @@ static vgs_status vgs__net_check(const vgs_net_config *c, vgs_error *err)
     st = vgs__check_limits(c, "net", vgs__net_limits, (int)(sizeof vgs__net_limits / sizeof *vgs__net_limits),
                            err);
     if (st != VGS_OK) return st;
-    if (c->radial && c->kind != VGS_NET_EGNN && c->kind != VGS_NET_MLP)
-        return vgs__fail(err, VGS_E_ARG, "net.radial = %d: must be 0 without an EGNN", c->radial);
+    if (c->windows && c->kind != VGS_NET_MLP && c->kind != VGS_NET_EGNN)
+        return vgs__fail(err, VGS_E_ARG, "net.windows = %d: must be 0 with temb, deeper, deeperv2, deeperv3",
+                         c->windows);
     if (particles && (c->particles < 2 || c->dim % c->particles))
         return vgs__fail(err, VGS_E_ARG, "net.particles = %d: must be >= 2 and divide dim = %d", c->particles,
                          c->dim);
@@ -6366,15 +6381,16 @@ static vgs_var vgs__layer(const vgs__apply *a, vgs_var x, const char *name)
     return vgs_linear(a->g, x, vgs__weight(a, name, 0, 0), vgs__bias(a, name));
 }
 
-/* exp(-(x/w - k - first)^2/2), k < n, of every number x [r,1]: [r,n] */
-static vgs_var vgs__record_windows(vgs_graph *g, vgs_var x, int n, float w, float first)
+/* exp(-(x/x_scale - k - first)^2/2), k < windows, of every number x [r,1]: [r,windows] */
+static vgs_var vgs__record_windows(const vgs__apply *a, vgs_var x, float first)
 {
+    vgs_graph *g = a->g;
+    int n = a->net->c.windows, k;
     float *table = (float *)vgs__alloc(2 * (size_t)n, sizeof *table);
     vgs_var slope, at, u;
-    int k;
-    if (!table) return vgs__graph_fail(g, VGS_E_NOMEM, "out of memory: %d windows", n);
+    if (!table) return vgs__graph_fail(g, VGS_E_NOMEM, "out of memory: net with windows = %d", n);
     for (k = 0; k < n; ++k) {
-        table[k] = 1.0f / w;
+        table[k] = 1.0f / a->net->c.x_scale;
         table[n + k] = -((float)k + first);
     }
     slope = vgs_table(g, table, n, 1);
@@ -6384,28 +6400,48 @@ static vgs_var vgs__record_windows(vgs_graph *g, vgs_var x, int n, float w, floa
     return vgs_exp(g, vgs_affine(g, u, -0.5f, 0.0f));
 }
 
+/* The windows of all columns of a->x, one column after the other: [B,D windows]; distances are positive. */
+static vgs_var vgs__record_features(const vgs__apply *a)
+{
+    const vgs_net_config *c = &a->net->c;
+    float first = c->wrapper ? 0.0f : 0.5f * (float)(1 - c->windows);
+    vgs_var w = vgs__record_windows(a, vgs_reshape(a->g, a->x, 1), first);
+    return vgs_reshape(a->g, w, a->net->inner * c->windows);
+}
+
+/* phi . (A te + b) / sqrt(D), a sum of functions of x_j and t */
+static vgs_var vgs__record_additive(const vgs__apply *a, vgs_var phi, vgs_var te)
+{
+    vgs_graph *g = a->g;
+    vgs_var w = vgs_gather(g, vgs__layer(a, te, "additive"), a->t);
+    return vgs_affine(g, vgs_sum_cols(g, vgs_mul(g, phi, w)), 1.0f / sqrtf((float)a->net->inner), 0.0f);
+}
+
 /* u_l = act(W_l u_{l-1} + B_l te + b_l), V = w.u + level(te): te is a function of t, so its products are
-   tables of the prologue, and time costs no row anything. */
+   tables of the prologue, and time costs no row anything. u_0 = x, with windows [x, phi(x)], and V has an
+   additive part linear in phi. A network learns slow functions of its inputs first, and a feature much
+   narrower than the range of x very late [Tancik 2020]; it is a slow function of windows as narrow as
+   itself, and a sum over coordinates is linear in them, which takes few iterations. */
 static vgs_var vgs__apply_mlp(const vgs__apply *a)
 {
     vgs_graph *g = a->g;
     const vgs_net_config *c = &a->net->c;
-    int n = c->radial, d = a->net->inner, l;
     char name[VGS__NAME];
-    vgs_var te = vgs_silu(g, vgs__layer(a, a->sinusoid, "time.0")), u = a->x, table, w = vgs__no_var(), v;
+    vgs_var te = vgs_silu(g, vgs__layer(a, a->sinusoid, "time.0")), u = a->x, phi = vgs__no_var(), table;
+    int l;
     te = vgs_silu(g, vgs__layer(a, te, "time.2"));
-    if (n) w = vgs_reshape(g, vgs__record_windows(g, vgs_reshape(g, u, 1), n, c->x_scale, 0.5f * (float)(1 - n)), d * n);
     if (c->x_scale != 1.0f) u = vgs_affine(g, u, 1.0f / c->x_scale, 0.0f);
-    if (n) u = vgs_concat(g, u, w);
+    if (c->windows) {
+        phi = vgs__record_features(a);
+        u = vgs_concat(g, u, phi);
+    }
     for (l = 1; l <= c->layers; ++l) {
         table = vgs__layer(a, te, vgs__layer_name(name, "bias", l));
         u = vgs_linear_at(g, u, vgs__weight(a, vgs__layer_name(name, "fc", l), 0, 0), table, a->t);
         u = c->relu ? vgs_relu(g, u) : vgs_silu(g, u);
     }
-    v = vgs_linear_at(g, u, vgs__weight(a, "out", 0, 0), vgs__layer(a, te, "level"), a->t);
-    if (!n) return v;
-    w = vgs_sum_cols(g, vgs_mul(g, w, vgs_gather(g, vgs__layer(a, te, "windows"), a->t)));
-    return vgs_add(g, v, vgs_affine(g, w, 1.0f / sqrtf((float)d), 0.0f));
+    u = vgs_linear_at(g, u, vgs__weight(a, "out", 0, 0), vgs__layer(a, te, "level"), a->t);
+    return c->windows ? vgs_add(g, u, vgs__record_additive(a, phi, te)) : u;
 }
 
 /* [x, sinusoid] -> h -> h -> h -> 1: the sinusoid's half of the first layer is a table over t */
@@ -6515,12 +6551,10 @@ static vgs_var vgs__move(const vgs__apply *a, const vgs__edges *e, vgs_var x, vg
 
 /* What a message sees of a distance r [m,1]: r^2, and smooth windows x_scale wide, so that the width of a
    steep wall need not be learned. */
-static vgs_var vgs__record_radial(const vgs__apply *a, vgs_var r)
+static vgs_var vgs__record_distance(const vgs__apply *a, vgs_var r)
 {
-    vgs_graph *g = a->g;
-    vgs_var r2 = vgs_square(g, r);
-    if (!a->net->c.radial) return r2;
-    return vgs_concat(g, r2, vgs__record_windows(g, r, a->net->c.radial, a->net->c.x_scale, 0.0f));
+    vgs_var r2 = vgs_square(a->g, r);
+    return a->net->c.windows ? vgs_concat(a->g, r2, vgs__record_windows(a, r, 0.0f)) : r2;
 }
 
 /* One round. In the first, all nodes of a sample are alike and depend on t alone: h0 [T,h] and what is
@@ -6534,12 +6568,12 @@ static vgs_var vgs__round(const vgs__apply *a, const vgs__edges *e, int l, vgs_v
     int w = a->net->c.hidden;
     char name[VGS__NAME];
     vgs_var r2, u, message, agg, wi, wj, wr, wh, wm, t_node = vgs__no_var();
-    r2 = vgs__record_radial(a, vgs_reshape(g, vgs_pair_distance(g, *x, e->n), 1));
+    r2 = vgs__record_distance(a, vgs_reshape(g, vgs_pair_distance(g, *x, e->n), 1));
     if (l > 0) r2 = vgs_segment_gather(g, r2, e->m / 2, e->pair, e->m);
     vgs__part_name(name, l, "edge.0");
     wi = vgs__weight(a, name, 0, w);
     wj = vgs__weight(a, name, w, w);
-    wr = vgs__weight(a, name, 2 * w, 1 + a->net->c.radial);
+    wr = vgs__weight(a, name, 2 * w, 1 + a->net->c.windows);
     if (l == 0) {
         vgs_var p = vgs_linear(g, h0, wi, vgs__bias(a, name)), q = vgs_linear(g, h0, wj, vgs__no_var());
         vgs_var table = vgs_add(g, p, q), t_edge = vgs_segment_gather(g, a->t, 1, e->zero, e->m / 2);
@@ -8643,7 +8677,8 @@ static const vgs__limit vgs__limits[] = {
     { "dim_effective", offsetof(vgs_config, dim_effective), 'i', 1, 262144 },
     { "replay", offsetof(vgs_config, replay), 'i', 0, 65536 },
     { "slope_loss", offsetof(vgs_config, slope_loss), '=', 0, (double)FLT_MAX },
-    { "refine", offsetof(vgs_config, refine), 'i', 0, 1000000 }
+    { "refine", offsetof(vgs_config, refine), 'i', 0, 1000000 },
+    { "correct", offsetof(vgs_config, correct), 'i', 0, 1000000 }
 };
 enum { VGS__LIMITS = (int)(sizeof vgs__limits / sizeof *vgs__limits) };
 
@@ -8784,6 +8819,7 @@ static const struct {
     VGS__F(explore, VGS__FLOAT, NULL, "noise multiplier while training")
     VGS__F(replay, VGS__INT, NULL, "iterations whose samples are started from again, 0 = none")
     VGS__F(refine, VGS__INT, NULL, "MALA steps on samples that are kept for replay")
+    VGS__F(correct, VGS__INT, NULL, "MALA steps on the value in front of every step of a draw")
     VGS__F(slope_loss, VGS__FLOAT, NULL, "weight of the loss of the value's gradient, 0 = none")
     VGS__F(loss, VGS__ENUM, "smooth_l1 l2 l1", "of the TD error")
     VGS__F(energy_max, VGS__FLOAT, NULL, "energy is cut here, 0 = not")
@@ -8809,8 +8845,8 @@ static const struct {
     VGS__N(time_hidden, VGS__INT, NULL, "width of te (mlp, deeper, deeperv3)")
     VGS__N(relu, VGS__BOOL, NULL, "mlp: ReLU in place of SiLU")
     VGS__N(move_coordinates, VGS__BOOL, NULL, "egnn: layers move the points")
-    VGS__N(radial, VGS__INT, NULL, "egnn: Gaussians of the distance that messages see, x_scale apart")
-    VGS__N(x_scale, VGS__FLOAT, NULL, "mlp sees x / x_scale")
+    VGS__N(windows, VGS__INT, NULL, "Gaussians, x_scale apart, of an mlp's x, of an egnn's distances")
+    VGS__N(x_scale, VGS__FLOAT, NULL, "mlp sees x / x_scale; distance and width of the windows")
 #undef VGS__F
 #undef VGS__N
 };
@@ -8981,9 +9017,10 @@ typedef struct vgs__noise { vgs_scalar purpose, t, row, iteration, seed0, seed1;
 typedef struct vgs__stage {
     vgs_graph *g;
     vgs_var params, s0, x, mu, musq, cost, later, path, path_out, kappa, root, width, axes,
-        width_out, axes_out, out, flag;
+        width_out, axes_out, here, slope, length, out, flag;         /* here, slope, length: of MALA     */
     vgs_scalar a, drift, limit, sigma, inv_sigma, c, t_next, step, row;  /* row: for what check says    */
     vgs_scalar inv_a, back;                          /* of the noising chain: 1/a_t and s_t           */
+    vgs_scalar rate, rate_add;                       /* of MALA: how its step follows acceptance      */
     vgs_scalar nudge, curve;                         /* of local_noise: h, and -s_t^2/(tau h)         */
     vgs_scalar value_scale, cost_scale, cost_add;    /* target                                        */
     vgs__noise noise, accept;
@@ -9012,6 +9049,8 @@ struct vgs_sampler {
     int64_t kept;                                /* iterations that were kept so far                  */
     vgs_buffer *walk_x, *walk_e, *walk_g, *walk_step;  /* [B, D], [B], [B, D]; MALA's h               */
     vgs_buffer *draw_x, *draw_mu, *draw_musq, *draw_cost;  /* [2 capacity, D], [capacity, D], [capacity]  */
+    float *correct_step;                         /* [T]: h of MALA on V_t, if correct_known           */
+    bool correct_known;                          /* for the weights as they are                       */
     size_t bytes;
     vgs__stage start, step, last, target_step, target_last, fresh, fit, sigma_fit, ema, factor_step,
         factor_last, keep, recall, back, stand, walk, slope, split;
@@ -9023,6 +9062,8 @@ struct vgs_sampler {
 #define VGS__RHO_MIN 0.6f                        /* of local_noise: a weight of half has no variance  */
 #define VGS__RHO_MAX 4.0f
 #define VGS__NUDGE   0.25                        /* h in units of s_t                                 */
+#define VGS__ACCEPTANCE 0.574                    /* of MALA (Roberts and Rosenthal 1998)              */
+#define VGS__WALK_RATE  0.1
 
 /* ---- recording the stages ------------------------------------------------------------------------ */
 
@@ -9361,23 +9402,27 @@ static void vgs__record_local(vgs_sampler *s, vgs__stage *st, vgs_var x, vgs_var
     st->width = vgs_sqrt(g, vgs_clamp(g, v, VGS__RHO_MIN, VGS__RHO_MAX));
 }
 
-/* The step from x to a_t x - mu + sigma sqrt(rho) eps: mu, and the noise of local_noise. */
+/* The step from x to a_t x - mu + sigma sqrt(rho) eps: mu, and the noise of local_noise; from st->slope, the
+   gradient of V_t at x, if a corrector has left it. */
 static vgs_var vgs__record_kernel(vgs_sampler *s, vgs__stage *st, vgs_var x, bool last)
 {
     vgs_graph *g = st->g;
     const vgs_scalar none = { 0 };
     bool ahead = s->c.alpha == VGS_VP && (last || s->c.explicit_drift);
-    vgs_var slope = vgs__record_slope(s, st, ahead ? vgs_affine_by(g, x, st->a, none) : x, last);
+    vgs_var slope = vgs__exists(st->slope)
+                  ? vgs_affine(g, st->slope, s->c.scale_by_dim ? 1.0f / (float)s->c.dim_effective : 1.0f, 0.0f)
+                  : vgs__record_slope(s, st, ahead ? vgs_affine_by(g, x, st->a, none) : x, last);
     vgs_var mu = vgs__record_drift(s, st, x, slope, last);
     if (s->c.local_noise && !last) vgs__record_local(s, st, x, slope);
     return s->c.fixed_kernel ? mu : vgs_mul(g, mu, st->kappa);
 }
 
-static void vgs__record_step(vgs_sampler *s, vgs__stage *st, bool last)
+static void vgs__record_step(vgs_sampler *s, vgs__stage *st, bool last, bool corrected)
 {
     vgs_graph *g = st->g;
     vgs_var mu, eps, push;
     vgs__stage_leaves(s, st, s->target);
+    if (corrected) st->slope = vgs__leaf(g, VGS_OP_STATE, -1, s->c.energy.dim, VGS_F32);
     st->out = vgs__leaf(g, VGS_OP_STATE, -1, s->c.energy.dim, VGS_F32);
     vgs_bind(g, st->out, s->pool_x, 0, NULL);
     mu = vgs__record_kernel(s, st, st->x, last);
@@ -9758,32 +9803,45 @@ static void vgs__record_keep(vgs_sampler *s, vgs__stage *st)
     vgs__slot_i(g, v, 0, s->keep_first);
 }
 
-/* The leaves of a walk: x, E and its gradient, and the step h. */
-typedef struct vgs__walk { vgs_var x, e, g, h; } vgs__walk;
+/* ---- MALA, on E for samples that are kept, on V_t for draws ---- */
 
-static vgs__walk vgs__walk_leaves(vgs_sampler *s, vgs__stage *st)
+/* What a walk goes by: st->out where it stands, st->here the potential there, st->slope its gradient, and
+   st->length the step h of MALA. */
+static void vgs__walk_leaves(vgs_sampler *s, vgs__stage *st)
 {
-    vgs__walk w;
     vgs__stage_leaves(s, st, s->target);
-    w.x = vgs__leaf(st->g, VGS_OP_STATE, -1, s->c.energy.dim, VGS_F32);
-    vgs_bind(st->g, w.x, s->walk_x, 0, NULL);
-    w.e = vgs__leaf(st->g, VGS_OP_STATE, -1, 1, VGS_F32);
-    vgs_bind(st->g, w.e, s->walk_e, 0, NULL);
-    w.g = vgs__leaf(st->g, VGS_OP_STATE, -1, s->c.energy.dim, VGS_F32);
-    vgs_bind(st->g, w.g, s->walk_g, 0, NULL);
-    w.h = vgs__bound_state(st->g, 1, 1, s->walk_step, 0);
-    return w;
+    st->out = vgs__leaf(st->g, VGS_OP_STATE, -1, s->c.energy.dim, VGS_F32);
+    vgs_bind(st->g, st->out, s->walk_x, 0, NULL);
+    st->here = vgs__leaf(st->g, VGS_OP_STATE, -1, 1, VGS_F32);
+    vgs_bind(st->g, st->here, s->walk_e, 0, NULL);
+    st->slope = vgs__leaf(st->g, VGS_OP_STATE, -1, s->c.energy.dim, VGS_F32);
+    vgs_bind(st->g, st->slope, s->walk_g, 0, NULL);
+    st->length = vgs__bound_state(st->g, 1, 1, s->walk_step, 0);
+    st->rate = vgs_scalar_create(st->g, VGS__WALK_RATE);
+    st->rate_add = vgs_scalar_create(st->g, -VGS__WALK_RATE * VGS__ACCEPTANCE);
 }
 
-static void vgs__record_stand(vgs_sampler *s, vgs__stage *st)
+/* E, or V_t, at x, and its gradient within the mean-free subspace. */
+static vgs_var vgs__record_potential(vgs_sampler *s, vgs__stage *st, vgs_var x, bool value, vgs_var *slope)
 {
     vgs_graph *g = st->g;
-    vgs__walk w = vgs__walk_leaves(s, st);
-    vgs_var e = vgs_energy_of(g, &s->c.energy, st->x), slope = vgs__no_var();
-    vgs_gradient(g, e, &st->x, 1, &slope);
-    vgs__effect(g, VGS_OP_STORE, w.x, st->x, vgs__no_var());
-    vgs__effect(g, VGS_OP_STORE, w.e, e, vgs__no_var());
-    vgs__effect(g, VGS_OP_STORE, w.g, slope, vgs__no_var());
+    vgs_var v = value ? vgs__value_at(s, st, x) : vgs_energy_of(g, &s->c.energy, x);
+    if (value && s->c.scale_by_dim) v = vgs_affine(g, v, (float)s->c.dim_effective, 0.0f);
+    *slope = vgs__no_var();
+    vgs_gradient(g, v, &x, 1, slope);
+    if (value && vgs__is_particles(&s->c)) *slope = vgs_remove_mean(g, *slope, s->c.energy.particles);
+    return v;
+}
+
+static void vgs__record_stand(vgs_sampler *s, vgs__stage *st, bool value)
+{
+    vgs_graph *g = st->g;
+    vgs_var slope, v;
+    vgs__walk_leaves(s, st);
+    v = vgs__record_potential(s, st, st->x, value, &slope);
+    if (!value) vgs__effect(g, VGS_OP_STORE, st->out, st->x, vgs__no_var());     /* leaves x as it is  */
+    vgs__effect(g, VGS_OP_STORE, st->here, v, vgs__no_var());
+    vgs__effect(g, VGS_OP_STORE, st->slope, slope, vgs__no_var());
 }
 
 /* x where d <= 0, else 0 */
@@ -9793,36 +9851,37 @@ static vgs_var vgs__where_accepted(vgs_graph *g, vgs_var x, vgs_var d)
 }
 
 /* One step of MALA: x' = x - h g/tau + sqrt(2h) xi, accepted if -log(alpha) <= an exponential number, half
-   the square of two normal ones. h follows the share of accepted rows to 0.574 (Roberts and Rosenthal
-   1998). A place without a finite energy is never entered. */
-static void vgs__record_walk(vgs_sampler *s, vgs__stage *st)
+   the square of two normal ones. h follows the share of accepted rows to VGS__ACCEPTANCE, or stays where the
+   rate is 0. A place without a finite energy is never entered. */
+static void vgs__record_walk(vgs_sampler *s, vgs__stage *st, bool value)
 {
     vgs_graph *g = st->g;
-    vgs__walk w = vgs__walk_leaves(s, st);
-    vgs_var xi = vgs__record_noise(s, g, &st->noise), wide = vgs_sqrt(g, vgs_affine(g, w.h, 2.0f, 0.0f));
-    vgs_var drift = vgs_affine(g, vgs_div(g, w.h, wide), 1.0f / s->c.tau, 0.0f);         /* of xi      */
-    vgs_var move = vgs_mul(g, vgs_sub(g, xi, vgs_mul(g, w.g, drift)), wide);
-    vgs_var x = vgs_add(g, w.x, move), e = vgs_energy_of(g, &s->c.energy, x), slope = vgs__no_var();
-    vgs_var back, d, two, share, h;
-    vgs_gradient(g, e, &x, 1, &slope);
+    vgs_var xi, wide, drift, move, x, v, slope, back, d, two, share, h;
+    vgs__walk_leaves(s, st);
+    xi = vgs__record_noise(s, g, &st->noise);
+    wide = vgs_sqrt(g, vgs_affine(g, st->length, 2.0f, 0.0f));
+    drift = vgs_affine(g, vgs_div(g, st->length, wide), 1.0f / s->c.tau, 0.0f);          /* of xi      */
+    move = vgs_mul(g, vgs_sub(g, xi, vgs_mul(g, st->slope, drift)), wide);
+    x = vgs_add(g, st->out, move);
+    v = vgs__record_potential(s, st, x, value, &slope);
     back = vgs_sub(g, vgs_mul(g, slope, drift), vgs_div(g, move, wide));                 /* xi of x' -> x */
     d = vgs_mul(g, vgs_sub(g, back, xi), vgs_add(g, back, xi));
     d = vgs_affine(g, vgs_sum_cols(g, d), 0.5f, 0.0f);
-    d = vgs_add(g, d, vgs_affine(g, vgs_sub(g, e, w.e), 1.0f / s->c.tau, 0.0f));
+    d = vgs_add(g, d, vgs_affine(g, vgs_sub(g, v, st->here), 1.0f / s->c.tau, 0.0f));
     two = vgs__push_op(g, VGS_OP_NORMAL, -1, 2, -1, -1, -1);
     vgs__noise_attrs(g, two, &st->accept);
     d = vgs_sub(g, d, vgs_affine(g, vgs_sum_cols(g, vgs_square(g, two)), 0.5f, 0.0f));
     share = vgs__push_op(g, VGS_OP_FILL, -1, 1, -1, -1, -1);
     vgs__attr_f(g, share, 0, 1.0f);
     share = vgs_mean_rows(g, vgs__where_accepted(g, share, d));
-    h = vgs_mul(g, w.h, vgs_exp(g, vgs_affine(g, share, 0.1f, -0.0574f)));
-    move = vgs_add(g, w.x, vgs__where_accepted(g, move, d));
-    e = vgs_add(g, w.e, vgs__where_accepted(g, vgs_sub(g, e, w.e), d));
-    slope = vgs_add(g, w.g, vgs__where_accepted(g, vgs_sub(g, slope, w.g), d));
-    vgs__effect(g, VGS_OP_STORE, w.x, move, vgs__no_var());
-    vgs__effect(g, VGS_OP_STORE, w.e, e, vgs__no_var());
-    vgs__effect(g, VGS_OP_STORE, w.g, slope, vgs__no_var());
-    vgs__effect(g, VGS_OP_STORE, w.h, h, vgs__no_var());
+    h = vgs_mul(g, st->length, vgs_exp(g, vgs_affine_by(g, share, st->rate, st->rate_add)));
+    move = vgs_add(g, st->out, vgs__where_accepted(g, move, d));
+    v = vgs_add(g, st->here, vgs__where_accepted(g, vgs_sub(g, v, st->here), d));
+    slope = vgs_add(g, st->slope, vgs__where_accepted(g, vgs_sub(g, slope, st->slope), d));
+    vgs__effect(g, VGS_OP_STORE, st->out, move, vgs__no_var());
+    vgs__effect(g, VGS_OP_STORE, st->here, v, vgs__no_var());
+    vgs__effect(g, VGS_OP_STORE, st->slope, slope, vgs__no_var());
+    vgs__effect(g, VGS_OP_STORE, st->length, h, vgs__no_var());
 }
 
 static void vgs__record_recall(vgs_sampler *s, vgs__stage *st)
@@ -9986,8 +10045,8 @@ static vgs_status vgs__make_stages(vgs_sampler *s, vgs_error *err)
         if (vgs__uses_stage(s, k) && !(all[k]->g = vgs_graph_create(err))) return VGS_E_NOMEM;
     }
     vgs__record_start(s, &s->start);
-    vgs__record_step(s, &s->step, false);
-    vgs__record_step(s, &s->last, true);
+    vgs__record_step(s, &s->step, false, false);
+    vgs__record_step(s, &s->last, true, false);
     vgs__record_target(s, &s->target_step, false, s->c.one_step);
     vgs__record_target(s, &s->target_last, true, s->c.one_step);
     vgs__record_fit(s, &s->fit);
@@ -9999,8 +10058,8 @@ static vgs_status vgs__make_stages(vgs_sampler *s, vgs_error *err)
     if (s->keep.g) vgs__record_keep(s, &s->keep);
     if (s->recall.g) vgs__record_recall(s, &s->recall);
     if (s->back.g) vgs__record_back(s, &s->back);
-    if (s->stand.g) vgs__record_stand(s, &s->stand);
-    if (s->walk.g) vgs__record_walk(s, &s->walk);
+    if (s->stand.g) vgs__record_stand(s, &s->stand, false);
+    if (s->walk.g) vgs__record_walk(s, &s->walk, false);
     if (s->slope.g) vgs__record_slope_target(s, &s->slope);
     if (s->split.g) vgs__record_split(s, &s->split);
     for (k = 0; k < VGS__STAGES && code == VGS_OK; ++k)
@@ -10057,7 +10116,8 @@ static vgs_status vgs__sampler_init(vgs_sampler *s, vgs_error *err)
     s->capacity = s->c.batch > 512 ? s->c.batch : 512;
     s->s2 = (float *)vgs__alloc_or(err, "schedule", (size_t)s->c.steps, sizeof *s->s2);
     s->a = (float *)vgs__alloc_or(err, "schedule", (size_t)s->c.steps, sizeof *s->a);
-    if (!s->s2 || !s->a) return VGS_E_NOMEM;
+    s->correct_step = (float *)vgs__alloc_or(err, "schedule", (size_t)s->c.steps, sizeof *s->correct_step);
+    if (!s->s2 || !s->a || !s->correct_step) return VGS_E_NOMEM;
     if ((st = vgs__make_buffers(s, err)) != VGS_OK) return st;
     if ((st = vgs__init_state(s, err)) != VGS_OK) return st;
     return vgs__make_stages(s, err);
@@ -10102,6 +10162,7 @@ VGS__DEF void vgs_sampler_free(vgs_sampler *s)
     for (k = 0; k < VGS__SAMPLER_BUFFERS; ++k) if (s->b && all[k]) s->b->buffer_free(s->b->self, all[k]);
     vgs_net_free(s->net);
     vgs__free(s->s2);
+    vgs__free(s->correct_step);
     vgs__free(s->a);
     vgs_cpu_free(s->own);
     vgs__free(s);
@@ -10116,6 +10177,13 @@ VGS__DEF size_t vgs_sampler_bytes(const vgs_sampler *s)
 
 /* ---- drawing ------------------------------------------------------------------------------------- */
 
+/* What corrects the x_t of a draw: MALA on V_t, and the step from there, which takes its gradient. */
+typedef struct vgs__corrector {
+    vgs__stage stand, walk, step;                /* step: none with explicit_drift                    */
+    vgs_buffer *v, *slope, *length;              /* [capacity], [capacity, D], [1]                    */
+    int steps;
+} vgs__corrector;
+
 typedef struct vgs__roll {                       /* where and how trajectories are rolled out         */
     int n, for_start, for_step;
     uint64_t seed, iteration;
@@ -10124,6 +10192,7 @@ typedef struct vgs__roll {                       /* where and how trajectories a
     int explored;                                /* steps before this one have c instead of step_c,   */
     bool recalled;                               /* or only tell the drift: x_t is there already      */
     vgs_buffer *x, *mu, *musq, *cost, *width, *axes;
+    vgs__corrector *corrector;                   /* NULL: none                                        */
     size_t x_first;                              /* row of x where this block begins                  */
     size_t x_stride, mu_stride;                  /* rows from one step's place to the next one's      */
     int x_places;                                /* steps + 1, or 2: take turns                       */
@@ -10190,8 +10259,9 @@ static vgs_status vgs__roll_start(vgs_sampler *s, const vgs__roll *r, vgs_error 
 static vgs_status vgs__roll_step(vgs_sampler *s, const vgs__roll *r, int t, vgs_error *err)
 {
     bool last = t == s->c.steps - 1;
-    vgs__stage *st = last ? &s->last : &s->step;
+    vgs__stage *st = last ? &s->last : r->corrector && r->corrector->step.g ? &r->corrector->step : &s->step;
     vgs__bind_step(s, st, r, t);
+    if (vgs__exists(st->slope)) vgs_bind(st->g, st->slope, r->corrector->slope, 0, NULL);
     if (r->recalled && t < r->explored) vgs_bind(st->g, st->out, s->draw_x, 0, NULL);
     vgs__set_step(s, st, t, last ? r->last_c : t < r->explored ? r->c : r->step_c);
     if (!last && !s->c.explicit_drift) vgs__set_drift_of(s, st, t);
@@ -10275,31 +10345,6 @@ static vgs_status vgs__log_weight_end(vgs_sampler *s, int n, const float *x, flo
     return st;
 }
 
-/* One block of rows of a draw, all steps; x and what o points to begin at its first row. */
-static vgs_status vgs__draw_block(vgs_sampler *s, const vgs__roll *r, const vgs_draw *o, size_t path_rows,
-                                  float *x, float *row, vgs_error *err)
-{
-    size_t d = (size_t)s->c.energy.dim, n = (size_t)r->n;
-    vgs_status st = vgs__roll_start(s, r, err);
-    int t;
-    if (o->log_weight && st == VGS_OK) {
-        memset(o->log_weight, 0, n * sizeof *o->log_weight);
-        st = vgs__log_weight_start(s, r, x, o->log_weight, err);
-    }
-    for (t = 0; t <= s->c.steps && st == VGS_OK; ++t) {
-        if (o->path)
-            st = s->b->download(s->b->self, o->path + (size_t)t * path_rows * d, r->x,
-                                vgs__roll_place(s, r, t), n * d, VGS_F32, err);
-        if (t == s->c.steps || st != VGS_OK) break;
-        st = vgs__roll_step(s, r, t, err);
-        if (o->log_weight && st == VGS_OK) st = vgs__log_weight_step(s, r, row, o->log_weight, err);
-    }
-    if (st == VGS_OK)
-        st = s->b->download(s->b->self, x, r->x, vgs__roll_place(s, r, s->c.steps), n * d, VGS_F32, err);
-    if (st != VGS_OK || !(o->log_weight || o->energy)) return st;
-    return vgs__log_weight_end(s, r->n, x, o->energy ? o->energy : row, o->log_weight, err);
-}
-
 static vgs__roll vgs__draw_roll(const vgs_sampler *s, const vgs_draw *o, uint64_t iteration)
 {
     vgs__roll r;
@@ -10321,6 +10366,199 @@ static vgs__roll vgs__draw_roll(const vgs_sampler *s, const vgs_draw *o, uint64_
     return r;
 }
 
+/* ---- correction of draws ------------------------------------------------------------------------- */
+
+/* Why there are no path weights, or NULL. */
+static const char *vgs__weightless(const vgs_sampler *s, const vgs_draw *o)
+{
+    if (s->c.on_sphere) return "on a sphere: its steps are no Gaussians";
+    if (o->skip_final_noise) return "with skip_final_noise: the last step has no density";
+    if (o->noise_scale != 0.0f && o->noise_scale != 1.0f) return "of another noise_scale than 1";
+    return NULL;
+}
+
+/* MALA on V_t leaves exp(-V_t/tau) as it is. In front of step t it forgets where an imperfect start or step
+   has led, as far as its steps reach, and moves log w by the change of V_t/tau: for the path that is then
+   walked E[w] = Z as before, since a reversible move and its reverse have densities in that ratio. */
+
+static void vgs__walk_bind(const vgs_sampler *s, vgs__stage *st, const vgs__roll *r, int t)
+{
+    const vgs__corrector *c = r->corrector;
+    size_t place = vgs__roll_place(s, r, t);
+    vgs_bind(st->g, st->x, r->x, place, NULL);
+    vgs_bind(st->g, st->out, r->x, place, NULL);
+    vgs_bind(st->g, st->here, c->v, 0, NULL);
+    vgs_bind(st->g, st->slope, c->slope, 0, NULL);
+    vgs_bind(st->g, st->length, c->length, 0, NULL);
+    vgs_scalar_set(st->g, st->t_next, t);
+}
+
+static vgs_status vgs__walk_stand(vgs_sampler *s, const vgs__roll *r, int t, vgs_error *err)
+{
+    vgs__stage *st = &r->corrector->stand;
+    vgs__walk_bind(s, st, r, t);
+    return vgs_graph_run(st->g, r->n, err);
+}
+
+/* Step number k of MALA; h follows acceptance at this rate. */
+static vgs_status vgs__walk_step(vgs_sampler *s, const vgs__roll *r, int t, uint32_t k, double rate,
+                                 vgs_error *err)
+{
+    vgs__stage *st = &r->corrector->walk;
+    vgs__walk_bind(s, st, r, t);
+    vgs_scalar_set(st->g, st->rate, rate);
+    vgs_scalar_set(st->g, st->rate_add, -rate * VGS__ACCEPTANCE);
+    vgs__noise_set(st->g, &st->noise, VGS__FOR_CORRECT, t, r->first_row, k, r->seed);
+    vgs__noise_set(st->g, &st->accept, VGS__FOR_CORRECT_ACCEPT, t, r->first_row, k, r->seed);
+    return vgs_graph_run(st->g, r->n, err);
+}
+
+/* log w += factor V_t(x_t)/tau; row [n] is scratch */
+static vgs_status vgs__walk_weigh(vgs_sampler *s, const vgs__roll *r, double factor, float *row,
+                                  double *log_weight, vgs_error *err)
+{
+    vgs_status st = VGS_OK;
+    int i;
+    if (!log_weight) return VGS_OK;
+    st = s->b->download(s->b->self, row, r->corrector->v, 0, (size_t)r->n, VGS_F32, err);
+    for (i = 0; i < r->n && st == VGS_OK; ++i) log_weight[i] += factor * (double)row[i] / (double)s->c.tau;
+    return st;
+}
+
+/* Numbers of MALA's steps, so that no two uses have the same noise. */
+enum { VGS__WALKS_FORWARD = 0, VGS__WALKS_BACK = 1 << 28, VGS__WALKS_FIT = 1 << 29 };
+
+/* x_t, if the roll has a corrector: forward (sign 1) it arrives and is moved on; backward (-1) it is where a
+   path went on, and is taken back to where it arrived. */
+static vgs_status vgs__correct(vgs_sampler *s, const vgs__roll *r, int t, double sign, float *row,
+                               double *log_weight, vgs_error *err)
+{
+    vgs__corrector *c = r->corrector;
+    uint32_t first = sign > 0.0 ? VGS__WALKS_FORWARD : VGS__WALKS_BACK;
+    vgs_status st;
+    int k;
+    if (!c) return VGS_OK;
+    st = s->b->upload(s->b->self, c->length, 0, s->correct_step + t, 1, VGS_F32, err);
+    if (st == VGS_OK) st = vgs__walk_stand(s, r, t, err);
+    if (st == VGS_OK) st = vgs__walk_weigh(s, r, -sign, row, log_weight, err);
+    for (k = 0; k < c->steps && st == VGS_OK; ++k) st = vgs__walk_step(s, r, t, first + (uint32_t)k, 0.0, err);
+    return st == VGS_OK ? vgs__walk_weigh(s, r, sign, row, log_weight, err) : st;
+}
+
+/* MALA's h at step t, from a few rows that adapt it there; *h is in units of s_t^2, of the step before. */
+static vgs_status vgs__correct_fit_step(vgs_sampler *s, const vgs__roll *r, int t, double *h, vgs_error *err)
+{
+    static const double rate[12] = { 1.5, 1.5, 1.5, 1, 1, 1, 0.5, 0.5, 0.5, 0.3, 0.3, 0.3 };
+    double unit = (double)s->s2[t] * (double)s->a[t] * (double)s->a[t];
+    float *step = s->correct_step + t;
+    vgs_buffer *on = r->corrector->length;
+    vgs_status st;
+    int k;
+    *step = (float)(*h * unit);
+    st = s->b->upload(s->b->self, on, 0, step, 1, VGS_F32, err);
+    if (st == VGS_OK) st = vgs__walk_stand(s, r, t, err);
+    for (k = 0; k < 12 && st == VGS_OK; ++k)
+        st = vgs__walk_step(s, r, t, VGS__WALKS_FIT + (uint32_t)k, rate[k], err);
+    if (st == VGS_OK) st = s->b->download(s->b->self, step, on, 0, 1, VGS_F32, err);
+    if (st != VGS_OK) return st;
+    *h = (double)*step / unit;
+    *h = *h > 100.0 ? 100.0 : *h;                /* where V_t is flat                                 */
+    *step = (float)(*h * unit);
+    return VGS_OK;
+}
+
+/* Before the first corrected draw with these weights: a function of them and the seed alone, whatever the
+   rows that are drawn, as exactness asks for. */
+enum { VGS__FIT_ROWS = 128 };
+static vgs_status vgs__correct_fit(vgs_sampler *s, vgs__corrector *c, vgs_error *err)
+{
+    double h = 4.0;
+    vgs_draw o;
+    vgs__roll r;
+    vgs_status st;
+    int t;
+    if (s->correct_known) return VGS_OK;
+    memset(&o, 0, sizeof o);
+    r = vgs__draw_roll(s, &o, VGS__WALKS_FIT);
+    r.n = VGS__FIT_ROWS < s->capacity ? VGS__FIT_ROWS : s->capacity;
+    r.corrector = c;
+    st = vgs__roll_start(s, &r, err);
+    for (t = 0; t < s->c.steps && st == VGS_OK; ++t) {
+        st = vgs__correct_fit_step(s, &r, t, &h, err);
+        if (st == VGS_OK) st = vgs__roll_step(s, &r, t, err);
+    }
+    s->correct_known = st == VGS_OK;
+    return st;
+}
+
+static void vgs__corrector_free(vgs_sampler *s, vgs__corrector *c)
+{
+    vgs_graph_free(c->stand.g);
+    vgs_graph_free(c->walk.g);
+    vgs_graph_free(c->step.g);
+    if (c->v) s->b->buffer_free(s->b->self, c->v);
+    if (c->slope) s->b->buffer_free(s->b->self, c->slope);
+    if (c->length) s->b->buffer_free(s->b->self, c->length);
+}
+
+/* A corrector for the draws of roll r, which from then on has it; steps = 0: none. */
+static vgs_status vgs__corrector_make(vgs_sampler *s, vgs__corrector *c, int steps, vgs__roll *r,
+                                      vgs_error *err)
+{
+    size_t cap = (size_t)s->capacity;
+    vgs_status st;
+    memset(c, 0, sizeof *c);
+    if (!steps) return VGS_OK;
+    c->steps = steps;
+    if (!(c->v = s->b->buffer_create(s->b->self, cap, err)) ||
+        !(c->slope = s->b->buffer_create(s->b->self, cap * (size_t)s->c.energy.dim, err)) ||
+        !(c->length = s->b->buffer_create(s->b->self, 1, err)) ||
+        !(c->stand.g = vgs_graph_create(err)) || !(c->walk.g = vgs_graph_create(err)) ||
+        (!s->c.explicit_drift && !(c->step.g = vgs_graph_create(err))))
+        return VGS_E_NOMEM;
+    vgs__record_stand(s, &c->stand, true);
+    vgs__record_walk(s, &c->walk, true);
+    if (c->step.g) vgs__record_step(s, &c->step, false, true);
+    st = vgs_graph_compile(c->stand.g, s->b, s->capacity, err);
+    if (st == VGS_OK) st = vgs_graph_compile(c->walk.g, s->b, s->capacity, err);
+    if (st == VGS_OK && c->step.g) st = vgs_graph_compile(c->step.g, s->b, s->capacity, err);
+    r->corrector = c;
+    return st == VGS_OK ? vgs__correct_fit(s, c, err) : st;
+}
+
+/* How many MALA steps this draw takes in front of each of its own. */
+static int vgs__correct_steps(const vgs_sampler *s, const vgs_draw *o)
+{
+    if (o->correct) return o->correct > 0 ? o->correct : 0;
+    return vgs__weightless(s, o) ? 0 : s->c.correct;
+}
+
+/* One block of rows of a draw, all steps; x and what o points to begin at its first row. */
+static vgs_status vgs__draw_block(vgs_sampler *s, const vgs__roll *r, const vgs_draw *o, size_t path_rows,
+                                  float *x, float *row, vgs_error *err)
+{
+    size_t d = (size_t)s->c.energy.dim, n = (size_t)r->n;
+    vgs_status st = vgs__roll_start(s, r, err);
+    int t;
+    if (o->log_weight && st == VGS_OK) {
+        memset(o->log_weight, 0, n * sizeof *o->log_weight);
+        st = vgs__log_weight_start(s, r, x, o->log_weight, err);
+    }
+    for (t = 0; t <= s->c.steps && st == VGS_OK; ++t) {
+        if (t < s->c.steps) st = vgs__correct(s, r, t, 1.0, row, o->log_weight, err);
+        if (o->path && st == VGS_OK)
+            st = s->b->download(s->b->self, o->path + (size_t)t * path_rows * d, r->x,
+                                vgs__roll_place(s, r, t), n * d, VGS_F32, err);
+        if (t == s->c.steps || st != VGS_OK) break;
+        st = vgs__roll_step(s, r, t, err);
+        if (o->log_weight && st == VGS_OK) st = vgs__log_weight_step(s, r, row, o->log_weight, err);
+    }
+    if (st == VGS_OK)
+        st = s->b->download(s->b->self, x, r->x, vgs__roll_place(s, r, s->c.steps), n * d, VGS_F32, err);
+    if (st != VGS_OK || !(o->log_weight || o->energy)) return st;
+    return vgs__log_weight_end(s, r->n, x, o->energy ? o->energy : row, o->log_weight, err);
+}
+
 /* The rows of a block, out of n, that begin at i. */
 static int vgs__draw_rows(const vgs_sampler *s, int n, int i)
 {
@@ -10340,12 +10578,14 @@ static vgs_status vgs__draw(vgs_sampler *s, const vgs_draw *o, uint64_t iteratio
 {
     size_t d = (size_t)s->c.energy.dim;
     vgs__roll r = vgs__draw_roll(s, o, iteration);
+    vgs__corrector corrector;
     vgs_draw part = *o;
     vgs_status st = VGS_OK;
     float *row = NULL;
     int i;
     if (o->log_weight && !(row = (float *)vgs__alloc_or(err, "draw", (size_t)s->capacity, sizeof *row)))
         return VGS_E_NOMEM;
+    st = vgs__corrector_make(s, &corrector, n > 0 ? vgs__correct_steps(s, o) : 0, &r, err);
     for (i = 0; i < n && st == VGS_OK; i += r.n) {
         r.n = vgs__draw_rows(s, n, i);
         r.first_row = o->first_row + (uint32_t)i;
@@ -10354,6 +10594,7 @@ static vgs_status vgs__draw(vgs_sampler *s, const vgs_draw *o, uint64_t iteratio
         if (o->log_weight) part.log_weight = o->log_weight + i;
         st = vgs__draw_block(s, &r, &part, (size_t)n, x + (size_t)i * d, row, err);
     }
+    vgs__corrector_free(s, &corrector);
     vgs__free(row);
     return vgs__draw_end(s, "draw", st, err);
 }
@@ -10470,6 +10711,17 @@ static vgs_status vgs__crowd_resample(vgs_sampler *s, vgs__crowd *c, const vgs_d
     return st == VGS_OK ? s->b->upload(s->b->self, c->r.x, place, c->spare, n * d, VGS_F32, err) : st;
 }
 
+static vgs_status vgs__crowd_correct(vgs_sampler *s, vgs__crowd *c, const vgs_draw *o, int t, vgs_error *err)
+{
+    vgs_status st = VGS_OK;
+    int i;
+    for (i = 0; c->r.corrector && i < c->n && st == VGS_OK; i += c->r.n) {
+        vgs__crowd_block(s, c, o, i);
+        st = vgs__correct(s, &c->r, t, 1.0, c->row, c->log_weight + i, err);
+    }
+    return st;
+}
+
 static vgs_status vgs__crowd_run(vgs_sampler *s, vgs__crowd *c, const vgs_draw *o, vgs_error *err)
 {
     size_t d = (size_t)s->c.energy.dim;
@@ -10480,6 +10732,7 @@ static vgs_status vgs__crowd_run(vgs_sampler *s, vgs__crowd *c, const vgs_draw *
         st = vgs__crowd_value(s, c, o, t, err);
         if (st == VGS_OK && vgs__crowd_ess(c, &max, &sum) < (double)o->resample)     /* never if NaN   */
             st = vgs__crowd_resample(s, c, o, t, max, sum, err);
+        if (st == VGS_OK) st = vgs__crowd_correct(s, c, o, t, err);
         if (st == VGS_OK) st = vgs__crowd_step(s, c, o, t, err);
     }
     c->r.x_first = 0;
@@ -10494,7 +10747,9 @@ static vgs_status vgs__draw_crowd(vgs_sampler *s, const vgs_draw *o, int n, floa
 {
     size_t rows = (size_t)n, cells = rows * (size_t)s->c.energy.dim;
     vgs_status st = VGS_E_NOMEM;
+    vgs__corrector corrector;
     vgs__crowd c;
+    memset(&corrector, 0, sizeof corrector);
     memset(&c, 0, sizeof c);
     c.n = n;
     c.x = x;
@@ -10509,21 +10764,14 @@ static vgs_status vgs__draw_crowd(vgs_sampler *s, const vgs_draw *o, int n, floa
         c.v = c.row + rows;
         vgs__record_twist(s, &c.value);
         st = vgs_graph_compile(c.value.g, s->b, s->capacity, err);
+        if (st == VGS_OK) st = vgs__corrector_make(s, &corrector, vgs__correct_steps(s, o), &c.r, err);
         if (st == VGS_OK) st = vgs__crowd_run(s, &c, o, err);
     }
+    vgs__corrector_free(s, &corrector);
     vgs_graph_free(c.value.g);
     vgs__free(c.spare);
     if (c.r.x) s->b->buffer_free(s->b->self, c.r.x);
     return vgs__draw_end(s, "draw", st, err);
-}
-
-/* Why there are no path weights, or NULL. */
-static const char *vgs__weightless(const vgs_sampler *s, const vgs_draw *o)
-{
-    if (s->c.on_sphere) return "on a sphere: its steps are no Gaussians";
-    if (o->skip_final_noise) return "with skip_final_noise: the last step has no density";
-    if (o->noise_scale != 0.0f && o->noise_scale != 1.0f) return "of another noise_scale than 1";
-    return NULL;
 }
 
 static vgs_status vgs__check_draw(const vgs_sampler *s, const vgs_draw *o, int n, const float *x,
@@ -10538,6 +10786,9 @@ static vgs_status vgs__check_draw(const vgs_sampler *s, const vgs_draw *o, int n
     if (why) return vgs__fail(err, VGS_E_ARG, "draw: log_weight: there are no path weights %s", why);
     if (!(o->resample >= 0.0f && o->resample <= 1.0f))
         return vgs__fail(err, VGS_E_ARG, "draw: resample = %g: must be within 0..1", (double)o->resample);
+    if (o->correct < -1 || (o->correct > 0 && vgs__weightless(s, o)))
+        return vgs__fail(err, VGS_E_ARG, "draw: correct = %d: %s", o->correct,
+                         o->correct < -1 ? "must be >= -1" : "only draws that have weights are corrected");
     if (o->resample > 0.0f && (!o->log_weight || o->path))
         return vgs__fail(err, VGS_E_ARG, "draw: resample = %g: %s", (double)o->resample,
                          o->path ? "rows have no path of their own then; path must be NULL"
@@ -10591,6 +10842,7 @@ static vgs_status vgs__score_block(vgs_sampler *s, vgs__stage st[2], const vgs__
         if (path && code == VGS_OK)
             code = s->b->download(s->b->self, path + (size_t)t * path_rows * d, r->x,
                                   vgs__roll_place(s, r, t), n * d, VGS_F32, err);
+        if (t < s->c.steps && code == VGS_OK) code = vgs__correct(s, r, t, -1.0, row, log_weight, err);
     }
     return code == VGS_OK ? vgs__log_weight_start(s, r, x, log_weight, err) : code;
 }
@@ -10622,7 +10874,8 @@ static vgs_status vgs__score(vgs_sampler *s, const vgs_draw *o, int n, const flo
     size_t d = (size_t)s->c.energy.dim;
     float *row = x + (size_t)s->capacity * d;
     vgs__roll r = vgs__draw_roll(s, o, 0);
-    vgs_status code = VGS_OK;
+    vgs__corrector corrector;
+    vgs_status code = vgs__corrector_make(s, &corrector, n > 0 ? vgs__correct_steps(s, o) : 0, &r, err);
     int i;
     for (i = 0; i < n && code == VGS_OK; i += r.n) {
         r.n = vgs__draw_rows(s, n, i);
@@ -10632,6 +10885,7 @@ static vgs_status vgs__score(vgs_sampler *s, const vgs_draw *o, int n, const flo
             code = vgs__score_block(s, st, &r, x, o->path ? o->path + (size_t)i * d : NULL, (size_t)n, row,
                                     log_weight + i, err);
     }
+    vgs__corrector_free(s, &corrector);
     return vgs__draw_end(s, "score", code, err);
 }
 
@@ -10934,6 +11188,7 @@ static void vgs__target_changed(vgs_sampler *s)
     if (s->factor_step.g) vgs_graph_touch(s->factor_step.g);
     if (s->fresh.g) vgs_graph_touch(s->fresh.g);
     vgs_graph_touch(s->sigma_fit.g);
+    s->correct_known = false;
 }
 
 static vgs_status vgs__sigma_step(vgs_sampler *s, vgs_error *err)
@@ -11025,6 +11280,7 @@ static vgs_status vgs__measure(vgs_sampler *s, vgs_stats *out, vgs_error *err)
     vgs_status st = work ? VGS_OK : VGS_E_NOMEM;
     memset(&draw, 0, sizeof draw);
     draw.log_weight = s->c.on_sphere ? NULL : work;
+    draw.correct = -1;
     if (st == VGS_OK) st = vgs__draw(s, &draw, (uint64_t)s->iteration + 1, n, x, err);
     if (st == VGS_OK) {
         for (i = 0; i < n; ++i) sum += work[i];
@@ -13949,7 +14205,7 @@ static const vgs__preset vgs__presets[] = {
       "scale_by_dim 1 value_lr 1e-3 lr_half 200 sigma_lr 1e-3" },
     { "lj13", "fast", 150, 1.0f, false,
       VGS__OURS
-      "value egnn hidden 24 layers 1 radial 16 x_scale 0.15 length_scale 0.71 steps 100 s2_start 0.05 "
+      "value egnn hidden 24 layers 1 windows 16 x_scale 0.15 length_scale 0.71 steps 100 s2_start 0.05 "
       "s2_end 1e-4 init_sigma 1.15 energy_max 100 scale_by_dim 1 lambda 0.97 batch 64 slope_loss 1 "
       "value_lr 1e-3 lr_half 60 sigma_lr 1e-3" },
     { "lj55", "fast", 600, 1.0f, false,

@@ -33,6 +33,8 @@ static int help(void)
          "                        energy calls; prints log Z and whether the weights can be used\n"
          "  --smc SHARE           resamples along the way where the effective sample size falls below\n"
          "                        this share of the rows, in 20 independent populations\n"
+         "  --correct K           K steps of MALA on the value in front of every step (the training's\n"
+         "                        field, 0: none); the weights stay exact\n"
          "  --refine K            then K iterations of HMC on E for each sample, step size fitted to an\n"
          "                        acceptance of 0.8; weighted ones are resampled before, and equals then\n"
          "  --seed N              of the noise (0: the seed of the training); same seed, same rows\n"
@@ -59,6 +61,9 @@ static int help(void)
     return finish_stdout();
 }
 
+/* As vgs_draw has it, where 0 means what the training said. */
+static int correction(int steps) { return steps ? steps : -1; }
+
 static options parse(int argc, char **argv)
 {
     args a = { .argc = argc, .argv = argv };
@@ -75,6 +80,7 @@ static options parse(int argc, char **argv)
         else if (args_is(&a, "noise_scale")) o.draw.noise_scale = (float)args_double(&a, 0.0, 1e6);
         else if (args_is(&a, "skip_final_noise")) o.draw.skip_final_noise = args_flag(&a);
         else if (args_is(&a, "smc")) o.draw.resample = (float)args_double(&a, 0.0, 1.0);
+        else if (args_is(&a, "correct")) o.draw.correct = correction(args_int(&a, 0, 1000000));
         else if (args_is(&a, "refine")) o.refine = args_int(&a, 0, 1000000);
         else if (args_is(&a, "threads")) o.threads = args_threads(&a);
         else if (args_is(&a, "device")) o.device.name = args_value(&a);

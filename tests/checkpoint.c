@@ -124,6 +124,39 @@ static void round_trip(void)
     vgs_sampler_free(b);
 }
 
+/* A network of which an optional field decides the arrays comes back from what the file says of it. */
+static void windows_round_trip(void)
+{
+    vgs_config c = config_of(), read;
+    vgs_sampler *a, *b;
+    state was, is;
+    c.net.kind = VGS_NET_MLP;
+    c.net.windows = 3;
+    c.net.x_scale = 0.75f;
+    a = create(&c);
+    OK(!vgs_sampler_train(a, 2, NULL, &err));
+    get_state(a, &was);
+    CHECK(!vgs_sampler_save(a, PATH, NULL, &err), "%s", err.msg);
+    memset(&read, 0, sizeof read);
+    OK(!vgs_checkpoint_config(PATH, &read, NULL, &err));
+    OK(read.net.kind == VGS_NET_MLP && read.net.windows == 3 && read.net.x_scale == 0.75f);
+    read.energy = c.energy;
+    b = create(&read);
+    CHECK(!vgs_sampler_load(b, PATH, &err), "%s", err.msg);
+    get_state(b, &is);
+    OK(same(&was, &is) && was.n < 500);
+    vgs_sampler_free(b);
+    c.net.windows = 2;
+    b = create(&c);
+    CHECK(vgs_sampler_load(b, PATH, &err) != VGS_OK && strstr(err.msg, "fc1.weight"), "%s", err.msg);
+    c.net.windows = 0;
+    vgs_sampler_free(b);
+    b = create(&c);
+    CHECK(vgs_sampler_load(b, PATH, &err) != VGS_OK && strstr(err.msg, "value."), "%s", err.msg);
+    vgs_sampler_free(b);
+    vgs_sampler_free(a);
+}
+
 /* The bytes are no checkpoint: for the parser that the loader begins with, and, on disk, for the loader. */
 static bool refused(vgs_sampler *s, const unsigned char *data, size_t n, bool on_disk)
 {
@@ -338,6 +371,7 @@ int main(int argc, char **argv)
 {
     t_begin(argc, argv);
     RUN(round_trip);
+    RUN(windows_round_trip);
     RUN(damage);
     RUN(made_by_hand);
     RUN(made_by_python);

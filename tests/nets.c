@@ -104,8 +104,8 @@ static vgs_net_config golden_config(const golden_net *n)
     c.time_dim = n->m;
     c.layers = n->layers;
     c.move_coordinates = n->coord != 0;
-    c.radial = n->radial;
-    c.x_scale = n->radial ? 0.5f : 0;
+    c.windows = n->windows;
+    c.x_scale = n->windows ? 0.5f : 0;
     c.particles = n->n > 1 ? n->n : 0;
     c.wrapper = !strcmp(n->wrapper, "sqrt") ? VGS_WRAPPER_SORTED
                 : n->wrapper[0]             ? VGS_WRAPPER_RECIPROCAL
@@ -384,11 +384,11 @@ static void check_symmetry(const vgs_net_config *c, bool on_ref, vgs_backend *cp
 
 static void symmetry(void)
 {
-    static const struct { const char *name; vgs_net_kind kind; vgs_wrapper wrapper; bool moves; int radial;
+    static const struct { const char *name; vgs_net_kind kind; vgs_wrapper wrapper; bool moves; int windows;
     } list[] = {{"egnn", VGS_NET_EGNN, VGS_WRAPPER_NONE, false, 0},
                 {"egnn moving", VGS_NET_EGNN, VGS_WRAPPER_NONE, true, 4},
                 {"sorted temb", VGS_NET_TEMB, VGS_WRAPPER_SORTED, false, 0},
-                {"reciprocal mlp", VGS_NET_MLP, VGS_WRAPPER_RECIPROCAL, false, 0},
+                {"reciprocal mlp", VGS_NET_MLP, VGS_WRAPPER_RECIPROCAL, false, 5},
                 {"sorted deeperv3", VGS_NET_DEEPERV3, VGS_WRAPPER_SORTED, false, 0}};
     vgs_backend *cpu = vgs_cpu_create(NULL, NULL);
     int k, d, on_ref;
@@ -400,7 +400,7 @@ static void symmetry(void)
                 c.kind = list[k].kind;
                 c.wrapper = list[k].wrapper;
                 c.move_coordinates = list[k].moves;
-                c.radial = list[k].radial;
+                c.windows = list[k].windows;
                 c.layers = c.kind == VGS_NET_EGNN ? 3 : 0;
                 c.particles = 4;
                 c.dim = 4 * d;
@@ -471,7 +471,8 @@ static void bad_configurations(void)
     static const struct { const char *says[2]; vgs_net_config c;
     } list[] = {
 #define BAD(field, text, ...) { { field, text }, { __VA_ARGS__ } }
-        /* kind, dim, hidden, layers, time_dim, time_hidden, particles, wrapper, relu, move, x_scale */
+        /* kind, dim, hidden, layers, time_dim, time_hidden, particles, wrapper, relu, move, x_scale,
+           windows */
         BAD("net.dim", "0", VGS_NET_MLP, 0, 0, 0, 0, 0, 0, VGS_WRAPPER_NONE, false, false, 0, 0),
         BAD("net.dim", "-2", VGS_NET_MLP, -2, 0, 0, 0, 0, 0, VGS_WRAPPER_NONE, false, false, 0, 0),
         BAD("net.hidden", "-1", VGS_NET_MLP, 2, -1, 0, 0, 0, 0, VGS_WRAPPER_NONE, false, false, 0, 0),
@@ -491,8 +492,10 @@ static void bad_configurations(void)
         BAD("net.x_scale", "-1", VGS_NET_MLP, 2, 0, 0, 0, 0, 0, VGS_WRAPPER_NONE, false, false, -1.0f, 0),
         BAD("net.x_scale", "inf", VGS_NET_MLP, 2, 0, 0, 0, 0, 0, VGS_WRAPPER_NONE, false, false,
             (float)INFINITY, 0),
-        BAD("net.radial", "3", VGS_NET_MLP, 2, 0, 0, 0, 0, 0, VGS_WRAPPER_NONE, false, false, 0, 3),
-        BAD("net.radial", "-1", VGS_NET_EGNN, 8, 0, 0, 0, 0, 4, VGS_WRAPPER_NONE, false, false, 0, -1)};
+        BAD("net.windows", "3", VGS_NET_TEMB, 2, 0, 0, 0, 0, 0, VGS_WRAPPER_NONE, false, false, 0, 3),
+        BAD("net.windows", "4", VGS_NET_DEEPERV3, 2, 0, 0, 0, 0, 0, VGS_WRAPPER_NONE, false, false, 0, 4),
+        BAD("net.windows", "1025", VGS_NET_MLP, 2, 0, 0, 0, 0, 0, VGS_WRAPPER_NONE, false, false, 0, 1025),
+        BAD("net.windows", "-1", VGS_NET_EGNN, 8, 0, 0, 0, 0, 4, VGS_WRAPPER_NONE, false, false, 0, -1)};
     size_t i;
     vgs_error err = { VGS_OK, "" };
     vgs_net_config c;

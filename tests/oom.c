@@ -31,7 +31,7 @@ static vgs_config config_of(vgs_net_kind kind)
 static bool life_of(vgs_net_kind kind)
 {
     vgs_config c = config_of(kind);
-    vgs_sampler *s = vgs_sampler_create(&c, &err);
+    vgs_sampler *s;
     vgs_stats stats;
     vgs_draw d;
     float x[40], path[3 * 40];
@@ -40,6 +40,8 @@ static bool life_of(vgs_net_kind kind)
     memset(&d, 0, sizeof d);
     d.path = path;
     d.log_weight = log_weight;
+    c.net.windows = 2;
+    s = vgs_sampler_create(&c, &err);
     ok = s && !vgs_sampler_train(s, 1, &stats, &err) && !vgs_sampler_draw(s, &d, 5, x, &err);
     vgs_sampler_free(s);
     return ok;

@@ -1362,7 +1362,7 @@ static void out_of_range(void)
         {"hidden", "-1", false},       {"layers", "-1", false},        {"time_dim", "3", false},
         {"time_hidden", "-1", false},  {"x_scale", "-1", false},       {"replay", "-1", false},
         {"replay", "65537", false},    {"refine", "-1", false},        {"refine", "5", false},
-        {"slope_loss", "-1", false}};
+        {"slope_loss", "-1", false},   {"windows", "-1", false},       {"windows", "1025", false}};
     static const size_t floats[] = {offsetof(vgs_config, length_scale), offsetof(vgs_config, detail_scale),
                                     offsetof(vgs_config, s2_start),     offsetof(vgs_config, s2_end),
                                     offsetof(vgs_config, init_sigma),   offsetof(vgs_config, tau),

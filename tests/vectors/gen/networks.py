@@ -138,6 +138,27 @@ def deeperv3(p, x, t, m):
     return linear(p, "fc4", u)[:, 0]
 
 
+def mlp_shapes(D, h, f, m, layers, windows):
+    s = lin("time.0", f, m) + lin("time.2", f, f)
+    for k in range(1, layers + 1):
+        s += [("fc%d.weight" % k, (h, D * (1 + windows) if k == 1 else h))] + lin("bias%d" % k, h, f)
+    return s + [("out.weight", (1, h))] + lin("level", 1, f) + lin("additive", D * windows, f)
+
+
+def mlp(p, x, t, m, layers, windows, centred):
+    te = F.silu(linear(p, "time.0", sinusoid(t, m)))
+    te = F.silu(linear(p, "time.2", te))
+    middle = (windows - 1) / 2 if centred else 0.0
+    phi = [torch.exp(-(x[:, j:j + 1] / X_SCALE - (k - middle)) ** 2 / 2)
+           for j in range(x.shape[1]) for k in range(windows)]
+    phi = torch.cat(phi, 1)
+    u = torch.cat([x / X_SCALE, phi], 1)
+    for k in range(1, layers + 1):
+        u = F.silu(linear(p, "fc%d" % k, u) + linear(p, "bias%d" % k, te))
+    additive = (phi * linear(p, "additive", te)).sum(1) / math.sqrt(x.shape[1])
+    return (linear(p, "out", u) + linear(p, "level", te))[:, 0] + additive
+
+
 PLAIN = {"temb": (temb_shapes, temb), "deeper": (deeper_shapes, deeper),
          "deeperv2": (deeperv2_shapes, deeperv2), "deeperv3": (deeperv3_shapes, deeperv3)}
 
@@ -151,11 +172,11 @@ def pair_features(x, n, d, reciprocal):
     return 1.0 / s if reciprocal else s
 
 
-def egnn_shapes(H, m, layers, coord, radial):
+def egnn_shapes(H, m, layers, coord, windows):
     s = lin("time.0", H, m) + lin("time.2", H, H)
     for k in range(layers):
         e = "layers.%d." % k
-        s += lin(e + "edge.0", H, 2 * H + 1 + radial) + norm(e + "edge.1", H)
+        s += lin(e + "edge.0", H, 2 * H + 1 + windows) + norm(e + "edge.1", H)
         s += lin(e + "edge.3", H, H) + norm(e + "edge.4", H)
         if coord:
             s += lin(e + "coord.0", H, H) + [(e + "coord.2.weight", (1, H))]
@@ -163,7 +184,7 @@ def egnn_shapes(H, m, layers, coord, radial):
     return s + lin("out.0", H, H) + norm("out.1", H) + lin("out.3", 1, H)
 
 
-def egnn(p, x, t, m, n, d, layers, coord, radial):
+def egnn(p, x, t, m, n, d, layers, coord, windows):
     B = x.shape[0]
     x = x.reshape(B, n, d)
     te = linear(p, "time.2", F.silu(linear(p, "time.0", sinusoid(t, m))))
@@ -176,7 +197,7 @@ def egnn(p, x, t, m, n, d, layers, coord, radial):
             for j in range(n):
                 if i != j:
                     r2 = ((pos[i] - pos[j]) ** 2).sum(1, keepdim=True)
-                    window = (r2.sqrt() / X_SCALE - torch.arange(radial)) ** 2
+                    window = (r2.sqrt() / X_SCALE - torch.arange(windows)) ** 2
                     u = torch.cat([h[i], h[j], r2, torch.exp(-window / 2)], 1)
                     u = F.silu(layer_norm(p, e + "edge.1", linear(p, e + "edge.0", u)))
                     msg[i, j] = F.silu(layer_norm(p, e + "edge.4", linear(p, e + "edge.3", u)))
@@ -299,9 +320,9 @@ def check_invariant(f, x, n, d, what):
 
 T, B = 4, 5
 STEPS = torch.tensor([0, 1, 2, 3, 1])
-X_SCALE = 0.5                                    # of the radial windows
+X_SCALE = 0.5                                    # of the windows
 
-#        name           kind        wrapper       n  d  h  f  m  layers coord radial seed scale
+#     name             kind        wrapper       n  d  h  f  m  layers coord windows seed scale
 CASES = [
     ("temb",           "temb",     "",           1, 2, 8, 0, 6, 0, 0, 0, 101, 2.0),
     ("deeper",         "deeper",   "",           1, 2, 8, 8, 6, 0, 0, 0, 102, 2.0),
@@ -315,7 +336,9 @@ CASES = [
     ("rinv_deeperv3",  "deeperv3", "reciprocal", 4, 2, 8, 8, 6, 0, 0, 0, 110, 2.0),
     ("egnn",           "egnn",     "",           4, 2, 8, 0, 6, 2, 0, 0, 111, 4.0),
     ("egnn_coord",     "egnn",     "",           3, 3, 8, 0, 6, 2, 1, 0, 112, 2.0),
-    ("egnn_radial",    "egnn",     "",           4, 2, 8, 0, 6, 2, 1, 5, 115, 2.0),
+    ("egnn_windows",   "egnn",     "",           4, 2, 8, 0, 6, 2, 1, 5, 115, 2.0),
+    ("mlp_windows",    "mlp",      "",           1, 2, 8, 6, 6, 2, 0, 5, 116, 2.0),
+    ("rinv_mlp_windows", "mlp",    "reciprocal", 4, 2, 8, 6, 6, 2, 0, 4, 117, 2.0),
 ]
 
 HEADER = """\
@@ -342,18 +365,23 @@ HEADER = """\
    h_i starts as time.2 SiLU time.0 sinusoid(t) for all i; V = out.3 SiLU LN out.0 sum_i h_i. With coord:
    x_i += sum_j (x_i - x_j) coord.2(SiLU coord.0 m_ij) / (n - 1) for all i at once, after the messages of the
    layer; the update of the last layer reaches no output, so its gradient is 0. LN: eps 1e-5, divides by
-   the width. With radial e also has exp(-(r_ij/0.5 - k)^2/2), k < radial. */
+   the width. With windows e also has exp(-(r_ij/0.5 - k)^2/2), k < windows.
+
+   Kind "mlp", with windows only: phi = exp(-(x_j/0.5 - c)^2/2) for all j and, within each, c = 0, 1, ...
+   windows-1 with a wrapper, else less (windows-1)/2; te = SiLU time.2 SiLU time.0 sinusoid(t);
+   u_l = SiLU(fc_l u_{l-1} + bias_l te), u_0 = [x/0.5, phi];
+   V = out u + level te + phi . (additive te) / sqrt(number of j). */
 #ifndef VGS_GOLDEN_NETWORKS_H
 #define VGS_GOLDEN_NETWORKS_H
 """
 
 STRUCT = """
 typedef struct {
-    const char *name, *kind; /* kind: temb, deeper, deeperv2, deeperv3, egnn */
+    const char *name, *kind; /* kind: mlp, temb, deeper, deeperv2, deeperv3, egnn */
     const char *wrapper;     /* "": none; on sorted distances "sqrt": sqrt(r^2+1), "reciprocal": 1/that */
     int n, d;                /* particles and space dimension; plain networks: 1 and D */
     int h, f, m;             /* hidden, width of te (0: not used by this kind), width of the sinusoid */
-    int layers, coord, radial;   /* egnn only */
+    int layers, coord, windows; /* of an egnn; of an mlp too, but for coord */
     unsigned long seed;      /* of the parameters */
     float scale;
     int names, params;       /* number of named parameters, of scalars */
@@ -365,20 +393,24 @@ typedef struct {
 """
 
 
-def run_case(name, kind, wrapper, n, d, h, f, m, layers, coord, radial, seed, scale, c, data):
+def run_case(name, kind, wrapper, n, d, h, f, m, layers, coord, windows, seed, scale, c, data):
     D = n * d
     if kind == "egnn":
-        shapes = egnn_shapes(h, m, layers, coord, radial)
-        value = lambda p, x: egnn(p, x, STEPS, m, n, d, layers, coord, radial)
-    elif wrapper:
-        make, net = PLAIN[kind]
-        shapes = [("net." + k, s) for k, s in make(n * (n - 1) // 2, h, f, m)]
-        value = lambda p, x: net({k[4:]: v for k, v in p.items()},
-                                 pair_features(x, n, d, wrapper == "reciprocal"), STEPS, m)
+        shapes = egnn_shapes(h, m, layers, coord, windows)
+        value = lambda p, x: egnn(p, x, STEPS, m, n, d, layers, coord, windows)
     else:
-        make, net = PLAIN[kind]
-        shapes = make(D, h, f, m)
+        inner = n * (n - 1) // 2 if wrapper else D
+        if kind == "mlp":
+            shapes = mlp_shapes(inner, h, f, m, layers, windows)
+            net = lambda p, x, t, m: mlp(p, x, t, m, layers, windows, not wrapper)
+        else:
+            make, net = PLAIN[kind]
+            shapes = make(inner, h, f, m)
         value = lambda p, x: net(p, x, STEPS, m)
+        if wrapper:
+            shapes = [("net." + k, s) for k, s in shapes]
+            value = lambda p, x: net({k[4:]: v for k, v in p.items()},
+                                     pair_features(x, n, d, wrapper == "reciprocal"), STEPS, m)
 
     p = make_params(shapes, seed, scale)
     leaves = [v.requires_grad_(True) for v in p.values()]
@@ -400,7 +432,7 @@ def run_case(name, kind, wrapper, n, d, h, f, m, layers, coord, radial, seed, sc
 
     print("\n/* %s%s: n %d, d %d, h %d, f %d, m %d%s; seed %d, scale %g */" %
           (kind, " on " + wrapper + " distances" if wrapper else "", n, d, h, f, m,
-           ", layers %d, coord %d, radial %d" % (layers, coord, radial) if layers else "", seed, scale))
+           ", layers %d, coord %d, windows %d" % (layers, coord, windows) if layers else "", seed, scale))
     g = "golden_" + name
     print("static const char *const %s_names[%d] = {\n%s\n};" % (g, len(p), wrap(['"%s"' % k for k in p])))
     dims = [list(s) + [0] * (2 - len(s)) for _, s in shapes]
@@ -411,7 +443,8 @@ def run_case(name, kind, wrapper, n, d, h, f, m, layers, coord, radial, seed, sc
     flat = flatten(grads)
     c_array("double", g + "_grad", "[%d]" % flat.numel(), flat)
     return ('    { "%s", "%s", "%s", %d, %d, %d, %d, %d, %d, %d, %d, %dul, %s, %d, %d,\n' %
-            (name, kind, wrapper, n, d, h, f, m, layers, coord, radial, seed, c_float(scale), len(p), flat.numel())
+            (name, kind, wrapper, n, d, h, f, m, layers, coord, windows, seed, c_float(scale), len(p),
+             flat.numel())
             + wrap([g + "_names", g + "_shape", "&%s_x[0][0]" % g, g + "_V", "&%s_dVdx[0][0]" % g,
                     g + "_grad"], "      ") + " }")
 
