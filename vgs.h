@@ -9402,16 +9402,22 @@ static void vgs__record_local(vgs_sampler *s, vgs__stage *st, vgs_var x, vgs_var
     st->width = vgs_sqrt(g, vgs_clamp(g, v, VGS__RHO_MIN, VGS__RHO_MAX));
 }
 
-/* The step from x to a_t x - mu + sigma sqrt(rho) eps: mu, and the noise of local_noise; from st->slope, the
-   gradient of V_t at x, if a corrector has left it. */
+/* The slope that the drift from x goes by; st->slope, the gradient of V_t there, if a corrector has left it. */
+static vgs_var vgs__record_slope_from(vgs_sampler *s, vgs__stage *st, vgs_var x, bool last)
+{
+    const vgs_scalar none = { 0 };
+    bool ahead = s->c.alpha == VGS_VP && (last || s->c.explicit_drift);
+    if (!vgs__exists(st->slope))
+        return vgs__record_slope(s, st, ahead ? vgs_affine_by(st->g, x, st->a, none) : x, last);
+    if (!s->c.scale_by_dim) return st->slope;
+    return vgs_affine(st->g, st->slope, 1.0f / (float)s->c.dim_effective, 0.0f);         /* V/D's      */
+}
+
+/* The step from x to a_t x - mu + sigma sqrt(rho) eps: mu, and the noise of local_noise. */
 static vgs_var vgs__record_kernel(vgs_sampler *s, vgs__stage *st, vgs_var x, bool last)
 {
     vgs_graph *g = st->g;
-    const vgs_scalar none = { 0 };
-    bool ahead = s->c.alpha == VGS_VP && (last || s->c.explicit_drift);
-    vgs_var slope = vgs__exists(st->slope)
-                  ? vgs_affine(g, st->slope, s->c.scale_by_dim ? 1.0f / (float)s->c.dim_effective : 1.0f, 0.0f)
-                  : vgs__record_slope(s, st, ahead ? vgs_affine_by(g, x, st->a, none) : x, last);
+    vgs_var slope = vgs__record_slope_from(s, st, x, last);
     vgs_var mu = vgs__record_drift(s, st, x, slope, last);
     if (s->c.local_noise && !last) vgs__record_local(s, st, x, slope);
     return s->c.fixed_kernel ? mu : vgs_mul(g, mu, st->kappa);
@@ -10441,7 +10447,8 @@ static vgs_status vgs__correct(vgs_sampler *s, const vgs__roll *r, int t, double
     st = s->b->upload(s->b->self, c->length, 0, s->correct_step + t, 1, VGS_F32, err);
     if (st == VGS_OK) st = vgs__walk_stand(s, r, t, err);
     if (st == VGS_OK) st = vgs__walk_weigh(s, r, -sign, row, log_weight, err);
-    for (k = 0; k < c->steps && st == VGS_OK; ++k) st = vgs__walk_step(s, r, t, first + (uint32_t)k, 0.0, err);
+    for (k = 0; k < c->steps && st == VGS_OK; ++k)
+        st = vgs__walk_step(s, r, t, first + (uint32_t)k, 0.0, err);
     return st == VGS_OK ? vgs__walk_weigh(s, r, sign, row, log_weight, err) : st;
 }
 
@@ -14190,24 +14197,24 @@ static const vgs__preset vgs__presets[] = {
     { "gmm40", "fast", 900, 1.0f, false,
       VGS__OURS
       "hidden 128 length_scale 23 steps 60 s2_start 80 s2_end 0.067 init_sigma 33 x_scale 2.3 energy_max 20 "
-      "value_lr 1e-3 lr_half 350 sigma_lr 1e-2 replay 64 refine 20" },
+      "windows 40 value_lr 1e-3 lr_half 350 sigma_lr 1e-2 replay 64 refine 20 correct 1" },
     { "funnel", "fast", 2500, 1.0f, false,
       VGS__OURS
       "hidden 128 length_scale 9 steps 80 s2_start 6 s2_end 1e-3 init_sigma 8 energy_max 200 scale_by_dim 1 "
       "explicit_drift 1 value_lr 7e-4 lr_half 700 sigma_lr 1e-3" },
-    { "manywell32", "fast", 1000, 1.0f, false,
+    { "manywell32", "fast", 350, 1.0f, false,
       VGS__OURS
-      "hidden 128 length_scale 1.5 steps 40 s2_start 0.3 s2_end 0.005 init_sigma 2 scale_by_dim 1 "
-      "slope_loss 1 value_lr 7e-4 lr_half 300 sigma_lr 1e-3" },
+      "hidden 128 windows 32 x_scale 0.5 length_scale 1.5 steps 80 s2_start 3 s2_end 0.004 init_sigma 6 "
+      "scale_by_dim 1 slope_loss 1 value_lr 7e-4 lr_half 100 sigma_lr 1e-3" },
     { "dw4", "fast", 700, 1.0f, false,
       VGS__OURS
       "value egnn hidden 32 length_scale 2.1 steps 80 s2_start 0.22 s2_end 0.0015 init_sigma 2.85 "
-      "scale_by_dim 1 value_lr 1e-3 lr_half 200 sigma_lr 1e-3" },
-    { "lj13", "fast", 150, 1.0f, false,
+      "scale_by_dim 1 value_lr 1e-3 lr_half 200 sigma_lr 1e-3 correct 1" },
+    { "lj13", "fast", 160, 1.0f, false,
       VGS__OURS
-      "value egnn hidden 24 layers 1 windows 16 x_scale 0.15 length_scale 0.71 steps 100 s2_start 0.05 "
-      "s2_end 1e-4 init_sigma 1.15 energy_max 100 scale_by_dim 1 lambda 0.97 batch 64 slope_loss 1 "
-      "value_lr 1e-3 lr_half 60 sigma_lr 1e-3" },
+      "value egnn hidden 24 layers 1 windows 16 x_scale 0.15 length_scale 0.71 steps 200 s2_start 0.0256 "
+      "s2_end 5e-5 init_sigma 1.15 energy_max 100 scale_by_dim 1 lambda 0.97 batch 64 slope_loss 1 "
+      "value_lr 1e-3 lr_half 64 sigma_lr 1e-3 correct 4" },
     { "lj55", "fast", 600, 1.0f, false,
       VGS__OURS
       "hidden 128 length_scale 1.2 steps 100 s2_start 0.05 s2_end 1e-4 init_sigma 1.5 energy_max 20000 "

@@ -547,8 +547,8 @@ static void unbiased(vgs_sampler *s, float resample, int correct, int n, int run
     }
     se = sqrt((square - mean * mean) / runs);
     for (j = 1; j < n; ++j) same += x[2 * j] == x[2 * j - 2];
-    CHECK(fabs(mean - 1) < 6 * se, "resample %g, correct %d: mean Zhat/Z = %g +- %g", (double)resample, correct,
-          mean, se);
+    CHECK(fabs(mean - 1) < 6 * se, "resample %g, correct %d: mean Zhat/Z = %g +- %g", (double)resample,
+          correct, mean, se);
     CHECK(se < 0.02 && se > 1e-4, "the error %g of Zhat/Z says nothing", se);
     OK(!same);                                   /* the last step's noise parts rows of one ancestor   */
 }
