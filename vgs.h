@@ -9402,7 +9402,7 @@ static void vgs__record_local(vgs_sampler *s, vgs__stage *st, vgs_var x, vgs_var
     st->width = vgs_sqrt(g, vgs_clamp(g, v, VGS__RHO_MIN, VGS__RHO_MAX));
 }
 
-/* The slope that the drift from x goes by; st->slope, the gradient of V_t there, if a corrector has left it. */
+/* The slope that the drift from x goes by: st->slope, the gradient of V_t, if a corrector has left it. */
 static vgs_var vgs__record_slope_from(vgs_sampler *s, vgs__stage *st, vgs_var x, bool last)
 {
     const vgs_scalar none = { 0 };
