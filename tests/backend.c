@@ -215,6 +215,7 @@ static void same_bits(bool recorded)
     for (k = 0; k < 2; ++k) {
         vgs_config c = config_of(recorded);
         vgs_sampler *s;
+        c.correct = 2;
         c.backend = k ? &d.base : NULL;
         s = vgs_sampler_create(&c, &err);
         if (!CHECK(s != NULL, "%s", err.msg)) return;

@@ -49,7 +49,7 @@ static bool life_of(vgs_net_kind kind)
 static bool sampler_mlp(void) { return life_of(VGS_NET_MLP); }
 static bool sampler_egnn(void) { return life_of(VGS_NET_EGNN); }
 
-/* Weights in both directions, and a population that resamples. */
+/* Weights in both directions, and a population that resamples, with corrections. */
 static bool weights(void)
 {
     vgs_config c = config_of(VGS_NET_MLP);
@@ -58,13 +58,17 @@ static bool weights(void)
     double log_weight[5];
     vgs_draw d;
     vgs_weights w;
+    vgs_draw back;
     vgs_forward f;
     bool ok;
     memset(&d, 0, sizeof d);
+    memset(&back, 0, sizeof back);
+    back.correct = 1;
     d.log_weight = log_weight;
     d.resample = 1;
+    d.correct = 1;
     ok = s && !vgs_sampler_draw(s, &d, 5, x, &err) && !vgs_weigh(log_weight, 5, &w, &err) &&
-         !vgs_sampler_score(s, NULL, 5, x, log_weight, &err) && !vgs_weigh_forward(log_weight, 5, &f, &err);
+         !vgs_sampler_score(s, &back, 5, x, log_weight, &err) && !vgs_weigh_forward(log_weight, 5, &f, &err);
     vgs_sampler_free(s);
     return ok;
 }

@@ -69,6 +69,13 @@ ok "--smc without a place for weights is refused" $?
 [ "$(status build/sample "$work/a" -n 9 -o "$work/s.safetensors" --smc 0.5 --noise-scale 0.9)" = 2 ] &&
     grep -q -e --noise-scale "$work/err"
 ok "--smc at another noise scale says why not" $?
+build/sample "$work/a" -n 100 -o "$work/c.safetensors" --correct 2 > "$work/out" 2> "$work/err" &&
+    grep -q 'ESS/N' "$work/err" && build/sample "$work/a" -n 100 -o "$work/c0.npy" --correct 0 2> "$work/err" &&
+    build/sample "$work/a" -n 100 -o "$work/c2.npy" --correct 2 2> "$work/err" && ! cmp -s "$work/c0.npy" "$work/c2.npy"
+ok "sample --correct" $?
+[ "$(status build/sample "$work/a" -n 9 -o "$work/c.npy" --correct 2 --noise-scale 0.9)" = 1 ] &&
+    grep -q 'correct = 2' "$work/err"
+ok "--correct at another noise scale is refused" $?
 build/sample "$work/a" -n 9 -o "$work/s.safetensors" --noise-scale 0.9 2> "$work/err" && grep -q 'no weights' "$work/err"
 ok "biased samples without weights" $?
 [ "$(status build/evaluate gmm9 "$work/x.safetensors")" = 1 ] && grep -q 'not of gmm9' "$work/err"
