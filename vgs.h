@@ -78,8 +78,8 @@
 
    MEMORY
        x_create allocates, x_free(NULL) is fine. A sampler allocates when created; a training iteration and a
-       draw without extras allocate nothing. What a function hands over is freed with vgs_free. Pointers in a
-       configuration (energy.user, backend) are borrowed and must outlive the sampler.
+       draw without extras and corrections allocate nothing. What a function hands over is freed with
+       vgs_free. Pointers in a configuration (energy.user, backend) are borrowed and must outlive the sampler.
 
    ERRORS
        A status, and one sentence in the caller's vgs_error: "config.s2_end = -1: must be > 0". Nothing is
@@ -499,9 +499,9 @@ typedef struct vgs_net_config {
     bool relu;               /* MLP: ReLU in place of SiLU                                      */
     bool move_coordinates;   /* EGNN: layers also move the points                               */
     float x_scale;           /* MLP: the network sees x, or what the wrapper gives, over x_scale; 1 */
-    int windows;             /* Gaussians, x_scale apart and wide, for narrow features; 0           */
-                             /* MLP: of every number it sees, centred around 0, with a wrapper from */
-                             /* 0 on; EGNN: messages see them beside r^2, of r, from 0 on           */
+    int windows;             /* Gaussians of deviation x_scale, x_scale apart, for narrow features; */
+                             /* 0. MLP: of every number it sees, centred around 0, with a wrapper   */
+                             /* from 0 on; EGNN: messages see them beside r^2, of r, from 0 on      */
 } vgs_net_config;
 
 typedef struct vgs_param_info {
@@ -720,8 +720,8 @@ typedef struct vgs_config {
     int    replay;                /* iterations whose samples are kept, to start from again: keeps rare    */
                                   /* modes; 0 = none. Not with one_step                                    */
     int    refine;                /* MALA steps on E that samples take before they are kept; 0             */
-    int    correct;               /* MALA steps on V_t in front of every step of a draw, each for the      */
-                                  /* price of one more gradient; 0. Training takes none                    */
+    int    correct;               /* MALA steps on V_t in front of every step of a draw that has weights,  */
+                                  /* each for one more gradient; 0. Training and vgs_stats take none       */
     float  slope_loss;            /* weight of the loss of grad V, beside that of V: for many dimensions; 0 */
                                   /* Not with one_step, explicit_drift or explore                          */
     vgs_loss loss;                /* VGS_SMOOTH_L1                                                         */
@@ -783,7 +783,8 @@ VGS_API void         vgs_sampler_free  (vgs_sampler *s);             /* NULL is 
 VGS_API vgs_status   vgs_sampler_train (vgs_sampler *s, int n, vgs_stats *stats, vgs_error *err);
 
 typedef struct vgs_draw {
-    uint64_t seed;                /* 0 = the sampler's; a draw is a function of weights, seed and row      */
+    uint64_t seed;                /* 0 = the sampler's; a draw is a function of weights, seed and row, and */
+                                  /* with `correct` of config.seed                                         */
     uint32_t first_row;           /* number of the first row: rows 64..127 can be drawn by themselves      */
     float    noise_scale;         /* c on every noise; 1, the sampler itself; below 1 is colder, biased    */
     bool     skip_final_noise;
@@ -811,8 +812,9 @@ VGS_API vgs_status vgs_sampler_draw(vgs_sampler *s, const vgs_draw *draw, int n,
 /* The opposite direction: from samples of the target, ref [n,dim] (particles: their mean is taken off), the
    noising chain makes paths back to x_0. log_weight [n], out, is log w of these paths, as exact as that of a
    draw; E[1/w] = 1/Z over them, and mean(log w) >= log Z: vgs_weigh_forward. A mode that the sampler misses
-   lowers w there, which a draw cannot see. draw may be NULL; seed, first_row and path count. E is asked 2 n
-   times. VGS_E_NONFINITE names the row of ref that has a NaN; VGS_E_ARG where a draw has no log_weight. */
+   lowers w there, which a draw cannot see. draw may be NULL; seed, first_row, path and correct count. E is
+   asked 2 n times. VGS_E_NONFINITE names the row of ref that has a NaN; VGS_E_ARG where a draw has no
+   log_weight. */
 VGS_API vgs_status vgs_sampler_score(vgs_sampler *s, const vgs_draw *draw, int n, const float *ref,
                                      double *log_weight, vgs_error *err);
 
@@ -6240,8 +6242,11 @@ static vgs_status vgs__check_limits(const void *of, const char *owner, const vgs
     return VGS_OK;
 }
 
+enum { VGS__MAX_INPUTS = 1 << 24 };              /* columns of the first layer                        */
+
 static vgs_status vgs__net_check(const vgs_net_config *c, vgs_error *err)
 {
+    double inputs;
     bool particles = c->kind == VGS_NET_EGNN || c->wrapper != VGS_WRAPPER_NONE;
     vgs_status st;
     if ((int)c->kind < VGS_NET_MLP || c->kind > VGS_NET_EGNN)
@@ -6257,6 +6262,10 @@ static vgs_status vgs__net_check(const vgs_net_config *c, vgs_error *err)
     if (particles && (c->particles < 2 || c->dim % c->particles))
         return vgs__fail(err, VGS_E_ARG, "net.particles = %d: must be >= 2 and divide dim = %d", c->particles,
                          c->dim);
+    inputs = c->wrapper ? 0.5 * c->particles * (c->particles - 1.0) : c->dim;
+    if (c->kind == VGS_NET_MLP && inputs * (c->windows + 1.0) > (double)VGS__MAX_INPUTS)
+        return vgs__fail(err, VGS_E_ARG, "net.windows = %d: of %.0f inputs these are more than %d columns",
+                         c->windows, inputs, VGS__MAX_INPUTS);
     if (c->kind == VGS_NET_EGNN && c->wrapper != VGS_WRAPPER_NONE)
         return vgs__fail(err, VGS_E_ARG, "net.wrapper = %d: an EGNN is invariant already; leave it 0",
                          (int)c->wrapper);
@@ -8655,6 +8664,7 @@ static void vgs__fill_defaults(vgs_config *c)
     if (c->net.x_scale == 0.0f) c->net.x_scale = 1.0f;
 }
 
+enum { VGS__MAX_WALKS = 1000000 };               /* below VGS__WALKS_BACK                             */
 static const vgs__limit vgs__limits[] = {
     { "length_scale", offsetof(vgs_config, length_scale), '>', 0, (double)FLT_MAX },
     { "detail_scale", offsetof(vgs_config, detail_scale), '>', 0, (double)FLT_MAX },
@@ -8678,7 +8688,7 @@ static const vgs__limit vgs__limits[] = {
     { "replay", offsetof(vgs_config, replay), 'i', 0, 65536 },
     { "slope_loss", offsetof(vgs_config, slope_loss), '=', 0, (double)FLT_MAX },
     { "refine", offsetof(vgs_config, refine), 'i', 0, 1000000 },
-    { "correct", offsetof(vgs_config, correct), 'i', 0, 1000000 }
+    { "correct", offsetof(vgs_config, correct), 'i', 0, VGS__MAX_WALKS }
 };
 enum { VGS__LIMITS = (int)(sizeof vgs__limits / sizeof *vgs__limits) };
 
@@ -9394,7 +9404,7 @@ static void vgs__record_local(vgs_sampler *s, vgs__stage *st, vgs_var x, vgs_var
     v = vgs_reshape(g, v, d * d);
     if (vgs__is_particles(&s->c))                /* over the e_j, too: differences keep it to first order */
         v = vgs_remove_mean(g, v, s->c.energy.particles);
-    v = vgs_affine_by(g, v, st->curve, none);
+    v = vgs_clamp(g, vgs_affine_by(g, v, st->curve, none), -1e6f, 1e6f);         /* squares stay finite */
     st->axes = vgs__unary(g, VGS_OP_EIGEN, v);
     vgs__attr_i(g, st->axes, 0, d);
     if (!vgs__exists(st->axes)) return;
@@ -9402,7 +9412,8 @@ static void vgs__record_local(vgs_sampler *s, vgs__stage *st, vgs_var x, vgs_var
     st->width = vgs_sqrt(g, vgs_clamp(g, v, VGS__RHO_MIN, VGS__RHO_MAX));
 }
 
-/* The slope that the drift from x goes by: st->slope, the gradient of V_t, if a corrector has left it. */
+/* The slope that the drift from x goes by: st->slope, the gradient of V_t there, if these very rows have just
+   been corrected. */
 static vgs_var vgs__record_slope_from(vgs_sampler *s, vgs__stage *st, vgs_var x, bool last)
 {
     const vgs_scalar none = { 0 };
@@ -10186,7 +10197,7 @@ VGS__DEF size_t vgs_sampler_bytes(const vgs_sampler *s)
 /* What corrects the x_t of a draw: MALA on V_t, and the step from there, which takes its gradient. */
 typedef struct vgs__corrector {
     vgs__stage stand, walk, step;                /* step: none with explicit_drift                    */
-    vgs_buffer *v, *slope, *length;              /* [capacity], [capacity, D], [1]                    */
+    vgs_buffer *v, *slope, *length;              /* [capacity], [capacity, D], [1]: of the last block  */
     int steps;
 } vgs__corrector;
 
@@ -10351,6 +10362,14 @@ static vgs_status vgs__log_weight_end(vgs_sampler *s, int n, const float *x, flo
     return st;
 }
 
+/* How a call that drew ends: without error, with its own, or with what the flag says. */
+static vgs_status vgs__draw_end(vgs_sampler *s, const char *doing, vgs_status st, vgs_error *err)
+{
+    if (st == VGS_OK) return vgs__read_flag(s, doing, err);
+    vgs__clear_flag(s);
+    return st;
+}
+
 static vgs__roll vgs__draw_roll(const vgs_sampler *s, const vgs_draw *o, uint64_t iteration)
 {
     vgs__roll r;
@@ -10492,8 +10511,9 @@ static vgs_status vgs__correct_fit(vgs_sampler *s, vgs__corrector *c, vgs_error 
     st = vgs__roll_start(s, &r, err);
     for (t = 0; t < s->c.steps && st == VGS_OK; ++t) {
         st = vgs__correct_fit_step(s, &r, t, &h, err);
-        if (st == VGS_OK) st = vgs__roll_step(s, &r, t, err);
+        if (st == VGS_OK && t + 1 < s->c.steps) st = vgs__roll_step(s, &r, t, err);  /* E is not asked  */
     }
+    st = vgs__draw_end(s, "draw: fitting the correction", st, err);
     s->correct_known = st == VGS_OK;
     return st;
 }
@@ -10572,14 +10592,6 @@ static int vgs__draw_rows(const vgs_sampler *s, int n, int i)
     return n - i < s->capacity ? n - i : s->capacity;
 }
 
-/* How a call that drew ends: without error, with its own, or with what the flag says. */
-static vgs_status vgs__draw_end(vgs_sampler *s, const char *doing, vgs_status st, vgs_error *err)
-{
-    if (st == VGS_OK) return vgs__read_flag(s, doing, err);
-    vgs__clear_flag(s);
-    return st;
-}
-
 static vgs_status vgs__draw(vgs_sampler *s, const vgs_draw *o, uint64_t iteration, int n, float *x,
                             vgs_error *err)
 {
@@ -10644,7 +10656,8 @@ static vgs_status vgs__crowd_step(vgs_sampler *s, vgs__crowd *c, const vgs_draw 
     int i;
     for (i = 0; i < c->n && st == VGS_OK; i += c->r.n) {
         vgs__crowd_block(s, c, o, i);
-        st = vgs__roll_step(s, &c->r, t, err);
+        st = vgs__correct(s, &c->r, t, 1.0, c->row, c->log_weight + i, err);
+        if (st == VGS_OK) st = vgs__roll_step(s, &c->r, t, err);
         if (st == VGS_OK) st = vgs__log_weight_step(s, &c->r, c->row, c->log_weight + i, err);
     }
     return st;
@@ -10718,17 +10731,6 @@ static vgs_status vgs__crowd_resample(vgs_sampler *s, vgs__crowd *c, const vgs_d
     return st == VGS_OK ? s->b->upload(s->b->self, c->r.x, place, c->spare, n * d, VGS_F32, err) : st;
 }
 
-static vgs_status vgs__crowd_correct(vgs_sampler *s, vgs__crowd *c, const vgs_draw *o, int t, vgs_error *err)
-{
-    vgs_status st = VGS_OK;
-    int i;
-    for (i = 0; c->r.corrector && i < c->n && st == VGS_OK; i += c->r.n) {
-        vgs__crowd_block(s, c, o, i);
-        st = vgs__correct(s, &c->r, t, 1.0, c->row, c->log_weight + i, err);
-    }
-    return st;
-}
-
 static vgs_status vgs__crowd_run(vgs_sampler *s, vgs__crowd *c, const vgs_draw *o, vgs_error *err)
 {
     size_t d = (size_t)s->c.energy.dim;
@@ -10739,7 +10741,6 @@ static vgs_status vgs__crowd_run(vgs_sampler *s, vgs__crowd *c, const vgs_draw *
         st = vgs__crowd_value(s, c, o, t, err);
         if (st == VGS_OK && vgs__crowd_ess(c, &max, &sum) < (double)o->resample)     /* never if NaN   */
             st = vgs__crowd_resample(s, c, o, t, max, sum, err);
-        if (st == VGS_OK) st = vgs__crowd_correct(s, c, o, t, err);
         if (st == VGS_OK) st = vgs__crowd_step(s, c, o, t, err);
     }
     c->r.x_first = 0;
@@ -10781,10 +10782,23 @@ static vgs_status vgs__draw_crowd(vgs_sampler *s, const vgs_draw *o, int n, floa
     return vgs__draw_end(s, "draw", st, err);
 }
 
+static vgs_status vgs__check_correct(const vgs_sampler *s, const vgs_draw *o, const char *doing,
+                                     vgs_error *err)
+{
+    if (o->correct < -1 || o->correct > VGS__MAX_WALKS)
+        return vgs__fail(err, VGS_E_ARG, "%s: correct = %d: must be within -1..%d", doing, o->correct,
+                         VGS__MAX_WALKS);
+    if (o->correct > 0 && vgs__weightless(s, o))
+        return vgs__fail(err, VGS_E_ARG, "%s: correct = %d: only draws that have weights are corrected",
+                         doing, o->correct);
+    return VGS_OK;
+}
+
 static vgs_status vgs__check_draw(const vgs_sampler *s, const vgs_draw *o, int n, const float *x,
                                   vgs_error *err)
 {
     const char *why = o->log_weight ? vgs__weightless(s, o) : NULL;
+    vgs_status st;
     if (n < 0) return vgs__fail(err, VGS_E_ARG, "draw: n = %d: must be >= 0", n);
     if (!(o->noise_scale >= 0.0f && o->noise_scale <= FLT_MAX))
         return vgs__fail(err, VGS_E_ARG, "draw: noise_scale = %g: must be > 0 and finite",
@@ -10793,9 +10807,7 @@ static vgs_status vgs__check_draw(const vgs_sampler *s, const vgs_draw *o, int n
     if (why) return vgs__fail(err, VGS_E_ARG, "draw: log_weight: there are no path weights %s", why);
     if (!(o->resample >= 0.0f && o->resample <= 1.0f))
         return vgs__fail(err, VGS_E_ARG, "draw: resample = %g: must be within 0..1", (double)o->resample);
-    if (o->correct < -1 || (o->correct > 0 && vgs__weightless(s, o)))
-        return vgs__fail(err, VGS_E_ARG, "draw: correct = %d: %s", o->correct,
-                         o->correct < -1 ? "must be >= -1" : "only draws that have weights are corrected");
+    if ((st = vgs__check_correct(s, o, "draw", err)) != VGS_OK) return st;
     if (o->resample > 0.0f && (!o->log_weight || o->path))
         return vgs__fail(err, VGS_E_ARG, "draw: resample = %g: %s", (double)o->resample,
                          o->path ? "rows have no path of their own then; path must be NULL"
@@ -10915,6 +10927,7 @@ VGS__DEF vgs_status vgs_sampler_score(vgs_sampler *s, const vgs_draw *draw, int 
                          n);
     if ((why = vgs__weightless(s, &o)) != NULL)
         return vgs__fail(err, VGS_E_ARG, "score: there are no path weights %s", why);
+    if ((code = vgs__check_correct(s, &o, "score", err)) != VGS_OK) return code;
     if (!(x = (float *)vgs__alloc_or(err, "score", (size_t)s->capacity * row, sizeof *x))) return VGS_E_NOMEM;
     for (k = 0; k < 2 && code == VGS_OK; ++k) {
         if (!(st[k].g = vgs_graph_create(err))) code = VGS_E_NOMEM;

@@ -81,8 +81,13 @@ static bool all_finite(const char *path, const float *x, int rows, int cols)
 }
 
 /* What a file of samples holds, beside x: log weights, the energy calls that it took, the threshold at which
-   rows were resampled; or not. */
-typedef struct samples { float *x; double *log_weight; int rows, cols; double energy_calls, smc; } samples;
+   rows were resampled, vgs_draw's correct; or not. */
+typedef struct samples {
+    float *x;
+    double *log_weight;
+    int rows, cols;
+    double energy_calls, smc, correct;
+} samples;
 
 /* The tensors, once x is known to be of two dimensions. */
 static vgs_status read_tensors(const vgs_safetensors *f, const vgs_file_tensor *x, samples *s, vgs_error *err)
@@ -103,6 +108,8 @@ static vgs_status read_tensors(const vgs_safetensors *f, const vgs_file_tensor *
     if (!st && vgs_safetensors_meta(f, "energy_calls"))
         st = vgs_safetensors_number(f, "energy_calls", &s->energy_calls, err);
     if (!st && vgs_safetensors_meta(f, "smc")) st = vgs_safetensors_number(f, "smc", &s->smc, err);
+    if (!st && vgs_safetensors_meta(f, "correct"))
+        st = vgs_safetensors_number(f, "correct", &s->correct, err);
     return st;
 }
 
@@ -181,11 +188,11 @@ static vgs_sampler *open_sampler(const options *o, const vgs_target *t)
     return s;
 }
 
-/* Forward weights of the n reference rows that the samples are compared with. */
-static bool score(const options *o, vgs_sampler *s, const float *ref, int n, weights *out)
+/* Forward weights of n reference rows, of the sampler as it drew the samples. */
+static bool score(const options *o, vgs_sampler *s, const float *ref, int n, double correct, weights *out)
 {
     double *log_weight = malloc((size_t)n * sizeof *log_weight);
-    vgs_draw d = { .seed = o->seed + 1 };
+    vgs_draw d = { .seed = o->seed + 1, .correct = (int)correct };
     vgs_error err;
     if (!log_weight) say("out of memory: %d weights", n);
     else if (vgs_sampler_score(s, &d, n, ref, log_weight, &err) ||
@@ -345,7 +352,7 @@ static int compare(const options *o, const vgs_target *t, vgs_sampler *sampler, 
     vgs_error err;
     double log_z = true_log_z(t, 1.0f);
     int rows = n_ref < x->rows ? n_ref : x->rows;
-    if (!weigh(o, x, &w) || (sampler && !score(o, sampler, ref, rows, &w))) return EXIT_FAILED;
+    if (!weigh(o, x, &w) || (sampler && !score(o, sampler, ref, rows, x->correct, &w))) return EXIT_FAILED;
     if (evaluate(t, x->x, x->rows, ref, n_ref, o->seed, o->threads, &e, &err)) return fail(&err);
     if (o->json) {
         char few[200];

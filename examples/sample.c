@@ -195,6 +195,7 @@ static vgs_status write_weighted(const options *o, const samples *s, const char 
     vgs_writer_number(w, "energy_calls", s->calls);
     if (o->refine) vgs_writer_number(w, "refine", o->refine);
     if (o->draw.resample > 0.0f) vgs_writer_number(w, "smc", (double)o->draw.resample);
+    if (o->draw.correct) vgs_writer_number(w, "correct", o->draw.correct);
     st = vgs_writer_save(w, o->out, err);
     vgs_writer_free(w);
     return st;

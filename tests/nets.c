@@ -495,6 +495,8 @@ static void bad_configurations(void)
         BAD("net.windows", "3", VGS_NET_TEMB, 2, 0, 0, 0, 0, 0, VGS_WRAPPER_NONE, false, false, 0, 3),
         BAD("net.windows", "4", VGS_NET_DEEPERV3, 2, 0, 0, 0, 0, 0, VGS_WRAPPER_NONE, false, false, 0, 4),
         BAD("net.windows", "1025", VGS_NET_MLP, 2, 0, 0, 0, 0, 0, VGS_WRAPPER_NONE, false, false, 0, 1025),
+        BAD("net.windows", "1024", VGS_NET_MLP, 100000, 0, 0, 0, 0, 0, VGS_WRAPPER_NONE, false, false, 0,
+            1024),
         BAD("net.windows", "-1", VGS_NET_EGNN, 8, 0, 0, 0, 0, 4, VGS_WRAPPER_NONE, false, false, 0, -1)};
     size_t i;
     vgs_error err = { VGS_OK, "" };

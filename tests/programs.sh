@@ -73,6 +73,13 @@ build/sample "$work/a" -n 100 -o "$work/c.safetensors" --correct 2 > "$work/out"
     grep -q 'ESS/N' "$work/err" && build/sample "$work/a" -n 100 -o "$work/c0.npy" --correct 0 2> "$work/err" &&
     build/sample "$work/a" -n 100 -o "$work/c2.npy" --correct 2 2> "$work/err" && ! cmp -s "$work/c0.npy" "$work/c2.npy"
 ok "sample --correct" $?
+for k in 0 2; do
+    build/sample "$work/a" -n 100 -o "$work/c.safetensors" --correct $k 2> "$work/err"
+    build/evaluate dw4 "$work/c.safetensors" --checkpoint "$work/a" --reference "$work/x.npy" --json 2> "$work/err" |
+        tr ',' '\n' | grep '"eubo"' > "$work/eubo$k"
+done
+[ -s "$work/eubo0" ] && [ -s "$work/eubo2" ] && ! cmp -s "$work/eubo0" "$work/eubo2"
+ok "evaluate scores as the samples were drawn" $?
 [ "$(status build/sample "$work/a" -n 9 -o "$work/c.npy" --correct 2 --noise-scale 0.9)" = 1 ] &&
     grep -q 'correct = 2' "$work/err"
 ok "--correct at another noise scale is refused" $?

@@ -751,6 +751,42 @@ static void correction_repeats(void)
     }
 }
 
+/* A population of several blocks that never resamples is a plain draw, bit for bit; E is asked once for the
+   last drift, and once for the weight, also when the steps of MALA are fitted. */
+static int energies_asked;
+static int counted(void *user, const float *x, int n, int dim, float *e, float *g)
+{
+    energies_asked += n;
+    return bowl_energy(user, x, n, dim, e, g);
+}
+
+static void correction_of_populations(void)
+{
+    enum { N = 1100 };
+    static float x[2][N * 2];
+    static double lw[2][N];
+    int k, local;
+    for (local = 0; local < 2; ++local) {
+        bowl b;
+        vgs_config c = small(&b, 2, 0);
+        vgs_error err = { VGS_OK, "" };
+        vgs_sampler *s;
+        c.energy.eval = counted;
+        c.correct = 2;
+        c.local_noise = local;
+        s = create(&c);
+        for (k = 0; k < 2; ++k) {
+            vgs_draw d = plain(lw[k]);
+            d.resample = k ? 1e-9f : 0;
+            energies_asked = 0;
+            went_well(vgs_sampler_draw(s, &d, N, x[k], &err), &err);
+            CHECK(energies_asked == 2 * N, "E was asked %d times", energies_asked);
+        }
+        OK(!memcmp(x[0], x[1], sizeof x[0]) && !memcmp(lw[0], lw[1], sizeof lw[0]));
+        vgs_sampler_free(s);
+    }
+}
+
 /* ---- what there are no weights for --------------------------------------------------------------------- */
 
 static int no_gradient(void *user, const float *x, int n, int dim, float *e, float *g)
@@ -787,6 +823,9 @@ static void refused(void)
     d = plain(NULL);
     d.correct = -2;
     OK(vgs_sampler_draw(s, &d, 10, x, &err) == VGS_E_ARG && strstr(err.msg, "correct = -2"));
+    OK(vgs_sampler_score(s, &d, 10, x, lw, &err) == VGS_E_ARG && strstr(err.msg, "score: correct = -2"));
+    d.correct = 1000001;
+    OK(vgs_sampler_draw(s, &d, 10, x, &err) == VGS_E_ARG && strstr(err.msg, "correct = 1000001"));
     d.correct = 2;
     d.noise_scale = 0.9f;
     OK(vgs_sampler_draw(s, &d, 10, x, &err) == VGS_E_ARG && strstr(err.msg, "correct = 2"));
@@ -833,6 +872,7 @@ int main(int argc, char **argv)
     RUN(smc_and_plain);
     RUN(corrected_weights);
     RUN(correction_repeats);
+    RUN(correction_of_populations);
     RUN(refused);
     return t_end();
 }
