@@ -9150,26 +9150,14 @@ static void vgs__check(vgs_graph *g, vgs_var x, const vgs__stage *st, int what, 
 
 enum { VGS__BAD_ENERGY = 1, VGS__BAD_GRADIENT, VGS__BAD_VALUE };
 
-/* Each row D times over. */
-static vgs_var vgs__record_copies(const vgs_sampler *s, vgs_graph *g, vgs_var x)
+/* Each row D times over; or its adjoint, the sum of each D rows. */
+static vgs_var vgs__record_copies(const vgs_sampler *s, vgs_graph *g, vgs_var x, bool sum)
 {
     int d = s->c.energy.dim;
     int32_t *same = (int32_t *)vgs__alloc((size_t)d, sizeof *same);              /* zeros              */
     vgs_var v;
     if (!same) return vgs__graph_fail(g, VGS_E_NOMEM, "out of memory: local_noise of %d dimensions", d);
-    v = vgs_segment_gather(g, x, 1, same, d);
-    vgs__free(same);
-    return v;
-}
-
-/* The sum of each D rows: the adjoint. */
-static vgs_var vgs__record_sum(const vgs_sampler *s, vgs_graph *g, vgs_var x)
-{
-    int d = s->c.energy.dim;
-    int32_t *same = (int32_t *)vgs__alloc((size_t)d, sizeof *same);
-    vgs_var v;
-    if (!same) return vgs__graph_fail(g, VGS_E_NOMEM, "out of memory: local_noise of %d dimensions", d);
-    v = vgs_segment_sum(g, x, 1, same, d);
+    v = sum ? vgs_segment_sum(g, x, 1, same, d) : vgs_segment_gather(g, x, 1, same, d);
     vgs__free(same);
     return v;
 }
@@ -9182,10 +9170,10 @@ static vgs_var vgs__record_stretch(const vgs_sampler *s, vgs__stage *st, vgs_var
     vgs_var axes, along;
     if (!vgs__exists(st->width)) return eps;
     axes = vgs_reshape(g, st->axes, d);
-    along = vgs_sum_cols(g, vgs_mul(g, vgs__record_copies(s, g, eps), axes));
+    along = vgs_sum_cols(g, vgs_mul(g, vgs__record_copies(s, g, eps, false), axes));
     along = vgs_reshape(g, along, d);
     along = back ? vgs_div(g, along, st->width) : vgs_mul(g, along, st->width);
-    return vgs__record_sum(s, g, vgs_mul(g, axes, vgs_reshape(g, along, 1)));
+    return vgs__record_copies(s, g, vgs_mul(g, axes, vgs_reshape(g, along, 1)), true);
 }
 
 /* The step in units of sigma, c sqrt(rho) eps - mu/sigma: x' = a x + sigma u; local_noise stretches eps. */
@@ -9397,9 +9385,9 @@ static void vgs__record_local(vgs_sampler *s, vgs__stage *st, vgs_var x, vgs_var
     vgs_graph *g = st->g;
     int d = s->c.energy.dim;
     vgs_var e = vgs__record_directions(s, g), there, v;
-    there = vgs_reshape(g, vgs__record_copies(s, g, x), d * d);
+    there = vgs_reshape(g, vgs__record_copies(s, g, x, false), d * d);
     there = vgs_reshape(g, vgs_add(g, there, vgs_affine_by(g, e, st->nudge, none)), d);
-    v = vgs_sub(g, vgs__record_slope(s, st, there, false), vgs__record_copies(s, g, slope));
+    v = vgs_sub(g, vgs__record_slope(s, st, there, false), vgs__record_copies(s, g, slope, false));
     if (vgs__is_particles(&s->c)) v = vgs_remove_mean(g, v, s->c.energy.particles);
     v = vgs_reshape(g, v, d * d);
     if (vgs__is_particles(&s->c))                /* over the e_j, too: differences keep it to first order */
@@ -9594,7 +9582,7 @@ static vgs_var vgs__record_stretched(const vgs_sampler *s, vgs__stage *st)
         return vgs_affine(g, vgs_sum_cols(g, v), f, -f * (float)(d - s->c.dim_effective));
     }
     v = vgs_mul(g, vgs_reshape(g, vgs_square(g, st->axes), d), vgs_reshape(g, v, 1));
-    return vgs__record_sum(s, g, v);
+    return vgs__record_copies(s, g, v, true);
 }
 
 /* The factors that minimise the cost of one step given the value after it. With m the published drift at x
