@@ -70,8 +70,9 @@ ok "--smc without a place for weights is refused" $?
     grep -q -e --noise-scale "$work/err"
 ok "--smc at another noise scale says why not" $?
 build/sample "$work/a" -n 100 -o "$work/c.safetensors" --correct 2 > "$work/out" 2> "$work/err" &&
-    grep -q 'ESS/N' "$work/err" && build/sample "$work/a" -n 100 -o "$work/c0.npy" --correct 0 2> "$work/err" &&
-    build/sample "$work/a" -n 100 -o "$work/c2.npy" --correct 2 2> "$work/err" && ! cmp -s "$work/c0.npy" "$work/c2.npy"
+    grep -q 'ESS/N' "$work/out" && build/sample "$work/a" -n 100 -o "$work/c0.npy" --correct 0 2> "$work/err" &&
+    build/sample "$work/a" -n 100 -o "$work/c2.npy" --correct 2 2> "$work/err" &&
+    ! cmp -s "$work/c0.npy" "$work/c2.npy"
 ok "sample --correct" $?
 for k in 0 2; do
     build/sample "$work/a" -n 100 -o "$work/c.safetensors" --correct $k 2> "$work/err"
