@@ -14190,11 +14190,11 @@ static const vgs__preset vgs__presets[] = {
     { "gmm9", "fast", 900, 1.0f, false,
       VGS__OURS
       "hidden 96 length_scale 4.1 steps 24 s2_start 5.15 s2_end 0.05 init_sigma 7.2 energy_max 100 "
-      "local_noise 1 value_lr 7e-4 lr_half 300 sigma_lr 1e-3 replay 32 refine 20" },
+      "local_noise 1 value_lr 7e-4 lr_half 300 sigma_lr 1e-3 replay 32 refine 20 correct 1" },
     { "gmm25", "fast", 1600, 1.0f, false,
       VGS__OURS
       "hidden 128 length_scale 7.1 steps 32 s2_start 11.2 s2_end 0.015 init_sigma 10.4 energy_max 25 "
-      "local_noise 1 value_lr 1e-3 lr_half 530 sigma_lr 3e-3 replay 64 refine 20" },
+      "local_noise 1 value_lr 1e-3 lr_half 530 sigma_lr 3e-3 replay 64 refine 20 correct 1" },
     { "gmm40", "fast", 900, 1.0f, false,
       VGS__OURS
       "hidden 128 length_scale 23 steps 60 s2_start 80 s2_end 0.067 init_sigma 33 x_scale 2.3 energy_max 20 "
