@@ -5769,7 +5769,7 @@ static float *vgs__at(float *scratch, const vgs__local *v, int first, size_t shi
 /* Parts a..b of a job, by one thread; local values are those of a block that begins with part `a`. */
 static void vgs__run_parts(vgs__cpu *cpu, int group, const vgs__job *j, int me, int a, int b)
 {
-    float *scratch = cpu->scratch + (size_t)me * cpu->scratch_size;
+    float *scratch = cpu->scratch ? cpu->scratch + (size_t)me * cpu->scratch_size : NULL;
     vgs__k k = j->k;
     int i, r0 = a * j->per, r1 = b * j->per;
     vgs_error err;

@@ -67,7 +67,7 @@ static void set(job *q, int k, int r, int c, double v)
 {
     const vgs_tensor *t = slot_of(&q->cpu, k);
     size_t at = t->offset + (size_t)r * (size_t)t->ld + (size_t)c;
-    int32_t n = (int32_t)v;
+    int32_t n = q->is_int[k] ? (int32_t)v : 0;
     if (q->is_int[k]) memcpy(floats(t) + at, &n, 4);
     else floats(t)[at] = (float)v;
     slot_of(&q->ref, k)->buf->x[at] = q->is_int[k] ? (double)n : (double)(float)v;
