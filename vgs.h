@@ -10185,7 +10185,8 @@ VGS__DEF size_t vgs_sampler_bytes(const vgs_sampler *s)
 /* What corrects the x_t of a draw: MALA on V_t, and the step from there, which takes its gradient. */
 typedef struct vgs__corrector {
     vgs__stage stand, walk, step;                /* step: none with explicit_drift                    */
-    vgs_buffer *v, *slope, *length;              /* [capacity], [capacity, D], [1]: of the last block  */
+    vgs_buffer *v, *slope;                       /* [capacity], [capacity, D]: of the last block       */
+    vgs_buffer *length;                          /* [T]: h of MALA at each step                       */
     int steps;
 } vgs__corrector;
 
@@ -10390,10 +10391,6 @@ static const char *vgs__weightless(const vgs_sampler *s, const vgs_draw *o)
     return NULL;
 }
 
-/* MALA on V_t leaves exp(-V_t/tau) as it is. In front of step t it forgets where an imperfect start or step
-   has led, as far as its steps reach, and moves log w by the change of V_t/tau: for the path that is then
-   walked E[w] = Z as before, since a reversible move and its reverse have densities in that ratio. */
-
 static void vgs__walk_bind(const vgs_sampler *s, vgs__stage *st, const vgs__roll *r, int t)
 {
     const vgs__corrector *c = r->corrector;
@@ -10402,7 +10399,7 @@ static void vgs__walk_bind(const vgs_sampler *s, vgs__stage *st, const vgs__roll
     vgs_bind(st->g, st->out, r->x, place, NULL);
     vgs_bind(st->g, st->here, c->v, 0, NULL);
     vgs_bind(st->g, st->slope, c->slope, 0, NULL);
-    vgs_bind(st->g, st->length, c->length, 0, NULL);
+    vgs_bind(st->g, st->length, c->length, (size_t)t, NULL);
     vgs_scalar_set(st->g, st->t_next, t);
 }
 
@@ -10441,8 +10438,11 @@ static vgs_status vgs__walk_weigh(vgs_sampler *s, const vgs__roll *r, double fac
 /* Numbers of MALA's steps, so that no two uses have the same noise. */
 enum { VGS__WALKS_FORWARD = 0, VGS__WALKS_BACK = 1 << 28, VGS__WALKS_FIT = 1 << 29 };
 
-/* x_t, if the roll has a corrector: forward (sign 1) it arrives and is moved on; backward (-1) it is where a
-   path went on, and is taken back to where it arrived. */
+/* MALA on V_t leaves exp(-V_t/tau) as it is. In front of step t it forgets where an imperfect start or step
+   has led, as far as its steps reach, and moves log w by the change of V_t/tau: for the path that is then
+   walked E[w] = Z as before, since a reversible move and its reverse have densities in that ratio
+   [Neal 2001]. Forward (sign 1) x_t arrives and is moved on; backward (-1) it is where a path went on, and is
+   taken back to where it arrived. Nothing happens if the roll has no corrector. */
 static vgs_status vgs__correct(vgs_sampler *s, const vgs__roll *r, int t, double sign, float *row,
                                double *log_weight, vgs_error *err)
 {
@@ -10451,8 +10451,7 @@ static vgs_status vgs__correct(vgs_sampler *s, const vgs__roll *r, int t, double
     vgs_status st;
     int k;
     if (!c) return VGS_OK;
-    st = s->b->upload(s->b->self, c->length, 0, s->correct_step + t, 1, VGS_F32, err);
-    if (st == VGS_OK) st = vgs__walk_stand(s, r, t, err);
+    st = vgs__walk_stand(s, r, t, err);
     if (st == VGS_OK) st = vgs__walk_weigh(s, r, -sign, row, log_weight, err);
     for (k = 0; k < c->steps && st == VGS_OK; ++k)
         st = vgs__walk_step(s, r, t, first + (uint32_t)k, 0.0, err);
@@ -10469,11 +10468,11 @@ static vgs_status vgs__correct_fit_step(vgs_sampler *s, const vgs__roll *r, int 
     vgs_status st;
     int k;
     *step = (float)(*h * unit);
-    st = s->b->upload(s->b->self, on, 0, step, 1, VGS_F32, err);
+    st = s->b->upload(s->b->self, on, (size_t)t, step, 1, VGS_F32, err);
     if (st == VGS_OK) st = vgs__walk_stand(s, r, t, err);
     for (k = 0; k < 12 && st == VGS_OK; ++k)
         st = vgs__walk_step(s, r, t, VGS__WALKS_FIT + (uint32_t)k, rate[k], err);
-    if (st == VGS_OK) st = s->b->download(s->b->self, step, on, 0, 1, VGS_F32, err);
+    if (st == VGS_OK) st = s->b->download(s->b->self, step, on, (size_t)t, 1, VGS_F32, err);
     if (st != VGS_OK) return st;
     *h = (double)*step / unit;
     *h = *h > 100.0 ? 100.0 : *h;                /* where V_t is flat                                 */
@@ -10527,7 +10526,7 @@ static vgs_status vgs__corrector_make(vgs_sampler *s, vgs__corrector *c, int ste
     c->steps = steps;
     if (!(c->v = s->b->buffer_create(s->b->self, cap, err)) ||
         !(c->slope = s->b->buffer_create(s->b->self, cap * (size_t)s->c.energy.dim, err)) ||
-        !(c->length = s->b->buffer_create(s->b->self, 1, err)) ||
+        !(c->length = s->b->buffer_create(s->b->self, (size_t)s->c.steps, err)) ||
         !(c->stand.g = vgs_graph_create(err)) || !(c->walk.g = vgs_graph_create(err)) ||
         (!s->c.explicit_drift && !(c->step.g = vgs_graph_create(err))))
         return VGS_E_NOMEM;
@@ -10537,8 +10536,11 @@ static vgs_status vgs__corrector_make(vgs_sampler *s, vgs__corrector *c, int ste
     st = vgs_graph_compile(c->stand.g, s->b, s->capacity, err);
     if (st == VGS_OK) st = vgs_graph_compile(c->walk.g, s->b, s->capacity, err);
     if (st == VGS_OK && c->step.g) st = vgs_graph_compile(c->step.g, s->b, s->capacity, err);
+    if (st == VGS_OK) st = vgs__correct_fit(s, c, err);
+    if (st == VGS_OK)
+        st = s->b->upload(s->b->self, c->length, 0, s->correct_step, (size_t)s->c.steps, VGS_F32, err);
     r->corrector = c;
-    return st == VGS_OK ? vgs__correct_fit(s, c, err) : st;
+    return st;
 }
 
 /* How many MALA steps this draw takes in front of each of its own. */
