@@ -1,4 +1,5 @@
-/* Memory that runs out: allocation number fail_at of vgs.h fails. Included before vgs.h. */
+/* Memory that runs out: allocation number fail_at of vgs.h fails, and whatever asks for more than a GiB, as a
+   file that lies about its size does. Included before vgs.h. */
 #include <stddef.h>
 #include <stdlib.h>
 
@@ -7,7 +8,7 @@ static long allocations, alive, fail_at;         /* made so far, not yet freed, 
 static void *weak_malloc(size_t bytes)
 {
     void *p;
-    if (++allocations == fail_at) return NULL;
+    if (++allocations == fail_at || bytes > (size_t)1 << 30) return NULL;
     p = malloc(bytes);
     alive += p != NULL;
     return p;
