@@ -61,8 +61,8 @@
        (OpenMP does, if you compile with it), print, exit, abort, or keep any global state.
 
    CONTENTS (search for the tag)
-       >>errors >>rng >>gemm >>backend >>energy >>graph >>nets >>targets >>metropolis >>mcmc >>sampler
-       >>files >>checkpoint >>metrics >>presets
+       >>errors >>energy >>sampler >>weights >>checkpoint >>mcmc >>files >>graph >>rng >>nets >>gemm
+       >>backend >>targets >>metropolis >>metrics >>presets, then the method and its references
 
    COMPILE-TIME OPTIONS      where            meaning
        VGS_IMPLEMENTATION    one file         the implementation, too
@@ -98,61 +98,6 @@
    UNITS AND NAMES
        Energies and tau in the same unit; lengths as in x. Arrays are row-major float, [rows, cols].
        B batch, D = dim, n particles, d space dimension, h hidden width, T steps, t step 0..T-1.
-
-   THE METHOD   ([VGS] section 3; t = 0 is noise, T the sample)
-       x_0 ~ N(0, s0^2 I);  z_t = a_t x_t;  x_{t+1} = z_t - mu_t + sqrt(rho_t) s_t a_t eps;
-       mu_t = kappa_t (s_t^2 a_t / tau) grad V_t(x_t), at last kappa_t (s_t^2 a_t^2 / tau) grad E(z_t)
-       Against the noising chain qt(x_t | x_{t+1}) = N(x_{t+1} / a_t, s_t^2 I) a step costs
-           c_t = tau log [ pi(x_{t+1} | x_t) / qt(x_t | x_{t+1}) ];
-       what is still to be paid, on average, is the value V_t. Training rolls out B trajectories with a
-       target network Vbar and fits V_t(x_t) to
-           y_t = c_t + (1 - lambda) Vbar_{t+1}(x_{t+1}) + lambda y_{t+1},   y_T = min(E, energy_max);
-       then Vbar <- ema Vbar + (1 - ema) V, one step on s0 along d/ds0 [ mean Vbar_0(s0 eps) - D tau log s0 ],
-       and kappa_t, rho_t move towards what minimises the cost of their step. Minimising the control cost
-           KL(path || target times the noising chain) = log Z - ELBO
-       makes the ELBO the figure to watch: it rises towards log Z, and what is missing is the error. A path
-       has the weight w = exp(-E/tau - sum c_t/tau) / p0(x_0), exactly: E[w] = Z.
-       With `replay`, every other iteration starts from samples of earlier ones, chosen by weight, which the
-       noising chain takes back to a random step: modes that the sampler visits rarely are not forgotten.
-       With `slope_loss` the fit is also to what grad V_t should be: along a path of the exact value
-       grad V_t(x_t) is the mean of a_t grad V_{t+1}(x_{t+1}), and at last of a_t grad E(x_T), so that
-           g_t = a_t [(1 - lambda) grad Vbar_{t+1}(x_{t+1}) + lambda g_{t+1}],  g_T = grad E(x_T),
-       D numbers where y_t is one; its gradient takes V at x +- d along the error, no second derivative.
-       With `local_noise` the eps of all steps but the last has the covariance I - s_t^2 V_t''(x_t)/tau, V_t''
-       the second derivatives of V_t by D differences of its slope, eigenvalues kept within limits: that of
-       the exact reverse kernel, narrow across modes and bonds, along which it stays wide. It depends on x_t
-       alone: the density of a step stays known.
-       With `correct` a draw takes Metropolis-adjusted Langevin steps on V_t in front of step t. They leave
-       exp(-V_t/tau) as it is and forget what earlier steps did wrong; log w grows by the change of V_t/tau,
-       after which E[w] = Z as before: annealed importance sampling [Neal 2001] along the learned path.
-       Particles live in the mean-free subspace (D = (n-1) d): x_0 and every eps are projected.
-       Where this is not [VGS], and the fields that give [VGS] (the paper presets set them):
-           explicit_drift  mu_t = (s_t^2 a_t^2 / tau) grad V_{t+1}(z_t): right to first order, unstable where
-                         A k > 1 (A = s_t^2 a_t^2, k the curvature of V). For the exact value ours leads to
-                         the exact mean (Tweedie).
-           one_step      a target is one step of fresh noise with the mean of c_t. Ours has the same mean, but
-                         c_t + V_{t+1} hardly depends on the noise of the path, so it can be followed to its
-                         end, and early steps know the energy at once.
-           fixed_kernel  kappa = rho = 1. The exact reverse kernel of a Gaussian has rho = 1/(1 + A k).
-           drift_max     |mu_t| has no limit (1e30). Here it is at most drift_max s_t a_t sqrt(D).
-           no_base       V is the network alone; here that of a Gaussian is added to an mlp or egnn, and an
-                         mlp is blind beyond four standard deviations.
-
-   REFERENCES
-       [VGS]  Value Gradient Sampler, arXiv:2502.13280; AISTATS 2026, PMLR 300:3979
-       [EGNN] Satorras et al., E(n) Equivariant Graph Neural Networks, arXiv:2102.09844
-       [Tancik 2020] Fourier features let networks learn high frequency functions, arXiv:2006.10739
-       [PSIS] Vehtari et al., Pareto Smoothed Importance Sampling, arXiv:1507.02646; JMLR 25 (2024)
-       [Zhang 2009] Zhang & Stephens, a new estimator for the generalized Pareto, Technometrics 51
-       [Salmon 2011] Parallel random numbers: as easy as 1, 2, 3, SC11
-       [Geyer 1992] Practical Markov chain Monte Carlo, Statistical Science 7
-       [Neal 2001] Annealed importance sampling, Statistics and Computing 11; arXiv:physics/9803008
-       [Roberts and Tweedie 1996] Exponential convergence of Langevin distributions, Bernoulli 2
-       [Roberts and Rosenthal 2001] Optimal scaling for Metropolis-Hastings algorithms, Statistical Science 16
-       [Neal 2011] MCMC using Hamiltonian dynamics, arXiv:1206.1901
-       [Hoffman and Gelman 2014] The No-U-Turn sampler, arXiv:1111.4246
-       [Vehtari 2021] Rank-normalization, folding, and localization: an improved R-hat, arXiv:1903.08008
-       [Syed 2022] Non-reversible parallel tempering, arXiv:1905.02939
 */
 #ifndef VGS_H
 #define VGS_H
@@ -179,7 +124,6 @@
 extern "C" {
 #endif
 
-
 /* ==== >>errors =====================================================================================
    A function that can fail returns a status (or NULL) and fills the caller's vgs_error with one sentence
    that names the field, the value and the place. `err` is always last and may be NULL. */
@@ -200,141 +144,6 @@ typedef enum vgs_status {
 typedef struct vgs_error { vgs_status code; char msg[252]; } vgs_error;
 
 VGS_API const char *vgs_status_name(vgs_status code);                /* "VGS_E_ARG", ...              */
-
-/* ==== >>rng ========================================================================================
-   Philox4x32-10 [Salmon 2011]: number i of a stream is a pure function of (seed, stream, i), so the three
-   fields below are the whole state: copy it, save it, jump in it. */
-
-typedef struct vgs_rng {
-    uint64_t seed;
-    uint32_t stream;    /* < 2^24; streams of one seed are independent                   */
-    uint64_t pos;       /* blocks of four 32-bit words used so far                       */
-} vgs_rng;
-
-VGS_API void     vgs_philox(const uint32_t key[2], const uint32_t counter[4], uint32_t out[4]);
-VGS_API uint64_t vgs_rng_u64(vgs_rng *r);                            /* 64 random bits; one block     */
-VGS_API double   vgs_rng_uniform(vgs_rng *r);                        /* in (0,1), 53 bits; one block  */
-VGS_API void     vgs_rng_normals(vgs_rng *r, float *out, size_t n);  /* N(0,1); (n+3)/4 blocks        */
-VGS_API uint32_t vgs_rng_below(vgs_rng *r, uint32_t n);              /* uniform in 0..n-1, unbiased   */
-
-
-/* ==== >>gemm =======================================================================================
-   Matrix products choose their kernel once per call from what the processor has. Every element of a
-   product is the same chain of operations whatever the number of rows, of threads, and its place. */
-
-typedef enum vgs_isa {
-    VGS_ISA_AUTO,       /* the best one; the default                                     */
-    VGS_ISA_PORTABLE,   /* plain C: every compiler, every processor                      */
-    VGS_ISA_NEON,       /* 64-bit ARM                                                    */
-    VGS_ISA_AVX2,       /* x86-64 with AVX2 and FMA                                      */
-    VGS_ISA_AVX512      /* x86-64 with AVX-512F                                          */
-} vgs_isa;
-
-typedef enum vgs_act {
-    VGS_ACT_NONE,
-    VGS_ACT_RELU,       /* max(x, 0)                                                     */
-    VGS_ACT_SIGMOID,    /* 1 / (1 + e^-x)                                                */
-    VGS_ACT_TANH,
-    VGS_ACT_SILU,       /* x / (1 + e^-x)                                                */
-    VGS_ACT_SOFTPLUS    /* log(1 + e^x)                                                  */
-} vgs_act;
-
-VGS_API vgs_isa     vgs_cpu_isa(void);               /* the best one this processor and this build have */
-VGS_API const char *vgs_isa_name(vgs_isa isa);       /* "portable", "neon", "avx2", "avx512"            */
-
-/* ==== >>backend ====================================================================================
-   Where tensors live and ops run. The CPU backend is built in; another one fills this table and is passed
-   to the sampler's configuration. Sizes and offsets count elements of 4 bytes (float or int32). A backend
-   only ever sees buffers of its own, so its memory need not be the host's. */
-
-typedef enum vgs_type { VGS_F32, VGS_I32 } vgs_type;
-typedef struct vgs_buffer vgs_buffer;            /* the backend's own; opaque to everybody else       */
-
-typedef struct vgs_tensor {                      /* element (i,j) is at offset + i*ld + j             */
-    vgs_buffer *buf;                             /* NULL = absent (an optional operand)               */
-    size_t offset;
-    int rows, cols, ld;
-} vgs_tensor;
-
-enum { VGS_MAX_IN = 6, VGS_MAX_ATTR = 8 };
-
-/* The op table: what a backend has to run. kind: M = elementwise map, R = rows are independent, W = the
-   whole tensor at once. Forward and gradient of each op stand side by side under >>ops. */
-#define VGS_OPS(X) \
-    X(M, ADD, add)               X(M, SUB, sub)                   X(M, MUL, mul)                \
-    X(M, DIV, div)               X(M, AFFINE, affine)             X(M, COMBINE, combine)        \
-    X(M, EXP, exp)               X(M, LOG, log)                   X(M, SQRT, sqrt)              \
-    X(M, SQUARE, square)         X(M, RECIPROCAL, reciprocal)     X(M, ABS, abs)                \
-    X(M, ABS_GRAD, abs_grad)     X(M, SIN, sin)                   X(M, COS, cos)                \
-    X(M, RELU, relu)             X(M, RELU_GRAD, relu_grad)       X(M, SILU, silu)              \
-    X(M, SOFTPLUS, softplus)     X(M, SIGMOID, sigmoid)           X(M, SIGMOID_GRAD, sigmoid_grad) \
-    X(M, TANH, tanh)             X(M, TANH_GRAD, tanh_grad)                                     \
-    X(M, CLAMP, clamp)           X(M, CLAMP_GRAD, clamp_grad)     X(M, FILL, fill)              \
-    X(M, LOSS, loss)             X(M, LOSS_GRAD, loss_grad)       X(M, MASK_ABOVE, mask_above)  \
-    X(M, FILL_INT, fill_int)     X(M, INT_DIV, int_div)                                         \
-    X(R, SUM_COLS, sum_cols)     X(R, LOGSUMEXP, logsumexp)       X(R, LAYERNORM, layernorm)    \
-    X(R, LAYERNORM_GRAD, layernorm_grad) X(R, LAYERNORM_HAT, layernorm_hat)                     \
-    X(R, PAD_COLS, pad_cols)     X(R, CONCAT, concat)             X(R, GATHER, gather)          \
-    X(R, SEGMENT_GATHER, segment_gather) X(R, SEGMENT_SUM, segment_sum)                         \
-    X(R, PAIR_DISTANCE, pair_distance)   X(R, PAIR_DISTANCE_GRAD, pair_distance_grad)           \
-    X(R, REMOVE_MEAN, remove_mean)       X(R, SORT_COLS, sort_cols)  X(R, UNSORT_COLS, unsort_cols) \
-    X(R, NORMAL, normal)         X(R, PERMUTATION, permutation)   X(R, LIMIT_ROWS, limit_rows)  \
-    X(R, EIGEN, eigen)                                                                          \
-    X(R, SPHERE_TANGENT, sphere_tangent) X(R, SPHERE_MOVE, sphere_move)                         \
-    X(W, MATMUL, matmul)         X(W, SUM_ROWS, sum_rows)         X(W, SCATTER_ROWS, scatter_rows) \
-    X(W, SUM_SQUARES, sum_squares) X(W, ENERGY, energy)           X(W, RESAMPLE, resample)      \
-    X(W, STORE, store)           X(M, ADAM, adam)                 X(M, EMA, ema)                \
-    X(R, CHECK, check)
-
-typedef enum vgs_op {
-    VGS_OP_INPUT, VGS_OP_PARAMS, VGS_OP_STATE, VGS_OP_TABLE, VGS_OP_VIEW, VGS_OP_TAP,  /* never run */
-#define VGS_OP_ENUM(kind, ID, name) VGS_OP_##ID,
-    VGS_OPS(VGS_OP_ENUM)
-#undef VGS_OP_ENUM
-    VGS_OP_COUNT
-} vgs_op;
-
-VGS_API const char *vgs_op_name(int op);
-
-typedef struct vgs_call {                        /* one op, ready to run                              */
-    int op;                                      /* vgs_op                                            */
-    vgs_tensor out, out2, in[VGS_MAX_IN];        /* out2: second output, absent if nobody wants it    */
-    int   i[VGS_MAX_ATTR];                       /* integer attributes: see the op's entry            */
-    float f[VGS_MAX_ATTR];                       /* real attributes and run-time scalars              */
-    const struct vgs_energy *energy;             /* VGS_OP_ENERGY only                                */
-    int   group, parts;                          /* see run_list                                      */
-    bool  local;                                 /* out and out2 are read within this group only      */
-                                                 /* (another part may then reuse their place)         */
-} vgs_call;
-
-typedef struct vgs_backend {
-    void *self;                                  /* first argument of every function below            */
-    vgs_buffer *(*buffer_create)(void *self, size_t n, vgs_error *err);              /* zeroed        */
-    void        (*buffer_free)  (void *self, vgs_buffer *b);                         /* NULL is fine  */
-    vgs_status  (*upload)  (void *self, vgs_buffer *dst, size_t offset, const void *src, size_t n,
-                            vgs_type type, vgs_error *err);
-    vgs_status  (*download)(void *self, void *dst, vgs_buffer *src, size_t offset, size_t n,
-                            vgs_type type, vgs_error *err);
-    vgs_status  (*run)     (void *self, const vgs_call *call, vgs_error *err);
-    vgs_status  (*finish)  (void *self, vgs_error *err);                             /* wait for all  */
-    /* Optional, NULL = `run` one after the other. Neighbours of equal `group` need not wait for each other:
-       if parts > 0, all rows fall into that many equal parts, and a part depends on the same part of earlier
-       calls only; if parts = 0 they do not depend on each other. reserve is told of a list beforehand, with
-       the largest batch, so that run_list need not allocate. */
-    vgs_status  (*run_list)(void *self, const vgs_call *calls, int n, vgs_error *err);
-    vgs_status  (*reserve) (void *self, const vgs_call *calls, int n, vgs_error *err);
-} vgs_backend;
-
-typedef struct vgs_cpu_config {
-    int     threads;                             /* 0 = all that OpenMP offers; > 1 needs -fopenmp    */
-    vgs_isa isa;                                 /* 0 = the best one here                             */
-} vgs_cpu_config;
-
-VGS_API vgs_backend *vgs_cpu_create (const vgs_cpu_config *cfg, vgs_error *err); /* cfg may be NULL   */
-VGS_API int          vgs_cpu_threads(const vgs_backend *cpu);
-VGS_API void         vgs_cpu_free   (vgs_backend *cpu);              /* NULL is fine                  */
-VGS_API vgs_status   vgs_cpu_run    (const vgs_backend *cpu, const vgs_call *call, vgs_error *err);
-                                                 /* runs a call whose buffers are plain float arrays  */
 
 /* ==== >>energy =====================================================================================
    E(x) of the density exp(-E/tau): a C callback, or a function that records it into a graph.
@@ -366,111 +175,11 @@ VGS_API vgs_status vgs_energy_eval(const vgs_energy *energy, const float *x, int
 VGS_API vgs_status vgs_energy_check(const vgs_energy *e, const float *x, int n, double *worst,
                                     vgs_error *err);
 
-/* ==== >>graph ======================================================================================
-   Calls below record ops on [rows, cols] tensors; nothing is computed before vgs_graph_run. Rows are
-   either fixed or a multiple of the batch B, which is chosen at every run. The first failure (a shape, a
-   stale handle, memory) is kept; every later op returns {0}; vgs_graph_compile reports it with the op's
-   name and the shapes. Ops that depend on parameters and tables only form the prologue, which runs
-   again only after vgs_graph_touch: what depends on t alone costs T rows, not B.
-
-   A graph: record, ask for gradients, mark outputs, compile once, then bind or set, run, get. */
-
-VGS_API vgs_graph *vgs_graph_create(vgs_error *err);
-VGS_API void       vgs_graph_free  (vgs_graph *g);                   /* NULL is fine                  */
-VGS_API void       vgs_graph_reset (vgs_graph *g);                   /* forget all; handles go stale  */
-VGS_API vgs_status vgs_graph_status(const vgs_graph *g, vgs_error *err);   /* the first failure       */
-VGS_API void       vgs_shape(const vgs_graph *g, vgs_var v, int *rows, int *cols);
-                                                 /* rows < 0: -rows times the batch                   */
-/* leaves */
-VGS_API vgs_var vgs_input (vgs_graph *g, int cols);                  /* [B,cols] float                */
-VGS_API vgs_var vgs_index (vgs_graph *g);                            /* [B,1] int32                   */
-VGS_API vgs_var vgs_params(vgs_graph *g, int n);                     /* [1,n]: flat parameters        */
-VGS_API vgs_var vgs_state (vgs_graph *g, int rows, int cols, vgs_type type);  /* fixed; may be written */
-VGS_API vgs_var vgs_table (vgs_graph *g, const float *x, int rows, int cols); /* constant, copied     */
-VGS_API vgs_var vgs_table_int(vgs_graph *g, const int32_t *x, int rows, int cols);
-VGS_API vgs_var vgs_view  (vgs_graph *g, vgs_var params, int offset, int rows, int cols, int ld);
-
-/* run-time scalars: attributes that may change between runs without recording again */
-typedef struct vgs_scalar { uint32_t id; } vgs_scalar;
-VGS_API vgs_scalar vgs_scalar_create(vgs_graph *g, double value);
-VGS_API void       vgs_scalar_set   (vgs_graph *g, vgs_scalar s, double value);
-
-/* elementwise; binary ops stretch an operand of one row, one column, or both */
-VGS_API vgs_var vgs_add     (vgs_graph *g, vgs_var a, vgs_var b);
-VGS_API vgs_var vgs_sub     (vgs_graph *g, vgs_var a, vgs_var b);
-VGS_API vgs_var vgs_mul     (vgs_graph *g, vgs_var a, vgs_var b);
-VGS_API vgs_var vgs_div     (vgs_graph *g, vgs_var a, vgs_var b);
-VGS_API vgs_var vgs_affine  (vgs_graph *g, vgs_var x, float a, float b);           /* a x + b         */
-VGS_API vgs_var vgs_affine_by(vgs_graph *g, vgs_var x, vgs_scalar a, vgs_scalar b);
-VGS_API vgs_var vgs_exp     (vgs_graph *g, vgs_var x);
-VGS_API vgs_var vgs_log     (vgs_graph *g, vgs_var x);
-VGS_API vgs_var vgs_sqrt    (vgs_graph *g, vgs_var x);
-VGS_API vgs_var vgs_square  (vgs_graph *g, vgs_var x);
-VGS_API vgs_var vgs_reciprocal(vgs_graph *g, vgs_var x);
-VGS_API vgs_var vgs_abs     (vgs_graph *g, vgs_var x);               /* gradient 0 at 0               */
-VGS_API vgs_var vgs_sin     (vgs_graph *g, vgs_var x);               /* radians; error ~ 1e-7 (1+|x|) */
-VGS_API vgs_var vgs_cos     (vgs_graph *g, vgs_var x);
-VGS_API vgs_var vgs_relu    (vgs_graph *g, vgs_var x);
-VGS_API vgs_var vgs_silu    (vgs_graph *g, vgs_var x);               /* x sigmoid(x)                  */
-VGS_API vgs_var vgs_softplus(vgs_graph *g, vgs_var x);               /* log(1 + exp x)                */
-VGS_API vgs_var vgs_sigmoid (vgs_graph *g, vgs_var x);
-VGS_API vgs_var vgs_tanh    (vgs_graph *g, vgs_var x);
-VGS_API vgs_var vgs_clamp   (vgs_graph *g, vgs_var x, float lo, float hi); /* gradient 0 outside      */
-
-/* products: w [out,in] as in PyTorch, b [1,out] or {0}; table [T,out] gathered by t [B,1] as the bias */
-VGS_API vgs_var vgs_linear   (vgs_graph *g, vgs_var x, vgs_var w, vgs_var b);      /* x w^T + b       */
-VGS_API vgs_var vgs_linear_at(vgs_graph *g, vgs_var x, vgs_var w, vgs_var table, vgs_var t);
-VGS_API vgs_var vgs_matmul   (vgs_graph *g, vgs_var a, vgs_var b);                 /* a b             */
-
-/* reductions */
-VGS_API vgs_var vgs_sum_cols (vgs_graph *g, vgs_var x);              /* [r,c] -> [r,1]                */
-VGS_API vgs_var vgs_mean_cols(vgs_graph *g, vgs_var x);
-VGS_API vgs_var vgs_sum_rows (vgs_graph *g, vgs_var x);              /* [r,c] -> [1,c], in double     */
-VGS_API vgs_var vgs_mean_rows(vgs_graph *g, vgs_var x);
-VGS_API vgs_var vgs_logsumexp(vgs_graph *g, vgs_var x);              /* over columns, -> [r,1]        */
-VGS_API vgs_var vgs_layernorm(vgs_graph *g, vgs_var x, vgs_var gain, vgs_var bias); /* eps 1e-5       */
-
-/* shape, gather, segments */
-VGS_API vgs_var vgs_reshape  (vgs_graph *g, vgs_var x, int cols);    /* same elements, other columns  */
-VGS_API vgs_var vgs_cols     (vgs_graph *g, vgs_var x, int first, int n);          /* x[:, first..]   */
-VGS_API vgs_var vgs_concat   (vgs_graph *g, vgs_var a, vgs_var b);   /* columns of a, then of b       */
-VGS_API vgs_var vgs_gather   (vgs_graph *g, vgs_var x, vgs_var idx); /* row idx[i] of x; an index is    */
-                                                                     /* dense, and must lie in range   */
-/* every sample owns n rows of x; e-th row of its m new ones is its row which[e] (m = length of which) */
-VGS_API vgs_var vgs_segment_gather(vgs_graph *g, vgs_var x, int n, const int32_t *which, int m);
-VGS_API vgs_var vgs_segment_sum   (vgs_graph *g, vgs_var x, int n, const int32_t *which, int m); /* adjoint */
-
-/* particles: x [B, n*d], n points of d coordinates side by side; pairs (0,1) (0,2) .. (1,2) .. */
-VGS_API vgs_var vgs_pair_distance(vgs_graph *g, vgs_var x, int n);   /* [B, n(n-1)/2]; safe at r = 0  */
-VGS_API vgs_var vgs_remove_mean  (vgs_graph *g, vgs_var x, int n);   /* subtracts the mean point      */
-VGS_API vgs_var vgs_sort_cols    (vgs_graph *g, vgs_var x);          /* each row, descending          */
-
-/* losses, elementwise */
-typedef enum vgs_loss { VGS_SMOOTH_L1, VGS_L2, VGS_L1 } vgs_loss;    /* smooth_l1: delta = 1          */
-VGS_API vgs_var vgs_loss_of(vgs_graph *g, vgs_var prediction, vgs_var target, vgs_loss kind);
-
-/* a C energy as an op: [B,dim] -> [B,1]; differentiable; `energy` is borrowed */
-VGS_API vgs_var vgs_energy_of(vgs_graph *g, const vgs_energy *energy, vgs_var x);
-
-/* gradients: d(sum of y)/dx_k -> gx[k], recorded as ops; x are inputs or any recorded values */
-VGS_API vgs_status vgs_gradient(vgs_graph *g, vgs_var y, const vgs_var *x, int n, vgs_var *gx);
-/* d(sum of y)/d(params) is written into `grad`, a vgs_state of the parameters' shape, at every run */
-VGS_API vgs_status vgs_gradient_params(vgs_graph *g, vgs_var y, vgs_var params, vgs_var grad);
-
-/* compile and run */
-VGS_API void       vgs_output(vgs_graph *g, vgs_var v);              /* keep v readable after a run   */
-VGS_API vgs_status vgs_graph_compile(vgs_graph *g, vgs_backend *backend, int capacity, vgs_error *err);
-VGS_API size_t     vgs_graph_bytes(const vgs_graph *g);              /* memory taken by compile       */
-VGS_API int        vgs_graph_ops  (const vgs_graph *g, bool prologue);   /* launches of a run         */
-VGS_API vgs_status vgs_bind(vgs_graph *g, vgs_var leaf, vgs_buffer *buf, size_t offset, vgs_error *err);
-VGS_API vgs_status vgs_set (vgs_graph *g, vgs_var leaf, const void *x, int batch, vgs_error *err);
-VGS_API vgs_status vgs_get (vgs_graph *g, vgs_var v, void *x, int batch, vgs_error *err);
-VGS_API void       vgs_graph_touch(vgs_graph *g);                    /* parameters or tables changed  */
-VGS_API vgs_status vgs_graph_run(vgs_graph *g, int batch, vgs_error *err);
-
-/* ==== >>nets =======================================================================================
-   Value networks V(x,t). A vgs_net is an immutable description; its weights are one flat array that the
-   caller owns, laid out as vgs_net_param lists them, under the names of the reference implementation. */
+/* ==== >>sampler ====================================================================================
+   Noise x_0 ~ N(0, s0^2) becomes a sample x_T of exp(-E/tau) in T steps; the drift of each is the gradient
+   of a value network, trained by temporal differences (the method is at the end of the interface). A zeroed
+   field takes the default shown; a value out of range is VGS_E_ARG with the field's name. The same names are
+   the examples' flags (--s2-start) and the checkpoint's metadata. */
 
 typedef enum vgs_net_kind {
     VGS_NET_MLP,        /* ours: every layer's bias is a function of t                   */
@@ -504,94 +213,182 @@ typedef struct vgs_net_config {
                              /* from 0 on; EGNN: messages see them beside r^2, of r, from 0 on      */
 } vgs_net_config;
 
-typedef struct vgs_param_info {
-    char name[64];
-    int offset, rows, cols;  /* [rows, cols]; rows = 0: a vector of cols numbers                */
-} vgs_param_info;
+typedef enum vgs_schedule { VGS_EXP, VGS_LINEAR, VGS_QUAD, VGS_SIGMOID, VGS_CONSTANT } vgs_schedule;
+typedef enum vgs_alpha    { VGS_VE, VGS_VP } vgs_alpha;              /* variance exploding, preserving */
+typedef enum vgs_loss { VGS_SMOOTH_L1, VGS_L2, VGS_L1 } vgs_loss;    /* smooth_l1: delta = 1          */
+typedef struct vgs_backend vgs_backend;                              /* where the work is done: >>backend */
 
-typedef struct vgs_net vgs_net;
-VGS_API vgs_net *vgs_net_create(const vgs_net_config *cfg, vgs_error *err);
-VGS_API void     vgs_net_free  (vgs_net *net);                       /* NULL is fine                  */
-VGS_API vgs_net_config vgs_net_configuration(const vgs_net *net);    /* with defaults filled in       */
-VGS_API int      vgs_net_size  (const vgs_net *net);                 /* number of weights             */
-VGS_API int      vgs_net_params(const vgs_net *net);                 /* number of named arrays        */
-VGS_API const vgs_param_info *vgs_net_param(const vgs_net *net, int i);
-/* PyTorch's: weights and biases of a Linear uniform in +-1/sqrt(fan_in), LayerNorm 1 and 0. w: [size] */
-VGS_API void     vgs_net_init  (const vgs_net *net, vgs_rng *r, float *w);
-/* V [B,1] of x [B,dim] at step t [B,1] in 0..steps-1. All that depends on t alone is a table of `steps`
-   rows in the prologue (exact savings: equal to rounding to the direct form). */
-VGS_API vgs_var vgs_net_apply(vgs_graph *g, const vgs_net *net, vgs_var params, vgs_var x, vgs_var t,
-                              int steps);
+typedef struct vgs_config {
+    vgs_energy     energy;        /* E(x); required. A record function's `user` must outlive the sampler   */
+    vgs_net_config net;           /* V(x,t); dim and particles are taken from energy                       */
+    float  length_scale;          /* how far samples spread (std of a coordinate), for the defaults of     */
+    float  detail_scale;          /* s2_start, s2_end, steps; width of the finest feature; 1, length/10    */
+    int    steps;                 /* T; D ln(length/detail)^2, within 20..100                              */
+    vgs_schedule schedule;        /* VGS_EXP                                                               */
+    float  s2_start, s2_end;      /* s_t^2 at t = 0 and T-1, > 0, < 1 if VP; from the two scales           */
+    vgs_alpha alpha;              /* VGS_VE                                                                */
+    float  init_sigma;            /* s0 at first; sqrt(1 + sum s_t^2) if VE, 1 if VP                       */
+    float  tau;                   /* temperature, energy units; 1                                          */
+    int    batch;                 /* B trajectories an iteration; 128                                      */
+    int    passes;                /* over the B T transitions, an iteration; 1                             */
+    float  value_lr;              /* Adam step of V; 5e-4                                                  */
+    float  lr_half;               /* iterations in which value_lr halves; 0 = it stays                     */
+    float  sigma_lr;              /* Adam step of s0; 0 = s0 stays                                         */
+    float  target_ema;            /* in [0,1): share of the old target kept per iteration; 0.9, or 0 with  */
+                                  /* one_step (for none pass 1e-30)                                        */
+    float  lambda;                /* TD(lambda), in (0,1]: how far a target follows the trajectory before  */
+                                  /* it trusts Vbar; 0.9 (0 with one_step)                                 */
+    float  explore;               /* noise multiplier while training: of all noise with one_step, else of  */
+                                  /* a trajectory's first part, whose length changes; 1                    */
+    int    replay;                /* iterations whose samples are kept, to start from again: keeps rare    */
+                                  /* modes; 0 = none. Not with one_step                                    */
+    int    refine;                /* MALA steps on E that samples take before they are kept; 0             */
+    int    correct;               /* MALA steps on V_t in front of every step of a draw that has weights,  */
+                                  /* each for one more gradient; 0. Training and vgs_stats take none       */
+    float  slope_loss;            /* weight of the loss of grad V, beside that of V: for many dimensions; 0 */
+                                  /* Not with one_step, explicit_drift or explore                          */
+    vgs_loss loss;                /* VGS_SMOOTH_L1                                                         */
+    float  energy_max;            /* E is cut here in the target and, unless unclamped_drift, in the last  */
+                                  /* drift; 0 = not cut (to cut at 0 pass 1e-30)                           */
+    float  drift_max;             /* limit of |mu_t| in units of s_t a_t sqrt(D); 1.5 (none: 1e30). With  */
+                                  /* A = s_t^2 a_t^2 and curvature k of V, TD is unstable where A k > 1    */
+    float  grad_max;              /* limit of the global gradient norm; 1 (for no limit pass 1e30)         */
+    int    dim_effective;         /* D of the method; dim, dim - dim/n for particles, dim - 1 on a sphere  */
+    bool   no_base;               /* V is the network alone; else an mlp or egnn adds to it the value of a */
+                                  /* Gaussian of std length_scale, tau |x|^2 / (2 v_t): it confines        */
+    bool   one_step;              /* TD targets as published: one step of fresh noise, expected cost       */
+    bool   fixed_kernel;          /* kappa_t = rho_t = 1, as published; else both are learned, for each    */
+                                  /* dimension, but for particles one pair a step                          */
+    bool   explicit_drift;        /* mu_t from grad V_{t+1}(a_t x_t), as published; else grad V_t(x_t)     */
+    bool   local_noise;           /* eps has a covariance by x_t: fewer steps do, for dim more gradients   */
+                                  /* and dim^2 numbers each. Not with fixed_kernel or explicit_drift       */
+    bool   unclamped_drift;       /* the last drift uses the raw gradient above energy_max                 */
+    bool   scale_by_dim;          /* the network gives V/D                                                 */
+    bool   on_sphere;             /* |x| = 1, moves along great circles, a_t = 1; one_step, fixed_kernel   */
+    bool   skip_final_noise;      /* leave out the last noise when drawing (biased: gives the mean)        */
+    uint64_t seed;                /* of weights, noise and shuffles                                        */
+    int    threads;               /* of the built-in backend: 0 = all; > 1 needs -fopenmp                  */
+    vgs_backend *backend;         /* NULL = a CPU backend of the sampler's own                             */
+    int  (*progress)(void *user, int64_t iteration);      /* after every iteration; nonzero cancels        */
+    void  *progress_user;
+} vgs_config;
 
-/* ==== >>targets ====================================================================================
-   A target is an energy E on R^D with what is known about it; its density at temperature tau is
-   exp(-E/tau)/Z. Nine are built in (tau = 1), immutable and shared: four-gauss gmm9 gmm25 gmm40 funnel
-   manywell32 dw4 lj13 lj55. For one of your own, zero a vgs_target and fill name, dim, eval, user and,
-   if x is a configuration of particles, particles and space_dim. The built-in energies are reentrant: they
-   may be called from several threads. */
+typedef struct vgs_stats {        /* after the iterations of a call; from draws of `batch` rows            */
+    int64_t iteration;            /* iterations so far, earlier calls included                             */
+    double loss;                  /* mean over the minibatches of the last iteration                       */
+    double elbo;                  /* lower bound of log Z, from the running cost                           */
+    double energy_mean, energy_median, energy_min, energy_max;       /* true energies of finite samples    */
+    double nonfinite;             /* share of samples whose energy is not finite                           */
+    double clipped;               /* share of samples above energy_max                                     */
+    double init_sigma;            /* s0                                                                    */
+    double energy_calls;          /* energies evaluated in training so far, rows counted; those of these   */
+                                  /* statistics (min(batch, 512), three times a call) are not among them   */
+} vgs_stats;
 
-typedef struct vgs_target {
-    const char    *name;
-    const char    *summary;       /* one line for people                                              */
-    int            dim;           /* D, floats in a row; a particle's coordinates are side by side    */
-    int            particles;     /* n points in d dimensions, D = n d; 0 if x is a single point      */
-    int            space_dim;     /* d; 0 if x is a single point                                      */
-    vgs_energy_fn *eval;          /* the energy; as in vgs_energy                                     */
-    void          *user;          /* first argument of eval                                           */
-    bool           exact_samples; /* vgs_target_sample works                                          */
-    bool           log_z_known;   /* then log q(x) = -E(x) - log_z is the exact density at tau = 1    */
-    double         log_z;
-    int            modes;         /* equal modes of a mixture, see vgs_target_mode; 0 if no mixture   */
-    double         length_scale;  /* typical spread of a coordinate; 0 = not known                    */
-    double         plot_half;     /* 2-D: [-plot_half, plot_half]^2 shows the target; else 0          */
-    const struct vgs__builtin *builtin;                                  /* NULL in a target of yours */
-} vgs_target;
+typedef struct vgs_sampler vgs_sampler;
+VGS_API vgs_sampler *vgs_sampler_create(const vgs_config *cfg, vgs_error *err);
+VGS_API void         vgs_sampler_free  (vgs_sampler *s);             /* NULL is fine                  */
+/* n >= 0 more iterations; stats may be NULL. VGS_E_NONFINITE names row and step of the first bad energy:
+   nothing is learned from it, and the sampler can still be used. VGS_E_CANCELLED keeps what is done. */
+VGS_API vgs_status   vgs_sampler_train (vgs_sampler *s, int n, vgs_stats *stats, vgs_error *err);
 
-VGS_API const vgs_target *vgs_target_at(int i);                          /* NULL past the last one    */
-VGS_API const vgs_target *vgs_target_find(const char *name);             /* NULL if there is none     */
-VGS_API double vgs_target_std(const vgs_target *t, int i);            /* of coordinate i; NaN if not known */
-VGS_API void   vgs_target_mode(const vgs_target *t, int k, float *x); /* x: [dim], centre of mode k        */
+typedef struct vgs_draw {
+    uint64_t seed;                /* 0 = the sampler's; a draw is a function of weights, seed and row, and */
+                                  /* with `correct` of config.seed                                         */
+    uint32_t first_row;           /* number of the first row: rows 64..127 can be drawn by themselves      */
+    float    noise_scale;         /* c on every noise; 1, the sampler itself; below 1 is colder, biased    */
+    bool     skip_final_noise;
+    float   *path;                /* NULL, or [steps + 1, n, dim]: out, all x_t, where step t begins       */
+    float   *energy;              /* NULL, or [n]: out, E(x_T), not cut                                    */
+    double  *log_weight;          /* NULL, or [n]: out, log w; E[w] = Z (vgs_weigh). Not on a sphere, and  */
+                                  /* only of the sampler itself: noise_scale 1, final noise on             */
+    float    resample;            /* 0, or a share of n in (0,1]: twisted SMC, below. Needs log_weight     */
+    int      correct;             /* MALA steps in front of every step: 0 = the configuration's, where     */
+                                  /* there are weights; -1 = none                                          */
+} vgs_draw;
 
-/* n exact, independent samples: x [n,dim]. VGS_E_ARG if exact_samples is false. */
-VGS_API vgs_status vgs_target_sample(const vgs_target *t, vgs_rng *r, int n, float *x, vgs_error *err);
+/* n samples into x [n,dim]; draw may be NULL. E is asked n times, with energy or log_weight 2 n times.
+   With `correct` MALA's step sizes are fitted at the first draw after training or loading, on 128 rows that
+   only weights and config.seed decide: exactness wants them to know nothing of the rows drawn.
+   With `resample` the n rows are one population. In front of step t a row has its weight so far times
+   exp(-V_t(x_t)/tau), what is still to come according to the value; where the ESS of these falls below
+   resample n, rows are drawn again by them (systematically) and go on as equals. mean(w) is unbiased for Z
+   as before (a bad V only makes it worse), and mean(log w) a lower bound. Rows of one call then share
+   ancestors: ess counts them as different, and only several calls with other first_row, which are
+   independent, give error bars (vgs_weigh makes 20 blocks: let the calls be these). A draw that is split in
+   parts is another one. VGS_E_ARG with path: rows have no path of their own. */
+VGS_API vgs_status vgs_sampler_draw(vgs_sampler *s, const vgs_draw *draw, int n, float *x, vgs_error *err);
 
-/* n reference samples at tau = 1: exact ones where they exist, else vgs_metropolis with settings that were
-   checked for the built-in targets. Particles: each row has mean 0; rows of built-in ones are turned,
-   reflected and permuted at random. Any part of the rows is as good a sample as the whole. threads 0 is
-   all. */
-VGS_API vgs_status vgs_target_reference(const vgs_target *t, uint64_t seed, int n, float *x, int threads,
-                                        vgs_error *err);
+/* The opposite direction: from samples of the target, ref [n,dim] (particles: their mean is taken off), the
+   noising chain makes paths back to x_0. log_weight [n], out, is log w of these paths, as exact as that of a
+   draw; E[1/w] = 1/Z over them, and mean(log w) >= log Z: vgs_weigh_forward. A mode that the sampler misses
+   lowers w there, which a draw cannot see. draw may be NULL; seed, first_row, path and correct count. E is
+   asked 2 n times. VGS_E_NONFINITE names the row of ref that has a NaN; VGS_E_ARG where a draw has no
+   log_weight. */
+VGS_API vgs_status vgs_sampler_score(vgs_sampler *s, const vgs_draw *draw, int n, const float *ref,
+                                     double *log_weight, vgs_error *err);
 
-/* ==== >>metropolis =================================================================================
-   Many independent Metropolis chains. Built-in particles move one at a time, at the price of n - 1 pair
-   terms; any other energy is called once for a move of all chains, on the calling thread. While burning in,
-   the temperature falls from `hot` times tau to tau (so that clusters form from random starts) and each
-   chain fits its step to an acceptance of 0.3; after that both are fixed. A zeroed field takes the default
-   shown. The result depends on the seed, not on the number of threads. */
+VGS_API const vgs_config *vgs_sampler_config(const vgs_sampler *s);  /* resolved                      */
+VGS_API int64_t vgs_sampler_iteration(const vgs_sampler *s);
+VGS_API size_t  vgs_sampler_bytes    (const vgs_sampler *s);         /* memory it holds on its backend */
 
-typedef struct vgs_metropolis_config {
-    const vgs_target *target;     /* required                                                         */
-    int               chains;     /* 64, but no more than n                                           */
-    int               burn_in;    /* sweeps before the first sample; 4000                             */
-    int               thin;       /* sweeps from one sample of a chain to the next; 50                */
-    double            tau;        /* temperature; 1                                                   */
-    double            hot;        /* where the temperature starts, in units of tau, >= 1; 4           */
-    double            step;       /* first step size; length_scale / 2                                */
-    const float      *start;      /* [chains,dim]; NULL: normal numbers times length_scale            */
-    uint64_t          seed;
-    int               threads;    /* 0 = all                                                          */
-} vgs_metropolis_config;
+/* Defaults filled in. err tells the first field that is out of range. */
+VGS_API vgs_status vgs_config_resolve(const vgs_config *cfg, vgs_config *resolved, vgs_error *err);
 
-typedef struct vgs_metropolis_stats {
-    double acceptance;            /* of the moves after burn-in                                       */
-    double energy_calls;          /* energies computed; for built-in particles, pair terms / (n(n-1)/2) */
-    double energy_mean;           /* of the samples                                                   */
-    double energy_error;          /* its standard error, from the means of the chains                 */
-} vgs_metropolis_stats;
+/* The fields as text, for flags, files and tables: steps, s2_start, ..., and the net's: value, hidden, ... */
+VGS_API const char *vgs_field_name(int i);                           /* NULL past the last one        */
+VGS_API const char *vgs_field_help(int i);
+VGS_API void        vgs_field_allowed(int i, char text[64]);         /* "1..65535", "> 0", "ve vp"    */
+VGS_API vgs_status  vgs_field_set (vgs_config *cfg, const char *name, const char *value, vgs_error *err);
+VGS_API void        vgs_field_get (const vgs_config *cfg, int i, char text[32]);
 
-/* x: [n,dim], row i from chain i modulo chains, particles with mean 0. stats may be NULL. */
-VGS_API vgs_status vgs_metropolis(const vgs_metropolis_config *cfg, int n, float *x,
-                                  vgs_metropolis_stats *stats, vgs_error *err);
+/* s2 [steps], a [steps], both out, or NULL; returns the s0 that training starts from. */
+VGS_API double vgs_schedule_fill(const vgs_config *resolved, float *s2, float *a);
+
+/* ==== >>weights ====================================================================================
+   What the path weights of a draw say of log Z, and whether they can be trusted. */
+
+/* What path weights say (vgs_draw.log_weight): E[w] = Z. At a small ess all of these are wrong by more than
+   their errors tell, and a mode that is never drawn is not missed by them: log_z and ess are then those of
+   the rest. khat is the shape of a generalised Pareto fitted to the largest weights [PSIS]: below 0.5 w has a
+   variance, above 0.7 no error bar can be trusted. An infinite se or khat: n is too small to tell. A weight
+   of 0 (-inf: an energy that is infinite) makes elbo -inf; if all are 0, log_z is -inf, too. Never NaN. */
+typedef struct vgs_weights {
+    double log_z, log_z_se;       /* log mean w, never too high on average; error from 20 blocks      */
+    double elbo, elbo_se;         /* mean log w <= log Z                                              */
+    double ess;                   /* (sum w)^2 / (n sum w^2), in [1/n, 1]: share of rows that count   */
+    double khat;                  /* Pareto shape of the largest min(n/5, 3 sqrt n) weights           */
+    int    n;
+} vgs_weights;
+VGS_API vgs_status vgs_weigh(const double *log_weight, int n, vgs_weights *out, vgs_error *err);
+
+/* The same from samples of the target (vgs_sampler_score), E[1/w] = 1/Z. ess and khat are those of 1/w. */
+typedef struct vgs_forward {
+    double log_z, log_z_se;       /* -log mean(1/w), never too low on average                         */
+    double eubo, eubo_se;         /* mean log w >= log Z                                              */
+    double ess, khat;
+    int    n;
+} vgs_forward;
+VGS_API vgs_status vgs_weigh_forward(const double *log_weight, int n, vgs_forward *out, vgs_error *err);
+
+/* One sentence on both, or on one (the other NULL): can the weights be used, and if not, what is wrong?
+   "reverse and forward log Z disagree by 2.1 nats: modes are missing" */
+VGS_API void vgs_weights_say(const vgs_weights *w, const vgs_forward *f, char text[200]);
+
+/* ==== >>checkpoint =================================================================================
+   A sampler as one safetensors file: value.* and value_on.* (the names of the reference implementation's
+   state_dict), s2, alpha, init_sigma, and, so that training goes on bit for bit, Adam's moments under vgs.*;
+   the metadata holds every field of the configuration, the counters, and pairs of the caller's own. */
+#ifndef VGS_NO_STDIO
+/* meta: NULL, or key, value, key, value, ..., NULL; keys must not be a field's name or begin with "vgs." */
+VGS_API vgs_status vgs_sampler_save(const vgs_sampler *s, const char *path, const char *const *meta,
+                                    vgs_error *err);
+/* Overwrites the fields of cfg that the file's metadata has; *count tells how many (0: not from us). */
+VGS_API vgs_status vgs_checkpoint_config(const char *path, vgs_config *cfg, int *count, vgs_error *err);
+/* Into a sampler of the same network and steps: names and shapes are checked, nothing is changed on failure.
+   A state_dict without our extras gives weights, schedule and s0; value_on defaults to value. */
+VGS_API vgs_status vgs_sampler_load(vgs_sampler *s, const char *path, vgs_error *err);
+#endif
 
 /* ==== >>mcmc =======================================================================================
    Classical samplers of exp(-E/tau) for any energy with a C callback, as baseline, reference and refinement.
@@ -686,142 +483,6 @@ typedef struct vgs_diagnosis {
 } vgs_diagnosis;
 VGS_API vgs_status vgs_diagnose(const double *v, int draws, int chains, vgs_diagnosis *out, vgs_error *err);
 
-/* ==== >>sampler ====================================================================================
-   Noise x_0 ~ N(0, s0^2) becomes a sample x_T of exp(-E/tau) in T steps; the drift of each is the gradient
-   of a value network, trained by temporal differences. Method: the top comment. A zeroed field takes the
-   default shown; a value out of range is VGS_E_ARG with the field's name. The same names are the examples'
-   flags (--s2-start) and the checkpoint's metadata. */
-
-typedef enum vgs_schedule { VGS_EXP, VGS_LINEAR, VGS_QUAD, VGS_SIGMOID, VGS_CONSTANT } vgs_schedule;
-typedef enum vgs_alpha    { VGS_VE, VGS_VP } vgs_alpha;              /* variance exploding, preserving */
-
-typedef struct vgs_config {
-    vgs_energy     energy;        /* E(x); required. A record function's `user` must outlive the sampler   */
-    vgs_net_config net;           /* V(x,t); dim and particles are taken from energy                       */
-    float  length_scale;          /* how far samples spread (std of a coordinate), for the defaults of     */
-    float  detail_scale;          /* s2_start, s2_end, steps; width of the finest feature; 1, length/10    */
-    int    steps;                 /* T; D ln(length/detail)^2, within 20..100                              */
-    vgs_schedule schedule;        /* VGS_EXP                                                               */
-    float  s2_start, s2_end;      /* s_t^2 at t = 0 and T-1, > 0, < 1 if VP; from the two scales           */
-    vgs_alpha alpha;              /* VGS_VE                                                                */
-    float  init_sigma;            /* s0 at first; sqrt(1 + sum s_t^2) if VE, 1 if VP                       */
-    float  tau;                   /* temperature, energy units; 1                                          */
-    int    batch;                 /* B trajectories an iteration; 128                                      */
-    int    passes;                /* over the B T transitions, an iteration; 1                             */
-    float  value_lr;              /* Adam step of V; 5e-4                                                  */
-    float  lr_half;               /* iterations in which value_lr halves; 0 = it stays                     */
-    float  sigma_lr;              /* Adam step of s0; 0 = s0 stays                                         */
-    float  target_ema;            /* in [0,1): share of the old target kept per iteration; 0.9, or 0 with  */
-                                  /* one_step (for none pass 1e-30)                                        */
-    float  lambda;                /* TD(lambda), in (0,1]: how far a target follows the trajectory before  */
-                                  /* it trusts Vbar; 0.9 (0 with one_step)                                 */
-    float  explore;               /* noise multiplier while training: of all noise with one_step, else of  */
-                                  /* a trajectory's first part, whose length changes; 1                    */
-    int    replay;                /* iterations whose samples are kept, to start from again: keeps rare    */
-                                  /* modes; 0 = none. Not with one_step                                    */
-    int    refine;                /* MALA steps on E that samples take before they are kept; 0             */
-    int    correct;               /* MALA steps on V_t in front of every step of a draw that has weights,  */
-                                  /* each for one more gradient; 0. Training and vgs_stats take none       */
-    float  slope_loss;            /* weight of the loss of grad V, beside that of V: for many dimensions; 0 */
-                                  /* Not with one_step, explicit_drift or explore                          */
-    vgs_loss loss;                /* VGS_SMOOTH_L1                                                         */
-    float  energy_max;            /* E is cut here in the target and, unless unclamped_drift, in the last  */
-                                  /* drift; 0 = not cut (to cut at 0 pass 1e-30)                           */
-    float  drift_max;             /* limit of |mu_t| in units of s_t a_t sqrt(D); 1.5 (none: 1e30). With  */
-                                  /* A = s_t^2 a_t^2 and curvature k of V, TD is unstable where A k > 1    */
-    float  grad_max;              /* limit of the global gradient norm; 1 (for no limit pass 1e30)         */
-    int    dim_effective;         /* D of the method; dim, dim - dim/n for particles, dim - 1 on a sphere  */
-    bool   no_base;               /* V is the network alone; else an mlp or egnn adds to it the value of a */
-                                  /* Gaussian of std length_scale, tau |x|^2 / (2 v_t): it confines        */
-    bool   one_step;              /* TD targets as published: one step of fresh noise, expected cost       */
-    bool   fixed_kernel;          /* kappa_t = rho_t = 1, as published; else both are learned, for each    */
-                                  /* dimension, but for particles one pair a step                          */
-    bool   explicit_drift;        /* mu_t from grad V_{t+1}(a_t x_t), as published; else grad V_t(x_t)     */
-    bool   local_noise;           /* eps has a covariance by x_t: fewer steps do, for dim more gradients   */
-                                  /* and dim^2 numbers each. Not with fixed_kernel or explicit_drift       */
-    bool   unclamped_drift;       /* the last drift uses the raw gradient above energy_max                 */
-    bool   scale_by_dim;          /* the network gives V/D                                                 */
-    bool   on_sphere;             /* |x| = 1, moves along great circles, a_t = 1; one_step, fixed_kernel   */
-    bool   skip_final_noise;      /* leave out the last noise when drawing (biased: gives the mean)        */
-    uint64_t seed;                /* of weights, noise and shuffles                                        */
-    int    threads;               /* of the built-in backend: 0 = all; > 1 needs -fopenmp                  */
-    vgs_backend *backend;         /* NULL = a CPU backend of the sampler's own                             */
-    int  (*progress)(void *user, int64_t iteration);      /* after every iteration; nonzero cancels        */
-    void  *progress_user;
-} vgs_config;
-
-/* Defaults filled in. err tells the first field that is out of range. */
-VGS_API vgs_status vgs_config_resolve(const vgs_config *cfg, vgs_config *resolved, vgs_error *err);
-
-/* The fields as text, for flags, files and tables: steps, s2_start, ..., and the net's: value, hidden, ... */
-VGS_API const char *vgs_field_name(int i);                           /* NULL past the last one        */
-VGS_API const char *vgs_field_help(int i);
-VGS_API void        vgs_field_allowed(int i, char text[64]);         /* "1..65535", "> 0", "ve vp"    */
-VGS_API vgs_status  vgs_field_set (vgs_config *cfg, const char *name, const char *value, vgs_error *err);
-VGS_API void        vgs_field_get (const vgs_config *cfg, int i, char text[32]);
-
-/* s2 [steps], a [steps], both out, or NULL; returns the s0 that training starts from. */
-VGS_API double vgs_schedule_fill(const vgs_config *resolved, float *s2, float *a);
-
-typedef struct vgs_stats {        /* after the iterations of a call; from draws of `batch` rows            */
-    int64_t iteration;            /* iterations so far, earlier calls included                             */
-    double loss;                  /* mean over the minibatches of the last iteration                       */
-    double elbo;                  /* lower bound of log Z, from the running cost                           */
-    double energy_mean, energy_median, energy_min, energy_max;       /* true energies of finite samples    */
-    double nonfinite;             /* share of samples whose energy is not finite                           */
-    double clipped;               /* share of samples above energy_max                                     */
-    double init_sigma;            /* s0                                                                    */
-    double energy_calls;          /* energies evaluated in training so far, rows counted; those of these   */
-                                  /* statistics (min(batch, 512), three times a call) are not among them   */
-} vgs_stats;
-
-typedef struct vgs_sampler vgs_sampler;
-VGS_API vgs_sampler *vgs_sampler_create(const vgs_config *cfg, vgs_error *err);
-VGS_API void         vgs_sampler_free  (vgs_sampler *s);             /* NULL is fine                  */
-/* n >= 0 more iterations; stats may be NULL. VGS_E_NONFINITE names row and step of the first bad energy:
-   nothing is learned from it, and the sampler can still be used. VGS_E_CANCELLED keeps what is done. */
-VGS_API vgs_status   vgs_sampler_train (vgs_sampler *s, int n, vgs_stats *stats, vgs_error *err);
-
-typedef struct vgs_draw {
-    uint64_t seed;                /* 0 = the sampler's; a draw is a function of weights, seed and row, and */
-                                  /* with `correct` of config.seed                                         */
-    uint32_t first_row;           /* number of the first row: rows 64..127 can be drawn by themselves      */
-    float    noise_scale;         /* c on every noise; 1, the sampler itself; below 1 is colder, biased    */
-    bool     skip_final_noise;
-    float   *path;                /* NULL, or [steps + 1, n, dim]: out, all x_t, where step t begins       */
-    float   *energy;              /* NULL, or [n]: out, E(x_T), not cut                                    */
-    double  *log_weight;          /* NULL, or [n]: out, log w; E[w] = Z (vgs_weigh). Not on a sphere, and  */
-                                  /* only of the sampler itself: noise_scale 1, final noise on             */
-    float    resample;            /* 0, or a share of n in (0,1]: twisted SMC, below. Needs log_weight     */
-    int      correct;             /* MALA steps in front of every step: 0 = the configuration's, where     */
-                                  /* there are weights; -1 = none                                          */
-} vgs_draw;
-
-/* n samples into x [n,dim]; draw may be NULL. E is asked n times, with energy or log_weight 2 n times.
-   With `correct` MALA's step sizes are fitted at the first draw after training or loading, on 128 rows that
-   only weights and config.seed decide: exactness wants them to know nothing of the rows drawn.
-   With `resample` the n rows are one population. In front of step t a row has its weight so far times
-   exp(-V_t(x_t)/tau), what is still to come according to the value; where the ESS of these falls below
-   resample n, rows are drawn again by them (systematically) and go on as equals. mean(w) is unbiased for Z
-   as before (a bad V only makes it worse), and mean(log w) a lower bound. Rows of one call then share
-   ancestors: ess counts them as different, and only several calls with other first_row, which are
-   independent, give error bars (vgs_weigh makes 20 blocks: let the calls be these). A draw that is split in
-   parts is another one. VGS_E_ARG with path: rows have no path of their own. */
-VGS_API vgs_status vgs_sampler_draw(vgs_sampler *s, const vgs_draw *draw, int n, float *x, vgs_error *err);
-
-/* The opposite direction: from samples of the target, ref [n,dim] (particles: their mean is taken off), the
-   noising chain makes paths back to x_0. log_weight [n], out, is log w of these paths, as exact as that of a
-   draw; E[1/w] = 1/Z over them, and mean(log w) >= log Z: vgs_weigh_forward. A mode that the sampler misses
-   lowers w there, which a draw cannot see. draw may be NULL; seed, first_row, path and correct count. E is
-   asked 2 n times. VGS_E_NONFINITE names the row of ref that has a NaN; VGS_E_ARG where a draw has no
-   log_weight. */
-VGS_API vgs_status vgs_sampler_score(vgs_sampler *s, const vgs_draw *draw, int n, const float *ref,
-                                     double *log_weight, vgs_error *err);
-
-VGS_API const vgs_config *vgs_sampler_config(const vgs_sampler *s);  /* resolved                      */
-VGS_API int64_t vgs_sampler_iteration(const vgs_sampler *s);
-VGS_API size_t  vgs_sampler_bytes    (const vgs_sampler *s);         /* memory it holds on its backend */
-
 /* ==== >>files ======================================================================================
    Arrays as NumPy's .npy, named tensors as .safetensors, logs as JSON: all open in Python without us.
    Every file is written to a temporary beside it, which replaces the old file only when it is complete,
@@ -915,20 +576,334 @@ VGS_API void vgs_json_bool(vgs_json *j, const char *key, bool value);
 VGS_API void vgs_json_line(vgs_json *j);                                              /* ends a .jsonl line */
 #endif /* VGS_NO_STDIO */
 
-/* ==== >>checkpoint =================================================================================
-   A sampler as one safetensors file: value.* and value_on.* (the names of the reference implementation's
-   state_dict), s2, alpha, init_sigma, and, so that training goes on bit for bit, Adam's moments under vgs.*;
-   the metadata holds every field of the configuration, the counters, and pairs of the caller's own. */
-#ifndef VGS_NO_STDIO
-/* meta: NULL, or key, value, key, value, ..., NULL; keys must not be a field's name or begin with "vgs." */
-VGS_API vgs_status vgs_sampler_save(const vgs_sampler *s, const char *path, const char *const *meta,
-                                    vgs_error *err);
-/* Overwrites the fields of cfg that the file's metadata has; *count tells how many (0: not from us). */
-VGS_API vgs_status vgs_checkpoint_config(const char *path, vgs_config *cfg, int *count, vgs_error *err);
-/* Into a sampler of the same network and steps: names and shapes are checked, nothing is changed on failure.
-   A state_dict without our extras gives weights, schedule and s0; value_on defaults to value. */
-VGS_API vgs_status vgs_sampler_load(vgs_sampler *s, const char *path, vgs_error *err);
-#endif
+/* ==== >>graph ======================================================================================
+   Calls below record ops on [rows, cols] tensors; nothing is computed before vgs_graph_run. Rows are
+   either fixed or a multiple of the batch B, which is chosen at every run. The first failure (a shape, a
+   stale handle, memory) is kept; every later op returns {0}; vgs_graph_compile reports it with the op's
+   name and the shapes. Ops that depend on parameters and tables only form the prologue, which runs
+   again only after vgs_graph_touch: what depends on t alone costs T rows, not B.
+
+   A graph: record, ask for gradients, mark outputs, compile once, then bind or set, run, get. */
+
+typedef enum vgs_type { VGS_F32, VGS_I32 } vgs_type;
+typedef struct vgs_buffer vgs_buffer;            /* memory of a backend: opaque to everybody else     */
+
+VGS_API vgs_graph *vgs_graph_create(vgs_error *err);
+VGS_API void       vgs_graph_free  (vgs_graph *g);                   /* NULL is fine                  */
+VGS_API void       vgs_graph_reset (vgs_graph *g);                   /* forget all; handles go stale  */
+VGS_API vgs_status vgs_graph_status(const vgs_graph *g, vgs_error *err);   /* the first failure       */
+VGS_API void       vgs_shape(const vgs_graph *g, vgs_var v, int *rows, int *cols);
+                                                 /* rows < 0: -rows times the batch                   */
+/* leaves */
+VGS_API vgs_var vgs_input (vgs_graph *g, int cols);                  /* [B,cols] float                */
+VGS_API vgs_var vgs_index (vgs_graph *g);                            /* [B,1] int32                   */
+VGS_API vgs_var vgs_params(vgs_graph *g, int n);                     /* [1,n]: flat parameters        */
+VGS_API vgs_var vgs_state (vgs_graph *g, int rows, int cols, vgs_type type);  /* fixed; may be written */
+VGS_API vgs_var vgs_table (vgs_graph *g, const float *x, int rows, int cols); /* constant, copied     */
+VGS_API vgs_var vgs_table_int(vgs_graph *g, const int32_t *x, int rows, int cols);
+VGS_API vgs_var vgs_view  (vgs_graph *g, vgs_var params, int offset, int rows, int cols, int ld);
+
+/* run-time scalars: attributes that may change between runs without recording again */
+typedef struct vgs_scalar { uint32_t id; } vgs_scalar;
+VGS_API vgs_scalar vgs_scalar_create(vgs_graph *g, double value);
+VGS_API void       vgs_scalar_set   (vgs_graph *g, vgs_scalar s, double value);
+
+/* elementwise; binary ops stretch an operand of one row, one column, or both */
+VGS_API vgs_var vgs_add     (vgs_graph *g, vgs_var a, vgs_var b);
+VGS_API vgs_var vgs_sub     (vgs_graph *g, vgs_var a, vgs_var b);
+VGS_API vgs_var vgs_mul     (vgs_graph *g, vgs_var a, vgs_var b);
+VGS_API vgs_var vgs_div     (vgs_graph *g, vgs_var a, vgs_var b);
+VGS_API vgs_var vgs_affine  (vgs_graph *g, vgs_var x, float a, float b);           /* a x + b         */
+VGS_API vgs_var vgs_affine_by(vgs_graph *g, vgs_var x, vgs_scalar a, vgs_scalar b);
+VGS_API vgs_var vgs_exp     (vgs_graph *g, vgs_var x);
+VGS_API vgs_var vgs_log     (vgs_graph *g, vgs_var x);
+VGS_API vgs_var vgs_sqrt    (vgs_graph *g, vgs_var x);
+VGS_API vgs_var vgs_square  (vgs_graph *g, vgs_var x);
+VGS_API vgs_var vgs_reciprocal(vgs_graph *g, vgs_var x);
+VGS_API vgs_var vgs_abs     (vgs_graph *g, vgs_var x);               /* gradient 0 at 0               */
+VGS_API vgs_var vgs_sin     (vgs_graph *g, vgs_var x);               /* radians; error ~ 1e-7 (1+|x|) */
+VGS_API vgs_var vgs_cos     (vgs_graph *g, vgs_var x);
+VGS_API vgs_var vgs_relu    (vgs_graph *g, vgs_var x);
+VGS_API vgs_var vgs_silu    (vgs_graph *g, vgs_var x);               /* x sigmoid(x)                  */
+VGS_API vgs_var vgs_softplus(vgs_graph *g, vgs_var x);               /* log(1 + exp x)                */
+VGS_API vgs_var vgs_sigmoid (vgs_graph *g, vgs_var x);
+VGS_API vgs_var vgs_tanh    (vgs_graph *g, vgs_var x);
+VGS_API vgs_var vgs_clamp   (vgs_graph *g, vgs_var x, float lo, float hi); /* gradient 0 outside      */
+
+/* products: w [out,in] as in PyTorch, b [1,out] or {0}; table [T,out] gathered by t [B,1] as the bias */
+VGS_API vgs_var vgs_linear   (vgs_graph *g, vgs_var x, vgs_var w, vgs_var b);      /* x w^T + b       */
+VGS_API vgs_var vgs_linear_at(vgs_graph *g, vgs_var x, vgs_var w, vgs_var table, vgs_var t);
+VGS_API vgs_var vgs_matmul   (vgs_graph *g, vgs_var a, vgs_var b);                 /* a b             */
+
+/* reductions */
+VGS_API vgs_var vgs_sum_cols (vgs_graph *g, vgs_var x);              /* [r,c] -> [r,1]                */
+VGS_API vgs_var vgs_mean_cols(vgs_graph *g, vgs_var x);
+VGS_API vgs_var vgs_sum_rows (vgs_graph *g, vgs_var x);              /* [r,c] -> [1,c], in double     */
+VGS_API vgs_var vgs_mean_rows(vgs_graph *g, vgs_var x);
+VGS_API vgs_var vgs_logsumexp(vgs_graph *g, vgs_var x);              /* over columns, -> [r,1]        */
+VGS_API vgs_var vgs_layernorm(vgs_graph *g, vgs_var x, vgs_var gain, vgs_var bias); /* eps 1e-5       */
+
+/* shape, gather, segments */
+VGS_API vgs_var vgs_reshape  (vgs_graph *g, vgs_var x, int cols);    /* same elements, other columns  */
+VGS_API vgs_var vgs_cols     (vgs_graph *g, vgs_var x, int first, int n);          /* x[:, first..]   */
+VGS_API vgs_var vgs_concat   (vgs_graph *g, vgs_var a, vgs_var b);   /* columns of a, then of b       */
+VGS_API vgs_var vgs_gather   (vgs_graph *g, vgs_var x, vgs_var idx); /* row idx[i] of x; an index is    */
+                                                                     /* dense, and must lie in range   */
+/* every sample owns n rows of x; e-th row of its m new ones is its row which[e] (m = length of which) */
+VGS_API vgs_var vgs_segment_gather(vgs_graph *g, vgs_var x, int n, const int32_t *which, int m);
+VGS_API vgs_var vgs_segment_sum   (vgs_graph *g, vgs_var x, int n, const int32_t *which, int m); /* adjoint */
+
+/* particles: x [B, n*d], n points of d coordinates side by side; pairs (0,1) (0,2) .. (1,2) .. */
+VGS_API vgs_var vgs_pair_distance(vgs_graph *g, vgs_var x, int n);   /* [B, n(n-1)/2]; safe at r = 0  */
+VGS_API vgs_var vgs_remove_mean  (vgs_graph *g, vgs_var x, int n);   /* subtracts the mean point      */
+VGS_API vgs_var vgs_sort_cols    (vgs_graph *g, vgs_var x);          /* each row, descending          */
+
+/* losses, elementwise */
+VGS_API vgs_var vgs_loss_of(vgs_graph *g, vgs_var prediction, vgs_var target, vgs_loss kind);
+
+/* a C energy as an op: [B,dim] -> [B,1]; differentiable; `energy` is borrowed */
+VGS_API vgs_var vgs_energy_of(vgs_graph *g, const vgs_energy *energy, vgs_var x);
+
+/* gradients: d(sum of y)/dx_k -> gx[k], recorded as ops; x are inputs or any recorded values */
+VGS_API vgs_status vgs_gradient(vgs_graph *g, vgs_var y, const vgs_var *x, int n, vgs_var *gx);
+/* d(sum of y)/d(params) is written into `grad`, a vgs_state of the parameters' shape, at every run */
+VGS_API vgs_status vgs_gradient_params(vgs_graph *g, vgs_var y, vgs_var params, vgs_var grad);
+
+/* compile and run */
+VGS_API void       vgs_output(vgs_graph *g, vgs_var v);              /* keep v readable after a run   */
+VGS_API vgs_status vgs_graph_compile(vgs_graph *g, vgs_backend *backend, int capacity, vgs_error *err);
+VGS_API size_t     vgs_graph_bytes(const vgs_graph *g);              /* memory taken by compile       */
+VGS_API int        vgs_graph_ops  (const vgs_graph *g, bool prologue);   /* launches of a run         */
+VGS_API vgs_status vgs_bind(vgs_graph *g, vgs_var leaf, vgs_buffer *buf, size_t offset, vgs_error *err);
+VGS_API vgs_status vgs_set (vgs_graph *g, vgs_var leaf, const void *x, int batch, vgs_error *err);
+VGS_API vgs_status vgs_get (vgs_graph *g, vgs_var v, void *x, int batch, vgs_error *err);
+VGS_API void       vgs_graph_touch(vgs_graph *g);                    /* parameters or tables changed  */
+VGS_API vgs_status vgs_graph_run(vgs_graph *g, int batch, vgs_error *err);
+
+/* ==== >>rng ========================================================================================
+   Philox4x32-10 [Salmon 2011]: number i of a stream is a pure function of (seed, stream, i), so the three
+   fields below are the whole state: copy it, save it, jump in it. */
+
+typedef struct vgs_rng {
+    uint64_t seed;
+    uint32_t stream;    /* < 2^24; streams of one seed are independent                   */
+    uint64_t pos;       /* blocks of four 32-bit words used so far                       */
+} vgs_rng;
+
+VGS_API void     vgs_philox(const uint32_t key[2], const uint32_t counter[4], uint32_t out[4]);
+VGS_API uint64_t vgs_rng_u64(vgs_rng *r);                            /* 64 random bits; one block     */
+VGS_API double   vgs_rng_uniform(vgs_rng *r);                        /* in (0,1), 53 bits; one block  */
+VGS_API void     vgs_rng_normals(vgs_rng *r, float *out, size_t n);  /* N(0,1); (n+3)/4 blocks        */
+VGS_API uint32_t vgs_rng_below(vgs_rng *r, uint32_t n);              /* uniform in 0..n-1, unbiased   */
+
+/* ==== >>nets =======================================================================================
+   Value networks V(x,t). A vgs_net is an immutable description; its weights are one flat array that the
+   caller owns, laid out as vgs_net_param lists them, under the names of the reference implementation. */
+
+typedef struct vgs_param_info {
+    char name[64];
+    int offset, rows, cols;  /* [rows, cols]; rows = 0: a vector of cols numbers                */
+} vgs_param_info;
+
+typedef struct vgs_net vgs_net;
+VGS_API vgs_net *vgs_net_create(const vgs_net_config *cfg, vgs_error *err);
+VGS_API void     vgs_net_free  (vgs_net *net);                       /* NULL is fine                  */
+VGS_API vgs_net_config vgs_net_configuration(const vgs_net *net);    /* with defaults filled in       */
+VGS_API int      vgs_net_size  (const vgs_net *net);                 /* number of weights             */
+VGS_API int      vgs_net_params(const vgs_net *net);                 /* number of named arrays        */
+VGS_API const vgs_param_info *vgs_net_param(const vgs_net *net, int i);
+/* PyTorch's: weights and biases of a Linear uniform in +-1/sqrt(fan_in), LayerNorm 1 and 0. w: [size] */
+VGS_API void     vgs_net_init  (const vgs_net *net, vgs_rng *r, float *w);
+/* V [B,1] of x [B,dim] at step t [B,1] in 0..steps-1. All that depends on t alone is a table of `steps`
+   rows in the prologue (exact savings: equal to rounding to the direct form). */
+VGS_API vgs_var vgs_net_apply(vgs_graph *g, const vgs_net *net, vgs_var params, vgs_var x, vgs_var t,
+                              int steps);
+
+/* ==== >>gemm =======================================================================================
+   Matrix products choose their kernel once per call from what the processor has. Every element of a
+   product is the same chain of operations whatever the number of rows, of threads, and its place. */
+
+typedef enum vgs_isa {
+    VGS_ISA_AUTO,       /* the best one; the default                                     */
+    VGS_ISA_PORTABLE,   /* plain C: every compiler, every processor                      */
+    VGS_ISA_NEON,       /* 64-bit ARM                                                    */
+    VGS_ISA_AVX2,       /* x86-64 with AVX2 and FMA                                      */
+    VGS_ISA_AVX512      /* x86-64 with AVX-512F                                          */
+} vgs_isa;
+
+VGS_API vgs_isa     vgs_cpu_isa(void);               /* the best one this processor and this build have */
+VGS_API const char *vgs_isa_name(vgs_isa isa);       /* "portable", "neon", "avx2", "avx512"            */
+
+/* ==== >>backend ====================================================================================
+   Where tensors live and ops run. The CPU backend is built in; another one fills this table and is passed
+   to the sampler's configuration. Sizes and offsets count elements of 4 bytes (float or int32). A backend
+   only ever sees buffers of its own, so its memory need not be the host's. */
+
+
+typedef enum vgs_act {
+    VGS_ACT_NONE,
+    VGS_ACT_RELU,       /* max(x, 0)                                                     */
+    VGS_ACT_SIGMOID,    /* 1 / (1 + e^-x)                                                */
+    VGS_ACT_TANH,
+    VGS_ACT_SILU,       /* x / (1 + e^-x)                                                */
+    VGS_ACT_SOFTPLUS    /* log(1 + e^x)                                                  */
+} vgs_act;
+
+typedef struct vgs_tensor {                      /* element (i,j) is at offset + i*ld + j             */
+    vgs_buffer *buf;                             /* NULL = absent (an optional operand)               */
+    size_t offset;
+    int rows, cols, ld;
+} vgs_tensor;
+
+enum { VGS_MAX_IN = 6, VGS_MAX_ATTR = 8 };
+
+/* The op table: what a backend has to run. kind: M = elementwise map, R = rows are independent, W = the
+   whole tensor at once. Forward and gradient of each op stand side by side under >>ops. */
+#define VGS_OPS(X) \
+    X(M, ADD, add)               X(M, SUB, sub)                   X(M, MUL, mul)                \
+    X(M, DIV, div)               X(M, AFFINE, affine)             X(M, COMBINE, combine)        \
+    X(M, EXP, exp)               X(M, LOG, log)                   X(M, SQRT, sqrt)              \
+    X(M, SQUARE, square)         X(M, RECIPROCAL, reciprocal)     X(M, ABS, abs)                \
+    X(M, ABS_GRAD, abs_grad)     X(M, SIN, sin)                   X(M, COS, cos)                \
+    X(M, RELU, relu)             X(M, RELU_GRAD, relu_grad)       X(M, SILU, silu)              \
+    X(M, SOFTPLUS, softplus)     X(M, SIGMOID, sigmoid)           X(M, SIGMOID_GRAD, sigmoid_grad) \
+    X(M, TANH, tanh)             X(M, TANH_GRAD, tanh_grad)                                     \
+    X(M, CLAMP, clamp)           X(M, CLAMP_GRAD, clamp_grad)     X(M, FILL, fill)              \
+    X(M, LOSS, loss)             X(M, LOSS_GRAD, loss_grad)       X(M, MASK_ABOVE, mask_above)  \
+    X(M, FILL_INT, fill_int)     X(M, INT_DIV, int_div)                                         \
+    X(R, SUM_COLS, sum_cols)     X(R, LOGSUMEXP, logsumexp)       X(R, LAYERNORM, layernorm)    \
+    X(R, LAYERNORM_GRAD, layernorm_grad) X(R, LAYERNORM_HAT, layernorm_hat)                     \
+    X(R, PAD_COLS, pad_cols)     X(R, CONCAT, concat)             X(R, GATHER, gather)          \
+    X(R, SEGMENT_GATHER, segment_gather) X(R, SEGMENT_SUM, segment_sum)                         \
+    X(R, PAIR_DISTANCE, pair_distance)   X(R, PAIR_DISTANCE_GRAD, pair_distance_grad)           \
+    X(R, REMOVE_MEAN, remove_mean)       X(R, SORT_COLS, sort_cols)  X(R, UNSORT_COLS, unsort_cols) \
+    X(R, NORMAL, normal)         X(R, PERMUTATION, permutation)   X(R, LIMIT_ROWS, limit_rows)  \
+    X(R, EIGEN, eigen)                                                                          \
+    X(R, SPHERE_TANGENT, sphere_tangent) X(R, SPHERE_MOVE, sphere_move)                         \
+    X(W, MATMUL, matmul)         X(W, SUM_ROWS, sum_rows)         X(W, SCATTER_ROWS, scatter_rows) \
+    X(W, SUM_SQUARES, sum_squares) X(W, ENERGY, energy)           X(W, RESAMPLE, resample)      \
+    X(W, STORE, store)           X(M, ADAM, adam)                 X(M, EMA, ema)                \
+    X(R, CHECK, check)
+
+typedef enum vgs_op {
+    VGS_OP_INPUT, VGS_OP_PARAMS, VGS_OP_STATE, VGS_OP_TABLE, VGS_OP_VIEW, VGS_OP_TAP,  /* never run */
+#define VGS_OP_ENUM(kind, ID, name) VGS_OP_##ID,
+    VGS_OPS(VGS_OP_ENUM)
+#undef VGS_OP_ENUM
+    VGS_OP_COUNT
+} vgs_op;
+
+VGS_API const char *vgs_op_name(int op);
+
+typedef struct vgs_call {                        /* one op, ready to run                              */
+    int op;                                      /* vgs_op                                            */
+    vgs_tensor out, out2, in[VGS_MAX_IN];        /* out2: second output, absent if nobody wants it    */
+    int   i[VGS_MAX_ATTR];                       /* integer attributes: see the op's entry            */
+    float f[VGS_MAX_ATTR];                       /* real attributes and run-time scalars              */
+    const struct vgs_energy *energy;             /* VGS_OP_ENERGY only                                */
+    int   group, parts;                          /* see run_list                                      */
+    bool  local;                                 /* out and out2 are read within this group only      */
+                                                 /* (another part may then reuse their place)         */
+} vgs_call;
+
+struct vgs_backend {
+    void *self;                                  /* first argument of every function below            */
+    vgs_buffer *(*buffer_create)(void *self, size_t n, vgs_error *err);              /* zeroed        */
+    void        (*buffer_free)  (void *self, vgs_buffer *b);                         /* NULL is fine  */
+    vgs_status  (*upload)  (void *self, vgs_buffer *dst, size_t offset, const void *src, size_t n,
+                            vgs_type type, vgs_error *err);
+    vgs_status  (*download)(void *self, void *dst, vgs_buffer *src, size_t offset, size_t n,
+                            vgs_type type, vgs_error *err);
+    vgs_status  (*run)     (void *self, const vgs_call *call, vgs_error *err);
+    vgs_status  (*finish)  (void *self, vgs_error *err);                             /* wait for all  */
+    /* Optional, NULL = `run` one after the other. Neighbours of equal `group` need not wait for each other:
+       if parts > 0, all rows fall into that many equal parts, and a part depends on the same part of earlier
+       calls only; if parts = 0 they do not depend on each other. reserve is told of a list beforehand, with
+       the largest batch, so that run_list need not allocate. */
+    vgs_status  (*run_list)(void *self, const vgs_call *calls, int n, vgs_error *err);
+    vgs_status  (*reserve) (void *self, const vgs_call *calls, int n, vgs_error *err);
+};
+
+typedef struct vgs_cpu_config {
+    int     threads;                             /* 0 = all that OpenMP offers; > 1 needs -fopenmp    */
+    vgs_isa isa;                                 /* 0 = the best one here                             */
+} vgs_cpu_config;
+
+VGS_API vgs_backend *vgs_cpu_create (const vgs_cpu_config *cfg, vgs_error *err); /* cfg may be NULL   */
+VGS_API int          vgs_cpu_threads(const vgs_backend *cpu);
+VGS_API void         vgs_cpu_free   (vgs_backend *cpu);              /* NULL is fine                  */
+VGS_API vgs_status   vgs_cpu_run    (const vgs_backend *cpu, const vgs_call *call, vgs_error *err);
+                                                 /* runs a call whose buffers are plain float arrays  */
+
+/* ==== >>targets ====================================================================================
+   A target is an energy E on R^D with what is known about it; its density at temperature tau is
+   exp(-E/tau)/Z. Nine are built in (tau = 1), immutable and shared: four-gauss gmm9 gmm25 gmm40 funnel
+   manywell32 dw4 lj13 lj55. For one of your own, zero a vgs_target and fill name, dim, eval, user and,
+   if x is a configuration of particles, particles and space_dim. The built-in energies are reentrant: they
+   may be called from several threads. */
+
+typedef struct vgs_target {
+    const char    *name;
+    const char    *summary;       /* one line for people                                              */
+    int            dim;           /* D, floats in a row; a particle's coordinates are side by side    */
+    int            particles;     /* n points in d dimensions, D = n d; 0 if x is a single point      */
+    int            space_dim;     /* d; 0 if x is a single point                                      */
+    vgs_energy_fn *eval;          /* the energy; as in vgs_energy                                     */
+    void          *user;          /* first argument of eval                                           */
+    bool           exact_samples; /* vgs_target_sample works                                          */
+    bool           log_z_known;   /* then log q(x) = -E(x) - log_z is the exact density at tau = 1    */
+    double         log_z;
+    int            modes;         /* equal modes of a mixture, see vgs_target_mode; 0 if no mixture   */
+    double         length_scale;  /* typical spread of a coordinate; 0 = not known                    */
+    double         plot_half;     /* 2-D: [-plot_half, plot_half]^2 shows the target; else 0          */
+    const struct vgs__builtin *builtin;                                  /* NULL in a target of yours */
+} vgs_target;
+
+VGS_API const vgs_target *vgs_target_at(int i);                          /* NULL past the last one    */
+VGS_API const vgs_target *vgs_target_find(const char *name);             /* NULL if there is none     */
+VGS_API double vgs_target_std(const vgs_target *t, int i);            /* of coordinate i; NaN if not known */
+VGS_API void   vgs_target_mode(const vgs_target *t, int k, float *x); /* x: [dim], centre of mode k        */
+
+/* n exact, independent samples: x [n,dim]. VGS_E_ARG if exact_samples is false. */
+VGS_API vgs_status vgs_target_sample(const vgs_target *t, vgs_rng *r, int n, float *x, vgs_error *err);
+
+/* n reference samples at tau = 1: exact ones where they exist, else vgs_metropolis with settings that were
+   checked for the built-in targets. Particles: each row has mean 0; rows of built-in ones are turned,
+   reflected and permuted at random. Any part of the rows is as good a sample as the whole. threads 0 is
+   all. */
+VGS_API vgs_status vgs_target_reference(const vgs_target *t, uint64_t seed, int n, float *x, int threads,
+                                        vgs_error *err);
+
+/* ==== >>metropolis =================================================================================
+   Many independent Metropolis chains. Built-in particles move one at a time, at the price of n - 1 pair
+   terms; any other energy is called once for a move of all chains, on the calling thread. While burning in,
+   the temperature falls from `hot` times tau to tau (so that clusters form from random starts) and each
+   chain fits its step to an acceptance of 0.3; after that both are fixed. A zeroed field takes the default
+   shown. The result depends on the seed, not on the number of threads. */
+
+typedef struct vgs_metropolis_config {
+    const vgs_target *target;     /* required                                                         */
+    int               chains;     /* 64, but no more than n                                           */
+    int               burn_in;    /* sweeps before the first sample; 4000                             */
+    int               thin;       /* sweeps from one sample of a chain to the next; 50                */
+    double            tau;        /* temperature; 1                                                   */
+    double            hot;        /* where the temperature starts, in units of tau, >= 1; 4           */
+    double            step;       /* first step size; length_scale / 2                                */
+    const float      *start;      /* [chains,dim]; NULL: normal numbers times length_scale            */
+    uint64_t          seed;
+    int               threads;    /* 0 = all                                                          */
+} vgs_metropolis_config;
+
+typedef struct vgs_metropolis_stats {
+    double acceptance;            /* of the moves after burn-in                                       */
+    double energy_calls;          /* energies computed; for built-in particles, pair terms / (n(n-1)/2) */
+    double energy_mean;           /* of the samples                                                   */
+    double energy_error;          /* its standard error, from the means of the chains                 */
+} vgs_metropolis_stats;
+
+/* x: [n,dim], row i from chain i modulo chains, particles with mean 0. stats may be NULL. */
+VGS_API vgs_status vgs_metropolis(const vgs_metropolis_config *cfg, int n, float *x,
+                                  vgs_metropolis_stats *stats, vgs_error *err);
 
 /* ==== >>metrics ====================================================================================
    How far samples are from reference samples. No metric is zero for a perfect sampler at finite N: read each
@@ -976,33 +951,6 @@ VGS_API vgs_status vgs_evaluate_floor(const vgs_target *t, int n, const float *r
                                       int threads, vgs_metrics *mean, vgs_metrics *spread, int *floor_n,
                                       vgs_error *err);
 
-/* What path weights say (vgs_draw.log_weight): E[w] = Z. At a small ess all of these are wrong by more than
-   their errors tell, and a mode that is never drawn is not missed by them: log_z and ess are then those of
-   the rest. khat is the shape of a generalised Pareto fitted to the largest weights [PSIS]: below 0.5 w has a
-   variance, above 0.7 no error bar can be trusted. An infinite se or khat: n is too small to tell. A weight
-   of 0 (-inf: an energy that is infinite) makes elbo -inf; if all are 0, log_z is -inf, too. Never NaN. */
-typedef struct vgs_weights {
-    double log_z, log_z_se;       /* log mean w, never too high on average; error from 20 blocks      */
-    double elbo, elbo_se;         /* mean log w <= log Z                                              */
-    double ess;                   /* (sum w)^2 / (n sum w^2), in [1/n, 1]: share of rows that count   */
-    double khat;                  /* Pareto shape of the largest min(n/5, 3 sqrt n) weights           */
-    int    n;
-} vgs_weights;
-VGS_API vgs_status vgs_weigh(const double *log_weight, int n, vgs_weights *out, vgs_error *err);
-
-/* The same from samples of the target (vgs_sampler_score), E[1/w] = 1/Z. ess and khat are those of 1/w. */
-typedef struct vgs_forward {
-    double log_z, log_z_se;       /* -log mean(1/w), never too low on average                         */
-    double eubo, eubo_se;         /* mean log w >= log Z                                              */
-    double ess, khat;
-    int    n;
-} vgs_forward;
-VGS_API vgs_status vgs_weigh_forward(const double *log_weight, int n, vgs_forward *out, vgs_error *err);
-
-/* One sentence on both, or on one (the other NULL): can the weights be used, and if not, what is wrong?
-   "reverse and forward log Z disagree by 2.1 nats: modes are missing" */
-VGS_API void vgs_weights_say(const vgs_weights *w, const vgs_forward *f, char text[200]);
-
 /* ==== >>presets ====================================================================================
    Settings for the built-in targets: "paper" = the published ones (four-gauss, gmm9, funnel, dw4, lj13),
    "fast" = ours, for two CPU cores and minutes. The energy is the target's. */
@@ -1021,6 +969,64 @@ VGS_API vgs_status vgs_preset(const vgs_target *t, const char *preset, vgs_confi
 }
 #endif
 #endif /* VGS_H */
+
+/* ==== the method ===================================================================================
+   [VGS] section 3; t = 0 is noise, T the sample.
+
+   x_0 ~ N(0, s0^2 I);  z_t = a_t x_t;  x_{t+1} = z_t - mu_t + sqrt(rho_t) s_t a_t eps;
+   mu_t = kappa_t (s_t^2 a_t / tau) grad V_t(x_t), at last kappa_t (s_t^2 a_t^2 / tau) grad E(z_t)
+   Against the noising chain qt(x_t | x_{t+1}) = N(x_{t+1} / a_t, s_t^2 I) a step costs
+       c_t = tau log [ pi(x_{t+1} | x_t) / qt(x_t | x_{t+1}) ];
+   what is still to be paid, on average, is the value V_t. Training rolls out B trajectories with a
+   target network Vbar and fits V_t(x_t) to
+       y_t = c_t + (1 - lambda) Vbar_{t+1}(x_{t+1}) + lambda y_{t+1},   y_T = min(E, energy_max);
+   then Vbar <- ema Vbar + (1 - ema) V, one step on s0 along d/ds0 [ mean Vbar_0(s0 eps) - D tau log s0 ],
+   and kappa_t, rho_t move towards what minimises the cost of their step. Minimising the control cost
+       KL(path || target times the noising chain) = log Z - ELBO
+   makes the ELBO the figure to watch: it rises towards log Z, and what is missing is the error. A path
+   has the weight w = exp(-E/tau - sum c_t/tau) / p0(x_0), exactly: E[w] = Z.
+   With `replay`, every other iteration starts from samples of earlier ones, chosen by weight, which the
+   noising chain takes back to a random step: modes that the sampler visits rarely are not forgotten.
+   With `slope_loss` the fit is also to what grad V_t should be: along a path of the exact value
+   grad V_t(x_t) is the mean of a_t grad V_{t+1}(x_{t+1}), and at last of a_t grad E(x_T), so that
+       g_t = a_t [(1 - lambda) grad Vbar_{t+1}(x_{t+1}) + lambda g_{t+1}],  g_T = grad E(x_T),
+   D numbers where y_t is one; its gradient takes V at x +- d along the error, no second derivative.
+   With `local_noise` the eps of all steps but the last has the covariance I - s_t^2 V_t''(x_t)/tau, V_t''
+   the second derivatives of V_t by D differences of its slope, eigenvalues kept within limits: that of
+   the exact reverse kernel, narrow across modes and bonds, along which it stays wide. It depends on x_t
+   alone: the density of a step stays known.
+   With `correct` a draw takes Metropolis-adjusted Langevin steps on V_t in front of step t. They leave
+   exp(-V_t/tau) as it is and forget what earlier steps did wrong; log w grows by the change of V_t/tau,
+   after which E[w] = Z as before: annealed importance sampling [Neal 2001] along the learned path.
+   Particles live in the mean-free subspace (D = (n-1) d): x_0 and every eps are projected.
+   Where this is not [VGS], and the fields that give [VGS] (the paper presets set them):
+       explicit_drift  mu_t = (s_t^2 a_t^2 / tau) grad V_{t+1}(z_t): right to first order, unstable where
+                     A k > 1 (A = s_t^2 a_t^2, k the curvature of V). For the exact value ours leads to
+                     the exact mean (Tweedie).
+       one_step      a target is one step of fresh noise with the mean of c_t. Ours has the same mean, but
+                     c_t + V_{t+1} hardly depends on the noise of the path, so it can be followed to its
+                     end, and early steps know the energy at once.
+       fixed_kernel  kappa = rho = 1. The exact reverse kernel of a Gaussian has rho = 1/(1 + A k).
+       drift_max     |mu_t| has no limit (1e30). Here it is at most drift_max s_t a_t sqrt(D).
+       no_base       V is the network alone; here that of a Gaussian is added to an mlp or egnn, and an
+                     mlp is blind beyond four standard deviations.
+
+   REFERENCES
+   [VGS]  Value Gradient Sampler, arXiv:2502.13280; AISTATS 2026, PMLR 300:3979
+   [EGNN] Satorras et al., E(n) Equivariant Graph Neural Networks, arXiv:2102.09844
+   [Tancik 2020] Fourier features let networks learn high frequency functions, arXiv:2006.10739
+   [PSIS] Vehtari et al., Pareto Smoothed Importance Sampling, arXiv:1507.02646; JMLR 25 (2024)
+   [Zhang 2009] Zhang & Stephens, a new estimator for the generalized Pareto, Technometrics 51
+   [Salmon 2011] Parallel random numbers: as easy as 1, 2, 3, SC11
+   [Geyer 1992] Practical Markov chain Monte Carlo, Statistical Science 7
+   [Neal 2001] Annealed importance sampling, Statistics and Computing 11; arXiv:physics/9803008
+   [Roberts and Tweedie 1996] Exponential convergence of Langevin distributions, Bernoulli 2
+   [Roberts and Rosenthal 2001] Optimal scaling for Metropolis-Hastings algorithms, Statistical Science 16
+   [Neal 2011] MCMC using Hamiltonian dynamics, arXiv:1206.1901
+   [Hoffman and Gelman 2014] The No-U-Turn sampler, arXiv:1111.4246
+   [Vehtari 2021] Rank-normalization, folding, and localization: an improved R-hat, arXiv:1903.08008
+   [Syed 2022] Non-reversible parallel tempering, arXiv:1905.02939
+*/
 
 /* ==== end of interface; implementation below ======================================================= */
 
