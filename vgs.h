@@ -61,7 +61,7 @@
        (OpenMP does, if you compile with it), print, exit, abort, or keep any global state.
 
    CONTENTS (search for the tag)
-       >>errors >>energy >>sampler >>weights >>checkpoint >>mcmc >>files >>graph >>rng >>nets >>gemm
+       >>errors >>energy >>sampler >>weights >>checkpoint >>mcmc >>files >>graph >>rng >>model >>gemm
        >>backend >>targets >>metropolis >>metrics >>presets, then the method and its references
 
    COMPILE-TIME OPTIONS      where            meaning
@@ -146,9 +146,14 @@ typedef struct vgs_error { vgs_status code; char msg[252]; } vgs_error;
 VGS_API const char *vgs_status_name(vgs_status code);                /* "VGS_E_ARG", ...              */
 
 /* ==== >>energy =====================================================================================
-   E(x) of the density exp(-E/tau): a C callback, or a function that records it into a graph.
-   Callback: x [n,dim] -> e [n] and, unless g is NULL, g = dE/dx [n,dim]; returns nonzero to fail. */
+   E(x) of the density exp(-E/tau): a C callback, one in double, or a function that records it into a graph.
+   Callback: x [n,dim] -> e [n] and, unless g is NULL, g = dE/dx [n,dim]; returns nonzero to fail.
+   A record function is called for every graph that needs E, with other handles each time: it must record the
+   same ops whenever it is called. Parameters of E belong to a vgs_model, whose changes all graphs follow; bare
+   vgs_params it binds by itself (vgs_bind), and vgs_sampler_touch says when they have changed. */
 
+typedef struct vgs_backend vgs_backend;                              /* where work is done: >>backend */
+typedef struct vgs_model vgs_model;                                  /* a network's weights: >>model  */
 typedef struct vgs_graph vgs_graph;
 typedef struct vgs_var { uint32_t id; } vgs_var;                     /* {0} = "no value"              */
 
@@ -165,13 +170,17 @@ typedef struct vgs_energy {                      /* exactly one of eval, eval64,
     int   particles;                             /* n > 0: x is n points side by side, E is invariant */
                                                  /* under translation, D_eff = dim - dim/n            */
     bool  thread_safe;                           /* may be called at once on several blocks of rows   */
+    vgs_backend *backend;                        /* record: where E is computed outside of a sampler, */
+                                                 /* that of its models; NULL = a CPU backend          */
 } vgs_energy;
 
-/* E of the rows of x [n,dim] into e [n], and dE/dx into g [n,dim] unless NULL. eval and eval64 only. */
+/* E of the rows of x [n,dim] into e [n], and dE/dx into g [n,dim] unless NULL. A recorded energy is recorded
+   and compiled anew by each call. VGS_E_ARG: no dim, or not exactly one function; VGS_E_ENERGY: the callback
+   failed. */
 VGS_API vgs_status vgs_energy_eval(const vgs_energy *energy, const float *x, int n, float *e, float *g,
                                    int threads, vgs_error *err);
 /* Compares dE/dx with central differences of E at the n points x [n,dim]; *worst is the largest
-   |difference| / (1 + |gradient|); err names the component when it is not finite. eval and eval64 only. */
+   |difference| / (1 + |gradient|). VGS_E_NONFINITE names the point and the component. */
 VGS_API vgs_status vgs_energy_check(const vgs_energy *e, const float *x, int n, double *worst,
                                     vgs_error *err);
 
@@ -187,7 +196,8 @@ typedef enum vgs_net_kind {
     VGS_NET_DEEPER,
     VGS_NET_DEEPERV2,
     VGS_NET_DEEPERV3,
-    VGS_NET_EGNN        /* messages on squared distances between particles; invariant    */
+    VGS_NET_EGNN,       /* messages on squared distances between particles; invariant    */
+    VGS_NET_AUTOENCODER /* x to code to x, without time                                  */
 } vgs_net_kind;
 
 typedef enum vgs_wrapper {
@@ -199,13 +209,18 @@ typedef enum vgs_wrapper {
 typedef struct vgs_net_config {
     vgs_net_kind kind;
     int dim;                 /* D, columns of x; required                                       */
+    int steps;               /* T, t in 0..T-1; 0 = without time: MLP and autoencoder only      */
+    int out;                 /* MLP: outputs, 1; autoencoder: dim                               */
     int hidden;              /* h; 128                                                          */
-    int layers;              /* MLP: hidden layers, 3; EGNN: message rounds, 2                  */
+    int layers;              /* MLP, each half of an autoencoder: hidden layers, 3; EGNN:       */
+                             /* message rounds, 2                                               */
+    int code;                /* autoencoder: width of its code; dim/2, at most 128              */
+    bool unit;               /* autoencoder: code and output are divided by their lengths       */
     int time_dim;            /* m, width of the sinusoid: even, >= 4; 64                        */
     int time_hidden;         /* f, width of te in MLP, deeper and deeperv3; hidden              */
     int particles;           /* n, for a wrapper or EGNN                                        */
     vgs_wrapper wrapper;
-    bool relu;               /* MLP: ReLU in place of SiLU                                      */
+    bool relu;               /* MLP, autoencoder: ReLU in place of SiLU                         */
     bool move_coordinates;   /* EGNN: layers also move the points                               */
     float x_scale;           /* MLP: the network sees x, or what the wrapper gives, over x_scale; 1 */
     int windows;             /* Gaussians of deviation x_scale, x_scale apart, for narrow features; */
@@ -216,56 +231,52 @@ typedef struct vgs_net_config {
 typedef enum vgs_schedule { VGS_EXP, VGS_LINEAR, VGS_QUAD, VGS_SIGMOID, VGS_CONSTANT } vgs_schedule;
 typedef enum vgs_alpha    { VGS_VE, VGS_VP } vgs_alpha;              /* variance exploding, preserving */
 typedef enum vgs_loss { VGS_SMOOTH_L1, VGS_L2, VGS_L1 } vgs_loss;    /* smooth_l1: delta = 1          */
-typedef struct vgs_backend vgs_backend;                              /* where the work is done: >>backend */
 
 typedef struct vgs_config {
     vgs_energy     energy;        /* E(x); required. A record function's `user` must outlive the sampler   */
-    vgs_net_config net;           /* V(x,t); dim and particles are taken from energy                       */
-    float  length_scale;          /* how far samples spread (std of a coordinate), for the defaults of     */
-    float  detail_scale;          /* s2_start, s2_end, steps; width of the finest feature; 1, length/10    */
+    vgs_net_config net;           /* V(x,t); its dim, particles and steps are filled in                    */
+    float  length_scale;          /* std of a coordinate of the samples; 1                                 */
+    float  detail_scale;          /* width of the finest feature; length_scale/10. The two set s2_start,   */
+                                  /* s2_end and steps                                                      */
     int    steps;                 /* T; D ln(length/detail)^2, within 20..100                              */
-    vgs_schedule schedule;        /* VGS_EXP                                                               */
+    vgs_schedule schedule;        /* of s_t^2 over t; VGS_EXP                                              */
     float  s2_start, s2_end;      /* s_t^2 at t = 0 and T-1, > 0, < 1 if VP; from the two scales           */
     vgs_alpha alpha;              /* VGS_VE                                                                */
     float  init_sigma;            /* s0 at first; sqrt(1 + sum s_t^2) if VE, 1 if VP                       */
-    float  tau;                   /* temperature, energy units; 1                                          */
-    int    batch;                 /* B trajectories an iteration; 128                                      */
-    int    passes;                /* over the B T transitions, an iteration; 1                             */
-    float  value_lr;              /* Adam step of V; 5e-4                                                  */
+    float  tau;                   /* temperature, in energy units; 1                                       */
+    int    batch;                 /* B, trajectories of an iteration; 128                                  */
+    int    passes;                /* over the B T transitions of an iteration; 1                           */
+    float  value_lr;              /* learning rate of V (Adam); 5e-4                                       */
     float  lr_half;               /* iterations in which value_lr halves; 0 = it stays                     */
-    float  sigma_lr;              /* Adam step of s0; 0 = s0 stays                                         */
-    float  target_ema;            /* in [0,1): share of the old target kept per iteration; 0.9, or 0 with  */
-                                  /* one_step (for none pass 1e-30)                                        */
+    float  sigma_lr;              /* learning rate of s0 (Adam); 0 = s0 stays                              */
+    float  target_ema;            /* in [0,1): share of the old target network that each iteration keeps;  */
+                                  /* 0.9 (0 if published; for none pass 1e-30)                             */
     float  lambda;                /* TD(lambda), in (0,1]: how far a target follows the trajectory before  */
-                                  /* it trusts Vbar; 0.9 (0 with one_step)                                 */
-    float  explore;               /* noise multiplier while training: of all noise with one_step, else of  */
-                                  /* a trajectory's first part, whose length changes; 1                    */
+                                  /* it trusts Vbar; 0.9 (0 if published)                                  */
+    float  explore;               /* multiplies the noise of training: of the first k steps, k random, or  */
+                                  /* of every step if published; 1                                         */
     int    replay;                /* iterations whose samples are kept, to start from again: keeps rare    */
-                                  /* modes; 0 = none. Not with one_step                                    */
+                                  /* modes; 0 = none. Not with published                                   */
     int    refine;                /* MALA steps on E that samples take before they are kept; 0             */
-    int    correct;               /* MALA steps on V_t in front of every step of a draw that has weights,  */
-                                  /* each for one more gradient; 0. Training and vgs_stats take none       */
-    float  slope_loss;            /* weight of the loss of grad V, beside that of V: for many dimensions; 0 */
-                                  /* Not with one_step, explicit_drift or explore                          */
-    vgs_loss loss;                /* VGS_SMOOTH_L1                                                         */
-    float  energy_max;            /* E is cut here in the target and, unless unclamped_drift, in the last  */
-                                  /* drift; 0 = not cut (to cut at 0 pass 1e-30)                           */
-    float  drift_max;             /* limit of |mu_t| in units of s_t a_t sqrt(D); 1.5 (none: 1e30). With  */
+    int    correct;               /* MALA steps on V_t before each step of a draw, one gradient each; 0.   */
+                                  /* Only where there are weights; training and vgs_stats take none        */
+    float  slope_loss;            /* weight of the loss of grad V, beside that of V: for many dimensions;  */
+                                  /* 0. Not with published, explicit_drift or explore                      */
+    vgs_loss loss;                /* of the TD error; VGS_SMOOTH_L1                                        */
+    float  energy_max;            /* E is cut here in the target and in the last drift; 0 = not cut (to    */
+                                  /* cut at 0 pass 1e-30)                                                  */
+    float  drift_max;             /* limit of |mu_t| in units of s_t a_t sqrt(D); 1.5 (none: 1e30). With   */
                                   /* A = s_t^2 a_t^2 and curvature k of V, TD is unstable where A k > 1    */
-    float  grad_max;              /* limit of the global gradient norm; 1 (for no limit pass 1e30)         */
-    int    dim_effective;         /* D of the method; dim, dim - dim/n for particles, dim - 1 on a sphere  */
-    bool   no_base;               /* V is the network alone; else an mlp or egnn adds to it the value of a */
-                                  /* Gaussian of std length_scale, tau |x|^2 / (2 v_t): it confines        */
-    bool   one_step;              /* TD targets as published: one step of fresh noise, expected cost       */
+    float  grad_max;              /* limit of the global gradient norm; 1 (none: 1e30)                     */
+    bool   published;             /* the algorithm of [VGS]: see the method, at the end of the interface   */
     bool   fixed_kernel;          /* kappa_t = rho_t = 1, as published; else both are learned, for each    */
                                   /* dimension, but for particles one pair a step                          */
     bool   explicit_drift;        /* mu_t from grad V_{t+1}(a_t x_t), as published; else grad V_t(x_t)     */
-    bool   local_noise;           /* eps has a covariance by x_t: fewer steps do, for dim more gradients   */
-                                  /* and dim^2 numbers each. Not with fixed_kernel or explicit_drift       */
-    bool   unclamped_drift;       /* the last drift uses the raw gradient above energy_max                 */
+    bool   local_noise;           /* eps has a covariance that depends on x_t: fewer steps do, for dim     */
+                                  /* more gradients and dim^2 numbers each. Not with published,            */
+                                  /* fixed_kernel or explicit_drift                                        */
     bool   scale_by_dim;          /* the network gives V/D                                                 */
-    bool   on_sphere;             /* |x| = 1, moves along great circles, a_t = 1; one_step, fixed_kernel   */
-    bool   skip_final_noise;      /* leave out the last noise when drawing (biased: gives the mean)        */
+    bool   on_sphere;             /* |x| = 1, moves along great circles, a_t = 1; implies published        */
     uint64_t seed;                /* of weights, noise and shuffles                                        */
     int    threads;               /* of the built-in backend: 0 = all; > 1 needs -fopenmp                  */
     vgs_backend *backend;         /* NULL = a CPU backend of the sampler's own                             */
@@ -293,8 +304,10 @@ VGS_API void         vgs_sampler_free  (vgs_sampler *s);             /* NULL is 
 VGS_API vgs_status   vgs_sampler_train (vgs_sampler *s, int n, vgs_stats *stats, vgs_error *err);
 
 typedef struct vgs_draw {
-    uint64_t seed;                /* 0 = the sampler's; a draw is a function of weights, seed and row, and */
-                                  /* with `correct` of config.seed                                         */
+    uint64_t seed;                /* 0 = the sampler's. A draw is a function of weights, seed and row (and */
+                                  /* with `correct` of config.seed): the same seed repeats its noise.      */
+                                  /* Draws that train something take the iteration into the seed           */
+    const float *start;           /* NULL, or [n,dim]: x_0, in place of noise; without weights             */
     uint32_t first_row;           /* number of the first row: rows 64..127 can be drawn by themselves      */
     float    noise_scale;         /* c on every noise; 1, the sampler itself; below 1 is colder, biased    */
     bool     skip_final_noise;
@@ -328,9 +341,33 @@ VGS_API vgs_status vgs_sampler_draw(vgs_sampler *s, const vgs_draw *draw, int n,
 VGS_API vgs_status vgs_sampler_score(vgs_sampler *s, const vgs_draw *draw, int n, const float *ref,
                                      double *log_weight, vgs_error *err);
 
+/* V_t(x) in energy units at x [n,dim] into v [n], and dV_t/dx into g [n,dim] unless NULL; t in 0..steps-1. It
+   is that of the target network, which draws go by. V_t = -tau log(density of x_t) - tau log Z if exact. */
+VGS_API vgs_status vgs_sampler_value(vgs_sampler *s, int t, const float *x, int n, float *v, float *g,
+                                     vgs_error *err);
+
+/* A training iteration in its parts, as training an energy by its samples needs it: roll out, take the samples
+   as negatives, update the energy, fit the value to the new energy along the trajectories of before. A train
+   call of one iteration is a rollout from noise and a fit.
+   rollout: B trajectories with Vbar, from noise (x_0 ~ N(0, s0^2), or detours by explore and replay), from the
+   rows start [batch,dim], or from what is in place at t = 0. bind: `leaf` [B,dim] of a graph on the sampler's
+   backend is x_t of the last rollout, 0 <= t <= steps, to be read or, at t = 0, assigned to; it stays
+   bound to this place. fit: TD targets with the energy of now, the passes, Vbar, and, if x_0 was noise, s0 and
+   the replay store. VGS_E_NONFINITE: as in training. */
+typedef enum vgs_start { VGS_START_NOISE, VGS_START_ROWS, VGS_START_PLACED } vgs_start;
+VGS_API vgs_status vgs_sampler_rollout(vgs_sampler *s, vgs_start from, const float *start, vgs_error *err);
+VGS_API vgs_status vgs_sampler_bind   (const vgs_sampler *s, vgs_graph *g, vgs_var leaf, int t, vgs_error *err);
+VGS_API vgs_status vgs_sampler_fit    (vgs_sampler *s, vgs_error *err);
+VGS_API vgs_status vgs_sampler_stats  (vgs_sampler *s, vgs_stats *stats, vgs_error *err);  /* as train's  */
+
+/* Parameters that the energy has bound by itself have changed: what was computed from them alone is computed
+   again. Without this call the next one on the sampler is VGS_E_ARG. Models need none of this. */
+VGS_API vgs_status vgs_sampler_touch(vgs_sampler *s, vgs_error *err);
+
 VGS_API const vgs_config *vgs_sampler_config(const vgs_sampler *s);  /* resolved                      */
-VGS_API int64_t vgs_sampler_iteration(const vgs_sampler *s);
-VGS_API size_t  vgs_sampler_bytes    (const vgs_sampler *s);         /* memory it holds on its backend */
+VGS_API int64_t    vgs_sampler_iteration(const vgs_sampler *s);
+VGS_API size_t     vgs_sampler_bytes    (const vgs_sampler *s);      /* memory it holds on its backend */
+VGS_API vgs_model *vgs_sampler_model    (vgs_sampler *s);            /* Vbar, for its weights; owned by s */
 
 /* Defaults filled in. err tells the first field that is out of range. */
 VGS_API vgs_status vgs_config_resolve(const vgs_config *cfg, vgs_config *resolved, vgs_error *err);
@@ -388,6 +425,11 @@ VGS_API vgs_status vgs_checkpoint_config(const char *path, vgs_config *cfg, int 
 /* Into a sampler of the same network and steps: names and shapes are checked, nothing is changed on failure.
    A state_dict without our extras gives weights, schedule and s0; value_on defaults to value. */
 VGS_API vgs_status vgs_sampler_load(vgs_sampler *s, const char *path, vgs_error *err);
+
+/* The same for one model: its arrays under their names and, once it was trained, Adam's moments under
+   vgs.adam_m. and vgs.adam_v. before these. A file without moments resets them. */
+VGS_API vgs_status vgs_model_save(const vgs_model *m, const char *path, vgs_error *err);
+VGS_API vgs_status vgs_model_load(vgs_model *m, const char *path, vgs_error *err);
 #endif
 
 /* ==== >>mcmc =======================================================================================
@@ -581,7 +623,8 @@ VGS_API void vgs_json_line(vgs_json *j);                                        
    either fixed or a multiple of the batch B, which is chosen at every run. The first failure (a shape, a
    stale handle, memory) is kept; every later op returns {0}; vgs_graph_compile reports it with the op's
    name and the shapes. Ops that depend on parameters and tables only form the prologue, which runs
-   again only after vgs_graph_touch: what depends on t alone costs T rows, not B.
+   again only when these have changed: what depends on t alone costs T rows, not B. A graph follows the
+   models that it applies and what is set or bound in it; vgs_graph_touch tells it of other changes.
 
    A graph: record, ask for gradients, mark outputs, compile once, then bind or set, run, get. */
 
@@ -598,7 +641,8 @@ VGS_API void       vgs_shape(const vgs_graph *g, vgs_var v, int *rows, int *cols
 VGS_API vgs_var vgs_input (vgs_graph *g, int cols);                  /* [B,cols] float                */
 VGS_API vgs_var vgs_index (vgs_graph *g);                            /* [B,1] int32                   */
 VGS_API vgs_var vgs_params(vgs_graph *g, int n);                     /* [1,n]: flat parameters        */
-VGS_API vgs_var vgs_state (vgs_graph *g, int rows, int cols, vgs_type type);  /* fixed; may be written */
+VGS_API vgs_var vgs_state (vgs_graph *g, int rows, int cols, vgs_type type);  /* may be written; rows < 0: */
+                                                                     /* -rows times the batch         */
 VGS_API vgs_var vgs_table (vgs_graph *g, const float *x, int rows, int cols); /* constant, copied     */
 VGS_API vgs_var vgs_table_int(vgs_graph *g, const int32_t *x, int rows, int cols);
 VGS_API vgs_var vgs_view  (vgs_graph *g, vgs_var params, int offset, int rows, int cols, int ld);
@@ -614,7 +658,9 @@ VGS_API vgs_var vgs_sub     (vgs_graph *g, vgs_var a, vgs_var b);
 VGS_API vgs_var vgs_mul     (vgs_graph *g, vgs_var a, vgs_var b);
 VGS_API vgs_var vgs_div     (vgs_graph *g, vgs_var a, vgs_var b);
 VGS_API vgs_var vgs_affine  (vgs_graph *g, vgs_var x, float a, float b);           /* a x + b         */
-VGS_API vgs_var vgs_affine_by(vgs_graph *g, vgs_var x, vgs_scalar a, vgs_scalar b);
+VGS_API vgs_var vgs_affine_by(vgs_graph *g, vgs_var x, vgs_scalar a, vgs_scalar b);      /* {0}: 1, 0  */
+VGS_API vgs_var vgs_combine (vgs_graph *g, vgs_var a, float fa, vgs_var b, float fb);    /* fa a + fb b */
+VGS_API vgs_var vgs_combine_by(vgs_graph *g, vgs_var a, vgs_scalar fa, vgs_var b, vgs_scalar fb);    /* {0}: 1 */
 VGS_API vgs_var vgs_exp     (vgs_graph *g, vgs_var x);
 VGS_API vgs_var vgs_log     (vgs_graph *g, vgs_var x);
 VGS_API vgs_var vgs_sqrt    (vgs_graph *g, vgs_var x);
@@ -629,6 +675,11 @@ VGS_API vgs_var vgs_softplus(vgs_graph *g, vgs_var x);               /* log(1 + 
 VGS_API vgs_var vgs_sigmoid (vgs_graph *g, vgs_var x);
 VGS_API vgs_var vgs_tanh    (vgs_graph *g, vgs_var x);
 VGS_API vgs_var vgs_clamp   (vgs_graph *g, vgs_var x, float lo, float hi); /* gradient 0 outside      */
+VGS_API vgs_var vgs_mask_above(vgs_graph *g, vgs_var x, vgs_var e, float limit);   /* x, 0 where e > limit or */
+                                                                     /* NaN; x [r,c], e [r,c] or [r,1] */
+VGS_API vgs_var vgs_fill    (vgs_graph *g, int rows, int cols, float value);       /* rows as vgs_state's */
+VGS_API vgs_var vgs_fill_int(vgs_graph *g, int rows, vgs_scalar value);            /* [rows,1] int32   */
+VGS_API vgs_var vgs_limit_rows(vgs_graph *g, vgs_var x, vgs_scalar most);  /* longer rows are shortened to it */
 
 /* products: w [out,in] as in PyTorch, b [1,out] or {0}; table [T,out] gathered by t [B,1] as the bias */
 VGS_API vgs_var vgs_linear   (vgs_graph *g, vgs_var x, vgs_var w, vgs_var b);      /* x w^T + b       */
@@ -661,13 +712,35 @@ VGS_API vgs_var vgs_sort_cols    (vgs_graph *g, vgs_var x);          /* each row
 /* losses, elementwise */
 VGS_API vgs_var vgs_loss_of(vgs_graph *g, vgs_var prediction, vgs_var target, vgs_loss kind);
 
-/* a C energy as an op: [B,dim] -> [B,1]; differentiable; `energy` is borrowed */
+/* sphere |x| = 1, without a gradient: v - (v.x) x; and x moved along the great circle by v, which is tangent at
+   x, renormalised: cos|v| x + sin|v| v/|v|. v = {0}: x/|x| */
+VGS_API vgs_var vgs_sphere_tangent(vgs_graph *g, vgs_var v, vgs_var x);
+VGS_API vgs_var vgs_sphere_move   (vgs_graph *g, vgs_var x, vgs_var v);
+
+/* Random numbers. Each row's are a function of (seed, stream, iteration, step, row), set before a run; rows
+   count from first_row. Streams below 64 are the sampler's, the rest up to 255 yours; step < 65536. */
+typedef struct vgs_noise { vgs_scalar stream, step, first_row, iteration, seed_low, seed_high; } vgs_noise;
+VGS_API vgs_noise vgs_noise_create(vgs_graph *g);
+VGS_API void    vgs_noise_set   (vgs_graph *g, const vgs_noise *n, uint64_t seed, int stream, int64_t iteration,
+                                 int step, uint32_t first_row);
+VGS_API vgs_var vgs_normal      (vgs_graph *g, int cols, const vgs_noise *n);      /* [B,cols] ~ N(0,1) */
+VGS_API vgs_var vgs_permutation (vgs_graph *g, int n, vgs_scalar first, const vgs_noise *noise);
+                                 /* [B,1] int32: entries first, first + 1, ... of a permutation of 0..n-1 */
+VGS_API vgs_var vgs_resample    (vgs_graph *g, vgs_var log_weight, const vgs_noise *n);
+                                 /* [B,1] int32: rows of log_weight [m,1], systematically by exp of it,  */
+                                 /* none above sqrt(m) times the mean                                    */
+
+/* an energy as ops: [B,dim] -> [B,1]; differentiable; `energy` is borrowed */
 VGS_API vgs_var vgs_energy_of(vgs_graph *g, const vgs_energy *energy, vgs_var x);
 
 /* gradients: d(sum of y)/dx_k -> gx[k], recorded as ops; x are inputs or any recorded values */
 VGS_API vgs_status vgs_gradient(vgs_graph *g, vgs_var y, const vgs_var *x, int n, vgs_var *gx);
 /* d(sum of y)/d(params) is written into `grad`, a vgs_state of the parameters' shape, at every run */
 VGS_API vgs_status vgs_gradient_params(vgs_graph *g, vgs_var y, vgs_var params, vgs_var grad);
+
+/* effects: they run in the order in which they were recorded, after all ops before and before all after */
+VGS_API void vgs_assign     (vgs_graph *g, vgs_var state, vgs_var x);              /* state = x        */
+VGS_API void vgs_assign_rows(vgs_graph *g, vgs_var state, vgs_scalar first, vgs_var x);  /* its rows first.. */
 
 /* compile and run */
 VGS_API void       vgs_output(vgs_graph *g, vgs_var v);              /* keep v readable after a run   */
@@ -696,28 +769,50 @@ VGS_API double   vgs_rng_uniform(vgs_rng *r);                        /* in (0,1)
 VGS_API void     vgs_rng_normals(vgs_rng *r, float *out, size_t n);  /* N(0,1); (n+3)/4 blocks        */
 VGS_API uint32_t vgs_rng_below(vgs_rng *r, uint32_t n);              /* uniform in 0..n-1, unbiased   */
 
-/* ==== >>nets =======================================================================================
-   Value networks V(x,t). A vgs_net is an immutable description; its weights are one flat array that the
-   caller owns, laid out as vgs_net_param lists them, under the names of the reference implementation. */
+/* ==== >>model ======================================================================================
+   A network with its weights, and Adam's moments once it is trained, on a backend: value, policy, energy and
+   features are all models. Graphs that apply one follow its changes. A model outlives the graphs that apply
+   it, or their next run is VGS_E_ARG. Arrays have the names of PyTorch; the four reference networks those of
+   the reference implementation. Initial weights are PyTorch's: of a Linear uniform in +-1/sqrt(fan_in),
+   LayerNorm 1 and 0. */
 
 typedef struct vgs_param_info {
     char name[64];
     int offset, rows, cols;  /* [rows, cols]; rows = 0: a vector of cols numbers                */
 } vgs_param_info;
 
-typedef struct vgs_net vgs_net;
-VGS_API vgs_net *vgs_net_create(const vgs_net_config *cfg, vgs_error *err);
-VGS_API void     vgs_net_free  (vgs_net *net);                       /* NULL is fine                  */
-VGS_API vgs_net_config vgs_net_configuration(const vgs_net *net);    /* with defaults filled in       */
-VGS_API int      vgs_net_size  (const vgs_net *net);                 /* number of weights             */
-VGS_API int      vgs_net_params(const vgs_net *net);                 /* number of named arrays        */
-VGS_API const vgs_param_info *vgs_net_param(const vgs_net *net, int i);
-/* PyTorch's: weights and biases of a Linear uniform in +-1/sqrt(fan_in), LayerNorm 1 and 0. w: [size] */
-VGS_API void     vgs_net_init  (const vgs_net *net, vgs_rng *r, float *w);
-/* V [B,1] of x [B,dim] at step t [B,1] in 0..steps-1. All that depends on t alone is a table of `steps`
-   rows in the prologue (exact savings: equal to rounding to the direct form). */
-VGS_API vgs_var vgs_net_apply(vgs_graph *g, const vgs_net *net, vgs_var params, vgs_var x, vgs_var t,
-                              int steps);
+VGS_API vgs_model *vgs_model_create(const vgs_net_config *net, vgs_backend *b, uint64_t seed, vgs_error *err);
+/* Arrays of your own, n of them, without a network: name, rows, cols count. w [size], or NULL for zeros. */
+VGS_API vgs_model *vgs_model_create_arrays(const vgs_param_info *arrays, int n, const float *w, vgs_backend *b,
+                                           vgs_error *err);
+VGS_API void       vgs_model_free  (vgs_model *m);                   /* NULL is fine                  */
+VGS_API const vgs_net_config *vgs_model_config(const vgs_model *m);  /* resolved; NULL of bare arrays */
+VGS_API int        vgs_model_size  (const vgs_model *m);             /* number of weights             */
+VGS_API const vgs_param_info *vgs_model_param(const vgs_model *m, int i);        /* NULL past the last one */
+VGS_API uint64_t   vgs_model_version(const vgs_model *m);            /* grows with every change       */
+VGS_API vgs_status vgs_model_read  (const vgs_model *m, float *w, vgs_error *err);   /* w [size], out   */
+VGS_API vgs_status vgs_model_write (vgs_model *m, const float *w, vgs_error *err);   /* w [size]        */
+/* Adam's two moments [size] and its steps so far. */
+VGS_API vgs_status vgs_model_read_adam (const vgs_model *m, float *first, float *second, int64_t *step,
+                                        vgs_error *err);
+VGS_API vgs_status vgs_model_write_adam(vgs_model *m, const float *first, const float *second, int64_t step,
+                                        vgs_error *err);
+
+/* In a graph on the model's backend. apply: [B,out] of x [B,dim], at step t [B,1] (int32, 0..steps-1) if the
+   network has time, else t = {0}. All that depends on t alone is a table of `steps` rows in the prologue
+   (exact savings: equal to rounding to the direct form). weights: [1,size]. array: one of them, [rows,cols]. */
+VGS_API vgs_var vgs_model_apply  (vgs_graph *g, vgs_model *m, vgs_var x, vgs_var t);
+VGS_API vgs_var vgs_model_weights(vgs_graph *g, vgs_model *m);
+VGS_API vgs_var vgs_model_array  (vgs_graph *g, vgs_model *m, const char *name);
+
+/* Effects. descend: one step of Adam (PyTorch's; betas 0.9, 0.999, eps 1e-8) down the sum of `loss`, of the
+   gradient cut to a global norm of grad_max (0 = not). ema: average = keep average + (1 - keep) m. check: rows of
+   x must be finite. A row that is not, or a loss, stops all updates of m until vgs_model_check, which then is
+   VGS_E_NONFINITE and names the row. */
+VGS_API void vgs_descend(vgs_graph *g, vgs_var loss, vgs_model *m, vgs_scalar lr, float grad_max);
+VGS_API void vgs_ema    (vgs_graph *g, vgs_model *average, vgs_model *m, float keep);
+VGS_API void vgs_check  (vgs_graph *g, vgs_var x, vgs_model *m);
+VGS_API vgs_status vgs_model_check(const vgs_model *m, vgs_error *err);
 
 /* ==== >>gemm =======================================================================================
    Matrix products choose their kernel once per call from what the processor has. Every element of a
@@ -999,17 +1094,19 @@ VGS_API vgs_status vgs_preset(const vgs_target *t, const char *preset, vgs_confi
    exp(-V_t/tau) as it is and forget what earlier steps did wrong; log w grows by the change of V_t/tau,
    after which E[w] = Z as before: annealed importance sampling [Neal 2001] along the learned path.
    Particles live in the mean-free subspace (D = (n-1) d): x_0 and every eps are projected.
-   Where this is not [VGS], and the fields that give [VGS] (the paper presets set them):
-       explicit_drift  mu_t = (s_t^2 a_t^2 / tau) grad V_{t+1}(z_t): right to first order, unstable where
+   Where this is not [VGS]. `published` gives [VGS] in all of these but the last, which has a field:
+       drift         mu_t = (s_t^2 a_t^2 / tau) grad V_{t+1}(z_t): right to first order, unstable where
                      A k > 1 (A = s_t^2 a_t^2, k the curvature of V). For the exact value ours leads to
                      the exact mean (Tweedie).
-       one_step      a target is one step of fresh noise with the mean of c_t. Ours has the same mean, but
+       targets       a target is one step of fresh noise with the mean of c_t. Ours has the same mean, but
                      c_t + V_{t+1} hardly depends on the noise of the path, so it can be followed to its
                      end, and early steps know the energy at once.
-       fixed_kernel  kappa = rho = 1. The exact reverse kernel of a Gaussian has rho = 1/(1 + A k).
-       drift_max     |mu_t| has no limit (1e30). Here it is at most drift_max s_t a_t sqrt(D).
-       no_base       V is the network alone; here that of a Gaussian is added to an mlp or egnn, and an
+       factors       kappa = rho = 1. The exact reverse kernel of a Gaussian has rho = 1/(1 + A k).
+       base          V is the network alone; here that of a Gaussian is added to an mlp or egnn, and an
                      mlp is blind beyond four standard deviations.
+       last drift    of the energy as it is, if grad_max limits the gradient; here E is cut at energy_max.
+       drift_max     |mu_t| has no limit (1e30). Here it is at most drift_max s_t a_t sqrt(D).
+   explicit_drift and fixed_kernel give the first and the third of these alone.
 
    REFERENCES
    [VGS]  Value Gradient Sampler, arXiv:2502.13280; AISTATS 2026, PMLR 300:3979
@@ -1563,7 +1660,7 @@ typedef void vgs__edge_fn(int rows, int cols, const float *t, int nr, float *c, 
 typedef void vgs__finish_fn(int n, float *x, const float *bias, vgs_act act);
 /* sum over p < k of a[p] b[p], in an order that k alone decides. */
 typedef float vgs__dot_fn(int k, const float *a, const float *b);
-typedef struct vgs__kernel {
+typedef struct vgs__gemm_kernel {
     int mr, nr;
     vgs__tile_fn *tile;
     vgs__tile_fn *low, *narrow;   /* the first VGS__LOW rows of a tile, the first VGS__NARROW columns of six
@@ -1571,7 +1668,7 @@ typedef struct vgs__kernel {
     vgs__dot_fn *dot;             /* of products with one column; NULL = none                            */
     vgs__edge_fn *edge;
     vgs__finish_fn *finish;
-} vgs__kernel;
+} vgs__gemm_kernel;
 
 /* ---- bias and activation -------------------------------------------------------------------------- */
 
@@ -1868,9 +1965,9 @@ VGS__DEF const char *vgs_isa_name(vgs_isa isa)
 }
 
 /* What the processor lacks is replaced by plain C. */
-static vgs__kernel vgs__kernel_of(vgs_isa isa)
+static vgs__gemm_kernel vgs__gemm_kernel_of(vgs_isa isa)
 {
-    vgs__kernel kernel = { 4, 16, vgs__tile_c, NULL, NULL, NULL, vgs__edge_c, vgs__finish_c };
+    vgs__gemm_kernel kernel = { 4, 16, vgs__tile_c, NULL, NULL, NULL, vgs__edge_c, vgs__finish_c };
     if (isa == VGS_ISA_AUTO) isa = vgs_cpu_isa();
     if (!vgs__cpu_has(isa)) return kernel;
 #if defined VGS__X86
@@ -1958,7 +2055,7 @@ typedef struct vgs__product {
     const float *packed;                         /* B as vgs__pack_share leaves it; NULL = not yet    */
     float *c, *work;
     vgs__epilogue ep;
-    vgs__kernel kernel;
+    vgs__gemm_kernel kernel;
 } vgs__product;
 
 /* One thread's part of one block: rows i..i+m and columns j..j+n of C, p..p+k of the sum. */
@@ -2012,7 +2109,7 @@ static void vgs__pack_b(const vgs__product *q, const vgs__block *z, float *out)
 }
 
 /* A tile that crosses the edge of C goes through one beside it. */
-static void vgs__edge_tile(const vgs__kernel *kernel, int k, const vgs__panels *x, float *c, ptrdiff_t ldc,
+static void vgs__edge_tile(const vgs__gemm_kernel *kernel, int k, const vgs__panels *x, float *c, ptrdiff_t ldc,
                            int rows, int cols, bool add)
 {
     float t[VGS__TILE_MAX];
@@ -2030,7 +2127,7 @@ static void vgs__edge_tile(const vgs__kernel *kernel, int k, const vgs__panels *
 static void vgs__strip(const vgs__product *q, const vgs__block *z, int j, const float *apack,
                        const float *bpack)
 {
-    const vgs__kernel *kernel = &q->kernel;
+    const vgs__gemm_kernel *kernel = &q->kernel;
     int i, mr = kernel->mr, nr = kernel->nr, rows, cols = vgs__min(nr, z->n - j);
     bool add = z->p > 0 || q->ep.accumulate, tn = q->form == VGS__TN;
     float *c = q->c + z->i * q->ldc + z->j + j;
@@ -2222,7 +2319,7 @@ static vgs__product vgs__product_make(vgs__form form, int m, int n, int k, const
     q.c = c;
     q.ldc = ldc;
     q.work = work;
-    q.kernel = vgs__kernel_of(isa);
+    q.kernel = vgs__gemm_kernel_of(isa);
     if (ep) q.ep = *ep;
     return q;
 }
@@ -2290,6 +2387,19 @@ VGS__INLINE void vgs__gemm_naive(vgs__form form, int m, int n, int k, const floa
 
 /* ==== >>graph: recording =========================================================================== */
 
+/* Weights that graphs apply. `users` counts the leaves in graphs: a model that is freed while graphs use it
+   stays as an empty shell, so that their next run can say so. */
+struct vgs_model {
+    struct vgs__net *net;                        /* what the weights are: >>model                     */
+    vgs_backend *b;
+    vgs_buffer *w, *grad, *adam_m, *adam_v;      /* [size]; all but w only once an optimiser is recorded */
+    vgs_buffer *flag;                            /* int32 [4]; set, it stops all updates              */
+    int64_t step;                                /* of Adam                                           */
+    uint64_t version;                            /* grows with every change of w; never 0             */
+    int users;
+    bool freed;
+};
+
 typedef struct vgs__node {
     int op, n_in, in[VGS_MAX_IN];                /* -1 = absent operand                               */
     int rows, cols;                              /* rows < 0: -rows times the batch                   */
@@ -2302,6 +2412,9 @@ typedef struct vgs__node {
     size_t alias_offset;                         /* in elements, from the start of that storage       */
     int ld;
     const vgs_energy *energy;                    /* borrowed; ENERGY only                             */
+    vgs_model *model;                            /* PARAMS: whose weights; ADAM: of what; else NULL   */
+    uint64_t seen;                               /* PARAMS: version of the model in the prologue      */
+    bool updated, stepped;                       /* PARAMS: an effect changes them; it is Adam        */
     void *data;                                  /* TABLE: its values until compile uploads them      */
     bool output, live, body;
     int group;                                   /* of ops that run together; grows along the order   */
@@ -2323,8 +2436,17 @@ struct vgs_graph {
     int capacity;
     int *order, n_prologue, n_order;             /* nodes to run: prologue first                      */
     vgs_call *call;                              /* [n_order]: what a run hands to the backend        */
+    int *model_node, n_model;                    /* live leaves that lie in models                    */
     bool dirty;                                  /* the prologue must run again                       */
 };
+
+/* A leaf that lies in a model: its weights or its flag. */
+static bool vgs__of_model(const vgs__node *n) { return n->model && n->op <= VGS_OP_TABLE; }
+
+static void vgs__model_leave(vgs_model *m)       /* one leaf less                                     */
+{
+    if (--m->users == 0 && m->freed) vgs__free(m);
+}
 
 static vgs_var vgs__no_var(void)
 {
@@ -2500,15 +2622,19 @@ VGS__DEF vgs_graph *vgs_graph_create(vgs_error *err)
 VGS__DEF void vgs_graph_reset(vgs_graph *g)
 {
     int i;
-    for (i = 0; i < g->n_node; ++i) vgs__free(g->node[i].data);
+    for (i = 0; i < g->n_node; ++i) {
+        vgs__free(g->node[i].data);
+        if (vgs__of_model(&g->node[i])) vgs__model_leave(g->node[i].model);
+    }
     if (g->backend) g->backend->buffer_free(g->backend->self, g->arena);
     vgs__free(g->order);
     vgs__free(g->call);
-    g->order = NULL;
+    vgs__free(g->model_node);
+    g->order = g->model_node = NULL;
     g->call = NULL;
     g->arena = NULL;
     g->backend = NULL;
-    g->n_node = g->n_scalar = g->n_order = g->n_prologue = 0;
+    g->n_node = g->n_scalar = g->n_order = g->n_prologue = g->n_model = 0;
     g->generation = (g->generation + 1) & 0xFFFu;
     memset(&g->sticky, 0, sizeof g->sticky);
 }
@@ -2553,7 +2679,6 @@ VGS__DEF vgs_var vgs_params(vgs_graph *g, int n) { return vgs__leaf(g, VGS_OP_PA
 
 VGS__DEF vgs_var vgs_state(vgs_graph *g, int rows, int cols, vgs_type type)
 {
-    if (rows < 0) rows = 0;
     return vgs__leaf(g, VGS_OP_STATE, rows, cols, type);
 }
 
@@ -2967,6 +3092,25 @@ VGS__KERNEL8(combine)
 }
 #endif
 VGS__NO_GRAD(combine)
+VGS__DEF vgs_var vgs_combine(vgs_graph *g, vgs_var a, float fa, vgs_var b, float fb)
+{
+    int ia = vgs__float_operand(g, "combine", a), ib = vgs__float_operand(g, "combine", b);
+    vgs_var v;
+    if (ia < 0 || ib < 0) return vgs__no_var();
+    if (g->node[ia].rows != g->node[ib].rows || g->node[ia].cols != g->node[ib].cols)
+        return vgs__shape_fail(g, "combine", ia, ib);
+    v = vgs__push_op(g, VGS_OP_COMBINE, g->node[ia].rows, g->node[ia].cols, ia, ib, -1);
+    vgs__attr_f(g, v, 0, fa);
+    vgs__attr_f(g, v, 1, fb);
+    return v;
+}
+VGS__DEF vgs_var vgs_combine_by(vgs_graph *g, vgs_var a, vgs_scalar fa, vgs_var b, vgs_scalar fb)
+{
+    vgs_var v = vgs_combine(g, a, 1.0f, b, 1.0f);
+    vgs__slot_f(g, v, 0, fa);
+    vgs__slot_f(g, v, 1, fb);
+    return v;
+}
 
 /* ---- functions of one number --------------------------------------------------------------------- */
 
@@ -3126,6 +3270,12 @@ VGS__DEF vgs_var vgs_clamp(vgs_graph *g, vgs_var x, float lo, float hi)
 /* x where e <= f0, exactly 0 above and for NaN: the drift of an energy that is cut at f0 (never 0 * inf). */
 VGS__MAP2(mask_above, b <= f0 ? a : 0.0f)
 VGS__NO_GRAD(mask_above)
+VGS__DEF vgs_var vgs_mask_above(vgs_graph *g, vgs_var x, vgs_var e, float limit)
+{
+    vgs_var v = vgs__binary(g, VGS_OP_MASK_ABOVE, x, e);
+    vgs__attr_f(g, v, 0, limit);
+    return v;
+}
 
 VGS__KERNEL(fill)                                                    /* f0; over the rows of it if i0  */
 {
@@ -3136,9 +3286,9 @@ VGS__KERNEL(fill)                                                    /* f0; over
 }
 VGS__NO_GRAD(fill)
 
-static vgs_var vgs__fill(vgs_graph *g, int rows, int cols, float value)
+VGS__DEF vgs_var vgs_fill(vgs_graph *g, int rows, int cols, float value)
 {
-    vgs_var v = vgs__push_op(g, VGS_OP_FILL, rows, cols, -1, -1, -1);
+    vgs_var v = vgs__leaf(g, VGS_OP_FILL, rows, cols, VGS_F32);
     vgs__attr_f(g, v, 0, value);
     return v;
 }
@@ -3185,6 +3335,12 @@ VGS__KERNEL(fill_int)                                                /* i0 every
         for (c = c0; c < c1; ++c) memcpy(&k->out[(size_t)r * (size_t)k->ld_out + (size_t)c], &k->i[0], 4);
 }
 VGS__NO_GRAD(fill_int)
+VGS__DEF vgs_var vgs_fill_int(vgs_graph *g, int rows, vgs_scalar value)
+{
+    vgs_var v = vgs__leaf(g, VGS_OP_FILL_INT, rows, 1, VGS_I32);
+    vgs__slot_i(g, v, 0, value);
+    return v;
+}
 
 VGS__KERNEL(int_div)                                                 /* a / i0                         */
 {
@@ -3197,6 +3353,17 @@ VGS__KERNEL(int_div)                                                 /* a / i0  
         }
 }
 VGS__NO_GRAD(int_div)
+static vgs_var vgs__int_div(vgs_graph *g, vgs_var x, int by)
+{
+    int a = vgs__operand(g, "int_div", x);
+    vgs_var v = a < 0 ? vgs__no_var() : vgs__leaf(g, VGS_OP_INT_DIV, g->node[a].rows, g->node[a].cols, VGS_I32);
+    vgs__node *n = vgs__node_of(g, v);
+    if (!n) return v;
+    n->in[0] = a;
+    n->n_in = 1;
+    n->i[0] = by;
+    return v;
+}
 
 VGS__INLINE int vgs__int_at(const float *p, size_t i)                /* an int32 in a 4-byte cell      */
 {
@@ -3327,7 +3494,7 @@ VGS__GRAD(sum_cols)
 {
     (void)y;
     (void)need;
-    gx[0] = vgs_mul(g, vgs__fill(g, 1, g->node[n->in[0]].cols, n->f[0]), gy);
+    gx[0] = vgs_mul(g, vgs_fill(g, 1, g->node[n->in[0]].cols, n->f[0]), gy);
 }
 static vgs_var vgs__sum_cols(vgs_graph *g, vgs_var x, bool mean)
 {
@@ -3419,7 +3586,7 @@ VGS__WHOLE(sum_rows)                                                 /* i0: divi
 }
 VGS__GRAD(sum_rows)
 {
-    vgs_var v = vgs__fill(g, g->node[n->in[0]].rows, 1, 1.0f);
+    vgs_var v = vgs_fill(g, g->node[n->in[0]].rows, 1, 1.0f);
     (void)y;
     (void)need;
     vgs__attr_i(g, v, 0, n->i[0]);
@@ -4122,14 +4289,44 @@ VGS__DEF vgs_var vgs_sort_cols(vgs_graph *g, vgs_var x)
 
 /* ---- random numbers ------------------------------------------------------------------------------ */
 
-/* What a draw is for: the top byte of the third counter word, so that no two uses ever meet. */
-enum { VGS__FOR_START = 1, VGS__FOR_STEP, VGS__FOR_TARGET, VGS__FOR_SIGMA, VGS__FOR_SHUFFLE,
-       VGS__FOR_DRAW_START, VGS__FOR_DRAW_STEP, VGS__FOR_FACTOR, VGS__FOR_RECALL, VGS__FOR_BACK,
-       VGS__FOR_WALK, VGS__FOR_ACCEPT, VGS__FOR_SCORE, VGS__FOR_RESAMPLE, VGS__FOR_CORRECT,
-       VGS__FOR_CORRECT_ACCEPT };
+/* i: 0 stream, 1 step, 2 first row, 3 iteration, 4-5 seed.
+   Counter: (row, step and column block, stream, iteration). */
+VGS__DEF vgs_noise vgs_noise_create(vgs_graph *g)
+{
+    vgs_noise n;
+    n.stream = vgs_scalar_create(g, 0);
+    n.step = vgs_scalar_create(g, 0);
+    n.first_row = vgs_scalar_create(g, 0);
+    n.iteration = vgs_scalar_create(g, 0);
+    n.seed_low = vgs_scalar_create(g, 0);
+    n.seed_high = vgs_scalar_create(g, 0);
+    return n;
+}
 
-/* i: 0 purpose, 1 t, 2 first row, 3 iteration, 4-5 seed.
-   Counter: (row, t and column block, purpose, iteration). */
+VGS__DEF void vgs_noise_set(vgs_graph *g, const vgs_noise *n, uint64_t seed, int stream, int64_t iteration,
+                            int step, uint32_t first_row)
+{
+    vgs_scalar_set(g, n->stream, stream);
+    vgs_scalar_set(g, n->step, step);
+    vgs_scalar_set(g, n->first_row, first_row);
+    vgs_scalar_set(g, n->iteration, (double)(uint32_t)iteration);
+    vgs_scalar_set(g, n->seed_low, (double)(uint32_t)seed);
+    vgs_scalar_set(g, n->seed_high, (double)(uint32_t)(seed >> 32));
+}
+
+/* A random op [B,cols], its numbers by n. */
+static vgs_var vgs__random_op(vgs_graph *g, int op, int cols, vgs_type type, const vgs_noise *n)
+{
+    vgs_var v = vgs__leaf(g, op, -1, cols, type);
+    vgs__slot_i(g, v, 0, n->stream);
+    vgs__slot_i(g, v, 1, n->step);
+    vgs__slot_i(g, v, 2, n->first_row);
+    vgs__slot_i(g, v, 3, n->iteration);
+    vgs__slot_i(g, v, 4, n->seed_low);
+    vgs__slot_i(g, v, 5, n->seed_high);
+    return v;
+}
+
 VGS__MAP_HOT VGS__KERNEL(normal)
 {
     uint32_t key0 = (uint32_t)k->i[4], key1 = (uint32_t)k->i[5], w[4];
@@ -4179,6 +4376,10 @@ VGS__KERNEL8(normal)
 }
 #endif
 VGS__NO_GRAD(normal)
+VGS__DEF vgs_var vgs_normal(vgs_graph *g, int cols, const vgs_noise *noise)
+{
+    return vgs__random_op(g, VGS_OP_NORMAL, cols, VGS_F32, noise);
+}
 
 /* Element (i6 + r) of a pseudo-random permutation of 0..i7-1: a six-round Feistel network over the next
    even power of two, walked until it lands inside. Any element alone, no memory, so any device can. */
@@ -4214,6 +4415,16 @@ VGS__KERNEL(permutation)
     }
 }
 VGS__NO_GRAD(permutation)
+VGS__DEF vgs_var vgs_permutation(vgs_graph *g, int n, vgs_scalar first, const vgs_noise *noise)
+{
+    vgs_var v;
+    if (n < 1 || n > 1 << 30)
+        return vgs__graph_fail(g, VGS_E_ARG, "permutation: n = %d: must be within 1..2^30", n);
+    v = vgs__random_op(g, VGS_OP_PERMUTATION, 1, VGS_I32, noise);
+    vgs__slot_i(g, v, 6, first);
+    vgs__attr_i(g, v, 7, n);
+    return v;
+}
 
 /* Rows longer than f0 are shortened to it. Scaled by the largest component: squares could overflow. */
 VGS__KERNEL(limit_rows)
@@ -4231,6 +4442,12 @@ VGS__KERNEL(limit_rows)
     }
 }
 VGS__NO_GRAD(limit_rows)
+VGS__DEF vgs_var vgs_limit_rows(vgs_graph *g, vgs_var x, vgs_scalar most)
+{
+    vgs_var v = vgs__unary(g, VGS_OP_LIMIT_ROWS, x);
+    vgs__slot_f(g, v, 0, most);
+    return v;
+}
 
 /* ---- sphere |x| = 1 ------------------------------------------------------------------------------ */
 
@@ -4359,6 +4576,14 @@ VGS__HOT VGS__KERNEL(eigen)
                             k->out2 + (size_t)r * (size_t)k->ld_out2);
 }
 VGS__NO_GRAD(eigen)
+/* x [r,n n] -> eigenvectors [r,n n], *values [r,n] */
+static vgs_var vgs__eigen(vgs_graph *g, vgs_var x, int n, vgs_var *values)
+{
+    vgs_var v = vgs__unary(g, VGS_OP_EIGEN, x);
+    vgs__attr_i(g, v, 0, n);
+    *values = vgs__exists(v) ? vgs__tap(g, vgs__id(g, v), n, VGS_F32) : v;
+    return v;
+}
 
 VGS__KERNEL(sphere_tangent)                                          /* in: v, x.  v - (v.x) x         */
 {
@@ -4373,6 +4598,20 @@ VGS__KERNEL(sphere_tangent)                                          /* in: v, x
     }
 }
 VGS__NO_GRAD(sphere_tangent)
+static vgs_var vgs__sphere_op(vgs_graph *g, int op, vgs_var a, vgs_var b)
+{
+    int ia = vgs__float_operand(g, vgs_op_name(op), a), ib;
+    if (ia < 0) return vgs__no_var();
+    ib = vgs__exists(b) ? vgs__float_operand(g, vgs_op_name(op), b) : -1;
+    if (g->sticky.code != VGS_OK) return vgs__no_var();
+    if (ib >= 0 && (g->node[ia].rows != g->node[ib].rows || g->node[ia].cols != g->node[ib].cols))
+        return vgs__shape_fail(g, vgs_op_name(op), ia, ib);
+    return vgs__push_op(g, op, g->node[ia].rows, g->node[ia].cols, ia, ib, -1);
+}
+VGS__DEF vgs_var vgs_sphere_tangent(vgs_graph *g, vgs_var v, vgs_var x)
+{
+    return vgs__sphere_op(g, VGS_OP_SPHERE_TANGENT, v, x);
+}
 
 /* in: x, v.  cos|v| x + sin|v| v/|v|, renormalised; v absent: x/|x| */
 VGS__KERNEL(sphere_move)
@@ -4395,8 +4634,21 @@ VGS__KERNEL(sphere_move)
     }
 }
 VGS__NO_GRAD(sphere_move)
+VGS__DEF vgs_var vgs_sphere_move(vgs_graph *g, vgs_var x, vgs_var v)
+{
+    return vgs__sphere_op(g, VGS_OP_SPHERE_MOVE, x, v);
+}
 
 /* ---- effects: ops that write state; the flag (int32 [1,4]: set, row, step, what) stops all updates ----- */
+
+/* Weights are written by descend and ema alone, which a model's version counts. */
+static vgs_var vgs__effect(vgs_graph *g, int op, vgs_var state, vgs_var a, vgs_var b)
+{
+    int is = vgs__operand(g, vgs_op_name(op), state), ia = vgs__operand(g, vgs_op_name(op), a);
+    int ib = vgs__exists(b) ? vgs__operand(g, vgs_op_name(op), b) : -1;
+    if (is < 0 || ia < 0) return vgs__no_var();
+    return vgs__push_op(g, op, 1, 1, is, ia, ib);
+}
 
 /* Eight sums in double, then a fixed tree. */
 VGS__MAP_HOT static double vgs__squares(const float *x, int n)
@@ -4455,6 +4707,12 @@ VGS__WHOLE(sum_squares)
     return VGS_OK;
 }
 VGS__NO_GRAD(sum_squares)
+static vgs_var vgs__sum_squares(vgs_graph *g, vgs_var x)
+{
+    vgs_var v = vgs__push_op(g, VGS_OP_SUM_SQUARES, 1, 1, vgs__id(g, x), -1, -1);
+    if (vgs__exists(v)) g->node[vgs__id(g, v)].body = true;
+    return v;
+}
 
 /* in: log w [M,1]. Each row of out: an index below M, drawn with a probability in proportion to w, truncated:
    no w counts for more than the mean of all times sqrt(M) (Ionides 2008; a few rounds, since a cut lowers the
@@ -4501,6 +4759,20 @@ VGS__WHOLE(resample)
     return VGS_OK;
 }
 VGS__NO_GRAD(resample)
+VGS__DEF vgs_var vgs_resample(vgs_graph *g, vgs_var log_weight, const vgs_noise *noise)
+{
+    int w = vgs__float_operand(g, "resample", log_weight);
+    vgs_var v;
+    vgs__node *n;
+    if (w < 0) return vgs__no_var();
+    if (g->node[w].cols != 1) return vgs__shape_fail(g, "resample", w, w);
+    v = vgs__random_op(g, VGS_OP_RESAMPLE, 1, VGS_I32, noise);
+    if ((n = vgs__node_of(g, v)) != NULL) {
+        n->in[0] = w;
+        n->n_in = 1;
+    }
+    return v;
+}
 
 /* in: dst, src.  Rows of src go to row i0 of dst and on; added to what is there if i1. */
 VGS__WHOLE(store)
@@ -4517,6 +4789,36 @@ VGS__WHOLE(store)
     return VGS_OK;
 }
 VGS__NO_GRAD(store)
+
+/* The state that v is, or is a view of; -1 and a failure if it is none, or if its elements differ from x's. */
+static int vgs__assignable(vgs_graph *g, vgs_var v, vgs_var x)
+{
+    int to = vgs__operand(g, "assign", v), from = vgs__operand(g, "assign", x), owner = to;
+    if (to < 0 || from < 0) return -1;
+    while (g->node[owner].alias >= 0) owner = g->node[owner].alias;
+    if (g->node[owner].op != VGS_OP_STATE) {
+        vgs__graph_fail(g, VGS_E_ARG, "assign: only a state can be assigned to, not %s",
+                        vgs_op_name(g->node[owner].op));
+        return -1;
+    }
+    if (g->node[to].type == g->node[from].type && g->node[to].cols == g->node[from].cols) return to;
+    vgs__shape_fail(g, "assign", to, from);
+    return -1;
+}
+VGS__DEF void vgs_assign(vgs_graph *g, vgs_var state, vgs_var x)
+{
+    int to = vgs__assignable(g, state, x);
+    if (to >= 0 && g->node[to].rows != g->node[vgs__id(g, x)].rows) {
+        vgs__shape_fail(g, "assign", to, vgs__id(g, x));
+        return;
+    }
+    if (to >= 0) vgs__effect(g, VGS_OP_STORE, state, x, vgs__no_var());
+}
+VGS__DEF void vgs_assign_rows(vgs_graph *g, vgs_var state, vgs_scalar first, vgs_var x)
+{
+    if (vgs__assignable(g, state, x) >= 0)
+        vgs__slot_i(g, vgs__effect(g, VGS_OP_STORE, state, x, vgs__no_var()), 0, first);
+}
 
 /* Adam as PyTorch's.  in: p, g, m, v, squared norm of g (optional), flag
    f: lr/(1-b1^k), b1, b2, eps, 1/sqrt(1-b2^k), norm limit (0 = none), least p (0 = none), factor of g */
@@ -4575,6 +4877,23 @@ VGS__KERNEL8(adam)
 #endif
 VGS__NO_GRAD(adam)
 
+/* in: p, g, m, v, norm or {0}, flag; lr/(1 - b1^k) and 1/sqrt(1 - b2^k) are set by whoever counts the steps. */
+static vgs_var vgs__adam(vgs_graph *g, const vgs_var in[6], float norm_max)
+{
+    vgs_var a = vgs__effect(g, VGS_OP_ADAM, in[0], in[1], in[2]);
+    vgs__node *n = vgs__node_of(g, a);
+    int k;
+    if (!n) return a;
+    for (k = 3; k < 6; ++k) n->in[k] = vgs__exists(in[k]) ? vgs__id(g, in[k]) : -1;
+    n->n_in = 6;
+    n->f[1] = 0.9f;
+    n->f[2] = 0.999f;
+    n->f[3] = 1e-8f;
+    n->f[5] = norm_max;
+    n->f[7] = 1.0f;
+    return a;
+}
+
 VGS__MAP_HOT VGS__KERNEL(ema)                                        /* dst = f0 dst + (1 - f0) src    */
 {
     float *d = k->in[0];
@@ -4627,8 +4946,9 @@ static vgs_status vgs__energy_failed(const float *g, vgs_error *err)
                          "vgs_metropolis)" : "");
 }
 
-/* One block of rows through the callback; double callbacks go through buffers of 2048 numbers. */
-static vgs_status vgs__energy_block(const vgs_energy *e, const float *x, int n, float *out, float *g,
+/* One block of rows through the callback; double callbacks go through buffers of 2048 numbers, and leave E in
+   double if e64 is given. */
+static vgs_status vgs__energy_block(const vgs_energy *e, const float *x, int n, float *out, double *e64, float *g,
                                     vgs_error *err)
 {
     double xd[2048], gd[2048], ed[64], *px = xd, *pg = gd;
@@ -4647,29 +4967,27 @@ static vgs_status vgs__energy_block(const vgs_energy *e, const float *x, int n, 
         for (j = 0; j < m * dim; ++j) px[j] = (double)x[(size_t)i * (size_t)dim + (size_t)j];
         failed = e->eval64(e->user, px, m, dim, ed, g ? pg : NULL);
         for (j = 0; j < m; ++j) out[i + j] = (float)ed[j];
+        for (j = 0; e64 && j < m; ++j) e64[i + j] = ed[j];
         for (j = 0; g && j < m * dim; ++j) g[(size_t)i * (size_t)dim + (size_t)j] = (float)pg[j];
     }
     if (px != xd) vgs__free(px);
     return failed ? vgs__energy_failed(g, err) : VGS_OK;
 }
 
-/* All rows: in one call, or in blocks of 64 over the threads when the energy allows it. */
-VGS__DEF vgs_status vgs_energy_eval(const vgs_energy *e, const float *x, int n, float *out, float *g,
-                                    int threads, vgs_error *err)
+/* All rows of a callback: in one call, or in blocks of 64 over the threads when the energy allows it. */
+static vgs_status vgs__energy_call(const vgs_energy *e, const float *x, int n, float *out, double *e64, float *g,
+                                   int threads, vgs_error *err)
 {
     int b, blocks = (n + 63) / 64, bad = 0;
-    size_t dim;
-    if (!e || (!e->eval && !e->eval64) || e->dim < 1)
-        return vgs__fail(err, VGS_E_ARG, "energy: a C callback (eval or eval64) and dim >= 1 are needed");
-    dim = (size_t)e->dim;
-    if (!e->thread_safe || threads < 2) return n > 0 ? vgs__energy_block(e, x, n, out, g, err) : VGS_OK;
+    size_t dim = (size_t)e->dim;
+    if (!e->thread_safe || threads < 2) return n > 0 ? vgs__energy_block(e, x, n, out, e64, g, err) : VGS_OK;
 #ifdef _OPENMP
 #pragma omp parallel for num_threads(threads) reduction(+ : bad)
 #endif
     for (b = 0; b < blocks; ++b) {
         int r = b * 64, m = n - r < 64 ? n - r : 64;
-        bad += vgs__energy_block(e, x + (size_t)r * dim, m, out + r, g ? g + (size_t)r * dim : NULL, NULL) !=
-               VGS_OK;
+        bad += vgs__energy_block(e, x + (size_t)r * dim, m, out + r, e64 ? e64 + r : NULL,
+                                 g ? g + (size_t)r * dim : NULL, NULL) != VGS_OK;
     }
     return bad ? vgs__energy_failed(g, err) : VGS_OK;
 }
@@ -4679,8 +4997,8 @@ static vgs_status vgs__energy_rows(const vgs__k *k, int r0, int r1, vgs_error *e
 {
     size_t at = (size_t)r0 * (size_t)k->energy->dim;
     if (r1 <= r0) return VGS_OK;
-    return vgs__energy_block(k->energy, k->in[0] + at, r1 - r0, k->out + r0, k->out2 ? k->out2 + at : NULL,
-                             err);
+    return vgs__energy_block(k->energy, k->in[0] + at, r1 - r0, k->out + r0, NULL,
+                             k->out2 ? k->out2 + at : NULL, err);
 }
 VGS__GRAD(energy)
 {
@@ -4710,44 +5028,6 @@ VGS__DEF vgs_var vgs_energy_of(vgs_graph *g, const vgs_energy *energy, vgs_var x
     v = vgs__push_op(g, VGS_OP_ENERGY, g->node[a].rows, 1, vgs__id(g, x), -1, -1);
     if (v.id) g->node[vgs__id(g, v)].energy = energy;
     return v;
-}
-
-VGS__DEF vgs_status vgs_energy_check(const vgs_energy *e, const float *x, int n, double *worst,
-                                     vgs_error *err)
-{
-    vgs_status st = VGS_OK;
-    size_t dim = e && e->dim > 0 ? (size_t)e->dim : 0;
-    float *g = dim && n > 0 ? (float *)vgs__alloc(dim * (size_t)n, sizeof *g) : NULL;
-    float *p = g ? (float *)vgs__alloc(dim * 2, sizeof *p) : NULL, ev[2];
-    int i, j;
-    *worst = 0.0;
-    if (!e || !dim || n <= 0)
-        return vgs__fail(err, VGS_E_ARG, "energy_check: dim = %d, n = %d: must be > 0", (int)dim, n);
-    if (!p) st = vgs__fail(err, VGS_E_NOMEM, "out of memory: energy_check of %d points", n);
-    for (i = 0; i < n && st == VGS_OK; ++i) {
-        const float *xi = x + (size_t)i * dim;
-        st = vgs_energy_eval(e, xi, 1, ev, g, 1, err);
-        for (j = 0; j < e->dim && st == VGS_OK; ++j) {
-            float h = 4e-3f * (1.0f + fabsf(xi[j]));
-            double diff, gj = (double)g[j], bad;
-            memcpy(p, xi, dim * sizeof *p);
-            memcpy(p + dim, xi, dim * sizeof *p);
-            p[j] += h;
-            p[dim + (size_t)j] -= h;
-            st = vgs_energy_eval(e, p, 2, ev, NULL, 1, err);
-            if (st != VGS_OK) break;
-            diff = ((double)ev[0] - (double)ev[1]) / ((double)p[j] - (double)p[dim + (size_t)j]);
-            bad = fabs(diff - gj) / (1.0 + fabs(gj));
-            if (!(bad - bad == 0.0))
-                st = vgs__fail(err, VGS_E_NONFINITE,
-                               "energy_check: point %d, component %d: gradient %g, difference %g", i, j, gj,
-                               diff);
-            else if (bad > *worst) *worst = bad;
-        }
-    }
-    vgs__free(p);
-    vgs__free(g);
-    return st;
 }
 
 /* ==== >>gradient: reverse mode, recorded as ops ====================================================== */
@@ -4792,7 +5072,7 @@ static void vgs__reverse(vgs_graph *g, int y, bool *on_path, vgs_var *adj)
         for (k = 0; k < g->node[id].n_in; ++k)
             if (g->node[id].in[k] >= 0 && on_path[g->node[id].in[k]] && !vgs__is_constant(g, id))
                 on_path[id] = true;
-    if (on_path[y]) adj[y] = vgs__fill(g, last, g->node[y].cols, 1.0f);
+    if (on_path[y]) adj[y] = vgs_fill(g, last, g->node[y].cols, 1.0f);
     for (id = y; id >= 0 && g->sticky.code == VGS_OK; --id) {
         const vgs__node n = g->node[id];
         vgs_var gx[VGS_MAX_IN] = { { 0 } };
@@ -4839,16 +5119,8 @@ VGS__DEF vgs_status vgs_gradient(vgs_graph *g, vgs_var y, const vgs_var *x, int 
     for (k = 0; k < n && k < 16; ++k) ids[k] = vgs__operand(g, "gradient", x[k]);
     if (g->sticky.code != VGS_OK || vgs__gradient(g, yid, ids, n, gx) != VGS_OK) return g->sticky.code;
     for (k = 0; k < n; ++k)                                          /* y does not depend on x: zeros  */
-        if (!gx[k].id) gx[k] = vgs__fill(g, g->node[ids[k]].rows, g->node[ids[k]].cols, 0.0f);
+        if (!gx[k].id) gx[k] = vgs_fill(g, g->node[ids[k]].rows, g->node[ids[k]].cols, 0.0f);
     return g->sticky.code;
-}
-
-static vgs_var vgs__effect(vgs_graph *g, int op, vgs_var a, vgs_var b, vgs_var c)
-{
-    int ia = vgs__operand(g, vgs_op_name(op), a), ib = vgs__operand(g, vgs_op_name(op), b);
-    int ic = c.id ? vgs__operand(g, vgs_op_name(op), c) : -1;
-    if (ia < 0 || ib < 0) return vgs__no_var();
-    return vgs__push_op(g, op, 1, 1, ia, ib, ic);
 }
 
 /* Every view of the parameters gets its place in `grad`. Where views overlap, their gradients are added
@@ -4880,7 +5152,7 @@ VGS__DEF vgs_status vgs_gradient_params(vgs_graph *g, vgs_var y, vgs_var params,
         ids[n++] = i;
     }
     if (g->sticky.code == VGS_OK) vgs__gradient(g, yid, ids, n, gx);
-    if (overlap) vgs__effect(g, VGS_OP_STORE, grad, vgs__fill(g, 1, g->node[p].cols, 0.0f), vgs__no_var());
+    if (overlap) vgs_assign(g, grad, vgs_fill(g, 1, g->node[p].cols, 0.0f));
     for (i = 0; i < n && g->sticky.code == VGS_OK; ++i) {
         const vgs__node v = g->node[ids[i]];
         vgs_var to, st;
@@ -5255,10 +5527,34 @@ static vgs_status vgs__upload_tables(vgs_graph *g, vgs_error *err)
 
 static vgs_status vgs__reserve(vgs_graph *g, vgs_error *err);        /* >>run                          */
 
+/* Live leaves of models, and what effects do to them. */
+static vgs_status vgs__list_models(vgs_graph *g, vgs_error *err)
+{
+    int id, to;
+    for (id = 0; id < g->n_node; ++id)
+        g->n_model += vgs__of_model(&g->node[id]) && g->node[id].live;
+    g->model_node = (int *)vgs__alloc((size_t)g->n_model + 1, sizeof *g->model_node);
+    if (!g->model_node) return vgs__fail(err, VGS_E_NOMEM, "out of memory: %d models", g->n_model);
+    for (id = g->n_model = 0; id < g->n_node; ++id) {
+        vgs__node *n = &g->node[id];
+        if (vgs__of_model(n) && n->live) {
+            if (n->model->b != g->backend)
+                return vgs__fail(err, VGS_E_ARG, "graph_compile: a model lives on another backend");
+            g->model_node[g->n_model++] = id;
+        }
+        if (n->op != VGS_OP_ADAM && n->op != VGS_OP_EMA) continue;
+        to = vgs__owner(g, n->in[0]);
+        g->node[to].updated = true;
+        g->node[to].stepped = g->node[to].stepped || n->op == VGS_OP_ADAM;
+    }
+    return VGS_OK;
+}
+
 static vgs_status vgs__plan(vgs_graph *g, int *uses, vgs__life *life, vgs_error *err)
 {
     int id;
     vgs__mark_live(g);
+    if (vgs__list_models(g, err) != VGS_OK) return err->code;
     vgs__count_uses(g, uses);
     vgs__split_stages(g);
     vgs__fuse(g, uses);
@@ -5332,6 +5628,13 @@ static vgs_tensor vgs__tensor(const vgs_graph *g, int id, int batch)
     return t;
 }
 
+/* Adam's corrections of its step number k: lr/(1 - b1^k) and 1/sqrt(1 - b2^k). */
+static void vgs__adam_factors(double rate, int64_t k, double *lr, double *vs)
+{
+    *lr = rate / (1.0 - pow(0.9, (double)k));
+    *vs = 1.0 / sqrt(1.0 - pow(0.999, (double)k));
+}
+
 static void vgs__make_call(const vgs_graph *g, int id, int batch, vgs_call *c)
 {
     const vgs__node *n = &g->node[id];
@@ -5348,6 +5651,12 @@ static void vgs__make_call(const vgs_graph *g, int id, int batch, vgs_call *c)
         c->i[k] = n->i_slot[k] < 0 ? n->i[k] : (int)(uint32_t)(int64_t)g->scalar[n->i_slot[k]];
         c->f[k] = n->f_slot[k] < 0 ? n->f[k] : (float)g->scalar[n->f_slot[k]];
     }
+    if (n->op == VGS_OP_ADAM && n->model) {
+        double lr, vs;
+        vgs__adam_factors(g->scalar[n->f_slot[0]], n->model->step + 1, &lr, &vs);
+        c->f[0] = (float)lr;
+        c->f[4] = (float)vs;
+    }
 }
 
 static vgs_status vgs__reserve(vgs_graph *g, vgs_error *err)
@@ -5359,20 +5668,48 @@ static vgs_status vgs__reserve(vgs_graph *g, vgs_error *err)
 
 VGS__DEF void vgs_graph_touch(vgs_graph *g) { g->dirty = true; }
 
+/* Weights that have changed since the last run make the prologue run again. */
+static vgs_status vgs__follow_models(vgs_graph *g, vgs_error *err)
+{
+    int k;
+    for (k = 0; k < g->n_model; ++k) {
+        vgs__node *n = &g->node[g->model_node[k]];
+        if (n->model->freed)
+            return vgs__fail(err, VGS_E_ARG, "graph_run: a model that the graph applies has been freed");
+        g->dirty = g->dirty || (n->op == VGS_OP_PARAMS && n->seen != n->model->version);
+        n->seen = n->model->version;
+    }
+    return VGS_OK;
+}
+
+/* What the effects of a run have done to models: new weights, one more step of Adam. */
+static void vgs__count_updates(vgs_graph *g)
+{
+    int k;
+    for (k = 0; k < g->n_model; ++k) {
+        vgs__node *n = &g->node[g->model_node[k]];
+        n->model->version += n->updated;
+        n->model->step += n->stepped;
+    }
+}
+
 VGS__DEF vgs_status vgs_graph_run(vgs_graph *g, int batch, vgs_error *err)
 {
-    int at = g->dirty ? 0 : g->n_prologue, k;
-    vgs_status st = VGS_OK;
+    int at, k;
+    vgs_status st;
     vgs_backend *b;
     if (!g->backend) return vgs__fail(err, VGS_E_ARG, "graph_run: the graph is not compiled");
     if (batch < 0 || batch > g->capacity)
         return vgs__fail(err, VGS_E_ARG, "graph_run: batch = %d: must be 0..%d, the capacity", batch,
                          g->capacity);
+    if ((st = vgs__follow_models(g, err)) != VGS_OK) return st;
     b = g->backend;
+    at = g->dirty ? 0 : g->n_prologue;
     for (k = at; k < g->n_order; ++k) vgs__make_call(g, g->order[k], batch, &g->call[k]);
     if (b->run_list) st = b->run_list(b->self, g->call + at, g->n_order - at, err);
     else for (; at < g->n_order && st == VGS_OK; ++at) st = b->run(b->self, &g->call[at], err);
     g->dirty = st != VGS_OK;
+    vgs__count_updates(g);
     return st;
 }
 
@@ -5382,6 +5719,8 @@ VGS__DEF vgs_status vgs_bind(vgs_graph *g, vgs_var leaf, vgs_buffer *buf, size_t
     if (id < 0 || !vgs__is_leaf(g->node[id].op) || g->node[id].op == VGS_OP_TABLE)
         return vgs__fail(err, VGS_E_ARG, "bind: handle %08x is no input, parameter or state",
                          (unsigned)leaf.id);
+    if (g->node[id].model)
+        return vgs__fail(err, VGS_E_ARG, "bind: the weights of a model have their place already");
     g->node[id].buf = buf;
     g->node[id].offset = offset;
     if (g->node[id].op == VGS_OP_PARAMS) g->dirty = true;
@@ -5408,6 +5747,8 @@ VGS__DEF vgs_status vgs_set(vgs_graph *g, vgs_var leaf, const void *x, int batch
     int id = vgs__id(g, leaf);
     if (st != VGS_OK) return st;
     if (!vgs__is_leaf(g->node[id].op)) return vgs__fail(err, VGS_E_ARG, "set: only leaves can be set");
+    if (g->node[id].model)
+        return vgs__fail(err, VGS_E_ARG, "set: the weights of a model are set by vgs_model_write");
     if (g->node[id].op == VGS_OP_PARAMS || g->node[id].op == VGS_OP_TABLE) g->dirty = true;
     return g->backend->upload(g->backend->self, t.buf, t.offset, x, (size_t)t.rows * (size_t)t.cols,
                               g->node[id].type, err);
@@ -6066,205 +6407,418 @@ VGS__DEF void vgs_cpu_free(vgs_backend *backend)
     vgs__free(cpu);
 }
 
-/* ==== >>nets ======================================================================================= */
+/* ==== >>evaluate: energies of host rows ============================================================== */
 
-struct vgs_net {
-    vgs_net_config c;
-    int inner;                                   /* columns that the network inside a wrapper sees    */
-    vgs_param_info *info;
-    int n_info, cap_info, size;
-    bool failed;                                 /* memory ran out while listing                      */
-};
+/* An energy that is evaluated again and again on host rows, whatever its kind: a callback directly, a recorded
+   one by a graph with E alone and one with dE/dx, compiled when first wanted. */
+typedef struct vgs__evaluator {
+    const vgs_energy *energy;
+    vgs_backend *own, *b;                        /* of a recorded energy; own: to be freed            */
+    struct vgs__evaluator_graph { vgs_graph *g; vgs_var x, e, grad; } graph[2];      /* [1]: with dE/dx   */
+    int threads, capacity;
+    float *e;                                    /* [capacity]                                        */
+} vgs__evaluator;
 
-static void vgs__list(vgs_net *net, const char *name, const char *suffix, int rows, int cols)
+/* b: where a recorded energy runs; NULL = on energy->backend, or a CPU backend of its own. capacity: rows of a
+   block; more are split. Close it also after a failure. */
+static vgs_status vgs__evaluator_open(vgs__evaluator *v, const vgs_energy *energy, vgs_backend *b, int threads,
+                                      int capacity, vgs_error *err)
 {
-    vgs_param_info *p;
-    void *array = net->info;
-    double size = (double)net->size + (double)(rows ? rows : 1) * cols;
-    if (net->failed || size > 2e9 || !vgs__grow(&array, &net->cap_info, net->n_info, sizeof *net->info)) {
-        net->failed = true;
-        return;
+    vgs_cpu_config cpu = { 0, VGS_ISA_AUTO };
+    memset(v, 0, sizeof *v);
+    if (!energy || !energy->eval + !energy->eval64 + !energy->record != 2 || energy->dim < 1)
+        return vgs__fail(err, VGS_E_ARG, "energy: exactly one of eval, eval64 and record, and dim >= 1 are needed");
+    v->energy = energy;
+    v->threads = threads;
+    v->capacity = capacity;
+    v->e = (float *)vgs__alloc_or(err, "energy", (size_t)capacity, sizeof *v->e);
+    if (!v->e) return VGS_E_NOMEM;
+    if (!energy->record) return VGS_OK;
+    cpu.threads = threads;
+    v->b = b ? b : energy->backend;
+    if (!v->b) v->b = v->own = vgs_cpu_create(&cpu, err);
+    return v->b ? VGS_OK : VGS_E_NOMEM;
+}
+
+static void vgs__evaluator_close(vgs__evaluator *v)
+{
+    vgs_graph_free(v->graph[0].g);
+    vgs_graph_free(v->graph[1].g);
+    vgs__free(v->e);
+    vgs_cpu_free(v->own);
+}
+
+static void vgs__evaluator_touch(vgs__evaluator *v)
+{
+    int k;
+    for (k = 0; k < 2; ++k)
+        if (v->graph[k].g) vgs_graph_touch(v->graph[k].g);
+}
+
+static vgs_status vgs__evaluator_record(vgs__evaluator *v, bool with_grad, vgs_error *err)
+{
+    struct vgs__evaluator_graph *r = &v->graph[with_grad];
+    vgs_status st;
+    if (r->g) return VGS_OK;
+    if (!(r->g = vgs_graph_create(err))) return VGS_E_NOMEM;
+    r->x = vgs_input(r->g, v->energy->dim);
+    r->e = vgs_energy_of(r->g, v->energy, r->x);
+    vgs_output(r->g, r->e);
+    if (with_grad) {
+        vgs_gradient(r->g, r->e, &r->x, 1, &r->grad);
+        vgs_output(r->g, r->grad);
     }
-    net->info = (vgs_param_info *)array;
-    p = &net->info[net->n_info++];
-    snprintf(p->name, sizeof p->name, "%s%.40s%s", net->c.wrapper ? "net." : "", name, suffix);
-    p->offset = net->size;
-    p->rows = rows;
-    p->cols = cols;
-    net->size = (int)size;
+    st = vgs_graph_compile(r->g, v->b, v->capacity, err);
+    if (st == VGS_OK) return st;
+    vgs_graph_free(r->g);
+    r->g = NULL;
+    return st;
 }
 
-static void vgs__list_linear(vgs_net *net, const char *name, int out, int in)
+/* Up to `capacity` rows: E into v->e, and in double into e unless NULL; dE/dx into g unless NULL. */
+static vgs_status vgs__evaluator_block(vgs__evaluator *v, const float *x, int n, double *e, float *g,
+                                       vgs_error *err)
 {
-    vgs__list(net, name, ".weight", out, in);
-    vgs__list(net, name, ".bias", 0, out);
-}
-
-static void vgs__list_norm(vgs_net *net, const char *name, int width)
-{
-    vgs__list(net, name, ".weight", 0, width);
-    vgs__list(net, name, ".bias", 0, width);
-}
-
-enum { VGS__NAME = 40 };                         /* room for any name before ".weight"                */
-
-/* PART.L */
-static const char *vgs__layer_name(char name[VGS__NAME], const char *part, int l)
-{
-    snprintf(name, VGS__NAME, "%.12s%d", part, l);
-    return name;
-}
-
-static void vgs__list_mlp(vgs_net *net)
-{
-    char name[VGS__NAME];
-    int l, h = net->c.hidden, f = net->c.time_hidden;
-    vgs__list_linear(net, "time.0", f, net->c.time_dim);
-    vgs__list_linear(net, "time.2", f, f);
-    for (l = 1; l <= net->c.layers; ++l) {
-        vgs__list(net, vgs__layer_name(name, "fc", l), ".weight", h,
-                  l == 1 ? net->inner * (1 + net->c.windows) : h);
-        vgs__list_linear(net, vgs__layer_name(name, "bias", l), h, f);
+    struct vgs__evaluator_graph *r = &v->graph[g != NULL];
+    vgs_status st;
+    int i;
+    if (!v->energy->record) st = vgs__energy_call(v->energy, x, n, v->e, e, g, v->threads, err);
+    else {
+        st = vgs__evaluator_record(v, g != NULL, err);
+        if (st == VGS_OK) st = vgs_set(r->g, r->x, x, n, err);
+        if (st == VGS_OK) st = vgs_graph_run(r->g, n, err);
+        if (st == VGS_OK) st = vgs_get(r->g, r->e, v->e, n, err);
+        if (st == VGS_OK && g) st = vgs_get(r->g, r->grad, g, n, err);
     }
-    vgs__list(net, "out", ".weight", 1, h);
-    vgs__list_linear(net, "level", 1, f);
-    if (net->c.windows) vgs__list_linear(net, "additive", net->inner * net->c.windows, f);
+    for (i = 0; e && !v->energy->eval64 && i < n && st == VGS_OK; ++i) e[i] = (double)v->e[i];
+    return st;
 }
 
-static void vgs__list_deeperv2(vgs_net *net)
+/* E of x [n,dim] into e [n], in double where the energy is; dE/dx into g [n,dim] unless NULL. */
+static vgs_status vgs__evaluator_run(vgs__evaluator *v, const float *x, int n, double *e, float *g, vgs_error *err)
 {
-    int h = net->c.hidden;
-    vgs__list_linear(net, "fc1", h, net->inner + net->c.time_dim);
-    vgs__list_linear(net, "fc2", h, h);
-    vgs__list_linear(net, "fc3", h, h);
-    vgs__list_linear(net, "fc4", 1, h);
+    size_t d = (size_t)v->energy->dim;
+    vgs_status st = VGS_OK;
+    int i, m;
+    for (i = 0; i < n && st == VGS_OK; i += m) {
+        m = n - i < v->capacity ? n - i : v->capacity;
+        st = vgs__evaluator_block(v, x + (size_t)i * d, m, e + i, g ? g + (size_t)i * d : NULL, err);
+    }
+    return st;
 }
 
-static void vgs__list_temb(vgs_net *net)
+VGS__DEF vgs_status vgs_energy_eval(const vgs_energy *e, const float *x, int n, float *out, float *g,
+                                    int threads, vgs_error *err)
 {
-    int h = net->c.hidden;
-    vgs__list_linear(net, "net1.net.0", h, net->inner);
-    vgs__list_linear(net, "net2.net.0", h, net->c.time_dim);
-    vgs__list_linear(net, "net2.net.2", h, h);
-    vgs__list_linear(net, "net2.net.4", h, h);
-    vgs__list_linear(net, "net3.net.0", h, 2 * h);
-    vgs__list_linear(net, "net3.net.2", h, h);
-    vgs__list_linear(net, "net3.net.4", 1, h);
+    const int block = 4096;
+    vgs__evaluator v;
+    vgs_status st;
+    size_t d;
+    int i, m;
+    if (e && !e->record && !e->eval + !e->eval64 == 1 && e->dim > 0)
+        return vgs__energy_call(e, x, n, out, NULL, g, threads, err);
+    st = vgs__evaluator_open(&v, e, NULL, threads, n < block ? n > 0 ? n : 1 : block, err);
+    for (i = 0; i < n && st == VGS_OK; i += m) {
+        d = (size_t)i * (size_t)e->dim;
+        m = n - i < v.capacity ? n - i : v.capacity;
+        st = vgs__evaluator_block(&v, x + d, m, NULL, g ? g + d : NULL, err);
+        if (st == VGS_OK) memcpy(out + i, v.e, (size_t)m * sizeof *out);
+    }
+    vgs__evaluator_close(&v);
+    return st;
 }
 
-static void vgs__list_deeper(vgs_net *net, int wide)                 /* wide = 2: deeperv3             */
+VGS__DEF vgs_status vgs_energy_check(const vgs_energy *e, const float *x, int n, double *worst,
+                                     vgs_error *err)
 {
-    int h = net->c.hidden, f = net->c.time_hidden;
-    vgs__list_linear(net, "fc1", h, net->inner);
-    vgs__list_linear(net, "fc2", wide * h, wide * h);
-    vgs__list_linear(net, "fc3", h, wide * h);
-    vgs__list_linear(net, "fc4", 1, h);
-    vgs__list_linear(net, "temb", f, net->c.time_dim);
-    vgs__list_linear(net, "temb1", h, f);
-    vgs__list_linear(net, "temb2", h, f);
-}
-
-/* layers.L.PART */
-static const char *vgs__part_name(char name[VGS__NAME], int l, const char *part)
-{
-    snprintf(name, VGS__NAME, "layers.%d.%.12s", l, part);
-    return name;
-}
-
-static void vgs__list_egnn(vgs_net *net)
-{
-    static const struct { const char *name; int norm, out, in; } part[] = {       /* widths in units of h */
-        { "edge.0", 0, 1, 0 }, { "edge.1", 1, 1, 0 }, { "edge.3", 0, 1, 1 }, { "edge.4", 1, 1, 0 },
-        { "coord.0", 0, 1, 1 }, { "coord.2", 2, 0, 1 },
-        { "node.0", 0, 1, 2 }, { "node.1", 1, 1, 0 }, { "node.3", 0, 1, 1 }
-    };
-    char name[VGS__NAME];
-    int l, h = net->c.hidden;
-    size_t k;
-    vgs__list_linear(net, "time.0", h, net->c.time_dim);
-    vgs__list_linear(net, "time.2", h, h);
-    for (l = 0; l < net->c.layers; ++l)
-        for (k = 0; k < sizeof part / sizeof *part; ++k) {
-            if (part[k].name[0] == 'c' && !net->c.move_coordinates) continue;
-            vgs__part_name(name, l, part[k].name);
-            if (part[k].norm == 1) vgs__list_norm(net, name, h);
-            else if (part[k].norm == 2) vgs__list(net, name, ".weight", 1, h);
-            else vgs__list_linear(net, name, h, k == 0 ? 2 * h + 1 + net->c.windows : part[k].in * h);
+    vgs__evaluator v;
+    size_t dim = e && e->dim > 0 ? (size_t)e->dim : 0;
+    vgs_status st;
+    float *g, *p;
+    double ev[2];
+    int i, j;
+    *worst = 0.0;
+    if (!e || !dim || n <= 0)
+        return vgs__fail(err, VGS_E_ARG, "energy_check: dim = %d, n = %d: must be > 0", (int)dim, n);
+    st = vgs__evaluator_open(&v, e, NULL, 1, 2, err);
+    g = st == VGS_OK ? (float *)vgs__alloc_or(err, "energy_check", 3 * dim, sizeof *g) : NULL;
+    if (st == VGS_OK && !g) st = VGS_E_NOMEM;
+    p = g ? g + dim : NULL;
+    for (i = 0; i < n && st == VGS_OK; ++i) {
+        const float *xi = x + (size_t)i * dim;
+        st = vgs__evaluator_run(&v, xi, 1, ev, g, err);
+        for (j = 0; j < e->dim && st == VGS_OK; ++j) {
+            float h = 4e-3f * (1.0f + fabsf(xi[j]));
+            double diff, gj = (double)g[j], bad;
+            memcpy(p, xi, dim * sizeof *p);
+            memcpy(p + dim, xi, dim * sizeof *p);
+            p[j] += h;
+            p[dim + (size_t)j] -= h;
+            st = vgs__evaluator_run(&v, p, 2, ev, NULL, err);
+            if (st != VGS_OK) break;
+            diff = (ev[0] - ev[1]) / ((double)p[j] - (double)p[dim + (size_t)j]);
+            bad = fabs(diff - gj) / (1.0 + fabs(gj));
+            if (!(bad - bad == 0.0))
+                st = vgs__fail(err, VGS_E_NONFINITE,
+                               "energy_check: point %d, component %d: gradient %g, difference %g", i, j, gj,
+                               diff);
+            else if (bad > *worst) *worst = bad;
         }
-    vgs__list_linear(net, "out.0", h, h);
-    vgs__list_norm(net, "out.1", h);
-    vgs__list_linear(net, "out.3", 1, h);
+    }
+    vgs__free(g);
+    vgs__evaluator_close(&v);
+    return st;
 }
 
-/* What a field of a configuration can be: kind 'i' an integer in lo..hi, 'e' an even one, '>' a float above
-   lo, '=' one of at least lo; hi is below infinity for all floats, and may be the last one below 1. */
-typedef struct vgs__limit { const char *name; size_t at; char kind; double lo, hi; } vgs__limit;
+/* ==== >>config: fields of a configuration ============================================================
+   One row a field: what it can be, what zero stands for, how people call it. */
 
-static const vgs__limit vgs__net_limits[] = {
-    { "dim", offsetof(vgs_net_config, dim), 'i', 1, 1000000 },
-    { "hidden", offsetof(vgs_net_config, hidden), 'i', 1, 65536 },
-    { "layers", offsetof(vgs_net_config, layers), 'i', 1, 1000 },
-    { "time_dim", offsetof(vgs_net_config, time_dim), 'e', 4, 65536 },
-    { "time_hidden", offsetof(vgs_net_config, time_hidden), 'i', 1, 65536 },
-    { "windows", offsetof(vgs_net_config, windows), 'i', 0, 1024 },
-    { "x_scale", offsetof(vgs_net_config, x_scale), '>', 0, (double)FLT_MAX }
+typedef enum vgs__field_kind {
+    VGS__INT, VGS__EVEN,                         /* an integer, an even one, in lo..hi                */
+    VGS__ABOVE, VGS__FROM,                       /* a float > lo, >= lo, and <= hi                    */
+    VGS__BOOL, VGS__ENUM, VGS__U64
+} vgs__field_kind;
+
+typedef struct vgs__field {
+    const char *name;
+    size_t at;                                   /* in vgs_config                                     */
+    vgs__field_kind kind;
+    double lo, hi, standard;                     /* standard: what zero stands for; 0 = zero, or      */
+    const char *words, *help;                    /* vgs__config_fill computes it. words: of an enum   */
+} vgs__field;
+
+#define VGS__BIG ((double)FLT_MAX)
+enum { VGS__MALA_MOST = 1000000 };               /* steps of MALA; numbers of others lie above        */
+static const vgs__field vgs__fields[] = {
+#define VGS__F(field, kind, lo, hi, standard, words, help) \
+    { #field, offsetof(vgs_config, field), VGS__##kind, lo, hi, standard, words, help },
+#define VGS__N(name, field, kind, lo, hi, standard, words, help) \
+    { #name, offsetof(vgs_config, net.field), VGS__##kind, lo, hi, standard, words, help },
+    VGS__F(length_scale, ABOVE, 0, VGS__BIG, 1, NULL, "std of a coordinate of the samples, for the defaults")
+    VGS__F(detail_scale, ABOVE, 0, VGS__BIG, 0, NULL, "width of the finest feature, for the defaults")
+    VGS__F(steps, INT, 1, 65535, 0, NULL, "T, steps from noise to sample")
+    VGS__F(schedule, ENUM, 0, 0, 0, "exp linear quad sigmoid constant", "of s_t^2 over t")
+    VGS__F(s2_start, ABOVE, 0, VGS__BIG, 0, NULL, "s_t^2 at t = 0")
+    VGS__F(s2_end, ABOVE, 0, VGS__BIG, 0, NULL, "s_t^2 at t = T-1")
+    VGS__F(alpha, ENUM, 0, 0, 0, "ve vp", "variance exploding or preserving")
+    VGS__F(init_sigma, FROM, 0, VGS__BIG, 0, NULL, "s0 at the start of training")
+    VGS__F(tau, ABOVE, 0, VGS__BIG, 1, NULL, "temperature")
+    VGS__F(batch, INT, 1, 1 << 20, 128, NULL, "trajectories an iteration")
+    VGS__F(passes, INT, 1, 10000, 1, NULL, "passes over the transitions an iteration")
+    VGS__F(value_lr, ABOVE, 0, VGS__BIG, (double)5e-4f, NULL, "learning rate of the value network")
+    VGS__F(lr_half, FROM, 0, VGS__BIG, 0, NULL, "iterations in which value_lr halves, 0 = never")
+    VGS__F(sigma_lr, FROM, 0, VGS__BIG, 0, NULL, "learning rate of s0, 0 = fixed")
+    VGS__F(target_ema, FROM, 0, (double)0.99999994f, 0, NULL, "share of the old target network kept")
+    VGS__F(lambda, FROM, 0, 1, 0, NULL, "TD(lambda): how far targets follow the trajectory")
+    VGS__F(explore, ABOVE, 0, VGS__BIG, 1, NULL, "noise multiplier while training")
+    VGS__F(replay, INT, 0, 65536, 0, NULL, "iterations whose samples are started from again, 0 = none")
+    VGS__F(refine, INT, 0, VGS__MALA_MOST, 0, NULL, "MALA steps on samples that are kept for replay")
+    VGS__F(correct, INT, 0, VGS__MALA_MOST, 0, NULL, "MALA steps on the value before every step of a draw")
+    VGS__F(slope_loss, FROM, 0, VGS__BIG, 0, NULL, "weight of the loss of the value's gradient, 0 = none")
+    VGS__F(loss, ENUM, 0, 0, 0, "smooth_l1 l2 l1", "of the TD error")
+    VGS__F(energy_max, FROM, -VGS__BIG, VGS__BIG, 0, NULL, "energy is cut here, 0 = not")
+    VGS__F(drift_max, ABOVE, 0, VGS__BIG, 1.5, NULL, "limit of the drift in units of sigma_t sqrt(D), 1e30 = none")
+    VGS__F(grad_max, ABOVE, 0, VGS__BIG, 1, NULL, "limit of the gradient norm, 1e30 = none")
+    VGS__F(published, BOOL, 0, 0, 0, NULL, "the algorithm as published")
+    VGS__F(fixed_kernel, BOOL, 0, 0, 0, NULL, "steps keep drift and noise factors of 1, as published")
+    VGS__F(explicit_drift, BOOL, 0, 0, 0, NULL, "drift from the value after the step, as published")
+    VGS__F(local_noise, BOOL, 0, 0, 0, NULL, "noise of a step from the curvature of V where it starts")
+    VGS__F(scale_by_dim, BOOL, 0, 0, 0, NULL, "network gives V/D")
+    VGS__F(on_sphere, BOOL, 0, 0, 0, NULL, "samples live on |x| = 1")
+    VGS__F(seed, U64, 0, 0, 0, NULL, "of weights, noise and shuffles")
+    VGS__N(value, kind, ENUM, 0, 0, 0, "mlp temb deeper deeperv2 deeperv3 egnn", "value network")
+    VGS__N(wrapper, wrapper, ENUM, 0, 0, 0, "none sorted reciprocal", "invariant wrapper of the value network")
+    VGS__N(hidden, hidden, INT, 1, 65536, 128, NULL, "width of the value network")
+    VGS__N(layers, layers, INT, 1, 1000, 0, NULL, "hidden layers (mlp) or rounds (egnn)")
+    VGS__N(time_dim, time_dim, EVEN, 4, 65536, 64, NULL, "width of the time embedding")
+    VGS__N(time_hidden, time_hidden, INT, 1, 65536, 0, NULL, "width of te (mlp, deeper, deeperv3)")
+    VGS__N(relu, relu, BOOL, 0, 0, 0, NULL, "mlp: ReLU in place of SiLU")
+    VGS__N(move_coordinates, move_coordinates, BOOL, 0, 0, 0, NULL, "egnn: layers move the points")
+    VGS__N(windows, windows, INT, 0, 1024, 0, NULL, "Gaussians, x_scale apart, of an mlp's x, of an egnn's distances")
+    VGS__N(x_scale, x_scale, ABOVE, 0, VGS__BIG, 1, NULL, "mlp sees x / x_scale; distance and width of the windows")
+#undef VGS__F
+#undef VGS__N
 };
+enum { VGS__FIELD_COUNT = (int)(sizeof vgs__fields / sizeof *vgs__fields) };
+
+/* Names that fields had before. */
+static const struct { const char *was, *is; } vgs__field_aliases[] = { { "one_step", "published" } };
+
+static bool vgs__field_of_net(const vgs__field *f)
+{
+    return f->at >= offsetof(vgs_config, net) && f->at < offsetof(vgs_config, net) + sizeof(vgs_net_config);
+}
+
+static const vgs__field *vgs__field_find(const char *name)
+{
+    size_t k;
+    int i;
+    for (k = 0; k < sizeof vgs__field_aliases / sizeof *vgs__field_aliases; ++k)
+        if (!strcmp(name, vgs__field_aliases[k].was)) name = vgs__field_aliases[k].is;
+    for (i = 0; i < VGS__FIELD_COUNT; ++i)
+        if (!strcmp(name, vgs__fields[i].name)) return &vgs__fields[i];
+    return NULL;
+}
+
+/* Fields of numbers as doubles. */
+static double vgs__field_number(const vgs__field *f, const void *config)
+{
+    const char *at = (const char *)config + f->at;
+    int whole;
+    float real;
+    if (f->kind == VGS__ABOVE || f->kind == VGS__FROM) {
+        memcpy(&real, at, sizeof real);
+        return (double)real;
+    }
+    memcpy(&whole, at, sizeof whole);
+    return (double)whole;
+}
+
+static void vgs__field_put(const vgs__field *f, void *config, double v)
+{
+    char *at = (char *)config + f->at;
+    int whole = (int)(f->kind == VGS__INT || f->kind == VGS__EVEN ? v : 0.0);
+    float real = (float)v;
+    if (f->kind == VGS__ABOVE || f->kind == VGS__FROM) memcpy(at, &real, sizeof real);
+    else memcpy(at, &whole, sizeof whole);
+}
+
+/* Zero becomes what it stands for in the fields of the network, or in all others. */
+static void vgs__fields_fill(vgs_config *c, bool of_net)
+{
+    int i;
+    for (i = 0; i < VGS__FIELD_COUNT; ++i) {
+        const vgs__field *f = &vgs__fields[i];
+        if (f->standard != 0.0 && vgs__field_of_net(f) == of_net && vgs__field_number(f, c) == 0.0)
+            vgs__field_put(f, c, f->standard);
+    }
+}
 
 /* "1..65535", "even, 4..65536", "> 0", ">= 0", ">= 0, < 1" */
-static void vgs__limit_text(const vgs__limit *l, char text[48])
+static void vgs__field_range(const vgs__field *f, char text[48])
 {
-    if (l->kind == 'i' || l->kind == 'e')
-        snprintf(text, 48, "%s%.0f..%.0f", l->kind == 'e' ? "even, " : "", l->lo, l->hi);
-    else if (l->lo < -1e30) snprintf(text, 48, "finite");
-    else if (l->hi == 1.0) snprintf(text, 48, "%g..1", l->lo);
-    else snprintf(text, 48, "%s %g%s", l->kind == '>' ? ">" : ">=", l->lo, l->hi < 1.0 ? ", < 1" : "");
+    if (f->kind == VGS__INT || f->kind == VGS__EVEN)
+        snprintf(text, 48, "%s%.0f..%.0f", f->kind == VGS__EVEN ? "even, " : "", f->lo, f->hi);
+    else if (f->lo < -1e30) snprintf(text, 48, "finite");
+    else if (f->hi == 1.0) snprintf(text, 48, "%g..1", f->lo);
+    else snprintf(text, 48, "%s %g%s", f->kind == VGS__ABOVE ? ">" : ">=", f->lo, f->hi < 1.0 ? ", < 1" : "");
 }
 
 /* Also false for NaN. */
-static bool vgs__within(const vgs__limit *l, double v)
+static bool vgs__field_fits(const vgs__field *f, double v)
 {
-    if (l->kind == 'e' && fmod(v, 2.0) != 0.0) return false;
-    return (l->kind == '>' ? v > l->lo : v >= l->lo) && v <= l->hi;
+    if (f->kind == VGS__EVEN && fmod(v, 2.0) != 0.0) return false;
+    return (f->kind == VGS__ABOVE ? v > f->lo : v >= f->lo) && v <= f->hi;
 }
 
-/* of: the struct that the limits' offsets are of, owner: what messages call it */
-static vgs_status vgs__check_limits(const void *of, const char *owner, const vgs__limit *l, int n,
-                                    vgs_error *err)
+/* k-th of the space-separated words; its length, 0 if there are not so many. */
+static int vgs__word(const char *words, int k, const char **start)
 {
-    char text[48];
-    int i, whole;
-    float f;
-    for (i = 0; i < n; ++i, ++l) {
-        bool integer = l->kind == 'i' || l->kind == 'e';
-        memcpy(&whole, (const char *)of + l->at, sizeof whole);
-        memcpy(&f, (const char *)of + l->at, sizeof f);
-        if (vgs__within(l, integer ? (double)whole : (double)f)) continue;
-        vgs__limit_text(l, text);
-        if (integer)
-            return vgs__fail(err, VGS_E_ARG, "%s.%s = %d: must be %s", owner, l->name, whole, text);
-        return vgs__fail(err, VGS_E_ARG, "%s.%s = %g: must be %s%s", owner, l->name, (double)f, text,
-                         l->hi > 1.0 && l->lo > -1e30 ? " and finite" : "");
+    const char *end;
+    for (; k > 0 && words; --k) {
+        words = strchr(words, ' ');
+        if (words) ++words;
     }
-    return VGS_OK;
+    if (!words) return 0;
+    end = strchr(words, ' ');
+    *start = words;
+    return end ? (int)(end - words) : (int)strlen(words);
 }
+
+static vgs_status vgs__field_check(const vgs__field *f, const vgs_config *c, vgs_error *err)
+{
+    const char *owner = vgs__field_of_net(f) ? "net" : "config", *w;
+    bool real = f->kind == VGS__ABOVE || f->kind == VGS__FROM;
+    double v;
+    char text[48];
+    if (f->kind == VGS__BOOL || f->kind == VGS__U64) return VGS_OK;
+    v = vgs__field_number(f, c);
+    if (f->kind == VGS__ENUM) {
+        if (v >= 0.0 && vgs__word(f->words, (int)v, &w)) return VGS_OK;
+        return vgs__fail(err, VGS_E_ARG, "%s.%s = %.0f: must be one of %s, counted from 0", owner, f->name, v,
+                         f->words);
+    }
+    if (vgs__field_fits(f, v)) return VGS_OK;
+    vgs__field_range(f, text);
+    return vgs__fail(err, VGS_E_ARG, "%s.%s = %.*g: must be %s%s", owner, f->name, real ? 6 : 10, v, text,
+                     real && f->hi > 1.0 && f->lo > -1e30 ? " and finite" : "");
+}
+
+static vgs_status vgs__fields_check(const vgs_config *c, bool of_net, vgs_error *err)
+{
+    vgs_status st = VGS_OK;
+    int i;
+    for (i = 0; i < VGS__FIELD_COUNT && st == VGS_OK; ++i)
+        if (vgs__field_of_net(&vgs__fields[i]) == of_net) st = vgs__field_check(&vgs__fields[i], c, err);
+    return st;
+}
+
+static vgs_status vgs__check_int(const char *name, int v, int lo, int hi, vgs_error *err)
+{
+    if (v >= lo && v <= hi) return VGS_OK;
+    return vgs__fail(err, VGS_E_ARG, "%s = %d: must be %d..%d", name, v, lo, hi);
+}
+
+/* ---- the network's own rules ---- */
 
 enum { VGS__MAX_INPUTS = 1 << 24 };              /* columns of the first layer                        */
+
+static bool vgs__net_is_ours(vgs_net_kind k) { return k == VGS_NET_MLP || k == VGS_NET_AUTOENCODER; }
+static bool vgs__net_is_egnn(vgs_net_kind k) { return k == VGS_NET_EGNN; }
+
+static void vgs__net_fill(vgs_net_config *n)
+{
+    vgs_config c;
+    memset(&c, 0, sizeof c);
+    c.net = *n;
+    vgs__fields_fill(&c, true);
+    *n = c.net;
+    if (!n->time_hidden) n->time_hidden = n->hidden;
+    if (!n->layers) n->layers = n->kind == VGS_NET_EGNN ? 2 : 3;
+    if (!n->out) n->out = n->kind == VGS_NET_AUTOENCODER ? n->dim : 1;
+    if (!n->code && n->kind == VGS_NET_AUTOENCODER) n->code = n->dim < 256 ? (n->dim + 1) / 2 : 128;
+}
+
+/* Fields that only some networks have. */
+static vgs_status vgs__net_check_kind(const vgs_net_config *c, vgs_error *err)
+{
+    bool plain = c->steps == 0;
+    if (plain && !vgs__net_is_ours(c->kind))
+        return vgs__fail(err, VGS_E_ARG, "net.steps = 0: only mlp and autoencoder know a network without time");
+    if (c->kind == VGS_NET_AUTOENCODER && !plain)
+        return vgs__fail(err, VGS_E_ARG, "net.steps = %d: must be 0, an autoencoder knows no time", c->steps);
+    if (c->kind == VGS_NET_AUTOENCODER ? c->out != c->dim : c->out != 1 && c->kind != VGS_NET_MLP)
+        return vgs__fail(err, VGS_E_ARG, "net.out = %d: must be %d, only an mlp has a choice", c->out,
+                         c->kind == VGS_NET_AUTOENCODER ? c->dim : 1);
+    if (c->kind != VGS_NET_AUTOENCODER && (c->code || c->unit))
+        return vgs__fail(err, VGS_E_ARG, "net.%s: only an autoencoder has it; leave it 0",
+                         c->code ? "code" : "unit");
+    if (c->windows && (vgs__net_is_egnn(c->kind) || (c->kind == VGS_NET_MLP && !plain && c->out == 1)))
+        return VGS_OK;
+    if (c->windows)
+        return vgs__fail(err, VGS_E_ARG, "net.windows = %d: must be 0 but for an egnn, or an mlp of x and t "
+                         "with one output", c->windows);
+    return VGS_OK;
+}
 
 static vgs_status vgs__net_check(const vgs_net_config *c, vgs_error *err)
 {
     double inputs;
     bool particles = c->kind == VGS_NET_EGNN || c->wrapper != VGS_WRAPPER_NONE;
+    vgs_config whole;
     vgs_status st;
-    if ((int)c->kind < VGS_NET_MLP || c->kind > VGS_NET_EGNN)
+    if ((int)c->kind < VGS_NET_MLP || c->kind > VGS_NET_AUTOENCODER)
         return vgs__fail(err, VGS_E_ARG, "net.kind = %d: unknown", (int)c->kind);
     if ((int)c->wrapper < 0 || c->wrapper > VGS_WRAPPER_RECIPROCAL)
         return vgs__fail(err, VGS_E_ARG, "net.wrapper = %d: unknown", (int)c->wrapper);
-    st = vgs__check_limits(c, "net", vgs__net_limits, (int)(sizeof vgs__net_limits / sizeof *vgs__net_limits),
-                           err);
-    if (st != VGS_OK) return st;
-    if (c->windows && c->kind != VGS_NET_MLP && c->kind != VGS_NET_EGNN)
-        return vgs__fail(err, VGS_E_ARG, "net.windows = %d: must be 0 with temb, deeper, deeperv2, deeperv3",
-                         c->windows);
+    memset(&whole, 0, sizeof whole);
+    whole.net = *c;
+    if (c->kind == VGS_NET_AUTOENCODER) whole.net.kind = VGS_NET_MLP;            /* no value network   */
+    if ((st = vgs__check_int("net.dim", c->dim, 1, 1000000, err)) != VGS_OK) return st;
+    if ((st = vgs__fields_check(&whole, true, err)) != VGS_OK) return st;
+    if ((st = vgs__check_int("net.out", c->out, 1, 1000000, err)) != VGS_OK) return st;
+    if ((st = vgs__check_int("net.steps", c->steps, 0, 65535, err)) != VGS_OK) return st;
+    if ((st = vgs__check_int("net.code", c->code, 0, 1000000, err)) != VGS_OK) return st;
     if (particles && (c->particles < 2 || c->dim % c->particles))
         return vgs__fail(err, VGS_E_ARG, "net.particles = %d: must be >= 2 and divide dim = %d", c->particles,
                          c->dim);
@@ -6275,88 +6829,370 @@ static vgs_status vgs__net_check(const vgs_net_config *c, vgs_error *err)
     if (c->kind == VGS_NET_EGNN && c->wrapper != VGS_WRAPPER_NONE)
         return vgs__fail(err, VGS_E_ARG, "net.wrapper = %d: an EGNN is invariant already; leave it 0",
                          (int)c->wrapper);
+    return vgs__net_check_kind(c, err);
+}
+
+/* ---- the sampler's ---- */
+
+static bool vgs__is_particles(const vgs_config *c) { return c->energy.particles > 0; }
+
+/* D of the method: of the sphere, of the mean-free subspace, of the space. */
+static int vgs__effective_dim(const vgs_config *c)
+{
+    if (c->on_sphere) return c->energy.dim - 1;
+    return vgs__is_particles(c) ? c->energy.dim - c->energy.dim / c->energy.particles : c->energy.dim;
+}
+
+/* As published, a gradient limit goes with a last drift that takes the energy as it is. */
+static bool vgs__last_drift_is_raw(const vgs_config *c) { return c->published && c->grad_max < 1e30f; }
+
+static float vgs__default_s2(const vgs_config *c, double s2)
+{
+    return (float)(c->alpha == VGS_VP && s2 > 0.5 ? 0.5 : s2);       /* must stay below 1              */
+}
+
+/* A geometric path of variances from length^2 down to a quarter of detail^2. With the exact value it costs
+   about D ln^2 / T nats (ln = log of the ratio of lengths), so T follows from the two scales. */
+static void vgs__default_path(vgs_config *c)
+{
+    double length = (double)c->length_scale, detail = 0.5 * (double)c->detail_scale,
+           ratio = log(length / detail), r;
+    if (!c->steps) {
+        double t = (double)vgs__effective_dim(c) * ratio * ratio;
+        c->steps = t < 20.0 ? 20 : t > 100.0 ? 100 : (int)t;
+    }
+    r = exp(-2.0 * ratio / (double)c->steps);
+    if (c->s2_start == 0.0f) c->s2_start = vgs__default_s2(c, length * length * (1.0 - r));
+    if (c->s2_end == 0.0f) c->s2_end = vgs__default_s2(c, detail * detail / r * (1.0 - r));
+}
+
+static void vgs__config_fill(vgs_config *c)
+{
+    vgs__fields_fill(c, false);
+    if (c->detail_scale == 0.0f) c->detail_scale = c->length_scale / 10.0f;
+    if (c->steps >= 0 && c->length_scale > 0.0f && c->detail_scale > 0.0f &&
+        c->detail_scale <= c->length_scale)
+        vgs__default_path(c);
+    if (c->on_sphere) c->published = true;       /* the rest needs steps that are Gaussian            */
+    if (c->published) c->fixed_kernel = c->explicit_drift = true;
+    if (c->lambda == 0.0f && !c->published) c->lambda = 0.9f;
+    if (c->target_ema == 0.0f && !c->published) c->target_ema = 0.9f;
+    c->net.dim = c->energy.dim;
+    c->net.particles = c->energy.particles;
+    c->net.steps = c->steps;
+    c->net.out = 1;
+    vgs__net_fill(&c->net);
+}
+
+static vgs_status vgs__check_energy(const vgs_energy *e, vgs_error *err)
+{
+    vgs_status st;
+    if (!e->eval + !e->eval64 + !e->record != 2)
+        return vgs__fail(err, VGS_E_ARG, "config.energy: exactly one of eval, eval64 and record must be set");
+    if ((st = vgs__check_int("config.energy.dim", e->dim, 1, 262144, err)) != VGS_OK) return st;
+    if (e->particles && (e->particles < 2 || e->dim % e->particles))
+        return vgs__fail(err, VGS_E_ARG,
+                         "config.energy.particles = %d: must be 0, or >= 2 and divide dim = %d",
+                         e->particles, e->dim);
     return VGS_OK;
 }
 
-VGS__DEF vgs_net *vgs_net_create(const vgs_net_config *cfg, vgs_error *err)
+/* A variance-preserving step has less noise than there is. */
+static vgs_status vgs__check_schedule(const vgs_config *c, vgs_error *err)
 {
-    vgs_net_config c = *cfg;
-    vgs_net *net;
-    if (!c.hidden) c.hidden = 128;
-    if (!c.time_dim) c.time_dim = 64;
-    if (!c.time_hidden) c.time_hidden = c.hidden;
-    if (!c.layers) c.layers = c.kind == VGS_NET_EGNN ? 2 : 3;
-    if (c.x_scale == 0.0f) c.x_scale = 1.0f;
-    if (vgs__net_check(&c, err) != VGS_OK) return NULL;
-    net = (vgs_net *)vgs__alloc_or(err, "net", 1, sizeof *net);
-    if (!net) return NULL;
-    net->c = c;
-    net->inner = c.wrapper ? c.particles * (c.particles - 1) / 2 : c.dim;
-    switch (c.kind) {
-    case VGS_NET_MLP:      vgs__list_mlp(net); break;
-    case VGS_NET_TEMB:     vgs__list_temb(net); break;
-    case VGS_NET_DEEPER:   vgs__list_deeper(net, 1); break;
-    case VGS_NET_DEEPERV2: vgs__list_deeperv2(net); break;
-    case VGS_NET_DEEPERV3: vgs__list_deeper(net, 2); break;
-    case VGS_NET_EGNN:     vgs__list_egnn(net); break;
+    bool start = !(c->s2_start < 1.0f);
+    if (c->detail_scale > c->length_scale)
+        return vgs__fail(err, VGS_E_ARG, "config.detail_scale = %g: must not exceed length_scale = %g",
+                         (double)c->detail_scale, (double)c->length_scale);
+    if (c->alpha != VGS_VP || (!start && c->s2_end < 1.0f)) return VGS_OK;
+    return vgs__fail(err, VGS_E_ARG, "config.%s = %g: must be > 0 and below 1", start ? "s2_start" : "s2_end",
+                     (double)(start ? c->s2_start : c->s2_end));
+}
+
+/* Fields that exclude each other. */
+static vgs_status vgs__check_together(const vgs_config *c, vgs_error *err)
+{
+    const char *published = c->on_sphere ? "on_sphere" : c->published ? "published" : NULL;
+    const char *no_slope = published ? published : c->explicit_drift ? "explicit_drift"
+                         : c->explore != 1.0f ? "explore" : NULL;
+    const char *no_local = published ? published : c->fixed_kernel ? "fixed_kernel"
+                         : c->explicit_drift ? "explicit_drift" : NULL;
+    if (published && c->lambda > 0.0f)
+        return vgs__fail(err, VGS_E_ARG, "config.lambda = %g: must be 0 with %s", (double)c->lambda, published);
+    if (published && c->replay)
+        return vgs__fail(err, VGS_E_ARG, "config.replay = %d: must be 0 with %s", c->replay, published);
+    if (no_slope && c->slope_loss > 0.0f)
+        return vgs__fail(err, VGS_E_ARG, "config.slope_loss = %g: must be 0 with %s", (double)c->slope_loss,
+                         no_slope);
+    if (no_local && c->local_noise)
+        return vgs__fail(err, VGS_E_ARG, "config.local_noise = 1: must be 0 with %s", no_local);
+    if (c->refine && !c->replay)
+        return vgs__fail(err, VGS_E_ARG, "config.refine = %d: must be 0 without replay", c->refine);
+    if (c->on_sphere && (c->alpha != VGS_VE || vgs__is_particles(c) || c->energy.dim < 2))
+        return vgs__fail(err, VGS_E_ARG, "config.on_sphere = 1: needs alpha ve, no particles and dim >= 2");
+    if (c->on_sphere && c->sigma_lr > 0.0f)
+        return vgs__fail(err, VGS_E_ARG, "config.sigma_lr = %g: a sphere has no s0; leave it 0",
+                         (double)c->sigma_lr);
+    return VGS_OK;
+}
+
+static vgs_status vgs__check_config(const vgs_config *c, vgs_error *err)
+{
+    vgs_status st = vgs__check_energy(&c->energy, err);
+    if (st == VGS_OK) st = vgs__fields_check(c, false, err);
+    if (st == VGS_OK) st = vgs__check_schedule(c, err);
+    if (st == VGS_OK) st = vgs__check_together(c, err);
+    if (st == VGS_OK && (double)c->batch * c->replay * c->energy.dim > 1e9)
+        st = vgs__fail(err, VGS_E_ARG, "config: batch = %d times replay = %d times dim = %d is too large",
+                       c->batch, c->replay, c->energy.dim);
+    if (st == VGS_OK && (double)c->batch * (c->steps + 1) * c->energy.dim > 1e9)
+        st = vgs__fail(err, VGS_E_ARG, "config: batch = %d times steps = %d times dim = %d is too large",
+                       c->batch, c->steps, c->energy.dim);
+    return st == VGS_OK ? vgs__net_check(&c->net, err) : st;
+}
+
+VGS__DEF vgs_status vgs_config_resolve(const vgs_config *cfg, vgs_config *resolved, vgs_error *err)
+{
+    vgs_status st;
+    *resolved = *cfg;
+    vgs__config_fill(resolved);
+    st = vgs__check_config(resolved, err);
+    if (st == VGS_OK && resolved->init_sigma == 0.0f && !resolved->on_sphere)
+        resolved->init_sigma = (float)vgs_schedule_fill(resolved, NULL, NULL);
+    return st;
+}
+
+VGS__DEF double vgs_schedule_fill(const vgs_config *c, float *s2, float *a)
+{
+    double sum = 0.0, lo = (double)c->s2_start, hi = (double)c->s2_end, v = lo;
+    int t;
+    for (t = 0; t < c->steps; ++t) {
+        double u = c->steps > 1 ? (double)t / (c->steps - 1) : 0.0, q = sqrt(lo) + u * (sqrt(hi) - sqrt(lo));
+        switch (c->schedule) {
+        case VGS_LINEAR:   v = lo + u * (hi - lo); break;
+        case VGS_QUAD:     v = q * q; break;
+        case VGS_SIGMOID:  v = lo + (hi - lo) / (1.0 + exp(6.0 - 12.0 * u)); break;
+        case VGS_EXP:      v = exp(log(lo) + u * (log(hi) - log(lo))); break;
+        case VGS_CONSTANT: v = lo; break;
+        }
+        sum += v;
+        if (!s2 || !a) continue;
+        s2[t] = (float)v;
+        a[t] = c->alpha == VGS_VP ? (float)(1.0 / sqrt(1.0 - v)) : 1.0f;
     }
-    if (net->failed) {
-        vgs__fail(err, VGS_E_NOMEM, "out of memory: net of %d hidden units, %d layers", c.hidden, c.layers);
-        vgs_net_free(net);
-        return NULL;
-    }
-    return net;
+    if (c->init_sigma > 0.0f) return (double)c->init_sigma;
+    return c->alpha == VGS_VP ? 1.0 : sqrt(1.0 + sum);
 }
 
-VGS__DEF void vgs_net_free(vgs_net *net)
+/* ---- fields as text ---- */
+
+static const vgs__field *vgs__field_at(int i)
 {
-    if (!net) return;
-    vgs__free(net->info);
-    vgs__free(net);
+    return i >= 0 && i < VGS__FIELD_COUNT ? &vgs__fields[i] : NULL;
 }
 
-VGS__DEF vgs_net_config vgs_net_configuration(const vgs_net *net) { return net->c; }
-VGS__DEF int vgs_net_size(const vgs_net *net) { return net->size; }
-VGS__DEF int vgs_net_params(const vgs_net *net) { return net->n_info; }
-VGS__DEF const vgs_param_info *vgs_net_param(const vgs_net *net, int i)
-{
-    return i >= 0 && i < net->n_info ? &net->info[i] : NULL;
-}
+VGS__DEF const char *vgs_field_name(int i) { return vgs__field_at(i) ? vgs__field_at(i)->name : NULL; }
+VGS__DEF const char *vgs_field_help(int i) { return vgs__field_at(i) ? vgs__field_at(i)->help : NULL; }
 
-/* A bias follows its weight in the list; a vector that follows no matrix is a norm's gain, then its bias. */
-VGS__DEF void vgs_net_init(const vgs_net *net, vgs_rng *r, float *w)
+VGS__DEF void vgs_field_allowed(int i, char text[64])
 {
-    int i, j;
-    double bound = 0.0;
-    for (i = 0; i < net->n_info; ++i) {
-        const vgs_param_info *p = &net->info[i];
-        bool norm = !p->rows && (i == 0 || !net->info[i - 1].rows);
-        bool gain = norm && strstr(p->name, ".weight") != NULL;
-        if (!p->rows && !gain && i > 0 && !net->info[i - 1].rows) norm = true;
-        if (p->rows) bound = 1.0 / sqrt((double)p->cols);
-        for (j = 0; j < (p->rows ? p->rows : 1) * p->cols; ++j)
-            w[p->offset + j] =
-                norm ? (gain ? 1.0f : 0.0f) : (float)((2.0 * vgs_rng_uniform(r) - 1.0) * bound);
+    const vgs__field *f = vgs__field_at(i);
+    text[0] = '\0';
+    if (!f) return;
+    switch (f->kind) {
+    case VGS__BOOL: snprintf(text, 64, "0 or 1"); break;
+    case VGS__U64:  snprintf(text, 64, "0..2^64-1"); break;
+    case VGS__ENUM: snprintf(text, 64, "%s", f->words); break;
+    default:        vgs__field_range(f, text);
     }
 }
 
-/* ---- recording ----------------------------------------------------------------------------------- */
+/* Decimal numbers are written with a point, whatever the locale says. */
+static bool vgs__parse_double(const char *s, double *v)
+{
+    char copy[64], *end, point = '.';
+    size_t i, n = strlen(s);
+    char probe[8];
+    snprintf(probe, sizeof probe, "%.1f", 0.5);
+    point = probe[1];
+    if (n == 0 || n >= sizeof copy || strchr(" \t\n", s[0])) return false;
+    for (i = 0; i <= n; ++i) copy[i] = s[i] == '.' ? point : s[i];
+    *v = strtod(copy, &end);
+    return *end == '\0';
+}
 
-typedef struct vgs__apply {
+static void vgs__print_double(char *text, size_t size, double v, int digits)
+{
+    char *p;
+    snprintf(text, size, "%.*g", digits, v);
+    for (p = text; *p; ++p) if (*p == ',') *p = '.';
+}
+
+static vgs_status vgs__field_set_enum(const vgs__field *f, void *at, const char *name, const char *value,
+                                      vgs_error *err)
+{
+    const char *w = NULL;
+    int k, n;
+    for (k = 0; (n = vgs__word(f->words, k, &w)) > 0; ++k)
+        if ((size_t)n == strlen(value) && !strncmp(w, value, (size_t)n)) {
+            memcpy(at, &k, sizeof k);                                /* every enum here has the size of int */
+            return VGS_OK;
+        }
+    return vgs__fail(err, VGS_E_ARG, "%s = %.40s: must be one of: %s", name, value, f->words);
+}
+
+static vgs_status vgs__field_set_u64(void *at, const char *name, const char *value, vgs_error *err)
+{
+    char *end;
+    uint64_t u = strtoull(value, &end, 10);
+    if (*value < '0' || *value > '9' || *end || strlen(value) > 20 ||
+        (u == UINT64_MAX && strcmp(value, "18446744073709551615")))
+        return vgs__fail(err, VGS_E_ARG, "%s = %.40s: must be an integer in 0..2^64-1", name, value);
+    memcpy(at, &u, sizeof u);
+    return VGS_OK;
+}
+
+VGS__DEF vgs_status vgs_field_set(vgs_config *cfg, const char *name, const char *value, vgs_error *err)
+{
+    const vgs__field *f = vgs__field_find(name);
+    double v = 0.0;
+    char *at;
+    if (!f) return vgs__fail(err, VGS_E_ARG, "%.60s: there is no such field", name);
+    at = (char *)cfg + f->at;
+    if (f->kind == VGS__ENUM) return vgs__field_set_enum(f, at, name, value, err);
+    if (f->kind == VGS__U64) return vgs__field_set_u64(at, name, value, err);
+    if (!vgs__parse_double(value, &v))
+        return vgs__fail(err, VGS_E_ARG, "%s = %.40s: must be a number", name, value);
+    switch (f->kind) {
+    case VGS__BOOL:
+        if (v != 0.0 && v != 1.0) return vgs__fail(err, VGS_E_ARG, "%s = %.40s: must be 0 or 1", name, value);
+        *(bool *)(void *)at = v != 0.0;
+        return VGS_OK;
+    case VGS__INT:
+    case VGS__EVEN:
+        if (!(v >= -2147483648.0 && v <= 2147483647.0) || floor(v) != v)
+            return vgs__fail(err, VGS_E_ARG, "%s = %.40s: must be an integer", name, value);
+        break;
+    default:
+        if (!(fabs(v) <= VGS__BIG))
+            return vgs__fail(err, VGS_E_ARG, "%s = %.40s: must be finite", name, value);
+    }
+    vgs__field_put(f, cfg, v);
+    return VGS_OK;
+}
+
+VGS__DEF void vgs_field_get(const vgs_config *cfg, int i, char text[32])
+{
+    const vgs__field *f = vgs__field_at(i);
+    const char *at = f ? (const char *)cfg + f->at : NULL, *w = "";
+    uint64_t u;
+    int n;
+    text[0] = '\0';
+    if (!f) return;
+    switch (f->kind) {
+    case VGS__BOOL: snprintf(text, 32, "%d", *(const bool *)(const void *)at ? 1 : 0); break;
+    case VGS__U64: memcpy(&u, at, sizeof u); snprintf(text, 32, "%llu", (unsigned long long)u); break;
+    case VGS__ENUM:
+        memcpy(&n, at, sizeof n);
+        n = vgs__word(f->words, n, &w);
+        snprintf(text, 32, "%.*s", n, w);
+        break;
+    default: vgs__print_double(text, 32, vgs__field_number(f, cfg), f->kind <= VGS__EVEN ? 10 : 9);
+    }
+}
+
+/* ==== >>model: networks and their weights ============================================================ */
+
+typedef struct vgs__net {                        /* what the weights of a model are                   */
+    vgs_net_config c;
+    bool has_net;                                /* false: arrays that the user named                 */
+    int inner;                                   /* columns that the network inside a wrapper sees    */
+    vgs_param_info *info;
+    int n_info, cap_info, size;
+    bool failed;                                 /* memory ran out while listing                      */
+} vgs__net;
+
+static void vgs__net_list(vgs__net *net, const char *name, int rows, int cols)
+{
+    vgs_param_info *p;
+    void *array = net->info;
+    double size = (double)net->size + (double)(rows ? rows : 1) * cols;
+    if (net->failed || size > 2e9 || !vgs__grow(&array, &net->cap_info, net->n_info, sizeof *net->info)) {
+        net->failed = true;
+        return;
+    }
+    net->info = (vgs_param_info *)array;
+    p = &net->info[net->n_info++];
+    snprintf(p->name, sizeof p->name, "%s", name);
+    p->offset = net->size;
+    p->rows = rows;
+    p->cols = cols;
+    net->size = (int)size;
+}
+
+/* One pass over a network lists its arrays (g = NULL) or records its ops. Both declare the same arrays in the
+   same order, so that the pass which records finds each in its place. Calls that record are never two
+   arguments of one call: C leaves their order open, and with it the order in which gradients are added. */
+typedef struct vgs__pass {
+    vgs__net *net;
     vgs_graph *g;
-    const vgs_net *net;
-    vgs_var params, x, t;                        /* t: int [B,1]                                      */
+    vgs_var weights, x, t;                       /* [1,size]; [B,inner]; int [B,1], or no value       */
     vgs_var sinusoid;                            /* [T,m]                                             */
-} vgs__apply;
+    int at;                                      /* arrays declared so far                            */
+} vgs__pass;
+
+typedef struct vgs__layer { const vgs_param_info *w, *b; } vgs__layer;   /* NULL in a pass that lists    */
+
+/* An array [rows,cols], or a vector if rows = 0. */
+static const vgs_param_info *vgs__net_array(vgs__pass *p, const char *name, const char *suffix, int rows,
+                                            int cols)
+{
+    char full[64];
+    if (p->g) return &p->net->info[p->at++];
+    snprintf(full, sizeof full, "%s%.40s%s", p->net->c.wrapper ? "net." : "", name, suffix);
+    vgs__net_list(p->net, full, rows, cols);
+    return NULL;
+}
+
+static vgs__layer vgs__net_linear(vgs__pass *p, const char *name, int out, int in)
+{
+    vgs__layer l;
+    l.w = vgs__net_array(p, name, ".weight", out, in);
+    l.b = vgs__net_array(p, name, ".bias", 0, out);
+    return l;
+}
+
+static vgs__layer vgs__net_norm(vgs__pass *p, const char *name, int width)
+{
+    vgs__layer l;
+    l.w = vgs__net_array(p, name, ".weight", 0, width);
+    l.b = vgs__net_array(p, name, ".bias", 0, width);
+    return l;
+}
+
+/* Columns first .. first+n-1 of an array (n = 0: all of them). */
+static vgs_var vgs__net_columns(const vgs__pass *p, const vgs_param_info *a, int first, int n)
+{
+    return vgs_view(p->g, p->weights, a->offset + first, a->rows ? a->rows : 1, n ? n : a->cols, a->cols);
+}
+static vgs_var vgs__net_view(const vgs__pass *p, const vgs_param_info *a)
+{
+    return vgs__net_columns(p, a, 0, 0);
+}
+
+static vgs_var vgs__net_apply_layer(const vgs__pass *p, vgs__layer l, vgs_var x)
+{
+    vgs_var w = vgs__net_view(p, l.w);
+    return vgs_linear(p->g, x, w, vgs__net_view(p, l.b));
+}
 
 /* sin and cos of t freq_k, freq_k = exp(-k ln(10000)/(m/2 - 1)): [steps, m] */
-static vgs_var vgs__sinusoid(vgs_graph *g, int steps, int m)
+static vgs_var vgs__net_sinusoid(vgs_graph *g, int steps, int m)
 {
-    float *x = steps > 0 ? (float *)vgs__alloc((size_t)steps * (size_t)m, sizeof *x) : NULL;
+    float *x = (float *)vgs__alloc((size_t)steps * (size_t)m, sizeof *x);
     int t, k, half = m / 2;
     vgs_var v;
-    if (!x)
-        return vgs__graph_fail(g, steps > 0 ? VGS_E_NOMEM : VGS_E_ARG, "net: time table of %d steps", steps);
+    if (!x) return vgs__graph_fail(g, VGS_E_NOMEM, "out of memory: net of %d steps", steps);
     for (t = 0; t < steps; ++t)
         for (k = 0; k < half; ++k) {
             double a = t * exp(-k * log(10000.0) / (half - 1));
@@ -6368,44 +7204,51 @@ static vgs_var vgs__sinusoid(vgs_graph *g, int steps, int m)
     return v;
 }
 
-static const vgs_param_info *vgs__find_param(const vgs_net *net, const char *name, const char *suffix)
+/* ---- plain networks ---- */
+
+/* Linear, activation, ..., Linear under the names of PyTorch's Sequential: PART.0, PART.2, ... */
+static vgs_var vgs__net_chain(vgs__pass *p, const char *part, vgs_var u, int in, int out)
 {
-    char full[64];
-    int i;
-    snprintf(full, sizeof full, "%s%s%s", net->c.wrapper ? "net." : "", name, suffix);
-    for (i = 0; i < net->n_info; ++i)
-        if (!strcmp(net->info[i].name, full)) return &net->info[i];
-    return NULL;
+    const vgs_net_config *c = &p->net->c;
+    char name[40];
+    int l;
+    for (l = 0; l <= c->layers; ++l) {
+        vgs__layer layer;
+        snprintf(name, sizeof name, "%.20s.%d", part, 2 * l);
+        layer = vgs__net_linear(p, name, l < c->layers ? c->hidden : out, l ? c->hidden : in);
+        if (!p->g) continue;
+        u = vgs__net_apply_layer(p, layer, u);
+        if (l < c->layers) u = c->relu ? vgs_relu(p->g, u) : vgs_silu(p->g, u);
+    }
+    return u;
 }
 
-/* Columns first .. first+n-1 of a weight (n = 0: all of them). */
-static vgs_var vgs__weight(const vgs__apply *a, const char *name, int first, int n)
+/* Rows of length 1. */
+static vgs_var vgs__net_unit(vgs__pass *p, vgs_var u)
 {
-    const vgs_param_info *p = vgs__find_param(a->net, name, ".weight");
-    return vgs_view(a->g, a->params, p->offset + first, p->rows ? p->rows : 1, n ? n : p->cols, p->cols);
+    if (!p->g || !p->net->c.unit) return u;
+    return vgs_div(p->g, u, vgs_sqrt(p->g, vgs_sum_cols(p->g, vgs_square(p->g, u))));
 }
 
-static vgs_var vgs__bias(const vgs__apply *a, const char *name)
+static vgs_var vgs__net_autoencoder(vgs__pass *p)
 {
-    const vgs_param_info *p = vgs__find_param(a->net, name, ".bias");
-    return vgs_view(a->g, a->params, p->offset, 1, p->cols, p->cols);
+    const vgs_net_config *c = &p->net->c;
+    vgs_var code = vgs__net_unit(p, vgs__net_chain(p, "encoder.net", p->x, p->net->inner, c->code));
+    return vgs__net_unit(p, vgs__net_chain(p, "decoder.net", code, c->code, c->dim));
 }
 
-static vgs_var vgs__layer(const vgs__apply *a, vgs_var x, const char *name)
-{
-    return vgs_linear(a->g, x, vgs__weight(a, name, 0, 0), vgs__bias(a, name));
-}
+/* ---- an mlp of x and t ---- */
 
 /* exp(-(x/x_scale - k - first)^2/2), k < windows, of every number x [r,1]: [r,windows] */
-static vgs_var vgs__record_windows(const vgs__apply *a, vgs_var x, float first)
+static vgs_var vgs__net_windows(const vgs__pass *p, vgs_var x, float first)
 {
-    vgs_graph *g = a->g;
-    int n = a->net->c.windows, k;
+    vgs_graph *g = p->g;
+    int n = p->net->c.windows, k;
     float *table = (float *)vgs__alloc(2 * (size_t)n, sizeof *table);
     vgs_var slope, at, u;
     if (!table) return vgs__graph_fail(g, VGS_E_NOMEM, "out of memory: net with windows = %d", n);
     for (k = 0; k < n; ++k) {
-        table[k] = 1.0f / a->net->c.x_scale;
+        table[k] = 1.0f / p->net->c.x_scale;
         table[n + k] = -((float)k + first);
     }
     slope = vgs_table(g, table, n, 1);
@@ -6415,21 +7258,21 @@ static vgs_var vgs__record_windows(const vgs__apply *a, vgs_var x, float first)
     return vgs_exp(g, vgs_affine(g, u, -0.5f, 0.0f));
 }
 
-/* The windows of all columns of a->x, one column after the other: [B,D windows]; distances are positive. */
-static vgs_var vgs__record_features(const vgs__apply *a)
+/* The windows of all columns of p->x, one column after the other: [B,D windows]; distances are positive. */
+static vgs_var vgs__net_features(const vgs__pass *p)
 {
-    const vgs_net_config *c = &a->net->c;
+    const vgs_net_config *c = &p->net->c;
     float first = c->wrapper ? 0.0f : 0.5f * (float)(1 - c->windows);
-    vgs_var w = vgs__record_windows(a, vgs_reshape(a->g, a->x, 1), first);
-    return vgs_reshape(a->g, w, a->net->inner * c->windows);
+    vgs_var w = vgs__net_windows(p, vgs_reshape(p->g, p->x, 1), first);
+    return vgs_reshape(p->g, w, p->net->inner * c->windows);
 }
 
 /* phi . (A te + b) / sqrt(D), a sum of functions of x_j and t */
-static vgs_var vgs__record_additive(const vgs__apply *a, vgs_var phi, vgs_var te)
+static vgs_var vgs__net_additive(const vgs__pass *p, vgs__layer l, vgs_var phi, vgs_var te)
 {
-    vgs_graph *g = a->g;
-    vgs_var w = vgs_gather(g, vgs__layer(a, te, "additive"), a->t);
-    return vgs_affine(g, vgs_sum_cols(g, vgs_mul(g, phi, w)), 1.0f / sqrtf((float)a->net->inner), 0.0f);
+    vgs_graph *g = p->g;
+    vgs_var w = vgs_gather(g, vgs__net_apply_layer(p, l, te), p->t);
+    return vgs_affine(g, vgs_sum_cols(g, vgs_mul(g, phi, w)), 1.0f / sqrtf((float)p->net->inner), 0.0f);
 }
 
 /* u_l = act(W_l u_{l-1} + B_l te + b_l), V = w.u + level(te): te is a function of t, so its products are
@@ -6437,91 +7280,151 @@ static vgs_var vgs__record_additive(const vgs__apply *a, vgs_var phi, vgs_var te
    additive part linear in phi. A network learns slow functions of its inputs first, and a feature much
    narrower than the range of x very late [Tancik 2020]; it is a slow function of windows as narrow as
    itself, and a sum over coordinates is linear in them, which takes few iterations. */
-static vgs_var vgs__apply_mlp(const vgs__apply *a)
+static vgs_var vgs__net_timed_mlp(vgs__pass *p)
 {
-    vgs_graph *g = a->g;
-    const vgs_net_config *c = &a->net->c;
-    char name[VGS__NAME];
-    vgs_var te = vgs_silu(g, vgs__layer(a, a->sinusoid, "time.0")), u = a->x, phi = vgs__no_var(), table;
-    int l;
-    te = vgs_silu(g, vgs__layer(a, te, "time.2"));
-    if (c->x_scale != 1.0f) u = vgs_affine(g, u, 1.0f / c->x_scale, 0.0f);
-    if (c->windows) {
-        phi = vgs__record_features(a);
-        u = vgs_concat(g, u, phi);
+    vgs_graph *g = p->g;
+    const vgs_net_config *c = &p->net->c;
+    const int f = c->time_hidden, wide = p->net->inner * (1 + c->windows);
+    char name[40];
+    vgs__layer t0 = vgs__net_linear(p, "time.0", f, c->time_dim), t2 = vgs__net_linear(p, "time.2", f, f), l;
+    vgs_var te = vgs__no_var(), u = p->x, phi = te, table;
+    const vgs_param_info *w;
+    int k;
+    if (g) {
+        te = vgs_silu(g, vgs__net_apply_layer(p, t0, p->sinusoid));
+        te = vgs_silu(g, vgs__net_apply_layer(p, t2, te));
+        if (c->x_scale != 1.0f) u = vgs_affine(g, u, 1.0f / c->x_scale, 0.0f);
+        if (c->windows) u = vgs_concat(g, u, phi = vgs__net_features(p));
     }
-    for (l = 1; l <= c->layers; ++l) {
-        table = vgs__layer(a, te, vgs__layer_name(name, "bias", l));
-        u = vgs_linear_at(g, u, vgs__weight(a, vgs__layer_name(name, "fc", l), 0, 0), table, a->t);
+    for (k = 1; k <= c->layers; ++k) {
+        snprintf(name, sizeof name, "fc%d", k);
+        w = vgs__net_array(p, name, ".weight", c->hidden, k == 1 ? wide : c->hidden);
+        snprintf(name, sizeof name, "bias%d", k);
+        l = vgs__net_linear(p, name, c->hidden, f);
+        if (!g) continue;
+        table = vgs__net_apply_layer(p, l, te);
+        u = vgs_linear_at(g, u, vgs__net_view(p, w), table, p->t);
         u = c->relu ? vgs_relu(g, u) : vgs_silu(g, u);
     }
-    u = vgs_linear_at(g, u, vgs__weight(a, "out", 0, 0), vgs__layer(a, te, "level"), a->t);
-    return c->windows ? vgs_add(g, u, vgs__record_additive(a, phi, te)) : u;
+    w = vgs__net_array(p, "out", ".weight", c->out, c->hidden);
+    l = vgs__net_linear(p, "level", c->out, f);
+    if (g) {
+        table = vgs__net_apply_layer(p, l, te);
+        u = vgs_linear_at(g, u, vgs__net_view(p, w), table, p->t);
+    }
+    if (!c->windows) return u;
+    l = vgs__net_linear(p, "additive", p->net->inner * c->windows, f);
+    return g ? vgs_add(g, u, vgs__net_additive(p, l, phi, te)) : u;
 }
+
+static vgs_var vgs__net_mlp(vgs__pass *p)
+{
+    if (p->net->c.steps) return vgs__net_timed_mlp(p);
+    return vgs__net_chain(p, "net", p->x, p->net->inner, p->net->c.out);
+}
+
+/* ---- the networks of the reference implementation ---- */
 
 /* [x, sinusoid] -> h -> h -> h -> 1: the sinusoid's half of the first layer is a table over t */
-static vgs_var vgs__apply_deeperv2(const vgs__apply *a)
+static vgs_var vgs__net_deeperv2(vgs__pass *p)
 {
-    vgs_graph *g = a->g;
-    int d = a->net->inner;
-    vgs_var u = vgs_linear(g, a->sinusoid, vgs__weight(a, "fc1", d, a->net->c.time_dim), vgs__bias(a, "fc1"));
-    u = vgs_relu(g, vgs_linear_at(g, a->x, vgs__weight(a, "fc1", 0, d), u, a->t));
-    u = vgs_relu(g, vgs__layer(a, u, "fc2"));
-    u = vgs_relu(g, vgs__layer(a, u, "fc3"));
-    return vgs__layer(a, u, "fc4");
+    vgs_graph *g = p->g;
+    int d = p->net->inner, m = p->net->c.time_dim, h = p->net->c.hidden;
+    vgs__layer fc1 = vgs__net_linear(p, "fc1", h, d + m), fc2 = vgs__net_linear(p, "fc2", h, h);
+    vgs__layer fc3 = vgs__net_linear(p, "fc3", h, h), fc4 = vgs__net_linear(p, "fc4", 1, h);
+    vgs_var u, w;
+    if (!g) return vgs__no_var();
+    w = vgs__net_columns(p, fc1.w, d, m);
+    u = vgs_linear(g, p->sinusoid, w, vgs__net_view(p, fc1.b));
+    u = vgs_relu(g, vgs_linear_at(g, p->x, vgs__net_columns(p, fc1.w, 0, d), u, p->t));
+    u = vgs_relu(g, vgs__net_apply_layer(p, fc2, u));
+    u = vgs_relu(g, vgs__net_apply_layer(p, fc3, u));
+    return vgs__net_apply_layer(p, fc4, u);
 }
 
-/* L1 has no activation behind it: it folds with the x half of net3.net.0 into one [h, D] matrix */
-static vgs_var vgs__apply_temb(const vgs__apply *a)
+/* The first layer of net1 has no activation behind it: it folds with the x half of net3.net.0 into one
+   [h, D] matrix. */
+static vgs_var vgs__net_temb(vgs__pass *p)
 {
-    vgs_graph *g = a->g;
-    int h = a->net->c.hidden;
-    vgs_var te, wx, fold, table, u;
-    te = vgs_relu(g, vgs__layer(a, a->sinusoid, "net2.net.0"));
-    te = vgs_relu(g, vgs__layer(a, te, "net2.net.2"));
-    te = vgs__layer(a, te, "net2.net.4");
-    wx = vgs__weight(a, "net3.net.0", 0, h);
-    fold = vgs_matmul(g, wx, vgs__weight(a, "net1.net.0", 0, 0));
-    table = vgs_linear(g, te, vgs__weight(a, "net3.net.0", h, h),
-                       vgs_linear(g, vgs__bias(a, "net1.net.0"), wx, vgs__bias(a, "net3.net.0")));
-    u = vgs_relu(g, vgs_linear_at(g, a->x, fold, table, a->t));
-    u = vgs_relu(g, vgs__layer(a, u, "net3.net.2"));
-    return vgs__layer(a, u, "net3.net.4");
+    vgs_graph *g = p->g;
+    int h = p->net->c.hidden;
+    vgs__layer x0 = vgs__net_linear(p, "net1.net.0", h, p->net->inner);
+    vgs__layer t0 = vgs__net_linear(p, "net2.net.0", h, p->net->c.time_dim);
+    vgs__layer t2 = vgs__net_linear(p, "net2.net.2", h, h), t4 = vgs__net_linear(p, "net2.net.4", h, h);
+    vgs__layer u0 = vgs__net_linear(p, "net3.net.0", h, 2 * h), u2 = vgs__net_linear(p, "net3.net.2", h, h);
+    vgs__layer u4 = vgs__net_linear(p, "net3.net.4", 1, h);
+    vgs_var te, wx, fold, bias, table, u;
+    if (!g) return vgs__no_var();
+    te = vgs_relu(g, vgs__net_apply_layer(p, t0, p->sinusoid));
+    te = vgs_relu(g, vgs__net_apply_layer(p, t2, te));
+    te = vgs__net_apply_layer(p, t4, te);
+    wx = vgs__net_columns(p, u0.w, 0, h);
+    fold = vgs_matmul(g, wx, vgs__net_view(p, x0.w));
+    bias = vgs_linear(g, vgs__net_view(p, x0.b), wx, vgs__net_view(p, u0.b));
+    table = vgs_linear(g, te, vgs__net_columns(p, u0.w, h, h), bias);
+    u = vgs_relu(g, vgs_linear_at(g, p->x, fold, table, p->t));
+    u = vgs_relu(g, vgs__net_apply_layer(p, u2, u));
+    return vgs__net_apply_layer(p, u4, u);
 }
 
-static vgs_var vgs__apply_deeper(const vgs__apply *a)
+typedef struct vgs__deeper { vgs__layer fc1, fc2, fc3, fc4, temb, temb1, temb2; } vgs__deeper;
+
+static vgs__deeper vgs__net_deeper_layers(vgs__pass *p, int wide)    /* wide = 2: deeperv3             */
 {
-    vgs_graph *g = a->g;
-    vgs_var te = vgs__layer(a, a->sinusoid, "temb"), ta, tb, u;
-    ta = vgs_relu(g, vgs__layer(a, te, "temb1"));
-    tb = vgs_relu(g, vgs__layer(a, te, "temb2"));
-    u = vgs_add(g, vgs_relu(g, vgs__layer(a, a->x, "fc1")), vgs_gather(g, ta, a->t));
-    u = vgs_relu(g, vgs__layer(a, u, "fc2"));
-    u = vgs_add(g, vgs_relu(g, vgs__layer(a, u, "fc3")), vgs_gather(g, tb, a->t));
-    return vgs__layer(a, u, "fc4");
+    int h = p->net->c.hidden, f = p->net->c.time_hidden;
+    vgs__deeper l;
+    l.fc1 = vgs__net_linear(p, "fc1", h, p->net->inner);
+    l.fc2 = vgs__net_linear(p, "fc2", wide * h, wide * h);
+    l.fc3 = vgs__net_linear(p, "fc3", h, wide * h);
+    l.fc4 = vgs__net_linear(p, "fc4", 1, h);
+    l.temb = vgs__net_linear(p, "temb", f, p->net->c.time_dim);
+    l.temb1 = vgs__net_linear(p, "temb1", h, f);
+    l.temb2 = vgs__net_linear(p, "temb2", h, f);
+    return l;
+}
+
+static vgs_var vgs__net_deeper(vgs__pass *p)
+{
+    vgs_graph *g = p->g;
+    vgs__deeper l = vgs__net_deeper_layers(p, 1);
+    vgs_var te, ta, tb, u;
+    if (!g) return vgs__no_var();
+    te = vgs__net_apply_layer(p, l.temb, p->sinusoid);
+    ta = vgs_relu(g, vgs__net_apply_layer(p, l.temb1, te));
+    tb = vgs_relu(g, vgs__net_apply_layer(p, l.temb2, te));
+    u = vgs_relu(g, vgs__net_apply_layer(p, l.fc1, p->x));
+    u = vgs_add(g, u, vgs_gather(g, ta, p->t));
+    u = vgs_relu(g, vgs__net_apply_layer(p, l.fc2, u));
+    u = vgs_relu(g, vgs__net_apply_layer(p, l.fc3, u));
+    u = vgs_add(g, u, vgs_gather(g, tb, p->t));
+    return vgs__net_apply_layer(p, l.fc4, u);
 }
 
 /* The time half of fc2 is a table; fc3, the product with Tb te and fc4 are linear in u: out = u.r_t + c_t */
-static vgs_var vgs__apply_deeperv3(const vgs__apply *a)
+static vgs_var vgs__net_deeperv3(vgs__pass *p)
 {
-    vgs_graph *g = a->g;
-    int h = a->net->c.hidden;
-    vgs_var te = vgs__layer(a, a->sinusoid, "temb"), ta, table, wt, r, c, u;
-    ta = vgs_relu(g, vgs__layer(a, te, "temb1"));
-    table = vgs_linear(g, ta, vgs__weight(a, "fc2", h, h), vgs__bias(a, "fc2"));
-    wt = vgs_mul(g, vgs__layer(a, te, "temb2"), vgs__weight(a, "fc4", 0, 0));      /* w4 * Tb te [T,h] */
-    r = vgs_matmul(g, wt, vgs__weight(a, "fc3", 0, 0));                            /* [T,2h]           */
-    c = vgs_linear(g, wt, vgs__bias(a, "fc3"), vgs__bias(a, "fc4"));               /* [T,1]            */
-    u = vgs_relu(g, vgs__layer(a, a->x, "fc1"));
-    u = vgs_relu(g, vgs_linear_at(g, u, vgs__weight(a, "fc2", 0, h), table, a->t));
-    return vgs_add(g, vgs_sum_cols(g, vgs_mul(g, u, vgs_gather(g, r, a->t))), vgs_gather(g, c, a->t));
+    vgs_graph *g = p->g;
+    int h = p->net->c.hidden;
+    vgs__deeper l = vgs__net_deeper_layers(p, 2);
+    vgs_var te, ta, table, wt, r, c, u;
+    if (!g) return vgs__no_var();
+    te = vgs__net_apply_layer(p, l.temb, p->sinusoid);
+    ta = vgs_relu(g, vgs__net_apply_layer(p, l.temb1, te));
+    table = vgs_linear(g, ta, vgs__net_columns(p, l.fc2.w, h, h), vgs__net_view(p, l.fc2.b));
+    wt = vgs_mul(g, vgs__net_apply_layer(p, l.temb2, te), vgs__net_view(p, l.fc4.w));    /* w4 * Tb te [T,h] */
+    r = vgs_matmul(g, wt, vgs__net_view(p, l.fc3.w));                                    /* [T,2h]     */
+    c = vgs_linear(g, wt, vgs__net_view(p, l.fc3.b), vgs__net_view(p, l.fc4.b));         /* [T,1]      */
+    u = vgs_relu(g, vgs__net_apply_layer(p, l.fc1, p->x));
+    u = vgs_relu(g, vgs_linear_at(g, u, vgs__net_columns(p, l.fc2.w, 0, h), table, p->t));
+    u = vgs_sum_cols(g, vgs_mul(g, u, vgs_gather(g, r, p->t)));
+    return vgs_add(g, u, vgs_gather(g, c, p->t));
 }
 
-/* ---- EGNN: n points, m = n(n-1) directed edges (i,j), i outermost ------------------------------- */
+/* ---- EGNN: n points, m = n(n-1) directed edges (i,j), i outermost ---- */
 
 typedef struct vgs__edges { int n, m; int32_t *from, *to, *pair, *zero; } vgs__edges;
 
-static bool vgs__make_edges(vgs__edges *e, int n)
+static bool vgs__egnn_edges(vgs__edges *e, int n)
 {
     int i, j, k = 0;
     e->n = n;
@@ -6542,22 +7445,47 @@ static bool vgs__make_edges(vgs__edges *e, int n)
     return true;
 }
 
-static vgs_var vgs__norm_silu(const vgs__apply *a, vgs_var x, const char *name)
+/* The layers of one round: phi_e, phi_h and, with move_coordinates, phi_x. */
+typedef struct vgs__round { vgs__layer edge0, edge1, edge3, edge4, coord0, node0, node1, node3;
+                            const vgs_param_info *coord2; } vgs__round;
+
+static vgs__round vgs__egnn_layers(vgs__pass *p, int l)
 {
-    const vgs_param_info *p = vgs__find_param(a->net, name, ".weight");
-    return vgs_silu(a->g, vgs_layernorm(a->g, x, vgs_view(a->g, a->params, p->offset, 1, p->cols, p->cols),
-                                        vgs__bias(a, name)));
+    int h = p->net->c.hidden;
+    char name[40];
+    vgs__round r;
+    memset(&r, 0, sizeof r);
+#define VGS__PART(text) (snprintf(name, sizeof name, "layers.%d.%s", l, text), name)
+    r.edge0 = vgs__net_linear(p, VGS__PART("edge.0"), h, 2 * h + 1 + p->net->c.windows);
+    r.edge1 = vgs__net_norm(p, VGS__PART("edge.1"), h);
+    r.edge3 = vgs__net_linear(p, VGS__PART("edge.3"), h, h);
+    r.edge4 = vgs__net_norm(p, VGS__PART("edge.4"), h);
+    if (p->net->c.move_coordinates) {
+        r.coord0 = vgs__net_linear(p, VGS__PART("coord.0"), h, h);
+        r.coord2 = vgs__net_array(p, VGS__PART("coord.2"), ".weight", 1, h);
+    }
+    r.node0 = vgs__net_linear(p, VGS__PART("node.0"), h, 2 * h);
+    r.node1 = vgs__net_norm(p, VGS__PART("node.1"), h);
+    r.node3 = vgs__net_linear(p, VGS__PART("node.3"), h, h);
+#undef VGS__PART
+    return r;
+}
+
+static vgs_var vgs__egnn_norm_silu(const vgs__pass *p, vgs__layer l, vgs_var x)
+{
+    vgs_var gain = vgs__net_view(p, l.w);
+    return vgs_silu(p->g, vgs_layernorm(p->g, x, gain, vgs__net_view(p, l.b)));
 }
 
 /* x_i += 1/(n-1) sum_j (x_i - x_j) w_ij;  x: [B, n d] */
-static vgs_var vgs__move(const vgs__apply *a, const vgs__edges *e, vgs_var x, vgs_var message, int l)
+static vgs_var vgs__egnn_move(const vgs__pass *p, const vgs__round *r, const vgs__edges *e, vgs_var x,
+                              vgs_var message)
 {
-    vgs_graph *g = a->g;
-    int dim = a->net->c.dim;
-    char name[VGS__NAME];
+    vgs_graph *g = p->g;
+    int dim = p->net->c.dim;
     vgs_var node = vgs_reshape(g, x, dim / e->n), w, from, to, diff;
-    w = vgs_silu(g, vgs__layer(a, message, vgs__part_name(name, l, "coord.0")));
-    w = vgs_linear(g, w, vgs__weight(a, vgs__part_name(name, l, "coord.2"), 0, 0), vgs__no_var());
+    w = vgs_silu(g, vgs__net_apply_layer(p, r->coord0, message));
+    w = vgs_linear(g, w, vgs__net_view(p, r->coord2), vgs__no_var());
     from = vgs_segment_gather(g, node, e->n, e->from, e->m);
     to = vgs_segment_gather(g, node, e->n, e->to, e->m);
     diff = vgs_segment_sum(g, vgs_mul(g, vgs_sub(g, from, to), w), e->n, e->from, e->m);
@@ -6566,113 +7494,448 @@ static vgs_var vgs__move(const vgs__apply *a, const vgs__edges *e, vgs_var x, vg
 
 /* What a message sees of a distance r [m,1]: r^2, and smooth windows x_scale wide, so that the width of a
    steep wall need not be learned. */
-static vgs_var vgs__record_distance(const vgs__apply *a, vgs_var r)
+static vgs_var vgs__egnn_distance(const vgs__pass *p, vgs_var r)
 {
-    vgs_var r2 = vgs_square(a->g, r);
-    return a->net->c.windows ? vgs_concat(a->g, r2, vgs__record_windows(a, r, 0.0f)) : r2;
+    vgs_var r2 = vgs_square(p->g, r);
+    return p->net->c.windows ? vgs_concat(p->g, r2, vgs__net_windows(p, r, 0.0f)) : r2;
 }
 
-/* One round. In the first, all nodes of a sample are alike and depend on t alone: h0 [T,h] and what is
-   made of it are tables, h is absent, and both directions of a pair have the same message, which is computed
-   once. The first layer of phi_e splits into the two ends and r^2.
-   Calls that record are never two arguments of one call: C leaves their order open, and with it the order
-   in which gradients are added. */
-static vgs_var vgs__round(const vgs__apply *a, const vgs__edges *e, int l, vgs_var *x, vgs_var h, vgs_var h0)
+/* The first layer of phi_e splits into the two ends and r^2. In the first round all nodes of a sample are
+   alike and depend on t alone: h0 [T,h] and what is made of it are tables, and both directions of a pair
+   have the same message, which is computed once. */
+static vgs_var vgs__egnn_message(const vgs__pass *p, const vgs__round *r, const vgs__edges *e, bool first,
+                                 vgs_var x, vgs_var h)
 {
-    vgs_graph *g = a->g;
-    int w = a->net->c.hidden;
-    char name[VGS__NAME];
-    vgs_var r2, u, message, agg, wi, wj, wr, wh, wm, t_node = vgs__no_var();
-    r2 = vgs__record_distance(a, vgs_reshape(g, vgs_pair_distance(g, *x, e->n), 1));
-    if (l > 0) r2 = vgs_segment_gather(g, r2, e->m / 2, e->pair, e->m);
-    vgs__part_name(name, l, "edge.0");
-    wi = vgs__weight(a, name, 0, w);
-    wj = vgs__weight(a, name, w, w);
-    wr = vgs__weight(a, name, 2 * w, 1 + a->net->c.windows);
-    if (l == 0) {
-        vgs_var p = vgs_linear(g, h0, wi, vgs__bias(a, name)), q = vgs_linear(g, h0, wj, vgs__no_var());
-        vgs_var table = vgs_add(g, p, q), t_edge = vgs_segment_gather(g, a->t, 1, e->zero, e->m / 2);
-        u = vgs_linear_at(g, r2, wr, table, t_edge);
-        t_node = vgs_segment_gather(g, a->t, 1, e->zero, e->n);
+    vgs_graph *g = p->g;
+    int w = p->net->c.hidden;
+    vgs_var r2, u, a, b, wi, wj, wr;
+    r2 = vgs__egnn_distance(p, vgs_reshape(g, vgs_pair_distance(g, x, e->n), 1));
+    if (!first) r2 = vgs_segment_gather(g, r2, e->m / 2, e->pair, e->m);
+    wi = vgs__net_columns(p, r->edge0.w, 0, w);
+    wj = vgs__net_columns(p, r->edge0.w, w, w);
+    wr = vgs__net_columns(p, r->edge0.w, 2 * w, 1 + p->net->c.windows);
+    a = vgs_linear(g, h, wi, vgs__net_view(p, r->edge0.b));
+    b = vgs_linear(g, h, wj, vgs__no_var());
+    if (first) {
+        vgs_var table = vgs_add(g, a, b);
+        u = vgs_linear_at(g, r2, wr, table, vgs_segment_gather(g, p->t, 1, e->zero, e->m / 2));
     } else {
-        vgs_var p = vgs_linear(g, h, wi, vgs__bias(a, name)), q = vgs_linear(g, h, wj, vgs__no_var());
-        p = vgs_segment_gather(g, p, e->n, e->from, e->m);
-        q = vgs_segment_gather(g, q, e->n, e->to, e->m);
-        u = vgs_add(g, p, q);
+        a = vgs_segment_gather(g, a, e->n, e->from, e->m);
+        b = vgs_segment_gather(g, b, e->n, e->to, e->m);
+        u = vgs_add(g, a, b);
         u = vgs_add(g, u, vgs_linear(g, r2, wr, vgs__no_var()));
     }
-    vgs__part_name(name, l, "edge.1");
-    u = vgs__norm_silu(a, u, name);
-    vgs__part_name(name, l, "edge.3");
-    u = vgs__layer(a, u, name);
-    vgs__part_name(name, l, "edge.4");
-    message = vgs__norm_silu(a, u, name);
-    if (l == 0) message = vgs_segment_gather(g, message, e->m / 2, e->pair, e->m);
-    if (a->net->c.move_coordinates && l + 1 < a->net->c.layers) *x = vgs__move(a, e, *x, message, l);
+    u = vgs__egnn_norm_silu(p, r->edge1, u);
+    u = vgs__net_apply_layer(p, r->edge3, u);
+    u = vgs__egnn_norm_silu(p, r->edge4, u);
+    return first ? vgs_segment_gather(g, u, e->m / 2, e->pair, e->m) : u;
+}
+
+/* One round, from the nodes h [B n,h] to the next ones; in the first h is h0 [T,h]. */
+static vgs_var vgs__egnn_round(vgs__pass *p, const vgs__edges *e, int l, vgs_var *x, vgs_var h)
+{
+    vgs_graph *g = p->g;
+    int w = p->net->c.hidden;
+    vgs__round r = vgs__egnn_layers(p, l);
+    vgs_var u, v, message, agg, wh, wm, t_node = vgs__no_var();
+    if (!g) return h;
+    message = vgs__egnn_message(p, &r, e, l == 0, *x, h);
+    if (l == 0) t_node = vgs_segment_gather(g, p->t, 1, e->zero, e->n);
+    if (p->net->c.move_coordinates && l + 1 < p->net->c.layers) *x = vgs__egnn_move(p, &r, e, *x, message);
     agg = vgs_segment_sum(g, message, e->n, e->from, e->m);
-    vgs__part_name(name, l, "node.0");
-    wh = vgs__weight(a, name, 0, w);
-    wm = vgs__weight(a, name, w, w);
-    if (l == 0) u = vgs_linear_at(g, agg, wm, vgs_linear(g, h0, wh, vgs__bias(a, name)), t_node);
+    wh = vgs__net_columns(p, r.node0.w, 0, w);
+    wm = vgs__net_columns(p, r.node0.w, w, w);
+    u = vgs_linear(g, h, wh, vgs__net_view(p, r.node0.b));
+    if (l == 0) u = vgs_linear_at(g, agg, wm, u, t_node);
     else {
-        vgs_var p = vgs_linear(g, h, wh, vgs__bias(a, name)), q = vgs_linear(g, agg, wm, vgs__no_var());
-        u = vgs_add(g, p, q);
+        v = vgs_linear(g, agg, wm, vgs__no_var());
+        u = vgs_add(g, u, v);
     }
-    vgs__part_name(name, l, "node.1");
-    u = vgs__norm_silu(a, u, name);
-    vgs__part_name(name, l, "node.3");
-    if (l == 0) h = vgs_gather(g, h0, t_node);
-    u = vgs__layer(a, u, name);
+    u = vgs__egnn_norm_silu(p, r.node1, u);
+    if (l == 0) h = vgs_gather(g, h, t_node);
+    u = vgs__net_apply_layer(p, r.node3, u);
     return vgs_add(g, h, u);
 }
 
-static vgs_var vgs__apply_egnn(const vgs__apply *a)
+static vgs_var vgs__net_egnn(vgs__pass *p)
 {
-    vgs_graph *g = a->g;
-    vgs__edges e;
-    vgs_var h0, h = vgs__no_var(), x = a->x, u;
-    int l;
-    if (!vgs__make_edges(&e, a->net->c.particles))
+    vgs_graph *g = p->g;
+    int hidden = p->net->c.hidden, l;
+    vgs__layer t0 = vgs__net_linear(p, "time.0", hidden, p->net->c.time_dim), t2, o0, o1, o3;
+    vgs__edges e = { 0, 0, NULL, NULL, NULL, NULL };
+    vgs_var h = vgs__no_var(), x = p->x;
+    t2 = vgs__net_linear(p, "time.2", hidden, hidden);
+    if (g && !vgs__egnn_edges(&e, p->net->c.particles))
         return vgs__graph_fail(g, VGS_E_NOMEM, "out of memory: EGNN edges");
-    h0 = vgs__layer(a, vgs_silu(g, vgs__layer(a, a->sinusoid, "time.0")), "time.2");
-    for (l = 0; l < a->net->c.layers; ++l) h = vgs__round(a, &e, l, &x, h, h0);
-    u = vgs_segment_sum(g, h, 1, e.zero, e.n);
-    u = vgs__norm_silu(a, vgs__layer(a, u, "out.0"), "out.1");
+    if (g) h = vgs__net_apply_layer(p, t2, vgs_silu(g, vgs__net_apply_layer(p, t0, p->sinusoid)));
+    for (l = 0; l < p->net->c.layers; ++l) h = vgs__egnn_round(p, &e, l, &x, h);
+    o0 = vgs__net_linear(p, "out.0", hidden, hidden);
+    o1 = vgs__net_norm(p, "out.1", hidden);
+    o3 = vgs__net_linear(p, "out.3", 1, hidden);
+    if (!g) return vgs__no_var();
+    h = vgs_segment_sum(g, h, 1, e.zero, e.n);
+    h = vgs__egnn_norm_silu(p, o1, vgs__net_apply_layer(p, o0, h));
     vgs__free(e.from);
-    return vgs__layer(a, u, "out.3");
+    return vgs__net_apply_layer(p, o3, h);
 }
 
-VGS__DEF vgs_var vgs_net_apply(vgs_graph *g, const vgs_net *net, vgs_var params, vgs_var x, vgs_var t,
-                               int steps)
+/* ---- the list of networks: to add one, write its pass and a row here, in the order of vgs_net_kind ---- */
+
+static const struct { vgs_var (*pass)(vgs__pass *p); } vgs__nets[] = {
+    { vgs__net_mlp }, { vgs__net_temb }, { vgs__net_deeper }, { vgs__net_deeperv2 }, { vgs__net_deeperv3 },
+    { vgs__net_egnn }, { vgs__net_autoencoder }
+};
+
+static void vgs__net_free(vgs__net *net)
 {
-    vgs__apply a;
+    if (!net) return;
+    vgs__free(net->info);
+    vgs__free(net);
+}
+
+static vgs__net *vgs__net_create(const vgs_net_config *cfg, vgs_error *err)
+{
+    vgs_net_config c;
+    vgs__net *net;
+    vgs__pass p;
+    if (!cfg) {
+        vgs__fail(err, VGS_E_ARG, "model: the network's configuration is NULL");
+        return NULL;
+    }
+    c = *cfg;
+    vgs__net_fill(&c);
+    if (vgs__net_check(&c, err) != VGS_OK) return NULL;
+    net = (vgs__net *)vgs__alloc_or(err, "net", 1, sizeof *net);
+    if (!net) return NULL;
+    net->c = c;
+    net->has_net = true;
+    net->inner = c.wrapper ? c.particles * (c.particles - 1) / 2 : c.dim;
+    memset(&p, 0, sizeof p);
+    p.net = net;
+    vgs__nets[c.kind].pass(&p);
+    if (!net->failed) return net;
+    vgs__fail(err, VGS_E_NOMEM, "out of memory: net of %d hidden units, %d layers", c.hidden, c.layers);
+    vgs__net_free(net);
+    return NULL;
+}
+
+/* PyTorch's: weights and biases of a Linear uniform in +-1/sqrt(fan_in), LayerNorm 1 and 0. A bias follows its
+   weight in the list; a vector that follows no matrix is a norm's gain, then its bias. */
+static void vgs__net_init(const vgs__net *net, vgs_rng *r, float *w)
+{
+    int i, j;
+    double bound = 0.0;
+    for (i = 0; i < net->n_info; ++i) {
+        const vgs_param_info *p = &net->info[i];
+        bool norm = !p->rows && (i == 0 || !net->info[i - 1].rows);
+        bool gain = norm && strstr(p->name, ".weight") != NULL;
+        if (!p->rows && !gain && i > 0 && !net->info[i - 1].rows) norm = true;
+        if (p->rows) bound = 1.0 / sqrt((double)p->cols);
+        for (j = 0; j < (p->rows ? p->rows : 1) * p->cols; ++j)
+            w[p->offset + j] =
+                norm ? (gain ? 1.0f : 0.0f) : (float)((2.0 * vgs_rng_uniform(r) - 1.0) * bound);
+    }
+}
+
+/* ---- models ---- */
+
+/* Takes net over, also when it fails. w [size]: the weights, or NULL for zeros. */
+static vgs_model *vgs__model_make(vgs__net *net, vgs_backend *b, const float *w, vgs_error *err)
+{
+    vgs_model *m = b ? (vgs_model *)vgs__alloc_or(err, "model", 1, sizeof *m) : NULL;
+    if (!b) vgs__fail(err, VGS_E_ARG, "model: backend = NULL: must be one, as vgs_cpu_create makes");
+    if (!m) {
+        vgs__net_free(net);
+        return NULL;
+    }
+    m->net = net;
+    m->b = b;
+    m->version = 1;
+    m->w = b->buffer_create(b->self, (size_t)net->size, err);
+    m->flag = m->w ? b->buffer_create(b->self, 16, err) : NULL;
+    if (m->flag && (!w || b->upload(b->self, m->w, 0, w, (size_t)net->size, VGS_F32, err) == VGS_OK)) return m;
+    vgs_model_free(m);
+    return NULL;
+}
+
+VGS__DEF vgs_model *vgs_model_create(const vgs_net_config *cfg, vgs_backend *b, uint64_t seed, vgs_error *err)
+{
+    vgs__net *net = vgs__net_create(cfg, err);
+    vgs_rng r = { 0, 0, 0 };
+    float *w = net ? (float *)vgs__alloc_or(err, "weights", (size_t)net->size, sizeof *w) : NULL;
+    vgs_model *m;
+    if (!w) {
+        vgs__net_free(net);
+        return NULL;
+    }
+    r.seed = seed;
+    vgs__net_init(net, &r, w);
+    m = vgs__model_make(net, b, w, err);
+    vgs__free(w);
+    return m;
+}
+
+VGS__DEF vgs_model *vgs_model_create_arrays(const vgs_param_info *arrays, int n, const float *w, vgs_backend *b,
+                                            vgs_error *err)
+{
+    vgs__net *net = (vgs__net *)vgs__alloc_or(err, "model", 1, sizeof *net);
+    int i, j;
+    for (i = 0; net && i < n; ++i) {
+        const vgs_param_info *a = &arrays[i];
+        bool fits = a->rows >= 0 && a->cols > 0 && a->name[0] && memchr(a->name, '\0', sizeof a->name);
+        for (j = 0; j < i && fits; ++j) fits = strcmp(a->name, arrays[j].name) != 0;
+        if (!fits) {
+            vgs__fail(err, VGS_E_ARG, "model: array %d, %.40s [%d,%d]: needs a name of its own, below 64 letters, "
+                      "rows >= 0 and cols > 0", i, a->name, a->rows, a->cols);
+            vgs__net_free(net);
+            return NULL;
+        }
+        vgs__net_list(net, a->name, a->rows, a->cols);
+    }
+    if (net && n > 0 && !net->failed) return vgs__model_make(net, b, w, err);
+    if (net) vgs__fail(err, n > 0 ? VGS_E_NOMEM : VGS_E_ARG,
+                       n > 0 ? "out of memory: model of %d arrays" : "model: n = %d: must be > 0", n);
+    vgs__net_free(net);
+    return NULL;
+}
+
+VGS__DEF void vgs_model_free(vgs_model *m)
+{
+    vgs_buffer **all[5];
+    int k;
+    if (!m || m->freed) return;
+    all[0] = &m->w;
+    all[1] = &m->grad;
+    all[2] = &m->adam_m;
+    all[3] = &m->adam_v;
+    all[4] = &m->flag;
+    for (k = 0; k < 5; ++k) {
+        m->b->buffer_free(m->b->self, *all[k]);
+        *all[k] = NULL;
+    }
+    vgs__net_free(m->net);
+    m->net = NULL;
+    m->freed = true;
+    if (!m->users) vgs__free(m);                 /* else with the last graph                          */
+}
+
+VGS__DEF const vgs_net_config *vgs_model_config(const vgs_model *m) { return m->net->has_net ? &m->net->c : NULL; }
+VGS__DEF int vgs_model_size(const vgs_model *m) { return m->net->size; }
+VGS__DEF uint64_t vgs_model_version(const vgs_model *m) { return m->version; }
+VGS__DEF const vgs_param_info *vgs_model_param(const vgs_model *m, int i)
+{
+    return i >= 0 && i < m->net->n_info ? &m->net->info[i] : NULL;
+}
+
+VGS__DEF vgs_status vgs_model_read(const vgs_model *m, float *w, vgs_error *err)
+{
+    vgs_status st = m->b->finish(m->b->self, err);
+    return st == VGS_OK ? m->b->download(m->b->self, w, m->w, 0, (size_t)m->net->size, VGS_F32, err) : st;
+}
+
+VGS__DEF vgs_status vgs_model_write(vgs_model *m, const float *w, vgs_error *err)
+{
+    m->version++;
+    return m->b->upload(m->b->self, m->w, 0, w, (size_t)m->net->size, VGS_F32, err);
+}
+
+/* The buffers of an optimiser, zeroed: once somebody wants them. */
+static vgs_status vgs__model_moments(vgs_model *m, vgs_error *err)
+{
+    size_t n = (size_t)m->net->size;
+    if (!m->grad) m->grad = m->b->buffer_create(m->b->self, n, err);
+    if (m->grad && !m->adam_m) m->adam_m = m->b->buffer_create(m->b->self, n, err);
+    if (m->adam_m && !m->adam_v) m->adam_v = m->b->buffer_create(m->b->self, n, err);
+    return m->adam_v ? VGS_OK : VGS_E_NOMEM;
+}
+
+VGS__DEF vgs_status vgs_model_read_adam(const vgs_model *m, float *first, float *second, int64_t *step,
+                                        vgs_error *err)
+{
+    size_t n = (size_t)m->net->size;
+    vgs_status st = m->b->finish(m->b->self, err);
+    *step = m->step;
+    if (!m->adam_v) {                            /* no step was ever taken                            */
+        memset(first, 0, n * sizeof *first);
+        memset(second, 0, n * sizeof *second);
+        return st;
+    }
+    if (st == VGS_OK) st = m->b->download(m->b->self, first, m->adam_m, 0, n, VGS_F32, err);
+    return st == VGS_OK ? m->b->download(m->b->self, second, m->adam_v, 0, n, VGS_F32, err) : st;
+}
+
+VGS__DEF vgs_status vgs_model_write_adam(vgs_model *m, const float *first, const float *second, int64_t step,
+                                         vgs_error *err)
+{
+    size_t n = (size_t)m->net->size;
+    vgs_status st = vgs__model_moments(m, err);
+    if (st == VGS_OK) st = m->b->upload(m->b->self, m->adam_m, 0, first, n, VGS_F32, err);
+    if (st == VGS_OK) st = m->b->upload(m->b->self, m->adam_v, 0, second, n, VGS_F32, err);
+    if (st == VGS_OK) m->step = step;
+    return st;
+}
+
+static void vgs__model_clear_flag(const vgs_model *m)
+{
+    int32_t zero[4] = { 0, 0, 0, 0 };
+    m->b->upload(m->b->self, m->flag, 0, zero, 4, VGS_I32, NULL);
+}
+
+/* Waits for the backend, reads the flag and clears it if it is set. */
+static vgs_status vgs__model_read_flag(const vgs_model *m, int32_t f[4], vgs_error *err)
+{
+    vgs_status st = m->b->finish(m->b->self, err);
+    memset(f, 0, 4 * sizeof *f);
+    if (st == VGS_OK) st = m->b->download(m->b->self, f, m->flag, 0, 4, VGS_I32, err);
+    if (st == VGS_OK && f[0]) vgs__model_clear_flag(m);
+    return st;
+}
+
+VGS__DEF vgs_status vgs_model_check(const vgs_model *m, vgs_error *err)
+{
+    int32_t f[4];
+    vgs_status st = vgs__model_read_flag(m, f, err);
+    if (st != VGS_OK || !f[0]) return st;
+    return vgs__fail(err, VGS_E_NONFINITE, "model: row %u of a checked value is not finite; the weights are as "
+                     "before", (unsigned)f[1]);
+}
+
+/* ---- models in a graph ---- */
+
+/* One leaf a graph, so that the gradients of all places where a model is applied add up in it. */
+static vgs_var vgs__model_leaf(vgs_graph *g, vgs_model *m, int op, int cols, vgs_type type)
+{
+    int i;
+    vgs_var v;
+    vgs__node *n;
+    if (!m || m->freed)
+        return vgs__graph_fail(g, VGS_E_ARG, "model: %s", m ? "it has been freed" : "NULL");
+    for (i = 0; i < g->n_node; ++i)
+        if (g->node[i].op == op && g->node[i].model == m) return vgs__handle(g, i);
+    v = vgs__leaf(g, op, 1, cols, type);
+    if ((n = vgs__node_of(g, v)) == NULL) return v;
+    n->model = m;
+    n->buf = op == VGS_OP_PARAMS ? m->w : m->flag;
+    m->users++;
+    return v;
+}
+
+VGS__DEF vgs_var vgs_model_weights(vgs_graph *g, vgs_model *m)
+{
+    return vgs__model_leaf(g, m, VGS_OP_PARAMS, m && m->net ? m->net->size : 1, VGS_F32);
+}
+
+static vgs_var vgs__model_flag(vgs_graph *g, vgs_model *m)
+{
+    return vgs__model_leaf(g, m, VGS_OP_STATE, 4, VGS_I32);
+}
+
+VGS__DEF vgs_var vgs_model_array(vgs_graph *g, vgs_model *m, const char *name)
+{
+    vgs_var w = vgs_model_weights(g, m);
+    int i;
+    for (i = 0; vgs__exists(w) && i < m->net->n_info; ++i) {
+        const vgs_param_info *a = &m->net->info[i];
+        if (!strcmp(a->name, name))
+            return vgs_view(g, w, a->offset, a->rows ? a->rows : 1, a->cols, a->cols);
+    }
+    return vgs__graph_fail(g, VGS_E_ARG, "model: there is no array %.60s", name);
+}
+
+VGS__DEF vgs_var vgs_model_apply(vgs_graph *g, vgs_model *m, vgs_var x, vgs_var t)
+{
+    vgs_var w = vgs_model_weights(g, m);
+    const vgs_net_config *c;
+    vgs__pass p;
     int rows, cols;
-    vgs_shape(g, params, &rows, &cols);
-    if (cols != net->size)
-        return vgs__graph_fail(g, VGS_E_SHAPE, "net: params has %d numbers, the net %d", cols, net->size);
+    if (!vgs__exists(w)) return w;
+    c = &m->net->c;
     vgs_shape(g, x, &rows, &cols);
-    if (cols != net->c.dim)
-        return vgs__graph_fail(g, VGS_E_SHAPE, "net: x has %d columns, net.dim = %d", cols, net->c.dim);
-    a.g = g;
-    a.net = net;
-    a.params = params;
-    a.x = x;
-    a.t = t;
-    a.sinusoid = vgs__sinusoid(g, steps, net->c.time_dim);
-    if (net->c.wrapper) {
-        a.x = vgs_sort_cols(g, vgs_pair_distance(g, x, net->c.particles));
-        a.x = vgs_sqrt(g, vgs_affine(g, vgs_square(g, a.x), 1.0f, 1.0f));
-        if (net->c.wrapper == VGS_WRAPPER_RECIPROCAL) a.x = vgs_reciprocal(g, a.x);
+    if (!m->net->has_net)
+        return vgs__graph_fail(g, VGS_E_ARG, "model: of arrays alone; there is no network to apply");
+    if (cols != c->dim)
+        return vgs__graph_fail(g, VGS_E_SHAPE, "model: x has %d columns, net.dim = %d", cols, c->dim);
+    if (vgs__exists(t) != (c->steps > 0))
+        return vgs__graph_fail(g, VGS_E_ARG, "model: net.steps = %d: t must %sbe given", c->steps,
+                               c->steps ? "" : "not ");
+    memset(&p, 0, sizeof p);
+    p.net = m->net;
+    p.g = g;
+    p.weights = w;
+    p.x = x;
+    p.t = t;
+    if (c->steps) p.sinusoid = vgs__net_sinusoid(g, c->steps, c->time_dim);
+    if (c->wrapper) {
+        p.x = vgs_sort_cols(g, vgs_pair_distance(g, x, c->particles));
+        p.x = vgs_sqrt(g, vgs_affine(g, vgs_square(g, p.x), 1.0f, 1.0f));
+        if (c->wrapper == VGS_WRAPPER_RECIPROCAL) p.x = vgs_reciprocal(g, p.x);
     }
-    switch (net->c.kind) {
-    case VGS_NET_MLP:      return vgs__apply_mlp(&a);
-    case VGS_NET_TEMB:     return vgs__apply_temb(&a);
-    case VGS_NET_DEEPER:   return vgs__apply_deeper(&a);
-    case VGS_NET_DEEPERV2: return vgs__apply_deeperv2(&a);
-    case VGS_NET_DEEPERV3: return vgs__apply_deeperv3(&a);
-    case VGS_NET_EGNN:     return vgs__apply_egnn(&a);
+    return vgs__nets[c->kind].pass(&p);
+}
+
+/* ---- training ---- */
+
+/* x must be finite: the first row that is not sets the flag to {1, row + row, step, what}. */
+static void vgs__check_rows_of(vgs_graph *g, vgs_var x, vgs_var flag, int what, bool inf_passes, vgs_scalar step,
+                               vgs_scalar row)
+{
+    vgs_var v = vgs__effect(g, VGS_OP_CHECK, x, flag, vgs__no_var());
+    vgs__slot_i(g, v, 0, step);
+    vgs__attr_i(g, v, 1, what);
+    vgs__slot_i(g, v, 2, row);
+    vgs__attr_i(g, v, 3, inf_passes);
+}
+
+VGS__DEF void vgs_check(vgs_graph *g, vgs_var x, vgs_model *m)
+{
+    const vgs_scalar none = { 0 };
+    vgs__check_rows_of(g, x, vgs__model_flag(g, m), 0, false, none, none);
+}
+
+/* A state that lies in buf at offset. */
+static vgs_var vgs__bound_state(vgs_graph *g, int rows, int cols, vgs_buffer *buf, size_t offset)
+{
+    vgs_var v = vgs_state(g, rows, cols, VGS_F32);
+    vgs_bind(g, v, buf, offset, NULL);
+    return v;
+}
+
+VGS__DEF void vgs_descend(vgs_graph *g, vgs_var loss, vgs_model *m, vgs_scalar lr, float grad_max)
+{
+    vgs_var in[6], w = vgs_model_weights(g, m), a;
+    vgs_error err;
+    vgs__node *n;
+    int size;
+    memset(in, 0, sizeof in);
+    if (!vgs__exists(w)) return;
+    if (vgs__model_moments(m, &err) != VGS_OK) {
+        vgs__graph_fail(g, err.code, "%s", err.msg);
+        return;
     }
-    return vgs__no_var();
+    size = m->net->size;
+    vgs_check(g, loss, m);
+    in[0] = w;
+    in[1] = vgs__bound_state(g, 1, size, m->grad, 0);
+    vgs_gradient_params(g, loss, w, in[1]);
+    in[2] = vgs__bound_state(g, 1, size, m->adam_m, 0);
+    in[3] = vgs__bound_state(g, 1, size, m->adam_v, 0);
+    if (grad_max > 0.0f && grad_max < 1e30f) in[4] = vgs__sum_squares(g, in[1]);
+    in[5] = vgs__model_flag(g, m);
+    a = vgs__adam(g, in, grad_max);
+    vgs__slot_f(g, a, 0, lr);
+    if ((n = vgs__node_of(g, a)) != NULL) n->model = m;
+}
+
+VGS__DEF void vgs_ema(vgs_graph *g, vgs_model *average, vgs_model *m, float keep)
+{
+    vgs_var to = vgs_model_weights(g, average), from = vgs_model_weights(g, m), v;
+    if (!vgs__exists(to) || !vgs__exists(from)) return;
+    if (average->net->size != m->net->size) {
+        vgs__graph_fail(g, VGS_E_SHAPE, "ema: models of %d and %d weights", average->net->size, m->net->size);
+        return;
+    }
+    v = vgs__effect(g, VGS_OP_EMA, to, from, vgs__model_flag(g, m));
+    vgs__attr_f(g, v, 0, keep);
 }
 
 /* ==== >>targets: energies ========================================================================== */
@@ -7620,7 +8883,7 @@ static vgs_status vgs__mcmc_energy(vgs__mcmc *m, int first, int n, bool gradient
     vgs_status status = VGS_OK;
     for (i = 0; i < n && !status; i += rows) {
         rows = n - i < BLOCK ? n - i : BLOCK;
-        status = vgs__energy_block(&m->c.energy, vgs__mcmc_at(m, m->y, first + i), rows, e,
+        status = vgs__energy_block(&m->c.energy, vgs__mcmc_at(m, m->y, first + i), rows, e, NULL,
                                    gradient ? vgs__mcmc_at(m, m->gy, first + i) : NULL, err);
         for (j = 0; j < rows && !status; ++j)
             m->row[first + i + j].ey = fabs((double)e[j]) <= (double)FLT_MAX ? e[j] : (float)HUGE_VAL;
@@ -8613,551 +9876,297 @@ VGS__DEF vgs_status vgs_refine(const vgs_mcmc_config *cfg, int steps, const doub
     return status;
 }
 
-/* ==== >>config: defaults, limits, fields as text ===================================================== */
+/* ==== >>sampler: its state ===========================================================================
+   One iteration of training is a few compiled graphs, the stages, that are run with other scalars; all state
+   is in buffers of the backend. Each stage has a struct with its graph, its leaves and its scalars; what it
+   records and how it is run stand side by side below. The list of stages is under >>life. */
 
-static bool vgs__is_particles(const vgs_config *c) { return c->energy.particles > 0; }
+/* name, when it exists, how many numbers. T steps, B batch, D columns, F factors of a step, C capacity. */
+#define VGS__BUFFERS(X) \
+    X(sigma,          true,           64)              /* s0, its gradient, Adam's moments: at 0 16 32 48 */ \
+    X(loss_log,       true,           passes * T)                                                     \
+    X(factor,         true,           2 * T * F)       /* [T,2,F]: kappa_t, sqrt rho_t                  */ \
+    X(traj_x,         true,           (T + 1) * B * D) /* the trajectories of an iteration, t by t      */ \
+    X(traj_mu,        true,           T * B * D)                                                      \
+    X(traj_mu2,       true,           T * B)           /* |mu|^2                                        */ \
+    X(traj_cost,      true,           T * B)                                                          \
+    X(traj_y,         true,           passes * T * B)  /* TD targets over D                             */ \
+    X(traj_noise_std, c->local_noise, T * B * D)                                                      \
+    X(traj_eigvec,    c->local_noise, T * B * D * D)                                                  \
+    X(traj_grad,      slope_loss,     T * B * D)       /* what grad V_t should be                       */ \
+    X(traj_path,      c->replay > 0,  T * B)           /* y of lambda = 1 and the true E, for log w     */ \
+    X(fd_x,           slope_loss,     2 * B * D)       /* x +- d of a minibatch                         */ \
+    X(fd_weight,      slope_loss,     B)               /* of V(x + d) - V(x - d) in the loss            */ \
+    X(replay_x,       c->replay > 0,  kept * D)                                                       \
+    X(replay_weight,  c->replay > 0,  kept)            /* log w                                         */ \
+    X(mala_x,         c->replay > 0,  B * D)                                                          \
+    X(mala_e,         c->replay > 0,  B)                                                              \
+    X(mala_grad,      c->replay > 0,  B * D)                                                          \
+    X(mala_h,         c->replay > 0,  1)                                                              \
+    X(draw_x,         true,           2 * C * D)                                                      \
+    X(draw_mu,        true,           C * D)                                                          \
+    X(draw_mu2,       true,           C)                                                              \
+    X(draw_cost,      true,           C)                                                              \
+    X(draw_noise_std, c->local_noise, C * D)                                                          \
+    X(draw_eigvec,    c->local_noise, C * D * D)
 
-static int vgs__effective_dim(const vgs_config *c)
-{
-    if (c->on_sphere) return c->energy.dim - 1;
-    return vgs__is_particles(c) ? c->energy.dim - c->energy.dim / c->energy.particles : c->energy.dim;
-}
-
-static float vgs__default_s2(const vgs_config *c, double s2)
-{
-    return (float)(c->alpha == VGS_VP && s2 > 0.5 ? 0.5 : s2);       /* must stay below 1              */
-}
-
-/* A geometric path of variances from length^2 down to a quarter of detail^2. With the exact value it costs
-   about D ln^2 / T nats (ln = log of the ratio of lengths), so T follows from the two scales. */
-static void vgs__default_path(vgs_config *c)
-{
-    double length = (double)c->length_scale, detail = 0.5 * (double)c->detail_scale,
-           ratio = log(length / detail), r;
-    if (!c->steps) {
-        double t = (double)c->dim_effective * ratio * ratio;
-        c->steps = t < 20.0 ? 20 : t > 100.0 ? 100 : (int)t;
-    }
-    r = exp(-2.0 * ratio / (double)c->steps);
-    if (c->s2_start == 0.0f) c->s2_start = vgs__default_s2(c, length * length * (1.0 - r));
-    if (c->s2_end == 0.0f) c->s2_end = vgs__default_s2(c, detail * detail / r * (1.0 - r));
-}
-
-static void vgs__fill_defaults(vgs_config *c)
-{
-    c->net.dim = c->energy.dim;
-    c->net.particles = c->energy.particles;
-    if (c->length_scale == 0.0f) c->length_scale = 1.0f;
-    if (c->detail_scale == 0.0f) c->detail_scale = c->length_scale / 10.0f;
-    if (!c->dim_effective) c->dim_effective = vgs__effective_dim(c);
-    if (c->steps >= 0 && c->length_scale > 0.0f && c->detail_scale > 0.0f &&
-        c->detail_scale <= c->length_scale)
-        vgs__default_path(c);
-    if (c->tau == 0.0f) c->tau = 1.0f;
-    if (!c->batch) c->batch = 128;
-    if (!c->passes) c->passes = 1;
-    if (c->value_lr == 0.0f) c->value_lr = 5e-4f;
-    if (c->explore == 0.0f) c->explore = 1.0f;
-    if (c->on_sphere) c->one_step = c->fixed_kernel = c->explicit_drift = true;          /* not Gaussian  */
-    if (c->lambda == 0.0f && !c->one_step) c->lambda = 0.9f;
-    if (c->target_ema == 0.0f && !c->one_step) c->target_ema = 0.9f;
-    if (c->drift_max == 0.0f) c->drift_max = 1.5f;
-    if (c->grad_max == 0.0f) c->grad_max = 1.0f;
-    if (!c->net.hidden) c->net.hidden = 128;
-    if (!c->net.time_dim) c->net.time_dim = 64;
-    if (!c->net.time_hidden) c->net.time_hidden = c->net.hidden;
-    if (!c->net.layers) c->net.layers = c->net.kind == VGS_NET_EGNN ? 2 : 3;
-    if (c->net.x_scale == 0.0f) c->net.x_scale = 1.0f;
-}
-
-enum { VGS__MAX_WALKS = 1000000 };               /* below VGS__WALKS_BACK                             */
-static const vgs__limit vgs__limits[] = {
-    { "length_scale", offsetof(vgs_config, length_scale), '>', 0, (double)FLT_MAX },
-    { "detail_scale", offsetof(vgs_config, detail_scale), '>', 0, (double)FLT_MAX },
-    { "steps", offsetof(vgs_config, steps), 'i', 1, 65535 },
-    { "s2_start", offsetof(vgs_config, s2_start), '>', 0, (double)FLT_MAX },
-    { "s2_end", offsetof(vgs_config, s2_end), '>', 0, (double)FLT_MAX },
-    { "init_sigma", offsetof(vgs_config, init_sigma), '=', 0, (double)FLT_MAX },
-    { "tau", offsetof(vgs_config, tau), '>', 0, (double)FLT_MAX },
-    { "batch", offsetof(vgs_config, batch), 'i', 1, 1 << 20 },
-    { "passes", offsetof(vgs_config, passes), 'i', 1, 10000 },
-    { "value_lr", offsetof(vgs_config, value_lr), '>', 0, (double)FLT_MAX },
-    { "lr_half", offsetof(vgs_config, lr_half), '=', 0, (double)FLT_MAX },
-    { "sigma_lr", offsetof(vgs_config, sigma_lr), '=', 0, (double)FLT_MAX },
-    { "target_ema", offsetof(vgs_config, target_ema), '=', 0, (double)0.99999994f },
-    { "explore", offsetof(vgs_config, explore), '>', 0, (double)FLT_MAX },
-    { "lambda", offsetof(vgs_config, lambda), '=', 0, 1 },
-    { "energy_max", offsetof(vgs_config, energy_max), '=', -(double)FLT_MAX, (double)FLT_MAX },
-    { "drift_max", offsetof(vgs_config, drift_max), '>', 0, (double)FLT_MAX },
-    { "grad_max", offsetof(vgs_config, grad_max), '>', 0, (double)FLT_MAX },
-    { "dim_effective", offsetof(vgs_config, dim_effective), 'i', 1, 262144 },
-    { "replay", offsetof(vgs_config, replay), 'i', 0, 65536 },
-    { "slope_loss", offsetof(vgs_config, slope_loss), '=', 0, (double)FLT_MAX },
-    { "refine", offsetof(vgs_config, refine), 'i', 0, 1000000 },
-    { "correct", offsetof(vgs_config, correct), 'i', 0, VGS__MAX_WALKS }
-};
-enum { VGS__LIMITS = (int)(sizeof vgs__limits / sizeof *vgs__limits) };
-
-static vgs_status vgs__check_int(const char *name, int v, int lo, int hi, vgs_error *err)
-{
-    if (v >= lo && v <= hi) return VGS_OK;
-    return vgs__fail(err, VGS_E_ARG, "config.%s = %d: must be %d..%d", name, v, lo, hi);
-}
-
-static vgs_status vgs__check_slope_loss(const vgs_config *c, vgs_error *err)
-{
-    const char *not_with = c->one_step ? "one_step" : c->explicit_drift ? "explicit_drift"
-                         : c->explore != 1.0f ? "explore" : NULL;
-    if (!(c->slope_loss > 0.0f) || !not_with) return VGS_OK;
-    return vgs__fail(err, VGS_E_ARG, "config.slope_loss = %g: must be 0 with %s", (double)c->slope_loss,
-                     not_with);
-}
-
-/* A variance-preserving step has less noise than there is. */
-static vgs_status vgs__check_vp(const vgs_config *c, vgs_error *err)
-{
-    bool start = !(c->s2_start < 1.0f);
-    if (c->alpha != VGS_VP || (!start && c->s2_end < 1.0f)) return VGS_OK;
-    return vgs__fail(err, VGS_E_ARG, "config.%s = %g: must be > 0 and below 1", start ? "s2_start" : "s2_end",
-                     (double)(start ? c->s2_start : c->s2_end));
-}
-
-static vgs_status vgs__check_local_noise(const vgs_config *c, vgs_error *err)
-{
-    const char *not_with = c->on_sphere ? "on_sphere" : c->one_step ? "one_step"
-                         : c->fixed_kernel ? "fixed_kernel" : c->explicit_drift ? "explicit_drift" : NULL;
-    if (!c->local_noise || !not_with) return VGS_OK;
-    return vgs__fail(err, VGS_E_ARG, "config.local_noise = 1: must be 0 with %s", not_with);
-}
-
-static vgs_status vgs__check_config(const vgs_config *c, vgs_error *err)
-{
-    vgs_status st;
-    if (!c->energy.eval + !c->energy.eval64 + !c->energy.record != 2)
-        return vgs__fail(err, VGS_E_ARG, "config.energy: exactly one of eval, eval64 and record must be set");
-    if ((st = vgs__check_int("energy.dim", c->energy.dim, 1, 262144, err)) != VGS_OK) return st;
-    if (c->energy.particles && (c->energy.particles < 2 || c->energy.dim % c->energy.particles))
-        return vgs__fail(err, VGS_E_ARG,
-                         "config.energy.particles = %d: must be 0, or >= 2 and divide dim = %d",
-                         c->energy.particles, c->energy.dim);
-    if ((st = vgs__check_limits(c, "config", vgs__limits, VGS__LIMITS, err)) != VGS_OK) return st;
-    if (c->detail_scale > c->length_scale)
-        return vgs__fail(err, VGS_E_ARG, "config.detail_scale = %g: must not exceed length_scale = %g",
-                         (double)c->detail_scale, (double)c->length_scale);
-    if ((st = vgs__check_int("schedule", (int)c->schedule, 0, VGS_CONSTANT, err)) != VGS_OK) return st;
-    if ((st = vgs__check_int("alpha", (int)c->alpha, 0, VGS_VP, err)) != VGS_OK) return st;
-    if ((st = vgs__check_int("loss", (int)c->loss, 0, VGS_L1, err)) != VGS_OK) return st;
-    if ((st = vgs__check_vp(c, err)) != VGS_OK) return st;
-    if (c->one_step && c->lambda > 0.0f)
-        return vgs__fail(err, VGS_E_ARG, "config.lambda = %g: must be 0 with %s", (double)c->lambda,
-                         c->on_sphere ? "on_sphere" : "one_step");
-    if ((st = vgs__check_int("dim_effective", c->dim_effective, 1, c->energy.dim, err)) != VGS_OK) return st;
-    if (c->replay && c->one_step)
-        return vgs__fail(err, VGS_E_ARG, "config.replay = %d: must be 0 with %s", c->replay,
-                         c->on_sphere ? "on_sphere" : "one_step");
-    if ((st = vgs__check_slope_loss(c, err)) != VGS_OK) return st;
-    if ((st = vgs__check_local_noise(c, err)) != VGS_OK) return st;
-    if (c->refine && !c->replay)
-        return vgs__fail(err, VGS_E_ARG, "config.refine = %d: must be 0 without replay", c->refine);
-    if ((double)c->batch * c->replay * c->energy.dim > 1e9)
-        return vgs__fail(err, VGS_E_ARG, "config: batch = %d times replay = %d times dim = %d is too large",
-                         c->batch, c->replay, c->energy.dim);
-    if ((double)c->batch * (c->steps + 1) * c->energy.dim > 1e9)
-        return vgs__fail(err, VGS_E_ARG, "config: batch = %d times steps = %d times dim = %d is too large",
-                         c->batch, c->steps, c->energy.dim);
-    if (c->on_sphere && (c->alpha != VGS_VE || vgs__is_particles(c) || c->energy.dim < 2))
-        return vgs__fail(err, VGS_E_ARG, "config.on_sphere = 1: needs alpha ve, no particles and dim >= 2");
-    if (c->on_sphere && c->sigma_lr > 0.0f)
-        return vgs__fail(err, VGS_E_ARG, "config.sigma_lr = %g: a sphere has no s0; leave it 0",
-                         (double)c->sigma_lr);
-    return vgs__net_check(&c->net, err);
-}
-
-VGS__DEF vgs_status vgs_config_resolve(const vgs_config *cfg, vgs_config *resolved, vgs_error *err)
-{
-    vgs_status st;
-    *resolved = *cfg;
-    vgs__fill_defaults(resolved);
-    st = vgs__check_config(resolved, err);
-    if (st == VGS_OK && resolved->init_sigma == 0.0f && !resolved->on_sphere)
-        resolved->init_sigma = (float)vgs_schedule_fill(resolved, NULL, NULL);
-    return st;
-}
-
-VGS__DEF double vgs_schedule_fill(const vgs_config *c, float *s2, float *a)
-{
-    double sum = 0.0, lo = (double)c->s2_start, hi = (double)c->s2_end, v = lo;
-    int t;
-    for (t = 0; t < c->steps; ++t) {
-        double u = c->steps > 1 ? (double)t / (c->steps - 1) : 0.0, q = sqrt(lo) + u * (sqrt(hi) - sqrt(lo));
-        switch (c->schedule) {
-        case VGS_LINEAR:   v = lo + u * (hi - lo); break;
-        case VGS_QUAD:     v = q * q; break;
-        case VGS_SIGMOID:  v = lo + (hi - lo) / (1.0 + exp(6.0 - 12.0 * u)); break;
-        case VGS_EXP:      v = exp(log(lo) + u * (log(hi) - log(lo))); break;
-        case VGS_CONSTANT: v = lo; break;
-        }
-        sum += v;
-        if (!s2 || !a) continue;
-        s2[t] = (float)v;
-        a[t] = c->alpha == VGS_VP ? (float)(1.0 / sqrt(1.0 - v)) : 1.0f;
-    }
-    if (c->init_sigma > 0.0f) return (double)c->init_sigma;
-    return c->alpha == VGS_VP ? 1.0 : sqrt(1.0 + sum);
-}
-
-typedef enum vgs__field_type { VGS__INT, VGS__FLOAT, VGS__BOOL, VGS__ENUM, VGS__U64 } vgs__field_type;
-
-static const struct {
-    const char *name;
-    vgs__field_type type;
-    size_t at;
-    const char *choices, *help;
-} vgs__fields[] = {
-#define VGS__F(field, type, choices, help) { #field, type, offsetof(vgs_config, field), choices, help },
-#define VGS__N(field, type, choices, help) { #field, type, offsetof(vgs_config, net.field), choices, help },
-    VGS__F(length_scale, VGS__FLOAT, NULL, "std of a coordinate of the samples, for the defaults")
-    VGS__F(detail_scale, VGS__FLOAT, NULL, "width of the finest feature, for the defaults")
-    VGS__F(steps, VGS__INT, NULL, "T, steps from noise to sample")
-    VGS__F(schedule, VGS__ENUM, "exp linear quad sigmoid constant", "of s_t^2 over t")
-    VGS__F(s2_start, VGS__FLOAT, NULL, "s_t^2 at t = 0")
-    VGS__F(s2_end, VGS__FLOAT, NULL, "s_t^2 at t = T-1")
-    VGS__F(alpha, VGS__ENUM, "ve vp", "variance exploding or preserving")
-    VGS__F(init_sigma, VGS__FLOAT, NULL, "s0 at the start of training")
-    VGS__F(tau, VGS__FLOAT, NULL, "temperature")
-    VGS__F(batch, VGS__INT, NULL, "trajectories an iteration")
-    VGS__F(passes, VGS__INT, NULL, "passes over the transitions an iteration")
-    VGS__F(value_lr, VGS__FLOAT, NULL, "learning rate of the value network")
-    VGS__F(lr_half, VGS__FLOAT, NULL, "iterations in which value_lr halves, 0 = never")
-    VGS__F(sigma_lr, VGS__FLOAT, NULL, "learning rate of s0, 0 = fixed")
-    VGS__F(target_ema, VGS__FLOAT, NULL, "share of the old target network kept")
-    VGS__F(lambda, VGS__FLOAT, NULL, "TD(lambda): how far targets follow the trajectory")
-    VGS__F(explore, VGS__FLOAT, NULL, "noise multiplier while training")
-    VGS__F(replay, VGS__INT, NULL, "iterations whose samples are started from again, 0 = none")
-    VGS__F(refine, VGS__INT, NULL, "MALA steps on samples that are kept for replay")
-    VGS__F(correct, VGS__INT, NULL, "MALA steps on the value in front of every step of a draw")
-    VGS__F(slope_loss, VGS__FLOAT, NULL, "weight of the loss of the value's gradient, 0 = none")
-    VGS__F(loss, VGS__ENUM, "smooth_l1 l2 l1", "of the TD error")
-    VGS__F(energy_max, VGS__FLOAT, NULL, "energy is cut here, 0 = not")
-    VGS__F(drift_max, VGS__FLOAT, NULL, "limit of the drift in units of sigma_t sqrt(D), 1e30 = none")
-    VGS__F(grad_max, VGS__FLOAT, NULL, "limit of the gradient norm, 1e30 = none")
-    VGS__F(dim_effective, VGS__INT, NULL, "D of the method")
-    VGS__F(no_base, VGS__BOOL, NULL, "mlp, egnn: without the Gaussian base of the value")
-    VGS__F(one_step, VGS__BOOL, NULL, "targets of one step with fresh noise, as published")
-    VGS__F(fixed_kernel, VGS__BOOL, NULL, "steps keep drift and noise factors of 1, as published")
-    VGS__F(explicit_drift, VGS__BOOL, NULL, "drift from the value after the step, as published")
-    VGS__F(local_noise, VGS__BOOL, NULL, "noise of a step from the curvature of V where it starts")
-    VGS__F(unclamped_drift, VGS__BOOL, NULL, "last drift ignores energy_max")
-    VGS__F(scale_by_dim, VGS__BOOL, NULL, "network gives V/D")
-    VGS__F(on_sphere, VGS__BOOL, NULL, "samples live on |x| = 1")
-    VGS__F(skip_final_noise, VGS__BOOL, NULL, "leave out the last noise when drawing")
-    VGS__F(seed, VGS__U64, NULL, "of weights, noise and shuffles")
-    { "value", VGS__ENUM, offsetof(vgs_config, net.kind), "mlp temb deeper deeperv2 deeperv3 egnn",
-      "value network" },
-    VGS__N(wrapper, VGS__ENUM, "none sorted reciprocal", "invariant wrapper of the value network")
-    VGS__N(hidden, VGS__INT, NULL, "width of the value network")
-    VGS__N(layers, VGS__INT, NULL, "hidden layers (mlp) or rounds (egnn)")
-    VGS__N(time_dim, VGS__INT, NULL, "width of the time embedding")
-    VGS__N(time_hidden, VGS__INT, NULL, "width of te (mlp, deeper, deeperv3)")
-    VGS__N(relu, VGS__BOOL, NULL, "mlp: ReLU in place of SiLU")
-    VGS__N(move_coordinates, VGS__BOOL, NULL, "egnn: layers move the points")
-    VGS__N(windows, VGS__INT, NULL, "Gaussians, x_scale apart, of an mlp's x, of an egnn's distances")
-    VGS__N(x_scale, VGS__FLOAT, NULL, "mlp sees x / x_scale; distance and width of the windows")
-#undef VGS__F
-#undef VGS__N
-};
-enum { VGS__FIELD_COUNT = (int)(sizeof vgs__fields / sizeof *vgs__fields) };
-
-VGS__DEF const char *vgs_field_name(int i)
-{
-    return i >= 0 && i < VGS__FIELD_COUNT ? vgs__fields[i].name : NULL;
-}
-VGS__DEF const char *vgs_field_help(int i)
-{
-    return i >= 0 && i < VGS__FIELD_COUNT ? vgs__fields[i].help : NULL;
-}
-
-static const vgs__limit *vgs__limit_find(const vgs__limit *l, size_t n, const char *name)
-{
-    for (; n > 0; --n, ++l)
-        if (!strcmp(l->name, name)) return l;
-    return NULL;
-}
-
-VGS__DEF void vgs_field_allowed(int i, char text[64])
-{
-    const vgs__limit *l;
-    switch (vgs__fields[i].type) {
-    case VGS__BOOL: snprintf(text, 64, "0 or 1"); break;
-    case VGS__U64:  snprintf(text, 64, "0..2^64-1"); break;
-    case VGS__ENUM: snprintf(text, 64, "%s", vgs__fields[i].choices); break;
-    default:
-        l = vgs__limit_find(vgs__limits, (size_t)VGS__LIMITS, vgs__fields[i].name);
-        if (!l)
-            l = vgs__limit_find(vgs__net_limits, sizeof vgs__net_limits / sizeof *vgs__net_limits,
-                                vgs__fields[i].name);
-        text[0] = '\0';
-        if (l) vgs__limit_text(l, text);
-    }
-}
-
-/* k-th of the space-separated words; its length, 0 if there are not so many. */
-static int vgs__word(const char *words, int k, const char **start)
-{
-    const char *end;
-    for (; k > 0 && words; --k) {
-        words = strchr(words, ' ');
-        if (words) ++words;
-    }
-    if (!words) return 0;
-    end = strchr(words, ' ');
-    *start = words;
-    return end ? (int)(end - words) : (int)strlen(words);
-}
-
-/* Decimal numbers are written with a point, whatever the locale says. */
-static bool vgs__parse_double(const char *s, double *v)
-{
-    char copy[64], *end, point = '.';
-    size_t i, n = strlen(s);
-    char probe[8];
-    snprintf(probe, sizeof probe, "%.1f", 0.5);
-    point = probe[1];
-    if (n == 0 || n >= sizeof copy || strchr(" \t\n", s[0])) return false;
-    for (i = 0; i <= n; ++i) copy[i] = s[i] == '.' ? point : s[i];
-    *v = strtod(copy, &end);
-    return *end == '\0';
-}
-
-static void vgs__print_double(char *text, size_t size, double v, int digits)
-{
-    char *p;
-    snprintf(text, size, "%.*g", digits, v);
-    for (p = text; *p; ++p) if (*p == ',') *p = '.';
-}
-
-static vgs_status vgs__set_enum(void *at, const char *choices, const char *name, const char *value,
-                                vgs_error *err)
-{
-    const char *w = NULL;
-    int k, n;
-    for (k = 0; (n = vgs__word(choices, k, &w)) > 0; ++k)
-        if ((size_t)n == strlen(value) && !strncmp(w, value, (size_t)n)) {
-            memcpy(at, &k, sizeof k);                                /* every enum here has the size of int */
-            return VGS_OK;
-        }
-    return vgs__fail(err, VGS_E_ARG, "%s = %.40s: must be one of: %s", name, value, choices);
-}
-
-VGS__DEF vgs_status vgs_field_set(vgs_config *cfg, const char *name, const char *value, vgs_error *err)
-{
-    double v = 0.0;
-    char *at, *end;
-    int i, n;
-    float f;
-    for (i = 0; i < VGS__FIELD_COUNT && strcmp(vgs__fields[i].name, name); ++i) {}
-    if (i == VGS__FIELD_COUNT) return vgs__fail(err, VGS_E_ARG, "%.60s: there is no such field", name);
-    at = (char *)cfg + vgs__fields[i].at;
-    if (vgs__fields[i].type == VGS__ENUM) return vgs__set_enum(at, vgs__fields[i].choices, name, value, err);
-    if (vgs__fields[i].type == VGS__U64) {
-        uint64_t u = strtoull(value, &end, 10);
-        if (*value < '0' || *value > '9' || *end || strlen(value) > 20 ||
-            (u == UINT64_MAX && strcmp(value, "18446744073709551615")))
-            return vgs__fail(err, VGS_E_ARG, "%s = %.40s: must be an integer in 0..2^64-1", name, value);
-        memcpy(at, &u, sizeof u);
-        return VGS_OK;
-    }
-    if (!vgs__parse_double(value, &v))
-        return vgs__fail(err, VGS_E_ARG, "%s = %.40s: must be a number", name, value);
-    n = v >= -2147483648.0 && v <= 2147483647.0 ? (int)v : 0;
-    switch (vgs__fields[i].type) {
-    case VGS__INT:
-        if ((double)n != v) return vgs__fail(err, VGS_E_ARG, "%s = %.40s: must be an integer", name, value);
-        memcpy(at, &n, sizeof n);
-        break;
-    case VGS__BOOL:
-        if (v != 0.0 && v != 1.0) return vgs__fail(err, VGS_E_ARG, "%s = %.40s: must be 0 or 1", name, value);
-        *(bool *)(void *)at = v != 0.0;
-        break;
-    default:
-        if (!(fabs(v) <= (double)FLT_MAX))
-            return vgs__fail(err, VGS_E_ARG, "%s = %.40s: must be finite", name, value);
-        f = (float)v;
-        memcpy(at, &f, sizeof f);
-        break;
-    }
-    return VGS_OK;
-}
-
-VGS__DEF void vgs_field_get(const vgs_config *cfg, int i, char text[32])
-{
-    const char *at = (const char *)cfg + vgs__fields[i].at, *w = "";
-    uint64_t u;
-    int n;
-    float f;
-    switch (vgs__fields[i].type) {
-    case VGS__INT: memcpy(&n, at, sizeof n); snprintf(text, 32, "%d", n); break;
-    case VGS__BOOL: snprintf(text, 32, "%d", *(const bool *)(const void *)at ? 1 : 0); break;
-    case VGS__FLOAT: memcpy(&f, at, sizeof f); vgs__print_double(text, 32, (double)f, 9); break;
-    case VGS__U64: memcpy(&u, at, sizeof u); snprintf(text, 32, "%llu", (unsigned long long)u); break;
-    case VGS__ENUM:
-        memcpy(&n, at, sizeof n);
-        n = vgs__word(vgs__fields[i].choices, n, &w);
-        snprintf(text, 32, "%.*s", n, w);
-        break;
-    }
-}
-
-/* ==== >>sampler =====================================================================================
-   All state is in buffers of the backend. One iteration is a few compiled graphs, run with other scalars:
-     start   x_0 = c s0 eps
-     step    x_t -> x_{t+1}, mu_t, |mu_t|^2 with V_{t+1}; last: the same with E
-     target  y of the transitions of one t, along the path or with one_step; target_last: with E
-     fresh   y where the path explores: one step of fresh noise
-     slope   what grad V should be, along the path; that of the last step comes with target_last
-     split   x +- d of a minibatch, d along the error of grad V
-     fit     one shuffled minibatch: V, loss, gradients, Adam
-     sigma   Adam on s0         ema: the target network follows
-     factor  kappa_t and rho_t from the drift at x'; factor_last: with E
-     keep    the samples of an iteration and their log w; recall: some of them again, by weight
-     stand, walk   E and its gradient where samples are; a MALA step from there
-     back    x_t from x_{t+1} by the noising chain
-   and, made for a call only,
-     score   x_t from x_{t+1} by the noising chain, and what the sampler's step costs; score_last: with E
-     value   V_t of a population
-   Every transition is used once a pass, so its target, with one_step from noise "drawn anew", can be made for
-   a whole pass at once, t by t: E is then called for the rows of t = T-1 only. */
-
-typedef struct vgs__noise { vgs_scalar purpose, t, row, iteration, seed0, seed1; } vgs__noise;
-
-typedef struct vgs__stage {
-    vgs_graph *g;
-    vgs_var params, s0, x, mu, musq, cost, later, path, path_out, kappa, root, width, axes,
-        width_out, axes_out, here, slope, length, out, flag;         /* here, slope, length: of MALA     */
-    vgs_scalar a, drift, limit, sigma, inv_sigma, c, t_next, step, row;  /* row: for what check says    */
-    vgs_scalar inv_a, back;                          /* of the noising chain: 1/a_t and s_t           */
-    vgs_scalar rate, rate_add;                       /* of MALA: how its step follows acceptance      */
-    vgs_scalar nudge, curve;                         /* of local_noise: h, and -s_t^2/(tau h)         */
-    vgs_scalar value_scale, cost_scale, cost_add;    /* target                                        */
-    vgs__noise noise, accept;
-} vgs__stage;
+/* Steps of an iteration's trajectories that are not the sampler's own: they explore or are recalled. */
+typedef struct vgs__detour { int steps; bool recalled; } vgs__detour;
+typedef enum vgs__rolled { VGS__ROLLED_NOT, VGS__ROLLED, VGS__ROLLED_GIVEN } vgs__rolled;    /* given x_0 */
 
 struct vgs_sampler {
     vgs_config c;
     vgs_backend *own, *b;                        /* own: to be freed; b: in use                       */
-    vgs_net *net;
+    vgs_model *online, *target;                  /* V, and Vbar that draws go by                      */
+    vgs__evaluator energies;                     /* E of host rows                                    */
+    int dim, factors;                            /* D of the method; F: D, or 1 for particles         */
+    int capacity;                                /* rows of the graphs that draw                      */
     float *s2, *a;                               /* [T]                                               */
-    int64_t iteration, adam_step, sigma_step;
+    int64_t iteration, sigma_step;
+    int64_t kept;                                /* iterations whose samples were kept                */
     double energy_calls;
-    int capacity;                                /* rows of the graphs: batch or draw                 */
-    vgs_buffer *online, *target, *adam_m, *adam_v, *grad;            /* [P]                           */
-    vgs_buffer *sigma;                           /* s0, its gradient, Adam's two moments: at 0 16 32 48 */
-    vgs_buffer *flag, *loss_log;                 /* int32 [4]; [passes T]                             */
-    int factors;                                 /* F: D, or 1 for particles                          */
-    vgs_buffer *factor;                          /* [T, 2, F]: kappa_t, sqrt rho_t                    */
-    vgs_buffer *pool_x, *pool_mu, *pool_musq, *pool_cost, *pool_y;   /* rows T B; y: passes T B         */
-    vgs_buffer *pool_width, *pool_axes;          /* [T B, D], [T B, D D]: of local_noise              */
-    vgs_buffer *draw_width, *draw_axes;          /* [capacity, D], [capacity, D D]                    */
-    vgs_buffer *pool_path;                       /* [T B]: y of lambda = 1 and the true E, for log w  */
-    vgs_buffer *pool_slope;                      /* [T B, D]: what grad V should be                     */
-    vgs_buffer *pair_x, *pair_push;              /* [2 B, D], x +- d; [B], the loss of V(x + d) - V(x - d) */
-    vgs_buffer *kept_x, *kept_weight;            /* [replay B, D], log w [replay B]                   */
-    int64_t kept;                                /* iterations that were kept so far                  */
-    vgs_buffer *walk_x, *walk_e, *walk_g, *walk_step;  /* [B, D], [B], [B, D]; MALA's h               */
-    vgs_buffer *draw_x, *draw_mu, *draw_musq, *draw_cost;  /* [2 capacity, D], [capacity, D], [capacity]  */
-    float *correct_step;                         /* [T]: h of MALA on V_t, if correct_known           */
-    bool correct_known;                          /* for the weights as they are                       */
+    vgs__rolled rolled;                          /* since the last fit                                */
+    vgs__detour detour;                          /* of the last rollout                               */
+    float *correct_step;                         /* [T]: h of MALA on V_t, for this version of Vbar   */
+    uint64_t correct_version;
+    uint64_t energy_params;                      /* checksum of the energy's bare parameters          */
     size_t bytes;
-    vgs__stage start, step, last, target_step, target_last, fresh, fit, sigma_fit, ema, factor_step,
-        factor_last, keep, recall, back, stand, walk, slope, split;
-    vgs_scalar keep_first;
-    vgs_scalar split_first;
-    vgs_scalar fit_first, fit_pass, fit_iteration, fit_log, fit_lr, fit_vs, sigma_lr, sigma_vs;
+#define VGS__MEMBER(name, when, n) vgs_buffer *name;
+    VGS__BUFFERS(VGS__MEMBER)
+#undef VGS__MEMBER
+    struct vgs__stages *stage;                   /* >>life                                            */
 };
 
-#define VGS__RHO_MIN 0.6f                        /* of local_noise: a weight of half has no variance  */
-#define VGS__RHO_MAX 4.0f
-#define VGS__NUDGE   0.25                        /* h in units of s_t                                 */
-#define VGS__ACCEPTANCE 0.574                    /* of MALA (Roberts and Rosenthal 1998)              */
-#define VGS__WALK_RATE  0.1
+/* ==== >>value: V_t(x), recorded ====================================================================== */
 
-/* ---- recording the stages ------------------------------------------------------------------------ */
+/* Where the streams of random numbers go: the top byte of the third counter word, so that no two uses meet. */
+enum { VGS__FOR_START = 1, VGS__FOR_STEP, VGS__FOR_TARGET, VGS__FOR_SIGMA, VGS__FOR_SHUFFLE,
+       VGS__FOR_DRAW_START, VGS__FOR_DRAW_STEP, VGS__FOR_FACTOR, VGS__FOR_RECALL, VGS__FOR_BACK,
+       VGS__FOR_REFINE, VGS__FOR_REFINE_ACCEPT, VGS__FOR_SCORE, VGS__FOR_RESAMPLE, VGS__FOR_CORRECT,
+       VGS__FOR_CORRECT_ACCEPT };
 
-static vgs__noise vgs__noise_slots(vgs_graph *g)
+/* The variance at step t of the noising chain, from that at t + 1. */
+static double vgs__chain_variance(const vgs_sampler *s, int t, double var)
 {
-    vgs__noise n;
-    n.purpose = vgs_scalar_create(g, 0);
-    n.t = vgs_scalar_create(g, 0);
-    n.row = vgs_scalar_create(g, 0);
-    n.iteration = vgs_scalar_create(g, 0);
-    n.seed0 = vgs_scalar_create(g, 0);
-    n.seed1 = vgs_scalar_create(g, 0);
-    return n;
+    return var / ((double)s->a[t] * (double)s->a[t]) + (double)s->s2[t];
 }
 
-static void vgs__noise_attrs(vgs_graph *g, vgs_var v, const vgs__noise *n)
+/* v_t [B,1] of the noising chain from a variance of var: factor / v_t, or its root if factor is 0. */
+static vgs_var vgs__value_variance(const vgs_sampler *s, vgs_graph *g, vgs_var t, double var, double factor)
 {
-    vgs__slot_i(g, v, 0, n->purpose);
-    vgs__slot_i(g, v, 1, n->t);
-    vgs__slot_i(g, v, 2, n->row);
-    vgs__slot_i(g, v, 3, n->iteration);
-    vgs__slot_i(g, v, 4, n->seed0);
-    vgs__slot_i(g, v, 5, n->seed1);
-}
-
-/* eps [B,D], in the mean-free subspace for particles */
-static vgs_var vgs__record_noise(const vgs_sampler *s, vgs_graph *g, const vgs__noise *n)
-{
-    vgs_var eps = vgs__push_op(g, VGS_OP_NORMAL, -1, s->c.energy.dim, -1, -1, -1);
-    vgs__noise_attrs(g, eps, n);
-    return vgs__is_particles(&s->c) ? vgs_remove_mean(g, eps, s->c.energy.particles) : eps;
-}
-
-static void vgs__noise_set(vgs_graph *g, const vgs__noise *n, int purpose, int t, uint32_t row,
-                           uint64_t iteration, uint64_t seed)
-{
-    vgs_scalar_set(g, n->purpose, purpose);
-    vgs_scalar_set(g, n->t, t);
-    vgs_scalar_set(g, n->row, row);
-    vgs_scalar_set(g, n->iteration, (double)(uint32_t)iteration);
-    vgs_scalar_set(g, n->seed0, (double)(uint32_t)seed);
-    vgs_scalar_set(g, n->seed1, (double)(uint32_t)(seed >> 32));
-}
-
-/* An op of the shape of its first operand; b may be absent. */
-static vgs_var vgs__binary_op(vgs_graph *g, int op, vgs_var a, vgs_var b)
-{
-    int id = vgs__operand(g, vgs_op_name(op), a);
-    if (id < 0) return vgs__no_var();
-    return vgs__push_op(g, op, g->node[id].rows, g->node[id].cols, id, vgs__id(g, b), -1);
-}
-
-/* f0 a + f1 b + f2 c */
-static vgs_var vgs__combine(vgs_graph *g, vgs_var a, float fa, vgs_var b, float fb, vgs_var c)
-{
-    int ia = vgs__operand(g, "combine", a), ib = vgs__operand(g, "combine", b);
+    float *k = (float *)vgs__alloc((size_t)s->c.steps, sizeof *k);
     vgs_var v;
-    if (ia < 0 || ib < 0) return vgs__no_var();
-    v = vgs__push_op(g, VGS_OP_COMBINE, g->node[ia].rows, g->node[ia].cols, ia, ib, vgs__id(g, c));
-    vgs__attr_f(g, v, 0, fa);
-    vgs__attr_f(g, v, 1, fb);
-    vgs__attr_f(g, v, 2, 1.0f);
+    int i;
+    if (!k) return vgs__graph_fail(g, VGS_E_NOMEM, "out of memory: value of %d steps", s->c.steps);
+    for (i = s->c.steps - 1; i >= 0; --i) {
+        var = vgs__chain_variance(s, i, var);
+        k[i] = (float)(factor > 0.0 ? factor / var : sqrt(var));
+    }
+    v = vgs_gather(g, vgs_table(g, k, s->c.steps, 1), t);
+    vgs__free(k);
     return v;
 }
 
-static void vgs__check(vgs_graph *g, vgs_var x, const vgs__stage *st, int what, bool inf_passes)
+/* factor / v_t [B,1] of the Gaussian of std length_scale. */
+static vgs_var vgs__value_precision(const vgs_sampler *s, vgs_graph *g, vgs_var t, double factor)
 {
-    vgs_var v = vgs__effect(g, VGS_OP_CHECK, x, st->flag, vgs__no_var());
-    vgs__slot_i(g, v, 0, st->step);
-    vgs__attr_i(g, v, 1, what);
-    vgs__slot_i(g, v, 2, st->row);
-    vgs__attr_i(g, v, 3, inf_passes);
+    return vgs__value_variance(s, g, t, (double)s->c.length_scale * (double)s->c.length_scale, factor);
 }
 
-enum { VGS__BAD_ENERGY = 1, VGS__BAD_GRADIENT, VGS__BAD_VALUE };
+/* V, or V/D if scale_by_dim: what the network gives and, for our own ones, tau |x|^2 / (2 v_t). That is exact
+   for the Gaussian up to O(step), and keeps samples where they are until the network has learned. The mlp
+   sees x / sqrt(1 + x^2 / (16 v_t)), which hardly differs within two standard deviations and ends at four:
+   far out, where it never learned, it tells nothing, and the Gaussian brings the sample back. */
+static vgs_var vgs__value(const vgs_sampler *s, vgs_graph *g, vgs_model *m, vgs_var x, vgs_var t)
+{
+    bool egnn = s->c.net.kind == VGS_NET_EGNN;
+    double half = 0.5 * (double)s->c.tau / (s->c.scale_by_dim ? s->dim : 1);
+    vgs_var u = x, v, base;
+    if (s->c.published || (s->c.net.kind != VGS_NET_MLP && !egnn)) return vgs_model_apply(g, m, x, t);
+    if (!egnn && s->c.net.wrapper == VGS_WRAPPER_NONE) {
+        u = vgs_mul(g, vgs_square(g, x), vgs__value_precision(s, g, t, 1.0 / 16.0));
+        u = vgs_div(g, x, vgs_sqrt(g, vgs_affine(g, u, 1.0f, 1.0f)));
+    }
+    v = vgs_model_apply(g, m, u, t);
+    base = vgs_mul(g, vgs_sum_cols(g, vgs_square(g, x)), vgs__value_precision(s, g, t, half));
+    return vgs_add(g, v, base);
+}
+
+/* Vbar_t at all rows of x, for a t that is set at every run. */
+static vgs_var vgs__value_at(const vgs_sampler *s, vgs_graph *g, vgs_var x, vgs_scalar t)
+{
+    int rows = 0, cols;
+    vgs_shape(g, x, &rows, &cols);
+    return vgs__value(s, g, s->target, x, vgs_fill_int(g, rows, t));
+}
+
+/* A gradient within the mean-free subspace. */
+static vgs_var vgs__centred(const vgs_sampler *s, vgs_graph *g, vgs_var x)
+{
+    return vgs__is_particles(&s->c) ? vgs_remove_mean(g, x, s->c.energy.particles) : x;
+}
+
+/* ---- the value for users and for twisted SMC: scale V_t(x), and its gradient ---- */
+
+typedef struct vgs__value_stage { vgs_graph *g; vgs_var x, v, grad; vgs_scalar t, scale; } vgs__value_stage;
+
+static void vgs__value_record(const vgs_sampler *s, vgs__value_stage *st, bool with_grad)
+{
+    const vgs_scalar none = { 0 };
+    vgs_graph *g = st->g;
+    vgs_var v;
+    st->x = vgs_input(g, s->c.energy.dim);
+    st->v = vgs_state(g, -1, 1, VGS_F32);
+    st->t = vgs_scalar_create(g, 0);
+    st->scale = vgs_scalar_create(g, 1);
+    v = vgs_affine_by(g, vgs__value_at(s, g, st->x, st->t), st->scale, none);
+    vgs_assign(g, st->v, v);
+    if (!with_grad) return;
+    vgs_gradient(g, v, &st->x, 1, &st->grad);
+    st->grad = vgs__centred(s, g, st->grad);
+    vgs_output(g, st->grad);
+}
+
+/* V_t in energy units is scale times what the network gives. */
+static void vgs__value_stage_set(const vgs_sampler *s, vgs__value_stage *st, int t, double unit)
+{
+    vgs_scalar_set(st->g, st->t, t);
+    vgs_scalar_set(st->g, st->scale, (s->c.scale_by_dim ? s->dim : 1) * unit);
+}
+
+/* ==== >>kernel: one step from x_t to x_{t+1} ========================================================= */
+
+/* What a stage is told of step t: x' = a_t x - mu + sigma_t sqrt(rho_t) eps. */
+typedef struct vgs__kernel {
+    vgs_graph *g;
+    vgs_var kappa, sqrt_rho, flag;               /* [1,F], [1,F]; of the check                        */
+    vgs_var noise_std, eigvec;                   /* local_noise: [B,D], [B,D D]; else no values       */
+    vgs_scalar a, drift_scale, drift_max, sigma, neg_inv_sigma, noise_scale;
+    vgs_scalar value_t;                          /* the drift is of V at this t                       */
+    vgs_scalar fd_step, hess_scale;              /* of local_noise: h, and -s_t^2/(tau h)             */
+    vgs_scalar step, row;                        /* for what a check says                             */
+} vgs__kernel;
+
+#define VGS__RHO_MIN 0.6f                        /* of local_noise: a weight of half has no variance  */
+#define VGS__RHO_MAX 4.0f
+#define VGS__FD_STEP 0.25                        /* h in units of s_t                                 */
+enum { VGS__BAD_LOSS, VGS__BAD_ENERGY, VGS__BAD_GRADIENT, VGS__BAD_VALUE };
+
+static void vgs__kernel_open(const vgs_sampler *s, vgs__kernel *k, vgs_graph *g)
+{
+    memset(k, 0, sizeof *k);
+    k->g = g;
+    k->flag = vgs__model_flag(g, s->online);
+    k->kappa = vgs__bound_state(g, 1, s->factors, s->factor, 0);
+    k->sqrt_rho = vgs__bound_state(g, 1, s->factors, s->factor, (size_t)s->factors);
+    k->a = vgs_scalar_create(g, 1);
+    k->drift_scale = vgs_scalar_create(g, 1);
+    k->drift_max = vgs_scalar_create(g, 1);
+    k->sigma = vgs_scalar_create(g, 1);
+    k->neg_inv_sigma = vgs_scalar_create(g, -1);
+    k->noise_scale = vgs_scalar_create(g, 1);
+    k->value_t = vgs_scalar_create(g, 0);
+    k->fd_step = vgs_scalar_create(g, 1);
+    k->hess_scale = vgs_scalar_create(g, 0);
+    k->step = vgs_scalar_create(g, 0);
+    k->row = vgs_scalar_create(g, 0);
+}
+
+/* Leaves for the noise_std and eigvec that a rollout has stored. */
+static void vgs__kernel_stored_noise(const vgs_sampler *s, vgs__kernel *k)
+{
+    int d = s->c.energy.dim;
+    if (!s->c.local_noise) return;
+    k->noise_std = vgs__bound_state(k->g, -1, d, s->traj_noise_std, 0);
+    k->eigvec = vgs__bound_state(k->g, -1, d * d, s->traj_eigvec, 0);
+}
+
+static void vgs__kernel_bind_noise(const vgs_sampler *s, vgs__kernel *k, size_t row)
+{
+    size_t d = (size_t)s->c.energy.dim;
+    if (!s->c.local_noise) return;
+    vgs_bind(k->g, k->noise_std, s->traj_noise_std, row * d, NULL);
+    vgs_bind(k->g, k->eigvec, s->traj_eigvec, row * d * d, NULL);
+}
+
+/* Whether the drift of step t is of V_{t+1}, or E, at a_t x rather than of V_t at x. */
+static bool vgs__kernel_looks_ahead(const vgs_sampler *s, int t)
+{
+    return s->c.explicit_drift || t == s->c.steps - 1;
+}
+
+/* Step t, whose drift is of V_{value_t}: t, or t + 1 with the factor that the published drift has. */
+static void vgs__kernel_set(const vgs_sampler *s, vgs__kernel *k, int t, int value_t, double noise_scale)
+{
+    size_t f = (size_t)s->factors;
+    double s2 = (double)s->s2[t], a = (double)s->a[t], tau = (double)s->c.tau, sigma = sqrt(s2) * a;
+    double scale = s->c.scale_by_dim && value_t < s->c.steps ? s->dim : 1;
+    vgs_bind(k->g, k->kappa, s->factor, 2 * (size_t)t * f, NULL);
+    vgs_bind(k->g, k->sqrt_rho, s->factor, (2 * (size_t)t + 1) * f, NULL);
+    vgs_scalar_set(k->g, k->a, a);
+    vgs_scalar_set(k->g, k->drift_scale, value_t == t ? s2 * a / tau * scale : sigma * sigma / tau * scale);
+    vgs_scalar_set(k->g, k->drift_max, (double)s->c.drift_max * sigma * sqrt((double)s->dim));
+    vgs_scalar_set(k->g, k->sigma, sigma);
+    vgs_scalar_set(k->g, k->neg_inv_sigma, -1.0 / sigma);
+    vgs_scalar_set(k->g, k->noise_scale, noise_scale);
+    vgs_scalar_set(k->g, k->value_t, value_t);
+    vgs_scalar_set(k->g, k->step, t);
+    vgs_scalar_set(k->g, k->fd_step, VGS__FD_STEP * sqrt(s2));
+    vgs_scalar_set(k->g, k->hess_scale, -sqrt(s2) * scale / (VGS__FD_STEP * tau));
+}
+
+/* Step t of a draw, a rollout or a score. */
+static void vgs__kernel_set_step(const vgs_sampler *s, vgs__kernel *k, int t, double noise_scale, uint32_t row)
+{
+    vgs__kernel_set(s, k, t, vgs__kernel_looks_ahead(s, t) ? t + 1 : t, noise_scale);
+    vgs_scalar_set(k->g, k->row, row);
+}
+
+static void vgs__kernel_check(vgs__kernel *k, vgs_var x, int what, bool inf_passes)
+{
+    vgs__check_rows_of(k->g, x, k->flag, what, inf_passes, k->step, k->row);
+}
+
+/* eps [B,D], in the mean-free subspace for particles */
+static vgs_var vgs__kernel_eps(const vgs_sampler *s, vgs_graph *g, const vgs_noise *n)
+{
+    return vgs__centred(s, g, vgs_normal(g, s->c.energy.dim, n));
+}
+
+/* ---- the drift ---- */
+
+/* grad V at z, or grad E in the last step */
+static vgs_var vgs__kernel_grad(vgs_sampler *s, vgs__kernel *k, vgs_var z, bool last)
+{
+    vgs_graph *g = k->g;
+    vgs_var e = last ? vgs_energy_of(g, &s->c.energy, z) : vgs__value_at(s, g, z, k->value_t);
+    vgs_var grad = vgs__no_var();
+    bool cut = last && s->c.energy_max != 0.0f;
+    vgs_gradient(g, e, &z, 1, &grad);
+    if (last) vgs__kernel_check(k, e, VGS__BAD_ENERGY, cut);
+    if (!cut) return grad;
+    return vgs__last_drift_is_raw(&s->c) ? vgs_clamp(g, grad, -1e15f, 1e15f)     /* squares stay finite */
+                                         : vgs_mask_above(g, grad, e, s->c.energy_max);
+}
+
+/* mu at x before kappa, from the gradient there */
+static vgs_var vgs__kernel_drift(vgs_sampler *s, vgs__kernel *k, vgs_var x, vgs_var grad, bool last)
+{
+    vgs_graph *g = k->g;
+    const vgs_scalar none = { 0 };
+    bool invariant = s->c.net.wrapper != VGS_WRAPPER_NONE || s->c.net.kind == VGS_NET_EGNN;
+    vgs_var mu = vgs_affine_by(g, grad, k->drift_scale, none);
+    if (!invariant && !last) mu = vgs__centred(s, g, mu);
+    if (s->c.on_sphere) mu = vgs_sphere_tangent(g, mu, x);
+    if (s->c.drift_max < 1e30f) mu = vgs_limit_rows(g, mu, k->drift_max);
+    vgs__kernel_check(k, mu, last ? VGS__BAD_GRADIENT : VGS__BAD_VALUE, false);
+    return mu;
+}
+
+/* ---- local_noise ---- */
 
 /* Each row D times over; or its adjoint, the sum of each D rows. */
-static vgs_var vgs__record_copies(const vgs_sampler *s, vgs_graph *g, vgs_var x, bool sum)
+static vgs_var vgs__kernel_copies(const vgs_sampler *s, vgs_graph *g, vgs_var x, bool sum)
 {
     int d = s->c.energy.dim;
     int32_t *same = (int32_t *)vgs__alloc((size_t)d, sizeof *same);              /* zeros              */
@@ -9168,207 +10177,8 @@ static vgs_var vgs__record_copies(const vgs_sampler *s, vgs_graph *g, vgs_var x,
     return v;
 }
 
-/* What local_noise makes of white noise: stretched by st->width along each of st->axes; or back again. */
-static vgs_var vgs__record_stretch(const vgs_sampler *s, vgs__stage *st, vgs_var eps, bool back)
-{
-    vgs_graph *g = st->g;
-    int d = s->c.energy.dim;
-    vgs_var axes, along;
-    if (!vgs__exists(st->width)) return eps;
-    axes = vgs_reshape(g, st->axes, d);
-    along = vgs_sum_cols(g, vgs_mul(g, vgs__record_copies(s, g, eps, false), axes));
-    along = vgs_reshape(g, along, d);
-    along = back ? vgs_div(g, along, st->width) : vgs_mul(g, along, st->width);
-    return vgs__record_copies(s, g, vgs_mul(g, axes, vgs_reshape(g, along, 1)), true);
-}
-
-/* The step in units of sigma, c sqrt(rho) eps - mu/sigma: x' = a x + sigma u; local_noise stretches eps. */
-static vgs_var vgs__record_push(vgs_sampler *s, vgs__stage *st, vgs_var mu, vgs_var eps)
-{
-    vgs_var v;
-    eps = vgs__record_stretch(s, st, eps, false);
-    if (!s->c.fixed_kernel) eps = vgs_mul(st->g, eps, st->root);
-    v = vgs__combine(st->g, eps, 1.0f, mu, -1.0f, vgs__no_var());
-    vgs__slot_f(st->g, v, 0, st->c);
-    vgs__slot_f(st->g, v, 1, st->inv_sigma);
-    return v;
-}
-
-/* Where the push leads; on the sphere the same move along the great circle. */
-static vgs_var vgs__record_move(vgs_sampler *s, vgs__stage *st, vgs_var x, vgs_var push)
-{
-    vgs_graph *g = st->g;
-    vgs_var v = vgs__combine(g, x, 1.0f, push, 1.0f, vgs__no_var());
-    vgs__slot_f(g, v, 0, st->a);
-    vgs__slot_f(g, v, 1, st->sigma);
-    if (!s->c.on_sphere) return v;
-    push = vgs_affine_by(g, push, st->sigma, vgs_scalar_create(g, 0));
-    return vgs__binary_op(g, VGS_OP_SPHERE_MOVE, x, push);
-}
-
-/* log pi(x'|x) - log qt(x|x') without its constants: (|u|^2 - |eps|^2)/2 = (u - eps).(u + eps)/2, less the
-   logarithm of the width along each axis */
-static vgs_var vgs__record_cost(vgs__stage *st, vgs_var push, vgs_var eps)
-{
-    vgs_graph *g = st->g;
-    vgs_var v = vgs_mul(g, vgs_sub(g, push, eps), vgs_add(g, push, eps));
-    v = vgs_affine(g, vgs_sum_cols(g, v), 0.5f, 0.0f);
-    if (!vgs__exists(st->width)) return v;
-    return vgs_sub(g, v, vgs_sum_cols(g, vgs_log(g, st->width)));
-}
-
-/* Where widths and axes are kept that later stages need; a stage that uses them calls vgs__kept_noise. */
-static void vgs__width_leaves(vgs_sampler *s, vgs__stage *st)
-{
-    int d = s->c.energy.dim;
-    st->width_out = vgs__leaf(st->g, VGS_OP_STATE, -1, d, VGS_F32);
-    vgs_bind(st->g, st->width_out, s->pool_width, 0, NULL);
-    st->axes_out = vgs__leaf(st->g, VGS_OP_STATE, -1, d * d, VGS_F32);
-    vgs_bind(st->g, st->axes_out, s->pool_axes, 0, NULL);
-    st->nudge = vgs_scalar_create(st->g, 1);
-    st->curve = vgs_scalar_create(st->g, 0);
-}
-
-static void vgs__kept_noise(const vgs_sampler *s, vgs__stage *st)
-{
-    if (!s->c.local_noise) return;
-    st->width = st->width_out;
-    st->axes = st->axes_out;
-}
-
-static void vgs__stage_leaves(vgs_sampler *s, vgs__stage *st, vgs_buffer *params)
-{
-    vgs_graph *g = st->g;
-    int d = s->c.energy.dim;
-    st->params = vgs_params(g, vgs_net_size(s->net));
-    vgs_bind(g, st->params, params, 0, NULL);
-    st->flag = vgs_state(g, 1, 4, VGS_I32);
-    vgs_bind(g, st->flag, s->flag, 0, NULL);
-    st->x = vgs_input(g, d);
-    vgs_bind(g, st->x, s->pool_x, 0, NULL);
-    st->mu = vgs__leaf(g, VGS_OP_STATE, -1, d, VGS_F32);
-    vgs_bind(g, st->mu, s->pool_mu, 0, NULL);
-    st->musq = vgs__leaf(g, VGS_OP_STATE, -1, 1, VGS_F32);
-    vgs_bind(g, st->musq, s->pool_musq, 0, NULL);
-    st->cost = vgs__leaf(g, VGS_OP_STATE, -1, 1, VGS_F32);
-    vgs_bind(g, st->cost, s->pool_cost, 0, NULL);
-    st->kappa = vgs_state(g, 1, s->factors, VGS_F32);
-    vgs_bind(g, st->kappa, s->factor, 0, NULL);
-    st->root = vgs_state(g, 1, s->factors, VGS_F32);
-    vgs_bind(g, st->root, s->factor, (size_t)s->factors, NULL);
-    if (s->c.local_noise) vgs__width_leaves(s, st);
-    st->a = vgs_scalar_create(g, 1);
-    st->drift = vgs_scalar_create(g, 1);
-    st->limit = vgs_scalar_create(g, 1);
-    st->sigma = vgs_scalar_create(g, 1);
-    st->inv_sigma = vgs_scalar_create(g, -1);
-    st->c = vgs_scalar_create(g, 1);
-    st->t_next = vgs_scalar_create(g, 0);
-    st->step = vgs_scalar_create(g, 0);
-    st->row = vgs_scalar_create(g, 0);
-    st->value_scale = vgs_scalar_create(g, 1);
-    st->cost_scale = vgs_scalar_create(g, 1);
-    st->cost_add = vgs_scalar_create(g, 0);
-    st->noise = vgs__noise_slots(g);
-    st->accept = vgs__noise_slots(g);
-}
-
-/* The variance at step t of the noising chain, from that at t + 1. */
-static double vgs__noised(const vgs_sampler *s, int t, double var)
-{
-    return var / ((double)s->a[t] * (double)s->a[t]) + (double)s->s2[t];
-}
-
-/* v_t [B,1] of the noising chain from a variance of var: factor / v_t, or its root if factor is 0. */
-static vgs_var vgs__record_variance(const vgs_sampler *s, vgs_graph *g, vgs_var t, double var, double factor)
-{
-    float *k = (float *)vgs__alloc((size_t)s->c.steps, sizeof *k);
-    vgs_var v;
-    int i;
-    if (!k) return vgs__graph_fail(g, VGS_E_NOMEM, "out of memory: value of %d steps", s->c.steps);
-    for (i = s->c.steps - 1; i >= 0; --i) {
-        var = vgs__noised(s, i, var);
-        k[i] = (float)(factor > 0.0 ? factor / var : sqrt(var));
-    }
-    v = vgs_gather(g, vgs_table(g, k, s->c.steps, 1), t);
-    vgs__free(k);
-    return v;
-}
-
-/* factor / v_t [B,1] of the Gaussian of std length_scale. */
-static vgs_var vgs__record_precision(const vgs_sampler *s, vgs_graph *g, vgs_var t, double factor)
-{
-    return vgs__record_variance(s, g, t, (double)s->c.length_scale * (double)s->c.length_scale, factor);
-}
-
-/* V, or V/D if scale_by_dim: what the network gives and, for our own ones, tau |x|^2 / (2 v_t). That is exact
-   for the Gaussian up to O(step), and keeps samples where they are until the network has learned. The mlp
-   sees x / sqrt(1 + x^2 / (16 v_t)), which hardly differs within two standard deviations and ends at four:
-   far out, where it never learned, it tells nothing, and the Gaussian brings the sample back. */
-static vgs_var vgs__record_value(const vgs_sampler *s, vgs_graph *g, vgs_var params, vgs_var x, vgs_var t)
-{
-    bool egnn = s->c.net.kind == VGS_NET_EGNN;
-    double half = 0.5 * (double)s->c.tau / (s->c.scale_by_dim ? s->c.dim_effective : 1);
-    vgs_var u = x, v, base;
-    if (s->c.no_base || (s->c.net.kind != VGS_NET_MLP && !egnn))
-        return vgs_net_apply(g, s->net, params, x, t, s->c.steps);
-    if (!egnn && s->c.net.wrapper == VGS_WRAPPER_NONE) {
-        u = vgs_mul(g, vgs_square(g, x), vgs__record_precision(s, g, t, 1.0 / 16.0));
-        u = vgs_div(g, x, vgs_sqrt(g, vgs_affine(g, u, 1.0f, 1.0f)));
-    }
-    v = vgs_net_apply(g, s->net, params, u, t, s->c.steps);
-    base = vgs_mul(g, vgs_sum_cols(g, vgs_square(g, x)), vgs__record_precision(s, g, t, half));
-    return vgs_add(g, v, base);
-}
-
-static vgs_var vgs__value_at(vgs_sampler *s, vgs__stage *st, vgs_var x)
-{
-    int rows = -1, cols;
-    vgs_var t;
-    vgs__node *n;
-    vgs_shape(st->g, x, &rows, &cols);
-    t = vgs__push_op(st->g, VGS_OP_FILL_INT, rows, 1, -1, -1, -1);
-    if ((n = vgs__node_of(st->g, t)) != NULL) n->type = VGS_I32;
-    vgs__slot_i(st->g, t, 0, st->t_next);
-    return vgs__record_value(s, st->g, st->params, x, t);
-}
-
-/* The drift of step t before the factor s^2 a^2 / tau: grad V_{t+1}, or grad E in the last step. */
-static vgs_var vgs__record_slope(vgs_sampler *s, vgs__stage *st, vgs_var z, bool last)
-{
-    vgs_graph *g = st->g;
-    vgs_var e = last ? vgs_energy_of(g, &s->c.energy, z) : vgs__value_at(s, st, z), slope = vgs__no_var();
-    bool cut = last && s->c.energy_max != 0.0f;
-    vgs_gradient(g, e, &z, 1, &slope);
-    if (last) vgs__check(g, e, st, VGS__BAD_ENERGY, cut);
-    if (cut && !s->c.unclamped_drift) {
-        slope = vgs__binary(g, VGS_OP_MASK_ABOVE, slope, e);
-        vgs__attr_f(g, slope, 0, s->c.energy_max);
-    } else if (cut) {
-        slope = vgs_clamp(g, slope, -1e15f, 1e15f);                  /* squares must stay finite       */
-    }
-    return slope;
-}
-
-/* The published drift at x from its slope, limited. */
-static vgs_var vgs__record_drift(vgs_sampler *s, vgs__stage *st, vgs_var x, vgs_var slope, bool last)
-{
-    vgs_graph *g = st->g;
-    const vgs_scalar none = { 0 };
-    bool invariant = s->c.net.wrapper != VGS_WRAPPER_NONE || s->c.net.kind == VGS_NET_EGNN;
-    vgs_var mu = vgs_affine_by(g, slope, st->drift, none);
-    if (vgs__is_particles(&s->c) && !invariant && !last) mu = vgs_remove_mean(g, mu, s->c.energy.particles);
-    if (s->c.on_sphere) mu = vgs__binary_op(g, VGS_OP_SPHERE_TANGENT, mu, x);
-    if (s->c.drift_max < 1e30f) {
-        mu = vgs__unary(g, VGS_OP_LIMIT_ROWS, mu);
-        vgs__slot_f(g, mu, 0, st->limit);
-    }
-    vgs__check(g, mu, st, last ? VGS__BAD_GRADIENT : VGS__BAD_VALUE, false);
-    return mu;
-}
-
 /* The directions e_j of local_noise [1, D D]: unit vectors, for particles their mean-free parts. */
-static vgs_var vgs__record_directions(const vgs_sampler *s, vgs_graph *g)
+static vgs_var vgs__kernel_directions(const vgs_sampler *s, vgs_graph *g)
 {
     int d = s->c.energy.dim, n = s->c.energy.particles, i, j;
     float *e = (float *)vgs__alloc((size_t)d * (size_t)d, sizeof *e);
@@ -9382,756 +10192,1142 @@ static vgs_var vgs__record_directions(const vgs_sampler *s, vgs_graph *g)
     return v;
 }
 
-/* The exact reverse kernel has the covariance I - s_t^2 V'' / tau, in units of s_t^2 a_t^2, V'' the second
-   derivatives of V: st->axes are its eigenvectors, st->width the roots of its eigenvalues, within limits, for
-   V may be wrong. V'' is from the slopes at x + h e_j and at x, their difference over h. */
-static void vgs__record_local(vgs_sampler *s, vgs__stage *st, vgs_var x, vgs_var slope)
+/* The exact reverse kernel has the covariance I - s_t^2 H/tau to first order, in units of s_t^2 a_t^2, H the
+   Hessian of V_t: eigvec are its eigenvectors, noise_std the roots of its eigenvalues, clipped, for V may be
+   wrong. H is from the gradients at x + h e_j and at x, their difference over h. */
+static void vgs__kernel_local_noise(vgs_sampler *s, vgs__kernel *k, vgs_var x, vgs_var grad)
 {
     const vgs_scalar none = { 0 };
-    vgs_graph *g = st->g;
+    vgs_graph *g = k->g;
     int d = s->c.energy.dim;
-    vgs_var e = vgs__record_directions(s, g), there, v;
-    there = vgs_reshape(g, vgs__record_copies(s, g, x, false), d * d);
-    there = vgs_reshape(g, vgs_add(g, there, vgs_affine_by(g, e, st->nudge, none)), d);
-    v = vgs_sub(g, vgs__record_slope(s, st, there, false), vgs__record_copies(s, g, slope, false));
-    if (vgs__is_particles(&s->c)) v = vgs_remove_mean(g, v, s->c.energy.particles);
+    vgs_var e = vgs__kernel_directions(s, g), there, v;
+    there = vgs_reshape(g, vgs__kernel_copies(s, g, x, false), d * d);
+    there = vgs_reshape(g, vgs_add(g, there, vgs_affine_by(g, e, k->fd_step, none)), d);
+    v = vgs__kernel_grad(s, k, there, false);
+    v = vgs__centred(s, g, vgs_sub(g, v, vgs__kernel_copies(s, g, grad, false)));
     v = vgs_reshape(g, v, d * d);
-    if (vgs__is_particles(&s->c))                /* over the e_j, too: differences keep it to first order */
-        v = vgs_remove_mean(g, v, s->c.energy.particles);
-    v = vgs_clamp(g, vgs_affine_by(g, v, st->curve, none), -1e6f, 1e6f);         /* squares stay finite */
-    st->axes = vgs__unary(g, VGS_OP_EIGEN, v);
-    vgs__attr_i(g, st->axes, 0, d);
-    if (!vgs__exists(st->axes)) return;
-    v = vgs_affine(g, vgs__tap(g, vgs__id(g, st->axes), d, VGS_F32), 1.0f, 1.0f);
-    st->width = vgs_sqrt(g, vgs_clamp(g, v, VGS__RHO_MIN, VGS__RHO_MAX));
+    v = vgs__centred(s, g, v);                 /* over the e_j, too: differences keep it to first order */
+    v = vgs_clamp(g, vgs_affine_by(g, v, k->hess_scale, none), -1e6f, 1e6f);     /* squares stay finite */
+    k->eigvec = vgs__eigen(g, v, d, &v);
+    v = vgs_affine(g, v, 1.0f, 1.0f);
+    k->noise_std = vgs_sqrt(g, vgs_clamp(g, v, VGS__RHO_MIN, VGS__RHO_MAX));
 }
 
-/* The slope that the drift from x goes by: st->slope, the gradient of V_t there, if these very rows have just
-   been corrected. */
-static vgs_var vgs__record_slope_from(vgs_sampler *s, vgs__stage *st, vgs_var x, bool last)
+/* What local_noise makes of white noise: scaled by noise_std along each eigenvector; or back again. */
+static vgs_var vgs__kernel_colour(const vgs_sampler *s, vgs__kernel *k, vgs_var eps, bool back)
 {
+    vgs_graph *g = k->g;
+    int d = s->c.energy.dim;
+    vgs_var eigvec, along;
+    if (!vgs__exists(k->noise_std)) return eps;
+    eigvec = vgs_reshape(g, k->eigvec, d);
+    along = vgs_sum_cols(g, vgs_mul(g, vgs__kernel_copies(s, g, eps, false), eigvec));
+    along = vgs_reshape(g, along, d);
+    along = back ? vgs_div(g, along, k->noise_std) : vgs_mul(g, along, k->noise_std);
+    return vgs__kernel_copies(s, g, vgs_mul(g, eigvec, vgs_reshape(g, along, 1)), true);
+}
+
+/* ---- the step ---- */
+
+/* mu of the step from x, and the noise of local_noise. grad, unless it is no value: grad V_t(x), which the
+   corrector has just computed. */
+static vgs_var vgs__kernel_mu(vgs_sampler *s, vgs__kernel *k, vgs_var x, vgs_var grad, bool last)
+{
+    vgs_graph *g = k->g;
     const vgs_scalar none = { 0 };
     bool ahead = s->c.alpha == VGS_VP && (last || s->c.explicit_drift);
-    if (!vgs__exists(st->slope))
-        return vgs__record_slope(s, st, ahead ? vgs_affine_by(st->g, x, st->a, none) : x, last);
-    if (!s->c.scale_by_dim) return st->slope;
-    return vgs_affine(st->g, st->slope, 1.0f / (float)s->c.dim_effective, 0.0f);         /* V/D's      */
+    vgs_var mu;
+    if (!vgs__exists(grad)) grad = vgs__kernel_grad(s, k, ahead ? vgs_affine_by(g, x, k->a, none) : x, last);
+    else if (s->c.scale_by_dim) grad = vgs_affine(g, grad, 1.0f / (float)s->dim, 0.0f);
+    mu = vgs__kernel_drift(s, k, x, grad, last);
+    if (s->c.local_noise && !last) vgs__kernel_local_noise(s, k, x, grad);
+    return s->c.fixed_kernel ? mu : vgs_mul(g, mu, k->kappa);
 }
 
-/* The step from x to a_t x - mu + sigma sqrt(rho) eps: mu, and the noise of local_noise. */
-static vgs_var vgs__record_kernel(vgs_sampler *s, vgs__stage *st, vgs_var x, bool last)
+/* The step in units of sigma: u = c sqrt(rho) eps - mu/sigma, so that x' = a x + sigma u. */
+static vgs_var vgs__kernel_u(vgs_sampler *s, vgs__kernel *k, vgs_var mu, vgs_var eps)
 {
-    vgs_graph *g = st->g;
-    vgs_var slope = vgs__record_slope_from(s, st, x, last);
-    vgs_var mu = vgs__record_drift(s, st, x, slope, last);
-    if (s->c.local_noise && !last) vgs__record_local(s, st, x, slope);
-    return s->c.fixed_kernel ? mu : vgs_mul(g, mu, st->kappa);
+    eps = vgs__kernel_colour(s, k, eps, false);
+    if (!s->c.fixed_kernel) eps = vgs_mul(k->g, eps, k->sqrt_rho);
+    return vgs_combine_by(k->g, eps, k->noise_scale, mu, k->neg_inv_sigma);
 }
 
-static void vgs__record_step(vgs_sampler *s, vgs__stage *st, bool last, bool corrected)
+/* Where u leads; on the sphere along the great circle. */
+static vgs_var vgs__kernel_move(vgs_sampler *s, vgs__kernel *k, vgs_var x, vgs_var u)
+{
+    const vgs_scalar none = { 0 };
+    if (s->c.on_sphere) return vgs_sphere_move(k->g, x, vgs_affine_by(k->g, u, k->sigma, none));
+    return vgs_combine_by(k->g, x, k->a, u, k->sigma);
+}
+
+/* log pi(x'|x) - log qt(x|x') without its constants: (|u|^2 - |eps|^2)/2 = (u - eps).(u + eps)/2, less the
+   logarithms of noise_std */
+static vgs_var vgs__kernel_cost(vgs__kernel *k, vgs_var u, vgs_var eps)
+{
+    vgs_graph *g = k->g;
+    vgs_var v = vgs_mul(g, vgs_sub(g, u, eps), vgs_add(g, u, eps));
+    v = vgs_affine(g, vgs_sum_cols(g, v), 0.5f, 0.0f);
+    if (!vgs__exists(k->noise_std)) return v;
+    return vgs_sub(g, v, vgs_sum_cols(g, vgs_log(g, k->noise_std)));
+}
+
+/* eps, on the sphere in the plane that touches it at x */
+static vgs_var vgs__kernel_eps_at(const vgs_sampler *s, vgs_graph *g, vgs_var x, const vgs_noise *n)
+{
+    vgs_var eps = vgs__kernel_eps(s, g, n);
+    return s->c.on_sphere ? vgs_sphere_tangent(g, eps, x) : eps;
+}
+
+/* ==== >>rollout: trajectories ========================================================================= */
+
+/* ---- start: x_0 = c s0 eps ---- */
+
+typedef struct vgs__start_stage { vgs_graph *g; vgs_var x0; vgs_scalar scale; vgs_noise noise; } vgs__start_stage;
+
+static void vgs__start_record(const vgs_sampler *s, vgs__start_stage *st)
+{
+    const vgs_scalar none = { 0 };
+    vgs_graph *g = st->g;
+    vgs_var x;
+    st->x0 = vgs_state(g, -1, s->c.energy.dim, VGS_F32);
+    st->scale = vgs_scalar_create(g, 1);
+    st->noise = vgs_noise_create(g);
+    x = vgs_mul(g, vgs__kernel_eps(s, g, &st->noise), vgs__bound_state(g, 1, 1, s->sigma, 0));
+    x = s->c.on_sphere ? vgs_sphere_move(g, x, vgs__no_var()) : vgs_affine_by(g, x, st->scale, none);
+    vgs_assign(g, st->x0, x);
+}
+
+/* ---- step: x_t to x_{t+1}, and what later stages need of it ---- */
+
+typedef struct vgs__step_stage {
+    vgs_graph *g;
+    vgs__kernel k;
+    vgs_var x, grad, next, mu, cost;             /* grad: of the corrector's step only                */
+    vgs_var mu2;                                 /* published: |mu|^2, in place of the cost           */
+    vgs_var noise_std, eigvec;
+    vgs_noise noise;
+} vgs__step_stage;
+
+static void vgs__step_record(vgs_sampler *s, vgs__step_stage *st, bool last, bool corrected)
 {
     vgs_graph *g = st->g;
-    vgs_var mu, eps, push;
-    vgs__stage_leaves(s, st, s->target);
-    if (corrected) st->slope = vgs__leaf(g, VGS_OP_STATE, -1, s->c.energy.dim, VGS_F32);
-    st->out = vgs__leaf(g, VGS_OP_STATE, -1, s->c.energy.dim, VGS_F32);
-    vgs_bind(g, st->out, s->pool_x, 0, NULL);
-    mu = vgs__record_kernel(s, st, st->x, last);
-    eps = vgs__record_noise(s, g, &st->noise);
-    if (s->c.on_sphere) eps = vgs__binary_op(g, VGS_OP_SPHERE_TANGENT, eps, st->x);
-    push = vgs__record_push(s, st, mu, eps);
-    vgs__effect(g, VGS_OP_STORE, st->mu, mu, vgs__no_var());
-    if (s->c.one_step)                           /* what its targets need                             */
-        vgs__effect(g, VGS_OP_STORE, st->musq, vgs_sum_cols(g, vgs_square(g, mu)), vgs__no_var());
-    if (vgs__exists(st->width)) {
-        vgs__effect(g, VGS_OP_STORE, st->width_out, st->width, vgs__no_var());
-        vgs__effect(g, VGS_OP_STORE, st->axes_out, st->axes, vgs__no_var());
+    vgs__kernel *k = &st->k;
+    int d = s->c.energy.dim;
+    vgs_var mu, eps, u;
+    vgs__kernel_open(s, k, g);
+    st->noise = vgs_noise_create(g);
+    st->x = vgs_input(g, d);
+    if (corrected) st->grad = vgs_state(g, -1, d, VGS_F32);
+    st->next = vgs_state(g, -1, d, VGS_F32);
+    st->mu = vgs_state(g, -1, d, VGS_F32);
+    st->mu2 = vgs_state(g, -1, 1, VGS_F32);
+    st->cost = vgs_state(g, -1, 1, VGS_F32);
+    mu = vgs__kernel_mu(s, k, st->x, st->grad, last);
+    eps = vgs__kernel_eps_at(s, g, st->x, &st->noise);
+    u = vgs__kernel_u(s, k, mu, eps);
+    vgs_assign(g, st->mu, mu);
+    if (s->c.published) vgs_assign(g, st->mu2, vgs_sum_cols(g, vgs_square(g, mu)));
+    if (s->c.local_noise) {
+        st->noise_std = vgs_state(g, -1, d, VGS_F32);
+        st->eigvec = vgs_state(g, -1, d * d, VGS_F32);
     }
-    if (!s->c.on_sphere)                         /* there are no weights there                        */
-        vgs__effect(g, VGS_OP_STORE, st->cost, vgs__record_cost(st, push, eps), vgs__no_var());
-    vgs__effect(g, VGS_OP_STORE, st->out, vgs__record_move(s, st, st->x, push), vgs__no_var());
+    if (vgs__exists(k->noise_std)) {
+        vgs_assign(g, st->noise_std, k->noise_std);
+        vgs_assign(g, st->eigvec, k->eigvec);
+    }
+    if (!s->c.on_sphere) vgs_assign(g, st->cost, vgs__kernel_cost(k, u, eps));   /* no weights there   */
+    vgs_assign(g, st->next, vgs__kernel_move(s, k, st->x, u));
 }
+
+/* ---- rolling out ---- */
+
+typedef struct vgs__corrector vgs__corrector;    /* >>draw                                            */
+
+typedef struct vgs__roll {                       /* where and how trajectories are rolled out         */
+    int n, start_stream, step_stream;
+    uint64_t seed, iteration;
+    uint32_t first_row;
+    double start_scale, step_scale, last_scale;  /* of the noise of x_0, of the steps, of the last    */
+    int detour;                                  /* steps before this one have start_scale, or only   */
+    bool recalled;                               /* tell the drift: x_t is there already              */
+    const float *start;                          /* NULL, or [n,D]: x_0                               */
+    bool placed;                                 /* x_0 is in place                                   */
+    vgs_buffer *x, *mu, *mu2, *cost, *noise_std, *eigvec;
+    vgs__corrector *corrector;                   /* NULL: none                                        */
+    size_t x_first;                              /* row of x where this block begins                  */
+    size_t x_stride, mu_stride;                  /* rows from one step's place to the next one's      */
+    int x_places;                                /* steps + 1, or 2: take turns                       */
+} vgs__roll;
+
+/* Where x_t of a block is in r->x. */
+static size_t vgs__roll_place(const vgs_sampler *s, const vgs__roll *r, int t)
+{
+    return ((size_t)(t % r->x_places) * r->x_stride + r->x_first) * (size_t)s->c.energy.dim;
+}
+
+static vgs_status vgs__start_run(vgs_sampler *s, vgs__start_stage *st, const vgs__roll *r, vgs_error *err)
+{
+    size_t place = vgs__roll_place(s, r, 0);
+    if (r->placed) return VGS_OK;
+    if (r->start)
+        return s->b->upload(s->b->self, r->x, place, r->start, (size_t)r->n * (size_t)s->c.energy.dim, VGS_F32,
+                            err);
+    vgs_bind(st->g, st->x0, r->x, place, NULL);
+    vgs_scalar_set(st->g, st->scale, r->start_scale);
+    vgs_noise_set(st->g, &st->noise, r->seed, r->start_stream, (int64_t)r->iteration, 0, r->first_row);
+    return vgs_graph_run(st->g, r->n, err);
+}
+
+static void vgs__step_bind(const vgs_sampler *s, vgs__step_stage *st, const vgs__roll *r, int t)
+{
+    size_t d = (size_t)s->c.energy.dim, row = (size_t)t * r->mu_stride;
+    vgs_bind(st->g, st->x, r->x, vgs__roll_place(s, r, t), NULL);
+    vgs_bind(st->g, st->next, r->x, vgs__roll_place(s, r, t + 1), NULL);
+    vgs_bind(st->g, st->mu, r->mu, row * d, NULL);
+    vgs_bind(st->g, st->mu2, r->mu2, row, NULL);
+    vgs_bind(st->g, st->cost, r->cost, row, NULL);
+    if (!s->c.local_noise) return;
+    vgs_bind(st->g, st->noise_std, r->noise_std, row * d, NULL);
+    vgs_bind(st->g, st->eigvec, r->eigvec, row * d * d, NULL);
+}
+
+static vgs_status vgs__step_run(vgs_sampler *s, vgs__step_stage *st, const vgs__roll *r, int t, vgs_error *err)
+{
+    bool last = t == s->c.steps - 1;
+    vgs__step_bind(s, st, r, t);
+    if (r->recalled && t < r->detour) vgs_bind(st->g, st->next, s->draw_x, 0, NULL);
+    vgs__kernel_set_step(s, &st->k, t, last ? r->last_scale : t < r->detour ? r->start_scale : r->step_scale,
+                         r->first_row);
+    vgs_noise_set(st->g, &st->noise, r->seed, r->step_stream, (int64_t)r->iteration, t, r->first_row);
+    return vgs_graph_run(st->g, r->n, err);
+}
+
+/* Reads the flag; if it is set, clears it and tells what was found. */
+static vgs_status vgs__read_flag(vgs_sampler *s, const char *doing, vgs_error *err)
+{
+    static const char *const what[] = { "the loss", "the energy", "the energy's gradient",
+                                        "the value network" };
+    int32_t f[4];
+    vgs_status st = vgs__model_read_flag(s->online, f, err);
+    if (st != VGS_OK || !f[0]) return st;
+    return vgs__fail(err, VGS_E_NONFINITE, "%s: %s is not finite at row %u, step %d of %d (iteration %lld)",
+                     doing, what[f[3] & 3], (unsigned)f[1], (int)f[2], s->c.steps, (long long)s->iteration);
+}
+
+/* E [n] of host rows, in double from an energy in double. */
+static vgs_status vgs__sampler_energies(vgs_sampler *s, const float *x, int n, double *e, vgs_error *err)
+{
+    return vgs__evaluator_run(&s->energies, x, n, e, NULL, err);
+}
+
+/* ==== >>mala: Metropolis-adjusted Langevin steps ====================================================== */
+
+/* On E for samples that are kept, on V_t for draws. `begin` computes the potential and its gradient where the
+   rows stand, `step` moves them; both have the same leaves. */
+typedef struct vgs__mala_stage {
+    vgs_graph *g;
+    vgs_var from;                                /* begin: the rows [B,D]                             */
+    vgs_var x, e, grad, h;                       /* where they stand, what is there; the step [1,1]   */
+    vgs_scalar t, rate, rate_add;                /* of V; how h follows acceptance                    */
+    vgs_noise noise, accept;
+} vgs__mala_stage;
+
+typedef vgs__mala_stage vgs__mala_begin_stage, vgs__mala_step_stage;
+
+#define VGS__MALA_ACCEPTANCE 0.574               /* [Roberts and Rosenthal 2001]                      */
+#define VGS__MALA_RATE 0.1
+
+static void vgs__mala_leaves(const vgs_sampler *s, vgs__mala_stage *st)
+{
+    vgs_graph *g = st->g;
+    st->from = vgs_input(g, s->c.energy.dim);
+    st->x = vgs_state(g, -1, s->c.energy.dim, VGS_F32);
+    st->e = vgs_state(g, -1, 1, VGS_F32);
+    st->grad = vgs_state(g, -1, s->c.energy.dim, VGS_F32);
+    st->h = vgs_state(g, 1, 1, VGS_F32);
+    st->t = vgs_scalar_create(g, 0);
+    st->rate = vgs_scalar_create(g, VGS__MALA_RATE);
+    st->rate_add = vgs_scalar_create(g, -VGS__MALA_RATE * VGS__MALA_ACCEPTANCE);
+    st->noise = vgs_noise_create(g);
+    st->accept = vgs_noise_create(g);
+}
+
+static void vgs__mala_bind(vgs__mala_stage *st, vgs_buffer *x, size_t place, vgs_buffer *e, vgs_buffer *grad,
+                           vgs_buffer *h, size_t h_at)
+{
+    vgs_bind(st->g, st->x, x, place, NULL);
+    vgs_bind(st->g, st->e, e, 0, NULL);
+    vgs_bind(st->g, st->grad, grad, 0, NULL);
+    vgs_bind(st->g, st->h, h, h_at, NULL);
+}
+
+/* E, or V_t, at x, and its gradient. */
+static vgs_var vgs__mala_potential(vgs_sampler *s, vgs__mala_stage *st, vgs_var x, bool value, vgs_var *grad)
+{
+    vgs_graph *g = st->g;
+    vgs_var v = value ? vgs__value_at(s, g, x, st->t) : vgs_energy_of(g, &s->c.energy, x);
+    if (value && s->c.scale_by_dim) v = vgs_affine(g, v, (float)s->dim, 0.0f);
+    *grad = vgs__no_var();
+    vgs_gradient(g, v, &x, 1, grad);
+    if (value) *grad = vgs__centred(s, g, *grad);
+    return v;
+}
+
+static void vgs__mala_begin_record(vgs_sampler *s, vgs__mala_stage *st, bool value)
+{
+    vgs_graph *g = st->g;
+    vgs_var grad, v;
+    vgs__mala_leaves(s, st);
+    v = vgs__mala_potential(s, st, st->from, value, &grad);
+    if (!value) vgs_assign(g, st->x, st->from);  /* a copy: `from` stays as it is                     */
+    vgs_assign(g, st->e, v);
+    vgs_assign(g, st->grad, grad);
+}
+
+/* x where d <= 0, else 0 */
+static vgs_var vgs__mala_accepted(vgs_graph *g, vgs_var x, vgs_var d) { return vgs_mask_above(g, x, d, 0.0f); }
+
+/* x' = x - h g/tau + sqrt(2h) xi, accepted if -log(alpha) <= an exponential number, half the square of two
+   normal ones. h follows the share of accepted rows to VGS__MALA_ACCEPTANCE, or stays where the rate is 0. A
+   place without a finite energy is never entered. */
+static void vgs__mala_step_record(vgs_sampler *s, vgs__mala_stage *st, bool value)
+{
+    vgs_graph *g = st->g;
+    vgs_var xi, width, drift, move, x, v, grad, back, d, share, h;
+    vgs__mala_leaves(s, st);
+    xi = vgs__kernel_eps(s, g, &st->noise);
+    width = vgs_sqrt(g, vgs_affine(g, st->h, 2.0f, 0.0f));
+    drift = vgs_affine(g, vgs_div(g, st->h, width), 1.0f / s->c.tau, 0.0f);      /* of xi              */
+    move = vgs_mul(g, vgs_sub(g, xi, vgs_mul(g, st->grad, drift)), width);
+    x = vgs_add(g, st->x, move);
+    v = vgs__mala_potential(s, st, x, value, &grad);
+    back = vgs_sub(g, vgs_mul(g, grad, drift), vgs_div(g, move, width));         /* xi of x' -> x      */
+    d = vgs_mul(g, vgs_sub(g, back, xi), vgs_add(g, back, xi));
+    d = vgs_affine(g, vgs_sum_cols(g, d), 0.5f, 0.0f);
+    d = vgs_add(g, d, vgs_affine(g, vgs_sub(g, v, st->e), 1.0f / s->c.tau, 0.0f));
+    share = vgs_sum_cols(g, vgs_square(g, vgs_normal(g, 2, &st->accept)));
+    d = vgs_sub(g, d, vgs_affine(g, share, 0.5f, 0.0f));
+    share = vgs_mean_rows(g, vgs__mala_accepted(g, vgs_fill(g, -1, 1, 1.0f), d));
+    h = vgs_mul(g, st->h, vgs_exp(g, vgs_affine_by(g, share, st->rate, st->rate_add)));
+    move = vgs_add(g, st->x, vgs__mala_accepted(g, move, d));
+    v = vgs_add(g, st->e, vgs__mala_accepted(g, vgs_sub(g, v, st->e), d));
+    grad = vgs_add(g, st->grad, vgs__mala_accepted(g, vgs_sub(g, grad, st->grad), d));
+    vgs_assign(g, st->x, move);
+    vgs_assign(g, st->e, v);
+    vgs_assign(g, st->grad, grad);
+    vgs_assign(g, st->h, h);
+}
+
+static vgs_status vgs__mala_run(vgs__mala_stage *st, int n, uint64_t seed, int stream, int accept_stream,
+                                int64_t iteration, int step, uint32_t first_row, vgs_error *err)
+{
+    vgs_noise_set(st->g, &st->noise, seed, stream, iteration, step, first_row);
+    vgs_noise_set(st->g, &st->accept, seed, accept_stream, iteration, step, first_row);
+    return vgs_graph_run(st->g, n, err);
+}
+
+/* ==== >>train: TD targets, fits, updates ============================================================== */
+
+/* Returns follow the trajectory, and serve all passes. Where the trajectory is not the sampler's own, and as
+   published, a target is one step of fresh noise, for a whole pass at once, t by t: every transition is used
+   once a pass, so that E is called for the rows of t = T-1 only. */
+
+/* ---- return: y_t along the trajectory ---- */
+
+typedef struct vgs__return_stage {
+    vgs_graph *g;
+    vgs__kernel k;
+    vgs_var next, cost, later, y;                /* x_{t+1}; c_t; y_{t+1}/D; y_t/D                    */
+    vgs_var later_path, path;                    /* replay: what a path costs from t+1 and t on, with E */
+    vgs_var grad_out;                            /* last, slope_loss: what grad V_{T-1} should be     */
+    vgs_scalar value_scale, cost_scale, cost_add;
+} vgs__return_stage;
 
 /* E or V at x', in units of D, E cut at energy_max; energy, if wanted: E itself */
-static vgs_var vgs__record_next(vgs_sampler *s, vgs__stage *st, vgs_var next, bool last, vgs_var *energy)
+static vgs_var vgs__target_next(vgs_sampler *s, vgs__kernel *k, vgs_var next, bool last, vgs_scalar scale,
+                                vgs_var *energy)
 {
-    vgs_graph *g = st->g;
+    vgs_graph *g = k->g;
     const vgs_scalar none = { 0 };
     vgs_var v;
-    if (!last) return vgs_affine_by(g, vgs__value_at(s, st, next), st->value_scale, none);
+    if (!last) return vgs_affine_by(g, vgs__value_at(s, g, next, k->value_t), scale, none);
     v = vgs_energy_of(g, &s->c.energy, next);
-    vgs__check(g, v, st, VGS__BAD_ENERGY, s->c.energy_max != 0.0f);
+    vgs__kernel_check(k, v, VGS__BAD_ENERGY, s->c.energy_max != 0.0f);
     if (energy) *energy = v;
     if (s->c.energy_max != 0.0f) v = vgs_clamp(g, v, -FLT_MAX, s->c.energy_max);
-    return vgs_affine_by(g, v, st->value_scale, none);
+    return vgs_affine_by(g, v, scale, none);
 }
 
-/* One step of fresh noise leads to x': y/D = value_scale [E or V](x') + cost_scale cost + cost_add. As
-   published the cost is |mu|^2, its mean over the noise; else the one of this very step. */
-static vgs_var vgs__record_one_step(vgs_sampler *s, vgs__stage *st, bool last)
+/* y less tau log(rho) / 2, in units of D */
+static vgs_var vgs__target_less_rho(const vgs_sampler *s, vgs__kernel *k, vgs_var y)
 {
-    vgs_graph *g = st->g;
-    vgs_var eps = vgs__record_noise(s, g, &st->noise), push, cost;
-    vgs__kept_noise(s, st);
-    if (s->c.on_sphere) eps = vgs__binary_op(g, VGS_OP_SPHERE_TANGENT, eps, st->x);
-    push = vgs__record_push(s, st, st->mu, eps);
-    cost = s->c.one_step ? st->musq : vgs__record_cost(st, push, eps);
-    cost = vgs_affine_by(g, cost, st->cost_scale, st->cost_add);
-    if (s->c.one_step && !s->c.fixed_kernel)                         /* tau (rho - 1) / 2              */
-        cost = vgs_add(g, cost, vgs_affine(g, vgs_mean_cols(g, vgs_square(g, st->root)), 0.5f * s->c.tau,
-                                           -0.5f * s->c.tau));
-    return vgs_add(g, vgs__record_next(s, st, vgs__record_move(s, st, st->x, push), last, NULL), cost);
-}
-
-/* Along the trajectory: y_t/D = (1 - lambda) V(x_{t+1})/D + lambda y_{t+1}/D + cost_scale cost + cost_add,
-   with the cost that the path had: of the same mean as the expected one, but V(x_{t+1}) + cost hardly depends
-   on the noise that led to x_{t+1}. st->x is x_{t+1}, st->later y_{t+1}/D. */
-static vgs_var vgs__record_return(vgs_sampler *s, vgs__stage *st, bool last, vgs_var *energy)
-{
-    vgs_graph *g = st->g;
-    vgs_var y, next = vgs__no_var();
-    bool looks = last || s->c.lambda < 1.0f;     /* at what comes next, beside the later return        */
-    st->later = vgs__leaf(g, VGS_OP_STATE, -1, 1, VGS_F32);
-    vgs_bind(g, st->later, s->pool_y, 0, NULL);
-    if (looks) next = vgs__record_next(s, st, st->x, last, energy);
-    y = last ? next : st->later;
-    if (!last && looks) y = vgs__combine(g, y, s->c.lambda, next, 1.0f - s->c.lambda, vgs__no_var());
-    return vgs_add(g, y, vgs_affine_by(g, st->cost, st->cost_scale, st->cost_add));
-}
-
-/* What the path costs from here on: with E, in units of D, or what it costs after the step. */
-static void vgs__record_path(vgs_sampler *s, vgs__stage *st, bool last, vgs_var energy, vgs_var log_root)
-{
-    vgs_graph *g = st->g;
-    const vgs_scalar none = { 0 };
-    vgs_var later = last ? vgs_affine_by(g, energy, st->value_scale, none) : st->path, v;
-    v = vgs_add(g, later, vgs_affine_by(g, st->cost, st->cost_scale, st->cost_add));
-    if (!s->c.fixed_kernel) v = vgs_sub(g, v, log_root);
-    vgs__effect(g, VGS_OP_STORE, st->path_out, v, vgs__no_var());
+    vgs_graph *g = k->g;
+    if (s->c.fixed_kernel) return y;
+    return vgs_sub(g, y, vgs_affine(g, vgs_mean_cols(g, vgs_log(g, k->sqrt_rho)), s->c.tau, 0.0f));
 }
 
 /* For the exact value grad V_t is the mean of a_t grad V_{t+1}(x_{t+1}), and of a_t grad E(x_T) at last: its
    target follows the trajectory as that of V does. Here the one of the last step. */
-static void vgs__record_last_slope(vgs_sampler *s, vgs__stage *st, vgs_var energy)
+static void vgs__return_last_grad(vgs_sampler *s, vgs__return_stage *st, vgs_var energy)
 {
     vgs_graph *g = st->g;
     const vgs_scalar none = { 0 };
-    vgs_var slope = vgs__no_var(), out = vgs__leaf(g, VGS_OP_STATE, -1, s->c.energy.dim, VGS_F32);
-    vgs_gradient(g, energy, &st->x, 1, &slope);
-    if (s->c.energy_max != 0.0f) {
-        slope = vgs__binary(g, VGS_OP_MASK_ABOVE, slope, energy);
-        vgs__attr_f(g, slope, 0, s->c.energy_max);
-    }
-    vgs__check(g, slope, st, VGS__BAD_GRADIENT, false);
-    vgs_bind(g, out, s->pool_slope, (size_t)(s->c.steps - 1) * (size_t)s->c.batch * (size_t)s->c.energy.dim,
-             NULL);
-    vgs__effect(g, VGS_OP_STORE, out, vgs_affine_by(g, slope, st->a, none), vgs__no_var());
+    vgs_var grad = vgs__no_var();
+    vgs_gradient(g, energy, &st->next, 1, &grad);
+    if (s->c.energy_max != 0.0f) grad = vgs_mask_above(g, grad, energy, s->c.energy_max);
+    vgs__kernel_check(&st->k, grad, VGS__BAD_GRADIENT, false);
+    vgs_assign(g, st->grad_out, vgs_affine_by(g, grad, st->k.a, none));
 }
 
-/* Before that: (1 - lambda) a_t grad Vbar_{t+1}(x_{t+1}), from the drift of t+1, as st->mu and st->kappa are,
-   and lambda a_t times the target of t+1; st->drift and st->limit hold the two factors. */
-static void vgs__record_slope_target(vgs_sampler *s, vgs__stage *st)
-{
-    vgs_graph *g = st->g;
-    vgs_var v;
-    vgs__stage_leaves(s, st, s->target);
-    st->later = vgs__leaf(g, VGS_OP_STATE, -1, s->c.energy.dim, VGS_F32);
-    vgs_bind(g, st->later, s->pool_slope, 0, NULL);
-    st->out = vgs__leaf(g, VGS_OP_STATE, -1, s->c.energy.dim, VGS_F32);
-    vgs_bind(g, st->out, s->pool_slope, 0, NULL);
-    v = s->c.fixed_kernel ? st->mu : vgs_div(g, st->mu, st->kappa);
-    v = vgs__combine(g, v, 1.0f, st->later, 1.0f, vgs__no_var());
-    vgs__slot_f(g, v, 0, st->drift);
-    vgs__slot_f(g, v, 1, st->limit);
-    vgs__effect(g, VGS_OP_STORE, st->out, v, vgs__no_var());
-}
-
-static void vgs__record_target(vgs_sampler *s, vgs__stage *st, bool last, bool one_step)
-{
-    vgs_graph *g = st->g;
-    vgs_var y, energy = vgs__no_var(), log_root = vgs__no_var();
-    vgs__stage_leaves(s, st, s->target);
-    st->out = vgs__leaf(g, VGS_OP_STATE, -1, 1, VGS_F32);
-    vgs_bind(g, st->out, s->pool_y, 0, NULL);
-    if (s->c.replay && !one_step) {
-        st->path = vgs__leaf(g, VGS_OP_STATE, -1, 1, VGS_F32);
-        vgs_bind(g, st->path, s->pool_path, 0, NULL);
-        st->path_out = vgs__leaf(g, VGS_OP_STATE, -1, 1, VGS_F32);
-        vgs_bind(g, st->path_out, s->pool_path, 0, NULL);
-    }
-    y = one_step ? vgs__record_one_step(s, st, last) : vgs__record_return(s, st, last, &energy);
-    if (!s->c.fixed_kernel) {                                        /* tau log(rho) / 2               */
-        log_root = vgs_affine(g, vgs_mean_cols(g, vgs_log(g, st->root)), s->c.tau, 0.0f);
-        y = vgs_sub(g, y, log_root);
-    }
-    vgs__check(g, y, st, VGS__BAD_VALUE, false);
-    vgs__effect(g, VGS_OP_STORE, st->out, y, vgs__no_var());
-    if (s->c.replay && !one_step) vgs__record_path(s, st, last, energy, log_root);
-    if (s->c.slope_loss > 0.0f && last) vgs__record_last_slope(s, st, energy);
-}
-
-/* The mean over rows of a b, for each factor: by column, or of the sum over columns. */
-static vgs_var vgs__record_moment(const vgs_sampler *s, vgs_graph *g, vgs_var a, vgs_var b)
-{
-    vgs_var v = vgs_mul(g, a, b);
-    return vgs_mean_rows(g, s->factors > 1 ? v : vgs_sum_cols(g, v));
-}
-
-/* The variance that local_noise leaves to each factor: of each dimension, or the mean of all. */
-static vgs_var vgs__record_stretched(const vgs_sampler *s, vgs__stage *st)
-{
-    vgs_graph *g = st->g;
-    int d = s->c.energy.dim;
-    vgs_var v = vgs_square(g, st->width);
-    if (s->factors == 1) {                       /* without those of the mean, which are 1            */
-        const float f = 1.0f / (float)s->c.dim_effective;
-        return vgs_affine(g, vgs_sum_cols(g, v), f, -f * (float)(d - s->c.dim_effective));
-    }
-    v = vgs_mul(g, vgs_reshape(g, vgs_square(g, st->axes), d), vgs_reshape(g, v, 1));
-    return vgs__record_copies(s, g, v, true);
-}
-
-/* The factors that minimise the cost of one step given the value after it. With m the published drift at x
-   and m' the one at x', where the step leads, for each dimension, or with the sums over all D
-       kappa = <m . m'> / <m . m>,   rho = 1 / (<w> + <m' . eps> / (sigma sqrt(rho) D)),   D = 1 for one,
-   averages over the batch, w the variance of eps, 1 but for local_noise; VGS__FACTOR_RATE of the way there
-   each time.
-   mu . eps, of mean 0, takes out noise. */
-#define VGS__FACTOR_RATE 0.05f
-static void vgs__record_factor(vgs_sampler *s, vgs__stage *st, bool last)
+/* y_t/D = (1 - lambda) V(x_{t+1})/D + lambda y_{t+1}/D + cost_scale cost + cost_add, with the cost that the
+   path had: of the same mean as the expected one, but V(x_{t+1}) + cost hardly depends on the noise that led
+   to x_{t+1}. */
+static void vgs__return_record(vgs_sampler *s, vgs__return_stage *st, bool last)
 {
     vgs_graph *g = st->g;
     const vgs_scalar none = { 0 };
-    vgs_var eps, x, m, ahead, v, kappa, rho;
-    vgs__stage_leaves(s, st, s->target);
-    eps = vgs__record_noise(s, g, &st->noise);
-    if (!last) vgs__kept_noise(s, st);
-    x = vgs__record_move(s, st, st->x, vgs__record_push(s, st, st->mu, eps));
-    ahead = vgs__record_drift(s, st, x, vgs__record_slope(s, st, x, last), last);
-    eps = vgs__record_stretch(s, st, eps, false);
-    m = vgs_div(g, st->mu, st->kappa);
-    v = vgs_affine(g, vgs__record_moment(s, g, m, m), 1.0f, 1e-30f);
-    kappa = vgs_clamp(g, vgs_div(g, vgs__record_moment(s, g, m, ahead), v), 0.2f, 1.5f);
-    v = vgs_div(g, vgs__record_moment(s, g, vgs_sub(g, ahead, st->mu), eps), st->root);
-    v = vgs_affine_by(g, v, st->cost_scale, none);                   /* 1/sigma or 1/(sigma D)         */
-    v = vgs__exists(st->width) ? vgs_add(g, v, vgs_mean_rows(g, vgs__record_stretched(s, st)))
-                               : vgs_affine(g, v, 1.0f, 1.0f);
-    rho = vgs_reciprocal(g, vgs_clamp(g, v, 0.5f, 1.8f));
-    kappa = vgs__combine(g, st->kappa, 1.0f - VGS__FACTOR_RATE, kappa, VGS__FACTOR_RATE, vgs__no_var());
-    rho = vgs_sqrt(g, vgs__combine(g, vgs_square(g, st->root), 1.0f - VGS__FACTOR_RATE, rho, VGS__FACTOR_RATE,
-                                   vgs__no_var()));
-    vgs__effect(g, VGS_OP_EMA, st->kappa, kappa, st->flag);          /* keeps 0: a store, but not of what  */
-    vgs__effect(g, VGS_OP_EMA, st->root, rho, st->flag);             /* a bad energy has led to            */
+    vgs__kernel *k = &st->k;
+    vgs_var y, cost, next = vgs__no_var(), energy = next;
+    bool looks = last || s->c.lambda < 1.0f;     /* at what comes next, beside the later return        */
+    vgs__kernel_open(s, k, g);
+    st->next = vgs_input(g, s->c.energy.dim);
+    st->cost = vgs_state(g, -1, 1, VGS_F32);
+    st->later = vgs_state(g, -1, 1, VGS_F32);
+    st->y = vgs_state(g, -1, 1, VGS_F32);
+    st->later_path = vgs_state(g, -1, 1, VGS_F32);
+    st->path = vgs_state(g, -1, 1, VGS_F32);
+    st->grad_out = vgs_state(g, -1, s->c.energy.dim, VGS_F32);
+    st->value_scale = vgs_scalar_create(g, 1);
+    st->cost_scale = vgs_scalar_create(g, 1);
+    st->cost_add = vgs_scalar_create(g, 0);
+    if (looks) next = vgs__target_next(s, k, st->next, last, st->value_scale, &energy);
+    y = last ? next : st->later;
+    if (!last && looks) y = vgs_combine(g, y, s->c.lambda, next, 1.0f - s->c.lambda);
+    cost = vgs_affine_by(g, st->cost, st->cost_scale, st->cost_add);
+    y = vgs__target_less_rho(s, k, vgs_add(g, y, cost));
+    vgs__kernel_check(k, y, VGS__BAD_VALUE, false);
+    vgs_assign(g, st->y, y);
+    if (s->c.replay) {
+        y = last ? vgs_affine_by(g, energy, st->value_scale, none) : st->later_path;
+        vgs_assign(g, st->path, vgs__target_less_rho(s, k, vgs_add(g, y, cost)));
+    }
+    if (s->c.slope_loss > 0.0f && last) vgs__return_last_grad(s, st, energy);
 }
 
-static void vgs__record_start(vgs_sampler *s, vgs__stage *st)
+/* What makes costs and values of step t to y_t/D. */
+static void vgs__target_set(const vgs_sampler *s, vgs__kernel *k, int t, vgs_scalar value_scale)
+{
+    vgs__kernel_set(s, k, t, t + 1, 1.0);
+    vgs_scalar_set(k->g, value_scale, t == s->c.steps - 1 || !s->c.scale_by_dim ? 1.0 / s->dim : 1.0);
+}
+
+static vgs_status vgs__return_run(vgs_sampler *s, vgs__return_stage *st, int t, vgs_error *err)
+{
+    size_t d = (size_t)s->c.energy.dim, b = (size_t)s->c.batch, row = (size_t)t * b;
+    bool last = t == s->c.steps - 1;
+    vgs_bind(st->g, st->next, s->traj_x, (row + b) * d, NULL);
+    if (!last) vgs_bind(st->g, st->later, s->traj_y, row + b, NULL);
+    vgs_bind(st->g, st->cost, s->traj_cost, row, NULL);
+    vgs_bind(st->g, st->y, s->traj_y, row, NULL);
+    if (s->c.replay && !last) vgs_bind(st->g, st->later_path, s->traj_path, row + b, NULL);
+    if (s->c.replay) vgs_bind(st->g, st->path, s->traj_path, row, NULL);
+    if (s->c.slope_loss > 0.0f) vgs_bind(st->g, st->grad_out, s->traj_grad, row * d, NULL);
+    vgs__target_set(s, &st->k, t, st->value_scale);
+    vgs_scalar_set(st->g, st->cost_scale, (double)s->c.tau / s->dim);
+    vgs_scalar_set(st->g, st->cost_add, -(double)s->c.tau * log((double)s->a[t]));
+    return vgs_graph_run(st->g, s->c.batch, err);
+}
+
+/* ---- fresh: y_t from one step of fresh noise ---- */
+
+typedef struct vgs__fresh_stage {
+    vgs_graph *g;
+    vgs__kernel k;
+    vgs_var x, mu, mu2, y;
+    vgs_noise noise;
+    vgs_scalar value_scale, cost_scale, cost_add;
+} vgs__fresh_stage;
+
+/* y/D = value_scale [E or V](x') + cost_scale cost + cost_add. As published the cost is |mu|^2, its mean over
+   the noise; else the one of this very step. */
+static void vgs__fresh_record(vgs_sampler *s, vgs__fresh_stage *st, bool last)
 {
     vgs_graph *g = st->g;
-    vgs_var x;
-    vgs__stage_leaves(s, st, s->target);
-    st->s0 = vgs_state(g, 1, 1, VGS_F32);
-    vgs_bind(g, st->s0, s->sigma, 0, NULL);
-    st->out = vgs__leaf(g, VGS_OP_STATE, -1, s->c.energy.dim, VGS_F32);
-    vgs_bind(g, st->out, s->pool_x, 0, NULL);
-    x = vgs_mul(g, vgs__record_noise(s, g, &st->noise), st->s0);
-    x = s->c.on_sphere ? vgs__binary_op(g, VGS_OP_SPHERE_MOVE, x, vgs__no_var())
-                       : vgs_affine_by(g, x, st->sigma, vgs_scalar_create(g, 0));
-    vgs__effect(g, VGS_OP_STORE, st->out, x, vgs__no_var());
+    vgs__kernel *k = &st->k;
+    vgs_var eps, u, cost, y;
+    vgs__kernel_open(s, k, g);
+    vgs__kernel_stored_noise(s, k);
+    st->x = vgs_input(g, s->c.energy.dim);
+    st->mu = vgs_state(g, -1, s->c.energy.dim, VGS_F32);
+    st->mu2 = vgs_state(g, -1, 1, VGS_F32);
+    st->y = vgs_state(g, -1, 1, VGS_F32);
+    st->noise = vgs_noise_create(g);
+    st->value_scale = vgs_scalar_create(g, 1);
+    st->cost_scale = vgs_scalar_create(g, 1);
+    st->cost_add = vgs_scalar_create(g, 0);
+    eps = vgs__kernel_eps_at(s, g, st->x, &st->noise);
+    u = vgs__kernel_u(s, k, st->mu, eps);
+    cost = s->c.published ? st->mu2 : vgs__kernel_cost(k, u, eps);
+    cost = vgs_affine_by(g, cost, st->cost_scale, st->cost_add);
+    y = vgs__target_next(s, k, vgs__kernel_move(s, k, st->x, u), last, st->value_scale, NULL);
+    y = vgs__target_less_rho(s, k, vgs_add(g, y, cost));
+    vgs__kernel_check(k, y, VGS__BAD_VALUE, false);
+    vgs_assign(g, st->y, y);
 }
 
-static vgs_var vgs__adam(vgs_graph *g, vgs_var p, vgs_var grad, vgs_var m, vgs_var v, vgs_var norm,
-                         vgs_var flag, vgs_scalar lr, vgs_scalar vs)
+static vgs_status vgs__fresh_run(vgs_sampler *s, vgs__fresh_stage *st, int pass, int t, vgs_error *err)
 {
-    vgs_var a = vgs__effect(g, VGS_OP_ADAM, p, grad, m);
-    vgs__node *n = vgs__node_of(g, a);
-    if (!n) return a;
-    n->in[3] = vgs__id(g, v);
-    n->in[4] = vgs__id(g, norm);
-    n->in[5] = vgs__id(g, flag);
-    n->n_in = 6;
-    n->f[1] = 0.9f;
-    n->f[2] = 0.999f;
-    n->f[3] = 1e-8f;
-    n->f[7] = 1.0f;
-    vgs__slot_f(g, a, 0, lr);
-    vgs__slot_f(g, a, 4, vs);
-    return a;
+    size_t d = (size_t)s->c.energy.dim, row = (size_t)t * (size_t)s->c.batch;
+    double tau = (double)s->c.tau, a = (double)s->a[t], s2 = (double)s->s2[t], dim = s->dim;
+    vgs_bind(st->g, st->x, s->traj_x, row * d, NULL);
+    vgs_bind(st->g, st->mu, s->traj_mu, row * d, NULL);
+    vgs_bind(st->g, st->mu2, s->traj_mu2, row, NULL);
+    vgs_bind(st->g, st->y, s->traj_y, (size_t)(pass * s->c.steps + t) * (size_t)s->c.batch, NULL);
+    vgs__kernel_bind_noise(s, &st->k, row);
+    vgs_noise_set(st->g, &st->noise, s->c.seed, VGS__FOR_TARGET, s->iteration * s->c.passes + pass, t, 0);
+    vgs__target_set(s, &st->k, t, st->value_scale);
+    vgs_scalar_set(st->g, st->cost_scale, s->c.published ? tau / (2.0 * s2 * a * a * dim) : tau / dim);
+    vgs_scalar_set(st->g, st->cost_add, -tau * log(a));
+    return vgs_graph_run(st->g, s->c.batch, err);
 }
 
-static vgs_var vgs__bound_state(vgs_graph *g, int rows, int cols, vgs_buffer *buf, size_t offset)
-{
-    vgs_var v = vgs_state(g, rows, cols, VGS_F32);
-    vgs_bind(g, v, buf, offset, NULL);
-    return v;
-}
+/* ---- slope_loss: what grad V_t should be, t < T-1 ---- */
 
-static vgs_var vgs__batch_state(vgs_graph *g, int cols, vgs_buffer *buf)
-{
-    vgs_var v = vgs__leaf(g, VGS_OP_STATE, -1, cols, VGS_F32);
-    vgs_bind(g, v, buf, 0, NULL);
-    return v;
-}
+typedef struct vgs__grad_stage {
+    vgs_graph *g;
+    vgs_var kappa, mu, later, out;               /* of t+1, of t+1, for t+1, for t                    */
+    vgs_scalar of_mu, of_later;                  /* the two factors                                   */
+} vgs__grad_stage;
 
-/* The transitions of a minibatch: their numbers and steps t. */
-static vgs_var vgs__record_choice(vgs_sampler *s, vgs__stage *st, vgs_scalar first, vgs_var *t)
+/* (1 - lambda) a_t grad Vbar_{t+1}(x_{t+1}), from the drift of t+1, and lambda a_t times the target of t+1 */
+static void vgs__grad_record(const vgs_sampler *s, vgs__grad_stage *st)
 {
     vgs_graph *g = st->g;
-    vgs_var idx = vgs__push_op(g, VGS_OP_PERMUTATION, -1, 1, -1, -1, -1);
-    vgs__noise_attrs(g, idx, &st->noise);
-    vgs__slot_i(g, idx, 6, first);
-    vgs__attr_i(g, idx, 7, s->c.steps * s->c.batch);
-    *t = vgs__push_op(g, VGS_OP_INT_DIV, -1, 1, vgs__id(g, idx), -1, -1);
-    vgs__attr_i(g, *t, 0, s->c.batch);
-    if (g->sticky.code == VGS_OK) g->node[vgs__id(g, idx)].type = g->node[vgs__id(g, *t)].type = VGS_I32;
+    vgs_var mu;
+    st->kappa = vgs_state(g, 1, s->factors, VGS_F32);
+    st->mu = vgs_state(g, -1, s->c.energy.dim, VGS_F32);
+    st->later = vgs_state(g, -1, s->c.energy.dim, VGS_F32);
+    st->out = vgs_state(g, -1, s->c.energy.dim, VGS_F32);
+    st->of_mu = vgs_scalar_create(g, 1);
+    st->of_later = vgs_scalar_create(g, 1);
+    mu = s->c.fixed_kernel ? st->mu : vgs_div(g, st->mu, st->kappa);
+    vgs_assign(g, st->out, vgs_combine_by(g, mu, st->of_mu, st->later, st->of_later));
+}
+
+/* The drift of the last step is of E, not of V: the target before it is that of the last step. */
+static vgs_status vgs__grad_run(vgs_sampler *s, vgs__grad_stage *st, int t, vgs_error *err)
+{
+    size_t d = (size_t)s->c.energy.dim, b = (size_t)s->c.batch, next = (size_t)t + 1;
+    double lambda = t == s->c.steps - 2 ? 1.0 : (double)s->c.lambda, a = (double)s->a[t];
+    vgs_bind(st->g, st->out, s->traj_grad, (size_t)t * b * d, NULL);
+    vgs_bind(st->g, st->later, s->traj_grad, next * b * d, NULL);
+    vgs_bind(st->g, st->mu, s->traj_mu, next * b * d, NULL);
+    vgs_bind(st->g, st->kappa, s->factor, 2 * next * (size_t)s->factors, NULL);
+    vgs_scalar_set(st->g, st->of_later, lambda * a);
+    vgs_scalar_set(st->g, st->of_mu,
+                   (1.0 - lambda) * a * (double)s->c.tau / ((double)s->s2[t + 1] * (double)s->a[t + 1]));
+    return vgs_graph_run(st->g, s->c.batch, err);
+}
+
+/* ---- slope_loss: x +- d of a minibatch, d along the error of grad V ---- */
+
+/* The transitions of a minibatch of a shuffled pass: their numbers and steps t. */
+static vgs_var vgs__train_minibatch(const vgs_sampler *s, vgs_graph *g, vgs_scalar first, const vgs_noise *noise,
+                                    vgs_var *t)
+{
+    vgs_var idx = vgs_permutation(g, s->c.steps * s->c.batch, first, noise);
+    *t = vgs__int_div(g, idx, s->c.batch);
     return idx;
 }
 
-/* With r = (grad V - its target)/D the loss w n_t |r|^2 / 2 has the gradient w n_t |r| d(u . grad V/D);
-   u = r/|r|, and u . grad V = (V(x + h u) - V(x - h u)) / 2h: no second derivatives. sqrt(n_t) |r| is limited
-   to 3/sqrt(D), as smooth L1 limits a loss; h = VGS__SPLIT sqrt(n_t), n_t the noise from x_T back to t. */
-#define VGS__SPLIT 0.03f
-static void vgs__record_split(vgs_sampler *s, vgs__stage *st)
+static vgs_var vgs__train_gather(vgs_sampler *s, vgs_graph *g, vgs_buffer *all, int cols, vgs_var idx)
 {
-    vgs_graph *g = st->g;
-    int n = s->c.steps * s->c.batch, d = s->c.energy.dim;
-    float per_dim = 1.0f / (float)s->c.dim_effective;
-    vgs_var idx, t, x, y, r = vgs__no_var(), norm, root, push;
-    vgs__stage_leaves(s, st, s->online);
-    s->split_first = vgs_scalar_create(g, 0);
-    idx = vgs__record_choice(s, st, s->split_first, &t);
-    x = vgs_gather(g, vgs__bound_state(g, n, d, s->pool_x, 0), idx);
-    vgs_gradient(g, vgs__record_value(s, g, st->params, x, t), &x, 1, &r);
-    y = vgs_gather(g, vgs__bound_state(g, n, d, s->pool_slope, 0), idx);
-    r = vgs__combine(g, r, s->c.scale_by_dim ? 1.0f : per_dim, y, -per_dim, vgs__no_var());
-    norm = vgs_sqrt(g, vgs_affine(g, vgs_sum_cols(g, vgs_square(g, r)), 1.0f, 1e-30f));
-    root = vgs__record_variance(s, g, t, 0.0, 0.0);
-    push = vgs_clamp(g, vgs_mul(g, norm, root), 0.0f, 3.0f * (float)sqrt((double)per_dim));
-    push = vgs_affine(g, push, s->c.slope_loss / (2.0f * VGS__SPLIT), 0.0f);
-    r = vgs_mul(g, r, vgs_div(g, vgs_affine(g, root, VGS__SPLIT, 0.0f), norm));
-    vgs__effect(g, VGS_OP_STORE, vgs__batch_state(g, 2 * d, s->pair_x),
-                vgs_concat(g, vgs_add(g, x, r), vgs_sub(g, x, r)), vgs__no_var());
-    vgs__effect(g, VGS_OP_STORE, vgs__batch_state(g, 1, s->pair_push), push, vgs__no_var());
+    return vgs_gather(g, vgs__bound_state(g, s->c.steps * s->c.batch, cols, all, 0), idx);
 }
 
-/* V/D at x of the minibatch, and the loss of its gradient [B,1], as far as a gradient sees it. */
-static vgs_var vgs__record_fitted(vgs_sampler *s, vgs__stage *st, vgs_var idx, vgs_var t, vgs_var *slope_loss)
+typedef struct vgs__fd_stage { vgs_graph *g; vgs_noise noise; vgs_scalar first; } vgs__fd_stage;
+
+/* With r = (grad V - its target)/D the loss w n_t |r|^2 / 2 has the gradient w n_t |r| d(u . grad V/D);
+   u = r/|r|, and u . grad V = (V(x + h u) - V(x - h u)) / 2h: no second derivatives. sqrt(n_t) |r| is limited
+   to 3/sqrt(D), as smooth L1 limits a loss; h = VGS__FD_PATH sqrt(n_t), n_t the noise from x_T back to t. */
+#define VGS__FD_PATH 0.03f
+static void vgs__fd_record(vgs_sampler *s, vgs__fd_stage *st)
+{
+    vgs_graph *g = st->g;
+    int d = s->c.energy.dim;
+    float per_dim = 1.0f / (float)s->dim;
+    vgs_var idx, t, x, y, r = vgs__no_var(), norm, root, weight;
+    st->noise = vgs_noise_create(g);
+    st->first = vgs_scalar_create(g, 0);
+    idx = vgs__train_minibatch(s, g, st->first, &st->noise, &t);
+    x = vgs__train_gather(s, g, s->traj_x, d, idx);
+    vgs_gradient(g, vgs__value(s, g, s->online, x, t), &x, 1, &r);
+    y = vgs__train_gather(s, g, s->traj_grad, d, idx);
+    r = vgs_combine(g, r, s->c.scale_by_dim ? 1.0f : per_dim, y, -per_dim);
+    norm = vgs_sqrt(g, vgs_affine(g, vgs_sum_cols(g, vgs_square(g, r)), 1.0f, 1e-30f));
+    root = vgs__value_variance(s, g, t, 0.0, 0.0);
+    weight = vgs_clamp(g, vgs_mul(g, norm, root), 0.0f, 3.0f * (float)sqrt((double)per_dim));
+    weight = vgs_affine(g, weight, s->c.slope_loss / (2.0f * VGS__FD_PATH), 0.0f);
+    r = vgs_mul(g, r, vgs_div(g, vgs_affine(g, root, VGS__FD_PATH, 0.0f), norm));
+    y = vgs_add(g, x, r);
+    vgs_assign(g, vgs__bound_state(g, -1, 2 * d, s->fd_x, 0), vgs_concat(g, y, vgs_sub(g, x, r)));
+    vgs_assign(g, vgs__bound_state(g, -1, 1, s->fd_weight, 0), weight);
+}
+
+/* ---- fit: a minibatch descends the loss ---- */
+
+typedef struct vgs__fit_stage {
+    vgs_graph *g;
+    vgs_var y;                                   /* of the whole pass                                 */
+    vgs_noise noise;
+    vgs_scalar first, log_row, lr;
+} vgs__fit_stage;
+
+/* V/D at x of the minibatch, and with slope_loss at x +- d in place of x: *grad_loss [B,1] then has the right
+   gradient, but not the right value. */
+static vgs_var vgs__fit_value(vgs_sampler *s, vgs__fit_stage *st, vgs_var idx, vgs_var t, vgs_var *grad_loss)
 {
     static const int32_t twice[2] = { 0, 0 };
     static const float sign[2] = { 1.0f, -1.0f };
     vgs_graph *g = st->g;
     int d = s->c.energy.dim;
     bool pair = s->c.slope_loss > 0.0f;
-    vgs_var v, x = pair ? vgs__leaf(g, VGS_OP_STATE, -2, d, VGS_F32)
-                        : vgs_gather(g, vgs__bound_state(g, s->c.steps * s->c.batch, d, s->pool_x, 0), idx);
-    if (pair) vgs_bind(g, x, s->pair_x, 0, NULL);
-    v = vgs__record_value(s, g, st->params, x, pair ? vgs_segment_gather(g, t, 1, twice, 2) : t);
-    if (!s->c.scale_by_dim) v = vgs_affine(g, v, 1.0f / (float)s->c.dim_effective, 0.0f);
+    vgs_var v, x = pair ? vgs__bound_state(g, -2, d, s->fd_x, 0) : vgs__train_gather(s, g, s->traj_x, d, idx);
+    v = vgs__value(s, g, s->online, x, pair ? vgs_segment_gather(g, t, 1, twice, 2) : t);
+    if (!s->c.scale_by_dim) v = vgs_affine(g, v, 1.0f / (float)s->dim, 0.0f);
     if (!pair) return v;
     v = vgs_reshape(g, v, 2);
-    *slope_loss = vgs_mul(g, vgs_sum_cols(g, vgs_mul(g, v, vgs_table(g, sign, 1, 2))),
-                          vgs__batch_state(g, 1, s->pair_push));
+    *grad_loss = vgs_mul(g, vgs_sum_cols(g, vgs_mul(g, v, vgs_table(g, sign, 1, 2))),
+                         vgs__bound_state(g, -1, 1, s->fd_weight, 0));
     return vgs_mean_cols(g, v);
 }
 
-static void vgs__record_fit(vgs_sampler *s, vgs__stage *st)
+static void vgs__fit_record(vgs_sampler *s, vgs__fit_stage *st)
 {
     vgs_graph *g = st->g;
-    int p = vgs_net_size(s->net);
-    vgs_var idx, t, y, v, loss, grad, norm = vgs__no_var(), slope_loss = vgs__no_var(), a;
-    vgs__stage_leaves(s, st, s->online);
-    s->fit_first = vgs_scalar_create(g, 0);
-    s->fit_log = vgs_scalar_create(g, 0);
-    s->fit_lr = vgs_scalar_create(g, 0);
-    s->fit_vs = vgs_scalar_create(g, 0);
-    idx = vgs__record_choice(s, st, s->fit_first, &t);
-    st->out = vgs__bound_state(g, s->c.steps * s->c.batch, 1, s->pool_y, 0);
-    y = vgs_gather(g, st->out, idx);
-    v = vgs__record_fitted(s, st, idx, t, &slope_loss);
-    loss = vgs_loss_of(g, v, y, s->c.loss);
-    v = vgs_mean_rows(g, loss);
-    if (s->c.slope_loss > 0.0f) loss = vgs_add(g, loss, slope_loss);
-    grad = vgs__bound_state(g, 1, p, s->grad, 0);
-    vgs_gradient_params(g, vgs_mean_rows(g, loss), st->params, grad);
-    if (s->c.grad_max < 1e30f) {
-        norm = vgs__push_op(g, VGS_OP_SUM_SQUARES, 1, 1, vgs__id(g, grad), -1, -1);
-        if (g->sticky.code == VGS_OK) g->node[vgs__id(g, norm)].body = true;
+    vgs_var idx, t, y, loss, mean, grad_loss = vgs__no_var();
+    st->noise = vgs_noise_create(g);
+    st->first = vgs_scalar_create(g, 0);
+    st->log_row = vgs_scalar_create(g, 0);
+    st->lr = vgs_scalar_create(g, 0);
+    idx = vgs__train_minibatch(s, g, st->first, &st->noise, &t);
+    st->y = vgs__bound_state(g, s->c.steps * s->c.batch, 1, s->traj_y, 0);
+    y = vgs_gather(g, st->y, idx);
+    loss = vgs_loss_of(g, vgs__fit_value(s, st, idx, t, &grad_loss), y, s->c.loss);
+    mean = vgs_mean_rows(g, loss);
+    if (s->c.slope_loss > 0.0f) loss = vgs_add(g, loss, grad_loss);
+    vgs_descend(g, vgs_mean_rows(g, loss), s->online, st->lr, s->c.grad_max);
+    vgs_assign_rows(g, vgs__bound_state(g, s->c.passes * s->c.steps, 1, s->loss_log, 0), st->log_row, mean);
+}
+
+static vgs_status vgs__fit_run(vgs_sampler *s, vgs__fit_stage *st, vgs__fd_stage *fd, int pass, vgs_error *err)
+{
+    size_t rows = (size_t)s->c.steps * (size_t)s->c.batch;
+    double rate = (double)s->c.value_lr;
+    vgs_status code = VGS_OK;
+    int k;
+    if (s->c.lr_half > 0.0f) rate *= pow(0.5, (double)s->iteration / (double)s->c.lr_half);
+    vgs_scalar_set(st->g, st->lr, rate);
+    vgs_bind(st->g, st->y, s->traj_y, s->c.published ? (size_t)pass * rows : 0, NULL);
+    vgs_noise_set(st->g, &st->noise, s->c.seed, VGS__FOR_SHUFFLE, s->iteration, pass, 0);
+    if (fd->g) vgs_noise_set(fd->g, &fd->noise, s->c.seed, VGS__FOR_SHUFFLE, s->iteration, pass, 0);
+    for (k = 0; k < s->c.steps && code == VGS_OK; ++k) {
+        vgs_scalar_set(st->g, st->first, (double)k * s->c.batch);
+        vgs_scalar_set(st->g, st->log_row, pass * s->c.steps + k);
+        if (fd->g) {
+            vgs_scalar_set(fd->g, fd->first, (double)k * s->c.batch);
+            code = vgs_graph_run(fd->g, s->c.batch, err);
+        }
+        if (code == VGS_OK) code = vgs_graph_run(st->g, s->c.batch, err);
     }
-    a = vgs__adam(g, st->params, grad, vgs__bound_state(g, 1, p, s->adam_m, 0),
-                  vgs__bound_state(g, 1, p, s->adam_v, 0), norm, st->flag, s->fit_lr, s->fit_vs);
-    vgs__attr_f(g, a, 5, s->c.grad_max);
-    a = vgs__effect(g, VGS_OP_STORE, vgs__bound_state(g, s->c.passes * s->c.steps, 1, s->loss_log, 0), v,
-                    vgs__no_var());
-    vgs__slot_i(g, a, 0, s->fit_log);
-}
-
-/* d/ds0 of mean V_0(s0 eps) [or V/D] - D tau log s0 [or tau log s0] */
-static void vgs__record_sigma(vgs_sampler *s, vgs__stage *st)
-{
-    vgs_graph *g = st->g;
-    double d = s->c.scale_by_dim ? 1.0 : (double)s->c.dim_effective;
-    vgs_var slope = vgs__no_var(), x, a;
-    vgs__stage_leaves(s, st, s->target);
-    s->sigma_lr = vgs_scalar_create(g, 0);
-    s->sigma_vs = vgs_scalar_create(g, 0);
-    st->s0 = vgs__bound_state(g, 1, 1, s->sigma, 0);
-    x = vgs_mul(g, vgs__record_noise(s, g, &st->noise), st->s0);
-    vgs_gradient(g, vgs_mean_rows(g, vgs__value_at(s, st, x)), &st->s0, 1, &slope);
-    slope = vgs_sub(g, slope, vgs_affine(g, vgs_reciprocal(g, st->s0), (float)(d * (double)s->c.tau), 0.0f));
-    a = vgs__bound_state(g, 1, 1, s->sigma, 16);
-    vgs__effect(g, VGS_OP_STORE, a, slope, vgs__no_var());
-    a = vgs__adam(g, st->s0, a, vgs__bound_state(g, 1, 1, s->sigma, 32),
-                  vgs__bound_state(g, 1, 1, s->sigma, 48), vgs__no_var(), st->flag, s->sigma_lr, s->sigma_vs);
-    vgs__attr_f(g, a, 6, 1e-6f);
-}
-
-static void vgs__record_ema(vgs_sampler *s, vgs__stage *st)
-{
-    int p = vgs_net_size(s->net);
-    vgs_var a;
-    vgs__stage_leaves(s, st, s->online);
-    a = vgs__effect(st->g, VGS_OP_EMA, vgs__bound_state(st->g, 1, p, s->target, 0), st->params, st->flag);
-    vgs__attr_f(st->g, a, 0, s->c.target_ema);
-}
-
-/* x_T, and log w = |x_0|^2 / (2 s0^2) + D log s0 - what the path cost / tau, without its constant */
-static void vgs__record_keep(vgs_sampler *s, vgs__stage *st)
-{
-    vgs_graph *g = st->g;
-    int n = s->c.replay * s->c.batch, d = s->c.energy.dim;
-    float dim = (float)s->c.dim_effective;
-    vgs_var w, v;
-    vgs__stage_leaves(s, st, s->target);
-    s->keep_first = vgs_scalar_create(g, 0);
-    st->out = vgs__leaf(g, VGS_OP_STATE, -1, d, VGS_F32);            /* x_T                            */
-    vgs_bind(g, st->out, s->pool_x, 0, NULL);
-    st->s0 = vgs__bound_state(g, 1, 1, s->sigma, 0);
-    w = vgs_div(g, vgs_sum_cols(g, vgs_square(g, st->x)), vgs_square(g, st->s0));
-    w = vgs_add(g, vgs_affine(g, w, 0.5f, 0.0f), vgs_affine(g, vgs_log(g, st->s0), dim, 0.0f));
-    w = vgs_sub(g, w, vgs_affine(g, st->cost, dim / s->c.tau, 0.0f));
-    v = vgs__effect(g, VGS_OP_STORE, vgs__bound_state(g, n, 1, s->kept_weight, 0), w, vgs__no_var());
-    vgs__slot_i(g, v, 0, s->keep_first);
-    v = vgs__effect(g, VGS_OP_STORE, vgs__bound_state(g, n, d, s->kept_x, 0), st->out, vgs__no_var());
-    vgs__slot_i(g, v, 0, s->keep_first);
-}
-
-/* ---- MALA, on E for samples that are kept, on V_t for draws ---- */
-
-/* What a walk goes by: st->out where it stands, st->here the potential there, st->slope its gradient, and
-   st->length the step h of MALA. */
-static void vgs__walk_leaves(vgs_sampler *s, vgs__stage *st)
-{
-    vgs__stage_leaves(s, st, s->target);
-    st->out = vgs__leaf(st->g, VGS_OP_STATE, -1, s->c.energy.dim, VGS_F32);
-    vgs_bind(st->g, st->out, s->walk_x, 0, NULL);
-    st->here = vgs__leaf(st->g, VGS_OP_STATE, -1, 1, VGS_F32);
-    vgs_bind(st->g, st->here, s->walk_e, 0, NULL);
-    st->slope = vgs__leaf(st->g, VGS_OP_STATE, -1, s->c.energy.dim, VGS_F32);
-    vgs_bind(st->g, st->slope, s->walk_g, 0, NULL);
-    st->length = vgs__bound_state(st->g, 1, 1, s->walk_step, 0);
-    st->rate = vgs_scalar_create(st->g, VGS__WALK_RATE);
-    st->rate_add = vgs_scalar_create(st->g, -VGS__WALK_RATE * VGS__ACCEPTANCE);
-}
-
-/* E, or V_t, at x, and its gradient within the mean-free subspace. */
-static vgs_var vgs__record_potential(vgs_sampler *s, vgs__stage *st, vgs_var x, bool value, vgs_var *slope)
-{
-    vgs_graph *g = st->g;
-    vgs_var v = value ? vgs__value_at(s, st, x) : vgs_energy_of(g, &s->c.energy, x);
-    if (value && s->c.scale_by_dim) v = vgs_affine(g, v, (float)s->c.dim_effective, 0.0f);
-    *slope = vgs__no_var();
-    vgs_gradient(g, v, &x, 1, slope);
-    if (value && vgs__is_particles(&s->c)) *slope = vgs_remove_mean(g, *slope, s->c.energy.particles);
-    return v;
-}
-
-static void vgs__record_stand(vgs_sampler *s, vgs__stage *st, bool value)
-{
-    vgs_graph *g = st->g;
-    vgs_var slope, v;
-    vgs__walk_leaves(s, st);
-    v = vgs__record_potential(s, st, st->x, value, &slope);
-    if (!value) vgs__effect(g, VGS_OP_STORE, st->out, st->x, vgs__no_var());     /* leaves x as it is  */
-    vgs__effect(g, VGS_OP_STORE, st->here, v, vgs__no_var());
-    vgs__effect(g, VGS_OP_STORE, st->slope, slope, vgs__no_var());
-}
-
-/* x where d <= 0, else 0 */
-static vgs_var vgs__where_accepted(vgs_graph *g, vgs_var x, vgs_var d)
-{
-    return vgs__binary(g, VGS_OP_MASK_ABOVE, x, d);
-}
-
-/* One step of MALA: x' = x - h g/tau + sqrt(2h) xi, accepted if -log(alpha) <= an exponential number, half
-   the square of two normal ones. h follows the share of accepted rows to VGS__ACCEPTANCE, or stays where the
-   rate is 0. A place without a finite energy is never entered. */
-static void vgs__record_walk(vgs_sampler *s, vgs__stage *st, bool value)
-{
-    vgs_graph *g = st->g;
-    vgs_var xi, wide, drift, move, x, v, slope, back, d, two, share, h;
-    vgs__walk_leaves(s, st);
-    xi = vgs__record_noise(s, g, &st->noise);
-    wide = vgs_sqrt(g, vgs_affine(g, st->length, 2.0f, 0.0f));
-    drift = vgs_affine(g, vgs_div(g, st->length, wide), 1.0f / s->c.tau, 0.0f);          /* of xi      */
-    move = vgs_mul(g, vgs_sub(g, xi, vgs_mul(g, st->slope, drift)), wide);
-    x = vgs_add(g, st->out, move);
-    v = vgs__record_potential(s, st, x, value, &slope);
-    back = vgs_sub(g, vgs_mul(g, slope, drift), vgs_div(g, move, wide));                 /* xi of x' -> x */
-    d = vgs_mul(g, vgs_sub(g, back, xi), vgs_add(g, back, xi));
-    d = vgs_affine(g, vgs_sum_cols(g, d), 0.5f, 0.0f);
-    d = vgs_add(g, d, vgs_affine(g, vgs_sub(g, v, st->here), 1.0f / s->c.tau, 0.0f));
-    two = vgs__push_op(g, VGS_OP_NORMAL, -1, 2, -1, -1, -1);
-    vgs__noise_attrs(g, two, &st->accept);
-    d = vgs_sub(g, d, vgs_affine(g, vgs_sum_cols(g, vgs_square(g, two)), 0.5f, 0.0f));
-    share = vgs__push_op(g, VGS_OP_FILL, -1, 1, -1, -1, -1);
-    vgs__attr_f(g, share, 0, 1.0f);
-    share = vgs_mean_rows(g, vgs__where_accepted(g, share, d));
-    h = vgs_mul(g, st->length, vgs_exp(g, vgs_affine_by(g, share, st->rate, st->rate_add)));
-    move = vgs_add(g, st->out, vgs__where_accepted(g, move, d));
-    v = vgs_add(g, st->here, vgs__where_accepted(g, vgs_sub(g, v, st->here), d));
-    slope = vgs_add(g, st->slope, vgs__where_accepted(g, vgs_sub(g, slope, st->slope), d));
-    vgs__effect(g, VGS_OP_STORE, st->out, move, vgs__no_var());
-    vgs__effect(g, VGS_OP_STORE, st->here, v, vgs__no_var());
-    vgs__effect(g, VGS_OP_STORE, st->slope, slope, vgs__no_var());
-    vgs__effect(g, VGS_OP_STORE, st->length, h, vgs__no_var());
-}
-
-static void vgs__record_recall(vgs_sampler *s, vgs__stage *st)
-{
-    vgs_graph *g = st->g;
-    int n = s->c.replay * s->c.batch, d = s->c.energy.dim;
-    vgs_var w, idx;
-    vgs__stage_leaves(s, st, s->target);
-    st->out = vgs__leaf(g, VGS_OP_STATE, -1, d, VGS_F32);
-    vgs_bind(g, st->out, s->pool_x, 0, NULL);
-    w = vgs__bound_state(g, n, 1, s->kept_weight, 0);
-    idx = vgs__push_op(g, VGS_OP_RESAMPLE, -1, 1, vgs__id(g, w), -1, -1);
-    vgs__noise_attrs(g, idx, &st->noise);
-    if (g->sticky.code == VGS_OK) g->node[vgs__id(g, idx)].type = VGS_I32;
-    vgs__effect(g, VGS_OP_STORE, st->out, vgs_gather(g, vgs__bound_state(g, n, d, s->kept_x, 0), idx),
-                vgs__no_var());
-}
-
-static void vgs__record_back(vgs_sampler *s, vgs__stage *st)
-{
-    vgs_graph *g = st->g;
-    vgs_var x;
-    vgs__stage_leaves(s, st, s->target);
-    st->out = vgs__leaf(g, VGS_OP_STATE, -1, s->c.energy.dim, VGS_F32);
-    vgs_bind(g, st->out, s->pool_x, 0, NULL);
-    x = vgs__combine(g, st->x, 1.0f, vgs__record_noise(s, g, &st->noise), 1.0f, vgs__no_var());
-    vgs__slot_f(g, x, 0, st->a);
-    vgs__slot_f(g, x, 1, st->sigma);
-    vgs__effect(g, VGS_OP_STORE, st->out, x, vgs__no_var());
-}
-
-/* The noising chain goes from x_{t+1} (st->x) to x_t = x_{t+1}/a + s xi. Seen from there the sampler's step
-   had the push -xi, hence the noise (mu/sigma - xi) / sqrt(rho). */
-static void vgs__record_score(vgs_sampler *s, vgs__stage *st, bool last)
-{
-    vgs_graph *g = st->g;
-    vgs_var xi, x, mu, eps;
-    vgs__stage_leaves(s, st, s->target);
-    st->out = vgs__leaf(g, VGS_OP_STATE, -1, s->c.energy.dim, VGS_F32);
-    vgs_bind(g, st->out, s->pool_x, 0, NULL);
-    st->inv_a = vgs_scalar_create(g, 1);
-    st->back = vgs_scalar_create(g, 1);
-    xi = vgs__record_noise(s, g, &st->noise);
-    x = vgs__combine(g, st->x, 1.0f, xi, 1.0f, vgs__no_var());
-    vgs__slot_f(g, x, 0, st->inv_a);
-    vgs__slot_f(g, x, 1, st->back);
-    mu = vgs__record_kernel(s, st, x, last);
-    eps = vgs__combine(g, xi, 1.0f, mu, -1.0f, vgs__no_var());       /* the sign does not matter       */
-    vgs__slot_f(g, eps, 1, st->inv_sigma);
-    if (!s->c.fixed_kernel) eps = vgs_div(g, eps, st->root);
-    eps = vgs__record_stretch(s, st, eps, true);
-    vgs__effect(g, VGS_OP_STORE, st->cost, vgs__record_cost(st, xi, eps), vgs__no_var());
-    vgs__effect(g, VGS_OP_STORE, st->out, x, vgs__no_var());
-}
-
-/* V_t(x)/tau */
-static void vgs__record_twist(vgs_sampler *s, vgs__stage *st)
-{
-    float scale = s->c.scale_by_dim ? (float)s->c.dim_effective / s->c.tau : 1.0f / s->c.tau;
-    vgs__stage_leaves(s, st, s->target);
-    vgs__effect(st->g, VGS_OP_STORE, st->cost,
-                vgs_affine(st->g, vgs__value_at(s, st, st->x), scale, 0.0f), vgs__no_var());
-}
-
-/* ---- life ---------------------------------------------------------------------------------------- */
-
-static vgs_buffer *vgs__buffer(vgs_sampler *s, size_t n, vgs_error *err)
-{
-    s->bytes += n * 4;
-    return s->b->buffer_create(s->b->self, n, err);
-}
-
-static size_t vgs__factor_count(const vgs_sampler *s) { return 2 * (size_t)s->c.steps * (size_t)s->factors; }
-
-static vgs_status vgs__make_buffers(vgs_sampler *s, vgs_error *err)
-{
-    size_t p = (size_t)vgs_net_size(s->net), d = (size_t)s->c.energy.dim, cap = (size_t)s->capacity;
-    size_t rows = (size_t)s->c.steps * (size_t)s->c.batch, b = (size_t)s->c.batch;
-    size_t kept = (size_t)s->c.replay * b;
-    if (!(s->online = vgs__buffer(s, p, err)) || !(s->target = vgs__buffer(s, p, err)) ||
-        !(s->adam_m = vgs__buffer(s, p, err)) || !(s->adam_v = vgs__buffer(s, p, err)) ||
-        !(s->grad = vgs__buffer(s, p, err)) || !(s->sigma = vgs__buffer(s, 64, err)) ||
-        !(s->flag = vgs__buffer(s, 16, err)) ||
-        !(s->loss_log = vgs__buffer(s, (size_t)s->c.passes * (size_t)s->c.steps, err)) ||
-        !(s->pool_x = vgs__buffer(s, (rows + b) * d, err)) || !(s->pool_mu = vgs__buffer(s, rows * d, err)) ||
-        !(s->pool_musq = vgs__buffer(s, rows, err)) || !(s->pool_cost = vgs__buffer(s, rows, err)) ||
-        !(s->factor = vgs__buffer(s, vgs__factor_count(s), err)) ||
-        !(s->pool_y = vgs__buffer(s, (size_t)s->c.passes * rows, err)) ||
-        !(s->draw_x = vgs__buffer(s, 2 * cap * d, err)) || !(s->draw_mu = vgs__buffer(s, cap * d, err)) ||
-        !(s->draw_musq = vgs__buffer(s, cap, err)) || !(s->draw_cost = vgs__buffer(s, cap, err)))
-        return VGS_E_NOMEM;
-    if (s->c.slope_loss > 0.0f &&
-        (!(s->pool_slope = vgs__buffer(s, rows * d, err)) || !(s->pair_x = vgs__buffer(s, 2 * b * d, err)) ||
-         !(s->pair_push = vgs__buffer(s, b, err))))
-        return VGS_E_NOMEM;
-    if (s->c.local_noise &&
-        (!(s->pool_width = vgs__buffer(s, rows * d, err)) ||
-         !(s->draw_width = vgs__buffer(s, cap * d, err)) ||
-         !(s->pool_axes = vgs__buffer(s, rows * d * d, err)) ||
-         !(s->draw_axes = vgs__buffer(s, cap * d * d, err))))
-        return VGS_E_NOMEM;
-    if (!s->c.replay) return VGS_OK;
-    if (!(s->pool_path = vgs__buffer(s, rows, err)) || !(s->kept_x = vgs__buffer(s, kept * d, err)) ||
-        !(s->kept_weight = vgs__buffer(s, kept, err)) || !(s->walk_step = vgs__buffer(s, 1, err)) ||
-        !(s->walk_x = vgs__buffer(s, b * d, err)) || !(s->walk_e = vgs__buffer(s, b, err)) ||
-        !(s->walk_g = vgs__buffer(s, b * d, err)))
-        return VGS_E_NOMEM;
-    return VGS_OK;
-}
-
-static vgs_status vgs__compile_stage(vgs_sampler *s, vgs__stage *st, int capacity, vgs_error *err)
-{
-    vgs_status code = vgs_graph_compile(st->g, s->b, capacity, err);
-    s->bytes += vgs_graph_bytes(st->g);
     return code;
 }
 
-enum { VGS__STAGES = 18, VGS__DRAW_STAGES = 3, VGS__SAMPLER_BUFFERS = 32 };
+/* ---- ema: the target network follows ---- */
 
-/* Those that draw come first. */
-static void vgs__stage_list(vgs_sampler *s, vgs__stage *all[VGS__STAGES])
+typedef struct vgs__ema_stage { vgs_graph *g; } vgs__ema_stage;
+
+static void vgs__ema_record(vgs_sampler *s, vgs__ema_stage *st)
 {
-    all[0] = &s->start;
-    all[1] = &s->step;
-    all[2] = &s->last;
-    all[3] = &s->target_step;
-    all[4] = &s->target_last;
-    all[5] = &s->fit;
-    all[6] = &s->sigma_fit;
-    all[7] = &s->ema;
-    all[8] = &s->factor_step;
-    all[9] = &s->factor_last;
-    all[10] = &s->fresh;
-    all[11] = &s->keep;
-    all[12] = &s->recall;
-    all[13] = &s->back;
-    all[14] = &s->stand;
-    all[15] = &s->walk;
-    all[16] = &s->slope;
-    all[17] = &s->split;
+    vgs_ema(st->g, s->target, s->online, s->c.target_ema);
 }
+
+/* ---- sigma: Adam on s0 ---- */
+
+typedef struct vgs__sigma_stage { vgs_graph *g; vgs_noise noise; vgs_scalar lr, vs, t; } vgs__sigma_stage;
+
+/* d/ds0 of mean V_0(s0 eps) [or V/D] - D tau log s0 [or tau log s0] */
+static void vgs__sigma_record(vgs_sampler *s, vgs__sigma_stage *st)
+{
+    vgs_graph *g = st->g;
+    double d = s->c.scale_by_dim ? 1.0 : (double)s->dim;
+    vgs_var grad = vgs__no_var(), x, s0, a[6];
+    memset(a, 0, sizeof a);
+    st->noise = vgs_noise_create(g);
+    st->lr = vgs_scalar_create(g, 0);
+    st->vs = vgs_scalar_create(g, 0);
+    st->t = vgs_scalar_create(g, 0);
+    s0 = vgs__bound_state(g, 1, 1, s->sigma, 0);
+    x = vgs_mul(g, vgs__kernel_eps(s, g, &st->noise), s0);
+    vgs_gradient(g, vgs_mean_rows(g, vgs__value_at(s, g, x, st->t)), &s0, 1, &grad);
+    grad = vgs_sub(g, grad, vgs_affine(g, vgs_reciprocal(g, s0), (float)(d * (double)s->c.tau), 0.0f));
+    a[0] = s0;
+    a[1] = vgs__bound_state(g, 1, 1, s->sigma, 16);
+    a[2] = vgs__bound_state(g, 1, 1, s->sigma, 32);
+    a[3] = vgs__bound_state(g, 1, 1, s->sigma, 48);
+    a[5] = vgs__model_flag(g, s->online);
+    vgs_assign(g, a[1], grad);
+    s0 = vgs__adam(g, a, 0.0f);
+    vgs__slot_f(g, s0, 0, st->lr);
+    vgs__slot_f(g, s0, 4, st->vs);
+    vgs__attr_f(g, s0, 6, 1e-6f);                /* s0 stays above                                    */
+}
+
+static vgs_status vgs__sigma_run(vgs_sampler *s, vgs__sigma_stage *st, vgs_error *err)
+{
+    double lr, vs;
+    if (!(s->c.sigma_lr > 0.0f)) return VGS_OK;
+    vgs__adam_factors((double)s->c.sigma_lr, ++s->sigma_step, &lr, &vs);
+    vgs_scalar_set(st->g, st->lr, lr);
+    vgs_scalar_set(st->g, st->vs, vs);
+    vgs_noise_set(st->g, &st->noise, s->c.seed, VGS__FOR_SIGMA, s->iteration, 0, 0);
+    return vgs_graph_run(st->g, s->c.batch, err);
+}
+
+/* ---- factor: kappa_t and rho_t ---- */
+
+typedef struct vgs__factor_stage {
+    vgs_graph *g;
+    vgs__kernel k;
+    vgs_var x, mu;
+    vgs_noise noise;
+    vgs_scalar inv_sigma;                        /* 1/sigma, or 1/(sigma D) where F is 1              */
+} vgs__factor_stage;
+
+/* The mean over rows of a b, for each factor: by column, or of the sum over columns. */
+static vgs_var vgs__factor_moment(const vgs_sampler *s, vgs_graph *g, vgs_var a, vgs_var b)
+{
+    vgs_var v = vgs_mul(g, a, b);
+    return vgs_mean_rows(g, s->factors > 1 ? v : vgs_sum_cols(g, v));
+}
+
+/* The variance that local_noise leaves to each factor: of each dimension, or the mean of all. */
+static vgs_var vgs__factor_variance(const vgs_sampler *s, vgs__kernel *k)
+{
+    vgs_graph *g = k->g;
+    int d = s->c.energy.dim;
+    vgs_var v = vgs_square(g, k->noise_std), e;
+    if (s->factors == 1) {                       /* without those of the mean, which are 1            */
+        const float f = 1.0f / (float)s->dim;
+        return vgs_affine(g, vgs_sum_cols(g, v), f, -f * (float)(d - s->dim));
+    }
+    e = vgs_reshape(g, vgs_square(g, k->eigvec), d);
+    return vgs__kernel_copies(s, g, vgs_mul(g, e, vgs_reshape(g, v, 1)), true);
+}
+
+/* The factors that minimise the cost of one step given the value after it. With m the published drift at x
+   and m' the one at x', where the step leads, for each dimension, or with the sums over all D
+       kappa = <m . m'> / <m . m>,   rho = 1 / (<w> + <m' . eps> / (sigma sqrt(rho) D)),   D = 1 for one,
+   averages over the batch, w the variance of eps, 1 but for local_noise; VGS__FACTOR_RATE of the way there
+   each time. mu . eps, of mean 0, takes out noise. */
+#define VGS__FACTOR_RATE 0.05f
+static void vgs__factor_record(vgs_sampler *s, vgs__factor_stage *st, bool last)
+{
+    vgs_graph *g = st->g;
+    vgs__kernel *k = &st->k;
+    const vgs_scalar none = { 0 };
+    vgs_var eps, x, m, ahead, v, kappa, rho;
+    vgs__kernel_open(s, k, g);
+    if (!last) vgs__kernel_stored_noise(s, k);
+    st->x = vgs_input(g, s->c.energy.dim);
+    st->mu = vgs_state(g, -1, s->c.energy.dim, VGS_F32);
+    st->noise = vgs_noise_create(g);
+    st->inv_sigma = vgs_scalar_create(g, 1);
+    eps = vgs__kernel_eps(s, g, &st->noise);
+    x = vgs__kernel_move(s, k, st->x, vgs__kernel_u(s, k, st->mu, eps));
+    ahead = vgs__kernel_drift(s, k, x, vgs__kernel_grad(s, k, x, last), last);
+    eps = vgs__kernel_colour(s, k, eps, false);
+    m = vgs_div(g, st->mu, k->kappa);
+    v = vgs_affine(g, vgs__factor_moment(s, g, m, m), 1.0f, 1e-30f);
+    kappa = vgs_clamp(g, vgs_div(g, vgs__factor_moment(s, g, m, ahead), v), 0.2f, 1.5f);
+    v = vgs_div(g, vgs__factor_moment(s, g, vgs_sub(g, ahead, st->mu), eps), k->sqrt_rho);
+    v = vgs_affine_by(g, v, st->inv_sigma, none);
+    v = vgs__exists(k->noise_std) ? vgs_add(g, v, vgs_mean_rows(g, vgs__factor_variance(s, k)))
+                                  : vgs_affine(g, v, 1.0f, 1.0f);
+    rho = vgs_reciprocal(g, vgs_clamp(g, v, 0.5f, 1.8f));
+    kappa = vgs_combine(g, k->kappa, 1.0f - VGS__FACTOR_RATE, kappa, VGS__FACTOR_RATE);
+    rho = vgs_combine(g, vgs_square(g, k->sqrt_rho), 1.0f - VGS__FACTOR_RATE, rho, VGS__FACTOR_RATE);
+    vgs__effect(g, VGS_OP_EMA, k->kappa, kappa, k->flag);            /* keeps 0 of what was: a copy, but   */
+    vgs__effect(g, VGS_OP_EMA, k->sqrt_rho, vgs_sqrt(g, rho), k->flag);  /* none while the flag is set     */
+}
+
+/* Each iteration moves the factors of every VGS__FACTOR_STRIDE-th step. */
+enum { VGS__FACTOR_STRIDE = 8 };
+static vgs_status vgs__factor_run(vgs_sampler *s, vgs__factor_stage *step, vgs__factor_stage *last,
+                                  vgs_error *err)
+{
+    size_t d = (size_t)s->c.energy.dim;
+    vgs_status code = VGS_OK;
+    int t = (int)(s->iteration % VGS__FACTOR_STRIDE);
+    if (s->c.fixed_kernel) return VGS_OK;
+    for (; t < s->c.steps && code == VGS_OK; t += VGS__FACTOR_STRIDE) {
+        vgs__factor_stage *st = t == s->c.steps - 1 ? last : step;
+        size_t row = (size_t)t * (size_t)s->c.batch;
+        vgs_bind(st->g, st->x, s->traj_x, row * d, NULL);
+        vgs_bind(st->g, st->mu, s->traj_mu, row * d, NULL);
+        if (st == step) vgs__kernel_bind_noise(s, &st->k, row);
+        vgs__kernel_set(s, &st->k, t, t + 1, 1.0);
+        vgs_scalar_set(st->g, st->inv_sigma, 1.0 / (sqrt((double)s->s2[t]) * (double)s->a[t] *
+                                                    (s->factors > 1 ? 1 : s->dim)));
+        vgs_noise_set(st->g, &st->noise, s->c.seed, VGS__FOR_FACTOR, s->iteration, t, 0);
+        code = vgs_graph_run(st->g, s->c.batch, err);
+        if (st == last) s->energy_calls += s->c.batch;
+    }
+    return code;
+}
+
+/* ==== >>replay: samples that are kept and started from again ========================================== */
+
+/* ---- keep: x_T, and log w = |x_0|^2 / (2 s0^2) + D log s0 - what the path cost / tau, less a constant ---- */
+
+typedef struct vgs__keep_stage { vgs_graph *g; vgs_var x0, x, path; vgs_scalar first; } vgs__keep_stage;
+
+static void vgs__keep_record(vgs_sampler *s, vgs__keep_stage *st)
+{
+    vgs_graph *g = st->g;
+    int n = s->c.replay * s->c.batch, d = s->c.energy.dim;
+    float dim = (float)s->dim;
+    vgs_var w, v, s0;
+    st->first = vgs_scalar_create(g, 0);
+    st->x0 = vgs_input(g, d);
+    st->x = vgs_state(g, -1, d, VGS_F32);
+    st->path = vgs_state(g, -1, 1, VGS_F32);
+    s0 = vgs__bound_state(g, 1, 1, s->sigma, 0);
+    w = vgs_div(g, vgs_sum_cols(g, vgs_square(g, st->x0)), vgs_square(g, s0));
+    v = vgs_affine(g, vgs_log(g, s0), dim, 0.0f);
+    w = vgs_add(g, vgs_affine(g, w, 0.5f, 0.0f), v);
+    w = vgs_sub(g, w, vgs_affine(g, st->path, dim / s->c.tau, 0.0f));
+    vgs_assign_rows(g, vgs__bound_state(g, n, 1, s->replay_weight, 0), st->first, w);
+    vgs_assign_rows(g, vgs__bound_state(g, n, d, s->replay_x, 0), st->first, st->x);
+}
+
+/* x_T after `refine` steps of MALA, in mala_x. They leave the target as it is: log w stays. */
+static vgs_status vgs__keep_refine(vgs_sampler *s, vgs__mala_stage *begin, vgs__mala_stage *st, vgs_error *err)
+{
+    size_t rows = (size_t)s->c.batch * (size_t)s->c.energy.dim;
+    vgs_status code;
+    int k;
+    vgs_bind(begin->g, begin->from, s->traj_x, (size_t)s->c.steps * rows, NULL);
+    vgs__mala_bind(begin, s->mala_x, 0, s->mala_e, s->mala_grad, s->mala_h, 0);
+    vgs__mala_bind(st, s->mala_x, 0, s->mala_e, s->mala_grad, s->mala_h, 0);
+    code = vgs_graph_run(begin->g, s->c.batch, err);
+    for (k = 0; k < s->c.refine && code == VGS_OK; ++k)
+        code = vgs__mala_run(st, s->c.batch, s->c.seed, VGS__FOR_REFINE, VGS__FOR_REFINE_ACCEPT, s->iteration, k,
+                             0, err);
+    s->energy_calls += (double)s->c.batch * (s->c.refine + 1);
+    return code;
+}
+
+static vgs_status vgs__keep_run(vgs_sampler *s, vgs__keep_stage *st, vgs_error *err)
+{
+    size_t rows = (size_t)s->c.batch * (size_t)s->c.energy.dim;
+    vgs_status code;
+    vgs_bind(st->g, st->x0, s->traj_x, 0, NULL);
+    if (s->c.refine) vgs_bind(st->g, st->x, s->mala_x, 0, NULL);
+    else vgs_bind(st->g, st->x, s->traj_x, (size_t)s->c.steps * rows, NULL);
+    vgs_bind(st->g, st->path, s->traj_path, 0, NULL);
+    vgs_scalar_set(st->g, st->first, (double)(s->kept % s->c.replay) * s->c.batch);
+    code = vgs_graph_run(st->g, s->c.batch, err);
+    if (code == VGS_OK) s->kept++;
+    return code;
+}
+
+/* ---- recall: kept samples, drawn by weight, taken back by the noising chain ---- */
+
+typedef struct vgs__recall_stage { vgs_graph *g; vgs_var x; vgs_noise noise; } vgs__recall_stage;
+typedef struct vgs__back_stage {
+    vgs_graph *g;
+    vgs_var next, x;
+    vgs_scalar inv_a, sigma;
+    vgs_noise noise;
+} vgs__back_stage;
+
+static void vgs__recall_record(vgs_sampler *s, vgs__recall_stage *st)
+{
+    vgs_graph *g = st->g;
+    int n = s->c.replay * s->c.batch, d = s->c.energy.dim;
+    vgs_var idx;
+    st->x = vgs_state(g, -1, d, VGS_F32);
+    st->noise = vgs_noise_create(g);
+    idx = vgs_resample(g, vgs__bound_state(g, n, 1, s->replay_weight, 0), &st->noise);
+    vgs_assign(g, st->x, vgs_gather(g, vgs__bound_state(g, n, d, s->replay_x, 0), idx));
+}
+
+static void vgs__back_record(const vgs_sampler *s, vgs__back_stage *st)
+{
+    vgs_graph *g = st->g;
+    st->next = vgs_input(g, s->c.energy.dim);
+    st->x = vgs_state(g, -1, s->c.energy.dim, VGS_F32);
+    st->inv_a = vgs_scalar_create(g, 1);
+    st->sigma = vgs_scalar_create(g, 1);
+    st->noise = vgs_noise_create(g);
+    vgs_assign(g, st->x, vgs_combine_by(g, st->next, st->inv_a, vgs__kernel_eps(s, g, &st->noise), st->sigma));
+}
+
+/* x_t = x_next / a + sigma eps in place of t */
+static vgs_status vgs__back_run(vgs_sampler *s, vgs__back_stage *st, int t, int next, double a, double sigma,
+                                vgs_error *err)
+{
+    size_t rows = (size_t)s->c.batch * (size_t)s->c.energy.dim;
+    vgs_bind(st->g, st->next, s->traj_x, (size_t)next * rows, NULL);
+    vgs_bind(st->g, st->x, s->traj_x, (size_t)t * rows, NULL);
+    vgs_scalar_set(st->g, st->inv_a, 1.0 / a);
+    vgs_scalar_set(st->g, st->sigma, sigma);
+    vgs_noise_set(st->g, &st->noise, s->c.seed, VGS__FOR_BACK, s->iteration, t, 0);
+    return vgs_graph_run(st->g, s->c.batch, err);
+}
+
+/* Kept samples go back to step n at once and from there step by step to x_0. */
+static vgs_status vgs__recall_run(vgs_sampler *s, vgs__recall_stage *st, vgs__back_stage *back, int n,
+                                  vgs_error *err)
+{
+    size_t rows = (size_t)s->c.batch * (size_t)s->c.energy.dim;
+    double a = 1.0, var = 0.0;
+    vgs_status code;
+    int t;
+    vgs_bind(st->g, st->x, s->traj_x, (size_t)s->c.steps * rows, NULL);
+    vgs_noise_set(st->g, &st->noise, s->c.seed, VGS__FOR_RECALL, s->iteration, 0, 0);
+    code = vgs_graph_run(st->g, s->c.batch, err);
+    for (t = s->c.steps - 1; t >= n; --t) {
+        a *= (double)s->a[t];
+        var = vgs__chain_variance(s, t, var);
+    }
+    if (code == VGS_OK) code = vgs__back_run(s, back, n, s->c.steps, a, sqrt(var), err);
+    for (t = n - 1; t >= 0 && code == VGS_OK; --t)
+        code = vgs__back_run(s, back, t, t + 1, (double)s->a[t], sqrt((double)s->s2[t]), err);
+    return code;
+}
+
+/* ---- detours: where trajectories are not the sampler's own ---- */
 
 /* Does a trajectory of returns explore? */
-static bool vgs__explores(const vgs_sampler *s) { return !s->c.one_step && s->c.explore != 1.0f; }
+static bool vgs__explores(const vgs_sampler *s) { return !s->c.published && s->c.explore != 1.0f; }
 
-static bool vgs__uses_stage(const vgs_sampler *s, int k)
+/* Half of the iterations are plain. In the others the first k steps explore, or come back from kept samples by
+   the noising chain, k uniform in 0..T-1, so that every t sees targets that start off the sampler's own path;
+   targets of these steps are of one step. Multiples of the golden ratio fill 0..1 evenly. */
+static vgs__detour vgs__detour_of(const vgs_sampler *s)
 {
-    if (k < 8) return true;
-    if (k < 10) return !s->c.fixed_kernel;
-    if (k < 14) return s->c.replay || (k == 10 && vgs__explores(s));
-    return k < 16 ? s->c.refine > 0 : s->c.slope_loss > 0.0f;
+    vgs__detour d = { 0, false };
+    double u = 0.6180339887498949 * (double)s->iteration;
+    bool recall = s->c.replay && s->kept >= s->c.replay;             /* begins with a full store       */
+    u = 2.0 * (u - floor(u)) - 1.0;
+    if (u <= 0.0 || !(recall || vgs__explores(s))) return d;
+    d.steps = (int)(u * (s->c.steps - 1));
+    d.recalled = recall && (!vgs__explores(s) || s->iteration % 2);
+    return d;
 }
+
+/* ==== >>score: samples of the target, taken back to noise ============================================= */
+
+typedef struct vgs__score_stage {
+    vgs_graph *g;
+    vgs__kernel k;
+    vgs_var next, x, cost;
+    vgs_scalar inv_a, s;                         /* of the noising chain: 1/a_t and s_t               */
+    vgs_noise noise;
+} vgs__score_stage;
+
+/* The noising chain goes from x_{t+1} to x_t = x_{t+1}/a + s xi. Seen from there the sampler's step had
+   u = -xi, hence the noise (mu/sigma - xi) / sqrt(rho). */
+static void vgs__score_record(vgs_sampler *s, vgs__score_stage *st, bool last)
+{
+    vgs_graph *g = st->g;
+    vgs__kernel *k = &st->k;
+    const vgs_scalar one = { 0 };
+    vgs_var xi, x, mu, eps;
+    vgs__kernel_open(s, k, g);
+    st->next = vgs_input(g, s->c.energy.dim);
+    st->x = vgs_state(g, -1, s->c.energy.dim, VGS_F32);
+    st->cost = vgs_state(g, -1, 1, VGS_F32);
+    st->inv_a = vgs_scalar_create(g, 1);
+    st->s = vgs_scalar_create(g, 1);
+    st->noise = vgs_noise_create(g);
+    xi = vgs__kernel_eps(s, g, &st->noise);
+    x = vgs_combine_by(g, st->next, st->inv_a, xi, st->s);
+    mu = vgs__kernel_mu(s, k, x, vgs__no_var(), last);
+    eps = vgs_combine_by(g, xi, one, mu, k->neg_inv_sigma);          /* the sign does not matter       */
+    if (!s->c.fixed_kernel) eps = vgs_div(g, eps, k->sqrt_rho);
+    eps = vgs__kernel_colour(s, k, eps, true);
+    vgs_assign(g, st->cost, vgs__kernel_cost(k, xi, eps));
+    vgs_assign(g, st->x, x);
+}
+
+/* Step t backwards: x_t takes its place, the cost of the sampler's step is in r->cost. */
+static vgs_status vgs__score_run(vgs_sampler *s, vgs__score_stage *st, const vgs__roll *r, int t, vgs_error *err)
+{
+    vgs_bind(st->g, st->next, r->x, vgs__roll_place(s, r, t + 1), NULL);
+    vgs_bind(st->g, st->x, r->x, vgs__roll_place(s, r, t), NULL);
+    vgs_bind(st->g, st->cost, r->cost, 0, NULL);
+    vgs__kernel_set_step(s, &st->k, t, 1.0, r->first_row);
+    vgs_scalar_set(st->g, st->inv_a, 1.0 / (double)s->a[t]);
+    vgs_scalar_set(st->g, st->s, sqrt((double)s->s2[t]));
+    vgs_noise_set(st->g, &st->noise, r->seed, VGS__FOR_SCORE, 0, t, r->first_row);
+    return vgs_graph_run(st->g, r->n, err);
+}
+
+/* ==== >>life: the sampler's stages, creation ========================================================== */
+
+/* kind, name, when it exists, rows, what its record function is told. Those that never exist at first are made
+   when somebody asks. */
+#define VGS__STAGES(X) \
+    X(start,      start,       true,                    s->capacity, (s, st))                         \
+    X(step,       step,        true,                    s->capacity, (s, st, false, false))           \
+    X(step,       last,        true,                    s->capacity, (s, st, true, false))            \
+    X(return,     return_step, !c->published,           c->batch,    (s, st, false))                  \
+    X(return,     return_last, !c->published,           c->batch,    (s, st, true))                   \
+    X(fresh,      fresh_step,  c->published || c->replay || vgs__explores(s), c->batch, (s, st, false)) \
+    X(fresh,      fresh_last,  c->published,            c->batch,    (s, st, true))                   \
+    X(grad,       grad,        c->slope_loss > 0.0f,    c->batch,    (s, st))                         \
+    X(fd,         fd,          c->slope_loss > 0.0f,    c->batch,    (s, st))                         \
+    X(fit,        fit,         true,                    c->batch,    (s, st))                         \
+    X(ema,        ema,         true,                    c->batch,    (s, st))                         \
+    X(sigma,      sigma_fit,   true,                    c->batch,    (s, st))                         \
+    X(factor,     factor_step, !c->fixed_kernel,        c->batch,    (s, st, false))                  \
+    X(factor,     factor_last, !c->fixed_kernel,        c->batch,    (s, st, true))                   \
+    X(keep,       keep,        c->replay > 0,           c->batch,    (s, st))                         \
+    X(recall,     recall,      c->replay > 0,           c->batch,    (s, st))                         \
+    X(back,       back,        c->replay > 0,           c->batch,    (s, st))                         \
+    X(mala_begin, mala_begin,  c->refine > 0,           c->batch,    (s, st, false))                  \
+    X(mala_step,  mala_step,   c->refine > 0,           c->batch,    (s, st, false))                  \
+    X(value,      value,       false,                   s->capacity, (s, st, true))                   \
+    X(value,      twist,       false,                   s->capacity, (s, st, false))
+
+struct vgs__stages {
+#define VGS__MEMBER(kind, name, when, rows, told) vgs__##kind##_stage name;
+    VGS__STAGES(VGS__MEMBER)
+#undef VGS__MEMBER
+};
+
+/* Records and compiles a stage whose struct begins at `graph`. */
+#define VGS__STAGE_MAKE(kind, stage, rows, told, code)                                                \
+    {                                                                                                 \
+        vgs__##kind##_stage *st = (stage);                                                            \
+        st->g = vgs_graph_create(err);                                                                \
+        if (st->g) vgs__##kind##_record told;                                                         \
+        (code) = st->g ? vgs_graph_compile(st->g, s->b, (rows), err) : VGS_E_NOMEM;                   \
+        if (st->g) s->bytes += vgs_graph_bytes(st->g);                                                \
+    }
 
 static vgs_status vgs__make_stages(vgs_sampler *s, vgs_error *err)
 {
-    vgs__stage *all[VGS__STAGES];
-    int k;
+    const vgs_config *c = &s->c;
     vgs_status code = VGS_OK;
-    vgs__stage_list(s, all);
-    for (k = 0; k < VGS__STAGES; ++k) {
-        if (vgs__uses_stage(s, k) && !(all[k]->g = vgs_graph_create(err))) return VGS_E_NOMEM;
-    }
-    vgs__record_start(s, &s->start);
-    vgs__record_step(s, &s->step, false, false);
-    vgs__record_step(s, &s->last, true, false);
-    vgs__record_target(s, &s->target_step, false, s->c.one_step);
-    vgs__record_target(s, &s->target_last, true, s->c.one_step);
-    vgs__record_fit(s, &s->fit);
-    vgs__record_sigma(s, &s->sigma_fit);
-    vgs__record_ema(s, &s->ema);
-    if (s->factor_step.g) vgs__record_factor(s, &s->factor_step, false);
-    if (s->factor_last.g) vgs__record_factor(s, &s->factor_last, true);
-    if (s->fresh.g) vgs__record_target(s, &s->fresh, false, true);
-    if (s->keep.g) vgs__record_keep(s, &s->keep);
-    if (s->recall.g) vgs__record_recall(s, &s->recall);
-    if (s->back.g) vgs__record_back(s, &s->back);
-    if (s->stand.g) vgs__record_stand(s, &s->stand, false);
-    if (s->walk.g) vgs__record_walk(s, &s->walk, false);
-    if (s->slope.g) vgs__record_slope_target(s, &s->slope);
-    if (s->split.g) vgs__record_split(s, &s->split);
-    for (k = 0; k < VGS__STAGES && code == VGS_OK; ++k)
-        if (all[k]->g)
-            code = vgs__compile_stage(s, all[k], k < VGS__DRAW_STAGES ? s->capacity : s->c.batch, err);
+    s->stage = (struct vgs__stages *)vgs__alloc_or(err, "sampler", 1, sizeof *s->stage);
+    if (!s->stage) return VGS_E_NOMEM;
+#define VGS__MAKE(kind, name, when, rows, told) \
+    if (code == VGS_OK && (when)) VGS__STAGE_MAKE(kind, &s->stage->name, rows, told, code)
+    VGS__STAGES(VGS__MAKE)
+#undef VGS__MAKE
     return code;
 }
 
-/* No sample is kept: all have weight 0; MALA starts with the noise of the last step. */
-static vgs_status vgs__forget(vgs_sampler *s, vgs_error *err)
+static vgs_status vgs__make_buffers(vgs_sampler *s, vgs_error *err)
 {
-    size_t n = (size_t)s->c.replay * (size_t)s->c.batch, i;
-    float *w = (float *)vgs__alloc_or(err, "replay", n, sizeof *w), h = 0.5f * s->c.s2_end;
-    vgs_status st = w ? VGS_OK : VGS_E_NOMEM;
-    for (i = 0; w && i < n; ++i) w[i] = -FLT_MAX;
-    if (st == VGS_OK) st = s->b->upload(s->b->self, s->kept_weight, 0, w, n, VGS_F32, err);
-    if (st == VGS_OK) st = s->b->upload(s->b->self, s->walk_step, 0, &h, 1, VGS_F32, err);
-    vgs__free(w);
+    const vgs_config *c = &s->c;
+    const size_t T = (size_t)c->steps, B = (size_t)c->batch, D = (size_t)c->energy.dim, F = (size_t)s->factors,
+                 C = (size_t)s->capacity, passes = (size_t)c->passes, kept = (size_t)c->replay * B;
+    const bool slope_loss = c->slope_loss > 0.0f;
+#define VGS__MAKE(name, when, n) \
+    if (when) {                                                                                       \
+        s->name = s->b->buffer_create(s->b->self, (n), err);                                          \
+        if (!s->name) return VGS_E_NOMEM;                                                             \
+        s->bytes += 4 * (size_t)(n);                                                                  \
+    }
+    VGS__BUFFERS(VGS__MAKE)
+#undef VGS__MAKE
+    return VGS_OK;
+}
+
+static size_t vgs__factor_count(const vgs_sampler *s) { return 2 * (size_t)s->c.steps * (size_t)s->factors; }
+static size_t vgs__replay_rows(const vgs_sampler *s) { return (size_t)s->c.replay * (size_t)s->c.batch; }
+
+/* n equal numbers. */
+static vgs_status vgs__upload_fill(vgs_sampler *s, vgs_buffer *to, size_t n, float v, vgs_error *err)
+{
+    float *x = (float *)vgs__alloc_or(err, "sampler", n, sizeof *x);
+    vgs_status st = VGS_E_NOMEM;
+    size_t i;
+    for (i = 0; x && i < n; ++i) x[i] = v;
+    if (x) st = s->b->upload(s->b->self, to, 0, x, n, VGS_F32, err);
+    vgs__free(x);
     return st;
 }
 
-/* Fresh weights, moments at zero, s0 from the schedule. */
+/* s0 from the schedule, factors of 1, an empty replay store (log w = -FLT_MAX) whose MALA begins with a step
+   of s2_end/2. */
 static vgs_status vgs__init_state(vgs_sampler *s, vgs_error *err)
 {
-    int p = vgs_net_size(s->net);
-    size_t i;
-    vgs_rng r = { 0, 0, 0 };
-    float *w = (float *)vgs__alloc_or(err, "weights", (size_t)p, sizeof *w), s0;
-    vgs_status st;
-    if (!w) return VGS_E_NOMEM;
-    r.seed = s->c.seed;
-    vgs_net_init(s->net, &r, w);
-    s0 = (float)vgs_schedule_fill(&s->c, s->s2, s->a);
-    st = s->b->upload(s->b->self, s->online, 0, w, (size_t)p, VGS_F32, err);
-    if (st == VGS_OK) st = s->b->upload(s->b->self, s->target, 0, w, (size_t)p, VGS_F32, err);
-    if (st == VGS_OK) st = s->b->upload(s->b->self, s->sigma, 0, &s0, 1, VGS_F32, err);
-    vgs__free(w);
-    w = (float *)vgs__alloc_or(err, "factors", vgs__factor_count(s), sizeof *w);
-    if (!w) return VGS_E_NOMEM;
-    for (i = 0; i < vgs__factor_count(s); ++i) w[i] = 1.0f;
-    if (st == VGS_OK) st = s->b->upload(s->b->self, s->factor, 0, w, i, VGS_F32, err);
-    vgs__free(w);
-    return st == VGS_OK && s->c.replay ? vgs__forget(s, err) : st;
+    float s0 = (float)vgs_schedule_fill(&s->c, s->s2, s->a), h = 0.5f * s->c.s2_end;
+    vgs_status st = s->b->upload(s->b->self, s->sigma, 0, &s0, 1, VGS_F32, err);
+    if (st == VGS_OK) st = vgs__upload_fill(s, s->factor, vgs__factor_count(s), 1.0f, err);
+    if (st != VGS_OK || !s->c.replay) return st;
+    st = vgs__upload_fill(s, s->replay_weight, vgs__replay_rows(s), -FLT_MAX, err);
+    return st == VGS_OK ? s->b->upload(s->b->self, s->mala_h, 0, &h, 1, VGS_F32, err) : st;
+}
+
+static vgs_status vgs__make_models(vgs_sampler *s, vgs_error *err)
+{
+    s->online = vgs_model_create(&s->c.net, s->b, s->c.seed, err);
+    s->target = s->online ? vgs_model_create(&s->c.net, s->b, s->c.seed, err) : NULL;
+    if (!s->target) return VGS_E_NOMEM;
+    s->bytes += 5 * 4 * (size_t)vgs_model_size(s->online);           /* weights twice, gradient, moments  */
+    return VGS_OK;
 }
 
 static vgs_status vgs__sampler_init(vgs_sampler *s, vgs_error *err)
 {
     vgs_cpu_config cpu = { 0, VGS_ISA_AUTO };
+    size_t t = (size_t)s->c.steps;
     vgs_status st;
     cpu.threads = s->c.threads;
     if (!s->c.backend && !(s->own = vgs_cpu_create(&cpu, err))) return VGS_E_NOMEM;
     s->b = s->c.backend ? s->c.backend : s->own;
-    if (!(s->net = vgs_net_create(&s->c.net, err))) return VGS_E_NOMEM;
     s->capacity = s->c.batch > 512 ? s->c.batch : 512;
-    s->s2 = (float *)vgs__alloc_or(err, "schedule", (size_t)s->c.steps, sizeof *s->s2);
-    s->a = (float *)vgs__alloc_or(err, "schedule", (size_t)s->c.steps, sizeof *s->a);
-    s->correct_step = (float *)vgs__alloc_or(err, "schedule", (size_t)s->c.steps, sizeof *s->correct_step);
-    if (!s->s2 || !s->a || !s->correct_step) return VGS_E_NOMEM;
+    s->s2 = (float *)vgs__alloc_or(err, "schedule", 3 * t, sizeof *s->s2);
+    if (!s->s2) return VGS_E_NOMEM;
+    s->a = s->s2 + t;
+    s->correct_step = s->a + t;
+    if ((st = vgs__make_models(s, err)) != VGS_OK) return st;
     if ((st = vgs__make_buffers(s, err)) != VGS_OK) return st;
     if ((st = vgs__init_state(s, err)) != VGS_OK) return st;
-    return vgs__make_stages(s, err);
+    st = vgs__evaluator_open(&s->energies, &s->c.energy, s->b, s->own ? vgs_cpu_threads(s->own) : 1, s->capacity,
+                             err);
+    return st == VGS_OK ? vgs__make_stages(s, err) : st;
+}
+
+/* ---- an energy whose parameters belong to no model ---- */
+
+/* A checksum (FNV-1a) of the parameters that the energy has bound by itself; 0 where there are none. Without a
+   version nobody tells that they have changed, but a look at them does. */
+static vgs_status vgs__energy_params(vgs_sampler *s, uint64_t *sum, vgs_error *err)
+{
+    const vgs_graph *g = s->stage->last.g;
+    vgs_status st = VGS_OK;
+    int id;
+    *sum = 0;
+    for (id = 0; id < g->n_node && st == VGS_OK; ++id) {
+        const vgs__node *n = &g->node[id];
+        unsigned char *w;
+        size_t i, bytes = (size_t)n->cols * 4;
+        if (n->op != VGS_OP_PARAMS || n->model || !n->live) continue;
+        w = (unsigned char *)vgs__alloc_or(err, "parameters", bytes, 1);
+        st = w ? s->b->download(s->b->self, w, n->buf, n->offset, bytes / 4, VGS_F32, err) : VGS_E_NOMEM;
+        *sum = *sum ? *sum : 14695981039346656037u;
+        for (i = 0; i < bytes && st == VGS_OK; ++i) *sum = (*sum ^ w[i]) * 1099511628211u;
+        vgs__free(w);
+    }
+    return st;
 }
 
 VGS__DEF vgs_sampler *vgs_sampler_create(const vgs_config *cfg, vgs_error *err)
@@ -10146,163 +11342,65 @@ VGS__DEF vgs_sampler *vgs_sampler_create(const vgs_config *cfg, vgs_error *err)
     s = (vgs_sampler *)vgs__alloc_or(err, "sampler", 1, sizeof *s);
     if (!s) return NULL;
     s->c = c;
+    s->dim = vgs__effective_dim(&c);
     s->factors = vgs__is_particles(&c) ? 1 : c.energy.dim;
-    if (vgs__sampler_init(s, err) != VGS_OK) {
-        vgs_sampler_free(s);
-        return NULL;
-    }
-    return s;
+    if (vgs__sampler_init(s, err) == VGS_OK && vgs__energy_params(s, &s->energy_params, err) == VGS_OK) return s;
+    vgs_sampler_free(s);
+    return NULL;
 }
 
 VGS__DEF void vgs_sampler_free(vgs_sampler *s)
 {
-    vgs__stage *stages[VGS__STAGES];
-    vgs_buffer *all[VGS__SAMPLER_BUFFERS];
-    int k;
     if (!s) return;
-    vgs__stage_list(s, stages);
-    for (k = 0; k < VGS__STAGES; ++k) vgs_graph_free(stages[k]->g);
-    all[0] = s->online;     all[1] = s->target;     all[2] = s->adam_m;   all[3] = s->adam_v;
-    all[4] = s->grad;       all[5] = s->sigma;      all[6] = s->flag;     all[7] = s->loss_log;
-    all[8] = s->pool_x;     all[9] = s->pool_mu;    all[10] = s->pool_musq; all[11] = s->pool_y;
-    all[12] = s->draw_x;    all[13] = s->draw_mu;   all[14] = s->draw_musq; all[15] = s->factor;
-    all[16] = s->pool_cost; all[17] = s->draw_cost; all[18] = s->pool_path; all[19] = s->kept_x;
-    all[20] = s->kept_weight; all[21] = s->walk_x; all[22] = s->walk_e; all[23] = s->walk_g;
-    all[24] = s->walk_step; all[25] = s->pool_slope; all[26] = s->pair_x;    all[27] = s->pair_push;
-    all[28] = s->pool_width; all[29] = s->draw_width; all[30] = s->pool_axes; all[31] = s->draw_axes;
-    for (k = 0; k < VGS__SAMPLER_BUFFERS; ++k) if (s->b && all[k]) s->b->buffer_free(s->b->self, all[k]);
-    vgs_net_free(s->net);
+    if (s->stage) {
+#define VGS__FREE(kind, name, when, rows, told) vgs_graph_free(s->stage->name.g);
+        VGS__STAGES(VGS__FREE)
+#undef VGS__FREE
+    }
+    vgs__free(s->stage);
+    vgs__evaluator_close(&s->energies);
+#define VGS__FREE(name, when, n) if (s->name) s->b->buffer_free(s->b->self, s->name);
+    VGS__BUFFERS(VGS__FREE)
+#undef VGS__FREE
+    vgs_model_free(s->online);
+    vgs_model_free(s->target);
     vgs__free(s->s2);
-    vgs__free(s->correct_step);
-    vgs__free(s->a);
     vgs_cpu_free(s->own);
     vgs__free(s);
 }
 
 VGS__DEF const vgs_config *vgs_sampler_config(const vgs_sampler *s) { return &s->c; }
 VGS__DEF int64_t vgs_sampler_iteration(const vgs_sampler *s) { return s->iteration; }
+VGS__DEF vgs_model *vgs_sampler_model(vgs_sampler *s) { return s->target; }
 VGS__DEF size_t vgs_sampler_bytes(const vgs_sampler *s)
 {
     return s->bytes + (s->own ? vgs__cpu_bytes(s->own) : 0);
 }
 
-/* ---- drawing ------------------------------------------------------------------------------------- */
-
-/* What corrects the x_t of a draw: MALA on V_t, and the step from there, which takes its gradient. */
-typedef struct vgs__corrector {
-    vgs__stage stand, walk, step;                /* step: none with explicit_drift                    */
-    vgs_buffer *v, *slope;                       /* [capacity], [capacity, D]: of the last block       */
-    vgs_buffer *length;                          /* [T]: h of MALA at each step                       */
-    int steps;
-} vgs__corrector;
-
-typedef struct vgs__roll {                       /* where and how trajectories are rolled out         */
-    int n, for_start, for_step;
-    uint64_t seed, iteration;
-    uint32_t first_row;
-    double c, step_c, last_c;                    /* noise factors: of x_0, of the steps, of the last  */
-    int explored;                                /* steps before this one have c instead of step_c,   */
-    bool recalled;                               /* or only tell the drift: x_t is there already      */
-    vgs_buffer *x, *mu, *musq, *cost, *width, *axes;
-    vgs__corrector *corrector;                   /* NULL: none                                        */
-    size_t x_first;                              /* row of x where this block begins                  */
-    size_t x_stride, mu_stride;                  /* rows from one step's place to the next one's      */
-    int x_places;                                /* steps + 1, or 2: take turns                       */
-} vgs__roll;
-
-/* Where x_t of a block is in r->x. */
-static size_t vgs__roll_place(const vgs_sampler *s, const vgs__roll *r, int t)
+static vgs_status vgs__check_energy_params(vgs_sampler *s, const char *doing, vgs_error *err)
 {
-    return ((size_t)(t % r->x_places) * r->x_stride + r->x_first) * (size_t)s->c.energy.dim;
+    uint64_t sum;
+    vgs_status st = vgs__energy_params(s, &sum, err);
+    if (st != VGS_OK || sum == s->energy_params) return st;
+    return vgs__fail(err, VGS_E_ARG, "%s: parameters that the energy has bound have changed: call "
+                     "vgs_sampler_touch after a change, or let them belong to a vgs_model", doing);
 }
 
-static void vgs__bind_step(const vgs_sampler *s, vgs__stage *st, const vgs__roll *r, int t)
+VGS__DEF vgs_status vgs_sampler_touch(vgs_sampler *s, vgs_error *err)
 {
-    size_t d = (size_t)s->c.energy.dim;
-    vgs_bind(st->g, st->x, r->x, vgs__roll_place(s, r, t), NULL);
-    vgs_bind(st->g, st->out, r->x, vgs__roll_place(s, r, t + 1), NULL);
-    vgs_bind(st->g, st->mu, r->mu, (size_t)t * r->mu_stride * d, NULL);
-    vgs_bind(st->g, st->musq, r->musq, (size_t)t * r->mu_stride, NULL);
-    vgs_bind(st->g, st->cost, r->cost, (size_t)t * r->mu_stride, NULL);
-    if (!r->width) return;
-    vgs_bind(st->g, st->width_out, r->width, (size_t)t * r->mu_stride * d, NULL);
-    vgs_bind(st->g, st->axes_out, r->axes, (size_t)t * r->mu_stride * d * d, NULL);
+#define VGS__TOUCH(kind, name, when, rows, told) if (s->stage->name.g) vgs_graph_touch(s->stage->name.g);
+    VGS__STAGES(VGS__TOUCH)
+#undef VGS__TOUCH
+    vgs__evaluator_touch(&s->energies);
+    return vgs__energy_params(s, &s->energy_params, err);
 }
 
-/* What every stage of step t is told: sigma_t and where the step's factors are. */
-static void vgs__set_step(const vgs_sampler *s, vgs__stage *st, int t, double c)
-{
-    size_t f = (size_t)s->factors;
-    double sigma = sqrt((double)s->s2[t]) * (double)s->a[t];
-    bool last = t == s->c.steps - 1;
-    double scale = s->c.scale_by_dim && !last ? s->c.dim_effective : 1;
-    vgs_bind(st->g, st->kappa, s->factor, 2 * (size_t)t * f, NULL);
-    vgs_bind(st->g, st->root, s->factor, (2 * (size_t)t + 1) * f, NULL);
-    vgs_scalar_set(st->g, st->a, (double)s->a[t]);
-    vgs_scalar_set(st->g, st->drift, sigma * sigma / (double)s->c.tau * scale);
-    vgs_scalar_set(st->g, st->limit, (double)s->c.drift_max * sigma * sqrt((double)s->c.dim_effective));
-    vgs_scalar_set(st->g, st->sigma, sigma);
-    vgs_scalar_set(st->g, st->inv_sigma, -1.0 / sigma);
-    vgs_scalar_set(st->g, st->c, c);
-    vgs_scalar_set(st->g, st->t_next, t + 1);
-    vgs_scalar_set(st->g, st->step, t);
-}
+/* ==== >>draw: samples and their path weights ========================================================== */
 
-/* The drift of step t from V_t instead: a_t s_t^2 / tau grad V_t(x_t). */
-static void vgs__set_drift_of(const vgs_sampler *s, vgs__stage *st, int t)
-{
-    double scale = s->c.scale_by_dim ? s->c.dim_effective : 1;
-    vgs_scalar_set(st->g, st->drift, (double)s->s2[t] * (double)s->a[t] / (double)s->c.tau * scale);
-    vgs_scalar_set(st->g, st->t_next, t);
-    if (!s->c.local_noise) return;
-    vgs_scalar_set(st->g, st->nudge, VGS__NUDGE * sqrt((double)s->s2[t]));
-    vgs_scalar_set(st->g, st->curve, -sqrt((double)s->s2[t]) * scale / (VGS__NUDGE * (double)s->c.tau));
-}
+/* ---- path weights: log w = |x_0|^2 / (2 s0^2) + constant - sum of the steps' costs - E/tau ---- */
 
-static vgs_status vgs__roll_start(vgs_sampler *s, const vgs__roll *r, vgs_error *err)
-{
-    vgs__stage *st = &s->start;
-    vgs_bind(st->g, st->out, r->x, vgs__roll_place(s, r, 0), NULL);
-    vgs_scalar_set(st->g, st->sigma, r->c);
-    vgs__noise_set(st->g, &st->noise, r->for_start, 0, r->first_row, r->iteration, r->seed);
-    return vgs_graph_run(st->g, r->n, err);
-}
-
-static vgs_status vgs__roll_step(vgs_sampler *s, const vgs__roll *r, int t, vgs_error *err)
-{
-    bool last = t == s->c.steps - 1;
-    vgs__stage *st = last ? &s->last : r->corrector && r->corrector->step.g ? &r->corrector->step : &s->step;
-    vgs__bind_step(s, st, r, t);
-    if (vgs__exists(st->slope)) vgs_bind(st->g, st->slope, r->corrector->slope, 0, NULL);
-    if (r->recalled && t < r->explored) vgs_bind(st->g, st->out, s->draw_x, 0, NULL);
-    vgs__set_step(s, st, t, last ? r->last_c : t < r->explored ? r->c : r->step_c);
-    if (!last && !s->c.explicit_drift) vgs__set_drift_of(s, st, t);
-    vgs_scalar_set(st->g, st->row, r->first_row);
-    vgs__noise_set(st->g, &st->noise, r->for_step, t, r->first_row, r->iteration, r->seed);
-    return vgs_graph_run(st->g, r->n, err);
-}
-
-static void vgs__clear_flag(vgs_sampler *s)
-{
-    int32_t zero[4] = { 0, 0, 0, 0 };
-    s->b->upload(s->b->self, s->flag, 0, zero, 4, VGS_I32, NULL);
-}
-
-/* Reads the flag; if it is set, clears it and tells what was found. */
-static vgs_status vgs__read_flag(vgs_sampler *s, const char *doing, vgs_error *err)
-{
-    static const char *const what[] = {"a value", "the energy", "the energy's gradient", "the value network"};
-    int32_t f[4] = { 0, 0, 0, 0 };
-    vgs_status st = s->b->finish(s->b->self, err);
-    if (st == VGS_OK) st = s->b->download(s->b->self, f, s->flag, 0, 4, VGS_I32, err);
-    if (st != VGS_OK || !f[0]) return st;
-    vgs__clear_flag(s);
-    return vgs__fail(err, VGS_E_NONFINITE, "%s: %s is not finite at row %u, step %d of %d (iteration %lld)",
-                     doing, what[f[3] & 3], (unsigned)f[1], (int)f[2], s->c.steps, (long long)s->iteration);
-}
-
-/* D [sum_t log(sqrt(rho_t) a_t) + log(s0) + log(2 pi)/2]: what log w has besides the rows' own terms */
-static vgs_status vgs__log_weight_constant(vgs_sampler *s, double s0, double *out, vgs_error *err)
+/* D [sum_t log(sqrt(rho_t) a_t) + log(s0) + log(2 pi)/2] */
+static vgs_status vgs__weight_constant(vgs_sampler *s, double s0, double *out, vgs_error *err)
 {
     size_t n = vgs__factor_count(s), f = (size_t)s->factors, t, j;
     float *w = (float *)vgs__alloc_or(err, "draw", n, sizeof *w);
@@ -10312,22 +11410,20 @@ static vgs_status vgs__log_weight_constant(vgs_sampler *s, double s0, double *ou
         *out += log((double)s->a[t]);
         for (j = 0; j < f; ++j) *out += log((double)w[(2 * t + 1) * f + j]) / (double)f;
     }
-    *out *= s->c.dim_effective;
+    *out *= s->dim;
     vgs__free(w);
     return st;
 }
 
-static vgs_status vgs__energies(vgs_sampler *s, const float *x, int n, float *e, vgs_error *err);
-
-/* A path's log w is |x_0|^2 / (2 s0^2) + the constant ... */
-static vgs_status vgs__log_weight_start(vgs_sampler *s, const vgs__roll *r, float *x, double *log_weight,
-                                        vgs_error *err)
+/* log_weight += |x_0|^2 / (2 s0^2) + constant; x receives x_0 */
+static vgs_status vgs__weight_start(vgs_sampler *s, const vgs__roll *r, float *x, double *log_weight,
+                                    vgs_error *err)
 {
     size_t d = (size_t)s->c.energy.dim, n = (size_t)r->n, i, j;
     float s0 = 1.0f;
     double constant = 0.0;
     vgs_status st = s->b->download(s->b->self, &s0, s->sigma, 0, 1, VGS_F32, err);
-    if (st == VGS_OK) st = vgs__log_weight_constant(s, (double)s0, &constant, err);
+    if (st == VGS_OK) st = vgs__weight_constant(s, (double)s0, &constant, err);
     if (st == VGS_OK) st = s->b->download(s->b->self, x, r->x, vgs__roll_place(s, r, 0), n * d, VGS_F32, err);
     for (i = 0; i < n && st == VGS_OK; ++i) {
         double sum = 0.0;
@@ -10337,147 +11433,146 @@ static vgs_status vgs__log_weight_start(vgs_sampler *s, const vgs__roll *r, floa
     return st;
 }
 
-/* ... less the cost of every step ... */
-static vgs_status vgs__log_weight_step(vgs_sampler *s, const vgs__roll *r, float *row, double *log_weight,
-                                       vgs_error *err)
+/* log_weight += factor times a column [n] of the backend; row [n] is scratch */
+static vgs_status vgs__weight_add(vgs_sampler *s, vgs_buffer *column, int n, double factor, float *row,
+                                  double *log_weight, vgs_error *err)
 {
-    vgs_status st = s->b->download(s->b->self, row, r->cost, 0, (size_t)r->n, VGS_F32, err);
+    vgs_status st = s->b->download(s->b->self, row, column, 0, (size_t)n, VGS_F32, err);
     int i;
-    for (i = 0; i < r->n && st == VGS_OK; ++i) log_weight[i] -= (double)row[i];
+    for (i = 0; i < n && st == VGS_OK; ++i) log_weight[i] += factor * (double)row[i];
     return st;
 }
 
-/* ... less E/tau in the end; e [n] receives E. log_weight may be NULL. */
-static vgs_status vgs__log_weight_end(vgs_sampler *s, int n, const float *x, float *e, double *log_weight,
-                                      vgs_error *err)
+/* log_weight -= E/tau; e [n] receives E */
+static vgs_status vgs__weight_end(vgs_sampler *s, int n, const float *x, double *e, double *log_weight,
+                                  vgs_error *err)
 {
-    vgs_status st = vgs__energies(s, x, n, e, err);
+    vgs_status st = vgs__sampler_energies(s, x, n, e, err);
     int i;
-    for (i = 0; log_weight && i < n && st == VGS_OK; ++i) log_weight[i] -= (double)e[i] / (double)s->c.tau;
+    for (i = 0; log_weight && i < n && st == VGS_OK; ++i) log_weight[i] -= e[i] / (double)s->c.tau;
     return st;
 }
 
-/* How a call that drew ends: without error, with its own, or with what the flag says. */
-static vgs_status vgs__draw_end(vgs_sampler *s, const char *doing, vgs_status st, vgs_error *err)
+/* Why there are no path weights, or NULL. */
+static const char *vgs__weightless(const vgs_sampler *s, const vgs_draw *o)
 {
-    if (st == VGS_OK) return vgs__read_flag(s, doing, err);
-    vgs__clear_flag(s);
-    return st;
+    if (s->c.on_sphere) return "on a sphere: its steps are no Gaussians";
+    if (o->start) return "of given starts: x_0 has no density";
+    if (o->skip_final_noise) return "with skip_final_noise: the last step has no density";
+    if (o->noise_scale != 0.0f && o->noise_scale != 1.0f) return "of another noise_scale than 1";
+    return NULL;
 }
 
 static vgs__roll vgs__draw_roll(const vgs_sampler *s, const vgs_draw *o, uint64_t iteration)
 {
     vgs__roll r;
     memset(&r, 0, sizeof r);
-    r.for_start = VGS__FOR_DRAW_START;
-    r.for_step = VGS__FOR_DRAW_STEP;
+    r.start_stream = VGS__FOR_DRAW_START;
+    r.step_stream = VGS__FOR_DRAW_STEP;
     r.seed = o->seed ? o->seed : s->c.seed;
     r.iteration = iteration;
-    r.c = r.step_c = o->noise_scale == 0.0f ? 1.0 : (double)o->noise_scale;
-    r.last_c = o->skip_final_noise ? 0.0 : r.c;
+    r.start_scale = r.step_scale = o->noise_scale == 0.0f ? 1.0 : (double)o->noise_scale;
+    r.last_scale = o->skip_final_noise ? 0.0 : r.start_scale;
     r.x = s->draw_x;
     r.mu = s->draw_mu;
-    r.musq = s->draw_musq;
+    r.mu2 = s->draw_mu2;
     r.cost = s->draw_cost;
-    r.width = s->draw_width;
-    r.axes = s->draw_axes;
+    r.noise_std = s->draw_noise_std;
+    r.eigvec = s->draw_eigvec;
     r.x_stride = (size_t)s->capacity;
     r.x_places = 2;
     return r;
 }
 
-/* ---- correction of draws ------------------------------------------------------------------------- */
-
-/* Why there are no path weights, or NULL. */
-static const char *vgs__weightless(const vgs_sampler *s, const vgs_draw *o)
+/* How a call that drew ends: without error, with its own, or with what the flag says. */
+static vgs_status vgs__draw_end(vgs_sampler *s, const char *doing, vgs_status st, vgs_error *err)
 {
-    if (s->c.on_sphere) return "on a sphere: its steps are no Gaussians";
-    if (o->skip_final_noise) return "with skip_final_noise: the last step has no density";
-    if (o->noise_scale != 0.0f && o->noise_scale != 1.0f) return "of another noise_scale than 1";
-    return NULL;
-}
-
-static void vgs__walk_bind(const vgs_sampler *s, vgs__stage *st, const vgs__roll *r, int t)
-{
-    const vgs__corrector *c = r->corrector;
-    size_t place = vgs__roll_place(s, r, t);
-    vgs_bind(st->g, st->x, r->x, place, NULL);
-    vgs_bind(st->g, st->out, r->x, place, NULL);
-    vgs_bind(st->g, st->here, c->v, 0, NULL);
-    vgs_bind(st->g, st->slope, c->slope, 0, NULL);
-    vgs_bind(st->g, st->length, c->length, (size_t)t, NULL);
-    vgs_scalar_set(st->g, st->t_next, t);
-}
-
-static vgs_status vgs__walk_stand(vgs_sampler *s, const vgs__roll *r, int t, vgs_error *err)
-{
-    vgs__stage *st = &r->corrector->stand;
-    vgs__walk_bind(s, st, r, t);
-    return vgs_graph_run(st->g, r->n, err);
-}
-
-/* Step number k of MALA; h follows acceptance at this rate. */
-static vgs_status vgs__walk_step(vgs_sampler *s, const vgs__roll *r, int t, uint32_t k, double rate,
-                                 vgs_error *err)
-{
-    vgs__stage *st = &r->corrector->walk;
-    vgs__walk_bind(s, st, r, t);
-    vgs_scalar_set(st->g, st->rate, rate);
-    vgs_scalar_set(st->g, st->rate_add, -rate * VGS__ACCEPTANCE);
-    vgs__noise_set(st->g, &st->noise, VGS__FOR_CORRECT, t, r->first_row, k, r->seed);
-    vgs__noise_set(st->g, &st->accept, VGS__FOR_CORRECT_ACCEPT, t, r->first_row, k, r->seed);
-    return vgs_graph_run(st->g, r->n, err);
-}
-
-/* log w += factor V_t(x_t)/tau; row [n] is scratch */
-static vgs_status vgs__walk_weigh(vgs_sampler *s, const vgs__roll *r, double factor, float *row,
-                                  double *log_weight, vgs_error *err)
-{
-    vgs_status st = VGS_OK;
-    int i;
-    if (!log_weight) return VGS_OK;
-    st = s->b->download(s->b->self, row, r->corrector->v, 0, (size_t)r->n, VGS_F32, err);
-    for (i = 0; i < r->n && st == VGS_OK; ++i) log_weight[i] += factor * (double)row[i] / (double)s->c.tau;
+    if (st == VGS_OK) return vgs__read_flag(s, doing, err);
+    vgs__model_clear_flag(s->online);
     return st;
 }
 
-/* Numbers of MALA's steps, so that no two uses have the same noise. */
-enum { VGS__WALKS_FORWARD = 0, VGS__WALKS_BACK = 1 << 28, VGS__WALKS_FIT = 1 << 29 };
+/* ---- the corrector: MALA on V_t before step t ---- */
 
-/* MALA on V_t leaves exp(-V_t/tau) as it is. In front of step t it forgets where an imperfect start or step
-   has led, as far as its steps reach, and moves log w by the change of V_t/tau: for the path that is then
-   walked E[w] = Z as before, since a reversible move and its reverse have densities in that ratio
-   [Neal 2001]. Forward (sign 1) x_t arrives and is moved on; backward (-1) it is where a path went on, and is
-   taken back to where it arrived. Nothing happens if the roll has no corrector. */
+struct vgs__corrector {
+    vgs__mala_stage begin, walk;
+    vgs__step_stage step;                        /* from there, with its gradient; no explicit_drift  */
+    vgs_buffer *v, *grad;                        /* [capacity], [capacity, D]: of the last block      */
+    vgs_buffer *h;                               /* [T]: MALA's step at each t                        */
+    int steps;
+};
+
+/* Step t of a trajectory, by the stage that it takes. */
+static vgs_status vgs__roll_step(vgs_sampler *s, const vgs__roll *r, int t, vgs_error *err)
+{
+    vgs__step_stage *st = t == s->c.steps - 1 ? &s->stage->last : &s->stage->step;
+    if (r->corrector && t < s->c.steps - 1 && r->corrector->step.g) {
+        st = &r->corrector->step;
+        vgs_bind(st->g, st->grad, r->corrector->grad, 0, NULL);
+    }
+    return vgs__step_run(s, st, r, t, err);
+}
+
+static vgs_status vgs__corrector_begin(vgs_sampler *s, const vgs__roll *r, int t, vgs_error *err)
+{
+    vgs__corrector *c = r->corrector;
+    size_t place = vgs__roll_place(s, r, t);
+    vgs_bind(c->begin.g, c->begin.from, r->x, place, NULL);
+    vgs__mala_bind(&c->begin, r->x, place, c->v, c->grad, c->h, (size_t)t);
+    vgs_scalar_set(c->begin.g, c->begin.t, t);
+    vgs__mala_bind(&c->walk, r->x, place, c->v, c->grad, c->h, (size_t)t);
+    vgs_scalar_set(c->walk.g, c->walk.t, t);
+    return vgs_graph_run(c->begin.g, r->n, err);
+}
+
+/* Step number k of MALA; h follows acceptance at this rate. */
+static vgs_status vgs__corrector_step(vgs_sampler *s, const vgs__roll *r, int t, int64_t k, double rate,
+                                      vgs_error *err)
+{
+    vgs__mala_stage *st = &r->corrector->walk;
+    (void)s;
+    vgs_scalar_set(st->g, st->rate, rate);
+    vgs_scalar_set(st->g, st->rate_add, -rate * VGS__MALA_ACCEPTANCE);
+    return vgs__mala_run(st, r->n, r->seed, VGS__FOR_CORRECT, VGS__FOR_CORRECT_ACCEPT, k, t, r->first_row, err);
+}
+
+/* Numbers of MALA's steps, so that no two uses have the same noise. */
+enum { VGS__MALA_FORWARD = 0, VGS__MALA_BACK = 1 << 28, VGS__MALA_FIT = 1 << 29 };
+
+/* MALA on V_t leaves exp(-V_t/tau) as it is. Before step t it forgets where an imperfect start or step has
+   led, as far as its steps reach, and moves log w by the change of V_t/tau: for the path that is then walked
+   E[w] = Z as before, since a reversible move and its reverse have densities in that ratio [Neal 2001].
+   Forward (sign 1) x_t arrives and is moved on; backward (-1) it is where a path went on, and is taken back to
+   where it arrived. Nothing happens if the roll has no corrector. */
 static vgs_status vgs__correct(vgs_sampler *s, const vgs__roll *r, int t, double sign, float *row,
                                double *log_weight, vgs_error *err)
 {
     vgs__corrector *c = r->corrector;
-    uint32_t first = sign > 0.0 ? VGS__WALKS_FORWARD : VGS__WALKS_BACK;
+    int64_t first = sign > 0.0 ? VGS__MALA_FORWARD : VGS__MALA_BACK;
+    double unit = sign / (double)s->c.tau;
     vgs_status st;
     int k;
     if (!c) return VGS_OK;
-    st = vgs__walk_stand(s, r, t, err);
-    if (st == VGS_OK) st = vgs__walk_weigh(s, r, -sign, row, log_weight, err);
-    for (k = 0; k < c->steps && st == VGS_OK; ++k)
-        st = vgs__walk_step(s, r, t, first + (uint32_t)k, 0.0, err);
-    return st == VGS_OK ? vgs__walk_weigh(s, r, sign, row, log_weight, err) : st;
+    st = vgs__corrector_begin(s, r, t, err);
+    if (st == VGS_OK && log_weight) st = vgs__weight_add(s, c->v, r->n, -unit, row, log_weight, err);
+    for (k = 0; k < c->steps && st == VGS_OK; ++k) st = vgs__corrector_step(s, r, t, first + k, 0.0, err);
+    if (st == VGS_OK && log_weight) st = vgs__weight_add(s, c->v, r->n, unit, row, log_weight, err);
+    return st;
 }
 
 /* MALA's h at step t, from a few rows that adapt it there; *h is in units of s_t^2, of the step before. */
-static vgs_status vgs__correct_fit_step(vgs_sampler *s, const vgs__roll *r, int t, double *h, vgs_error *err)
+static vgs_status vgs__corrector_fit_step(vgs_sampler *s, const vgs__roll *r, int t, double *h, vgs_error *err)
 {
     static const double rate[12] = { 1.5, 1.5, 1.5, 1, 1, 1, 0.5, 0.5, 0.5, 0.3, 0.3, 0.3 };
     double unit = (double)s->s2[t] * (double)s->a[t] * (double)s->a[t];
     float *step = s->correct_step + t;
-    vgs_buffer *on = r->corrector->length;
+    vgs_buffer *on = r->corrector->h;
     vgs_status st;
     int k;
     *step = (float)(*h * unit);
     st = s->b->upload(s->b->self, on, (size_t)t, step, 1, VGS_F32, err);
-    if (st == VGS_OK) st = vgs__walk_stand(s, r, t, err);
-    for (k = 0; k < 12 && st == VGS_OK; ++k)
-        st = vgs__walk_step(s, r, t, VGS__WALKS_FIT + (uint32_t)k, rate[k], err);
+    if (st == VGS_OK) st = vgs__corrector_begin(s, r, t, err);
+    for (k = 0; k < 12 && st == VGS_OK; ++k) st = vgs__corrector_step(s, r, t, VGS__MALA_FIT + k, rate[k], err);
     if (st == VGS_OK) st = s->b->download(s->b->self, step, on, (size_t)t, 1, VGS_F32, err);
     if (st != VGS_OK) return st;
     *h = (double)*step / unit;
@@ -10487,99 +11582,150 @@ static vgs_status vgs__correct_fit_step(vgs_sampler *s, const vgs__roll *r, int 
 }
 
 /* Before the first corrected draw with these weights: a function of them and the seed alone, whatever the
-   rows that are drawn, as exactness asks for. */
+   rows that are drawn, as exactness asks for. E is not evaluated. */
 enum { VGS__FIT_ROWS = 128 };
-static vgs_status vgs__correct_fit(vgs_sampler *s, vgs__corrector *c, vgs_error *err)
+static vgs_status vgs__corrector_fit(vgs_sampler *s, vgs__corrector *c, vgs_error *err)
 {
+    uint64_t version = vgs_model_version(s->target);
     double h = 4.0;
     vgs_draw o;
     vgs__roll r;
     vgs_status st;
     int t;
-    if (s->correct_known) return VGS_OK;
+    if (s->correct_version == version) return VGS_OK;
     memset(&o, 0, sizeof o);
-    r = vgs__draw_roll(s, &o, VGS__WALKS_FIT);
+    r = vgs__draw_roll(s, &o, VGS__MALA_FIT);
     r.n = VGS__FIT_ROWS < s->capacity ? VGS__FIT_ROWS : s->capacity;
     r.corrector = c;
-    st = vgs__roll_start(s, &r, err);
+    st = vgs__start_run(s, &s->stage->start, &r, err);
     for (t = 0; t < s->c.steps && st == VGS_OK; ++t) {
-        st = vgs__correct_fit_step(s, &r, t, &h, err);
-        if (st == VGS_OK && t + 1 < s->c.steps) st = vgs__roll_step(s, &r, t, err);  /* E is not asked  */
+        st = vgs__corrector_fit_step(s, &r, t, &h, err);
+        if (st == VGS_OK && t + 1 < s->c.steps) st = vgs__roll_step(s, &r, t, err);
     }
     st = vgs__draw_end(s, "draw: fitting the correction", st, err);
-    s->correct_known = st == VGS_OK;
+    if (st == VGS_OK) s->correct_version = version;
     return st;
 }
 
 static void vgs__corrector_free(vgs_sampler *s, vgs__corrector *c)
 {
-    vgs_graph_free(c->stand.g);
+    vgs_graph_free(c->begin.g);
     vgs_graph_free(c->walk.g);
     vgs_graph_free(c->step.g);
     if (c->v) s->b->buffer_free(s->b->self, c->v);
-    if (c->slope) s->b->buffer_free(s->b->self, c->slope);
-    if (c->length) s->b->buffer_free(s->b->self, c->length);
+    if (c->grad) s->b->buffer_free(s->b->self, c->grad);
+    if (c->h) s->b->buffer_free(s->b->self, c->h);
+}
+
+static vgs_status vgs__corrector_stages(vgs_sampler *s, vgs__corrector *c, vgs_error *err)
+{
+    size_t bytes = s->bytes;                     /* they live for one call                            */
+    vgs_status code;
+    VGS__STAGE_MAKE(mala_begin, &c->begin, s->capacity, (s, st, true), code)
+    if (code == VGS_OK) VGS__STAGE_MAKE(mala_step, &c->walk, s->capacity, (s, st, true), code)
+    if (code == VGS_OK && !s->c.explicit_drift)
+        VGS__STAGE_MAKE(step, &c->step, s->capacity, (s, st, false, true), code)
+    s->bytes = bytes;
+    return code;
 }
 
 /* A corrector for the draws of roll r, which from then on has it; steps = 0: none. */
-static vgs_status vgs__corrector_make(vgs_sampler *s, vgs__corrector *c, int steps, vgs__roll *r,
-                                      vgs_error *err)
+static vgs_status vgs__corrector_make(vgs_sampler *s, vgs__corrector *c, int steps, vgs__roll *r, vgs_error *err)
 {
-    size_t cap = (size_t)s->capacity;
+    size_t cap = (size_t)s->capacity, t = (size_t)s->c.steps;
     vgs_status st;
     memset(c, 0, sizeof *c);
     if (!steps) return VGS_OK;
     c->steps = steps;
     if (!(c->v = s->b->buffer_create(s->b->self, cap, err)) ||
-        !(c->slope = s->b->buffer_create(s->b->self, cap * (size_t)s->c.energy.dim, err)) ||
-        !(c->length = s->b->buffer_create(s->b->self, (size_t)s->c.steps, err)) ||
-        !(c->stand.g = vgs_graph_create(err)) || !(c->walk.g = vgs_graph_create(err)) ||
-        (!s->c.explicit_drift && !(c->step.g = vgs_graph_create(err))))
+        !(c->grad = s->b->buffer_create(s->b->self, cap * (size_t)s->c.energy.dim, err)) ||
+        !(c->h = s->b->buffer_create(s->b->self, t, err)))
         return VGS_E_NOMEM;
-    vgs__record_stand(s, &c->stand, true);
-    vgs__record_walk(s, &c->walk, true);
-    if (c->step.g) vgs__record_step(s, &c->step, false, true);
-    st = vgs_graph_compile(c->stand.g, s->b, s->capacity, err);
-    if (st == VGS_OK) st = vgs_graph_compile(c->walk.g, s->b, s->capacity, err);
-    if (st == VGS_OK && c->step.g) st = vgs_graph_compile(c->step.g, s->b, s->capacity, err);
-    if (st == VGS_OK) st = vgs__correct_fit(s, c, err);
-    if (st == VGS_OK)
-        st = s->b->upload(s->b->self, c->length, 0, s->correct_step, (size_t)s->c.steps, VGS_F32, err);
+    st = vgs__corrector_stages(s, c, err);
+    if (st == VGS_OK) st = vgs__corrector_fit(s, c, err);
+    if (st == VGS_OK) st = s->b->upload(s->b->self, c->h, 0, s->correct_step, t, VGS_F32, err);
     r->corrector = c;
     return st;
 }
 
-/* How many MALA steps this draw takes in front of each of its own. */
+/* How many MALA steps this draw takes before each of its own. */
 static int vgs__correct_steps(const vgs_sampler *s, const vgs_draw *o)
 {
     if (o->correct) return o->correct > 0 ? o->correct : 0;
     return vgs__weightless(s, o) ? 0 : s->c.correct;
 }
 
+/* ---- a draw ---- */
+
+/* y [n,D] = x as the method wants it: finite, for particles without the mean over each row's particles, on the
+   sphere of length 1. */
+static vgs_status vgs__draw_rows_given(const vgs_sampler *s, const char *what, const float *x, int n, int first,
+                                       float *y, vgs_error *err)
+{
+    int d = s->c.energy.dim, p = s->c.energy.particles, i, j, k;
+    for (i = 0; i < n; ++i, x += d, y += d) {
+        double norm = 0.0;
+        for (j = 0; j < d; ++j) {
+            if (!(x[j] - x[j] == 0.0f))
+                return vgs__fail(err, VGS_E_NONFINITE, "%s: row %d, column %d is %g: must be finite", what,
+                                 first + i, j, (double)x[j]);
+            y[j] = x[j];
+            norm += (double)x[j] * (double)x[j];
+        }
+        for (k = 0; p && k < d / p; ++k) {
+            double mean = 0.0;
+            for (j = k; j < d; j += d / p) mean += (double)x[j] / p;
+            for (j = k; j < d; j += d / p) y[j] = (float)((double)x[j] - mean);
+        }
+        if (!s->c.on_sphere) continue;
+        if (!(norm > 0.0)) return vgs__fail(err, VGS_E_ARG, "%s: row %d has length 0", what, first + i);
+        for (j = 0; j < d; ++j) y[j] = (float)((double)x[j] / sqrt(norm));
+    }
+    return VGS_OK;
+}
+
+/* Room on the host for one block of rows. */
+typedef struct vgs__host { float *start, *row; double *e; } vgs__host;
+
+static vgs_status vgs__host_make(const vgs_sampler *s, vgs__host *m, const vgs_draw *o, vgs_error *err)
+{
+    size_t n = (size_t)s->capacity, starts = o->start ? n * (size_t)s->c.energy.dim : 0;
+    memset(m, 0, sizeof *m);
+    if (!o->log_weight && !o->energy && !o->start) return VGS_OK;
+    m->e = (double *)vgs__alloc_or(err, "draw", n + (n + starts + 1) / 2, sizeof *m->e);
+    if (!m->e) return VGS_E_NOMEM;
+    m->row = (float *)(void *)(m->e + n);
+    m->start = m->row + n;
+    return VGS_OK;
+}
+
 /* One block of rows of a draw, all steps; x and what o points to begin at its first row. */
 static vgs_status vgs__draw_block(vgs_sampler *s, const vgs__roll *r, const vgs_draw *o, size_t path_rows,
-                                  float *x, float *row, vgs_error *err)
+                                  float *x, const vgs__host *m, vgs_error *err)
 {
     size_t d = (size_t)s->c.energy.dim, n = (size_t)r->n;
-    vgs_status st = vgs__roll_start(s, r, err);
-    int t;
+    vgs_status st = vgs__start_run(s, &s->stage->start, r, err);
+    int t, i;
     if (o->log_weight && st == VGS_OK) {
         memset(o->log_weight, 0, n * sizeof *o->log_weight);
-        st = vgs__log_weight_start(s, r, x, o->log_weight, err);
+        st = vgs__weight_start(s, r, x, o->log_weight, err);
     }
     for (t = 0; t <= s->c.steps && st == VGS_OK; ++t) {
-        if (t < s->c.steps) st = vgs__correct(s, r, t, 1.0, row, o->log_weight, err);
+        if (t < s->c.steps) st = vgs__correct(s, r, t, 1.0, m->row, o->log_weight, err);
         if (o->path && st == VGS_OK)
             st = s->b->download(s->b->self, o->path + (size_t)t * path_rows * d, r->x,
                                 vgs__roll_place(s, r, t), n * d, VGS_F32, err);
         if (t == s->c.steps || st != VGS_OK) break;
         st = vgs__roll_step(s, r, t, err);
-        if (o->log_weight && st == VGS_OK) st = vgs__log_weight_step(s, r, row, o->log_weight, err);
+        if (o->log_weight && st == VGS_OK)
+            st = vgs__weight_add(s, r->cost, r->n, -1.0, m->row, o->log_weight, err);
     }
     if (st == VGS_OK)
         st = s->b->download(s->b->self, x, r->x, vgs__roll_place(s, r, s->c.steps), n * d, VGS_F32, err);
     if (st != VGS_OK || !(o->log_weight || o->energy)) return st;
-    return vgs__log_weight_end(s, r->n, x, o->energy ? o->energy : row, o->log_weight, err);
+    st = vgs__weight_end(s, r->n, x, m->e, o->log_weight, err);
+    for (i = 0; o->energy && i < r->n && st == VGS_OK; ++i) o->energy[i] = (float)m->e[i];
+    return st;
 }
 
 /* The rows of a block, out of n, that begin at i. */
@@ -10595,81 +11741,82 @@ static vgs_status vgs__draw(vgs_sampler *s, const vgs_draw *o, uint64_t iteratio
     vgs__roll r = vgs__draw_roll(s, o, iteration);
     vgs__corrector corrector;
     vgs_draw part = *o;
-    vgs_status st = VGS_OK;
-    float *row = NULL;
+    vgs__host room;
+    vgs_status st;
     int i;
-    if (o->log_weight && !(row = (float *)vgs__alloc_or(err, "draw", (size_t)s->capacity, sizeof *row)))
-        return VGS_E_NOMEM;
+    if (vgs__host_make(s, &room, o, err) != VGS_OK) return VGS_E_NOMEM;
     st = vgs__corrector_make(s, &corrector, n > 0 ? vgs__correct_steps(s, o) : 0, &r, err);
     for (i = 0; i < n && st == VGS_OK; i += r.n) {
         r.n = vgs__draw_rows(s, n, i);
         r.first_row = o->first_row + (uint32_t)i;
+        r.start = o->start ? room.start : NULL;
+        if (o->start)
+            st = vgs__draw_rows_given(s, "draw: start", o->start + (size_t)i * d, r.n, i, room.start, err);
         if (o->path) part.path = o->path + (size_t)i * d;
         if (o->energy) part.energy = o->energy + i;
         if (o->log_weight) part.log_weight = o->log_weight + i;
-        st = vgs__draw_block(s, &r, &part, (size_t)n, x + (size_t)i * d, row, err);
+        if (st == VGS_OK) st = vgs__draw_block(s, &r, &part, (size_t)n, x + (size_t)i * d, &room, err);
     }
     vgs__corrector_free(s, &corrector);
-    vgs__free(row);
+    vgs__free(room.e);
     return vgs__draw_end(s, "draw", st, err);
 }
 
-/* ---- twisted SMC --------------------------------------------------------------------------------- */
+/* ==== >>smc: twisted sequential Monte Carlo =========================================================== */
 
-typedef struct vgs__crowd {                      /* a population of n rows                            */
+typedef struct vgs__smc {                        /* a population of n rows                            */
     int n;
     vgs__roll r;
-    vgs__stage value;
     float *x, *spare, *row, *v;                  /* [n,D] the caller's, [n,D]; [n]; [n] V_t/tau       */
-    double *log_weight;                          /* [n] the caller's: as without resampling, and then */
-} vgs__crowd;                                    /* such that the mean weight stays unbiased          */
+    double *e, *log_weight;                      /* [n]; [n] the caller's: as without resampling, and */
+} vgs__smc;                                      /* then such that the mean weight stays unbiased     */
 
-static void vgs__crowd_block(const vgs_sampler *s, vgs__crowd *c, const vgs_draw *o, int i)
+static void vgs__smc_block(const vgs_sampler *s, vgs__smc *c, const vgs_draw *o, int i)
 {
     c->r.n = vgs__draw_rows(s, c->n, i);
     c->r.first_row = o->first_row + (uint32_t)i;
     c->r.x_first = (size_t)i;
 }
 
-static vgs_status vgs__crowd_start(vgs_sampler *s, vgs__crowd *c, const vgs_draw *o, vgs_error *err)
+static vgs_status vgs__smc_start(vgs_sampler *s, vgs__smc *c, const vgs_draw *o, vgs_error *err)
 {
     size_t d = (size_t)s->c.energy.dim;
     vgs_status st = VGS_OK;
     int i;
     memset(c->log_weight, 0, (size_t)c->n * sizeof *c->log_weight);
     for (i = 0; i < c->n && st == VGS_OK; i += c->r.n) {
-        vgs__crowd_block(s, c, o, i);
-        st = vgs__roll_start(s, &c->r, err);
-        if (st == VGS_OK)
-            st = vgs__log_weight_start(s, &c->r, c->x + (size_t)i * d, c->log_weight + i, err);
+        vgs__smc_block(s, c, o, i);
+        st = vgs__start_run(s, &s->stage->start, &c->r, err);
+        if (st == VGS_OK) st = vgs__weight_start(s, &c->r, c->x + (size_t)i * d, c->log_weight + i, err);
     }
     return st;
 }
 
-static vgs_status vgs__crowd_step(vgs_sampler *s, vgs__crowd *c, const vgs_draw *o, int t, vgs_error *err)
+static vgs_status vgs__smc_step(vgs_sampler *s, vgs__smc *c, const vgs_draw *o, int t, vgs_error *err)
 {
     vgs_status st = VGS_OK;
     int i;
     for (i = 0; i < c->n && st == VGS_OK; i += c->r.n) {
-        vgs__crowd_block(s, c, o, i);
+        vgs__smc_block(s, c, o, i);
         st = vgs__correct(s, &c->r, t, 1.0, c->row, c->log_weight + i, err);
         if (st == VGS_OK) st = vgs__roll_step(s, &c->r, t, err);
-        if (st == VGS_OK) st = vgs__log_weight_step(s, &c->r, c->row, c->log_weight + i, err);
+        if (st == VGS_OK)
+            st = vgs__weight_add(s, c->r.cost, c->r.n, -1.0, c->row, c->log_weight + i, err);
     }
     return st;
 }
 
 /* v = V_t(x_t)/tau of all rows */
-static vgs_status vgs__crowd_value(vgs_sampler *s, vgs__crowd *c, const vgs_draw *o, int t, vgs_error *err)
+static vgs_status vgs__smc_value(vgs_sampler *s, vgs__smc *c, const vgs_draw *o, int t, vgs_error *err)
 {
-    vgs__stage *v = &c->value;
+    vgs__value_stage *v = &s->stage->twist;
     vgs_status st = VGS_OK;
     int i;
-    vgs_scalar_set(v->g, v->t_next, t);
+    vgs__value_stage_set(s, v, t, 1.0 / (double)s->c.tau);
     for (i = 0; i < c->n && st == VGS_OK; i += c->r.n) {
-        vgs__crowd_block(s, c, o, i);
+        vgs__smc_block(s, c, o, i);
         vgs_bind(v->g, v->x, c->r.x, vgs__roll_place(s, &c->r, t), NULL);
-        vgs_bind(v->g, v->cost, c->r.cost, 0, NULL);
+        vgs_bind(v->g, v->v, c->r.cost, 0, NULL);
         st = vgs_graph_run(v->g, c->r.n, err);
         if (st == VGS_OK)
             st = s->b->download(s->b->self, c->v + i, c->r.cost, 0, (size_t)c->r.n, VGS_F32, err);
@@ -10678,7 +11825,7 @@ static vgs_status vgs__crowd_value(vgs_sampler *s, vgs__crowd *c, const vgs_draw
 }
 
 /* Twisted weights, log w - V_t/tau: their largest logarithm, and from there their sum; their ESS/n. */
-static double vgs__crowd_ess(const vgs__crowd *c, double *max, double *sum)
+static double vgs__smc_ess(const vgs__smc *c, double *max, double *sum)
 {
     double square = 0.0;
     int i;
@@ -10698,8 +11845,8 @@ static double vgs__crowd_ess(const vgs__crowd *c, double *max, double *sum)
 
 /* Systematic resampling: one uniform number u places n points (i + u)/n on the cumulated weights. All are
    equals after that, with the mean twisted weight. */
-static vgs_status vgs__crowd_resample(vgs_sampler *s, vgs__crowd *c, const vgs_draw *o, int t, double max,
-                                      double sum, vgs_error *err)
+static vgs_status vgs__smc_resample(vgs_sampler *s, vgs__smc *c, const vgs_draw *o, int t, double max,
+                                    double sum, vgs_error *err)
 {
     size_t d = (size_t)s->c.energy.dim, n = (size_t)c->n, place;
     uint32_t key[2], counter[4] = { 0, 0, (uint32_t)VGS__FOR_RESAMPLE << 24, 0 }, u[4];
@@ -10727,71 +11874,83 @@ static vgs_status vgs__crowd_resample(vgs_sampler *s, vgs__crowd *c, const vgs_d
     return st == VGS_OK ? s->b->upload(s->b->self, c->r.x, place, c->spare, n * d, VGS_F32, err) : st;
 }
 
-static vgs_status vgs__crowd_run(vgs_sampler *s, vgs__crowd *c, const vgs_draw *o, vgs_error *err)
+static vgs_status vgs__smc_run(vgs_sampler *s, vgs__smc *c, const vgs_draw *o, vgs_error *err)
 {
     size_t d = (size_t)s->c.energy.dim;
-    vgs_status st = vgs__crowd_start(s, c, o, err);
-    int t;
+    vgs_status st = vgs__smc_start(s, c, o, err);
+    int t, i;
     for (t = 0; t < s->c.steps && st == VGS_OK; ++t) {
         double max, sum;
-        st = vgs__crowd_value(s, c, o, t, err);
-        if (st == VGS_OK && vgs__crowd_ess(c, &max, &sum) < (double)o->resample)     /* never if NaN   */
-            st = vgs__crowd_resample(s, c, o, t, max, sum, err);
-        if (st == VGS_OK) st = vgs__crowd_step(s, c, o, t, err);
+        st = vgs__smc_value(s, c, o, t, err);
+        if (st == VGS_OK && vgs__smc_ess(c, &max, &sum) < (double)o->resample)       /* never if NaN   */
+            st = vgs__smc_resample(s, c, o, t, max, sum, err);
+        if (st == VGS_OK) st = vgs__smc_step(s, c, o, t, err);
     }
     c->r.x_first = 0;
     if (st == VGS_OK)
         st = s->b->download(s->b->self, c->x, c->r.x, vgs__roll_place(s, &c->r, t), (size_t)c->n * d, VGS_F32,
                             err);
-    if (st != VGS_OK) return st;
-    return vgs__log_weight_end(s, c->n, c->x, o->energy ? o->energy : c->row, c->log_weight, err);
+    if (st == VGS_OK) st = vgs__weight_end(s, c->n, c->x, c->e, c->log_weight, err);
+    for (i = 0; o->energy && i < c->n && st == VGS_OK; ++i) o->energy[i] = (float)c->e[i];
+    return st;
 }
 
-static vgs_status vgs__draw_crowd(vgs_sampler *s, const vgs_draw *o, int n, float *x, vgs_error *err)
+/* The stage that computes V_t, or V_t and its gradient, when it is first wanted. */
+static vgs_status vgs__need_value(vgs_sampler *s, vgs__value_stage *stage, bool with_grad, vgs_error *err)
+{
+    vgs_status code;
+    if (stage->g) return VGS_OK;
+    VGS__STAGE_MAKE(value, stage, s->capacity, (s, st, with_grad), code)
+    if (code == VGS_OK) return code;
+    vgs_graph_free(stage->g);
+    stage->g = NULL;
+    return code;
+}
+
+static vgs_status vgs__draw_smc(vgs_sampler *s, const vgs_draw *o, int n, float *x, vgs_error *err)
 {
     size_t rows = (size_t)n, cells = rows * (size_t)s->c.energy.dim;
-    vgs_status st = VGS_E_NOMEM;
+    vgs_status st = vgs__need_value(s, &s->stage->twist, false, err);
     vgs__corrector corrector;
-    vgs__crowd c;
+    vgs__smc c;
     memset(&corrector, 0, sizeof corrector);
     memset(&c, 0, sizeof c);
+    if (st != VGS_OK) return st;
     c.n = n;
     c.x = x;
     c.log_weight = o->log_weight;
     c.r = vgs__draw_roll(s, o, 0);
     c.r.x = s->b->buffer_create(s->b->self, 2 * cells, err);
     c.r.x_stride = rows;
-    c.spare = (float *)vgs__alloc_or(err, "draw", cells + 2 * rows, sizeof *c.spare);
-    c.value.g = c.spare && c.r.x ? vgs_graph_create(err) : NULL;
-    if (c.value.g) {
+    c.e = (double *)vgs__alloc_or(err, "draw", rows + (cells + 2 * rows + 1) / 2, sizeof *c.e);
+    if (!c.e || !c.r.x) st = VGS_E_NOMEM;
+    if (st == VGS_OK) {
+        c.spare = (float *)(void *)(c.e + rows);
         c.row = c.spare + cells;
         c.v = c.row + rows;
-        vgs__record_twist(s, &c.value);
-        st = vgs_graph_compile(c.value.g, s->b, s->capacity, err);
-        if (st == VGS_OK) st = vgs__corrector_make(s, &corrector, vgs__correct_steps(s, o), &c.r, err);
-        if (st == VGS_OK) st = vgs__crowd_run(s, &c, o, err);
+        st = vgs__corrector_make(s, &corrector, vgs__correct_steps(s, o), &c.r, err);
     }
+    if (st == VGS_OK) st = vgs__smc_run(s, &c, o, err);
     vgs__corrector_free(s, &corrector);
-    vgs_graph_free(c.value.g);
-    vgs__free(c.spare);
+    vgs__free(c.e);
     if (c.r.x) s->b->buffer_free(s->b->self, c.r.x);
     return vgs__draw_end(s, "draw", st, err);
 }
 
-static vgs_status vgs__check_correct(const vgs_sampler *s, const vgs_draw *o, const char *doing,
-                                     vgs_error *err)
+/* ---- what users call ---- */
+
+static vgs_status vgs__check_correct(const vgs_sampler *s, const vgs_draw *o, const char *doing, vgs_error *err)
 {
-    if (o->correct < -1 || o->correct > VGS__MAX_WALKS)
+    if (o->correct < -1 || o->correct > VGS__MALA_MOST)
         return vgs__fail(err, VGS_E_ARG, "%s: correct = %d: must be within -1..%d", doing, o->correct,
-                         VGS__MAX_WALKS);
+                         (int)VGS__MALA_MOST);
     if (o->correct > 0 && vgs__weightless(s, o))
         return vgs__fail(err, VGS_E_ARG, "%s: correct = %d: only draws that have weights are corrected",
                          doing, o->correct);
     return VGS_OK;
 }
 
-static vgs_status vgs__check_draw(const vgs_sampler *s, const vgs_draw *o, int n, const float *x,
-                                  vgs_error *err)
+static vgs_status vgs__check_draw(const vgs_sampler *s, const vgs_draw *o, int n, const float *x, vgs_error *err)
 {
     const char *why = o->log_weight ? vgs__weightless(s, o) : NULL;
     vgs_status st;
@@ -10817,77 +11976,66 @@ VGS__DEF vgs_status vgs_sampler_draw(vgs_sampler *s, const vgs_draw *draw, int n
     vgs_status st;
     memset(&o, 0, sizeof o);
     if (draw) o = *draw;
-    o.skip_final_noise = o.skip_final_noise || s->c.skip_final_noise;
     if ((st = vgs__check_draw(s, &o, n, x, err)) != VGS_OK) return st;
-    return o.resample > 0.0f && n > 0 ? vgs__draw_crowd(s, &o, n, x, err) : vgs__draw(s, &o, 0, n, x, err);
+    if ((st = vgs__check_energy_params(s, "draw", err)) != VGS_OK) return st;
+    return o.resample > 0.0f && n > 0 ? vgs__draw_smc(s, &o, n, x, err) : vgs__draw(s, &o, 0, n, x, err);
 }
 
-/* ---- scoring samples of the target --------------------------------------------------------------- */
-
-/* Step t backwards: x_t takes its place, the cost of the sampler's step is in r->cost. */
-static vgs_status vgs__score_step(vgs_sampler *s, vgs__stage *st, const vgs__roll *r, int t, vgs_error *err)
+VGS__DEF vgs_status vgs_sampler_value(vgs_sampler *s, int t, const float *x, int n, float *v, float *g,
+                                      vgs_error *err)
 {
-    vgs_bind(st->g, st->x, r->x, vgs__roll_place(s, r, t + 1), NULL);
-    vgs_bind(st->g, st->out, r->x, vgs__roll_place(s, r, t), NULL);
-    vgs_bind(st->g, st->cost, r->cost, 0, NULL);
-    vgs__set_step(s, st, t, 1.0);
-    if (t < s->c.steps - 1 && !s->c.explicit_drift) vgs__set_drift_of(s, st, t);
-    vgs_scalar_set(st->g, st->inv_a, 1.0 / (double)s->a[t]);
-    vgs_scalar_set(st->g, st->back, sqrt((double)s->s2[t]));
-    vgs_scalar_set(st->g, st->row, r->first_row);
-    vgs__noise_set(st->g, &st->noise, VGS__FOR_SCORE, t, r->first_row, 0, r->seed);
-    return vgs_graph_run(st->g, r->n, err);
+    vgs__value_stage *st = g ? &s->stage->value : &s->stage->twist;
+    size_t d = (size_t)s->c.energy.dim;
+    vgs_status code;
+    int i, m;
+    if (t < 0 || t >= s->c.steps)
+        return vgs__fail(err, VGS_E_ARG, "value: t = %d: must be 0..%d", t, s->c.steps - 1);
+    if (n < 0 || (n > 0 && (!x || !v)))
+        return vgs__fail(err, VGS_E_ARG, "value: n = %d, or x or v is NULL: need both, and n >= 0", n);
+    if ((code = vgs__need_value(s, st, g != NULL, err)) != VGS_OK) return code;
+    vgs__value_stage_set(s, st, t, 1.0);
+    vgs_bind(st->g, st->x, s->draw_x, 0, NULL);
+    vgs_bind(st->g, st->v, s->draw_cost, 0, NULL);
+    for (i = 0; i < n && code == VGS_OK; i += m) {
+        m = vgs__draw_rows(s, n, i);
+        code = vgs_set(st->g, st->x, x + (size_t)i * d, m, err);
+        if (code == VGS_OK) code = vgs_graph_run(st->g, m, err);
+        if (code == VGS_OK) code = vgs_get(st->g, st->v, v + i, m, err);
+        if (code == VGS_OK && g) code = vgs_get(st->g, st->grad, g + (size_t)i * d, m, err);
+    }
+    return code;
 }
+
+/* ---- scoring ---- */
 
 /* x [n,D] is x_T, and scratch after that; path and log_weight begin at the block's first row. */
-static vgs_status vgs__score_block(vgs_sampler *s, vgs__stage st[2], const vgs__roll *r, float *x,
-                                   float *path, size_t path_rows, float *row, double *log_weight,
+static vgs_status vgs__score_block(vgs_sampler *s, vgs__score_stage st[2], const vgs__roll *r, float *x,
+                                   float *path, size_t path_rows, const vgs__host *m, double *log_weight,
                                    vgs_error *err)
 {
     size_t d = (size_t)s->c.energy.dim, n = (size_t)r->n;
     vgs_status code;
     int t;
     memset(log_weight, 0, n * sizeof *log_weight);
-    code = vgs__log_weight_end(s, r->n, x, row, log_weight, err);
+    code = vgs__weight_end(s, r->n, x, m->e, log_weight, err);
     if (code == VGS_OK)
         code = s->b->upload(s->b->self, r->x, vgs__roll_place(s, r, s->c.steps), x, n * d, VGS_F32, err);
     for (t = s->c.steps; t >= 0 && code == VGS_OK; --t) {
-        if (t < s->c.steps) code = vgs__score_step(s, &st[t == s->c.steps - 1], r, t, err);
-        if (t < s->c.steps && code == VGS_OK) code = vgs__log_weight_step(s, r, row, log_weight, err);
+        if (t < s->c.steps) code = vgs__score_run(s, &st[t == s->c.steps - 1], r, t, err);
+        if (t < s->c.steps && code == VGS_OK)
+            code = vgs__weight_add(s, r->cost, r->n, -1.0, m->row, log_weight, err);
         if (path && code == VGS_OK)
             code = s->b->download(s->b->self, path + (size_t)t * path_rows * d, r->x,
                                   vgs__roll_place(s, r, t), n * d, VGS_F32, err);
-        if (t < s->c.steps && code == VGS_OK) code = vgs__correct(s, r, t, -1.0, row, log_weight, err);
+        if (t < s->c.steps && code == VGS_OK) code = vgs__correct(s, r, t, -1.0, m->row, log_weight, err);
     }
-    return code == VGS_OK ? vgs__log_weight_start(s, r, x, log_weight, err) : code;
+    return code == VGS_OK ? vgs__weight_start(s, r, x, log_weight, err) : code;
 }
 
-/* y [n,D] = x, for particles with the mean over each row's particles taken off. */
-static vgs_status vgs__score_rows(const vgs_sampler *s, const float *x, int n, int first, float *y,
-                                  vgs_error *err)
-{
-    int d = s->c.energy.dim, p = s->c.energy.particles, i, j, k;
-    for (i = 0; i < n; ++i, x += d, y += d) {
-        for (j = 0; j < d; ++j) {
-            if (!(x[j] - x[j] == 0.0f))
-                return vgs__fail(err, VGS_E_NONFINITE, "score: ref: row %d, column %d is %g: must be finite",
-                                 first + i, j, (double)x[j]);
-            y[j] = x[j];
-        }
-        for (k = 0; p && k < d / p; ++k) {
-            double mean = 0.0;
-            for (j = k; j < d; j += d / p) mean += (double)x[j] / p;
-            for (j = k; j < d; j += d / p) y[j] = (float)((double)x[j] - mean);
-        }
-    }
-    return VGS_OK;
-}
-
-static vgs_status vgs__score(vgs_sampler *s, const vgs_draw *o, int n, const float *ref, vgs__stage st[2],
-                             float *x, double *log_weight, vgs_error *err)
+static vgs_status vgs__score(vgs_sampler *s, const vgs_draw *o, int n, const float *ref, vgs__score_stage st[2],
+                             const vgs__host *m, double *log_weight, vgs_error *err)
 {
     size_t d = (size_t)s->c.energy.dim;
-    float *row = x + (size_t)s->capacity * d;
     vgs__roll r = vgs__draw_roll(s, o, 0);
     vgs__corrector corrector;
     vgs_status code = vgs__corrector_make(s, &corrector, n > 0 ? vgs__correct_steps(s, o) : 0, &r, err);
@@ -10895,9 +12043,9 @@ static vgs_status vgs__score(vgs_sampler *s, const vgs_draw *o, int n, const flo
     for (i = 0; i < n && code == VGS_OK; i += r.n) {
         r.n = vgs__draw_rows(s, n, i);
         r.first_row = o->first_row + (uint32_t)i;
-        code = vgs__score_rows(s, ref + (size_t)i * d, r.n, i, x, err);
+        code = vgs__draw_rows_given(s, "score: ref", ref + (size_t)i * d, r.n, i, m->start, err);
         if (code == VGS_OK)
-            code = vgs__score_block(s, st, &r, x, o->path ? o->path + (size_t)i * d : NULL, (size_t)n, row,
+            code = vgs__score_block(s, st, &r, m->start, o->path ? o->path + (size_t)i * d : NULL, (size_t)n, m,
                                     log_weight + i, err);
     }
     vgs__corrector_free(s, &corrector);
@@ -10907,337 +12055,182 @@ static vgs_status vgs__score(vgs_sampler *s, const vgs_draw *o, int n, const flo
 VGS__DEF vgs_status vgs_sampler_score(vgs_sampler *s, const vgs_draw *draw, int n, const float *ref,
                                       double *log_weight, vgs_error *err)
 {
-    size_t row = (size_t)s->c.energy.dim + 1;
-    vgs__stage st[2];
+    size_t bytes = s->bytes;                     /* the stages live for this call                     */
+    vgs__score_stage step[2];
+    vgs__host room;
     vgs_draw o;
-    vgs_status code = VGS_OK;
+    vgs_status code;
     const char *why;
-    float *x;
     int k;
     memset(&o, 0, sizeof o);
-    memset(st, 0, sizeof st);
+    memset(step, 0, sizeof step);
     if (draw) o = *draw;
-    o.skip_final_noise = o.skip_final_noise || s->c.skip_final_noise;
     if (n < 0 || (n > 0 && (!ref || !log_weight)))
         return vgs__fail(err, VGS_E_ARG, "score: n = %d, or ref or log_weight is NULL: need both, and n >= 0",
                          n);
     if ((why = vgs__weightless(s, &o)) != NULL)
         return vgs__fail(err, VGS_E_ARG, "score: there are no path weights %s", why);
     if ((code = vgs__check_correct(s, &o, "score", err)) != VGS_OK) return code;
-    if (!(x = (float *)vgs__alloc_or(err, "score", (size_t)s->capacity * row, sizeof *x))) return VGS_E_NOMEM;
-    for (k = 0; k < 2 && code == VGS_OK; ++k) {
-        if (!(st[k].g = vgs_graph_create(err))) code = VGS_E_NOMEM;
-        else {
-            vgs__record_score(s, &st[k], k == 1);
-            code = vgs_graph_compile(st[k].g, s->b, s->capacity, err);
-        }
-    }
-    if (code == VGS_OK) code = vgs__score(s, &o, n, ref, st, x, log_weight, err);
-    for (k = 0; k < 2; ++k) vgs_graph_free(st[k].g);
-    vgs__free(x);
+    if ((code = vgs__check_energy_params(s, "score", err)) != VGS_OK) return code;
+    o.start = ref;                               /* room for a block of them                          */
+    if ((code = vgs__host_make(s, &room, &o, err)) != VGS_OK) return code;
+    o.start = NULL;
+    for (k = 0; k < 2 && code == VGS_OK; ++k) VGS__STAGE_MAKE(score, &step[k], s->capacity, (s, st, k == 1), code)
+    if (code == VGS_OK) code = vgs__score(s, &o, n, ref, step, &room, log_weight, err);
+    for (k = 0; k < 2; ++k) vgs_graph_free(step[k].g);
+    vgs__free(room.e);
+    s->bytes = bytes;
     return code;
 }
 
-/* ---- training ------------------------------------------------------------------------------------ */
+/* ==== >>iterate: an iteration, and training =========================================================== */
 
-/* Where this iteration's trajectories come from. Up to step `explored` they are not those of the sampler:
-   they explore, or come back from kept samples by the noising chain; there targets are of one step. None do
-   so every other time on average, else the number of steps is any, so that returns start from such places
-   at every t. Multiples of the golden ratio fill 0..1 evenly. */
-typedef struct vgs__origin { int explored; bool recalled; } vgs__origin;
-
-static vgs__origin vgs__origin_of(const vgs_sampler *s)
+static vgs__roll vgs__train_roll(const vgs_sampler *s)
 {
-    vgs__origin p = { 0, false };
-    double u = 0.6180339887498949 * (double)s->iteration;
-    bool recall = s->c.replay && s->kept >= s->c.replay;             /* begins with a full store */
-    u = 2.0 * (u - floor(u)) - 1.0;
-    if (u <= 0.0 || !(recall || vgs__explores(s))) return p;
-    p.explored = (int)(u * (s->c.steps - 1));
-    p.recalled = recall && (!vgs__explores(s) || s->iteration % 2);
-    return p;
-}
-
-/* x_t = x_next / a + sigma eps in place of t */
-static vgs_status vgs__noise_back(vgs_sampler *s, int t, int next, double a, double sigma, vgs_error *err)
-{
-    size_t rows = (size_t)s->c.batch * (size_t)s->c.energy.dim;
-    vgs__stage *st = &s->back;
-    vgs_bind(st->g, st->x, s->pool_x, (size_t)next * rows, NULL);
-    vgs_bind(st->g, st->out, s->pool_x, (size_t)t * rows, NULL);
-    vgs_scalar_set(st->g, st->a, 1.0 / a);
-    vgs_scalar_set(st->g, st->sigma, sigma);
-    vgs__noise_set(st->g, &st->noise, VGS__FOR_BACK, t, 0, (uint64_t)s->iteration, s->c.seed);
-    return vgs_graph_run(st->g, s->c.batch, err);
-}
-
-/* Kept samples, by weight, taken back to step n at once and from there step by step to x_0. */
-static vgs_status vgs__recall(vgs_sampler *s, int n, vgs_error *err)
-{
-    size_t rows = (size_t)s->c.batch * (size_t)s->c.energy.dim;
-    vgs__stage *st = &s->recall;
-    double a = 1.0, var = 0.0;
-    vgs_status code;
-    int t;
-    vgs_bind(st->g, st->out, s->pool_x, (size_t)s->c.steps * rows, NULL);
-    vgs__noise_set(st->g, &st->noise, VGS__FOR_RECALL, 0, 0, (uint64_t)s->iteration, s->c.seed);
-    code = vgs_graph_run(st->g, s->c.batch, err);
-    for (t = s->c.steps - 1; t >= n; --t) {
-        a *= (double)s->a[t];
-        var = vgs__noised(s, t, var);
-    }
-    if (code == VGS_OK) code = vgs__noise_back(s, n, s->c.steps, a, sqrt(var), err);
-    for (t = n - 1; t >= 0 && code == VGS_OK; --t)
-        code = vgs__noise_back(s, t, t + 1, (double)s->a[t], sqrt((double)s->s2[t]), err);
-    return code;
-}
-
-/* x_T after `refine` steps of MALA, in walk_x. They leave the target as it is: log w stays. */
-static vgs_status vgs__refine(vgs_sampler *s, vgs_error *err)
-{
-    size_t rows = (size_t)s->c.batch * (size_t)s->c.energy.dim;
-    vgs__stage *st = &s->walk;
-    vgs_status code;
-    int k;
-    vgs_bind(s->stand.g, s->stand.x, s->pool_x, (size_t)s->c.steps * rows, NULL);
-    code = vgs_graph_run(s->stand.g, s->c.batch, err);
-    for (k = 0; k < s->c.refine && code == VGS_OK; ++k) {
-        vgs__noise_set(st->g, &st->noise, VGS__FOR_WALK, k, 0, (uint64_t)s->iteration, s->c.seed);
-        vgs__noise_set(st->g, &st->accept, VGS__FOR_ACCEPT, k, 0, (uint64_t)s->iteration, s->c.seed);
-        code = vgs_graph_run(st->g, s->c.batch, err);
-    }
-    s->energy_calls += (double)s->c.batch * (s->c.refine + 1);
-    return code;
-}
-
-/* Remembers this iteration's samples, if its trajectories were the sampler's own. */
-static vgs_status vgs__keep(vgs_sampler *s, vgs_error *err)
-{
-    size_t rows = (size_t)s->c.batch * (size_t)s->c.energy.dim;
-    vgs__stage *st = &s->keep;
-    vgs_status code = VGS_OK;
-    if (!s->c.replay || vgs__origin_of(s).explored) return VGS_OK;
-    if (s->c.refine) code = vgs__refine(s, err);
-    if (code != VGS_OK) return code;
-    vgs_bind(st->g, st->x, s->pool_x, 0, NULL);
-    if (s->c.refine) vgs_bind(st->g, st->out, s->walk_x, 0, NULL);
-    else vgs_bind(st->g, st->out, s->pool_x, (size_t)s->c.steps * rows, NULL);
-    vgs_bind(st->g, st->cost, s->pool_path, 0, NULL);
-    vgs_scalar_set(st->g, s->keep_first, (double)(s->kept % s->c.replay) * s->c.batch);
-    code = vgs_graph_run(st->g, s->c.batch, err);
-    if (code == VGS_OK) s->kept++;
-    return code;
-}
-
-static vgs_status vgs__rollout(vgs_sampler *s, vgs_error *err)
-{
-    vgs__origin from = vgs__origin_of(s);
     vgs__roll r;
-    vgs_status st;
-    int t;
     memset(&r, 0, sizeof r);
     r.n = s->c.batch;
-    r.for_start = VGS__FOR_START;
-    r.for_step = VGS__FOR_STEP;
+    r.start_stream = VGS__FOR_START;
+    r.step_stream = VGS__FOR_STEP;
     r.seed = s->c.seed;
     r.iteration = (uint64_t)s->iteration;
-    r.c = (double)s->c.explore;
-    r.step_c = r.last_c = s->c.one_step ? r.c : 1.0;                 /* returns follow paths of c = 1   */
-    r.explored = from.explored;
-    r.recalled = from.recalled;
-    r.x = s->pool_x;
-    r.mu = s->pool_mu;
-    r.musq = s->pool_musq;
-    r.cost = s->pool_cost;
-    r.width = s->pool_width;
-    r.axes = s->pool_axes;
+    r.start_scale = (double)s->c.explore;
+    r.step_scale = r.last_scale = s->c.published ? r.start_scale : 1.0;          /* returns follow c = 1 */
+    r.x = s->traj_x;
+    r.mu = s->traj_mu;
+    r.mu2 = s->traj_mu2;
+    r.cost = s->traj_cost;
+    r.noise_std = s->traj_noise_std;
+    r.eigvec = s->traj_eigvec;
     r.x_stride = r.mu_stride = (size_t)s->c.batch;
     r.x_places = s->c.steps + 1;
-    if (from.recalled || (s->c.replay && !from.explored)) r.c = 1.0;
-    st = from.recalled ? vgs__recall(s, from.explored, err) : vgs__roll_start(s, &r, err);
+    return r;
+}
+
+/* B trajectories from noise, from kept samples that are taken back, or from x_0 as it is in place. */
+static vgs_status vgs__train_rollout(vgs_sampler *s, bool placed, vgs_error *err)
+{
+    const vgs__detour none = { 0, false };
+    vgs__roll r = vgs__train_roll(s);
+    vgs_status st;
+    int t;
+    s->detour = placed ? none : vgs__detour_of(s);
+    s->rolled = placed ? VGS__ROLLED_GIVEN : VGS__ROLLED;
+    r.detour = s->detour.steps;
+    r.recalled = s->detour.recalled;
+    r.placed = placed;
+    if (r.recalled || (s->c.replay && !r.detour)) r.start_scale = 1.0;
+    st = r.recalled ? vgs__recall_run(s, &s->stage->recall, &s->stage->back, r.detour, err)
+                    : vgs__start_run(s, &s->stage->start, &r, err);
     for (t = 0; t < s->c.steps && st == VGS_OK; ++t) st = vgs__roll_step(s, &r, t, err);
     s->energy_calls += s->c.batch;
     return st;
 }
 
-static void vgs__bind_width(vgs_sampler *s, vgs__stage *st, int t)
-{
-    size_t d = (size_t)s->c.energy.dim, row = (size_t)t * (size_t)s->c.batch;
-    if (!s->c.local_noise) return;
-    vgs_bind(st->g, st->width_out, s->pool_width, row * d, NULL);
-    vgs_bind(st->g, st->axes_out, s->pool_axes, row * d * d, NULL);
-}
-
-static void vgs__bind_one_step(vgs_sampler *s, vgs__stage *st, int pass, int t)
-{
-    size_t d = (size_t)s->c.energy.dim, b = (size_t)s->c.batch;
-    vgs_bind(st->g, st->x, s->pool_x, (size_t)t * b * d, NULL);
-    vgs_bind(st->g, st->mu, s->pool_mu, (size_t)t * b * d, NULL);
-    vgs_bind(st->g, st->musq, s->pool_musq, (size_t)t * b, NULL);
-    vgs__bind_width(s, st, t);
-    vgs__noise_set(st->g, &st->noise, VGS__FOR_TARGET, t, 0,
-                   (uint64_t)(s->iteration * s->c.passes + pass), s->c.seed);
-}
-
-static void vgs__bind_return(vgs_sampler *s, vgs__stage *st, int t)
-{
-    size_t d = (size_t)s->c.energy.dim, b = (size_t)s->c.batch;
-    vgs_bind(st->g, st->x, s->pool_x, (size_t)(t + 1) * b * d, NULL);
-    if (t + 1 < s->c.steps) vgs_bind(st->g, st->later, s->pool_y, (size_t)(t + 1) * b, NULL);
-    vgs_bind(st->g, st->cost, s->pool_cost, (size_t)t * b, NULL);
-    if (!s->c.replay) return;
-    if (t + 1 < s->c.steps) vgs_bind(st->g, st->path, s->pool_path, (size_t)(t + 1) * b, NULL);
-    vgs_bind(st->g, st->path_out, s->pool_path, (size_t)t * b, NULL);
-}
-
-static vgs_status vgs__make_target(vgs_sampler *s, int pass, int t, vgs_error *err)
-{
-    double dim = s->c.dim_effective, tau = (double)s->c.tau, a = (double)s->a[t], s2 = (double)s->s2[t];
-    bool last = t == s->c.steps - 1;
-    bool explored = t < vgs__origin_of(s).explored;
-    vgs__stage *st = explored ? &s->fresh : last ? &s->target_last : &s->target_step;
-    if (explored || s->c.one_step) vgs__bind_one_step(s, st, pass, t);
-    else vgs__bind_return(s, st, t);
-    vgs_bind(st->g, st->out, s->pool_y, (size_t)(pass * s->c.steps + t) * (size_t)s->c.batch, NULL);
-    vgs__set_step(s, st, t, 1.0);
-    vgs_scalar_set(st->g, st->value_scale, last || !s->c.scale_by_dim ? 1.0 / dim : 1.0);
-    vgs_scalar_set(st->g, st->cost_scale, s->c.one_step ? tau / (2.0 * s2 * a * a * dim) : tau / dim);
-    vgs_scalar_set(st->g, st->cost_add, -tau * log(a));
-    return vgs_graph_run(st->g, s->c.batch, err);
-}
-
-/* The drift of the last step is of E, not of V: the target before it is that of the last step. */
-static vgs_status vgs__make_slope_target(vgs_sampler *s, int t, vgs_error *err)
-{
-    size_t d = (size_t)s->c.energy.dim, b = (size_t)s->c.batch, next = (size_t)t + 1;
-    vgs__stage *st = &s->slope;
-    double lambda = t == s->c.steps - 2 ? 1.0 : (double)s->c.lambda, a = (double)s->a[t];
-    vgs_bind(st->g, st->out, s->pool_slope, (size_t)t * b * d, NULL);
-    vgs_bind(st->g, st->later, s->pool_slope, next * b * d, NULL);
-    vgs_bind(st->g, st->mu, s->pool_mu, next * b * d, NULL);
-    vgs_bind(st->g, st->kappa, s->factor, 2 * next * (size_t)s->factors, NULL);
-    vgs_scalar_set(st->g, st->limit, lambda * a);
-    vgs_scalar_set(st->g, st->drift,
-                   (1.0 - lambda) * a * (double)s->c.tau / ((double)s->s2[t + 1] * (double)s->a[t + 1]));
-    return vgs_graph_run(st->g, s->c.batch, err);
-}
-
 /* Targets of all transitions of a pass, the last step first: returns need the later ones. */
-static vgs_status vgs__make_targets(vgs_sampler *s, int pass, vgs_error *err)
+static vgs_status vgs__train_targets(vgs_sampler *s, int pass, vgs_error *err)
 {
+    struct vgs__stages *all = s->stage;
+    int t, last = s->c.steps - 1;
     vgs_status code = VGS_OK;
-    int t;
-    for (t = s->c.steps - 1; t >= 0 && code == VGS_OK; --t) code = vgs__make_target(s, pass, t, err);
-    for (t = s->slope.g ? s->c.steps - 2 : -1; t >= 0 && code == VGS_OK; --t)
-        code = vgs__make_slope_target(s, t, err);
+    for (t = last; t >= 0 && code == VGS_OK; --t)
+        code = s->c.published || t < s->detour.steps
+                   ? vgs__fresh_run(s, t == last ? &all->fresh_last : &all->fresh_step, pass, t, err)
+                   : vgs__return_run(s, t == last ? &all->return_last : &all->return_step, t, err);
+    for (t = all->grad.g ? last - 1 : -1; t >= 0 && code == VGS_OK; --t)
+        code = vgs__grad_run(s, &all->grad, t, err);
     s->energy_calls += s->c.batch;
     return code;
 }
 
-/* Each iteration moves the factors of every VGS__FACTOR_STRIDE-th step. */
-enum { VGS__FACTOR_STRIDE = 8 };
-static vgs_status vgs__fit_factors(vgs_sampler *s, vgs_error *err)
+/* Keeps the samples of the iteration, if its trajectories were the sampler's own. */
+static vgs_status vgs__train_keep(vgs_sampler *s, vgs_error *err)
 {
-    size_t d = (size_t)s->c.energy.dim, b = (size_t)s->c.batch;
-    vgs_status code = VGS_OK;
-    int t = (int)(s->iteration % VGS__FACTOR_STRIDE);
-    if (s->c.fixed_kernel) return VGS_OK;
-    for (; t < s->c.steps && code == VGS_OK; t += VGS__FACTOR_STRIDE) {
-        bool last = t == s->c.steps - 1;
-        vgs__stage *st = last ? &s->factor_last : &s->factor_step;
-        vgs_bind(st->g, st->x, s->pool_x, (size_t)t * b * d, NULL);
-        vgs_bind(st->g, st->mu, s->pool_mu, (size_t)t * b * d, NULL);
-        vgs__bind_width(s, st, t);
-        vgs__set_step(s, st, t, 1.0);
-        vgs_scalar_set(st->g, st->cost_scale,
-                       1.0 / (sqrt((double)s->s2[t]) * (double)s->a[t] *
-                              (s->factors > 1 ? 1 : s->c.dim_effective)));
-        vgs__noise_set(st->g, &st->noise, VGS__FOR_FACTOR, t, 0, (uint64_t)s->iteration, s->c.seed);
-        code = vgs_graph_run(st->g, s->c.batch, err);
-        if (last) s->energy_calls += s->c.batch;
-    }
-    return code;
+    struct vgs__stages *all = s->stage;
+    vgs_status st = VGS_OK;
+    if (!s->c.replay || s->detour.steps || s->rolled == VGS__ROLLED_GIVEN) return VGS_OK;
+    if (s->c.refine) st = vgs__keep_refine(s, &all->mala_begin, &all->mala_step, err);
+    return st == VGS_OK ? vgs__keep_run(s, &all->keep, err) : st;
 }
 
-/* lr/(1 - b1^k) and 1/sqrt(1 - b2^k) of Adam's step k */
-static void vgs__adam_scalars(vgs_graph *g, vgs_scalar lr, vgs_scalar vs, double rate, int64_t k)
+/* V learns from the trajectories of the last rollout, then what follows from V: Vbar, and s0 unless x_0 was
+   given. */
+static vgs_status vgs__train_fit(vgs_sampler *s, vgs_error *err)
 {
-    vgs_scalar_set(g, lr, rate / (1.0 - pow(0.9, (double)k)));
-    vgs_scalar_set(g, vs, 1.0 / sqrt(1.0 - pow(0.999, (double)k)));
-}
-
-/* Where the k-th minibatch of a pass asks for V, if its gradient counts. */
-static vgs_status vgs__split_batch(vgs_sampler *s, int pass, int k, vgs_error *err)
-{
-    vgs__stage *st = &s->split;
-    vgs__noise_set(st->g, &st->noise, VGS__FOR_SHUFFLE, pass, 0, (uint64_t)s->iteration, s->c.seed);
-    vgs_scalar_set(st->g, s->split_first, (double)k * s->c.batch);
-    vgs_graph_touch(st->g);
-    return vgs_graph_run(st->g, s->c.batch, err);
-}
-
-static vgs_status vgs__fit_pass(vgs_sampler *s, int pass, vgs_error *err)
-{
-    vgs__stage *st = &s->fit;
-    size_t rows = (size_t)s->c.steps * (size_t)s->c.batch;
-    double rate = (double)s->c.value_lr;
-    vgs_status code = VGS_OK;
-    int k;
-    if (s->c.lr_half > 0.0f) rate *= pow(0.5, (double)s->iteration / (double)s->c.lr_half);
-    vgs_bind(st->g, st->out, s->pool_y, s->c.one_step ? (size_t)pass * rows : 0, NULL);
-    vgs__noise_set(st->g, &st->noise, VGS__FOR_SHUFFLE, pass, 0, (uint64_t)s->iteration, s->c.seed);
-    for (k = 0; k < s->c.steps && code == VGS_OK; ++k) {
-        vgs_scalar_set(st->g, s->fit_first, (double)k * s->c.batch);
-        vgs_scalar_set(st->g, s->fit_log, pass * s->c.steps + k);
-        vgs__adam_scalars(st->g, s->fit_lr, s->fit_vs, rate, ++s->adam_step);
-        vgs_graph_touch(st->g);
-        if (s->split.g) code = vgs__split_batch(s, pass, k, err);
-        if (code == VGS_OK) code = vgs_graph_run(st->g, s->c.batch, err);
-    }
-    return code;
-}
-
-static void vgs__target_changed(vgs_sampler *s)
-{
-    vgs_graph_touch(s->step.g);
-    vgs_graph_touch(s->target_step.g);
-    if (s->factor_step.g) vgs_graph_touch(s->factor_step.g);
-    if (s->fresh.g) vgs_graph_touch(s->fresh.g);
-    vgs_graph_touch(s->sigma_fit.g);
-    s->correct_known = false;
-}
-
-static vgs_status vgs__sigma_step(vgs_sampler *s, vgs_error *err)
-{
-    vgs__stage *st = &s->sigma_fit;
-    if (!(s->c.sigma_lr > 0.0f)) return VGS_OK;
-    vgs__adam_scalars(st->g, s->sigma_lr, s->sigma_vs, (double)s->c.sigma_lr, ++s->sigma_step);
-    vgs__noise_set(st->g, &st->noise, VGS__FOR_SIGMA, 0, 0, (uint64_t)s->iteration, s->c.seed);
-    return vgs_graph_run(st->g, s->c.batch, err);
-}
-
-static vgs_status vgs__iterate(vgs_sampler *s, vgs_error *err)
-{
-    int64_t adam = s->adam_step, sigma = s->sigma_step;
-    vgs_status st = vgs__rollout(s, err);
-    int pass, fresh = s->c.one_step ? s->c.passes : 1;               /* a return serves all passes      */
-    for (pass = 0; pass < fresh && st == VGS_OK; ++pass) st = vgs__make_targets(s, pass, err);
-    if (st == VGS_OK) st = vgs__fit_factors(s, err);
-    for (pass = 0; pass < s->c.passes && st == VGS_OK; ++pass) st = vgs__fit_pass(s, pass, err);
-    if (st == VGS_OK) st = vgs_graph_run(s->ema.g, 1, err);
-    vgs__target_changed(s);
-    if (st == VGS_OK) st = vgs__sigma_step(s, err);
+    struct vgs__stages *all = s->stage;
+    int64_t adam = s->online->step, sigma = s->sigma_step;
+    int pass, target_passes = s->c.published ? s->c.passes : 1;      /* a return serves all passes      */
+    vgs_status st = VGS_OK;
+    for (pass = 0; pass < target_passes && st == VGS_OK; ++pass) st = vgs__train_targets(s, pass, err);
+    if (st == VGS_OK) st = vgs__factor_run(s, &all->factor_step, &all->factor_last, err);
+    for (pass = 0; pass < s->c.passes && st == VGS_OK; ++pass) st = vgs__fit_run(s, &all->fit, &all->fd, pass, err);
+    if (st == VGS_OK) st = vgs_graph_run(all->ema.g, 1, err);
+    if (st == VGS_OK && s->rolled != VGS__ROLLED_GIVEN) st = vgs__sigma_run(s, &all->sigma_fit, err);
     if (st == VGS_OK) st = vgs__read_flag(s, "train", err);
-    if (st != VGS_OK) {                                              /* this iteration taught nothing  */
-        s->adam_step = adam;
+    if (st != VGS_OK) {                          /* this iteration taught nothing                     */
+        s->online->step = adam;
         s->sigma_step = sigma;
-        vgs__clear_flag(s);
+        vgs__model_clear_flag(s->online);
         return st;
     }
-    st = vgs__keep(s, err);
+    st = vgs__train_keep(s, err);
     s->iteration++;
     return st;
 }
+
+static vgs_status vgs__train_iteration(vgs_sampler *s, vgs_error *err)
+{
+    vgs_status st = vgs__train_rollout(s, false, err);
+    if (st == VGS_OK) st = vgs__train_fit(s, err);
+    else vgs__model_clear_flag(s->online);
+    s->rolled = VGS__ROLLED_NOT;
+    return st;
+}
+
+VGS__DEF vgs_status vgs_sampler_rollout(vgs_sampler *s, vgs_start from, const float *start, vgs_error *err)
+{
+    size_t n = (size_t)s->c.batch * (size_t)s->c.energy.dim;
+    vgs_status st = vgs__check_energy_params(s, "rollout", err);
+    float *x;
+    if (st != VGS_OK) return st;
+    if ((from == VGS_START_ROWS) != (start != NULL))
+        return vgs__fail(err, VGS_E_ARG, "rollout: start = %s: rows are for VGS_START_ROWS, which needs them",
+                         start ? "rows" : "NULL");
+    if (from == VGS_START_ROWS) {
+        if (!(x = (float *)vgs__alloc_or(err, "rollout", n, sizeof *x))) return VGS_E_NOMEM;
+        st = vgs__draw_rows_given(s, "rollout: start", start, s->c.batch, 0, x, err);
+        if (st == VGS_OK) st = s->b->upload(s->b->self, s->traj_x, 0, x, n, VGS_F32, err);
+        vgs__free(x);
+    }
+    if (st == VGS_OK) st = vgs__train_rollout(s, from != VGS_START_NOISE, err);
+    st = vgs__draw_end(s, "rollout", st, err);
+    if (st != VGS_OK) s->rolled = VGS__ROLLED_NOT;
+    return st;
+}
+
+VGS__DEF vgs_status vgs_sampler_bind(const vgs_sampler *s, vgs_graph *g, vgs_var leaf, int t, vgs_error *err)
+{
+    int rows, cols;
+    vgs_shape(g, leaf, &rows, &cols);
+    if (t < 0 || t > s->c.steps)
+        return vgs__fail(err, VGS_E_ARG, "sampler_bind: t = %d: must be 0..%d", t, s->c.steps);
+    if (rows != -1 || cols != s->c.energy.dim)
+        return vgs__fail(err, VGS_E_SHAPE, "sampler_bind: the leaf must be [B,%d]", s->c.energy.dim);
+    return vgs_bind(g, leaf, s->traj_x, (size_t)t * (size_t)s->c.batch * (size_t)cols, err);
+}
+
+VGS__DEF vgs_status vgs_sampler_fit(vgs_sampler *s, vgs_error *err)
+{
+    vgs_status st;
+    if (s->rolled == VGS__ROLLED_NOT)
+        return vgs__fail(err, VGS_E_ARG, "sampler_fit: there is no rollout that it could learn from");
+    if ((st = vgs__check_energy_params(s, "sampler_fit", err)) != VGS_OK) return st;
+    st = vgs__train_fit(s, err);
+    s->rolled = VGS__ROLLED_NOT;
+    return st;
+}
+
+/* ---- statistics ---- */
 
 static int vgs__compare_double(const void *a, const void *b)
 {
@@ -11246,13 +12239,13 @@ static int vgs__compare_double(const void *a, const void *b)
 }
 
 /* Energies of n samples; leaves the finite ones sorted in e and returns how many there are. */
-static int vgs__energy_stats(const vgs_sampler *s, const float *ef, int n, double *e, vgs_stats *out)
+static int vgs__energy_stats(const vgs_sampler *s, double *e, int n, vgs_stats *out)
 {
     int i, m = 0, above = 0;
     double sum = 0.0;
     for (i = 0; i < n; ++i) {
-        above += s->c.energy_max != 0.0f && ef[i] > s->c.energy_max;
-        if (ef[i] - ef[i] == 0.0f) { e[m++] = (double)ef[i]; sum += (double)ef[i]; }
+        above += s->c.energy_max != 0.0f && e[i] > (double)s->c.energy_max;
+        if (e[i] - e[i] == 0.0) { e[m++] = e[i]; sum += e[m - 1]; }
     }
     qsort(e, (size_t)m, sizeof *e, vgs__compare_double);
     out->nonfinite = (double)(n - m) / n;
@@ -11264,33 +12257,12 @@ static int vgs__energy_stats(const vgs_sampler *s, const float *ef, int n, doubl
     return m;
 }
 
-/* E of host rows through the sampler's own energy, whatever its kind. */
-static vgs_status vgs__energies(vgs_sampler *s, const float *x, int n, float *e, vgs_error *err)
-{
-    vgs_graph *g;
-    vgs_var in, v;
-    vgs_status st;
-    if (!s->c.energy.record)
-        return vgs_energy_eval(&s->c.energy, x, n, e, NULL, s->own ? vgs_cpu_threads(s->own) : 1, err);
-    if (!(g = vgs_graph_create(err))) return VGS_E_NOMEM;
-    in = vgs_input(g, s->c.energy.dim);
-    v = vgs_energy_of(g, &s->c.energy, in);
-    vgs_output(g, v);
-    st = vgs_graph_compile(g, s->b, n, err);
-    if (st == VGS_OK) st = vgs_set(g, in, x, n, err);
-    if (st == VGS_OK) st = vgs_graph_run(g, n, err);
-    if (st == VGS_OK) st = vgs_get(g, v, e, n, err);
-    vgs_graph_free(g);
-    return st;
-}
-
 /* Draws of `batch` rows with c = 1; the ELBO is the mean of log w. */
 static vgs_status vgs__measure(vgs_sampler *s, vgs_stats *out, vgs_error *err)
 {
     int n = s->c.batch < 512 ? s->c.batch : 512, i;
     size_t d = (size_t)s->c.energy.dim;
-    float *x = (float *)vgs__alloc_or(err, "statistics", (size_t)n * (d + 1), sizeof *x),
-          *e = x ? x + (size_t)n * d : NULL;
+    float *x = (float *)vgs__alloc_or(err, "statistics", (size_t)n * d, sizeof *x);
     double *work = x ? (double *)vgs__alloc_or(err, "statistics", (size_t)n, sizeof *work) : NULL, sum = 0.0;
     vgs_draw draw;
     vgs_status st = work ? VGS_OK : VGS_E_NOMEM;
@@ -11298,12 +12270,10 @@ static vgs_status vgs__measure(vgs_sampler *s, vgs_stats *out, vgs_error *err)
     draw.log_weight = s->c.on_sphere ? NULL : work;
     draw.correct = -1;
     if (st == VGS_OK) st = vgs__draw(s, &draw, (uint64_t)s->iteration + 1, n, x, err);
-    if (st == VGS_OK) {
-        for (i = 0; i < n; ++i) sum += work[i];
-        out->elbo = s->c.on_sphere ? (double)NAN : sum / n;          /* no Gaussian kernels there      */
-        st = vgs__energies(s, x, n, e, err);
-        if (st == VGS_OK) vgs__energy_stats(s, e, n, work, out);
-    }
+    for (i = 0; i < n && st == VGS_OK; ++i) sum += work[i];
+    if (st == VGS_OK) st = vgs__sampler_energies(s, x, n, work, err);
+    out->elbo = s->c.on_sphere ? (double)NAN : sum / n;
+    if (st == VGS_OK) vgs__energy_stats(s, work, n, out);
     vgs__free(x);
     vgs__free(work);
     return st;
@@ -11325,19 +12295,25 @@ static vgs_status vgs__fill_stats(vgs_sampler *s, vgs_stats *out, vgs_error *err
     return st == VGS_OK ? vgs__measure(s, out, err) : st;
 }
 
+VGS__DEF vgs_status vgs_sampler_stats(vgs_sampler *s, vgs_stats *stats, vgs_error *err)
+{
+    vgs_status st = vgs__check_energy_params(s, "stats", err);
+    return st == VGS_OK ? vgs__fill_stats(s, stats, err) : st;
+}
+
 VGS__DEF vgs_status vgs_sampler_train(vgs_sampler *s, int n, vgs_stats *stats, vgs_error *err)
 {
-    vgs_status st = VGS_OK;
+    vgs_status st;
     int i;
     if (n < 0) return vgs__fail(err, VGS_E_ARG, "train: n = %d: must be >= 0", n);
+    st = vgs__check_energy_params(s, "train", err);
     for (i = 0; i < n && st == VGS_OK; ++i) {
-        st = vgs__iterate(s, err);
+        st = vgs__train_iteration(s, err);
         if (st == VGS_OK && s->c.progress && s->c.progress(s->c.progress_user, s->iteration))
             st = vgs__fail(err, VGS_E_CANCELLED, "train: cancelled after iteration %lld",
                            (long long)s->iteration);
     }
-    if (st == VGS_OK && stats) st = vgs__fill_stats(s, stats, err);
-    return st;
+    return st == VGS_OK && stats ? vgs__fill_stats(s, stats, err) : st;
 }
 
 /* ==== >>files ====================================================================================== */
@@ -12900,174 +13876,34 @@ VGS__DEF vgs_status vgs_writer_save(vgs_writer *w, const char *path, vgs_error *
 /* ==== >>checkpoint ================================================================================= */
 #ifndef VGS_NO_STDIO
 
-/* Host copies of everything a checkpoint holds: p weights each, T steps, s0 and its two moments, and k
-   samples for replay with their log w. */
-typedef struct vgs__snapshot {
-    float *target, *online, *m, *v, *factor, *s2, *a, *kept_x, *kept_weight, sigma[3], walk_step;
-    int64_t iteration, adam_step, sigma_step, kept;
-    double energy_calls;
-} vgs__snapshot;
+/* ---- models ---- */
 
-static size_t vgs__kept_rows(const vgs_sampler *s) { return (size_t)s->c.replay * (size_t)s->c.batch; }
-
-static vgs_status vgs__snapshot_make(const vgs_sampler *s, vgs__snapshot *h, vgs_error *err)
+/* The arrays of m under prefix + their names, from x [size], which must outlive the save. */
+static void vgs__model_put(const vgs_model *m, vgs_writer *w, const char *prefix, const float *x)
 {
-    size_t p = (size_t)vgs_net_size(s->net), t = (size_t)s->c.steps, f = vgs__factor_count(s);
-    size_t k = vgs__kept_rows(s), d = (size_t)s->c.energy.dim;
-    memset(h, 0, sizeof *h);
-    h->target = (float *)vgs__alloc_or(err, "checkpoint", 4 * p + f + 2 * t + k * (d + 1), sizeof *h->target);
-    if (!h->target) return VGS_E_NOMEM;
-    h->online = h->target + p;
-    h->m = h->online + p;
-    h->v = h->m + p;
-    h->factor = h->v + p;
-    h->s2 = h->factor + f;
-    h->a = h->s2 + t;
-    h->kept_x = h->a + t;
-    h->kept_weight = h->kept_x + k * d;
-    return VGS_OK;
-}
-
-/* Moves between host and backend; `up` uploads. */
-static vgs_status vgs__snapshot_move(const vgs_sampler *s, vgs__snapshot *h, bool up, vgs_error *err)
-{
-    vgs_backend *b = s->b;
-    const size_t p = (size_t)vgs_net_size(s->net), f = vgs__factor_count(s), kept = vgs__kept_rows(s);
-    const struct { vgs_buffer *buf; float *host; size_t at, n; } all[11] = {
-        { s->target, h->target, 0, p },      { s->online, h->online, 0, p },
-        { s->adam_m, h->m, 0, p },           { s->adam_v, h->v, 0, p },
-        { s->factor, h->factor, 0, f },      { s->sigma, &h->sigma[0], 0, 1 },
-        { s->sigma, &h->sigma[1], 32, 1 },   { s->sigma, &h->sigma[2], 48, 1 },
-        { s->kept_x, h->kept_x, 0, kept * (size_t)s->c.energy.dim },
-        { s->kept_weight, h->kept_weight, 0, kept }, { s->walk_step, &h->walk_step, 0, 1 }
-    };
-    vgs_status st = VGS_OK;
-    int k;
-    for (k = 0; k < (s->c.replay ? 11 : 8) && st == VGS_OK; ++k)
-        st = up ? b->upload(b->self, all[k].buf, all[k].at, all[k].host, all[k].n, VGS_F32, err)
-                : b->download(b->self, all[k].host, all[k].buf, all[k].at, all[k].n, VGS_F32, err);
-    return st;
-}
-
-static void vgs__write_weights(const vgs_sampler *s, vgs_writer *w, const char *prefix, const float *x)
-{
-    char name[80];
+    char name[128];
     uint64_t shape[2];
     int i;
-    for (i = 0; i < vgs_net_params(s->net); ++i) {
-        const vgs_param_info *p = vgs_net_param(s->net, i);
-        snprintf(name, sizeof name, "%s%s", prefix, p->name);
+    for (i = 0; i < m->net->n_info; ++i) {
+        const vgs_param_info *p = &m->net->info[i];
+        snprintf(name, sizeof name, "%.60s%s", prefix, p->name);
         shape[0] = (uint64_t)(p->rows ? p->rows : p->cols);
         shape[1] = (uint64_t)p->cols;
         vgs_writer_tensor(w, name, VGS_DTYPE_F32, p->rows ? 2 : 1, shape, x + p->offset);
     }
 }
 
-static void vgs__write_meta(const vgs_sampler *s, vgs_writer *w, const char *const *meta)
+static vgs_status vgs__model_get(const vgs_model *m, const vgs_safetensors *f, const char *path,
+                                 const char *prefix, float *out, vgs_error *err)
 {
-    char text[32];
-    int i;
-    for (i = 0; vgs_field_name(i); ++i) {
-        vgs_field_get(&s->c, i, text);
-        vgs_writer_meta(w, vgs_field_name(i), text);
-    }
-    snprintf(text, sizeof text, "%lld", (long long)s->iteration);
-    vgs_writer_meta(w, "vgs.iteration", text);
-    snprintf(text, sizeof text, "%lld", (long long)s->adam_step);
-    vgs_writer_meta(w, "vgs.adam_step", text);
-    snprintf(text, sizeof text, "%lld", (long long)s->sigma_step);
-    vgs_writer_meta(w, "vgs.sigma_step", text);
-    snprintf(text, sizeof text, "%lld", (long long)s->kept);
-    if (s->c.replay) vgs_writer_meta(w, "vgs.kept", text);
-    vgs_writer_number(w, "vgs.energy_calls", s->energy_calls);
-    for (i = 0; meta && meta[i] && meta[i + 1]; i += 2) vgs_writer_meta(w, meta[i], meta[i + 1]);
-}
-
-static vgs_status vgs__check_meta(const char *const *meta, vgs_error *err)
-{
-    int i, f;
-    for (i = 0; meta && meta[i]; i += 2) {
-        bool taken = !strncmp(meta[i], "vgs.", 4);
-        for (f = 0; vgs_field_name(f); ++f) taken = taken || !strcmp(meta[i], vgs_field_name(f));
-        if (taken)
-            return vgs__fail(err, VGS_E_ARG, "sampler_save: meta key %.60s is the library's own", meta[i]);
-        if (!meta[i + 1])
-            return vgs__fail(err, VGS_E_ARG, "sampler_save: meta key %.60s has no value", meta[i]);
-    }
-    return VGS_OK;
-}
-
-VGS__DEF vgs_status vgs_sampler_save(const vgs_sampler *s, const char *path, const char *const *meta,
-                                     vgs_error *err)
-{
-    vgs__snapshot h;
-    uint64_t p = (uint64_t)vgs_net_size(s->net), t = (uint64_t)s->c.steps, two = 2, one = 1;
-    uint64_t factor[3], kept[2];
-    vgs_status st = vgs__check_meta(meta, err);
-    vgs_writer *w;
-    if (st == VGS_OK) st = vgs__snapshot_make(s, &h, err);
-    if (st != VGS_OK) return st;
-    st = vgs__snapshot_move(s, &h, false, err);
-    w = st == VGS_OK ? vgs_writer_create(err) : NULL;
-    if (w) {
-        vgs__write_weights(s, w, "value.", h.target);
-        vgs__write_weights(s, w, "value_on.", h.online);
-        vgs_writer_tensor(w, "s2", VGS_DTYPE_F32, 1, &t, s->s2);
-        vgs_writer_tensor(w, "alpha", VGS_DTYPE_F32, 1, &t, s->a);
-        vgs_writer_tensor(w, "init_sigma", VGS_DTYPE_F32, s->c.alpha == VGS_VP ? 1 : 0, &one, h.sigma);
-        factor[0] = t;
-        factor[1] = 2;
-        factor[2] = (uint64_t)s->factors;
-        vgs_writer_tensor(w, "vgs.factor", VGS_DTYPE_F32, 3, factor, h.factor);
-        vgs_writer_tensor(w, "vgs.adam_m", VGS_DTYPE_F32, 1, &p, h.m);
-        vgs_writer_tensor(w, "vgs.adam_v", VGS_DTYPE_F32, 1, &p, h.v);
-        vgs_writer_tensor(w, "vgs.sigma_moments", VGS_DTYPE_F32, 1, &two, h.sigma + 1);
-        kept[0] = (uint64_t)vgs__kept_rows(s);
-        kept[1] = (uint64_t)s->c.energy.dim;
-        if (s->c.replay) vgs_writer_tensor(w, "vgs.kept_x", VGS_DTYPE_F32, 2, kept, h.kept_x);
-        if (s->c.replay) vgs_writer_tensor(w, "vgs.kept_weight", VGS_DTYPE_F32, 1, kept, h.kept_weight);
-        if (s->c.replay) vgs_writer_tensor(w, "vgs.walk_step", VGS_DTYPE_F32, 1, &one, &h.walk_step);
-        vgs__write_meta(s, w, meta);
-        st = vgs_writer_save(w, path, err);
-        vgs_writer_free(w);
-    } else if (st == VGS_OK) st = VGS_E_NOMEM;
-    vgs__free(h.target);
-    return st;
-}
-
-VGS__DEF vgs_status vgs_checkpoint_config(const char *path, vgs_config *cfg, int *count, vgs_error *err)
-{
-    vgs_safetensors *f = vgs_safetensors_open(path, err);
-    vgs_config c = *cfg;
-    vgs_error why;
-    vgs_status st = VGS_OK;
-    int i, n = 0;
-    if (!f) return err ? err->code : VGS_E_FORMAT;
-    for (i = 0; vgs_field_name(i) && st == VGS_OK; ++i) {
-        const char *value = vgs_safetensors_meta(f, vgs_field_name(i));
-        if (!value) continue;
-        st = vgs_field_set(&c, vgs_field_name(i), value, &why);
-        if (st != VGS_OK) st = vgs__fail(err, VGS_E_FORMAT, "%.100s: metadata %.120s", path, why.msg);
-        ++n;
-    }
-    vgs_safetensors_free(f);
-    if (st != VGS_OK) return st;
-    *cfg = c;
-    if (count) *count = n;
-    return VGS_OK;
-}
-
-static vgs_status vgs__read_weights(const vgs_sampler *s, const vgs_safetensors *f, const char *path,
-                                    const char *prefix, float *out, vgs_error *err)
-{
-    char name[80];
+    char name[128];
     int i;
     vgs_status st = VGS_OK;
-    for (i = 0; i < vgs_net_params(s->net) && st == VGS_OK; ++i) {
-        const vgs_param_info *p = vgs_net_param(s->net, i);
+    for (i = 0; i < m->net->n_info && st == VGS_OK; ++i) {
+        const vgs_param_info *p = &m->net->info[i];
         const vgs_file_tensor *t;
         bool fits;
-        snprintf(name, sizeof name, "%s%s", prefix, p->name);
+        snprintf(name, sizeof name, "%.60s%s", prefix, p->name);
         t = vgs_safetensors_find(f, name);
         if (!t) return vgs__fail(err, VGS_E_FORMAT, "%.120s: there is no tensor %s", path, name);
         fits = p->rows ? t->ndim == 2 && t->shape[0] == (uint64_t)p->rows && t->shape[1] == (uint64_t)p->cols
@@ -13082,16 +13918,6 @@ static vgs_status vgs__read_weights(const vgs_sampler *s, const vgs_safetensors 
     return st;
 }
 
-static vgs_status vgs__read_counter(const vgs_safetensors *f, const char *key, int64_t *out, vgs_error *err)
-{
-    double v = 0.0;
-    vgs_status st = vgs_safetensors_meta(f, key) ? vgs_safetensors_number(f, key, &v, err) : VGS_OK;
-    if (st == VGS_OK && !(v >= 0.0 && v < 9e15))
-        return vgs__fail(err, VGS_E_FORMAT, "%s = %g: must be >= 0", key, v);
-    *out = (int64_t)v;
-    return st;
-}
-
 static vgs_status vgs__check_finite(const char *path, const char *name, const float *x, size_t n,
                                     bool positive, vgs_error *err)
 {
@@ -13103,72 +13929,360 @@ static vgs_status vgs__check_finite(const char *path, const char *name, const fl
     return VGS_OK;
 }
 
+/* Second moments are averages of squares. */
+static vgs_status vgs__check_squares(const char *path, const char *name, const float *x, size_t n, vgs_error *err)
+{
+    size_t i;
+    for (i = 0; i < n; ++i)
+        if (x[i] < 0.0f)
+            return vgs__fail(err, VGS_E_FORMAT, "%.120s: %s[%.0f] = %g: must be >= 0", path, name, (double)i,
+                             (double)x[i]);
+    return VGS_OK;
+}
+
+static vgs_status vgs__read_counter(const vgs_safetensors *f, const char *key, int64_t *out, vgs_error *err)
+{
+    double v = 0.0;
+    vgs_status st = vgs_safetensors_meta(f, key) ? vgs_safetensors_number(f, key, &v, err) : VGS_OK;
+    if (st == VGS_OK && !(v >= 0.0 && v < 9e15))
+        return vgs__fail(err, VGS_E_FORMAT, "%s = %g: must be >= 0", key, v);
+    *out = (int64_t)v;
+    return st;
+}
+
+static void vgs__write_counter(vgs_writer *w, const char *key, int64_t n)
+{
+    char text[32];
+    snprintf(text, sizeof text, "%lld", (long long)n);
+    vgs_writer_meta(w, key, text);
+}
+
+/* Weights and moments on the host, n numbers each. */
+typedef struct vgs__model_host { float *w, *first, *second; int64_t step; } vgs__model_host;
+
+static vgs_status vgs__model_host_make(const vgs_model *m, vgs__model_host *h, vgs_error *err)
+{
+    size_t n = (size_t)m->net->size;
+    h->w = (float *)vgs__alloc_or(err, "model", 3 * n, sizeof *h->w);
+    if (!h->w) return VGS_E_NOMEM;
+    h->first = h->w + n;
+    h->second = h->first + n;
+    h->step = 0;
+    return VGS_OK;
+}
+
+VGS__DEF vgs_status vgs_model_save(const vgs_model *m, const char *path, vgs_error *err)
+{
+    vgs__model_host h;
+    vgs_status st = vgs__model_host_make(m, &h, err);
+    vgs_writer *w;
+    if (st != VGS_OK) return st;
+    st = vgs_model_read(m, h.w, err);
+    if (st == VGS_OK) st = vgs_model_read_adam(m, h.first, h.second, &h.step, err);
+    w = st == VGS_OK ? vgs_writer_create(err) : NULL;
+    if (w) {
+        vgs__model_put(m, w, "", h.w);
+        if (h.step) vgs__model_put(m, w, "vgs.adam_m.", h.first);
+        if (h.step) vgs__model_put(m, w, "vgs.adam_v.", h.second);
+        vgs__write_counter(w, "vgs.adam_step", h.step);
+        st = vgs_writer_save(w, path, err);
+        vgs_writer_free(w);
+    } else if (st == VGS_OK) st = VGS_E_NOMEM;
+    vgs__free(h.w);
+    return st;
+}
+
+static vgs_status vgs__model_host_get(const vgs_model *m, vgs__model_host *h, const vgs_safetensors *f,
+                                      const char *path, vgs_error *err)
+{
+    size_t n = (size_t)m->net->size;
+    vgs_status st = vgs__model_get(m, f, path, "", h->w, err);
+    if (st == VGS_OK) st = vgs__read_counter(f, "vgs.adam_step", &h->step, err);
+    if (st == VGS_OK && h->step) st = vgs__model_get(m, f, path, "vgs.adam_m.", h->first, err);
+    if (st == VGS_OK && h->step) st = vgs__model_get(m, f, path, "vgs.adam_v.", h->second, err);
+    if (st == VGS_OK) st = vgs__check_finite(path, "weights", h->w, n, false, err);
+    if (st == VGS_OK) st = vgs__check_finite(path, "vgs.adam_m", h->first, n, false, err);
+    if (st == VGS_OK) st = vgs__check_finite(path, "vgs.adam_v", h->second, n, false, err);
+    return st == VGS_OK ? vgs__check_squares(path, "vgs.adam_v", h->second, n, err) : st;
+}
+
+VGS__DEF vgs_status vgs_model_load(vgs_model *m, const char *path, vgs_error *err)
+{
+    vgs__model_host h;
+    vgs_safetensors *f = vgs_safetensors_open(path, err);
+    vgs_status st;
+    if (!f) return err ? err->code : VGS_E_FORMAT;
+    st = vgs__model_host_make(m, &h, err);
+    if (st == VGS_OK) st = vgs__model_host_get(m, &h, f, path, err);
+    if (st == VGS_OK && (h.step || m->step)) st = vgs_model_write_adam(m, h.first, h.second, h.step, err);
+    if (st == VGS_OK) st = vgs_model_write(m, h.w, err);
+    vgs__free(h.w);
+    vgs_safetensors_free(f);
+    return st;
+}
+
+/* ---- samplers ---- */
+
+/* Host copies of everything a checkpoint holds: p weights each, T steps, s0 and its two moments, and k
+   samples for replay with their log w. */
+typedef struct vgs__snapshot {
+    float *target, *online, *m, *v, *factor, *s2, *a, *replay_x, *replay_weight, sigma[3], mala_h;
+    int64_t iteration, adam_step, sigma_step, kept;
+    double energy_calls;
+} vgs__snapshot;
+
+static vgs_status vgs__snapshot_make(const vgs_sampler *s, vgs__snapshot *h, vgs_error *err)
+{
+    size_t p = (size_t)vgs_model_size(s->online), t = (size_t)s->c.steps, f = vgs__factor_count(s);
+    size_t k = vgs__replay_rows(s), d = (size_t)s->c.energy.dim;
+    memset(h, 0, sizeof *h);
+    h->target = (float *)vgs__alloc_or(err, "checkpoint", 4 * p + f + 2 * t + k * (d + 1), sizeof *h->target);
+    if (!h->target) return VGS_E_NOMEM;
+    h->online = h->target + p;
+    h->m = h->online + p;
+    h->v = h->m + p;
+    h->factor = h->v + p;
+    h->s2 = h->factor + f;
+    h->a = h->s2 + t;
+    h->replay_x = h->a + t;
+    h->replay_weight = h->replay_x + k * d;
+    return VGS_OK;
+}
+
+/* Moves what does not lie in models between host and backend; `up` uploads. */
+static vgs_status vgs__snapshot_move(const vgs_sampler *s, vgs__snapshot *h, bool up, vgs_error *err)
+{
+    vgs_backend *b = s->b;
+    const size_t f = vgs__factor_count(s), kept = vgs__replay_rows(s);
+    const struct { vgs_buffer *buf; float *host; size_t at, n; } all[7] = {
+        { s->factor, h->factor, 0, f },      { s->sigma, &h->sigma[0], 0, 1 },
+        { s->sigma, &h->sigma[1], 32, 1 },   { s->sigma, &h->sigma[2], 48, 1 },
+        { s->replay_x, h->replay_x, 0, kept * (size_t)s->c.energy.dim },
+        { s->replay_weight, h->replay_weight, 0, kept }, { s->mala_h, &h->mala_h, 0, 1 }
+    };
+    vgs_status st = VGS_OK;
+    int k;
+    for (k = 0; k < (s->c.replay ? 7 : 4) && st == VGS_OK; ++k)
+        st = up ? b->upload(b->self, all[k].buf, all[k].at, all[k].host, all[k].n, VGS_F32, err)
+                : b->download(b->self, all[k].host, all[k].buf, all[k].at, all[k].n, VGS_F32, err);
+    return st;
+}
+
+static vgs_status vgs__snapshot_read(const vgs_sampler *s, vgs__snapshot *h, vgs_error *err)
+{
+    vgs_status st = vgs_model_read(s->target, h->target, err);
+    if (st == VGS_OK) st = vgs_model_read(s->online, h->online, err);
+    if (st == VGS_OK) st = vgs_model_read_adam(s->online, h->m, h->v, &h->adam_step, err);
+    return st == VGS_OK ? vgs__snapshot_move(s, h, false, err) : st;
+}
+
+static vgs_status vgs__snapshot_write(vgs_sampler *s, vgs__snapshot *h, vgs_error *err)
+{
+    vgs_status st = vgs__snapshot_move(s, h, true, err);
+    if (st == VGS_OK) st = vgs_model_write_adam(s->online, h->m, h->v, h->adam_step, err);
+    if (st == VGS_OK) st = vgs_model_write(s->online, h->online, err);
+    return st == VGS_OK ? vgs_model_write(s->target, h->target, err) : st;
+}
+
+static void vgs__write_meta(const vgs_sampler *s, vgs_writer *w, const char *const *meta)
+{
+    char text[32];
+    int i;
+    for (i = 0; vgs_field_name(i); ++i) {
+        vgs_field_get(&s->c, i, text);
+        vgs_writer_meta(w, vgs_field_name(i), text);
+    }
+    vgs__write_counter(w, "vgs.iteration", s->iteration);
+    vgs__write_counter(w, "vgs.adam_step", s->online->step);
+    vgs__write_counter(w, "vgs.sigma_step", s->sigma_step);
+    if (s->c.replay) vgs__write_counter(w, "vgs.kept", s->kept);
+    vgs_writer_number(w, "vgs.energy_calls", s->energy_calls);
+    for (i = 0; meta && meta[i] && meta[i + 1]; i += 2) vgs_writer_meta(w, meta[i], meta[i + 1]);
+}
+
+static vgs_status vgs__check_meta(const char *const *meta, vgs_error *err)
+{
+    int i;
+    for (i = 0; meta && meta[i]; i += 2) {
+        if (!strncmp(meta[i], "vgs.", 4) || vgs__field_find(meta[i]))
+            return vgs__fail(err, VGS_E_ARG, "sampler_save: meta key %.60s is the library's own", meta[i]);
+        if (!meta[i + 1])
+            return vgs__fail(err, VGS_E_ARG, "sampler_save: meta key %.60s has no value", meta[i]);
+    }
+    return VGS_OK;
+}
+
+static void vgs__write_tensors(const vgs_sampler *s, vgs_writer *w, const vgs__snapshot *h)
+{
+    const uint64_t p = (uint64_t)vgs_model_size(s->online), t = (uint64_t)s->c.steps, two = 2, one = 1;
+    uint64_t factor[3], kept[2];
+    factor[0] = t;
+    factor[1] = 2;
+    factor[2] = (uint64_t)s->factors;
+    kept[0] = (uint64_t)vgs__replay_rows(s);
+    kept[1] = (uint64_t)s->c.energy.dim;
+    vgs__model_put(s->target, w, "value.", h->target);
+    vgs__model_put(s->online, w, "value_on.", h->online);
+    vgs_writer_tensor(w, "s2", VGS_DTYPE_F32, 1, &t, s->s2);
+    vgs_writer_tensor(w, "alpha", VGS_DTYPE_F32, 1, &t, s->a);
+    vgs_writer_tensor(w, "init_sigma", VGS_DTYPE_F32, s->c.alpha == VGS_VP ? 1 : 0, &one, h->sigma);
+    vgs_writer_tensor(w, "vgs.factor", VGS_DTYPE_F32, 3, factor, h->factor);
+    vgs_writer_tensor(w, "vgs.adam_m", VGS_DTYPE_F32, 1, &p, h->m);
+    vgs_writer_tensor(w, "vgs.adam_v", VGS_DTYPE_F32, 1, &p, h->v);
+    vgs_writer_tensor(w, "vgs.sigma_moments", VGS_DTYPE_F32, 1, &two, h->sigma + 1);
+    if (!s->c.replay) return;
+    vgs_writer_tensor(w, "vgs.kept_x", VGS_DTYPE_F32, 2, kept, h->replay_x);
+    vgs_writer_tensor(w, "vgs.kept_weight", VGS_DTYPE_F32, 1, kept, h->replay_weight);
+    vgs_writer_tensor(w, "vgs.walk_step", VGS_DTYPE_F32, 1, &one, &h->mala_h);
+}
+
+VGS__DEF vgs_status vgs_sampler_save(const vgs_sampler *s, const char *path, const char *const *meta,
+                                     vgs_error *err)
+{
+    vgs__snapshot h;
+    vgs_status st = vgs__check_meta(meta, err);
+    vgs_writer *w;
+    if (st == VGS_OK) st = vgs__snapshot_make(s, &h, err);
+    if (st != VGS_OK) return st;
+    st = vgs__snapshot_read(s, &h, err);
+    w = st == VGS_OK ? vgs_writer_create(err) : NULL;
+    if (w) {
+        vgs__write_tensors(s, w, &h);
+        vgs__write_meta(s, w, meta);
+        st = vgs_writer_save(w, path, err);
+        vgs_writer_free(w);
+    } else if (st == VGS_OK) st = VGS_E_NOMEM;
+    vgs__free(h.target);
+    return st;
+}
+
+static bool vgs__meta_is_set(const vgs_safetensors *f, const char *key)
+{
+    const char *v = vgs_safetensors_meta(f, key);
+    return v && strcmp(v, "0") != 0;
+}
+
+/* Switches that the published algorithm was made of, in files of before: `published` has taken their place where
+   they were used together. */
+static vgs_status vgs__old_switches(const vgs_safetensors *f, const char *path, vgs_config *c, vgs_error *err)
+{
+    static const char *const other[] = { "no_base", "unclamped_drift", "skip_final_noise" };
+    bool one_step = vgs__meta_is_set(f, "one_step"), ours = c->net.kind == VGS_NET_MLP ||
+                                                            c->net.kind == VGS_NET_EGNN;
+    int k;
+    if (!vgs_safetensors_meta(f, "one_step")) return VGS_OK;
+    if (one_step && !(c->fixed_kernel && c->explicit_drift))
+        return vgs__fail(err, VGS_E_FORMAT, "%.100s: one_step = 1 without fixed_kernel and explicit_drift is no "
+                         "longer supported: only the published algorithm, which has all three, is left", path);
+    for (k = 0; k < 3; ++k) {
+        bool means = k == 0 ? ours && !one_step : k == 1 ? c->energy_max != 0.0f && !vgs__last_drift_is_raw(c)
+                                                         : true;
+        if (means && vgs__meta_is_set(f, other[k]))
+            return vgs__fail(err, VGS_E_FORMAT, "%.100s: %s = 1 is no longer supported%s", path, other[k],
+                             k == 2 ? ": draws have a field of that name" : " here");
+    }
+    return VGS_OK;
+}
+
+VGS__DEF vgs_status vgs_checkpoint_config(const char *path, vgs_config *cfg, int *count, vgs_error *err)
+{
+    vgs_safetensors *f = vgs_safetensors_open(path, err);
+    vgs_config c = *cfg;
+    vgs_error why;
+    vgs_status st = VGS_OK;
+    int i, n = 0;
+    if (!f) return err ? err->code : VGS_E_FORMAT;
+    for (i = 0; i < vgs_safetensors_meta_count(f) && st == VGS_OK; ++i) {
+        const char *key = vgs_safetensors_meta_key(f, i);
+        if (!vgs__field_find(key)) continue;
+        st = vgs_field_set(&c, key, vgs_safetensors_meta(f, key), &why);
+        if (st != VGS_OK) st = vgs__fail(err, VGS_E_FORMAT, "%.100s: metadata %.120s", path, why.msg);
+        ++n;
+    }
+    if (st == VGS_OK) st = vgs__old_switches(f, path, &c, err);
+    vgs_safetensors_free(f);
+    if (st != VGS_OK) return st;
+    *cfg = c;
+    if (count) *count = n;
+    return VGS_OK;
+}
+
 /* The samples for replay; a file without them, or of another `replay`, has kept none. */
 static vgs_status vgs__read_kept(const vgs_sampler *s, const vgs_safetensors *f, const char *path,
                                  vgs__snapshot *h, vgs_error *err)
 {
     const vgs_file_tensor *t = vgs_safetensors_find(f, "vgs.kept_weight");
-    size_t n = vgs__kept_rows(s), d = (size_t)s->c.energy.dim, i;
+    size_t n = vgs__replay_rows(s), d = (size_t)s->c.energy.dim, i;
     vgs_status st = VGS_OK;
-    for (i = 0; i < n; ++i) h->kept_weight[i] = -FLT_MAX;
-    h->walk_step = 0.5f * s->c.s2_end;
+    for (i = 0; i < n; ++i) h->replay_weight[i] = -FLT_MAX;
+    h->mala_h = 0.5f * s->c.s2_end;
     if (!t || t->count != n) return VGS_OK;
     st = vgs__read_counter(f, "vgs.kept", &h->kept, err);
-    if (st == VGS_OK) st = vgs_safetensors_floats(f, "vgs.kept_weight", h->kept_weight, n, err);
-    if (st == VGS_OK) st = vgs_safetensors_floats(f, "vgs.kept_x", h->kept_x, n * d, err);
-    if (st == VGS_OK) st = vgs_safetensors_floats(f, "vgs.walk_step", &h->walk_step, 1, err);
-    if (st == VGS_OK) st = vgs__check_finite(path, "vgs.kept_x", h->kept_x, n * d, false, err);
-    if (st == VGS_OK) st = vgs__check_finite(path, "vgs.walk_step", &h->walk_step, 1, true, err);
+    if (st == VGS_OK) st = vgs_safetensors_floats(f, "vgs.kept_weight", h->replay_weight, n, err);
+    if (st == VGS_OK) st = vgs_safetensors_floats(f, "vgs.kept_x", h->replay_x, n * d, err);
+    if (st == VGS_OK) st = vgs_safetensors_floats(f, "vgs.walk_step", &h->mala_h, 1, err);
+    if (st == VGS_OK) st = vgs__check_finite(path, "vgs.kept_x", h->replay_x, n * d, false, err);
+    if (st == VGS_OK) st = vgs__check_finite(path, "vgs.walk_step", &h->mala_h, 1, true, err);
     return st;
 }
 
-static vgs_status vgs__read_snapshot(const vgs_sampler *s, const vgs_safetensors *f, const char *path,
+/* Weights; value_on defaults to value in a state_dict, which has none of our extras. */
+static vgs_status vgs__read_networks(const vgs_sampler *s, const vgs_safetensors *f, const char *path, bool ours,
                                      vgs__snapshot *h, vgs_error *err)
 {
-    size_t p = (size_t)vgs_net_size(s->net), t = (size_t)s->c.steps, factors = vgs__factor_count(s), j;
-    bool online = false, ours = vgs_safetensors_find(f, "vgs.adam_m") != NULL;
-    vgs_status st = vgs__read_weights(s, f, path, "value.", h->target, err);
+    size_t p = (size_t)vgs_model_size(s->online);
+    bool online = ours;
+    vgs_status st = vgs__model_get(s->target, f, path, "value.", h->target, err);
     int i;
     for (i = 0; i < vgs_safetensors_count(f); ++i)
         online = online || !strncmp(vgs_safetensors_tensor(f, i)->name, "value_on.", 9);
     memcpy(h->online, h->target, p * sizeof *h->online);
-    if (st == VGS_OK && (online || ours)) st = vgs__read_weights(s, f, path, "value_on.", h->online, err);
-    for (j = 0; j < factors; ++j) h->factor[j] = 1.0f;                 /* a state_dict has none          */
-    if (st == VGS_OK && vgs_safetensors_find(f, "vgs.factor"))
-        st = vgs_safetensors_floats(f, "vgs.factor", h->factor, factors, err);
+    if (st == VGS_OK && online) st = vgs__model_get(s->online, f, path, "value_on.", h->online, err);
+    if (st == VGS_OK && ours) st = vgs_safetensors_floats(f, "vgs.adam_m", h->m, p, err);
+    if (st == VGS_OK && ours) st = vgs_safetensors_floats(f, "vgs.adam_v", h->v, p, err);
+    if (st == VGS_OK) st = vgs__check_finite(path, "value", h->target, p, false, err);
+    if (st == VGS_OK) st = vgs__check_finite(path, "value_on", h->online, p, false, err);
+    if (st == VGS_OK) st = vgs__check_finite(path, "vgs.adam_m", h->m, p, false, err);
+    if (st == VGS_OK) st = vgs__check_finite(path, "vgs.adam_v", h->v, p, false, err);
+    return st == VGS_OK ? vgs__check_squares(path, "vgs.adam_v", h->v, p, err) : st;
+}
+
+/* Schedule, s0 and factors. */
+static vgs_status vgs__read_kernel(const vgs_sampler *s, const vgs_safetensors *f, const char *path, bool ours,
+                                   vgs__snapshot *h, vgs_error *err)
+{
+    size_t t = (size_t)s->c.steps, factors = vgs__factor_count(s), j;
+    vgs_status st = VGS_OK;
+    for (j = 0; j < factors; ++j) h->factor[j] = 1.0f;
     memcpy(h->s2, s->s2, t * sizeof *h->s2);
     memcpy(h->a, s->a, t * sizeof *h->a);
+    if (vgs_safetensors_find(f, "vgs.factor")) st = vgs_safetensors_floats(f, "vgs.factor", h->factor, factors, err);
     if (st == VGS_OK && (ours || vgs_safetensors_find(f, "s2")))
         st = vgs_safetensors_floats(f, "s2", h->s2, t, err);
     if (st == VGS_OK && (ours || vgs_safetensors_find(f, "alpha")))
         st = vgs_safetensors_floats(f, "alpha", h->a, t, err);
     if (st == VGS_OK) st = vgs_safetensors_floats(f, "init_sigma", h->sigma, 1, err);
-    if (st == VGS_OK && ours) st = vgs_safetensors_floats(f, "vgs.adam_m", h->m, p, err);
-    if (st == VGS_OK && ours) st = vgs_safetensors_floats(f, "vgs.adam_v", h->v, p, err);
     if (st == VGS_OK && ours) st = vgs_safetensors_floats(f, "vgs.sigma_moments", h->sigma + 1, 2, err);
+    if (st == VGS_OK) st = vgs__check_finite(path, "vgs.factor", h->factor, factors, true, err);
+    if (st == VGS_OK) st = vgs__check_finite(path, "s2", h->s2, t, true, err);
+    if (st == VGS_OK) st = vgs__check_finite(path, "alpha", h->a, t, true, err);
+    if (st == VGS_OK) st = vgs__check_finite(path, "init_sigma", h->sigma, 1, true, err);
+    if (st == VGS_OK) st = vgs__check_finite(path, "vgs.sigma_moments", h->sigma + 1, 2, false, err);
+    return st == VGS_OK ? vgs__check_squares(path, "vgs.sigma_moments", h->sigma + 2, 1, err) : st;
+}
+
+static vgs_status vgs__read_snapshot(const vgs_sampler *s, const vgs_safetensors *f, const char *path,
+                                     vgs__snapshot *h, vgs_error *err)
+{
+    bool ours = vgs_safetensors_find(f, "vgs.adam_m") != NULL;
+    vgs_status st = vgs__read_networks(s, f, path, ours, h, err);
+    if (st == VGS_OK) st = vgs__read_kernel(s, f, path, ours, h, err);
     if (st == VGS_OK) st = vgs__read_counter(f, "vgs.iteration", &h->iteration, err);
     if (st == VGS_OK) st = vgs__read_counter(f, "vgs.adam_step", &h->adam_step, err);
     if (st == VGS_OK) st = vgs__read_counter(f, "vgs.sigma_step", &h->sigma_step, err);
     if (st == VGS_OK && vgs_safetensors_meta(f, "vgs.energy_calls"))
         st = vgs_safetensors_number(f, "vgs.energy_calls", &h->energy_calls, err);
-    if (st == VGS_OK && s->c.replay) st = vgs__read_kept(s, f, path, h, err);
-    if (st == VGS_OK) st = vgs__check_finite(path, "value", h->target, p, false, err);
-    if (st == VGS_OK) st = vgs__check_finite(path, "value_on", h->online, p, false, err);
-    if (st == VGS_OK) st = vgs__check_finite(path, "vgs.factor", h->factor, factors, true, err);
-    if (st == VGS_OK) st = vgs__check_finite(path, "s2", h->s2, t, true, err);
-    if (st == VGS_OK) st = vgs__check_finite(path, "alpha", h->a, t, true, err);
-    if (st == VGS_OK) st = vgs__check_finite(path, "init_sigma", h->sigma, 1, true, err);
-    if (st == VGS_OK) st = vgs__check_finite(path, "vgs.adam_m", h->m, p, false, err);
-    if (st == VGS_OK) st = vgs__check_finite(path, "vgs.adam_v", h->v, p, false, err);
-    if (st == VGS_OK) st = vgs__check_finite(path, "vgs.sigma_moments", h->sigma + 1, 2, false, err);
-    for (j = 0; j < p && st == VGS_OK; ++j)
-        if (h->v[j] < 0.0f)
-            st = vgs__fail(err, VGS_E_FORMAT, "%.120s: vgs.adam_v[%.0f] = %g: must be >= 0", path, (double)j,
-                           (double)h->v[j]);
-    if (st == VGS_OK && h->sigma[2] < 0.0f)
-        st = vgs__fail(err, VGS_E_FORMAT, "%.120s: vgs.sigma_moments[1] = %g: must be >= 0", path,
-                       (double)h->sigma[2]);
-    return st;
+    return st == VGS_OK && s->c.replay ? vgs__read_kept(s, f, path, h, err) : st;
 }
 
 VGS__DEF vgs_status vgs_sampler_load(vgs_sampler *s, const char *path, vgs_error *err)
@@ -13179,16 +14293,15 @@ VGS__DEF vgs_status vgs_sampler_load(vgs_sampler *s, const char *path, vgs_error
     if (!f) return err ? err->code : VGS_E_FORMAT;
     st = vgs__snapshot_make(s, &h, err);
     if (st == VGS_OK) st = vgs__read_snapshot(s, f, path, &h, err);
-    if (st == VGS_OK) st = vgs__snapshot_move(s, &h, true, err);
+    if (st == VGS_OK) st = vgs__snapshot_write(s, &h, err);
     if (st == VGS_OK) {
         memcpy(s->s2, h.s2, (size_t)s->c.steps * sizeof *s->s2);
         memcpy(s->a, h.a, (size_t)s->c.steps * sizeof *s->a);
         s->iteration = h.iteration;
-        s->adam_step = h.adam_step;
         s->sigma_step = h.sigma_step;
         s->kept = h.kept;
         s->energy_calls = h.energy_calls;
-        vgs__target_changed(s);
+        s->rolled = VGS__ROLLED_NOT;
     }
     vgs__free(h.target);
     vgs_safetensors_free(f);
@@ -14165,7 +15278,7 @@ typedef struct vgs__preset {
 /* Where our settings are alike: a geometric path, smooth L1, and the limits that are defaults. */
 #define VGS__OURS "layers 3 time_dim 32 time_hidden 64 batch 128 "
 
-#define VGS__AS_PUBLISHED "drift_max 1e30 grad_max 1e30 one_step 1 fixed_kernel 1 explicit_drift 1 "
+#define VGS__AS_PUBLISHED "drift_max 1e30 grad_max 1e30 published 1 "
 
 static const vgs__preset vgs__presets[] = {
     { "four-gauss", "paper", 5000, 1.0f, false,
@@ -14190,7 +15303,7 @@ static const vgs__preset vgs__presets[] = {
       VGS__AS_PUBLISHED
       "steps 100 schedule exp s2_start 0.05 s2_end 1e-4 alpha ve value_lr 1e-5 sigma_lr 1e-4 "
       "target_ema 0.9 batch 512 passes 3 explore 1.2 loss smooth_l1 value deeperv3 hidden 512 time_dim 128 "
-      "time_hidden 512 wrapper reciprocal energy_max 100 grad_max 1 unclamped_drift 1 scale_by_dim 1" },
+      "time_hidden 512 wrapper reciprocal energy_max 100 grad_max 1 scale_by_dim 1" },
     { "four-gauss", "fast", 800, 1.0f, false,
       VGS__OURS
       "hidden 64 length_scale 2.03 steps 16 s2_start 0.82 s2_end 0.026 init_sigma 2.8 energy_max 100 "

@@ -270,7 +270,7 @@ static int make_into(samples *a, vgs_sampler *s, const options *o, const vgs_tar
 static int make_samples(vgs_sampler *s, const options *o, const vgs_target *t)
 {
     const vgs_config *c = vgs_sampler_config(s);
-    bool biased = o->draw.noise_scale != 1.0f || o->draw.skip_final_noise || c->skip_final_noise;
+    bool biased = o->draw.noise_scale != 1.0f || o->draw.skip_final_noise;
     bool has_weights = o->weighted && (o->draw.resample > 0.0f || !(biased || c->on_sphere));
     size_t n = (size_t)o->n;
     int status = EXIT_FAILED;

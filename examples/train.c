@@ -468,7 +468,7 @@ static int make_samples(run *r)
     vgs_error err;
     double *log_weight = NULL;
     int status;
-    r->weighted = !c->on_sphere && !c->skip_final_noise;             /* else there are no path weights */
+    r->weighted = !c->on_sphere;             /* else there are no path weights */
     r->n = r->target->particles ? 10000 : 100000;
     r->x = malloc((size_t)r->n * (size_t)r->target->dim * sizeof *r->x);
     if (r->target->dim == 2) r->path = malloc(((size_t)c->steps + 1) * PATHS * 2 * sizeof *r->path);
