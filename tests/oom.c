@@ -4,6 +4,7 @@
 #include "weak.h"
 #define VGS_IMPLEMENTATION
 #include "../vgs.h"
+#include "../examples/metrics.h"
 #include "t.h"
 
 #define PATH "oom.safetensors"
@@ -156,19 +157,19 @@ static bool evaluate(const char *name)
 {
     const vgs_target *t = vgs_target_find(name);
     float x[2][6 * 8];
-    vgs_metrics m;
+    metrics m;
     int i;
     for (i = 0; i < 6 * 8; ++i) { x[0][i] = (float)(i % 7) - 3; x[1][i] = (float)(i % 5) - 2; }
-    return !vgs_evaluate(t, x[0], 6, x[1], 6, 1, &m, &err);
+    return !metrics_evaluate(t, x[0], 6, x[1], 6, 1, &m, &err);
 }
 static bool evaluate_points(void) { return evaluate("gmm9"); }
 static bool evaluate_particles(void) { return evaluate("dw4"); }
 
 static bool evaluate_floor(void)
 {
-    vgs_metrics mean, spread;
+    metrics mean, spread;
     int n;
-    return !vgs_evaluate_floor(vgs_target_find("gmm9"), 3, NULL, 0, 1, 1, &mean, &spread, &n, &err);
+    return !metrics_floor(vgs_target_find("gmm9"), 3, NULL, 0, 1, 1, &mean, &spread, &n, &err);
 }
 
 static bool npy(void)
