@@ -508,7 +508,8 @@ VGS_API vgs_status vgs_file_commit(vgs_file *f, vgs_error *err);
 VGS_API void       vgs_file_discard(vgs_file *f);                    /* fine after commit, and twice  */
 VGS_API vgs_status vgs_file_write(const char *path, const void *data, size_t bytes, vgs_error *err);
 
-/* .npy: x is [rows,cols] in C order. Reads '<f4' and '<f8' (which must fit a float), 2-D, or 1-D as [n,1]. */
+/* .npy: x is [rows,cols] in C order. Reads '<f4' and '<f8' (which must fit a float), 2-D in C or Fortran
+   order, or 1-D as [n,1]. */
 VGS_API vgs_status vgs_npy_write(const char *path, const float *x, int rows, int cols, vgs_error *err);
 VGS_API vgs_status vgs_npy_read(const char *path, float **x, int *rows, int *cols, vgs_error *err);
 
@@ -516,12 +517,14 @@ typedef enum vgs_dtype {
     VGS_DTYPE_F32, VGS_DTYPE_F64, VGS_DTYPE_F16, VGS_DTYPE_BF16,
     VGS_DTYPE_I64, VGS_DTYPE_I32, VGS_DTYPE_I16, VGS_DTYPE_I8,
     VGS_DTYPE_U64, VGS_DTYPE_U32, VGS_DTYPE_U16, VGS_DTYPE_U8,
-    VGS_DTYPE_BOOL
+    VGS_DTYPE_BOOL,
+    VGS_DTYPE_OTHER     /* any other, as F8_E4M3: its bytes are there, but no function converts them */
 } vgs_dtype;
 
 typedef struct vgs_file_tensor {
     const char *name;
     vgs_dtype   dtype;
+    const char *dtype_name;                      /* as the file spells it, "F32"                        */
     int         ndim;   /* 0 is a single number                                          */
     uint64_t    shape[8];
     size_t      count, bytes;
@@ -529,11 +532,12 @@ typedef struct vgs_file_tensor {
 } vgs_file_tensor;
 
 /* Reading .safetensors: the whole file is in memory, checked, until it is freed. Tensors and metadata are
-   sorted by name. Files of vgs_writer carry a CRC-32 of everything in them, which is checked here. */
+   sorted by name. Files of vgs_writer carry a CRC-32 of everything in them, which is checked here. One that
+   another program has saved again, with or without our metadata, is read without that check. */
 typedef struct vgs_safetensors vgs_safetensors;
 VGS_API vgs_safetensors *vgs_safetensors_open(const char *path, vgs_error *err);
 VGS_API void             vgs_safetensors_free(vgs_safetensors *s);
-VGS_API bool             vgs_safetensors_has_checksum(const vgs_safetensors *s);
+VGS_API bool             vgs_safetensors_has_checksum(const vgs_safetensors *s);          /* and it fits   */
 VGS_API int              vgs_safetensors_count(const vgs_safetensors *s);
 VGS_API const vgs_file_tensor *vgs_safetensors_tensor(const vgs_safetensors *s, int i);  /* NULL: none  */
 VGS_API const vgs_file_tensor *vgs_safetensors_find(const vgs_safetensors *s, const char *name);
@@ -12147,7 +12151,7 @@ static bool vgs__npy_descr(vgs__scan *s, size_t *size)
     return false;
 }
 
-static bool vgs__npy_order(vgs__scan *s)
+static bool vgs__npy_order(vgs__scan *s, bool *fortran)
 {
     static const char *const words[2] = { "False", "True" };
     int c = vgs__scan_peek(s), i;
@@ -12155,7 +12159,8 @@ static bool vgs__npy_order(vgs__scan *s)
         size_t n = strlen(words[i]);
         if (c < 0 || (size_t)(s->end - s->p) < n || memcmp(s->p, words[i], n) != 0) continue;
         s->p += n;
-        return i == 0 || vgs__scan_fail(s, "fortran_order is True; only C order is read");
+        *fortran = i == 1;
+        return true;
     }
     return vgs__scan_fail(s, "fortran_order is neither True nor False");
 }
@@ -12177,7 +12182,7 @@ static bool vgs__npy_shape(vgs__scan *s, uint64_t shape[2])
     return ndim == 2 || comma || vgs__scan_fail(s, "shape is a number, not a tuple");
 }
 
-static bool vgs__npy_dict(vgs__scan *s, size_t *size, uint64_t shape[2])
+static bool vgs__npy_dict(vgs__scan *s, size_t *size, bool *fortran, uint64_t shape[2])
 {
     static const char *const fields[3] = { "descr", "fortran_order", "shape" };
     char key[32];
@@ -12188,7 +12193,8 @@ static bool vgs__npy_dict(vgs__scan *s, size_t *size, uint64_t shape[2])
         ok = vgs__scan_quoted(s, key, sizeof key) && vgs__scan_expect(s, ':');
         bit = ok ? vgs__scan_field(s, key, fields, &seen) : 0;
         if (!bit) return false;
-        ok = bit == 1 ? vgs__npy_descr(s, size) : bit == 2 ? vgs__npy_order(s) : vgs__npy_shape(s, shape);
+        ok = bit == 1 ? vgs__npy_descr(s, size)
+           : bit == 2 ? vgs__npy_order(s, fortran) : vgs__npy_shape(s, shape);
         if (ok && !vgs__scan_accept(s, ',') && vgs__scan_peek(s) != '}') return vgs__scan_expect(s, ',');
     }
     if (!ok || !vgs__scan_complete(s, fields, seen)) return false;
@@ -12217,6 +12223,18 @@ static bool vgs__npy_frame(const unsigned char *data, size_t size, vgs__scan *s)
     return !what;
 }
 
+/* *x [rows,cols] from the same array column by column, which it frees in any case. */
+static vgs_status vgs__npy_transpose(float **x, int rows, int cols, vgs_error *err)
+{
+    size_t n = (size_t)rows, m = (size_t)cols, i, j;
+    float *from = *x, *to = (float *)vgs__alloc_or(err, "an array", n * m, sizeof *to);
+    for (i = 0; to && i < n; ++i)
+        for (j = 0; j < m; ++j) to[i * m + j] = from[j * n + i];
+    vgs__free(from);
+    *x = to;
+    return to ? VGS_OK : VGS_E_NOMEM;
+}
+
 /* A .npy file in memory; `path` is for messages. */
 static vgs_status vgs__npy_parse(const unsigned char *data, size_t size, const char *path, float **x,
                                  int *rows, int *cols, vgs_error *err)
@@ -12224,11 +12242,12 @@ static vgs_status vgs__npy_parse(const unsigned char *data, size_t size, const c
     vgs__scan s;
     uint64_t shape[2];
     size_t width, n, got, rest;
+    bool fortran = false;
     float *out;
     memset(&s, 0, sizeof s);
     s.path = path;
     s.err = err;
-    if (!vgs__npy_frame(data, size, &s) || !vgs__npy_dict(&s, &width, shape)) return VGS_E_FORMAT;
+    if (!vgs__npy_frame(data, size, &s) || !vgs__npy_dict(&s, &width, &fortran, shape)) return VGS_E_FORMAT;
     rest = size - (size_t)(s.end - data);
     if (shape[0] * shape[1] > rest / width || shape[0] * shape[1] * width != rest)
         return vgs__fail(err, VGS_E_FORMAT, "%s: shape (%.0f, %.0f) needs %.0f bytes of data; there are %.0f",
@@ -12246,7 +12265,7 @@ static vgs_status vgs__npy_parse(const unsigned char *data, size_t size, const c
     *x = out;
     *rows = (int)shape[0];
     *cols = (int)shape[1];
-    return VGS_OK;
+    return fortran ? vgs__npy_transpose(x, *rows, *cols, err) : VGS_OK;
 }
 
 VGS__DEF vgs_status vgs_npy_read(const char *path, float **x, int *rows, int *cols, vgs_error *err)
@@ -12266,7 +12285,10 @@ VGS__DEF vgs_status vgs_npy_read(const char *path, float **x, int *rows, int *co
 /* ---- .safetensors: length of the header (8 bytes), the header as JSON, the numbers without a gap.
    Ours have two entries in __metadata__: "vgs.checksum", 8 hexadecimal digits, the CRC-32 of the whole file
    with these digits taken as 0, and "vgs.format". The second is there so that damage to the name of the
-   first is seen: a file with one of them must have both. ---- */
+   first is seen: a file of ours with one of them must have both. Another program that saves such a file again
+   copies the metadata, but the checksum is that of the old bytes. So our header begins with a brace and a
+   space, which others do not write, and without the space there is no check. In its place no other byte but
+   white space leaves a good header, so a changed bit cannot take the check away. ---- */
 
 static const struct { char name[8]; int size; } vgs__dtypes[] = {    /* in the order of vgs_dtype */
     { "F32", 4 }, { "F64", 8 }, { "F16", 2 }, { "BF16", 2 },
@@ -12286,7 +12308,8 @@ struct vgs_safetensors {
     vgs_file_tensor *tensors;
     vgs__meta  *metas;
     int         tensor_count, meta_count;
-    const unsigned char *digits;        /* of the checksum; NULL if there is none */
+    bool        ours;                   /* the header is as vgs_writer_save wrote it */
+    const unsigned char *digits;        /* of the checksum; NULL if there is none, or it is of another file */
 };
 
 VGS__DEF void vgs_safetensors_free(vgs_safetensors *s)
@@ -12301,17 +12324,11 @@ VGS__DEF void vgs_safetensors_free(vgs_safetensors *s)
 
 static bool vgs__st_dtype(vgs__scan *s, vgs_file_tensor *t)
 {
-    const char *name;
     int i;
-    if (!vgs__scan_string(s, &name)) return false;
-    for (i = 0; i < VGS__DTYPES; ++i)
-        if (strcmp(name, vgs__dtypes[i].name) == 0) {
-            t->dtype = (vgs_dtype)i;
-            return true;
-        }
-    vgs__fail(s->err, VGS_E_FORMAT, "%s: tensor '%.60s': dtype '%.20s' is not known", vgs__brief(s->path),
-              t->name, name);
-    return false;
+    if (!vgs__scan_string(s, &t->dtype_name)) return false;
+    for (i = 0; i < VGS__DTYPES && strcmp(t->dtype_name, vgs__dtypes[i].name) != 0; ++i) ;
+    t->dtype = (vgs_dtype)i;                                         /* VGS_DTYPE_OTHER if it is none */
+    return true;
 }
 
 static bool vgs__st_shape(vgs__scan *s, vgs_file_tensor *t)
@@ -12331,10 +12348,11 @@ static bool vgs__st_offsets(vgs__scan *s, uint64_t range[2])
            vgs__scan_u64(s, &range[1]) && vgs__scan_expect(s, ']');
 }
 
-/* The bytes that offsets name must lie in the file and be what dtype and shape need. */
+/* The bytes that offsets name must lie in the file and be what dtype and shape need. The size of another
+   dtype is not known, but a value has a bit at least. */
 static bool vgs__st_place(vgs_safetensors *st, vgs__scan *s, vgs_file_tensor *t, const uint64_t range[2])
 {
-    uint64_t n = 1, size = (uint64_t)vgs__dtypes[t->dtype].size;
+    uint64_t n = 1, size = t->dtype == VGS_DTYPE_OTHER ? 0 : (uint64_t)vgs__dtypes[t->dtype].size, bytes;
     const char *what = NULL;
     int i;
     for (i = 0; i < t->ndim && !what; ++i) {
@@ -12343,14 +12361,15 @@ static bool vgs__st_place(vgs_safetensors *st, vgs__scan *s, vgs_file_tensor *t,
     }
     if (range[1] > st->data_bytes) what = "data_offsets lie outside the file";
     if (range[0] > range[1]) what = "data_offsets run backwards";
-    if (!what && (n > UINT64_MAX / size || n * size != range[1] - range[0]))
+    bytes = range[1] - range[0];
+    if (!what && (size ? n > UINT64_MAX / size || n * size != bytes : n / 8 > bytes || !n != !bytes))
         what = "data_offsets do not fit dtype and shape";
     if (what) {
         vgs__fail(s->err, VGS_E_FORMAT, "%s: tensor '%.60s': %s", vgs__brief(s->path), t->name, what);
         return false;
     }
     t->count = (size_t)n;
-    t->bytes = (size_t)(n * size);
+    t->bytes = (size_t)bytes;
     t->data = st->data + range[0];
     return true;
 }
@@ -12393,7 +12412,7 @@ static bool vgs__st_meta(vgs_safetensors *st, vgs__scan *s)
         vgs__scan_peek(s);
         quote = s->p;
         if (!vgs__scan_string(s, &m->value)) return false;
-        if (strcmp(m->key, "vgs.checksum") == 0) {
+        if (st->ours && strcmp(m->key, "vgs.checksum") == 0) {
             if (!vgs__st_digits(s, quote)) return false;
             st->digits = quote + 1;
         }
@@ -12407,6 +12426,7 @@ static bool vgs__st_header(vgs_safetensors *st, vgs__scan *s)
     bool ok = true, had_meta = false;
     if (s->p == s->end || *s->p != '{') return vgs__scan_fail(s, "expected '{'");
     ++s->p;
+    st->ours = s->p < s->end && *s->p == ' ';
     if (!vgs__scan_accept(s, '}')) {
         do {
             if (!vgs__scan_string(s, &name) || !vgs__scan_expect(s, ':')) return false;
@@ -12422,28 +12442,33 @@ static bool vgs__st_header(vgs_safetensors *st, vgs__scan *s)
     return ok && (vgs__scan_peek(s) < 0 || vgs__scan_fail(s, "something follows the closing '}'"));
 }
 
-static bool vgs__st_checksum(vgs_safetensors *st, const unsigned char *file, size_t size, vgs_error *err)
+static bool vgs__st_checksum(const vgs_safetensors *st, const unsigned char *file, size_t size,
+                             vgs_error *err)
 {
-    const char *format = vgs_safetensors_meta(st, "vgs.format"), *path = vgs__brief(st->path);
-    size_t before = st->digits ? (size_t)(st->digits - file) : 0;
+    size_t before = (size_t)(st->digits - file);
     char got[16];
     vgs__crc c;
-    if (!format && !st->digits) return true;
-    if (!format || !st->digits) {
-        vgs__fail(err, VGS_E_FORMAT, "%s: metadata lacks '%s'", path, format ? "vgs.checksum" : "vgs.format");
-        return false;
-    }
     vgs__crc_init(&c);
     vgs__crc_add(&c, file, before);
     vgs__crc_add(&c, "00000000", 8);
     vgs__crc_add(&c, file + before + 8, size - before - 8);
     snprintf(got, sizeof got, "%08lx", (unsigned long)vgs__crc_end(&c));
-    if (memcmp(got, st->digits, 8) != 0) {
-        vgs__fail(err, VGS_E_FORMAT, "checksum mismatch: %s says %.8s, the data give %s", path,
-                  (const char *)st->digits, got);
+    if (memcmp(got, st->digits, 8) == 0) return true;
+    vgs__fail(err, VGS_E_FORMAT, "checksum mismatch: %s says %.8s, the data give %s", vgs__brief(st->path),
+              (const char *)st->digits, got);
+    return false;
+}
+
+static bool vgs__st_format(const vgs_safetensors *st, const unsigned char *file, size_t size,
+                           vgs_error *err)
+{
+    const char *format = vgs_safetensors_meta(st, "vgs.format"), *path = vgs__brief(st->path);
+    if (st->ours && !format != !st->digits) {
+        vgs__fail(err, VGS_E_FORMAT, "%s: metadata lacks '%s'", path, format ? "vgs.checksum" : "vgs.format");
         return false;
     }
-    if (strcmp(format, "1") == 0) return true;
+    if (st->digits && !vgs__st_checksum(st, file, size, err)) return false;
+    if (!format || strcmp(format, "1") == 0) return true;
     vgs__fail(err, VGS_E_FORMAT, "%s: vgs.format is '%.20s'; this library reads '1'", path, format);
     return false;
 }
@@ -12543,7 +12568,7 @@ static vgs_safetensors *vgs__safetensors_parse(const unsigned char *file, size_t
     s.text = st->text;
     s.err = err;
     if (vgs__st_header(st, &s) && vgs__st_cover(st, err) && vgs__st_names(st, err) &&
-        vgs__st_checksum(st, file, size, err)) return st;
+        vgs__st_format(st, file, size, err)) return st;
     vgs_safetensors_free(st);
     return NULL;
 }
@@ -12621,7 +12646,7 @@ static vgs_status vgs__st_kind(const vgs_safetensors *s, const vgs_file_tensor *
                                vgs_error *err)
 {
     return vgs__fail(err, VGS_E_FORMAT, "%s: tensor '%.60s' is %s; %s is needed", vgs__brief(s->path),
-                     t->name, vgs__dtypes[t->dtype].name, want);
+                     t->name, t->dtype_name, want);
 }
 
 VGS__DEF vgs_status vgs_safetensors_floats(const vgs_safetensors *s, const char *name, float *out, size_t n,
@@ -12660,7 +12685,7 @@ static vgs_status vgs__st_integers(const vgs_safetensors *s, const char *name, v
     size_t i, size;
     bool from_signed;
     if (!t) return vgs_safetensors_find(s, name) ? VGS_E_SHAPE : VGS_E_FORMAT;
-    if (t->dtype < VGS_DTYPE_I64) return vgs__st_kind(s, t, "an integer", err);
+    if (t->dtype < VGS_DTYPE_I64 || t->dtype == VGS_DTYPE_OTHER) return vgs__st_kind(s, t, "an integer", err);
     from_signed = t->dtype <= VGS_DTYPE_I8;
     size = (size_t)vgs__dtypes[t->dtype].size;
     for (i = 0; i < n; ++i) {
@@ -12859,7 +12884,7 @@ static void vgs__sink_header(vgs__sink *k, const vgs_writer *w, uint32_t crc)
     char digits[16];
     int size;
     snprintf(digits, sizeof digits, "%08lx", (unsigned long)crc);
-    vgs__sink_text(k, "{\"__metadata__\":{\"vgs.checksum\":\"");
+    vgs__sink_text(k, "{ \"__metadata__\":{\"vgs.checksum\":\"");
     vgs__sink_text(k, digits);
     vgs__sink_text(k, "\",\"vgs.format\":\"1\"");
     for (i = w->first; i; i = i->next) {

@@ -183,6 +183,19 @@ static bool npy(void)
     return ok;
 }
 
+static bool npy_fortran(void)
+{
+    static const char file[] = "\x93NUMPY\x01\x00\x38\x00"
+        "{'descr':'<f4','fortran_order': True,'shape': (2, 1),}  " "\0\0\0\0\0\0\0";
+    float *y = NULL;
+    int rows, cols;
+    bool ok = !vgs_file_write("oom.npy", file, sizeof file, &err) &&
+              !vgs_npy_read("oom.npy", &y, &rows, &cols, &err);
+    ok = ok && rows == 2 && cols == 1;
+    vgs_free(y);
+    return ok;
+}
+
 static bool metropolis_of(const char *name)
 {
     vgs_metropolis_config c;
@@ -297,6 +310,7 @@ int main(int argc, char **argv)
         PART(evaluate_particles),
         PART(evaluate_floor),
         PART(npy),
+        PART(npy_fortran),
         PART(metropolis_points),
         PART(metropolis_particles),
         PART(mcmc_hmc),
