@@ -54,15 +54,18 @@
 
    WHAT IT IS
        The method of "Value Gradient Sampler" with everything it needs: tensors recorded into a graph,
-       reverse-mode gradients, value networks, TD training, targets, metrics, .npy and .safetensors files.
+       reverse-mode gradients, value networks, TD training, .npy and .safetensors files.
 
    vgs.h DOES NOT
        call a GPU (another backend may; see >>backend), link anything but libm, start threads of its own
        (OpenMP does, if you compile with it), print, exit, abort, or keep any global state.
 
    CONTENTS (search for the tag)
-       >>errors >>energy >>sampler >>weights >>checkpoint >>mcmc >>files >>graph >>rng >>model >>gemm
-       >>backend >>targets >>metropolis >>metrics >>presets, then the method and its references
+       Interface: >>errors >>energy >>sampler >>weights >>checkpoint >>mcmc >>files >>graph >>rng >>model
+       >>gemm >>backend >>targets >>metropolis >>presets, then the method and its references
+       Implementation: >>util >>math >>rng >>gemm >>graph >>ops >>gradient >>compile >>run >>cpu >>evaluate
+       >>config >>model >>targets >>metropolis >>mcmc >>sampler >>value >>kernel >>rollout >>mala >>train
+       >>replay >>score >>life >>draw >>smc >>iterate >>weights >>files >>checkpoint >>presets
 
    COMPILE-TIME OPTIONS      where            meaning
        VGS_IMPLEMENTATION    one file         the implementation, too
@@ -526,7 +529,7 @@ typedef struct vgs_diagnosis {
 VGS_API vgs_status vgs_diagnose(const double *v, int draws, int chains, vgs_diagnosis *out, vgs_error *err);
 
 /* ==== >>files ======================================================================================
-   Arrays as NumPy's .npy, named tensors as .safetensors, logs as JSON: all open in Python without us.
+   Arrays as NumPy's .npy and named tensors as .safetensors: both open in Python without us.
    Every file is written to a temporary beside it, which replaces the old file only when it is complete,
    so a full disk or a crash leaves the old one. (A device, as /dev/stdout, is written directly.) Readers
    take hostile files: they check each count against the size of the file, and say what is wrong where. */
@@ -548,7 +551,8 @@ VGS_API vgs_status vgs_file_commit(vgs_file *f, vgs_error *err);
 VGS_API void       vgs_file_discard(vgs_file *f);                    /* fine after commit, and twice  */
 VGS_API vgs_status vgs_file_write(const char *path, const void *data, size_t bytes, vgs_error *err);
 
-/* .npy: x is [rows,cols] in C order. Reads '<f4' and '<f8' (which must fit a float), 2-D, or 1-D as [n,1]. */
+/* .npy: x is [rows,cols] in C order. Reads '<f4' and '<f8' (which must fit a float), 2-D in C or Fortran
+   order, or 1-D as [n,1]. */
 VGS_API vgs_status vgs_npy_write(const char *path, const float *x, int rows, int cols, vgs_error *err);
 VGS_API vgs_status vgs_npy_read(const char *path, float **x, int *rows, int *cols, vgs_error *err);
 
@@ -556,12 +560,14 @@ typedef enum vgs_dtype {
     VGS_DTYPE_F32, VGS_DTYPE_F64, VGS_DTYPE_F16, VGS_DTYPE_BF16,
     VGS_DTYPE_I64, VGS_DTYPE_I32, VGS_DTYPE_I16, VGS_DTYPE_I8,
     VGS_DTYPE_U64, VGS_DTYPE_U32, VGS_DTYPE_U16, VGS_DTYPE_U8,
-    VGS_DTYPE_BOOL
+    VGS_DTYPE_BOOL,
+    VGS_DTYPE_OTHER     /* any other, as F8_E4M3: its bytes are there, but no function converts them */
 } vgs_dtype;
 
 typedef struct vgs_file_tensor {
     const char *name;
     vgs_dtype   dtype;
+    const char *dtype_name;                      /* as the file spells it, "F32"                        */
     int         ndim;   /* 0 is a single number                                          */
     uint64_t    shape[8];
     size_t      count, bytes;
@@ -569,11 +575,12 @@ typedef struct vgs_file_tensor {
 } vgs_file_tensor;
 
 /* Reading .safetensors: the whole file is in memory, checked, until it is freed. Tensors and metadata are
-   sorted by name. Files of vgs_writer carry a CRC-32 of everything in them, which is checked here. */
+   sorted by name. Files of vgs_writer carry a CRC-32 of everything in them, which is checked here. One that
+   another program has saved again, with or without our metadata, is read without that check. */
 typedef struct vgs_safetensors vgs_safetensors;
 VGS_API vgs_safetensors *vgs_safetensors_open(const char *path, vgs_error *err);
 VGS_API void             vgs_safetensors_free(vgs_safetensors *s);
-VGS_API bool             vgs_safetensors_has_checksum(const vgs_safetensors *s);
+VGS_API bool             vgs_safetensors_has_checksum(const vgs_safetensors *s);          /* and it fits   */
 VGS_API int              vgs_safetensors_count(const vgs_safetensors *s);
 VGS_API const vgs_file_tensor *vgs_safetensors_tensor(const vgs_safetensors *s, int i);  /* NULL: none  */
 VGS_API const vgs_file_tensor *vgs_safetensors_find(const vgs_safetensors *s, const char *name);
@@ -604,18 +611,9 @@ VGS_API void        vgs_writer_number(vgs_writer *w, const char *key, double val
 VGS_API vgs_status  vgs_writer_save(vgs_writer *w, const char *path, vgs_error *err);
 VGS_API void        vgs_writer_free(vgs_writer *w);
 
-/* JSON to a stream: start with { stream, false }. `key` is NULL inside an array and at the top. Numbers have
-   the fewest digits that come back exactly, in any locale; NaN and infinity become null. */
-typedef struct vgs_json { FILE *out; bool comma; } vgs_json;
-VGS_API void vgs_json_open(vgs_json *j, const char *key, char bracket);               /* '{' or '['       */
-VGS_API void vgs_json_close(vgs_json *j, char bracket);                               /* '}' or ']'       */
-VGS_API void vgs_json_string(vgs_json *j, const char *key, const char *value);        /* NULL: null       */
-VGS_API void vgs_json_double(vgs_json *j, const char *key, double value);
-VGS_API void vgs_json_float(vgs_json *j, const char *key, float value);
-VGS_API void vgs_json_i64(vgs_json *j, const char *key, int64_t value);
-VGS_API void vgs_json_u64(vgs_json *j, const char *key, uint64_t value);
-VGS_API void vgs_json_bool(vgs_json *j, const char *key, bool value);
-VGS_API void vgs_json_line(vgs_json *j);                                              /* ends a .jsonl line */
+/* x with the fewest digits, 15 at least, that read back as x exactly, and a point in any locale, as in JSON;
+   "null" if x is not finite. */
+VGS_API void vgs_number_text(double x, char text[32]);
 #endif /* VGS_NO_STDIO */
 
 /* ==== >>graph ======================================================================================
@@ -1000,52 +998,6 @@ typedef struct vgs_metropolis_stats {
 VGS_API vgs_status vgs_metropolis(const vgs_metropolis_config *cfg, int n, float *x,
                                   vgs_metropolis_stats *stats, vgs_error *err);
 
-/* ==== >>metrics ====================================================================================
-   How far samples are from reference samples. No metric is zero for a perfect sampler at finite N: read each
-   beside its floor (vgs_evaluate_floor). All depend on N, so both sides are cut to the shorter one. NaN means
-   "no value": the metric does not apply to the target, or the samples do not allow it (said below).
-   Energies are the target's own, unclamped. A row whose energy is not finite counts as outside of every
-   histogram; energy_mean is then not finite either: use energy_median. */
-
-#define VGS_METRICS_MODES 40
-
-typedef struct vgs_metrics {
-    int    n;                     /* rows compared                                                    */
-    int    n_transport;           /* rows in w2 and sinkhorn: the first 2000                          */
-    int    n_aligned;             /* rows in w2_aligned: the first 2000, 500 above 20 particles       */
-    int    modes;                 /* entries in mode_weight; 0 if the target is no mixture            */
-    double energy_mean;
-    double energy_median;
-    double reference_energy_mean;
-    double delta_std;             /* points: mean over dimensions of |std(x) - std of the target|     */
-    double sinkhorn;              /* points: <P, |x - y|>, 100 log-domain rounds at most, eps = 1e-3  */
-    double w2;                    /* particles: exact 2-Wasserstein distance of mean-free coordinates */
-    double w2_aligned;            /* ... where a distance is that after the best matching of particles */
-                                  /*   (unsquared distances), then the best rotation or reflection    */
-    double energy_w2;             /* 2-Wasserstein distance of the energies; NaN if one is not finite */
-    double outliers;              /* share of the samples above the reference's highest energy        */
-    double tvd_e, tvd_d;          /* particles: energies, pair distances; 200 bins over [-100, 100]   */
-    double tvd_e_range;           /* energies; 200 bins over the range of the reference               */
-    double tvd_d_range;           /* particles: pair distances, likewise                              */
-    double outside_e, outside_d;  /* share of the samples' values outside the bins; where it, or the  */
-    double outside_e_range;       /*   reference's own, is above 0.4, the histogram gives no value    */
-    double outside_d_range;
-    double mode_weight[VGS_METRICS_MODES];        /* share of the samples nearest to each mode        */
-} vgs_metrics;
-
-/* x: [n,dim] samples, ref: [n_ref,dim] reference samples. w2 and sinkhorn are NaN if a coordinate is not
-   finite or a distance overflows a float. threads 0 = all; the figures do not depend on it. */
-VGS_API vgs_status vgs_evaluate(const vgs_target *t, const float *x, int n, const float *ref, int n_ref,
-                                int threads, vgs_metrics *out, vgs_error *err);
-
-/* What a perfect sampler scores at n rows: mean and standard deviation over 5 pairs of independent reference
-   sets; for particles, every configuration of one side is rotated, reflected and permuted at random. With ref
-   NULL the sets are made on the spot (10 n rows); else they are ten disjoint parts of ref. *floor_n is their
-   size: n, or less where ref has fewer than 10 n rows. spread and floor_n may be NULL. */
-VGS_API vgs_status vgs_evaluate_floor(const vgs_target *t, int n, const float *ref, int n_ref, uint64_t seed,
-                                      int threads, vgs_metrics *mean, vgs_metrics *spread, int *floor_n,
-                                      vgs_error *err);
-
 /* ==== >>presets ====================================================================================
    Settings for the built-in targets: "paper" = the published ones (four-gauss, gmm9, funnel, dw4, lj13),
    "fast" = ours, for two CPU cores and minutes. The energy is the target's. */
@@ -1177,7 +1129,7 @@ VGS_API vgs_status vgs_preset(const vgs_target *t, const char *preset, vgs_confi
 extern "C" {
 #endif
 
-/* ==== >>util: errors, checked sizes ================================================================ */
+/* ==== >>util: errors, checked sizes, numbers ======================================================= */
 
 #if defined __GNUC__ || defined __clang__
 #  define VGS__PRINTF(a, b) __attribute__((format(printf, a, b)))
@@ -1238,6 +1190,16 @@ static void *vgs__alloc_or(vgs_error *err, const char *what, size_t count, size_
     if (!p)
         vgs__fail(err, VGS_E_NOMEM, "out of memory: %s needs %.0f bytes", what, (double)count * (double)size);
     return p;
+}
+
+static double vgs__nan(void) { return (double)NAN; }
+
+static bool vgs__finite(double v) { return fabs(v) <= DBL_MAX; }
+
+static int vgs__compare_double(const void *a, const void *b)
+{
+    double x = *(const double *)a, y = *(const double *)b;
+    return (x > y) - (x < y);
 }
 
 /* ==== >>math: exp, log, sine and cosine from + - * / sqrt only ======================================
@@ -6558,7 +6520,7 @@ VGS__DEF vgs_status vgs_energy_check(const vgs_energy *e, const float *x, int n,
             if (st != VGS_OK) break;
             diff = (ev[0] - ev[1]) / ((double)p[j] - (double)p[dim + (size_t)j]);
             bad = fabs(diff - gj) / (1.0 + fabs(gj));
-            if (!(bad - bad == 0.0))
+            if (!vgs__finite(bad))
                 st = vgs__fail(err, VGS_E_NONFINITE,
                                "energy_check: point %d, component %d: gradient %g, difference %g", i, j, gj,
                                diff);
@@ -7938,7 +7900,7 @@ VGS__DEF void vgs_ema(vgs_graph *g, vgs_model *average, vgs_model *m, float keep
     vgs__attr_f(g, v, 0, keep);
 }
 
-/* ==== >>targets: energies ========================================================================== */
+/* ==== >>targets ==================================================================================== */
 
 #define VGS__LN_2PI    1.8378770664093453         /* log(2 pi)                                          */
 #define VGS__MAX_MODES 40
@@ -8188,7 +8150,7 @@ VGS__SIDE_ENERGY(vgs__lj13_energy, 39, vgs__cluster, vgs__lj13)
 VGS__SIDE_ENERGY(vgs__lj55_energy, 165, vgs__cluster, vgs__lj55)
 #undef VGS__SIDE_ENERGY
 
-/* ==== >>targets: the table ========================================================================= */
+/* ---- targets: the table ---- */
 
 static const vgs__builtin vgs__builtins[9] = {
     { VGS__MIX, &vgs__four_gauss }, { VGS__MIX, &vgs__gmm9 }, { VGS__MIX, &vgs__gmm25 },
@@ -8263,7 +8225,7 @@ VGS__DEF void vgs_target_mode(const vgs_target *t, int k, float *x)
     x[1] = (float)t->builtin->mixture->centre[k][1];
 }
 
-/* ==== >>targets: exact samples ===================================================================== */
+/* ---- targets: exact samples ---- */
 
 static void vgs__sample_mixture(const vgs__mixture *m, vgs_rng *r, float *x)
 {
@@ -8659,7 +8621,7 @@ VGS__DEF vgs_status vgs_metropolis(const vgs_metropolis_config *cfg, int n, floa
     return status;
 }
 
-/* ==== >>targets: references ======================================================================== */
+/* ---- targets: references ---- */
 
 #define VGS__MAX_SPACE      8                     /* largest d of particles that can be shuffled        */
 #define VGS__SHUFFLE_STREAM 0x5F0000u             /* streams from here on turn and permute              */
@@ -8736,7 +8698,9 @@ VGS__DEF vgs_status vgs_target_reference(const vgs_target *t, uint64_t seed, int
     return status;
 }
 
-/* ==== >>mcmc: state ================================================================================ */
+/* ==== >>mcmc ======================================================================================= */
+
+/* ---- state ---- */
 
 #define VGS__MAX_LEVELS 128
 
@@ -8886,7 +8850,7 @@ static vgs_status vgs__mcmc_energy(vgs__mcmc *m, int first, int n, bool gradient
         status = vgs__energy_block(&m->c.energy, vgs__mcmc_at(m, m->y, first + i), rows, e, NULL,
                                    gradient ? vgs__mcmc_at(m, m->gy, first + i) : NULL, err);
         for (j = 0; j < rows && !status; ++j)
-            m->row[first + i + j].ey = fabs((double)e[j]) <= (double)FLT_MAX ? e[j] : (float)HUGE_VAL;
+            m->row[first + i + j].ey = vgs__finite((double)e[j]) ? e[j] : (float)HUGE_VAL;
     }
     return status;
 }
@@ -8905,7 +8869,7 @@ static double vgs__mcmc_potential(const vgs__mcmc *m, int level, const float *x,
     return beta * (double)e / m->c.tau + (1.0 - beta) * 0.5 * vgs__square(x, m->c.energy.dim) / (s * s);
 }
 
-/* ==== >>mcmc: moves ================================================================================ */
+/* ---- moves ---- */
 
 /* Takes y of a row with probability min(1, exp(start - end)). */
 static void vgs__mcmc_accept(vgs__mcmc *m, uint64_t at, int level, int chain, double end)
@@ -8914,7 +8878,7 @@ static void vgs__mcmc_accept(vgs__mcmc *m, uint64_t at, int level, int chain, do
     vgs__replica *r = &m->row[row];
     size_t bytes = (size_t)m->c.energy.dim * sizeof(float);
     double rise = end - r->start;
-    bool finite = (double)r->ey <= (double)FLT_MAX;
+    bool finite = vgs__finite((double)r->ey);
     r->alpha = finite && rise < 700.0 ? exp(rise > 0.0 ? -rise : 0.0) : 0.0;
     r->alpha_sum += r->alpha;
     if (!finite) return;
@@ -8961,7 +8925,7 @@ static void vgs__mcmc_kick(vgs__mcmc *m, int level, int row)
         norm += f * f;
     }
     norm = sqrt(norm);
-    if (!(norm <= DBL_MAX)) return;
+    if (!vgs__finite(norm)) return;
     limit = 2.0 * (sqrt(m->dim_effective) + 4.0) / step;
     step *= norm > limit ? 0.5 * limit / norm : 0.5;
     for (i = 0; i < dim; ++i)
@@ -9037,7 +9001,7 @@ static double vgs__mcmc_price(const vgs__mcmc *m, uint64_t at)
     return m->c.chains * (moved * vgs__mcmc_length(m, at) + (m->c.method == VGS_PT));
 }
 
-/* ==== >>mcmc: ladders ============================================================================== */
+/* ---- ladders ---- */
 
 static void vgs__mcmc_exchange(vgs__mcmc *m, int a, int b)
 {
@@ -9191,10 +9155,10 @@ static void vgs__mcmc_log_z(const vgs__mcmc *m, vgs_mcmc_stats *out)
         }
         if (c >= 0) square += off * off;
     }
-    out->log_z_se = chains > 1.0 ? sqrt(square / (chains * (chains - 1.0))) : (double)NAN;
+    out->log_z_se = chains > 1.0 ? sqrt(square / (chains * (chains - 1.0))) : vgs__nan();
 }
 
-/* ==== >>mcmc: run ================================================================================== */
+/* ---- run ---- */
 
 /* Iterations at..at + n of the chains c0..c1. They share nothing that changes with other chains. */
 static vgs_status vgs__mcmc_chains(vgs__mcmc *m, uint64_t at, int n, int c0, int c1, vgs_error *err)
@@ -9384,14 +9348,14 @@ static vgs_status vgs__mcmc_start(vgs__mcmc *m, vgs_error *err)
             for (c = 0; c < m->c.chains; ++c) {
                 int row = vgs__mcmc_row(m, k, c);
                 float *x = vgs__mcmc_at(m, m->x, row);
-                if (trial && (double)m->row[row].ex <= (double)FLT_MAX) continue;
+                if (trial && vgs__finite((double)m->row[row].ex)) continue;
                 if (m->c.start) memcpy(x, m->c.start + (size_t)c * (size_t)m->c.energy.dim, bytes);
                 else vgs__mcmc_normals(m, VGS__MC_START, (uint64_t)trial, k, c, m->c.length_scale, x);
                 vgs__mcmc_centre(m, x);
             }
         status = vgs__mcmc_look(m, err);
         for (lost = -1, k = rows - 1; k >= 0 && !status; --k)
-            if (!((double)m->row[k].ex <= (double)FLT_MAX)) lost = k;
+            if (!vgs__finite((double)m->row[k].ex)) lost = k;
         if (lost < 0 || m->c.start) break;
     }
     if (status || lost < 0) return status;
@@ -9402,7 +9366,7 @@ static vgs_status vgs__mcmc_start(vgs__mcmc *m, vgs_error *err)
                      "config.length_scale = %g", m->name, m->c.length_scale);
 }
 
-/* ==== >>mcmc: the configuration ==================================================================== */
+/* ---- the configuration ---- */
 
 static vgs_status vgs__mcmc_check(vgs__mcmc *m, int n, vgs_error *err)
 {
@@ -9474,10 +9438,10 @@ static void vgs__mcmc_summary(const vgs__mcmc *m, vgs_mcmc_stats *out)
         out->round_trips += m->ladder[c].trips;
         out->acceptance += m->row[vgs__mcmc_row(m, top, c)].alpha_sum / (m->counted * m->c.chains);
     }
-    out->energy_mean = out->energy_se = out->rhat = out->ess = (double)NAN;
-    out->log_z = out->log_z_se = out->barrier = out->round_trip_rate = (double)NAN;
+    out->energy_mean = out->energy_se = out->rhat = out->ess = vgs__nan();
+    out->log_z = out->log_z_se = out->barrier = out->round_trip_rate = vgs__nan();
     if (m->c.method != VGS_PT) {
-        out->round_trips = (double)NAN;
+        out->round_trips = vgs__nan();
         return;
     }
     out->barrier = vgs__mcmc_refused(m, refused);
@@ -9485,7 +9449,7 @@ static void vgs__mcmc_summary(const vgs__mcmc *m, vgs_mcmc_stats *out)
     vgs__mcmc_log_z(m, out);
 }
 
-/* ==== >>mcmc: do chains agree? [Vehtari 2021] ====================================================== */
+/* ---- do chains agree? [Vehtari 2021] ---- */
 
 /* In place: x [n] complex (re, im side by side), n a power of two; forward, not scaled. */
 static void vgs__fft(double *x, int n)
@@ -9665,11 +9629,11 @@ VGS__DEF vgs_status vgs_diagnose(const double *v, int draws, int chains, vgs_dia
     if (draws < 4 || chains < 1 || all > VGS__MAX_DIAGNOSED)
         return vgs__fail(err, VGS_E_ARG, "diagnose: draws = %d, chains = %d: must be at least 4 and 1, and "
                          "%d values together", draws, chains, VGS__MAX_DIAGNOSED);
-    out->mean = out->mean_se = out->rhat = out->ess = (double)NAN;
+    out->mean = out->mean_se = out->rhat = out->ess = vgs__nan();
     for (i = 0; i < draws * chains; ++i) sum += v[i];
     out->mean = sum / all;
     for (i = 0; i < draws * chains; ++i) square += (v[i] - out->mean) * (v[i] - out->mean);
-    if (!(square > 0.0 && square <= DBL_MAX)) return VGS_OK;
+    if (!(square > 0.0 && vgs__finite(square))) return VGS_OK;
     if (!vgs__halves_open(&h, draws, chains)) {
         vgs__halves_close(&h);
         return vgs__fail(err, VGS_E_NOMEM, "out of memory: diagnose of %d draws of %d chains", draws, chains);
@@ -9735,7 +9699,7 @@ static vgs_status vgs__mcmc_diagnose(const vgs__mcmc *m, int n, const float *x, 
     return q < vgs__watched(m) ? VGS_E_NOMEM : VGS_OK;
 }
 
-/* ==== >>mcmc: what users call ====================================================================== */
+/* ---- what users call ---- */
 
 /* Every row turned, reflected and permuted, with random numbers of its own. */
 static vgs_status vgs__mcmc_shuffle(const vgs__mcmc *m, int n, float *x, vgs_error *err)
@@ -9833,7 +9797,7 @@ static vgs_status vgs__refine_start(vgs__mcmc *m, const double *log_weight, cons
     }
     if (!status) status = vgs__mcmc_look(m, err);
     for (i = 0; i < n && !status; ++i)
-        if (!((double)m->row[i].ex <= (double)FLT_MAX))
+        if (!vgs__finite((double)m->row[i].ex))
             status = vgs__fail(err, VGS_E_NONFINITE, "refine: row %d of x has no finite energy: leave it "
                                "out, or give it the weight 0", which[i]);
     vgs__free(which);
@@ -11666,7 +11630,7 @@ static vgs_status vgs__draw_rows_given(const vgs_sampler *s, const char *what, c
     for (i = 0; i < n; ++i, x += d, y += d) {
         double norm = 0.0;
         for (j = 0; j < d; ++j) {
-            if (!(x[j] - x[j] == 0.0f))
+            if (!vgs__finite((double)x[j]))
                 return vgs__fail(err, VGS_E_NONFINITE, "%s: row %d, column %d is %g: must be finite", what,
                                  first + i, j, (double)x[j]);
             y[j] = x[j];
@@ -12232,12 +12196,6 @@ VGS__DEF vgs_status vgs_sampler_fit(vgs_sampler *s, vgs_error *err)
 
 /* ---- statistics ---- */
 
-static int vgs__compare_double(const void *a, const void *b)
-{
-    double x = *(const double *)a, y = *(const double *)b;
-    return (x > y) - (x < y);
-}
-
 /* Energies of n samples; leaves the finite ones sorted in e and returns how many there are. */
 static int vgs__energy_stats(const vgs_sampler *s, double *e, int n, vgs_stats *out)
 {
@@ -12245,15 +12203,15 @@ static int vgs__energy_stats(const vgs_sampler *s, double *e, int n, vgs_stats *
     double sum = 0.0;
     for (i = 0; i < n; ++i) {
         above += s->c.energy_max != 0.0f && e[i] > (double)s->c.energy_max;
-        if (e[i] - e[i] == 0.0) { e[m++] = e[i]; sum += e[m - 1]; }
+        if (vgs__finite(e[i])) { e[m++] = e[i]; sum += e[m - 1]; }
     }
     qsort(e, (size_t)m, sizeof *e, vgs__compare_double);
     out->nonfinite = (double)(n - m) / n;
     out->clipped = (double)above / n;
-    out->energy_mean = m ? sum / m : (double)NAN;
-    out->energy_median = m ? e[m / 2] : (double)NAN;
-    out->energy_min = m ? e[0] : (double)NAN;
-    out->energy_max = m ? e[m - 1] : (double)NAN;
+    out->energy_mean = m ? sum / m : vgs__nan();
+    out->energy_median = m ? e[m / 2] : vgs__nan();
+    out->energy_min = m ? e[0] : vgs__nan();
+    out->energy_max = m ? e[m - 1] : vgs__nan();
     return m;
 }
 
@@ -12272,7 +12230,7 @@ static vgs_status vgs__measure(vgs_sampler *s, vgs_stats *out, vgs_error *err)
     if (st == VGS_OK) st = vgs__draw(s, &draw, (uint64_t)s->iteration + 1, n, x, err);
     for (i = 0; i < n && st == VGS_OK; ++i) sum += work[i];
     if (st == VGS_OK) st = vgs__sampler_energies(s, x, n, work, err);
-    out->elbo = s->c.on_sphere ? (double)NAN : sum / n;
+    out->elbo = s->c.on_sphere ? vgs__nan() : sum / n;
     if (st == VGS_OK) vgs__energy_stats(s, work, n, out);
     vgs__free(x);
     vgs__free(work);
@@ -12314,6 +12272,175 @@ VGS__DEF vgs_status vgs_sampler_train(vgs_sampler *s, int n, vgs_stats *stats, v
                            (long long)s->iteration);
     }
     return st == VGS_OK && stats ? vgs__fill_stats(s, stats, err) : st;
+}
+
+/* ==== >>weights ==================================================================================== */
+
+static double vgs__log_mean_exp(const double *v, int n, double max)
+{
+    double sum = 0.0;
+    int i;
+    for (i = 0; i < n; ++i) sum += exp(v[i] - max);
+    return max + log(sum / n);
+}
+
+/* Shape k of a generalised Pareto for the m values y, ascending and > 0 [Zhang 2009]: k(theta) is the mean of
+   log(1 - theta y), the profile likelihood of theta averages a grid of theta, and the prior of [PSIS] pulls k
+   to 1/2 with the weight of ten values. */
+static double vgs__pareto_shape(const double *y, int m)
+{
+    enum { MOST = 30 + 1000 };
+    double theta[MOST], like[MOST], quarter = y[(m + 2) / 4 - 1], top = -HUGE_VAL, sum = 0.0, mean = 0.0, k;
+    int grid = 30 + (int)sqrt((double)m), i, j;
+    if (grid > MOST) grid = MOST;
+    for (i = 0; i < grid; ++i) {
+        theta[i] = 1.0 / y[m - 1] + (1.0 - sqrt(grid / (i + 0.5))) / (3.0 * quarter);
+        for (k = 0.0, j = 0; j < m; ++j) k += log1p(-theta[i] * y[j]) / m;
+        like[i] = k == 0.0 ? -HUGE_VAL : m * (log(-theta[i] / k) - k - 1.0);
+        top = like[i] > top ? like[i] : top;
+    }
+    for (i = 0; i < grid; ++i) {
+        sum += exp(like[i] - top);
+        mean += theta[i] * exp(like[i] - top);
+    }
+    for (k = 0.0, j = 0; j < m; ++j) k += log1p(-mean / sum * y[j]) / m;
+    return (m * k + 5.0) / (m + 10.0);
+}
+
+/* khat of weights of these logarithms, which are put in order: of what is above the largest of the rest.
+   Fewer than five: infinite, but 0 if all weights are equal. */
+static double vgs__khat(double *log_weight, int n)
+{
+    double most = ceil(fmin(0.2 * n, 3.0 * sqrt((double)n))), max, cut;
+    int first = n - (int)most, i;
+    double *y;
+    qsort(log_weight, (size_t)n, sizeof *log_weight, vgs__compare_double);
+    max = log_weight[n - 1];
+    if (max - log_weight[0] == 0.0) return 0.0;
+    if (first < 1) return HUGE_VAL;
+    cut = fmax(exp(log_weight[first - 1] - max), DBL_MIN);
+    while (first < n && !(exp(log_weight[first] - max) > cut)) ++first;
+    y = log_weight + first;
+    for (i = 0; i < n - first; ++i) y[i] = exp(y[i] - max) - cut;
+    return n - first > 4 ? vgs__pareto_shape(y, n - first) : HUGE_VAL;
+}
+
+/* All but khat of weights of which not all are 0; max is the largest log_weight. */
+static void vgs__weigh_moments(const double *log_weight, int n, double max, vgs_weights *out)
+{
+    enum { BLOCKS = 20 };
+    int i, count = n < 2 * BLOCKS ? n / 2 : BLOCKS;
+    double sum = 0.0, w1 = 0.0, w2 = 0.0, blocks = 0.0, spread = 0.0;
+    for (i = 0; i < n; ++i) {
+        double w = exp(log_weight[i] - max);
+        w1 += w;
+        w2 += w * w;
+        sum += log_weight[i] - max;
+    }
+    for (i = 0; i < n; ++i) {
+        double v = log_weight[i] - max - sum / n;
+        spread += v * v;
+    }
+    for (i = 0; i < count; ++i) {
+        int first = (int)((long long)n * i / count), end = (int)((long long)n * (i + 1) / count);
+        double r = exp(vgs__log_mean_exp(log_weight + first, end - first, max) - max) / (w1 / n) - 1.0;
+        blocks += r * r;
+    }
+    out->log_z = max + log(w1 / n);
+    out->elbo = max + sum / n;
+    out->ess = w1 * w1 / (n * w2);
+    if (count > 1) out->log_z_se = sqrt(blocks / ((double)count * (count - 1)));
+    if (n > 1 && sum >= -DBL_MAX) out->elbo_se = sqrt(spread / ((double)n * (n - 1)));
+}
+
+/* Of sign times log_weight. An infinity of the wrong sign, or NaN, is an error. */
+static vgs_status vgs__weigh(const double *log_weight, double sign, int n, vgs_weights *out, vgs_error *err)
+{
+    double *v, max = -HUGE_VAL;
+    int i;
+    if (n < 1) return vgs__fail(err, VGS_E_ARG, "weigh: n = %d: must be > 0", n);
+    for (i = 0; i < n; ++i)
+        if (!(sign * log_weight[i] <= DBL_MAX))
+            return vgs__fail(err, VGS_E_NONFINITE, "weigh: log_weight[%d] = %g: must be %s infinity", i,
+                             log_weight[i], sign > 0.0 ? "below" : "above minus");
+    if (!(v = (double *)vgs__alloc_or(err, "weights", (size_t)n, sizeof *v))) return VGS_E_NOMEM;
+    for (i = 0; i < n; ++i) {
+        v[i] = sign * log_weight[i];
+        max = v[i] > max ? v[i] : max;
+    }
+    out->n = n;
+    out->log_z = out->elbo = -HUGE_VAL;
+    out->log_z_se = out->elbo_se = out->khat = HUGE_VAL;
+    out->ess = 1.0 / n;
+    if (max >= -DBL_MAX) {                                           /* else all weights are 0         */
+        vgs__weigh_moments(v, n, max, out);
+        out->khat = vgs__khat(v, n);
+    }
+    vgs__free(v);
+    return VGS_OK;
+}
+
+VGS__DEF vgs_status vgs_weigh(const double *log_weight, int n, vgs_weights *out, vgs_error *err)
+{
+    return vgs__weigh(log_weight, 1.0, n, out, err);
+}
+
+VGS__DEF vgs_status vgs_weigh_forward(const double *log_weight, int n, vgs_forward *out, vgs_error *err)
+{
+    vgs_weights w;
+    vgs_status st = vgs__weigh(log_weight, -1.0, n, &w, err);
+    if (st != VGS_OK) return st;
+    out->log_z = -w.log_z;
+    out->log_z_se = w.log_z_se;
+    out->eubo = -w.elbo;
+    out->eubo_se = w.elbo_se;
+    out->ess = w.ess;
+    out->khat = w.khat;
+    out->n = n;
+    return VGS_OK;
+}
+
+/* What is wrong with weights of this quality, or false. */
+static bool vgs__weights_complain(const char *whose, double log_z, double se, double ess, double khat, int n,
+                                  char text[200])
+{
+    if (!vgs__finite(log_z))
+        snprintf(text, 200, "all %d %sweights are 0: nothing can be said", n, whose);
+    else if (n > 1 && ess * n < 2.0)
+        snprintf(text, 200, "one of %d %sweights outweighs all others: log Z and ESS mean nothing", n, whose);
+    else if (!(khat <= 0.7) && vgs__finite(khat))
+        snprintf(text, 200, "a few large %sweights decide (k-hat %.2f is above 0.7, ESS/N %.3g): log Z and "
+                 "its error cannot be trusted", whose, khat, ess);
+    else if (!vgs__finite(khat) || !vgs__finite(se))
+        snprintf(text, 200, "%d %sweights are too few to judge their tail: k-hat takes more rows, and the "
+                 "error of log Z cannot be trusted before", n, whose);
+    else if (se > 0.2)
+        snprintf(text, 200, "parts of the %sweights disagree (log Z +- %.2g, ESS/N %.3g): more are needed, "
+                 "or better ones", whose, se, ess);
+    else return false;
+    return true;
+}
+
+/* Reverse and forward log Z that differ by more than five error bars, and by more than 0.02, disagree. */
+VGS__DEF void vgs_weights_say(const vgs_weights *w, const vgs_forward *f, char text[200])
+{
+    double gap = w && f ? f->log_z - w->log_z : 0.0, bar = w && f ? hypot(w->log_z_se, f->log_z_se) : 0.0;
+    text[0] = '\0';
+    if (w && f && vgs__finite(gap) && vgs__finite(bar) && fabs(gap) > 0.02 && fabs(gap) > 5.0 * bar)
+        snprintf(text, 200, "reverse and forward log Z disagree by %.2g nats: %s", fabs(gap),
+                 gap < 0.0 ? "the weights, or the reference, cannot be trusted" :
+                 w->khat > 0.7 ? "modes are missing, or too few weights count" : "modes are missing");
+    else if (w && vgs__weights_complain("", w->log_z, w->log_z_se, w->ess, w->khat, w->n, text)) return;
+    else if (f && vgs__weights_complain("forward ", f->log_z, f->log_z_se, f->ess, f->khat, f->n, text))
+        return;
+    else if (w && f)
+        snprintf(text, 200, "the weights can be used (ESS/N %.2g, k-hat %.2f), and reverse and forward log Z "
+                 "agree within %.2g nats", w->ess, w->khat, fabs(gap));
+    else if (w)
+        snprintf(text, 200, "the weights can be used (ESS/N %.2g, k-hat %.2f), unless a mode is missing, "
+                 "which only reference samples would tell", w->ess, w->khat);
+    else if (f)
+        snprintf(text, 200, "the forward weights can be used (ESS/N %.2g, k-hat %.2f)", f->ess, f->khat);
 }
 
 /* ==== >>files ====================================================================================== */
@@ -12606,7 +12733,7 @@ static size_t vgs__floats_from_le(float *out, const unsigned char *in, size_t si
             continue;
         }
         memcpy(&d, &u, 8);
-        if (d - d == 0.0 && fabs(d) > (double)FLT_MAX) break;
+        if (vgs__finite(d) && fabs(d) > (double)FLT_MAX) break;
         out[i] = (float)d;
     }
     return i;
@@ -12702,26 +12829,6 @@ static bool vgs__is_utf8(const char *text)
     return true;
 }
 
-/* The next character of a JSON string, escaped where it must be; *text moves on. What is not UTF-8 becomes
-   U+FFFD, so that the result is always JSON. Returns the bytes in `out`. */
-static int vgs__escape(const char **text, char out[8])
-{
-    static const char special[] = "\"\\\b\f\n\r\t", letter[] = "\"\\bfnrt";
-    const unsigned char *p = (const unsigned char *)*text;
-    const char *at = strchr(special, *p);
-    int n = vgs__utf8(p, 4);                                         /* stops at the final 0 by itself */
-    *text += n ? n : 1;
-    if (at) {
-        out[0] = '\\';
-        out[1] = letter[at - special];
-        return 2;
-    }
-    if (!n) return snprintf(out, 8, "\\ufffd");
-    if (*p < 0x20) return snprintf(out, 8, "\\u%04x", *p);
-    memcpy(out, p, (size_t)n);
-    return n;
-}
-
 static void vgs__decimal(uint64_t v, char out[24])
 {
     char digits[24];
@@ -12741,21 +12848,15 @@ static void vgs__decimal_point(char *text)
     memmove(from + 1, to, strlen(to) + 1);
 }
 
-/* The shortest of `least`..`most` digits that read back as x; "null" if x is not finite. */
-static void vgs__number(double x, bool is_float, char out[40])
+VGS__DEF void vgs_number_text(double x, char text[32])
 {
-    int digits = is_float ? 6 : 15, most = is_float ? 9 : 17;
-    double back;
-    if (!(x - x == 0.0)) {
-        memcpy(out, "null", 5);
+    int digits = 15;
+    if (!vgs__finite(x)) {
+        strcpy(text, "null");
         return;
     }
-    for (;; ++digits) {
-        snprintf(out, 40, "%.*g", digits, x);
-        back = strtod(out, NULL);
-        if (digits == most || back == x || (is_float && (float)back == (float)x)) break;
-    }
-    vgs__decimal_point(out);
+    do snprintf(text, 32, "%.*g", digits, x); while (strtod(text, NULL) != x && ++digits <= 17);
+    vgs__decimal_point(text);
 }
 
 /* A JSON number and nothing else. */
@@ -12794,92 +12895,7 @@ static bool vgs__parse_number(const char *s, double *out)
     memcpy(text + whole, half + 1, point);
     strcpy(text + whole + point, dot ? dot + 1 : "");
     *out = strtod(text, NULL);
-    return *out - *out == 0.0;
-}
-
-/* ---- JSON out ---- */
-
-static void vgs__json_text(FILE *out, const char *text)
-{
-    char c[8];
-    fputc('"', out);
-    while (*text) fwrite(c, 1, (size_t)vgs__escape(&text, c), out);
-    fputc('"', out);
-}
-
-static void vgs__json_key(vgs_json *j, const char *key)
-{
-    if (j->comma) fputs(", ", j->out);
-    j->comma = true;
-    if (!key) return;
-    vgs__json_text(j->out, key);
-    fputs(": ", j->out);
-}
-
-static void vgs__json_raw(vgs_json *j, const char *key, const char *value)
-{
-    vgs__json_key(j, key);
-    fputs(value, j->out);
-}
-
-VGS__DEF void vgs_json_open(vgs_json *j, const char *key, char bracket)
-{
-    vgs__json_key(j, key);
-    fputc(bracket, j->out);
-    j->comma = false;
-}
-
-VGS__DEF void vgs_json_close(vgs_json *j, char bracket)
-{
-    fputc(bracket, j->out);
-    j->comma = true;
-}
-
-VGS__DEF void vgs_json_string(vgs_json *j, const char *key, const char *value)
-{
-    vgs__json_key(j, key);
-    if (value) vgs__json_text(j->out, value);
-    else fputs("null", j->out);
-}
-
-VGS__DEF void vgs_json_double(vgs_json *j, const char *key, double value)
-{
-    char text[40];
-    vgs__number(value, false, text);
-    vgs__json_raw(j, key, text);
-}
-
-VGS__DEF void vgs_json_float(vgs_json *j, const char *key, float value)
-{
-    char text[40];
-    vgs__number((double)value, true, text);
-    vgs__json_raw(j, key, text);
-}
-
-VGS__DEF void vgs_json_u64(vgs_json *j, const char *key, uint64_t value)
-{
-    char text[24];
-    vgs__decimal(value, text);
-    vgs__json_raw(j, key, text);
-}
-
-VGS__DEF void vgs_json_i64(vgs_json *j, const char *key, int64_t value)
-{
-    char text[25];
-    text[0] = '-';
-    vgs__decimal(value < 0 ? 0 - (uint64_t)value : (uint64_t)value, text + 1);
-    vgs__json_raw(j, key, value < 0 ? text : text + 1);
-}
-
-VGS__DEF void vgs_json_bool(vgs_json *j, const char *key, bool value)
-{
-    vgs__json_raw(j, key, value ? "true" : "false");
-}
-
-VGS__DEF void vgs_json_line(vgs_json *j)
-{
-    fputc('\n', j->out);
-    j->comma = false;
+    return vgs__finite(*out);
 }
 
 /* ---- a header's text, read strictly; the first thing that is wrong is the error ---- */
@@ -13112,7 +13128,7 @@ static bool vgs__npy_descr(vgs__scan *s, size_t *size)
     return false;
 }
 
-static bool vgs__npy_order(vgs__scan *s)
+static bool vgs__npy_order(vgs__scan *s, bool *fortran)
 {
     static const char *const words[2] = { "False", "True" };
     int c = vgs__scan_peek(s), i;
@@ -13120,7 +13136,8 @@ static bool vgs__npy_order(vgs__scan *s)
         size_t n = strlen(words[i]);
         if (c < 0 || (size_t)(s->end - s->p) < n || memcmp(s->p, words[i], n) != 0) continue;
         s->p += n;
-        return i == 0 || vgs__scan_fail(s, "fortran_order is True; only C order is read");
+        *fortran = i == 1;
+        return true;
     }
     return vgs__scan_fail(s, "fortran_order is neither True nor False");
 }
@@ -13142,7 +13159,7 @@ static bool vgs__npy_shape(vgs__scan *s, uint64_t shape[2])
     return ndim == 2 || comma || vgs__scan_fail(s, "shape is a number, not a tuple");
 }
 
-static bool vgs__npy_dict(vgs__scan *s, size_t *size, uint64_t shape[2])
+static bool vgs__npy_dict(vgs__scan *s, size_t *size, bool *fortran, uint64_t shape[2])
 {
     static const char *const fields[3] = { "descr", "fortran_order", "shape" };
     char key[32];
@@ -13153,7 +13170,8 @@ static bool vgs__npy_dict(vgs__scan *s, size_t *size, uint64_t shape[2])
         ok = vgs__scan_quoted(s, key, sizeof key) && vgs__scan_expect(s, ':');
         bit = ok ? vgs__scan_field(s, key, fields, &seen) : 0;
         if (!bit) return false;
-        ok = bit == 1 ? vgs__npy_descr(s, size) : bit == 2 ? vgs__npy_order(s) : vgs__npy_shape(s, shape);
+        ok = bit == 1 ? vgs__npy_descr(s, size)
+           : bit == 2 ? vgs__npy_order(s, fortran) : vgs__npy_shape(s, shape);
         if (ok && !vgs__scan_accept(s, ',') && vgs__scan_peek(s) != '}') return vgs__scan_expect(s, ',');
     }
     if (!ok || !vgs__scan_complete(s, fields, seen)) return false;
@@ -13182,6 +13200,18 @@ static bool vgs__npy_frame(const unsigned char *data, size_t size, vgs__scan *s)
     return !what;
 }
 
+/* *x [rows,cols] from the same array column by column, which it frees in any case. */
+static vgs_status vgs__npy_transpose(float **x, int rows, int cols, vgs_error *err)
+{
+    size_t n = (size_t)rows, m = (size_t)cols, i, j;
+    float *from = *x, *to = (float *)vgs__alloc_or(err, "an array", n * m, sizeof *to);
+    for (i = 0; to && i < n; ++i)
+        for (j = 0; j < m; ++j) to[i * m + j] = from[j * n + i];
+    vgs__free(from);
+    *x = to;
+    return to ? VGS_OK : VGS_E_NOMEM;
+}
+
 /* A .npy file in memory; `path` is for messages. */
 static vgs_status vgs__npy_parse(const unsigned char *data, size_t size, const char *path, float **x,
                                  int *rows, int *cols, vgs_error *err)
@@ -13189,11 +13219,12 @@ static vgs_status vgs__npy_parse(const unsigned char *data, size_t size, const c
     vgs__scan s;
     uint64_t shape[2];
     size_t width, n, got, rest;
+    bool fortran = false;
     float *out;
     memset(&s, 0, sizeof s);
     s.path = path;
     s.err = err;
-    if (!vgs__npy_frame(data, size, &s) || !vgs__npy_dict(&s, &width, shape)) return VGS_E_FORMAT;
+    if (!vgs__npy_frame(data, size, &s) || !vgs__npy_dict(&s, &width, &fortran, shape)) return VGS_E_FORMAT;
     rest = size - (size_t)(s.end - data);
     if (shape[0] * shape[1] > rest / width || shape[0] * shape[1] * width != rest)
         return vgs__fail(err, VGS_E_FORMAT, "%s: shape (%.0f, %.0f) needs %.0f bytes of data; there are %.0f",
@@ -13211,7 +13242,7 @@ static vgs_status vgs__npy_parse(const unsigned char *data, size_t size, const c
     *x = out;
     *rows = (int)shape[0];
     *cols = (int)shape[1];
-    return VGS_OK;
+    return fortran ? vgs__npy_transpose(x, *rows, *cols, err) : VGS_OK;
 }
 
 VGS__DEF vgs_status vgs_npy_read(const char *path, float **x, int *rows, int *cols, vgs_error *err)
@@ -13231,7 +13262,10 @@ VGS__DEF vgs_status vgs_npy_read(const char *path, float **x, int *rows, int *co
 /* ---- .safetensors: length of the header (8 bytes), the header as JSON, the numbers without a gap.
    Ours have two entries in __metadata__: "vgs.checksum", 8 hexadecimal digits, the CRC-32 of the whole file
    with these digits taken as 0, and "vgs.format". The second is there so that damage to the name of the
-   first is seen: a file with one of them must have both. ---- */
+   first is seen: a file of ours with one of them must have both. Another program that saves such a file again
+   copies the metadata, but the checksum is that of the old bytes. So our header begins with a brace and a
+   space, which others do not write, and without the space there is no check. In its place no other byte but
+   white space leaves a good header, so a changed bit cannot take the check away. ---- */
 
 static const struct { char name[8]; int size; } vgs__dtypes[] = {    /* in the order of vgs_dtype */
     { "F32", 4 }, { "F64", 8 }, { "F16", 2 }, { "BF16", 2 },
@@ -13251,7 +13285,8 @@ struct vgs_safetensors {
     vgs_file_tensor *tensors;
     vgs__meta  *metas;
     int         tensor_count, meta_count;
-    const unsigned char *digits;        /* of the checksum; NULL if there is none */
+    bool        ours;                   /* the header is as vgs_writer_save wrote it */
+    const unsigned char *digits;        /* of the checksum; NULL if there is none, or it is of another file */
 };
 
 VGS__DEF void vgs_safetensors_free(vgs_safetensors *s)
@@ -13266,17 +13301,11 @@ VGS__DEF void vgs_safetensors_free(vgs_safetensors *s)
 
 static bool vgs__st_dtype(vgs__scan *s, vgs_file_tensor *t)
 {
-    const char *name;
     int i;
-    if (!vgs__scan_string(s, &name)) return false;
-    for (i = 0; i < VGS__DTYPES; ++i)
-        if (strcmp(name, vgs__dtypes[i].name) == 0) {
-            t->dtype = (vgs_dtype)i;
-            return true;
-        }
-    vgs__fail(s->err, VGS_E_FORMAT, "%s: tensor '%.60s': dtype '%.20s' is not known", vgs__brief(s->path),
-              t->name, name);
-    return false;
+    if (!vgs__scan_string(s, &t->dtype_name)) return false;
+    for (i = 0; i < VGS__DTYPES && strcmp(t->dtype_name, vgs__dtypes[i].name) != 0; ++i) ;
+    t->dtype = (vgs_dtype)i;                                         /* VGS_DTYPE_OTHER if it is none */
+    return true;
 }
 
 static bool vgs__st_shape(vgs__scan *s, vgs_file_tensor *t)
@@ -13296,10 +13325,11 @@ static bool vgs__st_offsets(vgs__scan *s, uint64_t range[2])
            vgs__scan_u64(s, &range[1]) && vgs__scan_expect(s, ']');
 }
 
-/* The bytes that offsets name must lie in the file and be what dtype and shape need. */
+/* The bytes that offsets name must lie in the file and be what dtype and shape need. The size of another
+   dtype is not known, but a value has a bit at least. */
 static bool vgs__st_place(vgs_safetensors *st, vgs__scan *s, vgs_file_tensor *t, const uint64_t range[2])
 {
-    uint64_t n = 1, size = (uint64_t)vgs__dtypes[t->dtype].size;
+    uint64_t n = 1, size = t->dtype == VGS_DTYPE_OTHER ? 0 : (uint64_t)vgs__dtypes[t->dtype].size, bytes;
     const char *what = NULL;
     int i;
     for (i = 0; i < t->ndim && !what; ++i) {
@@ -13308,14 +13338,15 @@ static bool vgs__st_place(vgs_safetensors *st, vgs__scan *s, vgs_file_tensor *t,
     }
     if (range[1] > st->data_bytes) what = "data_offsets lie outside the file";
     if (range[0] > range[1]) what = "data_offsets run backwards";
-    if (!what && (n > UINT64_MAX / size || n * size != range[1] - range[0]))
+    bytes = range[1] - range[0];
+    if (!what && (size ? n > UINT64_MAX / size || n * size != bytes : n / 8 > bytes || !n != !bytes))
         what = "data_offsets do not fit dtype and shape";
     if (what) {
         vgs__fail(s->err, VGS_E_FORMAT, "%s: tensor '%.60s': %s", vgs__brief(s->path), t->name, what);
         return false;
     }
     t->count = (size_t)n;
-    t->bytes = (size_t)(n * size);
+    t->bytes = (size_t)bytes;
     t->data = st->data + range[0];
     return true;
 }
@@ -13358,7 +13389,7 @@ static bool vgs__st_meta(vgs_safetensors *st, vgs__scan *s)
         vgs__scan_peek(s);
         quote = s->p;
         if (!vgs__scan_string(s, &m->value)) return false;
-        if (strcmp(m->key, "vgs.checksum") == 0) {
+        if (st->ours && strcmp(m->key, "vgs.checksum") == 0) {
             if (!vgs__st_digits(s, quote)) return false;
             st->digits = quote + 1;
         }
@@ -13372,6 +13403,7 @@ static bool vgs__st_header(vgs_safetensors *st, vgs__scan *s)
     bool ok = true, had_meta = false;
     if (s->p == s->end || *s->p != '{') return vgs__scan_fail(s, "expected '{'");
     ++s->p;
+    st->ours = s->p < s->end && *s->p == ' ';
     if (!vgs__scan_accept(s, '}')) {
         do {
             if (!vgs__scan_string(s, &name) || !vgs__scan_expect(s, ':')) return false;
@@ -13387,28 +13419,33 @@ static bool vgs__st_header(vgs_safetensors *st, vgs__scan *s)
     return ok && (vgs__scan_peek(s) < 0 || vgs__scan_fail(s, "something follows the closing '}'"));
 }
 
-static bool vgs__st_checksum(vgs_safetensors *st, const unsigned char *file, size_t size, vgs_error *err)
+static bool vgs__st_checksum(const vgs_safetensors *st, const unsigned char *file, size_t size,
+                             vgs_error *err)
 {
-    const char *format = vgs_safetensors_meta(st, "vgs.format"), *path = vgs__brief(st->path);
-    size_t before = st->digits ? (size_t)(st->digits - file) : 0;
+    size_t before = (size_t)(st->digits - file);
     char got[16];
     vgs__crc c;
-    if (!format && !st->digits) return true;
-    if (!format || !st->digits) {
-        vgs__fail(err, VGS_E_FORMAT, "%s: metadata lacks '%s'", path, format ? "vgs.checksum" : "vgs.format");
-        return false;
-    }
     vgs__crc_init(&c);
     vgs__crc_add(&c, file, before);
     vgs__crc_add(&c, "00000000", 8);
     vgs__crc_add(&c, file + before + 8, size - before - 8);
     snprintf(got, sizeof got, "%08lx", (unsigned long)vgs__crc_end(&c));
-    if (memcmp(got, st->digits, 8) != 0) {
-        vgs__fail(err, VGS_E_FORMAT, "checksum mismatch: %s says %.8s, the data give %s", path,
-                  (const char *)st->digits, got);
+    if (memcmp(got, st->digits, 8) == 0) return true;
+    vgs__fail(err, VGS_E_FORMAT, "checksum mismatch: %s says %.8s, the data give %s", vgs__brief(st->path),
+              (const char *)st->digits, got);
+    return false;
+}
+
+static bool vgs__st_format(const vgs_safetensors *st, const unsigned char *file, size_t size,
+                           vgs_error *err)
+{
+    const char *format = vgs_safetensors_meta(st, "vgs.format"), *path = vgs__brief(st->path);
+    if (st->ours && !format != !st->digits) {
+        vgs__fail(err, VGS_E_FORMAT, "%s: metadata lacks '%s'", path, format ? "vgs.checksum" : "vgs.format");
         return false;
     }
-    if (strcmp(format, "1") == 0) return true;
+    if (st->digits && !vgs__st_checksum(st, file, size, err)) return false;
+    if (!format || strcmp(format, "1") == 0) return true;
     vgs__fail(err, VGS_E_FORMAT, "%s: vgs.format is '%.20s'; this library reads '1'", path, format);
     return false;
 }
@@ -13508,7 +13545,7 @@ static vgs_safetensors *vgs__safetensors_parse(const unsigned char *file, size_t
     s.text = st->text;
     s.err = err;
     if (vgs__st_header(st, &s) && vgs__st_cover(st, err) && vgs__st_names(st, err) &&
-        vgs__st_checksum(st, file, size, err)) return st;
+        vgs__st_format(st, file, size, err)) return st;
     vgs_safetensors_free(st);
     return NULL;
 }
@@ -13586,7 +13623,7 @@ static vgs_status vgs__st_kind(const vgs_safetensors *s, const vgs_file_tensor *
                                vgs_error *err)
 {
     return vgs__fail(err, VGS_E_FORMAT, "%s: tensor '%.60s' is %s; %s is needed", vgs__brief(s->path),
-                     t->name, vgs__dtypes[t->dtype].name, want);
+                     t->name, t->dtype_name, want);
 }
 
 VGS__DEF vgs_status vgs_safetensors_floats(const vgs_safetensors *s, const char *name, float *out, size_t n,
@@ -13625,7 +13662,7 @@ static vgs_status vgs__st_integers(const vgs_safetensors *s, const char *name, v
     size_t i, size;
     bool from_signed;
     if (!t) return vgs_safetensors_find(s, name) ? VGS_E_SHAPE : VGS_E_FORMAT;
-    if (t->dtype < VGS_DTYPE_I64) return vgs__st_kind(s, t, "an integer", err);
+    if (t->dtype < VGS_DTYPE_I64 || t->dtype == VGS_DTYPE_OTHER) return vgs__st_kind(s, t, "an integer", err);
     from_signed = t->dtype <= VGS_DTYPE_I8;
     size = (size_t)vgs__dtypes[t->dtype].size;
     for (i = 0; i < n; ++i) {
@@ -13762,9 +13799,9 @@ VGS__DEF void vgs_writer_meta(vgs_writer *w, const char *key, const char *value)
 
 VGS__DEF void vgs_writer_number(vgs_writer *w, const char *key, double value)
 {
-    char text[40];
-    vgs__number(value, false, text);
-    if (value - value == 0.0 || w->error.code) vgs_writer_meta(w, key, text);
+    char text[32];
+    vgs_number_text(value, text);
+    if (vgs__finite(value) || w->error.code) vgs_writer_meta(w, key, text);
     else vgs__fail(&w->error, VGS_E_NONFINITE, "writer: metadata '%.60s' is not finite", key ? key : "NULL");
 }
 
@@ -13773,12 +13810,24 @@ static void vgs__sink_text(vgs__sink *k, const char *text)
     vgs__sink_put(k, text, strlen(text));
 }
 
+/* As a JSON string. The text is UTF-8: vgs__writer_add has seen to it. */
 static void vgs__sink_string(vgs__sink *k, const char *text)
 {
-    char c[8];
-    vgs__sink_put(k, "\"", 1);
-    while (*text) vgs__sink_put(k, c, (size_t)vgs__escape(&text, c));
-    vgs__sink_put(k, "\"", 1);
+    static const char special[] = "\"\\\b\f\n\r\t", letter[] = "\"\\bfnrt";
+    char c[8] = "\\";
+    vgs__sink_text(k, "\"");
+    for (; *text; ++text) {
+        const char *at = strchr(special, *text);
+        if (at) {
+            c[1] = letter[at - special];
+            vgs__sink_put(k, c, 2);
+        } else if ((unsigned char)*text < 0x20) {
+            vgs__sink_put(k, c, (size_t)snprintf(c, sizeof c, "\\u%04x", (unsigned)*text));
+        } else {
+            vgs__sink_put(k, text, 1);
+        }
+    }
+    vgs__sink_text(k, "\"");
 }
 
 static void vgs__sink_u64(vgs__sink *k, const char *before, uint64_t v)
@@ -13812,7 +13861,7 @@ static void vgs__sink_header(vgs__sink *k, const vgs_writer *w, uint32_t crc)
     char digits[16];
     int size;
     snprintf(digits, sizeof digits, "%08lx", (unsigned long)crc);
-    vgs__sink_text(k, "{\"__metadata__\":{\"vgs.checksum\":\"");
+    vgs__sink_text(k, "{ \"__metadata__\":{\"vgs.checksum\":\"");
     vgs__sink_text(k, digits);
     vgs__sink_text(k, "\",\"vgs.format\":\"1\"");
     for (i = w->first; i; i = i->next) {
@@ -13923,7 +13972,7 @@ static vgs_status vgs__check_finite(const char *path, const char *name, const fl
 {
     size_t i;
     for (i = 0; i < n; ++i)
-        if (!(x[i] - x[i] == 0.0f) || (positive && !(x[i] > 0.0f)))
+        if (!vgs__finite((double)x[i]) || (positive && !(x[i] > 0.0f)))
             return vgs__fail(err, VGS_E_NONFINITE, "%.120s: %s[%.0f] = %g: must be finite%s", path, name,
                              (double)i, (double)x[i], positive ? " and > 0" : "");
     return VGS_OK;
@@ -14309,962 +14358,6 @@ VGS__DEF vgs_status vgs_sampler_load(vgs_sampler *s, const char *path, vgs_error
 }
 #endif /* VGS_NO_STDIO */
 
-/* ==== >>metrics: histograms ======================================================================== */
-
-#define VGS__BINS          200
-#define VGS__TRANSPORT_MAX 2000
-
-static double vgs__nan(void) { return (double)vgs__from_bits(0x7FC00000u); }
-static bool vgs__finite(double v) { return fabs(v) <= (double)FLT_MAX; }
-
-typedef struct vgs__hist { double lo, hi, total, inside; double bin[VGS__BINS]; } vgs__hist;
-
-static void vgs__hist_open(vgs__hist *h, double lo, double hi)
-{
-    memset(h, 0, sizeof *h);
-    h->lo = lo;
-    h->hi = hi;
-}
-
-/* Values outside [lo, hi], NaN among them, only count in the total. The last bin is closed. */
-static void vgs__hist_add(vgs__hist *h, const float *v, size_t n)
-{
-    double per_unit = h->hi > h->lo ? VGS__BINS / (h->hi - h->lo) : 0.0;       /* else it gives no value   */
-    size_t i;
-    for (i = 0; i < n; ++i) {
-        double at = (double)v[i];
-        int bin;
-        if (!(at >= h->lo && at <= h->hi)) continue;
-        bin = (int)((at - h->lo) * per_unit);
-        h->bin[bin < VGS__BINS ? bin : VGS__BINS - 1] += 1.0;
-        h->inside += 1.0;
-    }
-    h->total += (double)n;
-}
-
-/* Half the L1 distance, each histogram divided by its own count inside; NaN above 40 % outside. */
-static double vgs__tvd(const vgs__hist *a, const vgs__hist *b, double *outside)
-{
-    double sum = 0.0;
-    int i;
-    *outside = 1.0 - a->inside / a->total;
-    if (!(a->inside >= 0.6 * a->total && b->inside >= 0.6 * b->total && a->hi > a->lo)) return vgs__nan();
-    for (i = 0; i < VGS__BINS; ++i) sum += fabs(a->bin[i] / a->inside - b->bin[i] / b->inside);
-    return 0.5 * sum;
-}
-
-/* Widens [lo, hi] to the finite values of v. */
-static void vgs__widen(const float *v, size_t n, double *lo, double *hi)
-{
-    size_t i;
-    for (i = 0; i < n; ++i) {
-        double at = (double)v[i];
-        if (!vgs__finite(at)) continue;
-        *lo = at < *lo ? at : *lo;
-        *hi = at > *hi ? at : *hi;
-    }
-}
-
-static void vgs__tvd_energies(const float *e, const float *e_ref, int n, bool particles, vgs_metrics *out)
-{
-    vgs__hist a, b;
-    double lo = HUGE_VAL, hi = -HUGE_VAL;
-    vgs__widen(e_ref, (size_t)n, &lo, &hi);
-    vgs__hist_open(&a, lo, hi);
-    vgs__hist_open(&b, lo, hi);
-    vgs__hist_add(&a, e, (size_t)n);
-    vgs__hist_add(&b, e_ref, (size_t)n);
-    out->tvd_e_range = vgs__tvd(&a, &b, &out->outside_e_range);
-    if (!particles) return;
-    vgs__hist_open(&a, -100.0, 100.0);
-    vgs__hist_open(&b, -100.0, 100.0);
-    vgs__hist_add(&a, e, (size_t)n);
-    vgs__hist_add(&b, e_ref, (size_t)n);
-    out->tvd_e = vgs__tvd(&a, &b, &out->outside_e);
-}
-
-/* The n(n-1)/2 distances of one configuration x [n,d]. */
-static void vgs__pair_distances(int n, int d, const float *x, float *r)
-{
-    int i, j, k;
-    for (i = 0; i < n; ++i)
-        for (j = i + 1; j < n; ++j) {
-            double s = 0.0;
-            for (k = 0; k < d; ++k) {
-                double v = (double)x[i * d + k] - (double)x[j * d + k];
-                s += v * v;
-            }
-            *r++ = (float)sqrt(s);
-        }
-}
-
-/* Distances are made again for each use rather than kept: 10000 rows of 55 particles have 15 million. */
-static vgs_status vgs__tvd_distances(const vgs_target *t, const float *x, const float *ref, int n,
-                                     vgs_metrics *out, vgs_error *err)
-{
-    size_t pairs = (size_t)t->particles * (size_t)(t->particles - 1) / 2, dim = (size_t)t->dim, i;
-    float *r = (float *)vgs__alloc_or(err, "metrics", pairs, sizeof(float));
-    double lo = HUGE_VAL, hi = -HUGE_VAL;
-    vgs__hist a, b, a_range, b_range;
-    if (!r) return VGS_E_NOMEM;
-    for (i = 0; i < (size_t)n; ++i) {
-        vgs__pair_distances(t->particles, t->space_dim, ref + i * dim, r);
-        vgs__widen(r, pairs, &lo, &hi);
-    }
-    vgs__hist_open(&a, -100.0, 100.0);
-    vgs__hist_open(&b, -100.0, 100.0);
-    vgs__hist_open(&a_range, lo, hi);
-    vgs__hist_open(&b_range, lo, hi);
-    for (i = 0; i < (size_t)n; ++i) {
-        vgs__pair_distances(t->particles, t->space_dim, ref + i * dim, r);
-        vgs__hist_add(&b, r, pairs);
-        vgs__hist_add(&b_range, r, pairs);
-        vgs__pair_distances(t->particles, t->space_dim, x + i * dim, r);
-        vgs__hist_add(&a, r, pairs);
-        vgs__hist_add(&a_range, r, pairs);
-    }
-    out->tvd_d = vgs__tvd(&a, &b, &out->outside_d);
-    out->tvd_d_range = vgs__tvd(&a_range, &b_range, &out->outside_d_range);
-    vgs__free(r);
-    return VGS_OK;
-}
-
-/* ==== >>metrics: moments =========================================================================== */
-
-static double vgs__column_std(const float *x, int n, int dim, int column)
-{
-    double mean = 0.0, square = 0.0;
-    int i;
-    for (i = 0; i < n; ++i) mean += (double)x[(size_t)i * (size_t)dim + (size_t)column] / n;
-    for (i = 0; i < n; ++i) {
-        double v = (double)x[(size_t)i * (size_t)dim + (size_t)column] - mean;
-        square += v * v;
-    }
-    return sqrt(square / (n - 1));
-}
-
-static double vgs__delta_std(const vgs_target *t, const float *x, const float *ref, int n)
-{
-    double sum = 0.0;
-    int i;
-    for (i = 0; i < t->dim; ++i) {
-        double want = vgs_target_std(t, i);
-        if (!vgs__finite(want)) want = vgs__column_std(ref, n, t->dim, i);
-        sum += fabs(vgs__column_std(x, n, t->dim, i) - want);
-    }
-    return sum / t->dim;
-}
-
-static int vgs__float_order(const void *a, const void *b)              /* NaN counts as larger than all */
-{
-    float x = *(const float *)a, y = *(const float *)b;
-    if (x < y || (x == x && y != y)) return -1;
-    return x > y || (x != x && y == y);
-}
-
-static double vgs__mean(const float *v, int n)
-{
-    double sum = 0.0;
-    int i;
-    for (i = 0; i < n; ++i) sum += (double)v[i];
-    return sum / n;
-}
-
-static double vgs__median_in_place(float *v, int n)
-{
-    qsort(v, (size_t)n, sizeof *v, vgs__float_order);
-    return 0.5 * ((double)v[(n - 1) / 2] + (double)v[n / 2]);
-}
-
-static void vgs__mode_weights(const vgs_target *t, const float *x, int n, vgs_metrics *out)
-{
-    float c[VGS_METRICS_MODES][2];
-    int i, k;
-    out->modes = t->modes;
-    for (k = 0; k < t->modes; ++k) vgs_target_mode(t, k, c[k]);
-    for (i = 0; i < n; ++i) {
-        double least = HUGE_VAL;
-        int best = -1;
-        for (k = 0; k < t->modes; ++k) {
-            double a = (double)x[2 * i] - (double)c[k][0], b = (double)x[2 * i + 1] - (double)c[k][1];
-            if (a * a + b * b >= least || a != a || b != b) continue;
-            least = a * a + b * b;
-            best = k;
-        }
-        if (best >= 0) out->mode_weight[best] += 1.0 / n;
-    }
-}
-
-/* ==== >>metrics: optimal transport ================================================================= */
-
-/* c [n,n] = |x_i - y_j|^2, or its root; x and y are [n,dim]. */
-static void vgs__costs(const float *x, const float *y, int n, int dim, bool root, int threads, float *c)
-{
-    int i, team = vgs__team(threads);
-    (void)team;
-#ifdef _OPENMP
-#  pragma omp parallel for num_threads(team)
-#endif
-    for (i = 0; i < n; ++i) {
-        const float *a = x + (size_t)i * (size_t)dim, *b = y;
-        float *row = c + (size_t)i * (size_t)n;
-        int j, k;
-        for (j = 0; j < n; ++j, b += dim) {
-            double s = 0.0;
-            for (k = 0; k < dim; ++k) s += ((double)a[k] - (double)b[k]) * ((double)a[k] - (double)b[k]);
-            row[j] = (float)(root ? sqrt(s) : s);
-        }
-    }
-}
-
-static bool vgs__all_finite(const float *v, size_t n)
-{
-    size_t i;
-    for (i = 0; i < n; ++i)
-        if (!vgs__finite((double)v[i])) return false;
-    return true;
-}
-
-/* One half of a Sinkhorn round: to_i = eps (log(1/n) - log sum_j exp((from_j - c_ij)/eps)). With eps = 1e-3
-   all but a few terms are far below the largest, and exp gives 0 below -104: those are skipped. One pass: the
-   sum is rescaled whenever a larger term turns up. Returns the largest change of `to`. */
-static double vgs__sinkhorn_half(const float *c, int n, double eps, const double *from, double *to,
-                                 int threads, double *change)
-{
-    double log_n = log((double)n), most = 0.0;
-    int i, team = vgs__team(threads);
-    (void)team;
-#ifdef _OPENMP
-#  pragma omp parallel for num_threads(team)
-#endif
-    for (i = 0; i < n; ++i) {
-        const float *row = c + (size_t)i * (size_t)n;
-        double top = from[0] - (double)row[0], sum = 1.0, cut = top - 104.0 * eps, next;
-        int j;
-        for (j = 1; j < n; ++j) {
-            double at = from[j] - (double)row[j];
-            if (at <= cut) continue;
-            if (at > top) {
-                sum = sum * (double)vgs__exp((float)((top - at) / eps)) + 1.0;
-                top = at;
-                cut = top - 104.0 * eps;
-            } else {
-                sum += (double)vgs__exp((float)((at - top) / eps));
-            }
-        }
-        next = -eps * (log_n + (double)vgs__log((float)sum)) - top;
-        change[i] = fabs(next - to[i]);
-        to[i] = next;
-    }
-    for (i = 0; i < n; ++i) most = change[i] > most ? change[i] : most;
-    return most;
-}
-
-/* <P, c> with P_ij = exp((u_i + v_j - c_ij)/eps). */
-static double vgs__sinkhorn_value(const float *c, int n, double eps, const double *u, const double *v)
-{
-    double value = 0.0;
-    int i, j;
-    for (i = 0; i < n; ++i)
-        for (j = 0; j < n; ++j) {
-            double at = (double)c[(size_t)i * (size_t)n + (size_t)j], p = (u[i] + v[j] - at) / eps;
-            if (p > -104.0) value += at * (double)vgs__exp((float)p);
-        }
-    return value;
-}
-
-/* c and its transpose ct are [n,n]; both marginals are uniform. */
-static vgs_status vgs__sinkhorn(const float *c, const float *ct, int n, int threads, double *value,
-                                vgs_error *err)
-{
-    const double eps = 1e-3;
-    double *u = (double *)vgs__alloc_or(err, "sinkhorn", 3 * (size_t)n, sizeof(double)), *v, *change, du, dv;
-    int i;
-    if (!u) return VGS_E_NOMEM;
-    v = u + n;
-    change = v + n;
-    for (i = 0; i < n; ++i) v[i] = -eps * log((double)n);
-    for (i = 0; i < 100; ++i) {
-        du = vgs__sinkhorn_half(c, n, eps, v, u, threads, change);
-        dv = vgs__sinkhorn_half(ct, n, eps, u, v, threads, change);
-        if (du < 1e-5 && dv < 1e-5) break;
-    }
-    *value = vgs__sinkhorn_value(c, n, eps, u, v);
-    vgs__free(u);
-    return VGS_OK;
-}
-
-/* Linear assignment [Jonker & Volgenant 1987]: dual v of the columns, reduced costs c_ij - v_j. Rows are
-   first placed greedily while v is lowered; what remains is placed along shortest augmenting paths. */
-typedef struct vgs__lap {
-    int          n;
-    const float *c;               /* [n,n]                                                            */
-    double      *v, *dist;        /* dual of a column; its distance from the row being placed         */
-    int         *row, *col;       /* row of a column, column of a row; -1 = none                      */
-    int         *open, *from;     /* columns, settled ones first; row before a column on its path     */
-    int         *todo;            /* rows without a column                                            */
-} vgs__lap;
-
-/* The cheapest and the second cheapest column of row i, by reduced cost. */
-static void vgs__lap_best_two(const vgs__lap *a, int i, int *j1, int *j2, double *u1, double *u2)
-{
-    const float *c = a->c + (size_t)i * (size_t)a->n;
-    int j;
-    *j1 = 0;
-    *j2 = -1;
-    *u1 = (double)c[0] - a->v[0];
-    *u2 = HUGE_VAL;
-    for (j = 1; j < a->n; ++j) {
-        double h = (double)c[j] - a->v[j];
-        if (h >= *u2) continue;
-        if (h < *u1) {
-            *u2 = *u1;
-            *j2 = *j1;
-            *u1 = h;
-            *j1 = j;
-        } else {
-            *u2 = h;
-            *j2 = j;
-        }
-    }
-}
-
-/* v_j = the least cost in column j. */
-static void vgs__lap_columns(vgs__lap *a)
-{
-    int i, j;
-    for (j = 0; j < a->n; ++j) a->v[j] = HUGE_VAL;
-    for (i = 0; i < a->n; ++i)
-        for (j = 0; j < a->n; ++j) {
-            double c = (double)a->c[(size_t)i * (size_t)a->n + (size_t)j];
-            a->v[j] = c < a->v[j] ? c : a->v[j];
-        }
-}
-
-/* Augmenting row reduction over the `count` rows in todo: a row takes its cheapest column and lowers its v
-   until the second cheapest is as good; where v does not change, by a tie or by rounding, it takes the second
-   rather than drive somebody out. Who is driven out waits for the next pass: were it to go on at once, two
-   rows could outbid each other by tiny steps for very long. Returns the number of rows left in todo. */
-static int vgs__lap_reduce(vgs__lap *a, int count)
-{
-    int k, left = 0;
-    for (k = 0; k < count; ++k) {
-        int i = a->todo[k], j, j2, out;
-        double u1, u2, lower;
-        vgs__lap_best_two(a, i, &j, &j2, &u1, &u2);
-        lower = a->v[j] - (u2 - u1);
-        if (!(lower < a->v[j]) && a->row[j] >= 0) j = j2;
-        else a->v[j] = lower;
-        out = a->row[j];
-        if (out >= 0) {
-            a->col[out] = -1;
-            a->todo[left++] = out;
-        }
-        a->row[j] = i;
-        a->col[i] = j;
-    }
-    return left;
-}
-
-/* Moves column open[at] to place `settled`: columns before it are settled. */
-static int vgs__lap_settle(vgs__lap *a, int settled, int at)
-{
-    int j = a->open[at];
-    a->open[at] = a->open[settled];
-    a->open[settled] = j;
-    return j;
-}
-
-/* Dijkstra from a free row to the nearest free column, which it returns; then lowers v so that the path costs
-   nothing. Each step settles the nearest open column and looks on from its row. */
-static int vgs__lap_path(vgs__lap *a, int start)
-{
-    int n = a->n, settled = 0, i = start, j = -1, k, at;
-    double reach = 0.0, base = 0.0;
-    for (k = 0; k < n; ++k) {
-        a->open[k] = k;
-        a->dist[k] = HUGE_VAL;
-    }
-    for (;;) {
-        const float *c = a->c + (size_t)i * (size_t)n;
-        double least = HUGE_VAL;
-        for (k = at = settled; k < n; ++k) {
-            int q = a->open[k];
-            double d = (double)c[q] - a->v[q] - base;
-            if (d < a->dist[q]) {
-                a->dist[q] = d;
-                a->from[q] = i;
-            }
-            if (a->dist[q] < least || (a->dist[q] == least && a->row[q] < 0)) {
-                least = a->dist[q];
-                at = k;
-            }
-        }
-        reach = least;
-        j = vgs__lap_settle(a, settled, at);
-        if (a->row[j] < 0) break;
-        settled++;
-        i = a->row[j];
-        base = (double)a->c[(size_t)i * (size_t)n + (size_t)j] - a->v[j] - reach;
-    }
-    for (k = 0; k < settled; ++k) a->v[a->open[k]] += a->dist[a->open[k]] - reach;
-    return j;
-}
-
-/* duals [2 n] and index [5 n] are its memory. */
-static void vgs__lap_open(vgs__lap *a, int n, const float *c, double *duals, int *index)
-{
-    a->n = n;
-    a->c = c;
-    a->v = duals;
-    a->dist = duals + n;
-    a->row = index;
-    a->col = index + n;
-    a->open = index + 2 * (ptrdiff_t)n;
-    a->from = index + 3 * (ptrdiff_t)n;
-    a->todo = index + 4 * (ptrdiff_t)n;
-}
-
-static void vgs__lap_solve(vgs__lap *a)
-{
-    int i, j, k, pass, displaced, left = a->n;
-    vgs__lap_columns(a);
-    for (k = 0; k < a->n; ++k) {
-        a->row[k] = a->col[k] = -1;
-        a->todo[k] = k;
-    }
-    for (pass = 0; pass < 3; ++pass) left = vgs__lap_reduce(a, left);
-    for (k = 0; k < left; ++k) {
-        j = vgs__lap_path(a, a->todo[k]);
-        do {
-            i = a->from[j];
-            a->row[j] = i;
-            displaced = a->col[i];
-            a->col[i] = j;
-            j = displaced;
-        } while (i != a->todo[k]);
-    }
-}
-
-/* Least total cost of a one-to-one assignment of rows to columns, c [n,n]. */
-static vgs_status vgs__assignment(const float *c, int n, double *total, vgs_error *err)
-{
-    size_t size = (size_t)n;
-    double *duals = (double *)vgs__alloc_or(err, "assignment", 2 * size, sizeof(double));
-    int *index = (int *)vgs__alloc_or(err, "assignment", 5 * size, sizeof(int)), i;
-    vgs__lap a;
-    if (duals && index) {
-        vgs__lap_open(&a, n, c, duals, index);
-        vgs__lap_solve(&a);
-        for (*total = 0.0, i = 0; i < n; ++i) *total += (double)c[(size_t)i * size + (size_t)a.col[i]];
-    }
-    vgs__free(duals);
-    vgs__free(index);
-    return duals && index ? VGS_OK : VGS_E_NOMEM;
-}
-
-/* ---- alignment: one distance of two configurations ---- */
-
-/* Sum of the singular values of h [d,d], which it destroys: one-sided Jacobi turns pairs of rows until all
-   are at right angles; their lengths are the singular values. */
-static double vgs__nuclear_norm(double *h, int d)
-{
-    double sum = 0.0, square;
-    bool turned = true;
-    int sweep, i, j, k;
-    for (sweep = 0; sweep < 30 && turned; ++sweep)
-        for (turned = false, i = 0; i < d; ++i)
-            for (j = i + 1; j < d; ++j) {
-                double *p = h + i * d, *q = h + j * d, pp = 0.0, qq = 0.0, pq = 0.0, zeta, t, c;
-                for (k = 0; k < d; ++k) { pp += p[k] * p[k]; qq += q[k] * q[k]; pq += p[k] * q[k]; }
-                if (!(pq * pq > 1e-24 * pp * qq)) continue;
-                turned = true;
-                zeta = (qq - pp) / (2.0 * pq);
-                t = (zeta < 0.0 ? -1.0 : 1.0) / (fabs(zeta) + sqrt(1.0 + zeta * zeta));
-                c = 1.0 / sqrt(1.0 + t * t);
-                for (k = 0; k < d; ++k) {
-                    double u = p[k], v = q[k];
-                    p[k] = c * (u - t * v);
-                    q[k] = c * (t * u + v);
-                }
-            }
-    for (i = 0; i < d; ++i) {
-        for (square = 0.0, k = 0; k < d; ++k) square += h[i * d + k] * h[i * d + k];
-        sum += sqrt(square);
-    }
-    return sum;
-}
-
-/* Least |x - R y|^2 over rotations and reflections R, after matching the particles of y to those of x so that
-   the sum of their distances is least; a: work for n particles, its costs are in c [n,n]. */
-static float vgs__aligned_cost(vgs__lap *a, float *c, const float *x, const float *y, int d)
-{
-    double h[VGS__MAX_SPACE * VGS__MAX_SPACE] = { 0.0 }, sum = 0.0;
-    int n = a->n, i, j, k;
-    for (i = 0; i < n; ++i)
-        for (j = 0; j < n; ++j) {
-            double r = 0.0, v;
-            for (k = 0; k < d; ++k) {
-                v = (double)x[i * d + k] - (double)y[j * d + k];
-                r += v * v;
-            }
-            c[i * n + j] = (float)sqrt(r);
-        }
-    vgs__lap_solve(a);
-    for (i = 0; i < n; ++i) {
-        const float *p = x + i * d, *q = y + a->col[i] * d;
-        for (j = 0; j < d; ++j) {
-            sum += (double)p[j] * (double)p[j] + (double)q[j] * (double)q[j];
-            for (k = 0; k < d; ++k) h[j * d + k] += (double)p[j] * (double)q[k];
-        }
-    }
-    sum -= 2.0 * vgs__nuclear_norm(h, d);
-    return (float)(sum > 0.0 ? sum : 0.0);
-}
-
-/* cost [n,n] of all pairs; doubles, ints and costs: each row's own work. */
-static void vgs__aligned_costs(const vgs_target *t, const float *x, const float *y, int n, int threads,
-                               float *cost, double *duals, int *index, float *inner)
-{
-    size_t p = (size_t)t->particles, dim = (size_t)t->dim;
-    int i, team = vgs__team(threads);
-    (void)team;
-#ifdef _OPENMP
-#  pragma omp parallel for num_threads(team)
-#endif
-    for (i = 0; i < n; ++i) {
-        vgs__lap a;
-        float *c = inner + (size_t)i * p * p;
-        int j;
-        vgs__lap_open(&a, t->particles, c, duals + (size_t)i * 2 * p, index + (size_t)i * 5 * p);
-        for (j = 0; j < n; ++j)
-            cost[(size_t)i * (size_t)n + (size_t)j] =
-                vgs__aligned_cost(&a, c, x + (size_t)i * dim, y + (size_t)j * dim, t->space_dim);
-    }
-}
-
-/* y [n,dim] = x with the mean over each row's particles taken off. */
-static void vgs__mean_free(const vgs_target *t, const float *x, int n, float *y)
-{
-    int i, j, k, d = t->space_dim;
-    for (i = 0; i < n; ++i, x += t->dim, y += t->dim)
-        for (k = 0; k < d; ++k) {
-            double mean = 0.0;
-            for (j = 0; j < t->particles; ++j) mean += (double)x[j * d + k] / t->particles;
-            for (j = 0; j < t->particles; ++j) y[j * d + k] = (float)((double)x[j * d + k] - mean);
-        }
-}
-
-static vgs_status vgs__w2(const vgs_target *t, const float *x, const float *ref, int n, int threads,
-                          double *value, vgs_error *err)
-{
-    size_t row = (size_t)t->dim, cells = (size_t)n * (size_t)n;
-    float *y = (float *)vgs__alloc_or(err, "w2", 2 * (size_t)n * row, sizeof(float));
-    float *c = (float *)vgs__alloc_or(err, "w2", cells, sizeof(float));
-    vgs_status status = y && c ? VGS_OK : VGS_E_NOMEM;
-    double total = 0.0;
-    if (!status) {
-        vgs__mean_free(t, x, n, y);
-        vgs__mean_free(t, ref, n, y + (size_t)n * row);
-        vgs__costs(y, y + (size_t)n * row, n, t->dim, false, threads, c);
-        if (vgs__all_finite(c, cells)) {
-            status = vgs__assignment(c, n, &total, err);
-            if (!status) *value = sqrt(total / n);
-        }
-    }
-    vgs__free(y);
-    vgs__free(c);
-    return status;
-}
-
-/* W2 with aligned distances. No value where space_dim is too large for it or a coordinate is not finite. */
-static vgs_status vgs__w2_aligned(const vgs_target *t, const float *x, const float *ref, int n, int threads,
-                                  double *value, vgs_error *err)
-{
-    size_t rows = (size_t)n, p = (size_t)t->particles, dim = (size_t)t->dim;
-    float *y, *c, *inner;
-    double *duals, total = 0.0;
-    int *index;
-    vgs_status status = VGS_E_NOMEM;
-    if (t->space_dim > VGS__MAX_SPACE || !vgs__all_finite(x, rows * dim) || !vgs__all_finite(ref, rows * dim))
-        return VGS_OK;
-    y = (float *)vgs__alloc_or(err, "w2_aligned", 2 * rows * dim, sizeof(float));
-    c = (float *)vgs__alloc_or(err, "w2_aligned", rows * rows, sizeof(float));
-    inner = (float *)vgs__alloc_or(err, "w2_aligned", rows * p * p, sizeof(float));
-    duals = (double *)vgs__alloc_or(err, "w2_aligned", rows * 2 * p, sizeof(double));
-    index = (int *)vgs__alloc_or(err, "w2_aligned", rows * 5 * p, sizeof(int));
-    if (y && c && inner && duals && index) {
-        vgs__mean_free(t, x, n, y);
-        vgs__mean_free(t, ref, n, y + rows * dim);
-        vgs__aligned_costs(t, y, y + rows * dim, n, threads, c, duals, index, inner);
-        status = vgs__all_finite(c, rows * rows) ? vgs__assignment(c, n, &total, err) : VGS_OK;
-        *value = status || !vgs__all_finite(c, rows * rows) ? *value : sqrt(total / n);
-    }
-    vgs__free(y);
-    vgs__free(c);
-    vgs__free(inner);
-    vgs__free(duals);
-    vgs__free(index);
-    return status;
-}
-
-static vgs_status vgs__sinkhorn_points(const vgs_target *t, const float *x, const float *ref, int n,
-                                       int threads, double *value, vgs_error *err)
-{
-    size_t cells = (size_t)n * (size_t)n;
-    float *c = (float *)vgs__alloc_or(err, "sinkhorn", 2 * cells, sizeof(float));
-    vgs_status status = VGS_OK;
-    if (!c) return VGS_E_NOMEM;
-    vgs__costs(x, ref, n, t->dim, true, threads, c);
-    vgs__costs(ref, x, n, t->dim, true, threads, c + cells);
-    if (vgs__all_finite(c, cells)) status = vgs__sinkhorn(c, c + cells, n, threads, value, err);
-    vgs__free(c);
-    return status;
-}
-
-/* ==== >>metrics: all of them ======================================================================= */
-
-/* Every double of vgs_metrics but the mode weights, for what treats them alike. */
-static const size_t vgs__metric_at[] = {
-    offsetof(vgs_metrics, energy_mean), offsetof(vgs_metrics, energy_median),
-    offsetof(vgs_metrics, reference_energy_mean), offsetof(vgs_metrics, delta_std),
-    offsetof(vgs_metrics, sinkhorn), offsetof(vgs_metrics, w2), offsetof(vgs_metrics, w2_aligned),
-    offsetof(vgs_metrics, energy_w2), offsetof(vgs_metrics, outliers), offsetof(vgs_metrics, tvd_e),
-    offsetof(vgs_metrics, tvd_d), offsetof(vgs_metrics, tvd_e_range), offsetof(vgs_metrics, tvd_d_range),
-    offsetof(vgs_metrics, outside_e), offsetof(vgs_metrics, outside_d),
-    offsetof(vgs_metrics, outside_e_range), offsetof(vgs_metrics, outside_d_range)
-};
-#define VGS__METRICS ((int)(sizeof vgs__metric_at / sizeof *vgs__metric_at))
-
-static double *vgs__metric(vgs_metrics *m, int k)                      /* then the mode weights follow */
-{
-    if (k >= VGS__METRICS) return &m->mode_weight[k - VGS__METRICS];
-    return (double *)(void *)((char *)m + vgs__metric_at[k]);
-}
-
-/* Both in order afterwards. Samples whose energy is not finite are above everything. */
-static void vgs__compare_energies(float *e, float *e_ref, int n, vgs_metrics *out)
-{
-    double square = 0.0, top = -HUGE_VAL;
-    int i, above = 0;
-    qsort(e, (size_t)n, sizeof *e, vgs__float_order);
-    qsort(e_ref, (size_t)n, sizeof *e_ref, vgs__float_order);
-    for (i = 0; i < n; ++i) {
-        double v = (double)e[i] - (double)e_ref[i];
-        square += v * v / n;
-        if (vgs__finite((double)e_ref[i])) top = (double)e_ref[i];
-    }
-    for (i = 0; i < n; ++i) above += !((double)e[i] <= top);
-    out->outliers = (double)above / n;
-    if (vgs__all_finite(e, (size_t)n) && vgs__all_finite(e_ref, (size_t)n)) out->energy_w2 = sqrt(square);
-}
-
-static vgs_status vgs__evaluate_energies(const vgs_target *t, const float *x, const float *ref, int n,
-                                         vgs_metrics *out, vgs_error *err)
-{
-    float *e = (float *)vgs__alloc_or(err, "metrics", 2 * (size_t)n, sizeof(float)), *e_ref;
-    vgs_status status = VGS_OK;
-    if (!e) return VGS_E_NOMEM;
-    e_ref = e + n;
-    if (t->eval(t->user, x, n, t->dim, e, NULL) || t->eval(t->user, ref, n, t->dim, e_ref, NULL)) {
-        status = vgs__fail(err, VGS_E_ENERGY, "evaluate: the energy callback failed");
-    } else {
-        vgs__tvd_energies(e, e_ref, n, t->particles > 0, out);
-        out->energy_mean = vgs__mean(e, n);
-        out->reference_energy_mean = vgs__mean(e_ref, n);
-        out->energy_median = vgs__median_in_place(e, n);
-        vgs__compare_energies(e, e_ref, n, out);
-    }
-    vgs__free(e);
-    return status;
-}
-
-VGS__DEF vgs_status vgs_evaluate(const vgs_target *t, const float *x, int n, const float *ref, int n_ref,
-                                 int threads, vgs_metrics *out, vgs_error *err)
-{
-    vgs_status status;
-    int k;
-    if (!t || !t->eval || t->dim < 1)
-        return vgs__fail(err, VGS_E_ARG, "evaluate: the target is missing, or has no energy or no dim");
-    if (n < 2 || n_ref < 2)
-        return vgs__fail(err, VGS_E_ARG, "evaluate: n = %d, n_ref = %d: must be at least 2", n, n_ref);
-    if (t->particles && t->particles * t->space_dim != t->dim)
-        return vgs__fail(err, VGS_E_ARG, "evaluate: target has %d particles in %d dimensions, but dim = %d",
-                         t->particles, t->space_dim, t->dim);
-    memset(out, 0, sizeof *out);
-    for (k = 0; k < VGS__METRICS; ++k) *vgs__metric(out, k) = vgs__nan();
-    n = n < n_ref ? n : n_ref;
-    out->n = n;
-    out->n_transport = n < VGS__TRANSPORT_MAX ? n : VGS__TRANSPORT_MAX;
-    out->n_aligned = t->particles > 20 && n > 500 ? 500 : out->n_transport;
-    status = vgs__evaluate_energies(t, x, ref, n, out, err);
-    if (status) return status;
-    if (t->modes && t->builtin) vgs__mode_weights(t, x, n, out);
-    if (!t->particles) {
-        out->delta_std = vgs__delta_std(t, x, ref, n);
-        return vgs__sinkhorn_points(t, x, ref, out->n_transport, threads, &out->sinkhorn, err);
-    }
-    status = vgs__tvd_distances(t, x, ref, n, out, err);
-    if (!status) status = vgs__w2(t, x, ref, out->n_transport, threads, &out->w2, err);
-    return status ? status : vgs__w2_aligned(t, x, ref, out->n_aligned, threads, &out->w2_aligned, err);
-}
-
-/* ==== >>metrics: floors ============================================================================ */
-
-#define VGS__PAIRS 5
-
-/* Pair number `pair` of the ten parts of ref, n rows each. */
-static vgs_status vgs__floor_pair(const vgs_target *t, const float *ref, int n, int pair, uint64_t seed,
-                                  int threads, vgs_metrics *out, vgs_error *err)
-{
-    size_t part = (size_t)n * (size_t)t->dim, i;
-    const float *a = ref + 2 * (size_t)pair * part, *b = a + part;
-    float *y = (float *)vgs__alloc_or(err, "floor", part, sizeof(float));
-    vgs_rng r = vgs__chain_rng(seed, 0);
-    vgs_status status;
-    if (!y) return VGS_E_NOMEM;
-    r.stream = VGS__SHUFFLE_STREAM + 1u + (uint32_t)pair;
-    memcpy(y, a, part * sizeof(float));
-    for (i = 0; i < (t->particles ? part : 0); i += (size_t)t->dim) vgs__shuffle(t, &r, a + i, y + i);
-    status = vgs_evaluate(t, y, n, b, n, threads, out, err);
-    vgs__free(y);
-    return status;
-}
-
-/* Mean and standard deviation of each figure; NaN where any is. */
-static void vgs__summarise(vgs_metrics *m, vgs_metrics *mean, vgs_metrics *spread)
-{
-    int k, p;
-    *mean = *spread = m[0];
-    for (k = 0; k < VGS__METRICS + VGS_METRICS_MODES; ++k) {
-        double sum = 0.0, square = 0.0;
-        for (p = 0; p < VGS__PAIRS; ++p) sum += *vgs__metric(&m[p], k) / VGS__PAIRS;
-        for (p = 0; p < VGS__PAIRS; ++p) {
-            double v = *vgs__metric(&m[p], k) - sum;
-            square += v * v;
-        }
-        *vgs__metric(mean, k) = sum;
-        *vgs__metric(spread, k) = sqrt(square / (VGS__PAIRS - 1));
-    }
-}
-
-/* A callback of the user's runs on the calling thread only; built-in energies let the pairs run at once. */
-static vgs_status vgs__floor_pairs(const vgs_target *t, const float *ref, int n, uint64_t seed, int threads,
-                                   vgs_metrics *m, vgs_error *err)
-{
-    vgs_status status[VGS__PAIRS];
-    vgs_error errs[VGS__PAIRS];
-    int p, team = t->builtin ? vgs__team(threads) : 1, inner = team > 1 ? 1 : threads;
-    (void)team;
-#ifdef _OPENMP
-#  pragma omp parallel for num_threads(team) schedule(dynamic)
-#endif
-    for (p = 0; p < VGS__PAIRS; ++p) status[p] = vgs__floor_pair(t, ref, n, p, seed, inner, &m[p], &errs[p]);
-    for (p = 0; p < VGS__PAIRS; ++p) {
-        if (!status[p]) continue;
-        if (err) *err = errs[p];
-        return status[p];
-    }
-    return VGS_OK;
-}
-
-VGS__DEF vgs_status vgs_evaluate_floor(const vgs_target *t, int n, const float *ref, int n_ref, uint64_t seed,
-                                       int threads, vgs_metrics *mean, vgs_metrics *spread, int *floor_n,
-                                       vgs_error *err)
-{
-    int parts = 2 * VGS__PAIRS, size = ref && n_ref / parts < n ? n_ref / parts : n;
-    vgs_metrics m[VGS__PAIRS], unused;
-    vgs_status status = VGS_OK;
-    float *own = NULL;
-    if (!t || size < 2 || n > INT_MAX / parts)
-        return vgs__fail(err, VGS_E_ARG, "floor: n = %d, n_ref = %d: ten parts of %d rows; need 2 or more",
-                         n, n_ref, size);
-    if (t->space_dim > VGS__MAX_SPACE)
-        return vgs__fail(err, VGS_E_ARG, "floor: target.space_dim = %d: must be at most %d",
-                         t->space_dim, VGS__MAX_SPACE);
-    if (!ref) {
-        size_t rows = (size_t)parts * (size_t)size;
-        own = (float *)vgs__alloc_or(err, "floor", rows * (size_t)t->dim, sizeof(float));
-        if (!own) return VGS_E_NOMEM;
-        status = vgs_target_reference(t, seed, parts * size, own, threads, err);
-        ref = own;
-    }
-    if (!status) status = vgs__floor_pairs(t, ref, size, seed, threads, m, err);
-    if (!status) vgs__summarise(m, mean, spread ? spread : &unused);
-    if (floor_n) *floor_n = size;
-    vgs__free(own);
-    return status;
-}
-
-/* ==== >>metrics: path weights ====================================================================== */
-
-static double vgs__log_mean_exp(const double *v, int n, double max)
-{
-    double sum = 0.0;
-    int i;
-    for (i = 0; i < n; ++i) sum += exp(v[i] - max);
-    return max + log(sum / n);
-}
-
-/* Shape k of a generalised Pareto for the m values y, ascending and > 0 [Zhang 2009]: k(theta) is the mean of
-   log(1 - theta y), the profile likelihood of theta averages a grid of theta, and the prior of [PSIS] pulls k
-   to 1/2 with the weight of ten values. */
-static double vgs__pareto_shape(const double *y, int m)
-{
-    enum { MOST = 30 + 1000 };
-    double theta[MOST], like[MOST], quarter = y[(m + 2) / 4 - 1], top = -HUGE_VAL, sum = 0.0, mean = 0.0, k;
-    int grid = 30 + (int)sqrt((double)m), i, j;
-    if (grid > MOST) grid = MOST;
-    for (i = 0; i < grid; ++i) {
-        theta[i] = 1.0 / y[m - 1] + (1.0 - sqrt(grid / (i + 0.5))) / (3.0 * quarter);
-        for (k = 0.0, j = 0; j < m; ++j) k += log1p(-theta[i] * y[j]) / m;
-        like[i] = k == 0.0 ? -HUGE_VAL : m * (log(-theta[i] / k) - k - 1.0);
-        top = like[i] > top ? like[i] : top;
-    }
-    for (i = 0; i < grid; ++i) {
-        sum += exp(like[i] - top);
-        mean += theta[i] * exp(like[i] - top);
-    }
-    for (k = 0.0, j = 0; j < m; ++j) k += log1p(-mean / sum * y[j]) / m;
-    return (m * k + 5.0) / (m + 10.0);
-}
-
-/* khat of weights of these logarithms, which are put in order: of what is above the largest of the rest.
-   Fewer than five: infinite, but 0 if all weights are equal. */
-static double vgs__khat(double *log_weight, int n)
-{
-    double most = ceil(fmin(0.2 * n, 3.0 * sqrt((double)n))), max, cut;
-    int first = n - (int)most, i;
-    double *y;
-    qsort(log_weight, (size_t)n, sizeof *log_weight, vgs__compare_double);
-    max = log_weight[n - 1];
-    if (max - log_weight[0] == 0.0) return 0.0;
-    if (first < 1) return HUGE_VAL;
-    cut = fmax(exp(log_weight[first - 1] - max), DBL_MIN);
-    while (first < n && !(exp(log_weight[first] - max) > cut)) ++first;
-    y = log_weight + first;
-    for (i = 0; i < n - first; ++i) y[i] = exp(y[i] - max) - cut;
-    return n - first > 4 ? vgs__pareto_shape(y, n - first) : HUGE_VAL;
-}
-
-/* All but khat of weights of which not all are 0; max is the largest log_weight. */
-static void vgs__weigh_moments(const double *log_weight, int n, double max, vgs_weights *out)
-{
-    enum { BLOCKS = 20 };
-    int i, count = n < 2 * BLOCKS ? n / 2 : BLOCKS;
-    double sum = 0.0, w1 = 0.0, w2 = 0.0, blocks = 0.0, spread = 0.0;
-    for (i = 0; i < n; ++i) {
-        double w = exp(log_weight[i] - max);
-        w1 += w;
-        w2 += w * w;
-        sum += log_weight[i] - max;
-    }
-    for (i = 0; i < n; ++i) {
-        double v = log_weight[i] - max - sum / n;
-        spread += v * v;
-    }
-    for (i = 0; i < count; ++i) {
-        int first = (int)((long long)n * i / count), end = (int)((long long)n * (i + 1) / count);
-        double r = exp(vgs__log_mean_exp(log_weight + first, end - first, max) - max) / (w1 / n) - 1.0;
-        blocks += r * r;
-    }
-    out->log_z = max + log(w1 / n);
-    out->elbo = max + sum / n;
-    out->ess = w1 * w1 / (n * w2);
-    if (count > 1) out->log_z_se = sqrt(blocks / ((double)count * (count - 1)));
-    if (n > 1 && sum >= -DBL_MAX) out->elbo_se = sqrt(spread / ((double)n * (n - 1)));
-}
-
-/* Of sign times log_weight. An infinity of the wrong sign, or NaN, is an error. */
-static vgs_status vgs__weigh(const double *log_weight, double sign, int n, vgs_weights *out, vgs_error *err)
-{
-    double *v, max = -HUGE_VAL;
-    int i;
-    if (n < 1) return vgs__fail(err, VGS_E_ARG, "weigh: n = %d: must be > 0", n);
-    for (i = 0; i < n; ++i)
-        if (!(sign * log_weight[i] <= DBL_MAX))
-            return vgs__fail(err, VGS_E_NONFINITE, "weigh: log_weight[%d] = %g: must be %s infinity", i,
-                             log_weight[i], sign > 0.0 ? "below" : "above minus");
-    if (!(v = (double *)vgs__alloc_or(err, "weights", (size_t)n, sizeof *v))) return VGS_E_NOMEM;
-    for (i = 0; i < n; ++i) {
-        v[i] = sign * log_weight[i];
-        max = v[i] > max ? v[i] : max;
-    }
-    out->n = n;
-    out->log_z = out->elbo = -HUGE_VAL;
-    out->log_z_se = out->elbo_se = out->khat = HUGE_VAL;
-    out->ess = 1.0 / n;
-    if (max >= -DBL_MAX) {                                           /* else all weights are 0         */
-        vgs__weigh_moments(v, n, max, out);
-        out->khat = vgs__khat(v, n);
-    }
-    vgs__free(v);
-    return VGS_OK;
-}
-
-VGS__DEF vgs_status vgs_weigh(const double *log_weight, int n, vgs_weights *out, vgs_error *err)
-{
-    return vgs__weigh(log_weight, 1.0, n, out, err);
-}
-
-VGS__DEF vgs_status vgs_weigh_forward(const double *log_weight, int n, vgs_forward *out, vgs_error *err)
-{
-    vgs_weights w;
-    vgs_status st = vgs__weigh(log_weight, -1.0, n, &w, err);
-    if (st != VGS_OK) return st;
-    out->log_z = -w.log_z;
-    out->log_z_se = w.log_z_se;
-    out->eubo = -w.elbo;
-    out->eubo_se = w.elbo_se;
-    out->ess = w.ess;
-    out->khat = w.khat;
-    out->n = n;
-    return VGS_OK;
-}
-
-/* What is wrong with weights of this quality, or false. */
-static bool vgs__weights_complain(const char *whose, double log_z, double se, double ess, double khat, int n,
-                                  char text[200])
-{
-    if (!vgs__finite(log_z))
-        snprintf(text, 200, "all %d %sweights are 0: nothing can be said", n, whose);
-    else if (n > 1 && ess * n < 2.0)
-        snprintf(text, 200, "one of %d %sweights outweighs all others: log Z and ESS mean nothing", n, whose);
-    else if (!(khat <= 0.7) && vgs__finite(khat))
-        snprintf(text, 200, "a few large %sweights decide (k-hat %.2f is above 0.7, ESS/N %.3g): log Z and "
-                 "its error cannot be trusted", whose, khat, ess);
-    else if (!vgs__finite(khat) || !vgs__finite(se))
-        snprintf(text, 200, "%d %sweights are too few to judge their tail: k-hat takes more rows, and the "
-                 "error of log Z cannot be trusted before", n, whose);
-    else if (se > 0.2)
-        snprintf(text, 200, "parts of the %sweights disagree (log Z +- %.2g, ESS/N %.3g): more are needed, "
-                 "or better ones", whose, se, ess);
-    else return false;
-    return true;
-}
-
-/* Reverse and forward log Z that differ by more than five error bars, and by more than 0.02, disagree. */
-VGS__DEF void vgs_weights_say(const vgs_weights *w, const vgs_forward *f, char text[200])
-{
-    double gap = w && f ? f->log_z - w->log_z : 0.0, bar = w && f ? hypot(w->log_z_se, f->log_z_se) : 0.0;
-    text[0] = '\0';
-    if (w && f && vgs__finite(gap) && vgs__finite(bar) && fabs(gap) > 0.02 && fabs(gap) > 5.0 * bar)
-        snprintf(text, 200, "reverse and forward log Z disagree by %.2g nats: %s", fabs(gap),
-                 gap < 0.0 ? "the weights, or the reference, cannot be trusted" :
-                 w->khat > 0.7 ? "modes are missing, or too few weights count" : "modes are missing");
-    else if (w && vgs__weights_complain("", w->log_z, w->log_z_se, w->ess, w->khat, w->n, text)) return;
-    else if (f && vgs__weights_complain("forward ", f->log_z, f->log_z_se, f->ess, f->khat, f->n, text))
-        return;
-    else if (w && f)
-        snprintf(text, 200, "the weights can be used (ESS/N %.2g, k-hat %.2f), and reverse and forward log Z "
-                 "agree within %.2g nats", w->ess, w->khat, fabs(gap));
-    else if (w)
-        snprintf(text, 200, "the weights can be used (ESS/N %.2g, k-hat %.2f), unless a mode is missing, "
-                 "which only reference samples would tell", w->ess, w->khat);
-    else if (f)
-        snprintf(text, 200, "the forward weights can be used (ESS/N %.2g, k-hat %.2f)", f->ess, f->khat);
-}
-
 /* ==== >>presets ==================================================================================== */
 
 typedef struct vgs__preset {
@@ -15405,7 +14498,7 @@ VGS__DEF vgs_status vgs_preset(const vgs_target *t, const char *preset, vgs_conf
 #endif /* VGS_IMPLEMENTATION */
 
 /* HISTORY
-   0.1.0  first version: core, networks, targets, sampler, metrics, files, presets
+   0.1.0  first version: core, networks, targets, sampler, files, presets
 
    LICENCE (MIT)
    Copyright (c) 2026 the vgs.h authors

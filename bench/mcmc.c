@@ -9,6 +9,7 @@
 #include "../vgs.h"
 #define PROGRAM "bench_mcmc"
 #include "../examples/common.h"
+#include "../examples/json.h"
 
 enum { MAX_POINTS = 40, LOOKS = 3, FLOORS = 5, CLASSICAL = 4, BINS = 200 };
 
@@ -93,7 +94,7 @@ static double energy_tvd(const double *a, const double *b, int n)
 /* Energies alone do not see that equal modes are missing. */
 static double mode_distance(const vgs_target *t, const float *x, int n)
 {
-    double share[VGS_METRICS_MODES] = { 0.0 }, sum = 0.0;
+    double share[METRICS_MODES] = { 0.0 }, sum = 0.0;
     float centre[2];
     if (!t->modes) return (double)NAN;
     for (int i = 0; i < n; ++i, x += 2) {
@@ -437,40 +438,40 @@ static void print_markdown(const contest *c, int count, const options *o)
 
 static void print_json(const contest *c, int count, const options *o)
 {
-    vgs_json j = { stdout, false };
-    vgs_json_open(&j, NULL, '[');
+    json j = { stdout, false };
+    json_open(&j, NULL, '[');
     for (int i = 0; i < count; ++i) {
-        vgs_json_open(&j, NULL, '{');
-        vgs_json_string(&j, "target", c[i].target->name);
-        vgs_json_string(&j, "preset", o->preset);
-        vgs_json_u64(&j, "seed", o->seed);
-        vgs_json_i64(&j, "n", c[i].n);
-        vgs_json_i64(&j, "iterations", c[i].iterations);
-        vgs_json_double(&j, "energy_w2_floor", c[i].w2_floor);
-        vgs_json_double(&j, "tvd_e_floor", c[i].tvd_floor);
-        vgs_json_double(&j, "modes_floor", c[i].modes_floor);
-        vgs_json_double(&j, "train_energy_calls", c[i].train_calls);
-        vgs_json_double(&j, "train_seconds", c[i].train_seconds);
-        vgs_json_double(&j, "draw_seconds", c[i].draw_seconds);
-        vgs_json_open(&j, "points", '[');
+        json_open(&j, NULL, '{');
+        json_string(&j, "target", c[i].target->name);
+        json_string(&j, "preset", o->preset);
+        json_u64(&j, "seed", o->seed);
+        json_i64(&j, "n", c[i].n);
+        json_i64(&j, "iterations", c[i].iterations);
+        json_double(&j, "energy_w2_floor", c[i].w2_floor);
+        json_double(&j, "tvd_e_floor", c[i].tvd_floor);
+        json_double(&j, "modes_floor", c[i].modes_floor);
+        json_double(&j, "train_energy_calls", c[i].train_calls);
+        json_double(&j, "train_seconds", c[i].train_seconds);
+        json_double(&j, "draw_seconds", c[i].draw_seconds);
+        json_open(&j, "points", '[');
         for (int k = 0; k < c[i].points; ++k) {
             const point *p = &c[i].at[k];
-            vgs_json_open(&j, NULL, '{');
-            vgs_json_string(&j, "sampler", method_names[p->method]);
-            vgs_json_double(&j, "energy_calls", p->calls);
-            vgs_json_double(&j, "seconds", p->seconds);
-            vgs_json_double(&j, "energy_w2", p->w2);
-            vgs_json_double(&j, "tvd_e", p->tvd);
-            vgs_json_double(&j, "modes", p->modes);
-            vgs_json_double(&j, "ess", p->ess);
-            vgs_json_double(&j, "rhat", p->rhat);
-            vgs_json_close(&j, '}');
+            json_open(&j, NULL, '{');
+            json_string(&j, "sampler", method_names[p->method]);
+            json_double(&j, "energy_calls", p->calls);
+            json_double(&j, "seconds", p->seconds);
+            json_double(&j, "energy_w2", p->w2);
+            json_double(&j, "tvd_e", p->tvd);
+            json_double(&j, "modes", p->modes);
+            json_double(&j, "ess", p->ess);
+            json_double(&j, "rhat", p->rhat);
+            json_close(&j, '}');
         }
-        vgs_json_close(&j, ']');
-        vgs_json_close(&j, '}');
+        json_close(&j, ']');
+        json_close(&j, '}');
     }
-    vgs_json_close(&j, ']');
-    vgs_json_line(&j);
+    json_close(&j, ']');
+    json_line(&j);
 }
 
 /* ==== the page: for each target quality against calls and against seconds, both axes logarithmic ===== */

@@ -12,6 +12,7 @@
 #include <string.h>
 #include <sys/stat.h>
 #include <time.h>
+#include "metrics.h"
 
 #ifndef S_ISDIR                                  /* Microsoft's compiler                       */
 #  define S_ISDIR(mode) (((mode) & _S_IFMT) == _S_IFDIR)
@@ -385,7 +386,7 @@ static inline void print_fields(const vgs_config *c)
 typedef struct metric { const char *name, *label; size_t at; const char *meaning; } metric;
 
 static const metric metric_list[] = {
-#define METRIC(field, label, meaning) { #field, label, offsetof(vgs_metrics, field), meaning },
+#define METRIC(field, label, meaning) { #field, label, offsetof(metrics, field), meaning },
     METRIC(delta_std,   "delta-std",     "mean error of the coordinates' standard deviations")
     METRIC(sinkhorn,    "Sinkhorn",      "transport distance to the reference (100 rounds, eps 1e-3)")
     METRIC(w2,          "W2",            "2-Wasserstein distance of mean-free coordinates")
@@ -401,12 +402,12 @@ static const metric metric_list[] = {
 enum { METRICS = (int)(sizeof metric_list / sizeof *metric_list) };
 
 typedef struct evaluation {
-    vgs_metrics value, floor, spread;
+    metrics value, floor, spread;
     int floor_n;
     double out_of_range;     /* share of the samples' values outside the bins                            */
 } evaluation;
 
-static inline double metric_of(const vgs_metrics *m, int i)
+static inline double metric_of(const metrics *m, int i)
 {
     double v;
     memcpy(&v, (const char *)m + metric_list[i].at, sizeof v);
@@ -424,10 +425,10 @@ static inline bool metric_applies(const evaluation *e, int i)
 static inline vgs_status evaluate(const vgs_target *t, const float *x, int n, const float *ref, int n_ref,
                                   uint64_t seed, int threads, evaluation *out, vgs_error *err)
 {
-    vgs_status st = vgs_evaluate(t, x, n, ref, n_ref, threads, &out->value, err);
+    vgs_status st = metrics_evaluate(t, x, n, ref, n_ref, threads, &out->value, err);
     bool enough = st == VGS_OK && n_ref / 10 >= out->value.n;
     if (st == VGS_OK)
-        st = vgs_evaluate_floor(t, out->value.n, enough ? ref : NULL, enough ? n_ref : 0, seed, threads,
+        st = metrics_floor(t, out->value.n, enough ? ref : NULL, enough ? n_ref : 0, seed, threads,
                                 &out->floor, &out->spread, &out->floor_n, err);
     out->out_of_range = t->particles ? out->value.outside_e : out->value.outside_e_range;
     return st;

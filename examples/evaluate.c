@@ -6,6 +6,7 @@
 #include "../vgs.h"
 #define PROGRAM "evaluate"
 #include "common.h"
+#include "json.h"
 
 typedef struct options {
     const char *target, *samples, *reference, *checkpoint;
@@ -243,67 +244,67 @@ static float *make_reference(const vgs_target *t, const options *o, int rows, in
 }
 
 /* Keys that do not apply are absent; one that applies but has no value is null. */
-static void put(vgs_json *j, const char *name, const char *suffix, double v)
+static void put(json *j, const char *name, const char *suffix, double v)
 {
     char key[64];
     snprintf(key, sizeof key, "%s%s", name, suffix);
-    vgs_json_double(j, key, v);
+    json_double(j, key, v);
 }
 
-static void print_json_weights(vgs_json *j, const weights *w, double log_z)
+static void print_json_weights(json *j, const weights *w, double log_z)
 {
     char text[200];
     if (w->has_w) {
-        vgs_json_double(j, "ess", w->w.ess);
-        vgs_json_double(j, "khat", w->w.khat);
-        vgs_json_double(j, "log_z", w->w.log_z);
-        vgs_json_double(j, "log_z_se", w->w.log_z_se);
-        if (!isnan(log_z)) vgs_json_double(j, "log_z_error", fabs(w->w.log_z - log_z));
-        vgs_json_double(j, "elbo", w->w.elbo);
+        json_double(j, "ess", w->w.ess);
+        json_double(j, "khat", w->w.khat);
+        json_double(j, "log_z", w->w.log_z);
+        json_double(j, "log_z_se", w->w.log_z_se);
+        if (!isnan(log_z)) json_double(j, "log_z_error", fabs(w->w.log_z - log_z));
+        json_double(j, "elbo", w->w.elbo);
     }
     if (w->has_f) {
-        vgs_json_double(j, "log_z_forward", w->f.log_z);
-        vgs_json_double(j, "log_z_forward_se", w->f.log_z_se);
-        vgs_json_double(j, "eubo", w->f.eubo);
+        json_double(j, "log_z_forward", w->f.log_z);
+        json_double(j, "log_z_forward_se", w->f.log_z_se);
+        json_double(j, "eubo", w->f.eubo);
     }
     vgs_weights_say(w->has_w ? &w->w : NULL, w->has_f ? &w->f : NULL, text);
     if (!*text) return;
-    vgs_json_string(j, "weights_say", text);
+    json_string(j, "weights_say", text);
     say("%s", text);
 }
 
 static void print_json(const evaluation *e, const samples *s, const weights *w, double log_z)
 {
-    vgs_json j = { stdout, false };
-    const vgs_metrics *m = &e->value;
-    vgs_json_open(&j, NULL, '{');
-    vgs_json_i64(&j, "n", m->n);
-    vgs_json_double(&j, "energy_mean", m->energy_mean);
-    vgs_json_double(&j, "energy_median", m->energy_median);
-    vgs_json_double(&j, "reference_energy_mean", m->reference_energy_mean);
+    json j = { stdout, false };
+    const metrics *m = &e->value;
+    json_open(&j, NULL, '{');
+    json_i64(&j, "n", m->n);
+    json_double(&j, "energy_mean", m->energy_mean);
+    json_double(&j, "energy_median", m->energy_median);
+    json_double(&j, "reference_energy_mean", m->reference_energy_mean);
     for (int i = 0; i < METRICS; ++i) {
         const char *name = metric_list[i].name;
         if (!metric_applies(e, i)) continue;
         put(&j, name, "", metric_of(m, i));
         put(&j, name, "_floor", metric_of(&e->floor, i));
         put(&j, name, "_floor_spread", metric_of(&e->spread, i));
-        if (!strcmp(name, "w2")) vgs_json_i64(&j, "n_w2", m->n_transport);
-        if (!strcmp(name, "w2_aligned")) vgs_json_i64(&j, "n_w2_aligned", m->n_aligned);
-        if (!strcmp(name, "sinkhorn")) vgs_json_i64(&j, "n_sinkhorn", m->n_transport);
+        if (!strcmp(name, "w2")) json_i64(&j, "n_w2", m->n_transport);
+        if (!strcmp(name, "w2_aligned")) json_i64(&j, "n_w2_aligned", m->n_aligned);
+        if (!strcmp(name, "sinkhorn")) json_i64(&j, "n_sinkhorn", m->n_transport);
     }
     print_json_weights(&j, w, log_z);
-    if (s->smc > 0.0) vgs_json_double(&j, "smc", s->smc);
-    if (s->smc > 0.0 && w->has_w) vgs_json_double(&j, "ess_by_error", ess_by_error(&w->w));
-    if (s->energy_calls > 0.0) vgs_json_double(&j, "energy_calls", s->energy_calls);
-    vgs_json_double(&j, "out_of_range", e->out_of_range);
-    vgs_json_i64(&j, "floor_n", e->floor_n);
+    if (s->smc > 0.0) json_double(&j, "smc", s->smc);
+    if (s->smc > 0.0 && w->has_w) json_double(&j, "ess_by_error", ess_by_error(&w->w));
+    if (s->energy_calls > 0.0) json_double(&j, "energy_calls", s->energy_calls);
+    json_double(&j, "out_of_range", e->out_of_range);
+    json_i64(&j, "floor_n", e->floor_n);
     if (m->modes) {
-        vgs_json_open(&j, "mode_weights", '[');
-        for (int k = 0; k < m->modes; ++k) vgs_json_double(&j, NULL, m->mode_weight[k]);
-        vgs_json_close(&j, ']');
+        json_open(&j, "mode_weights", '[');
+        for (int k = 0; k < m->modes; ++k) json_double(&j, NULL, m->mode_weight[k]);
+        json_close(&j, ']');
     }
-    vgs_json_close(&j, '}');
-    vgs_json_line(&j);
+    json_close(&j, '}');
+    json_line(&j);
 }
 
 /* Below this many rows a perfect sampler of gmm9 has a TVD-E above 0.17 (0.30 at 300 rows, 0.52 at 100). */
@@ -320,7 +321,7 @@ static const char *few_rows(const evaluation *e, char text[200])
 
 static void print_table(const options *o, const evaluation *e)
 {
-    const vgs_metrics *m = &e->value;
+    const metrics *m = &e->value;
     double least = 1.0, most = 0.0;
     bool unknown = false;
     char few[200];

@@ -7,6 +7,7 @@
 #define PROGRAM "reference"
 #include "common.h"
 #include "device.h"
+#include "json.h"
 #include "room.h"
 #ifdef _WIN32
 #  include <io.h>
@@ -188,19 +189,19 @@ static void print_lines(const options *o, const vgs_mcmc_stats *s, double second
 }
 
 /* Keys that do not apply are absent. */
-static void put(vgs_json *j, const char *key, double v)
+static void put(json *j, const char *key, double v)
 {
-    if (!isnan(v)) vgs_json_double(j, key, v);
+    if (!isnan(v)) json_double(j, key, v);
 }
 
 static void print_json(const options *o, const vgs_mcmc_stats *s, double seconds)
 {
-    vgs_json j = { stdout, false };
-    vgs_json_open(&j, NULL, '{');
-    vgs_json_string(&j, "target", o->target);
-    vgs_json_string(&j, "method", o->method == EXACT ? "exact" : vgs_mcmc_method_name(o->method));
-    vgs_json_i64(&j, "n", o->n);
-    vgs_json_u64(&j, "seed", o->c.seed);
+    json j = { stdout, false };
+    json_open(&j, NULL, '{');
+    json_string(&j, "target", o->target);
+    json_string(&j, "method", o->method == EXACT ? "exact" : vgs_mcmc_method_name(o->method));
+    json_i64(&j, "n", o->n);
+    json_u64(&j, "seed", o->c.seed);
     put(&j, "seconds", seconds);
     put(&j, "energy_mean", s->energy_mean);
     put(&j, "energy_se", s->energy_se);
@@ -213,11 +214,11 @@ static void print_json(const options *o, const vgs_mcmc_stats *s, double seconds
     put(&j, "barrier", s->barrier);
     put(&j, "round_trips", s->round_trips);
     put(&j, "round_trip_rate", s->round_trip_rate);
-    if (o->method == VGS_PT) vgs_json_i64(&j, "levels", s->levels);
+    if (o->method == VGS_PT) json_i64(&j, "levels", s->levels);
     put(&j, "energy_calls", s->energy_calls);
     put(&j, "gradient_calls", s->gradient_calls);
-    vgs_json_close(&j, '}');
-    vgs_json_line(&j);
+    json_close(&j, '}');
+    json_line(&j);
 }
 
 /* Independent draws: their energies give the mean and its error, and need not be computed to draw. */

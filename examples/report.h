@@ -571,7 +571,7 @@ static void histogram_section(const report *r, FILE *f, double *a, double *b, in
     fputs("</div>\n", f);
 }
 
-static void modes_section(const vgs_metrics *m, FILE *f)
+static void modes_section(const metrics *m, FILE *f)
 {
     double fair = 1.0 / m->modes, chance = 2.0 * sqrt(fair * (1.0 - fair) / m->n), most = fair + 2.0 * chance;
     chart c = { .f = f, .w = 910.0, .h = 190.0, .left = 40.0, .x_label = "mode", .whole = true,

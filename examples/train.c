@@ -7,6 +7,7 @@
 #define PROGRAM "train"
 #include "common.h"
 #include "device.h"
+#include "json.h"
 #include "report.h"
 #include "room.h"
 
@@ -344,22 +345,22 @@ static double elapsed(const run *r)
 static int write_log(run *r)
 {
     const vgs_stats *s = &r->stats;
-    vgs_json j = { r->log, false };
-    vgs_json_open(&j, NULL, '{');
-    vgs_json_i64(&j, "iteration", s->iteration);
-    vgs_json_double(&j, "seconds", floor(1e3 * (r->earlier + elapsed(r))) / 1e3);
-    vgs_json_double(&j, "loss", s->loss);
-    vgs_json_double(&j, "elbo", s->elbo);
-    vgs_json_double(&j, "energy_mean", s->energy_mean);
-    vgs_json_double(&j, "energy_median", s->energy_median);
-    vgs_json_double(&j, "energy_min", s->energy_min);
-    vgs_json_double(&j, "energy_max", s->energy_max);
-    vgs_json_double(&j, "nonfinite", s->nonfinite);
-    vgs_json_double(&j, "clipped", s->clipped);
-    vgs_json_double(&j, "init_sigma", s->init_sigma);
-    vgs_json_double(&j, "energy_calls", s->energy_calls);
-    vgs_json_close(&j, '}');
-    vgs_json_line(&j);
+    json j = { r->log, false };
+    json_open(&j, NULL, '{');
+    json_i64(&j, "iteration", s->iteration);
+    json_double(&j, "seconds", floor(1e3 * (r->earlier + elapsed(r))) / 1e3);
+    json_double(&j, "loss", s->loss);
+    json_double(&j, "elbo", s->elbo);
+    json_double(&j, "energy_mean", s->energy_mean);
+    json_double(&j, "energy_median", s->energy_median);
+    json_double(&j, "energy_min", s->energy_min);
+    json_double(&j, "energy_max", s->energy_max);
+    json_double(&j, "nonfinite", s->nonfinite);
+    json_double(&j, "clipped", s->clipped);
+    json_double(&j, "init_sigma", s->init_sigma);
+    json_double(&j, "energy_calls", s->energy_calls);
+    json_close(&j, '}');
+    json_line(&j);
     if (!fflush(r->log) && !ferror(r->log)) return 0;
     say("%s/log.jsonl: cannot be written: %s", r->dir, strerror(errno));
     return EXIT_FAILED;

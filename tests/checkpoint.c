@@ -168,6 +168,64 @@ static bool refused(vgs_sampler *s, const unsigned char *data, size_t n, bool on
     return CHECK(vgs_sampler_load(s, PATH, &err) != VGS_OK && err.msg[0], "it was loaded") && ok;
 }
 
+/* The file as another program saves it: the tensors from last to first, all metadata, compact JSON. */
+static void save_again(void)
+{
+    static char header[1 << 14];
+    vgs_safetensors *f = vgs_safetensors_open(PATH, &err);
+    vgs_file out;
+    size_t n, at = 0;
+    uint64_t padded;
+    unsigned char length[8];
+    int i, k;
+    if (!CHECK(f != NULL, "%s", err.msg)) return;
+    n = (size_t)sprintf(header, "{\"__metadata__\":{");
+    for (i = 0; i < vgs_safetensors_meta_count(f); ++i)
+        n += (size_t)sprintf(header + n, "%s\"%s\":\"%s\"", i ? "," : "", vgs_safetensors_meta_key(f, i),
+                             vgs_safetensors_meta(f, vgs_safetensors_meta_key(f, i)));
+    n += (size_t)sprintf(header + n, "}");
+    for (i = vgs_safetensors_count(f) - 1; i >= 0; --i) {
+        const vgs_file_tensor *t = vgs_safetensors_tensor(f, i);
+        n += (size_t)sprintf(header + n, ",\"%s\":{\"dtype\":\"%s\",\"shape\":[", t->name, t->dtype_name);
+        for (k = 0; k < t->ndim; ++k)
+            n += (size_t)sprintf(header + n, "%s%d", k ? "," : "", (int)t->shape[k]);
+        n += (size_t)sprintf(header + n, "],\"data_offsets\":[%d,%d]}", (int)at, (int)(at + t->bytes));
+        at += t->bytes;
+    }
+    n += (size_t)sprintf(header + n, "}");
+    padded = (n + 7) / 8 * 8;
+    for (k = 0; k < 8; ++k) length[k] = (unsigned char)(padded >> 8 * k);
+    OK(vgs_file_begin(&out, PATH, &err) == VGS_OK);
+    fwrite(length, 1, 8, out.stream);
+    fprintf(out.stream, "%-*s", (int)padded, header);
+    for (i = vgs_safetensors_count(f) - 1; i >= 0; --i) {
+        const vgs_file_tensor *t = vgs_safetensors_tensor(f, i);
+        fwrite(t->data, 1, t->bytes, out.stream);
+    }
+    OK(vgs_file_commit(&out, &err) == VGS_OK);
+    vgs_safetensors_free(f);
+}
+
+static void saved_again(void)
+{
+    vgs_config c = config_of(), read;
+    vgs_sampler *a = create(&c), *b;
+    state was, is;
+    int count = 0;
+    OK(!vgs_sampler_train(a, 2, NULL, &err) && !vgs_sampler_save(a, PATH, NULL, &err));
+    get_state(a, &was);
+    save_again();
+    memset(&read, 0, sizeof read);
+    CHECK(!vgs_checkpoint_config(PATH, &read, &count, &err) && count > 30, "%s", err.msg);
+    c.seed = 6;
+    b = create(&c);
+    CHECK(!vgs_sampler_load(b, PATH, &err), "%s", err.msg);
+    get_state(b, &is);
+    OK(same(&was, &is));
+    vgs_sampler_free(a);
+    vgs_sampler_free(b);
+}
+
 /* Every prefix of the file, and the file with every single bit flipped. */
 static void damage(void)
 {
@@ -372,6 +430,7 @@ int main(int argc, char **argv)
     t_begin(argc, argv);
     RUN(round_trip);
     RUN(windows_round_trip);
+    RUN(saved_again);
     RUN(damage);
     RUN(made_by_hand);
     RUN(made_by_python);

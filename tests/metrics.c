@@ -3,15 +3,16 @@
    done by hand, and what they do with samples that are broken. */
 #define VGS_IMPLEMENTATION
 #include "../vgs.h"
+#include "../examples/metrics.h"
 #include "t.h"
 #include "vectors/metrics.h"
 
 static void test_golden_particles(void)
 {
     const vgs_target *t = vgs_target_find("dw4");
-    vgs_metrics m;
+    metrics m;
     vgs_error err;
-    OK(vgs_evaluate(t, dw4_x, 60, dw4_y, 60, 1, &m, &err) == VGS_OK);
+    OK(metrics_evaluate(t, dw4_x, 60, dw4_y, 60, 1, &m, &err) == VGS_OK);
     OK(m.n == 60 && m.n_transport == 60 && m.n_aligned == 60 && m.modes == 0);
     CHECK_NEAR(m.w2_aligned, DW4_W2_ALIGNED, 0, 1e-6);
     CHECK_NEAR(m.energy_w2, DW4_ENERGY_W2, 0, 1e-5);
@@ -28,16 +29,16 @@ static void test_golden_particles(void)
     CHECK_NEAR(m.energy_median, DW4_ENERGY_MEDIAN, 0, 1e-5);
     CHECK_NEAR(m.reference_energy_mean, DW4_REFERENCE_ENERGY_MEAN, 0, 1e-5);
     OK(m.delta_std != m.delta_std && m.sinkhorn != m.sinkhorn);     /* for points only */
-    OK(vgs_evaluate(t, dw4_x, 60, dw4_y, 20, 1, &m, &err) == VGS_OK && m.n == 20);
-    OK(vgs_evaluate(t, dw4_x, 1, dw4_y, 20, 1, &m, &err) == VGS_E_ARG && strstr(err.msg, "n = 1"));
+    OK(metrics_evaluate(t, dw4_x, 60, dw4_y, 20, 1, &m, &err) == VGS_OK && m.n == 20);
+    OK(metrics_evaluate(t, dw4_x, 1, dw4_y, 20, 1, &m, &err) == VGS_E_ARG && strstr(err.msg, "n = 1"));
 }
 
 static void test_golden_points(void)
 {
     const vgs_target *t = vgs_target_find("gmm9");
-    vgs_metrics m, again;
+    metrics m, again;
     int k;
-    OK(vgs_evaluate(t, gmm9_x, 90, gmm9_y, 90, 1, &m, NULL) == VGS_OK);
+    OK(metrics_evaluate(t, gmm9_x, 90, gmm9_y, 90, 1, &m, NULL) == VGS_OK);
     CHECK_NEAR(m.sinkhorn, GMM9_SINKHORN, 0, 2e-5);
     CHECK_NEAR(m.delta_std, GMM9_DELTA_STD, 0, 1e-6);
     CHECK_NEAR(m.tvd_e_range, GMM9_TVD_E_RANGE, 0, 1e-9);
@@ -48,7 +49,7 @@ static void test_golden_points(void)
     OK(m.modes == 9);
     for (k = 0; k < 9; ++k) CHECK_NEAR(m.mode_weight[k], gmm9_weight[k], 0, 1e-9);
     OK(m.w2 != m.w2 && m.tvd_d != m.tvd_d && m.tvd_e != m.tvd_e);   /* for particles only */
-    OK(vgs_evaluate(t, gmm9_x, 90, gmm9_y, 90, 3, &again, NULL) == VGS_OK);
+    OK(metrics_evaluate(t, gmm9_x, 90, gmm9_y, 90, 3, &again, NULL) == VGS_OK);
     OK(again.sinkhorn == m.sinkhorn);
 }
 
@@ -73,14 +74,14 @@ static void test_assignment(void)
 {
     vgs_rng r = { 4, 0, 0 };
     float c[49];
-    double total;
+    double total = 0;
     int column[7], trial, n, i;
     for (trial = 0; trial < 200; ++trial) {
         n = 1 + trial % 7;
         for (i = 0; i < n; ++i) column[i] = i;
         for (i = 0; i < n * n; ++i)                                   /* every other one is full of ties */
             c[i] = trial & 1 ? (float)vgs_rng_below(&r, 3) : (float)vgs_rng_uniform(&r);
-        OK(vgs__assignment(c, n, &total, NULL) == VGS_OK);
+        OK(metrics_assignment(c, n, &total, NULL) == VGS_OK);
         CHECK_NEAR(total, brute(c, n, 0, column), 0, 1e-6);
     }
 }
@@ -93,7 +94,7 @@ static void test_w2_shift(void)
     static float x[N * 8], y[N * 8];
     const vgs_target *t = vgs_target_find("dw4");
     vgs_rng r = { 6, 0, 0 };
-    vgs_metrics m;
+    metrics m;
     int i, k;
     vgs_rng_normals(&r, x, N * 8);
     for (i = 0; i < N; ++i) {
@@ -101,9 +102,9 @@ static void test_w2_shift(void)
         y[(N - 1 - i) * 8] += 0.75f;
         y[(N - 1 - i) * 8 + 2] -= 0.75f;
     }
-    OK(vgs_evaluate(t, x, N, y, N, 0, &m, NULL) == VGS_OK);
+    OK(metrics_evaluate(t, x, N, y, N, 0, &m, NULL) == VGS_OK);
     CHECK_NEAR(m.w2, 0.75 * sqrt(2.0), 0, 1e-5);
-    OK(vgs_evaluate(t, x, N, x, N, 0, &m, NULL) == VGS_OK);
+    OK(metrics_evaluate(t, x, N, x, N, 0, &m, NULL) == VGS_OK);
     OK(m.w2 == 0 && m.tvd_e_range == 0 && m.tvd_d == 0 && m.outside_d_range == 0);
 }
 
@@ -124,22 +125,22 @@ static void test_aligned(void)
     vgs_target t = { 0 };
     const vgs_target *lj13 = vgs_target_find("lj13");
     vgs_rng r = { 8, 0, 0 };
-    vgs_metrics m, again;
+    metrics m, again;
     int i;
     t.eval = nothing;
     t.dim = 15;
     t.particles = 5;
     t.space_dim = 3;
-    OK(vgs_evaluate(&t, space_x, 20, space_y, 20, 1, &m, NULL) == VGS_OK && m.n_aligned == 20);
+    OK(metrics_evaluate(&t, space_x, 20, space_y, 20, 1, &m, NULL) == VGS_OK && m.n_aligned == 20);
     CHECK_NEAR(m.w2_aligned, SPACE_W2_ALIGNED, 0, 1e-5);
-    OK(vgs_evaluate(&t, space_x, 20, space_y, 20, 3, &again, NULL) == VGS_OK);
+    OK(metrics_evaluate(&t, space_x, 20, space_y, 20, 3, &again, NULL) == VGS_OK);
     OK(again.w2_aligned == m.w2_aligned);
     vgs_rng_normals(&r, x, 50 * 39);             /* the matching is made before the turning, so only   */
     for (i = 0; i < 50 * 39; ++i) y[i] = x[i] + 3;   /* what is not turned comes back exactly             */
-    OK(vgs_evaluate(lj13, x, 50, y, 50, 0, &m, NULL) == VGS_OK);
+    OK(metrics_evaluate(lj13, x, 50, y, 50, 0, &m, NULL) == VGS_OK);
     CHECK_NEAR(m.w2_aligned, 0, 0, 2e-3);
     for (i = 0; i < 50 * 39; ++i) y[i] = -x[i];
-    OK(vgs_evaluate(lj13, x, 50, y, 50, 0, &m, NULL) == VGS_OK && m.w2_aligned < m.w2);
+    OK(metrics_evaluate(lj13, x, 50, y, 50, 0, &m, NULL) == VGS_OK && m.w2_aligned < m.w2);
 }
 
 /* Singular values that are known: of diag(3, 2, 1) between two turns; and of rank 1 and 0. */
@@ -154,9 +155,9 @@ static void test_nuclear_norm(void)
         for (i = 0; i < 3; ++i)
             for (j = 0; j < 3; ++j)
                 h[3 * i + j] = 3 * q[i] * p[j] + 2 * q[3 + i] * p[3 + j] + (k % 2) * q[6 + i] * p[6 + j];
-        CHECK_NEAR(vgs__nuclear_norm(h, 3), 5 + k % 2, 0, 1e-12);
+        CHECK_NEAR(metrics_nuclear_norm(h, 3), 5 + k % 2, 0, 1e-12);
         for (i = 0; i < 9; ++i) h[i] = k % 2 ? q[i % 3] * p[i / 3] : 0;
-        CHECK_NEAR(vgs__nuclear_norm(h, 3), k % 2, 0, 1e-12);
+        CHECK_NEAR(metrics_nuclear_norm(h, 3), k % 2, 0, 1e-12);
     }
 }
 
@@ -166,30 +167,30 @@ static void test_histograms(void)
 {
     float at[10];
     double outside;
-    vgs__hist a, b;
+    metrics_hist a, b;
     int i;
     for (i = 0; i < 10; ++i) at[i] = (float)i;
-    vgs__hist_open(&a, 0, 10);
-    vgs__hist_open(&b, 0, 10);
-    vgs__hist_add(&a, at, 10);                                         /* bins 0, 20, ..., 180 */
+    metrics_hist_open(&a, 0, 10);
+    metrics_hist_open(&b, 0, 10);
+    metrics_hist_add(&a, at, 10);                                         /* bins 0, 20, ..., 180 */
     OK(a.bin[0] == 1 && a.bin[180] == 1 && a.inside == 10);
     at[9] = 10.0f;
-    vgs__hist_add(&b, at, 10);
+    metrics_hist_add(&b, at, 10);
     OK(b.bin[199] == 1);                                            /* the last bin is closed */
-    CHECK_NEAR(vgs__tvd(&a, &b, &outside), 0.1, 0, 1e-12);
-    vgs__hist_open(&b, 0, 10);
+    CHECK_NEAR(metrics_tvd(&a, &b, &outside), 0.1, 0, 1e-12);
+    metrics_hist_open(&b, 0, 10);
     at[7] = -0.001f;
     at[8] = 10.001f;
     at[9] = vgs__from_bits(0x7FC00000u);
-    vgs__hist_add(&b, at, 10);                                         /* 7 of 10 inside: 0..6 */
-    CHECK_NEAR(vgs__tvd(&b, &a, &outside), 0.3, 0, 1e-12);
+    metrics_hist_add(&b, at, 10);                                         /* 7 of 10 inside: 0..6 */
+    CHECK_NEAR(metrics_tvd(&b, &a, &outside), 0.3, 0, 1e-12);
     CHECK_NEAR(outside, 0.3, 0, 1e-12);
     at[0] = at[1] = -1.0f;
-    vgs__hist_open(&b, 0, 10);
-    vgs__hist_add(&b, at, 10);                                         /* half: no value */
-    OK(vgs__tvd(&b, &a, &outside) != vgs__tvd(&b, &a, &outside));
+    metrics_hist_open(&b, 0, 10);
+    metrics_hist_add(&b, at, 10);                                         /* half: no value */
+    OK(metrics_tvd(&b, &a, &outside) != metrics_tvd(&b, &a, &outside));
     CHECK_NEAR(outside, 0.5, 0, 1e-12);
-    OK(vgs__tvd(&a, &b, &outside) != vgs__tvd(&a, &b, &outside) && outside == 0);
+    OK(metrics_tvd(&a, &b, &outside) != metrics_tvd(&a, &b, &outside) && outside == 0);
 }
 
 /* ---- broken samples ---------------------------------------------------------------------------------- */
@@ -198,14 +199,14 @@ static void test_broken_samples(void)
 {
     static float x[60 * 8], p[90 * 2];
     const vgs_target *t = vgs_target_find("dw4");
-    vgs_metrics m;
+    metrics m;
     memcpy(x, dw4_x, sizeof x);
     memcpy(p, gmm9_x, sizeof p);
     x[8] = vgs__from_bits(0x7FC00000u);
     x[24] = vgs__from_bits(0x7F800000u);
     x[40] = 1e30f;
     p[0] = vgs__from_bits(0x7FC00000u);
-    OK(vgs_evaluate(t, x, 60, dw4_y, 60, 0, &m, NULL) == VGS_OK);
+    OK(metrics_evaluate(t, x, 60, dw4_y, 60, 0, &m, NULL) == VGS_OK);
     OK(m.w2 != m.w2 && m.energy_mean != m.energy_mean);
     OK(m.w2_aligned != m.w2_aligned && m.energy_w2 != m.energy_w2);
     CHECK_NEAR(m.outliers, DW4_OUTLIERS + 3 / 60.0, 0, 1e-12);      /* what has no energy is above all */
@@ -213,9 +214,9 @@ static void test_broken_samples(void)
     CHECK_NEAR(m.outside_d, 9 / 360.0, 0, 1e-12);
     OK(m.tvd_e > 0 && m.tvd_e < 1 && m.tvd_d > 0 && m.tvd_d < 1);
     CHECK_NEAR(m.energy_median, DW4_ENERGY_MEDIAN, 0, 0.4);
-    OK(vgs_evaluate(vgs_target_find("gmm9"), p, 90, gmm9_y, 90, 0, &m, NULL) == VGS_OK);
+    OK(metrics_evaluate(vgs_target_find("gmm9"), p, 90, gmm9_y, 90, 0, &m, NULL) == VGS_OK);
     OK(m.sinkhorn != m.sinkhorn && m.delta_std != m.delta_std && m.tvd_e_range < 1);
-    OK(vgs_evaluate(t, dw4_y, 60, x, 60, 0, &m, NULL) == VGS_OK);   /* a broken reference */
+    OK(metrics_evaluate(t, dw4_y, 60, x, 60, 0, &m, NULL) == VGS_OK);   /* a broken reference */
     OK(m.tvd_e > 0 && m.tvd_e < 1 && m.outside_e == 0);
 }
 
@@ -233,10 +234,10 @@ static void test_shuffle(void)
     for (i = 0; i < 60; ++i) {
         const float *x = dw4_x + 8 * i;
         vgs__shuffle(t, &r, x, y);
-        vgs__pair_distances(4, 2, x, a);
-        vgs__pair_distances(4, 2, y, b);
-        qsort(a, 6, sizeof *a, vgs__float_order);
-        qsort(b, 6, sizeof *b, vgs__float_order);
+        metrics_pair_distances(4, 2, x, a);
+        metrics_pair_distances(4, 2, y, b);
+        qsort(a, 6, sizeof *a, metrics_float_order);
+        qsort(b, 6, sizeof *b, metrics_float_order);
         CHECK_NEAR((double)a[0], (double)b[0], 0, 1e-5);
         CHECK_NEAR((double)a[5], (double)b[5], 0, 1e-5);
         t->eval(NULL, x, 1, 8, e, NULL);
@@ -262,15 +263,15 @@ static void test_shuffle(void)
 
 static void test_summary(void)
 {
-    vgs_metrics m[5], mean, spread;
+    metrics m[5], mean, spread;
     int p;
     memset(m, 0, sizeof m);
     for (p = 0; p < 5; ++p) {
         m[p].w2 = p;
         m[p].mode_weight[39] = 2 * p;
-        m[p].tvd_d = p == 3 ? vgs__nan() : 1;
+        m[p].tvd_d = p == 3 ? (double)NAN : 1;
     }
-    vgs__summarise(m, &mean, &spread);
+    metrics_summarise(m, &mean, &spread);
     CHECK_NEAR(mean.w2, 2, 0, 1e-12);
     CHECK_NEAR(spread.w2, sqrt(2.5), 0, 1e-12);
     CHECK_NEAR(mean.mode_weight[39], 4, 0, 1e-12);
@@ -280,24 +281,24 @@ static void test_summary(void)
 static void test_floors(void)
 {
     const vgs_target *mix = vgs_target_find("gmm9"), *dw4 = vgs_target_find("dw4");
-    vgs_metrics mean, spread, other;
+    metrics mean, spread, other;
     float *ref = (float *)malloc(3000 * 8 * sizeof(float));
     vgs_error err;
     int n = 0;
-    OK(vgs_evaluate_floor(mix, 400, NULL, 0, 1, 1, &mean, &spread, &n, &err) == VGS_OK && n == 400);
+    OK(metrics_floor(mix, 400, NULL, 0, 1, 1, &mean, &spread, &n, &err) == VGS_OK && n == 400);
     OK(mean.sinkhorn > 0.1 && mean.sinkhorn < 0.5 && spread.sinkhorn > 0 && spread.sinkhorn < 0.1);
     OK(mean.tvd_e_range > 0.1 && mean.tvd_e_range < 0.4);
     CHECK_NEAR(mean.mode_weight[4], 1 / 9.0, 0, 0.05);
     OK(mean.w2 != mean.w2 && spread.w2 != spread.w2);
-    OK(vgs_evaluate_floor(mix, 400, NULL, 0, 1, 2, &other, NULL, NULL, &err) == VGS_OK);
+    OK(metrics_floor(mix, 400, NULL, 0, 1, 2, &other, NULL, NULL, &err) == VGS_OK);
     OK(other.sinkhorn == mean.sinkhorn && other.tvd_e_range == mean.tvd_e_range);
     OK(vgs_target_reference(dw4, 1, 3000, ref, 0, &err) == VGS_OK);
-    OK(vgs_evaluate_floor(dw4, 2000, ref, 3000, 1, 0, &mean, &spread, &n, &err) == VGS_OK && n == 300);
+    OK(metrics_floor(dw4, 2000, ref, 3000, 1, 0, &mean, &spread, &n, &err) == VGS_OK && n == 300);
     CHECK_NEAR(mean.w2, 2.54, 0, 0.25);
     CHECK_NEAR(mean.tvd_e, 0.09, 0, 0.05);
     CHECK_NEAR(mean.w2_aligned, 0.43, 0, 0.15);
     OK(mean.energy_w2 > 0.1 && mean.energy_w2 < 0.6 && mean.outliers > 0 && mean.outliers < 0.02);
-    OK(vgs_evaluate_floor(dw4, 2000, ref, 10, 1, 0, &mean, &spread, &n, &err) == VGS_E_ARG);
+    OK(metrics_floor(dw4, 2000, ref, 10, 1, 0, &mean, &spread, &n, &err) == VGS_E_ARG);
     free(ref);
 }
 

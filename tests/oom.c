@@ -4,6 +4,7 @@
 #include "weak.h"
 #define VGS_IMPLEMENTATION
 #include "../vgs.h"
+#include "../examples/metrics.h"
 #include "t.h"
 
 #define PATH "oom.safetensors"
@@ -156,19 +157,19 @@ static bool evaluate(const char *name)
 {
     const vgs_target *t = vgs_target_find(name);
     float x[2][6 * 8];
-    vgs_metrics m;
+    metrics m;
     int i;
     for (i = 0; i < 6 * 8; ++i) { x[0][i] = (float)(i % 7) - 3; x[1][i] = (float)(i % 5) - 2; }
-    return !vgs_evaluate(t, x[0], 6, x[1], 6, 1, &m, &err);
+    return !metrics_evaluate(t, x[0], 6, x[1], 6, 1, &m, &err);
 }
 static bool evaluate_points(void) { return evaluate("gmm9"); }
 static bool evaluate_particles(void) { return evaluate("dw4"); }
 
 static bool evaluate_floor(void)
 {
-    vgs_metrics mean, spread;
+    metrics mean, spread;
     int n;
-    return !vgs_evaluate_floor(vgs_target_find("gmm9"), 3, NULL, 0, 1, 1, &mean, &spread, &n, &err);
+    return !metrics_floor(vgs_target_find("gmm9"), 3, NULL, 0, 1, 1, &mean, &spread, &n, &err);
 }
 
 static bool npy(void)
@@ -178,6 +179,19 @@ static bool npy(void)
     int rows, cols;
     bool ok = !vgs_npy_write("oom.npy", x, 2, 3, &err) && !vgs_npy_read("oom.npy", &y, &rows, &cols, &err);
     ok = ok && rows == 2 && cols == 3 && !memcmp(x, y, sizeof x);
+    vgs_free(y);
+    return ok;
+}
+
+static bool npy_fortran(void)
+{
+    static const char file[] = "\x93NUMPY\x01\x00\x38\x00"
+        "{'descr':'<f4','fortran_order': True,'shape': (2, 1),}  " "\0\0\0\0\0\0\0";
+    float *y = NULL;
+    int rows, cols;
+    bool ok = !vgs_file_write("oom.npy", file, sizeof file, &err) &&
+              !vgs_npy_read("oom.npy", &y, &rows, &cols, &err);
+    ok = ok && rows == 2 && cols == 1;
     vgs_free(y);
     return ok;
 }
@@ -296,6 +310,7 @@ int main(int argc, char **argv)
         PART(evaluate_particles),
         PART(evaluate_floor),
         PART(npy),
+        PART(npy_fortran),
         PART(metropolis_points),
         PART(metropolis_particles),
         PART(mcmc_hmc),
