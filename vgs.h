@@ -692,7 +692,7 @@ VGS_API uint64_t vgs_rng_u64(vgs_rng *r);                            /* 64 rando
 VGS_API double   vgs_rng_uniform(vgs_rng *r);                        /* in (0,1), 53 bits; one block  */
 VGS_API void     vgs_rng_normals(vgs_rng *r, float *out, size_t n);  /* N(0,1); (n+3)/4 blocks        */
 VGS_API uint32_t vgs_rng_below(vgs_rng *r, uint32_t n);              /* uniform in 0..n-1, unbiased   */
-/* y = the particles x [n,d], turned, reflected and permuted at random. d in 1..8; x and y must not overlap. */
+/* y = the particles x [n,d], turned, reflected and permuted at random. d in 1..8; y and x do not overlap. */
 VGS_API vgs_status vgs_shuffle_particles(vgs_rng *r, const float *x, int n, int d, float *y, vgs_error *err);
 
 /* ==== >>nets =======================================================================================
@@ -1446,8 +1446,8 @@ VGS__DEF vgs_status vgs_shuffle_particles(vgs_rng *r, const float *x, int n, int
     double q[VGS__MAX_SPACE * VGS__MAX_SPACE];
     int i, j, k;
     if (n < 1 || d < 1 || d > VGS__MAX_SPACE)
-        return vgs__fail(err, VGS_E_ARG, "shuffle_particles: n = %d, d = %d: must be at least 1, and d at most "
-                         "%d", n, d, VGS__MAX_SPACE);
+        return vgs__fail(err, VGS_E_ARG, "shuffle_particles: n = %d, d = %d: must be at least 1, and d at "
+                         "most %d", n, d, VGS__MAX_SPACE);
     vgs__random_frame(r, d, q);
     for (i = 0; i < n; ++i)
         for (j = 0; j < d; ++j) {

@@ -295,6 +295,8 @@ static int make(const options *o, const target *t, float *x)
     c.progress = show;
     c.progress_user = &l;
     st = o->method == EXACT ? draw_exactly(o, t, x, &s, &err) : vgs_mcmc(&c, o->n, x, &s, &err);
+    if (st == VGS_E_ENERGY && o->device.backend)                     /* the device may know why       */
+        o->device.backend->finish(o->device.backend->self, &err);
     if (l.printed) fputc('\n', stderr);
     seconds = seconds_now() - l.start;
     if (st == VGS_OK) st = vgs_npy_write(o->out, x, o->n, t->dim, &err);

@@ -161,7 +161,7 @@ static vgs_status draw(vgs_sampler *s, const options *o, const samples *out, vgs
     return VGS_OK;
 }
 
-/* On the processor also where the sampler is on a device: a step of a block of rows is little to send there. */
+/* On the processor, also where the sampler is on a device: a move of a few rows is too little to send there. */
 static vgs_mcmc_config refinement(const options *o, const target *t, const vgs_config *c)
 {
     return (vgs_mcmc_config){ .energy = target_energy(t), .tau = (double)c->tau, .threads = o->threads,
@@ -170,7 +170,8 @@ static vgs_mcmc_config refinement(const options *o, const target *t, const vgs_c
 }
 
 /* HMC on E, after resampling by the weights where there are some. */
-static vgs_status refine(const options *o, const target *t, const vgs_config *c, samples *s, vgs_error *err)
+static vgs_status refine(const options *o, const target *t, const vgs_config *c, samples *s,
+                         vgs_error *err)
 {
     vgs_mcmc_config m = refinement(o, t, c);
     vgs_mcmc_stats st;

@@ -1,7 +1,7 @@
 /* targets.h - energies to try a sampler on, with what is known of them, and settings to train one on each.
    Include it after vgs.h, in the file that has the implementation. It brings metropolis.h with it.
 
-       target_at(i), target_find(name)        four-gauss gmm9 gmm25 gmm40 funnel manywell32 dw4 lj13 lj55
+       target_at(i), target_find(name)        those of target_list: mixtures, funnel, many wells, particles
        target_energy(t)                       as a vgs_energy; targets_cl.h has it on an OpenCL device
        target_std(t, i), target_mode(t, k, x) what is known of the density
        target_sample, target_reference        exact samples; reference samples of any target
