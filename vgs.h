@@ -152,8 +152,8 @@ VGS_API const char *vgs_status_name(vgs_status code);                /* "VGS_E_A
    E(x) of the density exp(-E/tau): a C callback, one in double, or a function that records it into a graph.
    Callback: x [n,dim] -> e [n] and, unless g is NULL, g = dE/dx [n,dim]; returns nonzero to fail.
    A record function is called for every graph that needs E, with other handles each time: it must record the
-   same ops whenever it is called. Parameters of E belong to a vgs_model, whose changes all graphs follow; bare
-   vgs_params it binds by itself (vgs_bind), and vgs_sampler_touch says when they have changed. */
+   same ops whenever it is called. Parameters of E belong to a vgs_model, whose changes all graphs follow;
+   bare vgs_params it binds by itself (vgs_bind), and vgs_sampler_touch says when they have changed. */
 
 typedef struct vgs_backend vgs_backend;                              /* where work is done: >>backend */
 typedef struct vgs_model vgs_model;                                  /* a network's weights: >>model  */
@@ -349,17 +349,20 @@ VGS_API vgs_status vgs_sampler_score(vgs_sampler *s, const vgs_draw *draw, int n
 VGS_API vgs_status vgs_sampler_value(vgs_sampler *s, int t, const float *x, int n, float *v, float *g,
                                      vgs_error *err);
 
-/* A training iteration in its parts, as training an energy by its samples needs it: roll out, take the samples
-   as negatives, update the energy, fit the value to the new energy along the trajectories of before. A train
-   call of one iteration is a rollout from noise and a fit.
-   rollout: B trajectories with Vbar, from noise (x_0 ~ N(0, s0^2), or detours by explore and replay), from the
-   rows start [batch,dim], or from what is in place at t = 0. bind: `leaf` [B,dim] of a graph on the sampler's
-   backend is x_t of the last rollout, 0 <= t <= steps, to be read or, at t = 0, assigned to; it stays
-   bound to this place. fit: TD targets with the energy of now, the passes, Vbar, and, if x_0 was noise, s0 and
-   the replay store. VGS_E_NONFINITE: as in training. */
+/* A training iteration in its parts, as training an energy by its samples needs it: roll out, take the
+   samples as negatives, update the energy, fit the value to the new energy along these trajectories. A call of
+   train with n = 1 is a rollout from noise and a fit.
+     rollout  B trajectories with Vbar: from noise (x_0 ~ N(0, s0^2 I), or the detours of explore and replay),
+              from the rows start [batch,dim], or from what is in place at t = 0
+     bind     `leaf` [B,dim] of a graph on the sampler's backend is x_t of the last rollout, t in 0..steps: to be
+              read or, at t = 0, to be assigned to. It stays so for later rollouts
+     fit      TD targets with the energy as it is now, all passes, then Vbar, and if x_0 was noise s0 and the
+              replay store
+   VGS_E_NONFINITE: as in training. */
 typedef enum vgs_start { VGS_START_NOISE, VGS_START_ROWS, VGS_START_PLACED } vgs_start;
 VGS_API vgs_status vgs_sampler_rollout(vgs_sampler *s, vgs_start from, const float *start, vgs_error *err);
-VGS_API vgs_status vgs_sampler_bind   (const vgs_sampler *s, vgs_graph *g, vgs_var leaf, int t, vgs_error *err);
+VGS_API vgs_status vgs_sampler_bind   (const vgs_sampler *s, vgs_graph *g, vgs_var leaf, int t,
+                                       vgs_error *err);
 VGS_API vgs_status vgs_sampler_fit    (vgs_sampler *s, vgs_error *err);
 VGS_API vgs_status vgs_sampler_stats  (vgs_sampler *s, vgs_stats *stats, vgs_error *err);  /* as train's  */
 
@@ -657,7 +660,7 @@ VGS_API vgs_var vgs_div     (vgs_graph *g, vgs_var a, vgs_var b);
 VGS_API vgs_var vgs_affine  (vgs_graph *g, vgs_var x, float a, float b);           /* a x + b         */
 VGS_API vgs_var vgs_affine_by(vgs_graph *g, vgs_var x, vgs_scalar a, vgs_scalar b);      /* {0}: 1, 0  */
 VGS_API vgs_var vgs_combine (vgs_graph *g, vgs_var a, float fa, vgs_var b, float fb);    /* fa a + fb b */
-VGS_API vgs_var vgs_combine_by(vgs_graph *g, vgs_var a, vgs_scalar fa, vgs_var b, vgs_scalar fb);    /* {0}: 1 */
+VGS_API vgs_var vgs_combine_by(vgs_graph *g, vgs_var a, vgs_scalar fa, vgs_var b, vgs_scalar fb);   /* {0} 1 */
 VGS_API vgs_var vgs_exp     (vgs_graph *g, vgs_var x);
 VGS_API vgs_var vgs_log     (vgs_graph *g, vgs_var x);
 VGS_API vgs_var vgs_sqrt    (vgs_graph *g, vgs_var x);
@@ -672,11 +675,11 @@ VGS_API vgs_var vgs_softplus(vgs_graph *g, vgs_var x);               /* log(1 + 
 VGS_API vgs_var vgs_sigmoid (vgs_graph *g, vgs_var x);
 VGS_API vgs_var vgs_tanh    (vgs_graph *g, vgs_var x);
 VGS_API vgs_var vgs_clamp   (vgs_graph *g, vgs_var x, float lo, float hi); /* gradient 0 outside      */
-VGS_API vgs_var vgs_mask_above(vgs_graph *g, vgs_var x, vgs_var e, float limit);   /* x, 0 where e > limit or */
-                                                                     /* NaN; x [r,c], e [r,c] or [r,1] */
+/* x, but 0 where e is above limit or NaN; x [r,c], e [r,c] or [r,1] */
+VGS_API vgs_var vgs_mask_above(vgs_graph *g, vgs_var x, vgs_var e, float limit);
 VGS_API vgs_var vgs_fill    (vgs_graph *g, int rows, int cols, float value);       /* rows as vgs_state's */
 VGS_API vgs_var vgs_fill_int(vgs_graph *g, int rows, vgs_scalar value);            /* [rows,1] int32   */
-VGS_API vgs_var vgs_limit_rows(vgs_graph *g, vgs_var x, vgs_scalar most);  /* longer rows are shortened to it */
+VGS_API vgs_var vgs_limit_rows(vgs_graph *g, vgs_var x, vgs_scalar most);     /* longer rows are shortened */
 
 /* products: w [out,in] as in PyTorch, b [1,out] or {0}; table [T,out] gathered by t [B,1] as the bias */
 VGS_API vgs_var vgs_linear   (vgs_graph *g, vgs_var x, vgs_var w, vgs_var b);      /* x w^T + b       */
@@ -709,8 +712,8 @@ VGS_API vgs_var vgs_sort_cols    (vgs_graph *g, vgs_var x);          /* each row
 /* losses, elementwise */
 VGS_API vgs_var vgs_loss_of(vgs_graph *g, vgs_var prediction, vgs_var target, vgs_loss kind);
 
-/* sphere |x| = 1, without a gradient: v - (v.x) x; and x moved along the great circle by v, which is tangent at
-   x, renormalised: cos|v| x + sin|v| v/|v|. v = {0}: x/|x| */
+/* sphere |x| = 1, without a gradient: v - (v.x) x; and x moved along the great circle by v, which is
+   tangent at x, renormalised: cos|v| x + sin|v| v/|v|. v = {0}: x/|x| */
 VGS_API vgs_var vgs_sphere_tangent(vgs_graph *g, vgs_var v, vgs_var x);
 VGS_API vgs_var vgs_sphere_move   (vgs_graph *g, vgs_var x, vgs_var v);
 
@@ -718,7 +721,8 @@ VGS_API vgs_var vgs_sphere_move   (vgs_graph *g, vgs_var x, vgs_var v);
    count from first_row. Streams below 64 are the sampler's, the rest up to 255 yours; step < 65536. */
 typedef struct vgs_noise { vgs_scalar stream, step, first_row, iteration, seed_low, seed_high; } vgs_noise;
 VGS_API vgs_noise vgs_noise_create(vgs_graph *g);
-VGS_API void    vgs_noise_set   (vgs_graph *g, const vgs_noise *n, uint64_t seed, int stream, int64_t iteration,
+VGS_API void    vgs_noise_set   (vgs_graph *g, const vgs_noise *n, uint64_t seed, int stream,
+                                 int64_t iteration,
                                  int step, uint32_t first_row);
 VGS_API vgs_var vgs_normal      (vgs_graph *g, int cols, const vgs_noise *n);      /* [B,cols] ~ N(0,1) */
 VGS_API vgs_var vgs_permutation (vgs_graph *g, int n, vgs_scalar first, const vgs_noise *noise);
@@ -737,7 +741,7 @@ VGS_API vgs_status vgs_gradient_params(vgs_graph *g, vgs_var y, vgs_var params, 
 
 /* effects: they run in the order in which they were recorded, after all ops before and before all after */
 VGS_API void vgs_assign     (vgs_graph *g, vgs_var state, vgs_var x);              /* state = x        */
-VGS_API void vgs_assign_rows(vgs_graph *g, vgs_var state, vgs_scalar first, vgs_var x);  /* its rows first.. */
+VGS_API void vgs_assign_rows(vgs_graph *g, vgs_var state, vgs_scalar first, vgs_var x);    /* rows first.. */
 
 /* compile and run */
 VGS_API void       vgs_output(vgs_graph *g, vgs_var v);              /* keep v readable after a run   */
@@ -783,7 +787,8 @@ typedef struct vgs_param_info {
 
 VGS_API vgs_model *vgs_model_create(const vgs_net_config *net, vgs_backend *b, uint64_t seed, vgs_error *err);
 /* Arrays of your own, n of them, without a network: name, rows, cols count. w [size], or NULL for zeros. */
-VGS_API vgs_model *vgs_model_create_arrays(const vgs_param_info *arrays, int n, const float *w, vgs_backend *b,
+VGS_API vgs_model *vgs_model_create_arrays(const vgs_param_info *arrays, int n, const float *w,
+                                           vgs_backend *b,
                                            vgs_error *err);
 VGS_API void       vgs_model_free  (vgs_model *m);                   /* NULL is fine                  */
 VGS_API const vgs_net_config *vgs_model_config(const vgs_model *m);  /* resolved; NULL of bare arrays */
@@ -800,15 +805,16 @@ VGS_API vgs_status vgs_model_write_adam(vgs_model *m, const float *first, const 
 
 /* In a graph on the model's backend. apply: [B,out] of x [B,dim], at step t [B,1] (int32, 0..steps-1) if the
    network has time, else t = {0}. All that depends on t alone is a table of `steps` rows in the prologue
-   (exact savings: equal to rounding to the direct form). weights: [1,size]. array: one of them, [rows,cols]. */
+   (exact savings: equal to rounding to the direct form). weights: [1,size]. array: one of them,
+   [rows,cols]. */
 VGS_API vgs_var vgs_model_apply  (vgs_graph *g, vgs_model *m, vgs_var x, vgs_var t);
 VGS_API vgs_var vgs_model_weights(vgs_graph *g, vgs_model *m);
 VGS_API vgs_var vgs_model_array  (vgs_graph *g, vgs_model *m, const char *name);
 
 /* Effects. descend: one step of Adam (PyTorch's; betas 0.9, 0.999, eps 1e-8) down the sum of `loss`, of the
-   gradient cut to a global norm of grad_max (0 = not). ema: average = keep average + (1 - keep) m. check: rows of
-   x must be finite. A row that is not, or a loss, stops all updates of m until vgs_model_check, which then is
-   VGS_E_NONFINITE and names the row. */
+   gradient cut to a global norm of grad_max (0 = not). ema: average = keep average + (1 - keep) m. check:
+   rows of x must be finite. A row that is not, or a loss, stops all updates of m until vgs_model_check,
+   which then is VGS_E_NONFINITE and names the row. */
 VGS_API void vgs_descend(vgs_graph *g, vgs_var loss, vgs_model *m, vgs_scalar lr, float grad_max);
 VGS_API void vgs_ema    (vgs_graph *g, vgs_model *average, vgs_model *m, float keep);
 VGS_API void vgs_check  (vgs_graph *g, vgs_var x, vgs_model *m);
@@ -2061,7 +2067,8 @@ static void vgs__pack_b(const vgs__product *q, const vgs__block *z, float *out)
 }
 
 /* A tile that crosses the edge of C goes through one beside it. */
-static void vgs__edge_tile(const vgs__gemm_kernel *kernel, int k, const vgs__panels *x, float *c, ptrdiff_t ldc,
+static void vgs__edge_tile(const vgs__gemm_kernel *kernel, int k, const vgs__panels *x, float *c,
+                           ptrdiff_t ldc,
                            int rows, int cols, bool add)
 {
     float t[VGS__TILE_MAX];
@@ -3308,7 +3315,8 @@ VGS__NO_GRAD(int_div)
 static vgs_var vgs__int_div(vgs_graph *g, vgs_var x, int by)
 {
     int a = vgs__operand(g, "int_div", x);
-    vgs_var v = a < 0 ? vgs__no_var() : vgs__leaf(g, VGS_OP_INT_DIV, g->node[a].rows, g->node[a].cols, VGS_I32);
+    vgs_var v = a < 0 ? vgs__no_var() : vgs__leaf(g, VGS_OP_INT_DIV, g->node[a].rows, g->node[a].cols,
+                                                  VGS_I32);
     vgs__node *n = vgs__node_of(g, v);
     if (!n) return v;
     n->in[0] = a;
@@ -4742,7 +4750,7 @@ VGS__WHOLE(store)
 }
 VGS__NO_GRAD(store)
 
-/* The state that v is, or is a view of; -1 and a failure if it is none, or if its elements differ from x's. */
+/* The number of v, which is a state or a view of one; -1 and a failure if not, or if it has other columns. */
 static int vgs__assignable(vgs_graph *g, vgs_var v, vgs_var x)
 {
     int to = vgs__operand(g, "assign", v), from = vgs__operand(g, "assign", x), owner = to;
@@ -4829,7 +4837,7 @@ VGS__KERNEL8(adam)
 #endif
 VGS__NO_GRAD(adam)
 
-/* in: p, g, m, v, norm or {0}, flag; lr/(1 - b1^k) and 1/sqrt(1 - b2^k) are set by whoever counts the steps. */
+/* in: p, g, m, v, norm or {0}, flag; whoever counts the steps sets lr/(1 - b1^k) and 1/sqrt(1 - b2^k). */
 static vgs_var vgs__adam(vgs_graph *g, const vgs_var in[6], float norm_max)
 {
     vgs_var a = vgs__effect(g, VGS_OP_ADAM, in[0], in[1], in[2]);
@@ -4900,7 +4908,8 @@ static vgs_status vgs__energy_failed(const float *g, vgs_error *err)
 
 /* One block of rows through the callback; double callbacks go through buffers of 2048 numbers, and leave E in
    double if e64 is given. */
-static vgs_status vgs__energy_block(const vgs_energy *e, const float *x, int n, float *out, double *e64, float *g,
+static vgs_status vgs__energy_block(const vgs_energy *e, const float *x, int n, float *out, double *e64,
+                                    float *g,
                                     vgs_error *err)
 {
     double xd[2048], gd[2048], ed[64], *px = xd, *pg = gd;
@@ -4927,7 +4936,8 @@ static vgs_status vgs__energy_block(const vgs_energy *e, const float *x, int n, 
 }
 
 /* All rows of a callback: in one call, or in blocks of 64 over the threads when the energy allows it. */
-static vgs_status vgs__energy_call(const vgs_energy *e, const float *x, int n, float *out, double *e64, float *g,
+static vgs_status vgs__energy_call(const vgs_energy *e, const float *x, int n, float *out, double *e64,
+                                   float *g,
                                    int threads, vgs_error *err)
 {
     int b, blocks = (n + 63) / 64, bad = 0;
@@ -6361,8 +6371,8 @@ VGS__DEF void vgs_cpu_free(vgs_backend *backend)
 
 /* ==== >>evaluate: energies of host rows ============================================================== */
 
-/* An energy that is evaluated again and again on host rows, whatever its kind: a callback directly, a recorded
-   one by a graph with E alone and one with dE/dx, compiled when first wanted. */
+/* An energy that is evaluated again and again on host rows, whatever its kind: a callback directly, a
+   recorded one by a graph with E alone and one with dE/dx, compiled when first wanted. */
 typedef struct vgs__evaluator {
     const vgs_energy *energy;
     vgs_backend *own, *b;                        /* of a recorded energy; own: to be freed            */
@@ -6371,15 +6381,17 @@ typedef struct vgs__evaluator {
     float *e;                                    /* [capacity]                                        */
 } vgs__evaluator;
 
-/* b: where a recorded energy runs; NULL = on energy->backend, or a CPU backend of its own. capacity: rows of a
-   block; more are split. Close it also after a failure. */
-static vgs_status vgs__evaluator_open(vgs__evaluator *v, const vgs_energy *energy, vgs_backend *b, int threads,
+/* b: where a recorded energy runs; NULL = on energy->backend, or a CPU backend of its own. capacity: rows
+   of a block; more are split. Close it also after a failure. */
+static vgs_status vgs__evaluator_open(vgs__evaluator *v, const vgs_energy *energy, vgs_backend *b,
+                                      int threads,
                                       int capacity, vgs_error *err)
 {
     vgs_cpu_config cpu = { 0, VGS_ISA_AUTO };
     memset(v, 0, sizeof *v);
     if (!energy || !energy->eval + !energy->eval64 + !energy->record != 2 || energy->dim < 1)
-        return vgs__fail(err, VGS_E_ARG, "energy: exactly one of eval, eval64 and record, and dim >= 1 are needed");
+        return vgs__fail(err, VGS_E_ARG,
+                         "energy: exactly one of eval, eval64 and record, and dim >= 1 are needed");
     v->energy = energy;
     v->threads = threads;
     v->capacity = capacity;
@@ -6447,7 +6459,8 @@ static vgs_status vgs__evaluator_block(vgs__evaluator *v, const float *x, int n,
 }
 
 /* E of x [n,dim] into e [n], in double where the energy is; dE/dx into g [n,dim] unless NULL. */
-static vgs_status vgs__evaluator_run(vgs__evaluator *v, const float *x, int n, double *e, float *g, vgs_error *err)
+static vgs_status vgs__evaluator_run(vgs__evaluator *v, const float *x, int n, double *e, float *g,
+                                     vgs_error *err)
 {
     size_t d = (size_t)v->energy->dim;
     vgs_status st = VGS_OK;
@@ -6569,7 +6582,8 @@ static const vgs__field vgs__fields[] = {
     VGS__F(slope_loss, FROM, 0, VGS__BIG, 0, NULL, "weight of the loss of the value's gradient, 0 = none")
     VGS__F(loss, ENUM, 0, 0, 0, "smooth_l1 l2 l1", "of the TD error")
     VGS__F(energy_max, FROM, -VGS__BIG, VGS__BIG, 0, NULL, "energy is cut here, 0 = not")
-    VGS__F(drift_max, ABOVE, 0, VGS__BIG, 1.5, NULL, "limit of the drift in units of sigma_t sqrt(D), 1e30 = none")
+    VGS__F(drift_max, ABOVE, 0, VGS__BIG, 1.5, NULL,
+           "limit of the drift in units of sigma_t sqrt(D), 1e30 = none")
     VGS__F(grad_max, ABOVE, 0, VGS__BIG, 1, NULL, "limit of the gradient norm, 1e30 = none")
     VGS__F(published, BOOL, 0, 0, 0, NULL, "the algorithm as published")
     VGS__F(fixed_kernel, BOOL, 0, 0, 0, NULL, "steps keep drift and noise factors of 1, as published")
@@ -6579,15 +6593,18 @@ static const vgs__field vgs__fields[] = {
     VGS__F(on_sphere, BOOL, 0, 0, 0, NULL, "samples live on |x| = 1")
     VGS__F(seed, U64, 0, 0, 0, NULL, "of weights, noise and shuffles")
     VGS__N(value, kind, ENUM, 0, 0, 0, "mlp temb deeper deeperv2 deeperv3 egnn", "value network")
-    VGS__N(wrapper, wrapper, ENUM, 0, 0, 0, "none sorted reciprocal", "invariant wrapper of the value network")
+    VGS__N(wrapper, wrapper, ENUM, 0, 0, 0, "none sorted reciprocal",
+           "invariant wrapper of the value network")
     VGS__N(hidden, hidden, INT, 1, 65536, 128, NULL, "width of the value network")
     VGS__N(layers, layers, INT, 1, 1000, 0, NULL, "hidden layers (mlp) or rounds (egnn)")
     VGS__N(time_dim, time_dim, EVEN, 4, 65536, 64, NULL, "width of the time embedding")
     VGS__N(time_hidden, time_hidden, INT, 1, 65536, 0, NULL, "width of te (mlp, deeper, deeperv3)")
     VGS__N(relu, relu, BOOL, 0, 0, 0, NULL, "mlp: ReLU in place of SiLU")
     VGS__N(move_coordinates, move_coordinates, BOOL, 0, 0, 0, NULL, "egnn: layers move the points")
-    VGS__N(windows, windows, INT, 0, 1024, 0, NULL, "Gaussians, x_scale apart, of an mlp's x, of an egnn's distances")
-    VGS__N(x_scale, x_scale, ABOVE, 0, VGS__BIG, 1, NULL, "mlp sees x / x_scale; distance and width of the windows")
+    VGS__N(windows, windows, INT, 0, 1024, 0, NULL,
+           "Gaussians, x_scale apart, of an mlp's x, of an egnn's distances")
+    VGS__N(x_scale, x_scale, ABOVE, 0, VGS__BIG, 1, NULL,
+           "mlp sees x / x_scale; distance and width of the windows")
 #undef VGS__F
 #undef VGS__N
 };
@@ -6736,7 +6753,8 @@ static vgs_status vgs__net_check_kind(const vgs_net_config *c, vgs_error *err)
 {
     bool plain = c->steps == 0;
     if (plain && !vgs__net_is_ours(c->kind))
-        return vgs__fail(err, VGS_E_ARG, "net.steps = 0: only mlp and autoencoder know a network without time");
+        return vgs__fail(err, VGS_E_ARG,
+                         "net.steps = 0: only mlp and autoencoder know a network without time");
     if (c->kind == VGS_NET_AUTOENCODER && !plain)
         return vgs__fail(err, VGS_E_ARG, "net.steps = %d: must be 0, an autoencoder knows no time", c->steps);
     if (c->kind == VGS_NET_AUTOENCODER ? c->out != c->dim : c->out != 1 && c->kind != VGS_NET_MLP)
@@ -6870,7 +6888,8 @@ static vgs_status vgs__check_together(const vgs_config *c, vgs_error *err)
     const char *no_local = published ? published : c->fixed_kernel ? "fixed_kernel"
                          : c->explicit_drift ? "explicit_drift" : NULL;
     if (published && c->lambda > 0.0f)
-        return vgs__fail(err, VGS_E_ARG, "config.lambda = %g: must be 0 with %s", (double)c->lambda, published);
+        return vgs__fail(err, VGS_E_ARG, "config.lambda = %g: must be 0 with %s", (double)c->lambda,
+                         published);
     if (published && c->replay)
         return vgs__fail(err, VGS_E_ARG, "config.replay = %d: must be 0 with %s", c->replay, published);
     if (no_slope && c->slope_loss > 0.0f)
@@ -7363,7 +7382,7 @@ static vgs_var vgs__net_deeperv3(vgs__pass *p)
     te = vgs__net_apply_layer(p, l.temb, p->sinusoid);
     ta = vgs_relu(g, vgs__net_apply_layer(p, l.temb1, te));
     table = vgs_linear(g, ta, vgs__net_columns(p, l.fc2.w, h, h), vgs__net_view(p, l.fc2.b));
-    wt = vgs_mul(g, vgs__net_apply_layer(p, l.temb2, te), vgs__net_view(p, l.fc4.w));    /* w4 * Tb te [T,h] */
+    wt = vgs_mul(g, vgs__net_apply_layer(p, l.temb2, te), vgs__net_view(p, l.fc4.w));  /* w4 * Tb te [T,h] */
     r = vgs_matmul(g, wt, vgs__net_view(p, l.fc3.w));                                    /* [T,2h]     */
     c = vgs_linear(g, wt, vgs__net_view(p, l.fc3.b), vgs__net_view(p, l.fc4.b));         /* [T,1]      */
     u = vgs_relu(g, vgs__net_apply_layer(p, l.fc1, p->x));
@@ -7571,8 +7590,8 @@ static vgs__net *vgs__net_create(const vgs_net_config *cfg, vgs_error *err)
     return NULL;
 }
 
-/* PyTorch's: weights and biases of a Linear uniform in +-1/sqrt(fan_in), LayerNorm 1 and 0. A bias follows its
-   weight in the list; a vector that follows no matrix is a norm's gain, then its bias. */
+/* PyTorch's: weights and biases of a Linear uniform in +-1/sqrt(fan_in), LayerNorm 1 and 0. A bias follows
+   its weight in the list; a vector that follows no matrix is a norm's gain, then its bias. */
 static void vgs__net_init(const vgs__net *net, vgs_rng *r, float *w)
 {
     int i, j;
@@ -7605,7 +7624,8 @@ static vgs_model *vgs__model_make(vgs__net *net, vgs_backend *b, const float *w,
     m->version = 1;
     m->w = b->buffer_create(b->self, (size_t)net->size, err);
     m->flag = m->w ? b->buffer_create(b->self, 16, err) : NULL;
-    if (m->flag && (!w || b->upload(b->self, m->w, 0, w, (size_t)net->size, VGS_F32, err) == VGS_OK)) return m;
+    if (m->flag && (!w || b->upload(b->self, m->w, 0, w, (size_t)net->size, VGS_F32,
+                                    err) == VGS_OK)) return m;
     vgs_model_free(m);
     return NULL;
 }
@@ -7627,7 +7647,8 @@ VGS__DEF vgs_model *vgs_model_create(const vgs_net_config *cfg, vgs_backend *b, 
     return m;
 }
 
-VGS__DEF vgs_model *vgs_model_create_arrays(const vgs_param_info *arrays, int n, const float *w, vgs_backend *b,
+VGS__DEF vgs_model *vgs_model_create_arrays(const vgs_param_info *arrays, int n, const float *w,
+                                            vgs_backend *b,
                                             vgs_error *err)
 {
     vgs__net *net = (vgs__net *)vgs__alloc_or(err, "model", 1, sizeof *net);
@@ -7637,7 +7658,8 @@ VGS__DEF vgs_model *vgs_model_create_arrays(const vgs_param_info *arrays, int n,
         bool fits = a->rows >= 0 && a->cols > 0 && a->name[0] && memchr(a->name, '\0', sizeof a->name);
         for (j = 0; j < i && fits; ++j) fits = strcmp(a->name, arrays[j].name) != 0;
         if (!fits) {
-            vgs__fail(err, VGS_E_ARG, "model: array %d, %.40s [%d,%d]: needs a name of its own, below 64 letters, "
+            vgs__fail(err, VGS_E_ARG,
+                      "model: array %d, %.40s [%d,%d]: needs a name of its own, below 64 letters, "
                       "rows >= 0 and cols > 0", i, a->name, a->rows, a->cols);
             vgs__net_free(net);
             return NULL;
@@ -7671,7 +7693,10 @@ VGS__DEF void vgs_model_free(vgs_model *m)
     if (!m->users) vgs__free(m);                 /* else with the last graph                          */
 }
 
-VGS__DEF const vgs_net_config *vgs_model_config(const vgs_model *m) { return m->net->has_net ? &m->net->c : NULL; }
+VGS__DEF const vgs_net_config *vgs_model_config(const vgs_model *m)
+{
+    return m->net->has_net ? &m->net->c : NULL;
+}
 VGS__DEF int vgs_model_size(const vgs_model *m) { return m->net->size; }
 VGS__DEF uint64_t vgs_model_version(const vgs_model *m) { return m->version; }
 VGS__DEF const vgs_param_info *vgs_model_param(const vgs_model *m, int i)
@@ -7748,7 +7773,8 @@ VGS__DEF vgs_status vgs_model_check(const vgs_model *m, vgs_error *err)
     int32_t f[4];
     vgs_status st = vgs__model_read_flag(m, f, err);
     if (st != VGS_OK || !f[0]) return st;
-    return vgs__fail(err, VGS_E_NONFINITE, "model: row %u of a checked value is not finite; the weights are as "
+    return vgs__fail(err, VGS_E_NONFINITE,
+                     "model: row %u of a checked value is not finite; the weights are as "
                      "before", (unsigned)f[1]);
 }
 
@@ -7828,7 +7854,8 @@ VGS__DEF vgs_var vgs_model_apply(vgs_graph *g, vgs_model *m, vgs_var x, vgs_var 
 /* ---- training ---- */
 
 /* x must be finite: the first row that is not sets the flag to {1, row + row, step, what}. */
-static void vgs__check_rows_of(vgs_graph *g, vgs_var x, vgs_var flag, int what, bool inf_passes, vgs_scalar step,
+static void vgs__check_rows_of(vgs_graph *g, vgs_var x, vgs_var flag, int what, bool inf_passes,
+                               vgs_scalar step,
                                vgs_scalar row)
 {
     vgs_var v = vgs__effect(g, VGS_OP_CHECK, x, flag, vgs__no_var());
@@ -9095,7 +9122,7 @@ struct vgs_sampler {
 
 /* ==== >>value: V_t(x), recorded ====================================================================== */
 
-/* Where the streams of random numbers go: the top byte of the third counter word, so that no two uses meet. */
+/* Streams of random numbers: the top byte of the third counter word, so that no two uses meet. */
 enum { VGS__FOR_START = 1, VGS__FOR_STEP, VGS__FOR_TARGET, VGS__FOR_SIGMA, VGS__FOR_SHUFFLE,
        VGS__FOR_DRAW_START, VGS__FOR_DRAW_STEP, VGS__FOR_FACTOR, VGS__FOR_RECALL, VGS__FOR_BACK,
        VGS__FOR_REFINE, VGS__FOR_REFINE_ACCEPT, VGS__FOR_SCORE, VGS__FOR_RESAMPLE, VGS__FOR_CORRECT,
@@ -9272,7 +9299,8 @@ static void vgs__kernel_set(const vgs_sampler *s, vgs__kernel *k, int t, int val
 }
 
 /* Step t of a draw, a rollout or a score. */
-static void vgs__kernel_set_step(const vgs_sampler *s, vgs__kernel *k, int t, double noise_scale, uint32_t row)
+static void vgs__kernel_set_step(const vgs_sampler *s, vgs__kernel *k, int t, double noise_scale,
+                                 uint32_t row)
 {
     vgs__kernel_set(s, k, t, vgs__kernel_looks_ahead(s, t) ? t + 1 : t, noise_scale);
     vgs_scalar_set(k->g, k->row, row);
@@ -9438,7 +9466,12 @@ static vgs_var vgs__kernel_eps_at(const vgs_sampler *s, vgs_graph *g, vgs_var x,
 
 /* ---- start: x_0 = c s0 eps ---- */
 
-typedef struct vgs__start_stage { vgs_graph *g; vgs_var x0; vgs_scalar scale; vgs_noise noise; } vgs__start_stage;
+typedef struct vgs__start_stage {
+    vgs_graph *g;
+    vgs_var x0;
+    vgs_scalar scale;
+    vgs_noise noise;
+} vgs__start_stage;
 
 static void vgs__start_record(const vgs_sampler *s, vgs__start_stage *st)
 {
@@ -9526,7 +9559,8 @@ static vgs_status vgs__start_run(vgs_sampler *s, vgs__start_stage *st, const vgs
     size_t place = vgs__roll_place(s, r, 0);
     if (r->placed) return VGS_OK;
     if (r->start)
-        return s->b->upload(s->b->self, r->x, place, r->start, (size_t)r->n * (size_t)s->c.energy.dim, VGS_F32,
+        return s->b->upload(s->b->self, r->x, place, r->start, (size_t)r->n * (size_t)s->c.energy.dim,
+                            VGS_F32,
                             err);
     vgs_bind(st->g, st->x0, r->x, place, NULL);
     vgs_scalar_set(st->g, st->scale, r->start_scale);
@@ -9547,7 +9581,8 @@ static void vgs__step_bind(const vgs_sampler *s, vgs__step_stage *st, const vgs_
     vgs_bind(st->g, st->eigvec, r->eigvec, row * d * d, NULL);
 }
 
-static vgs_status vgs__step_run(vgs_sampler *s, vgs__step_stage *st, const vgs__roll *r, int t, vgs_error *err)
+static vgs_status vgs__step_run(vgs_sampler *s, vgs__step_stage *st, const vgs__roll *r, int t,
+                                vgs_error *err)
 {
     bool last = t == s->c.steps - 1;
     vgs__step_bind(s, st, r, t);
@@ -9641,7 +9676,8 @@ static void vgs__mala_begin_record(vgs_sampler *s, vgs__mala_stage *st, bool val
 }
 
 /* x where d <= 0, else 0 */
-static vgs_var vgs__mala_accepted(vgs_graph *g, vgs_var x, vgs_var d) { return vgs_mask_above(g, x, d, 0.0f); }
+static vgs_var vgs__mala_accepted(vgs_graph *g, vgs_var x, vgs_var d) { return vgs_mask_above(g, x, d,
+                                                                                              0.0f); }
 
 /* x' = x - h g/tau + sqrt(2h) xi, accepted if -log(alpha) <= an exponential number, half the square of two
    normal ones. h follows the share of accepted rows to VGS__MALA_ACCEPTANCE, or stays where the rate is 0. A
@@ -9888,7 +9924,8 @@ static vgs_status vgs__grad_run(vgs_sampler *s, vgs__grad_stage *st, int t, vgs_
 /* ---- slope_loss: x +- d of a minibatch, d along the error of grad V ---- */
 
 /* The transitions of a minibatch of a shuffled pass: their numbers and steps t. */
-static vgs_var vgs__train_minibatch(const vgs_sampler *s, vgs_graph *g, vgs_scalar first, const vgs_noise *noise,
+static vgs_var vgs__train_minibatch(const vgs_sampler *s, vgs_graph *g, vgs_scalar first,
+                                    const vgs_noise *noise,
                                     vgs_var *t)
 {
     vgs_var idx = vgs_permutation(g, s->c.steps * s->c.batch, first, noise);
@@ -9976,7 +10013,8 @@ static void vgs__fit_record(vgs_sampler *s, vgs__fit_stage *st)
     vgs_assign_rows(g, vgs__bound_state(g, s->c.passes * s->c.steps, 1, s->loss_log, 0), st->log_row, mean);
 }
 
-static vgs_status vgs__fit_run(vgs_sampler *s, vgs__fit_stage *st, vgs__fd_stage *fd, int pass, vgs_error *err)
+static vgs_status vgs__fit_run(vgs_sampler *s, vgs__fit_stage *st, vgs__fd_stage *fd, int pass,
+                               vgs_error *err)
 {
     size_t rows = (size_t)s->c.steps * (size_t)s->c.batch;
     double rate = (double)s->c.value_lr;
@@ -10144,7 +10182,7 @@ static vgs_status vgs__factor_run(vgs_sampler *s, vgs__factor_stage *step, vgs__
 
 /* ==== >>replay: samples that are kept and started from again ========================================== */
 
-/* ---- keep: x_T, and log w = |x_0|^2 / (2 s0^2) + D log s0 - what the path cost / tau, less a constant ---- */
+/* ---- keep: x_T, and log w = |x_0|^2 / (2 s0^2) + D log s0 - (what the path cost)/tau ---- */
 
 typedef struct vgs__keep_stage { vgs_graph *g; vgs_var x0, x, path; vgs_scalar first; } vgs__keep_stage;
 
@@ -10168,7 +10206,8 @@ static void vgs__keep_record(vgs_sampler *s, vgs__keep_stage *st)
 }
 
 /* x_T after `refine` steps of MALA, in mala_x. They leave the target as it is: log w stays. */
-static vgs_status vgs__keep_refine(vgs_sampler *s, vgs__mala_stage *begin, vgs__mala_stage *st, vgs_error *err)
+static vgs_status vgs__keep_refine(vgs_sampler *s, vgs__mala_stage *begin, vgs__mala_stage *st,
+                                   vgs_error *err)
 {
     size_t rows = (size_t)s->c.batch * (size_t)s->c.energy.dim;
     vgs_status code;
@@ -10178,7 +10217,8 @@ static vgs_status vgs__keep_refine(vgs_sampler *s, vgs__mala_stage *begin, vgs__
     vgs__mala_bind(st, s->mala_x, 0, s->mala_e, s->mala_grad, s->mala_h, 0);
     code = vgs_graph_run(begin->g, s->c.batch, err);
     for (k = 0; k < s->c.refine && code == VGS_OK; ++k)
-        code = vgs__mala_run(st, s->c.batch, s->c.seed, VGS__FOR_REFINE, VGS__FOR_REFINE_ACCEPT, s->iteration, k,
+        code = vgs__mala_run(st, s->c.batch, s->c.seed, VGS__FOR_REFINE, VGS__FOR_REFINE_ACCEPT,
+                             s->iteration, k,
                              0, err);
     s->energy_calls += (double)s->c.batch * (s->c.refine + 1);
     return code;
@@ -10227,7 +10267,8 @@ static void vgs__back_record(const vgs_sampler *s, vgs__back_stage *st)
     st->inv_a = vgs_scalar_create(g, 1);
     st->sigma = vgs_scalar_create(g, 1);
     st->noise = vgs_noise_create(g);
-    vgs_assign(g, st->x, vgs_combine_by(g, st->next, st->inv_a, vgs__kernel_eps(s, g, &st->noise), st->sigma));
+    vgs_assign(g, st->x, vgs_combine_by(g, st->next, st->inv_a, vgs__kernel_eps(s, g, &st->noise),
+                                        st->sigma));
 }
 
 /* x_t = x_next / a + sigma eps in place of t */
@@ -10269,9 +10310,9 @@ static vgs_status vgs__recall_run(vgs_sampler *s, vgs__recall_stage *st, vgs__ba
 /* Does a trajectory of returns explore? */
 static bool vgs__explores(const vgs_sampler *s) { return !s->c.published && s->c.explore != 1.0f; }
 
-/* Half of the iterations are plain. In the others the first k steps explore, or come back from kept samples by
-   the noising chain, k uniform in 0..T-1, so that every t sees targets that start off the sampler's own path;
-   targets of these steps are of one step. Multiples of the golden ratio fill 0..1 evenly. */
+/* Half of the iterations are plain. In the others the first k steps explore, or come back from kept samples
+   by the noising chain, k uniform in 0..T-1, so that every t sees targets that start off the sampler's own
+   path; targets of these steps are of one step. Multiples of the golden ratio fill 0..1 evenly. */
 static vgs__detour vgs__detour_of(const vgs_sampler *s)
 {
     vgs__detour d = { 0, false };
@@ -10320,7 +10361,8 @@ static void vgs__score_record(vgs_sampler *s, vgs__score_stage *st, bool last)
 }
 
 /* Step t backwards: x_t takes its place, the cost of the sampler's step is in r->cost. */
-static vgs_status vgs__score_run(vgs_sampler *s, vgs__score_stage *st, const vgs__roll *r, int t, vgs_error *err)
+static vgs_status vgs__score_run(vgs_sampler *s, vgs__score_stage *st, const vgs__roll *r, int t,
+                                 vgs_error *err)
 {
     vgs_bind(st->g, st->next, r->x, vgs__roll_place(s, r, t + 1), NULL);
     vgs_bind(st->g, st->x, r->x, vgs__roll_place(s, r, t), NULL);
@@ -10334,8 +10376,8 @@ static vgs_status vgs__score_run(vgs_sampler *s, vgs__score_stage *st, const vgs
 
 /* ==== >>life: the sampler's stages, creation ========================================================== */
 
-/* kind, name, when it exists, rows, what its record function is told. Those that never exist at first are made
-   when somebody asks. */
+/* kind, name, when it exists, rows, what its record function is told. Those that never exist at first are
+   made when somebody asks. */
 #define VGS__STAGES(X) \
     X(start,      start,       true,                    s->capacity, (s, st))                         \
     X(step,       step,        true,                    s->capacity, (s, st, false, false))           \
@@ -10391,8 +10433,9 @@ static vgs_status vgs__make_stages(vgs_sampler *s, vgs_error *err)
 static vgs_status vgs__make_buffers(vgs_sampler *s, vgs_error *err)
 {
     const vgs_config *c = &s->c;
-    const size_t T = (size_t)c->steps, B = (size_t)c->batch, D = (size_t)c->energy.dim, F = (size_t)s->factors,
-                 C = (size_t)s->capacity, passes = (size_t)c->passes, kept = (size_t)c->replay * B;
+    const size_t T = (size_t)c->steps, B = (size_t)c->batch, D = (size_t)c->energy.dim;
+    const size_t F = (size_t)s->factors, C = (size_t)s->capacity, passes = (size_t)c->passes;
+    const size_t kept = (size_t)c->replay * B;
     const bool slope_loss = c->slope_loss > 0.0f;
 #define VGS__MAKE(name, when, n) \
     if (when) {                                                                                       \
@@ -10457,15 +10500,16 @@ static vgs_status vgs__sampler_init(vgs_sampler *s, vgs_error *err)
     if ((st = vgs__make_models(s, err)) != VGS_OK) return st;
     if ((st = vgs__make_buffers(s, err)) != VGS_OK) return st;
     if ((st = vgs__init_state(s, err)) != VGS_OK) return st;
-    st = vgs__evaluator_open(&s->energies, &s->c.energy, s->b, s->own ? vgs_cpu_threads(s->own) : 1, s->capacity,
+    st = vgs__evaluator_open(&s->energies, &s->c.energy, s->b, s->own ? vgs_cpu_threads(s->own) : 1,
+                             s->capacity,
                              err);
     return st == VGS_OK ? vgs__make_stages(s, err) : st;
 }
 
 /* ---- an energy whose parameters belong to no model ---- */
 
-/* A checksum (FNV-1a) of the parameters that the energy has bound by itself; 0 where there are none. Without a
-   version nobody tells that they have changed, but a look at them does. */
+/* A checksum (FNV-1a) of the parameters that the energy has bound by itself; 0 where there are none.
+   Without a version nobody tells that they have changed, but a look at them does. */
 static vgs_status vgs__energy_params(vgs_sampler *s, uint64_t *sum, vgs_error *err)
 {
     const vgs_graph *g = s->stage->last.g;
@@ -10500,7 +10544,8 @@ VGS__DEF vgs_sampler *vgs_sampler_create(const vgs_config *cfg, vgs_error *err)
     s->c = c;
     s->dim = vgs__effective_dim(&c);
     s->factors = vgs__is_particles(&c) ? 1 : c.energy.dim;
-    if (vgs__sampler_init(s, err) == VGS_OK && vgs__energy_params(s, &s->energy_params, err) == VGS_OK) return s;
+    if (vgs__sampler_init(s, err) == VGS_OK && vgs__energy_params(s, &s->energy_params,
+                                                                  err) == VGS_OK) return s;
     vgs_sampler_free(s);
     return NULL;
 }
@@ -10689,7 +10734,8 @@ static vgs_status vgs__corrector_step(vgs_sampler *s, const vgs__roll *r, int t,
     (void)s;
     vgs_scalar_set(st->g, st->rate, rate);
     vgs_scalar_set(st->g, st->rate_add, -rate * VGS__MALA_ACCEPTANCE);
-    return vgs__mala_run(st, r->n, r->seed, VGS__FOR_CORRECT, VGS__FOR_CORRECT_ACCEPT, k, t, r->first_row, err);
+    return vgs__mala_run(st, r->n, r->seed, VGS__FOR_CORRECT, VGS__FOR_CORRECT_ACCEPT, k, t, r->first_row,
+                         err);
 }
 
 /* Numbers of MALA's steps, so that no two uses have the same noise. */
@@ -10698,8 +10744,8 @@ enum { VGS__MALA_FORWARD = 0, VGS__MALA_BACK = 1 << 28, VGS__MALA_FIT = 1 << 29 
 /* MALA on V_t leaves exp(-V_t/tau) as it is. Before step t it forgets where an imperfect start or step has
    led, as far as its steps reach, and moves log w by the change of V_t/tau: for the path that is then walked
    E[w] = Z as before, since a reversible move and its reverse have densities in that ratio [Neal 2001].
-   Forward (sign 1) x_t arrives and is moved on; backward (-1) it is where a path went on, and is taken back to
-   where it arrived. Nothing happens if the roll has no corrector. */
+   Forward (sign 1) x_t arrives and is moved on; backward (-1) it is where a path went on, and is taken back
+   to where it arrived. Nothing happens if the roll has no corrector. */
 static vgs_status vgs__correct(vgs_sampler *s, const vgs__roll *r, int t, double sign, float *row,
                                double *log_weight, vgs_error *err)
 {
@@ -10717,7 +10763,8 @@ static vgs_status vgs__correct(vgs_sampler *s, const vgs__roll *r, int t, double
 }
 
 /* MALA's h at step t, from a few rows that adapt it there; *h is in units of s_t^2, of the step before. */
-static vgs_status vgs__corrector_fit_step(vgs_sampler *s, const vgs__roll *r, int t, double *h, vgs_error *err)
+static vgs_status vgs__corrector_fit_step(vgs_sampler *s, const vgs__roll *r, int t, double *h,
+                                          vgs_error *err)
 {
     static const double rate[12] = { 1.5, 1.5, 1.5, 1, 1, 1, 0.5, 0.5, 0.5, 0.3, 0.3, 0.3 };
     double unit = (double)s->s2[t] * (double)s->a[t] * (double)s->a[t];
@@ -10728,7 +10775,8 @@ static vgs_status vgs__corrector_fit_step(vgs_sampler *s, const vgs__roll *r, in
     *step = (float)(*h * unit);
     st = s->b->upload(s->b->self, on, (size_t)t, step, 1, VGS_F32, err);
     if (st == VGS_OK) st = vgs__corrector_begin(s, r, t, err);
-    for (k = 0; k < 12 && st == VGS_OK; ++k) st = vgs__corrector_step(s, r, t, VGS__MALA_FIT + k, rate[k], err);
+    for (k = 0; k < 12 && st == VGS_OK; ++k) st = vgs__corrector_step(s, r, t, VGS__MALA_FIT + k, rate[k],
+                                                                      err);
     if (st == VGS_OK) st = s->b->download(s->b->self, step, on, (size_t)t, 1, VGS_F32, err);
     if (st != VGS_OK) return st;
     *h = (double)*step / unit;
@@ -10786,7 +10834,8 @@ static vgs_status vgs__corrector_stages(vgs_sampler *s, vgs__corrector *c, vgs_e
 }
 
 /* A corrector for the draws of roll r, which from then on has it; steps = 0: none. */
-static vgs_status vgs__corrector_make(vgs_sampler *s, vgs__corrector *c, int steps, vgs__roll *r, vgs_error *err)
+static vgs_status vgs__corrector_make(vgs_sampler *s, vgs__corrector *c, int steps, vgs__roll *r,
+                                      vgs_error *err)
 {
     size_t cap = (size_t)s->capacity, t = (size_t)s->c.steps;
     vgs_status st;
@@ -10813,9 +10862,10 @@ static int vgs__correct_steps(const vgs_sampler *s, const vgs_draw *o)
 
 /* ---- a draw ---- */
 
-/* y [n,D] = x as the method wants it: finite, for particles without the mean over each row's particles, on the
-   sphere of length 1. */
-static vgs_status vgs__draw_rows_given(const vgs_sampler *s, const char *what, const float *x, int n, int first,
+/* y [n,D] = x as the method wants it: finite, for particles without the mean over each row's particles, on
+   the sphere of length 1. */
+static vgs_status vgs__draw_rows_given(const vgs_sampler *s, const char *what, const float *x, int n,
+                                       int first,
                                        float *y, vgs_error *err)
 {
     int d = s->c.energy.dim, p = s->c.energy.particles, i, j, k;
@@ -11095,7 +11145,8 @@ static vgs_status vgs__draw_smc(vgs_sampler *s, const vgs_draw *o, int n, float 
 
 /* ---- what users call ---- */
 
-static vgs_status vgs__check_correct(const vgs_sampler *s, const vgs_draw *o, const char *doing, vgs_error *err)
+static vgs_status vgs__check_correct(const vgs_sampler *s, const vgs_draw *o, const char *doing,
+                                     vgs_error *err)
 {
     if (o->correct < -1 || o->correct > VGS__MALA_MOST)
         return vgs__fail(err, VGS_E_ARG, "%s: correct = %d: must be within -1..%d", doing, o->correct,
@@ -11106,7 +11157,8 @@ static vgs_status vgs__check_correct(const vgs_sampler *s, const vgs_draw *o, co
     return VGS_OK;
 }
 
-static vgs_status vgs__check_draw(const vgs_sampler *s, const vgs_draw *o, int n, const float *x, vgs_error *err)
+static vgs_status vgs__check_draw(const vgs_sampler *s, const vgs_draw *o, int n, const float *x,
+                                  vgs_error *err)
 {
     const char *why = o->log_weight ? vgs__weightless(s, o) : NULL;
     vgs_status st;
@@ -11188,7 +11240,8 @@ static vgs_status vgs__score_block(vgs_sampler *s, vgs__score_stage st[2], const
     return code == VGS_OK ? vgs__weight_start(s, r, x, log_weight, err) : code;
 }
 
-static vgs_status vgs__score(vgs_sampler *s, const vgs_draw *o, int n, const float *ref, vgs__score_stage st[2],
+static vgs_status vgs__score(vgs_sampler *s, const vgs_draw *o, int n, const float *ref,
+                             vgs__score_stage st[2],
                              const vgs__host *m, double *log_weight, vgs_error *err)
 {
     size_t d = (size_t)s->c.energy.dim;
@@ -11201,7 +11254,8 @@ static vgs_status vgs__score(vgs_sampler *s, const vgs_draw *o, int n, const flo
         r.first_row = o->first_row + (uint32_t)i;
         code = vgs__draw_rows_given(s, "score: ref", ref + (size_t)i * d, r.n, i, m->start, err);
         if (code == VGS_OK)
-            code = vgs__score_block(s, st, &r, m->start, o->path ? o->path + (size_t)i * d : NULL, (size_t)n, m,
+            code = vgs__score_block(s, st, &r, m->start, o->path ? o->path + (size_t)i * d : NULL, (size_t)n,
+                                    m,
                                     log_weight + i, err);
     }
     vgs__corrector_free(s, &corrector);
@@ -11231,7 +11285,8 @@ VGS__DEF vgs_status vgs_sampler_score(vgs_sampler *s, const vgs_draw *draw, int 
     o.start = ref;                               /* room for a block of them                          */
     if ((code = vgs__host_make(s, &room, &o, err)) != VGS_OK) return code;
     o.start = NULL;
-    for (k = 0; k < 2 && code == VGS_OK; ++k) VGS__STAGE_MAKE(score, &step[k], s->capacity, (s, st, k == 1), code)
+    for (k = 0; k < 2 && code == VGS_OK; ++k) VGS__STAGE_MAKE(score, &step[k], s->capacity, (s, st, k == 1),
+                                                              code)
     if (code == VGS_OK) code = vgs__score(s, &o, n, ref, step, &room, log_weight, err);
     for (k = 0; k < 2; ++k) vgs_graph_free(step[k].g);
     vgs__free(room.e);
@@ -11319,7 +11374,8 @@ static vgs_status vgs__train_fit(vgs_sampler *s, vgs_error *err)
     vgs_status st = VGS_OK;
     for (pass = 0; pass < target_passes && st == VGS_OK; ++pass) st = vgs__train_targets(s, pass, err);
     if (st == VGS_OK) st = vgs__factor_run(s, &all->factor_step, &all->factor_last, err);
-    for (pass = 0; pass < s->c.passes && st == VGS_OK; ++pass) st = vgs__fit_run(s, &all->fit, &all->fd, pass, err);
+    for (pass = 0; pass < s->c.passes && st == VGS_OK; ++pass) st = vgs__fit_run(s, &all->fit, &all->fd,
+                                                                                 pass, err);
     if (st == VGS_OK) st = vgs_graph_run(all->ema.g, 1, err);
     if (st == VGS_OK && s->rolled != VGS__ROLLED_GIVEN) st = vgs__sigma_run(s, &all->sigma_fit, err);
     if (st == VGS_OK) st = vgs__read_flag(s, "train", err);
@@ -13171,7 +13227,8 @@ static vgs_status vgs__check_finite(const char *path, const char *name, const fl
 }
 
 /* Second moments are averages of squares. */
-static vgs_status vgs__check_squares(const char *path, const char *name, const float *x, size_t n, vgs_error *err)
+static vgs_status vgs__check_squares(const char *path, const char *name, const float *x, size_t n,
+                                     vgs_error *err)
 {
     size_t i;
     for (i = 0; i < n; ++i)
@@ -13403,8 +13460,8 @@ static bool vgs__meta_is_set(const vgs_safetensors *f, const char *key)
     return v && strcmp(v, "0") != 0;
 }
 
-/* Switches that the published algorithm was made of, in files of before: `published` has taken their place where
-   they were used together. */
+/* Switches that the published algorithm was made of, in files of before: `published` has taken their place
+   where they were used together. */
 static vgs_status vgs__old_switches(const vgs_safetensors *f, const char *path, vgs_config *c, vgs_error *err)
 {
     static const char *const other[] = { "no_base", "unclamped_drift", "skip_final_noise" };
@@ -13413,8 +13470,9 @@ static vgs_status vgs__old_switches(const vgs_safetensors *f, const char *path, 
     int k;
     if (!vgs_safetensors_meta(f, "one_step")) return VGS_OK;
     if (one_step && !(c->fixed_kernel && c->explicit_drift))
-        return vgs__fail(err, VGS_E_FORMAT, "%.100s: one_step = 1 without fixed_kernel and explicit_drift is no "
-                         "longer supported: only the published algorithm, which has all three, is left", path);
+        return vgs__fail(err, VGS_E_FORMAT,
+                         "%.100s: one_step = 1 without fixed_kernel and explicit_drift is no "
+                         "longer supported: the published algorithm, which has all three, is left", path);
     for (k = 0; k < 3; ++k) {
         bool means = k == 0 ? ours && !one_step : k == 1 ? c->energy_max != 0.0f && !vgs__last_drift_is_raw(c)
                                                          : true;
@@ -13468,7 +13526,8 @@ static vgs_status vgs__read_kept(const vgs_sampler *s, const vgs_safetensors *f,
 }
 
 /* Weights; value_on defaults to value in a state_dict, which has none of our extras. */
-static vgs_status vgs__read_networks(const vgs_sampler *s, const vgs_safetensors *f, const char *path, bool ours,
+static vgs_status vgs__read_networks(const vgs_sampler *s, const vgs_safetensors *f, const char *path,
+                                     bool ours,
                                      vgs__snapshot *h, vgs_error *err)
 {
     size_t p = (size_t)vgs_model_size(s->online);
@@ -13489,7 +13548,8 @@ static vgs_status vgs__read_networks(const vgs_sampler *s, const vgs_safetensors
 }
 
 /* Schedule, s0 and factors. */
-static vgs_status vgs__read_kernel(const vgs_sampler *s, const vgs_safetensors *f, const char *path, bool ours,
+static vgs_status vgs__read_kernel(const vgs_sampler *s, const vgs_safetensors *f, const char *path,
+                                   bool ours,
                                    vgs__snapshot *h, vgs_error *err)
 {
     size_t t = (size_t)s->c.steps, factors = vgs__factor_count(s), j;
@@ -13497,7 +13557,8 @@ static vgs_status vgs__read_kernel(const vgs_sampler *s, const vgs_safetensors *
     for (j = 0; j < factors; ++j) h->factor[j] = 1.0f;
     memcpy(h->s2, s->s2, t * sizeof *h->s2);
     memcpy(h->a, s->a, t * sizeof *h->a);
-    if (vgs_safetensors_find(f, "vgs.factor")) st = vgs_safetensors_floats(f, "vgs.factor", h->factor, factors, err);
+    if (vgs_safetensors_find(f, "vgs.factor")) st = vgs_safetensors_floats(f, "vgs.factor", h->factor,
+                                                                           factors, err);
     if (st == VGS_OK && (ours || vgs_safetensors_find(f, "s2")))
         st = vgs_safetensors_floats(f, "s2", h->s2, t, err);
     if (st == VGS_OK && (ours || vgs_safetensors_find(f, "alpha")))
