@@ -110,7 +110,7 @@ static void golden_params(uint32_t u, float *p)
     }
 }
 
-/* grad_max: 0 = none. As published, the last drift is of the energy as it is where the gradient has a limit. */
+/* grad_max: 0 = none. As published, a limit of the gradient goes with a last drift of the energy as it is. */
 static vgs_sampler *make(const golden_td_case *q, double grad_max, vgs_backend *backend)
 {
     vgs_error err = { VGS_OK, "" };
@@ -182,7 +182,7 @@ static void targets(vgs_sampler *s, const golden_td_case *q)
     get(s, s->traj_y, 0, y, T * B);
     for (i = 0; i < B; ++i) rows[i] = y[golden_td_t[i] * B + i] * D;
     near_all("y", rows, q->y, B, 2e-6, 0);
-    fill_trajectories(s, &golden_td_x[0][0], &golden_td_mu[0][0]);           /* again with |mu|^2 of nothing   */
+    fill_trajectories(s, &golden_td_x[0][0], &golden_td_mu[0][0]);   /* again with |mu|^2 of nothing   */
     for (i = 0; i < T; ++i) s->b->upload(s->b->self, s->traj_mu2, (size_t)(i * B), zero, B, VGS_F32, NULL);
     OK(vgs__train_targets(s, 0, NULL) == VGS_OK);
     for (i = 0; i < B; ++i) {
