@@ -7271,8 +7271,11 @@ static vgs_var vgs__net_timed_mlp(vgs__pass *p)
 
 static vgs_var vgs__net_mlp(vgs__pass *p)
 {
+    float scale = p->net->c.x_scale;
+    vgs_var u = p->x;
     if (p->net->c.steps) return vgs__net_timed_mlp(p);
-    return vgs__net_chain(p, "net", p->x, p->net->inner, p->net->c.out);
+    if (p->g && scale != 1.0f) u = vgs_affine(p->g, u, 1.0f / scale, 0.0f);
+    return vgs__net_chain(p, "net", u, p->net->inner, p->net->c.out);
 }
 
 /* ---- the networks of the reference implementation ---- */
