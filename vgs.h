@@ -5187,7 +5187,51 @@ static void vgs__fuse(vgs_graph *g, const int *uses)
         }
 }
 
-/* A value that is only stored into a state is computed there. */
+static size_t vgs__offset_in_owner(const vgs_graph *g, int id)
+{
+    size_t at = 0;
+    for (; g->node[id].alias >= 0; id = g->node[id].alias) at += g->node[id].alias_offset;
+    return at;
+}
+
+/* Whether two values in the storage of one owner can share an element. */
+static bool vgs__share_elements(const vgs_graph *g, int a, int b)
+{
+    size_t at = vgs__offset_in_owner(g, a), other = vgs__offset_in_owner(g, b), ld, apart;
+    const vgs__node *x = &g->node[at <= other ? a : b], *y = &g->node[at <= other ? b : a];
+    apart = at <= other ? other - at : at - other;
+    ld = (size_t)x->ld;
+    if (x->ld == y->ld && apart % ld >= (size_t)x->cols && apart % ld + (size_t)y->cols <= ld)
+        return false;                                                /* in other columns               */
+    return x->rows < 0 || apart < (size_t)(x->rows - 1) * ld + (size_t)x->cols;
+}
+
+/* Whether the elements of a and b are the same ones in the same places. */
+static bool vgs__same_elements(const vgs_graph *g, int a, int b)
+{
+    const vgs__node *x = &g->node[a], *y = &g->node[b];
+    return x->rows == y->rows && x->cols == y->cols && (x->ld == y->ld || x->rows == 1) &&
+           vgs__offset_in_owner(g, a) == vgs__offset_in_owner(g, b);
+}
+
+/* Whether src could not be computed where `to` is, in place of a store at node `end`: an op up to there reads or
+   writes elements of `to`. src itself may read each where it will write it. */
+static bool vgs__touched_before(const vgs_graph *g, int to, int src, int end)
+{
+    int id, k, owner = vgs__owner(g, to);
+    for (id = src; id < end; ++id) {
+        const vgs__node *n = &g->node[id];
+        bool map = id == src && vgs__op_table[n->op].kind == 'M';
+        if (!n->live || n->op <= VGS_OP_TAP) continue;
+        if (id != src && vgs__owner(g, id) == owner && vgs__share_elements(g, id, to)) return true;
+        for (k = 0; k < n->n_in; ++k)
+            if (n->in[k] >= 0 && vgs__owner(g, n->in[k]) == owner && vgs__share_elements(g, n->in[k], to) &&
+                !(map && vgs__same_elements(g, n->in[k], to))) return true;
+    }
+    return false;
+}
+
+/* A value that is only stored into a state is computed there, if nobody looks there in the meantime. */
 static void vgs__store_in_place(vgs_graph *g, const int *uses)
 {
     int id;
@@ -5198,6 +5242,7 @@ static void vgs__store_in_place(vgs_graph *g, const int *uses)
         if (src->op <= VGS_OP_TAP || uses[n->in[1]] != 1) continue;
         if (src->rows != g->node[n->in[0]].rows || src->cols != g->node[n->in[0]].cols || src->body == false)
             continue;
+        if (vgs__touched_before(g, n->in[0], n->in[1], id)) continue;
         src->alias = n->in[0];
         src->ld = g->node[n->in[0]].ld;
         n->live = false;
