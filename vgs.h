@@ -5702,7 +5702,13 @@ VGS__DEF vgs_status vgs_graph_run(vgs_graph *g, int batch, vgs_error *err)
     if ((st = vgs__follow_models(g, err)) != VGS_OK) return st;
     b = g->backend;
     at = g->dirty ? 0 : g->n_prologue;
-    for (k = at; k < g->n_order; ++k) vgs__make_call(g, g->order[k], batch, &g->call[k]);
+    for (k = at; k < g->n_order; ++k) {
+        vgs_call *c = &g->call[k];
+        vgs__make_call(g, g->order[k], batch, c);
+        if (c->op == VGS_OP_STORE && (c->i[0] < 0 || c->i[0] > c->in[0].rows - c->in[1].rows))
+            return vgs__fail(err, VGS_E_ARG, "graph_run: assign_rows: %d rows from %d on: the state has %d",
+                             c->in[1].rows, c->i[0], c->in[0].rows);
+    }
     if (b->run_list) st = b->run_list(b->self, g->call + at, g->n_order - at, err);
     else for (; at < g->n_order && st == VGS_OK; ++at) st = b->run(b->self, &g->call[at], err);
     g->dirty = st != VGS_OK;
