@@ -2366,7 +2366,8 @@ typedef struct vgs__node {
     const vgs_energy *energy;                    /* borrowed; ENERGY only                             */
     vgs_model *model;                            /* PARAMS: whose weights; ADAM: of what; else NULL   */
     uint64_t seen;                               /* PARAMS: version of the model in the prologue      */
-    bool updated, stepped;                       /* PARAMS: an effect changes them; it is Adam        */
+    bool updated;                                /* PARAMS: an effect changes them                    */
+    int steps;                                   /* PARAMS: steps of Adam in a run; ADAM: before it   */
     void *data;                                  /* TABLE: its values until compile uploads them      */
     bool output, live, body;
     int group;                                   /* of ops that run together; grows along the order   */
@@ -5259,7 +5260,11 @@ static void vgs__split_stages(vgs_graph *g)
                   n->op == VGS_OP_PERMUTATION || n->op == VGS_OP_RESAMPLE || vgs__is_effect(n->op) ||
                   n->rows < 0;
         for (k = 0; k < VGS_MAX_ATTR; ++k) n->body = n->body || n->i_slot[k] >= 0 || n->f_slot[k] >= 0;
-        for (k = 0; k < n->n_in; ++k) if (n->in[k] >= 0 && g->node[n->in[k]].body) n->body = true;
+        for (k = 0; k < n->n_in; ++k)
+            if (n->in[k] >= 0)
+                n->body = n->body || g->node[n->in[k]].body || g->node[vgs__owner(g, n->in[k])].body;
+        if (n->op == VGS_OP_ADAM || n->op == VGS_OP_EMA)             /* who reads later wants what is new  */
+            g->node[vgs__owner(g, n->in[0])].body = true;
     }
 }
 
@@ -5542,7 +5547,7 @@ static vgs_status vgs__list_models(vgs_graph *g, vgs_error *err)
         if (n->op != VGS_OP_ADAM && n->op != VGS_OP_EMA) continue;
         to = vgs__owner(g, n->in[0]);
         g->node[to].updated = true;
-        g->node[to].stepped = g->node[to].stepped || n->op == VGS_OP_ADAM;
+        if (n->op == VGS_OP_ADAM) n->steps = g->node[to].steps++;
     }
     return VGS_OK;
 }
@@ -5650,7 +5655,7 @@ static void vgs__make_call(const vgs_graph *g, int id, int batch, vgs_call *c)
     }
     if (n->op == VGS_OP_ADAM && n->model) {
         double lr, vs;
-        vgs__adam_factors(g->scalar[n->f_slot[0]], n->model->step + 1, &lr, &vs);
+        vgs__adam_factors(g->scalar[n->f_slot[0]], n->model->step + n->steps + 1, &lr, &vs);
         c->f[0] = (float)lr;
         c->f[4] = (float)vs;
     }
@@ -5686,7 +5691,7 @@ static void vgs__count_updates(vgs_graph *g)
     for (k = 0; k < g->n_model; ++k) {
         vgs__node *n = &g->node[g->model_node[k]];
         n->model->version += n->updated;
-        n->model->step += n->stepped;
+        n->model->step += n->steps;
     }
 }
 
