@@ -5086,6 +5086,7 @@ VGS__DEF vgs_status vgs_gradient_params(vgs_graph *g, vgs_var y, vgs_var params,
     bool overlap = false;
     vgs_var *gx;
     if (yid < 0 || p < 0 || gid < 0) return g->sticky.code;
+    if (g->node[p].alias >= 0 && g->node[p].cols == g->node[g->node[p].alias].cols) p = g->node[p].alias;
     if (g->node[gid].rows != 1 || g->node[gid].cols != g->node[p].cols || g->node[gid].op != VGS_OP_STATE) {
         vgs__shape_fail(g, "gradient: grad must be a state of the parameters' shape", p, gid);
         return g->sticky.code;
@@ -5098,6 +5099,10 @@ VGS__DEF vgs_status vgs_gradient_params(vgs_graph *g, vgs_var y, vgs_var params,
         vgs__graph_fail(g, VGS_E_NOMEM, "out of memory: gradient of %d parameters", g->node[p].cols);
     for (i = 0; i < count && g->sticky.code == VGS_OK; ++i) {
         const vgs__node *v = &g->node[i];
+        for (c = 0; c < v->n_in && v->op > VGS_OP_TAP && v->op != VGS_OP_ADAM && v->op != VGS_OP_EMA; ++c)
+            if (v->in[c] == p)
+                vgs__graph_fail(g, VGS_E_ARG, "gradient: %s reads the parameters as a whole: only vgs_view's of "
+                                "them have a gradient", vgs_op_name(v->op));
         if (v->op != VGS_OP_VIEW || v->alias != p) continue;
         for (r = 0; r < v->rows; ++r)
             for (c = 0; c < v->cols; ++c)
@@ -7831,9 +7836,15 @@ static vgs_var vgs__model_leaf(vgs_graph *g, vgs_model *m, int op, int cols, vgs
     return v;
 }
 
-VGS__DEF vgs_var vgs_model_weights(vgs_graph *g, vgs_model *m)
+static vgs_var vgs__model_params(vgs_graph *g, vgs_model *m)
 {
     return vgs__model_leaf(g, m, VGS_OP_PARAMS, m && m->net ? m->net->size : 1, VGS_F32);
+}
+
+VGS__DEF vgs_var vgs_model_weights(vgs_graph *g, vgs_model *m)       /* a view, as gradients want it   */
+{
+    vgs_var w = vgs__model_params(g, m);
+    return vgs__exists(w) ? vgs_view(g, w, 0, 1, m->net->size, m->net->size) : w;
 }
 
 static vgs_var vgs__model_flag(vgs_graph *g, vgs_model *m)
@@ -7843,7 +7854,7 @@ static vgs_var vgs__model_flag(vgs_graph *g, vgs_model *m)
 
 VGS__DEF vgs_var vgs_model_array(vgs_graph *g, vgs_model *m, const char *name)
 {
-    vgs_var w = vgs_model_weights(g, m);
+    vgs_var w = vgs__model_params(g, m);
     int i;
     for (i = 0; vgs__exists(w) && i < m->net->n_info; ++i) {
         const vgs_param_info *a = &m->net->info[i];
@@ -7855,7 +7866,7 @@ VGS__DEF vgs_var vgs_model_array(vgs_graph *g, vgs_model *m, const char *name)
 
 VGS__DEF vgs_var vgs_model_apply(vgs_graph *g, vgs_model *m, vgs_var x, vgs_var t)
 {
-    vgs_var w = vgs_model_weights(g, m);
+    vgs_var w = vgs__model_params(g, m);
     const vgs_net_config *c;
     vgs__pass p;
     int rows, cols;
@@ -7913,7 +7924,7 @@ static vgs_var vgs__bound_state(vgs_graph *g, int rows, int cols, vgs_buffer *bu
 
 VGS__DEF void vgs_descend(vgs_graph *g, vgs_var loss, vgs_model *m, vgs_scalar lr, float grad_max)
 {
-    vgs_var in[6], w = vgs_model_weights(g, m), a;
+    vgs_var in[6], w = vgs__model_params(g, m), a;
     vgs_error err;
     vgs__node *n;
     int size;
@@ -7939,7 +7950,7 @@ VGS__DEF void vgs_descend(vgs_graph *g, vgs_var loss, vgs_model *m, vgs_scalar l
 
 VGS__DEF void vgs_ema(vgs_graph *g, vgs_model *average, vgs_model *m, float keep)
 {
-    vgs_var to = vgs_model_weights(g, average), from = vgs_model_weights(g, m), v;
+    vgs_var to = vgs__model_params(g, average), from = vgs__model_params(g, m), v;
     if (!vgs__exists(to) || !vgs__exists(from)) return;
     if (average->net->size != m->net->size) {
         vgs__graph_fail(g, VGS_E_SHAPE, "ema: models of %d and %d weights", average->net->size, m->net->size);
