@@ -5545,6 +5545,7 @@ static vgs_status vgs__list_models(vgs_graph *g, vgs_error *err)
     for (id = g->n_model = 0; id < g->n_node; ++id) {
         vgs__node *n = &g->node[id];
         if (vgs__of_model(n) && n->live) {
+            if (n->model->freed) return vgs__fail(err, VGS_E_ARG, "graph_compile: a model has been freed");
             if (n->model->b != g->backend)
                 return vgs__fail(err, VGS_E_ARG, "graph_compile: a model lives on another backend");
             g->model_node[g->n_model++] = id;
@@ -5747,6 +5748,8 @@ static vgs_status vgs__dense(const vgs_graph *g, vgs_var v, int batch, vgs_tenso
     if (id < 0 || !g->backend) return vgs__fail(err, VGS_E_ARG, "get/set: no value of a compiled graph");
     if (batch < 0 || batch > g->capacity)
         return vgs__fail(err, VGS_E_ARG, "get/set: batch = %d: must be 0..%d", batch, g->capacity);
+    if (g->node[vgs__owner(g, id)].model && g->node[vgs__owner(g, id)].model->freed)
+        return vgs__fail(err, VGS_E_ARG, "get/set: the model has been freed");
     *t = vgs__tensor(g, id, batch);
     if (!t->buf)
         return vgs__fail(err, VGS_E_ARG, "get/set: the value was not kept; call vgs_output before compile");
