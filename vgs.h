@@ -13403,25 +13403,25 @@ static bool vgs__meta_is_set(const vgs_safetensors *f, const char *key)
     return v && strcmp(v, "0") != 0;
 }
 
-/* Switches that the published algorithm was made of, in files of before: `published` has taken their place where
-   they were used together. */
+/* Switches that the published algorithm was made of, in files of before: `published` has taken their place
+   where they were used together. What else they say is refused, lest another sampler take its place. */
 static vgs_status vgs__old_switches(const vgs_safetensors *f, const char *path, vgs_config *c, vgs_error *err)
 {
-    static const char *const other[] = { "no_base", "unclamped_drift", "skip_final_noise" };
-    bool one_step = vgs__meta_is_set(f, "one_step"), ours = c->net.kind == VGS_NET_MLP ||
-                                                            c->net.kind == VGS_NET_EGNN;
-    int k;
+    bool one_step = vgs__meta_is_set(f, "one_step"), no_base = vgs__meta_is_set(f, "no_base"),
+         raw = vgs__meta_is_set(f, "unclamped_drift");
     if (!vgs_safetensors_meta(f, "one_step")) return VGS_OK;
     if (one_step && !(c->fixed_kernel && c->explicit_drift))
-        return vgs__fail(err, VGS_E_FORMAT, "%.100s: one_step = 1 without fixed_kernel and explicit_drift is no "
-                         "longer supported: only the published algorithm, which has all three, is left", path);
-    for (k = 0; k < 3; ++k) {
-        bool means = k == 0 ? ours && !one_step : k == 1 ? c->energy_max != 0.0f && !vgs__last_drift_is_raw(c)
-                                                         : true;
-        if (means && vgs__meta_is_set(f, other[k]))
-            return vgs__fail(err, VGS_E_FORMAT, "%.100s: %s = 1 is no longer supported%s", path, other[k],
-                             k == 2 ? ": draws have a field of that name" : " here");
-    }
+        return vgs__fail(err, VGS_E_FORMAT, "%.100s: one_step = 1 without fixed_kernel and explicit_drift is "
+                         "no longer supported: the published algorithm has all three", path);
+    if ((c->net.kind == VGS_NET_MLP || c->net.kind == VGS_NET_EGNN) && no_base != one_step)
+        return vgs__fail(err, VGS_E_FORMAT, "%.100s: no_base = %d with one_step = %d is no longer supported: "
+                         "an mlp or egnn has a base unless published", path, no_base, one_step);
+    if (c->energy_max != 0.0f && raw != vgs__last_drift_is_raw(c))
+        return vgs__fail(err, VGS_E_FORMAT, "%.100s: unclamped_drift = %d is no longer supported here: the "
+                         "last drift is raw if published with grad_max below 1e30, only then", path, raw);
+    if (vgs__meta_is_set(f, "skip_final_noise"))
+        return vgs__fail(err, VGS_E_FORMAT, "%.100s: skip_final_noise = 1 is no longer supported: draws have "
+                         "a field of that name", path);
     return VGS_OK;
 }
 
