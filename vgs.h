@@ -13461,25 +13461,25 @@ static bool vgs__meta_is_set(const vgs_safetensors *f, const char *key)
 }
 
 /* Switches that the published algorithm was made of, in files of before: `published` has taken their place
-   where they were used together. */
-static vgs_status vgs__old_switches(const vgs_safetensors *f, const char *path, vgs_config *c, vgs_error *err)
+   where they were used together. Each must have been what its place now implies. */
+static vgs_status vgs__old_switches(const vgs_safetensors *f, const char *path, const vgs_config *c,
+                                    vgs_error *err)
 {
     static const char *const other[] = { "no_base", "unclamped_drift", "skip_final_noise" };
-    bool one_step = vgs__meta_is_set(f, "one_step"), ours = c->net.kind == VGS_NET_MLP ||
-                                                            c->net.kind == VGS_NET_EGNN;
+    const bool one_step = vgs__meta_is_set(f, "one_step");
+    const bool counts[3] = { c->net.kind == VGS_NET_MLP || c->net.kind == VGS_NET_EGNN, c->energy_max != 0.0f,
+                             true };
+    const bool now[3] = { c->published, vgs__last_drift_is_raw(c), false };
     int k;
     if (!vgs_safetensors_meta(f, "one_step")) return VGS_OK;
     if (one_step && !(c->fixed_kernel && c->explicit_drift))
         return vgs__fail(err, VGS_E_FORMAT,
                          "%.100s: one_step = 1 without fixed_kernel and explicit_drift is no "
                          "longer supported: the published algorithm, which has all three, is left", path);
-    for (k = 0; k < 3; ++k) {
-        bool means = k == 0 ? ours && !one_step : k == 1 ? c->energy_max != 0.0f && !vgs__last_drift_is_raw(c)
-                                                         : true;
-        if (means && vgs__meta_is_set(f, other[k]))
-            return vgs__fail(err, VGS_E_FORMAT, "%.100s: %s = 1 is no longer supported%s", path, other[k],
-                             k == 2 ? ": draws have a field of that name" : " here");
-    }
+    for (k = 0; k < 3; ++k)
+        if (counts[k] && vgs__meta_is_set(f, other[k]) != now[k])
+            return vgs__fail(err, VGS_E_FORMAT, "%.100s: %s = %d with one_step = %d is no longer supported%s",
+                             path, other[k], !now[k], one_step, k == 2 ? ": draws have a field of that name" : "");
     return VGS_OK;
 }
 
