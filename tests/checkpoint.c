@@ -42,10 +42,10 @@ typedef struct state { float x[512]; size_t n; int64_t iteration, adam, sigma; d
 static void get_state(const vgs_sampler *s, state *out)
 {
     vgs_buffer *all[4];
-    size_t p = (size_t)vgs_net_size(s->net), t = (size_t)s->c.steps;
+    size_t p = (size_t)vgs_model_size(s->target), t = (size_t)s->c.steps;
     int k;
     memset(out, 0, sizeof *out);
-    all[0] = s->target, all[1] = s->online, all[2] = s->adam_m, all[3] = s->adam_v;
+    all[0] = s->target->w, all[1] = s->online->w, all[2] = s->online->adam_m, all[3] = s->online->adam_v;
     for (k = 0; k < 4; ++k, out->n += p)
         s->b->download(s->b->self, out->x + out->n, all[k], 0, p, VGS_F32, NULL);
     for (k = 0; k < 4; ++k)
@@ -54,7 +54,7 @@ static void get_state(const vgs_sampler *s, state *out)
     for (k = 0; k < (int)t; ++k) { out->x[out->n++] = s->s2[k]; out->x[out->n++] = s->a[k]; }
     s->b->download(s->b->self, out->x + out->n, s->factor, 0, vgs__factor_count(s), VGS_F32, NULL);
     out->n += vgs__factor_count(s);
-    out->iteration = s->iteration, out->adam = s->adam_step, out->sigma = s->sigma_step,
+    out->iteration = s->iteration, out->adam = s->online->step, out->sigma = s->sigma_step,
     out->calls = s->energy_calls;
 }
 
@@ -287,18 +287,18 @@ static void write_tensor(vgs_writer *w, const recipe *r, const char *name, int r
     vgs_writer_tensor(w, name, VGS_DTYPE_F32, ndim, shape, x);
 }
 
-static void write_weights(vgs_writer *w, const recipe *r, const vgs_net *net, const char *prefix, float *x)
+static void write_weights(vgs_writer *w, const recipe *r, const vgs_model *net, const char *prefix, float *x)
 {
     char name[96];
+    const vgs_param_info *p;
     int i;
-    for (i = 0; i < vgs_net_params(net); ++i) {
-        const vgs_param_info *p = vgs_net_param(net, i);
+    for (i = 0; (p = vgs_model_param(net, i)) != NULL; ++i) {
         snprintf(name, sizeof name, "%s%s", prefix, p->name);
         write_tensor(w, r, name, p->rows, p->cols, x + p->offset);
     }
 }
 
-static vgs_status write_recipe(const recipe *r, const vgs_net *net)
+static vgs_status write_recipe(const recipe *r, const vgs_model *net)
 {
     static float x[256], y[256], m[256], v[256], s2[8], a[8], s0, moments[2];
     vgs_writer *w = vgs_writer_create(&err);
@@ -316,8 +316,8 @@ static vgs_status write_recipe(const recipe *r, const vgs_net *net)
     }
     write_tensor(w, r, "init_sigma", 0, 0, &s0);
     if (r->moments) {
-        write_tensor(w, r, "vgs.adam_m", 0, vgs_net_size(net), m);
-        write_tensor(w, r, "vgs.adam_v", 0, vgs_net_size(net), v);
+        write_tensor(w, r, "vgs.adam_m", 0, vgs_model_size(net), m);
+        write_tensor(w, r, "vgs.adam_v", 0, vgs_model_size(net), v);
         write_tensor(w, r, "vgs.sigma_moments", 0, 2, moments);
     }
     if (r->meta_key) vgs_writer_meta(w, r->meta_key, r->meta_value);
@@ -378,7 +378,7 @@ static void made_by_hand(void)
         state was, is;
         vgs_status st;
         T_IN("%s", r->name);
-        OK(write_recipe(r, s->net) == VGS_OK);
+        OK(write_recipe(r, s->target) == VGS_OK);
         get_state(s, &was);
         memset(&err, 0, sizeof err);
         st = vgs_sampler_load(s, PATH, &err);
@@ -387,7 +387,7 @@ static void made_by_hand(void)
               err.msg);
         CHECK(r->code == VGS_OK ? !same(&was, &is) : same(&was, &is), "the sampler's state");
         if (r->code == VGS_OK) {
-            size_t p = (size_t)vgs_net_size(s->net);
+            size_t p = (size_t)vgs_model_size(s->target);
             OK(is.x[1] == 0.01f && is.x[p + 1] == (r->online ? -0.01f : 0.01f) && is.x[4 * p] == 1.5f);
             OK(is.x[2 * p] == (r->moments ? 0.5f : 0.0f) &&
                s->s2[0] == (r->schedule ? 0.1f : was.x[4 * p + 3]));
@@ -409,7 +409,7 @@ static void made_by_python(void)
     c.net.kind = VGS_NET_TEMB;
     c.alpha = VGS_VP;
     s = create(&c);
-    p = (size_t)vgs_net_size(s->net);
+    p = (size_t)vgs_model_size(s->target);
     write_all(checkpoint_file, sizeof checkpoint_file);
     CHECK(vgs_sampler_load(s, PATH, &err) == VGS_OK, "%s", err.msg);
     get_state(s, &is);
