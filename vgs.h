@@ -13479,7 +13479,7 @@ static vgs_status vgs__old_switches(const vgs_safetensors *f, const char *path, 
     for (k = 0; k < 3; ++k)
         if (counts[k] && vgs__meta_is_set(f, other[k]) != now[k])
             return vgs__fail(err, VGS_E_FORMAT, "%.100s: %s = %d with one_step = %d is no longer supported%s",
-                             path, other[k], !now[k], one_step, k == 2 ? ": draws have a field of that name" : "");
+                             path, other[k], !now[k], one_step, k == 2 ? ": draws have this field" : "");
     return VGS_OK;
 }
 
