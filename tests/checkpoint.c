@@ -1,10 +1,12 @@
 /* cc -O2 tests/checkpoint.c -o checkpoint -lm && ./checkpoint
    Checkpoints: round trip; every truncation and every flipped bit is refused and changes nothing; a
-   state_dict written by Python or by hand loads; what does not fit is named. */
+   state_dict written by Python or by hand loads; what does not fit is named; files of before go on, in the
+   portable build (-DVGS_PORTABLE -ffp-contract=off) bit for bit. */
 #define VGS_IMPLEMENTATION
 #include "../vgs.h"
 #include "../examples/targets.h"
 #include "t.h"
+#include "vectors/before.h"
 #include "vectors/checkpoint.h"
 #include <stdlib.h>
 
@@ -42,10 +44,10 @@ typedef struct state { float x[512]; size_t n; int64_t iteration, adam, sigma; d
 static void get_state(const vgs_sampler *s, state *out)
 {
     vgs_buffer *all[4];
-    size_t p = (size_t)vgs_net_size(s->net), t = (size_t)s->c.steps;
+    size_t p = (size_t)vgs_model_size(s->target), t = (size_t)s->c.steps;
     int k;
     memset(out, 0, sizeof *out);
-    all[0] = s->target, all[1] = s->online, all[2] = s->adam_m, all[3] = s->adam_v;
+    all[0] = s->target->w, all[1] = s->online->w, all[2] = s->online->adam_m, all[3] = s->online->adam_v;
     for (k = 0; k < 4; ++k, out->n += p)
         s->b->download(s->b->self, out->x + out->n, all[k], 0, p, VGS_F32, NULL);
     for (k = 0; k < 4; ++k)
@@ -54,7 +56,7 @@ static void get_state(const vgs_sampler *s, state *out)
     for (k = 0; k < (int)t; ++k) { out->x[out->n++] = s->s2[k]; out->x[out->n++] = s->a[k]; }
     s->b->download(s->b->self, out->x + out->n, s->factor, 0, vgs__factor_count(s), VGS_F32, NULL);
     out->n += vgs__factor_count(s);
-    out->iteration = s->iteration, out->adam = s->adam_step, out->sigma = s->sigma_step,
+    out->iteration = s->iteration, out->adam = s->online->step, out->sigma = s->sigma_step,
     out->calls = s->energy_calls;
 }
 
@@ -287,18 +289,18 @@ static void write_tensor(vgs_writer *w, const recipe *r, const char *name, int r
     vgs_writer_tensor(w, name, VGS_DTYPE_F32, ndim, shape, x);
 }
 
-static void write_weights(vgs_writer *w, const recipe *r, const vgs_net *net, const char *prefix, float *x)
+static void write_weights(vgs_writer *w, const recipe *r, const vgs_model *net, const char *prefix, float *x)
 {
     char name[96];
+    const vgs_param_info *p;
     int i;
-    for (i = 0; i < vgs_net_params(net); ++i) {
-        const vgs_param_info *p = vgs_net_param(net, i);
+    for (i = 0; (p = vgs_model_param(net, i)) != NULL; ++i) {
         snprintf(name, sizeof name, "%s%s", prefix, p->name);
         write_tensor(w, r, name, p->rows, p->cols, x + p->offset);
     }
 }
 
-static vgs_status write_recipe(const recipe *r, const vgs_net *net)
+static vgs_status write_recipe(const recipe *r, const vgs_model *net)
 {
     static float x[256], y[256], m[256], v[256], s2[8], a[8], s0, moments[2];
     vgs_writer *w = vgs_writer_create(&err);
@@ -316,8 +318,8 @@ static vgs_status write_recipe(const recipe *r, const vgs_net *net)
     }
     write_tensor(w, r, "init_sigma", 0, 0, &s0);
     if (r->moments) {
-        write_tensor(w, r, "vgs.adam_m", 0, vgs_net_size(net), m);
-        write_tensor(w, r, "vgs.adam_v", 0, vgs_net_size(net), v);
+        write_tensor(w, r, "vgs.adam_m", 0, vgs_model_size(net), m);
+        write_tensor(w, r, "vgs.adam_v", 0, vgs_model_size(net), v);
         write_tensor(w, r, "vgs.sigma_moments", 0, 2, moments);
     }
     if (r->meta_key) vgs_writer_meta(w, r->meta_key, r->meta_value);
@@ -378,7 +380,7 @@ static void made_by_hand(void)
         state was, is;
         vgs_status st;
         T_IN("%s", r->name);
-        OK(write_recipe(r, s->net) == VGS_OK);
+        OK(write_recipe(r, s->target) == VGS_OK);
         get_state(s, &was);
         memset(&err, 0, sizeof err);
         st = vgs_sampler_load(s, PATH, &err);
@@ -387,7 +389,7 @@ static void made_by_hand(void)
               err.msg);
         CHECK(r->code == VGS_OK ? !same(&was, &is) : same(&was, &is), "the sampler's state");
         if (r->code == VGS_OK) {
-            size_t p = (size_t)vgs_net_size(s->net);
+            size_t p = (size_t)vgs_model_size(s->target);
             OK(is.x[1] == 0.01f && is.x[p + 1] == (r->online ? -0.01f : 0.01f) && is.x[4 * p] == 1.5f);
             OK(is.x[2 * p] == (r->moments ? 0.5f : 0.0f) &&
                s->s2[0] == (r->schedule ? 0.1f : was.x[4 * p + 3]));
@@ -409,7 +411,7 @@ static void made_by_python(void)
     c.net.kind = VGS_NET_TEMB;
     c.alpha = VGS_VP;
     s = create(&c);
-    p = (size_t)vgs_net_size(s->net);
+    p = (size_t)vgs_model_size(s->target);
     write_all(checkpoint_file, sizeof checkpoint_file);
     CHECK(vgs_sampler_load(s, PATH, &err) == VGS_OK, "%s", err.msg);
     get_state(s, &is);
@@ -426,6 +428,130 @@ static void made_by_python(void)
     vgs_sampler_free(s);
 }
 
+/* ---- files of before ---------------------------------------------------------------------------------- */
+
+static void write_before(const char *header, const uint32_t *data, size_t words)
+{
+    unsigned char file[8192];
+    size_t n = strlen(header), i;
+    memset(file, 0, 8);
+    for (i = 0; i < 4; ++i) file[i] = (unsigned char)(n >> 8 * i);
+    memcpy(file + 8, header, n);
+    for (i = 0; i < 4 * words; ++i) file[8 + n + i] = (unsigned char)(data[i / 4] >> i % 4 * 8);
+    write_all(file, 8 + n + 4 * words);
+}
+
+/* FNV-1a of the bytes of all tensors by name, and how many words they are. */
+static uint64_t hash_of_file(size_t *words)
+{
+    uint64_t h = 14695981039346656037u;
+    vgs_safetensors *f = vgs_safetensors_open(PATH, &err);
+    int i;
+    size_t k;
+    *words = 0;
+    if (!CHECK(f != NULL, "%s", err.msg)) return 0;
+    for (i = 0; i < vgs_safetensors_count(f); ++i) {
+        const vgs_file_tensor *t = vgs_safetensors_tensor(f, i);
+        for (k = 0; k < t->bytes; ++k) h = (h ^ ((const unsigned char *)t->data)[k]) * 1099511628211u;
+        *words += t->bytes / 4;
+    }
+    vgs_safetensors_free(f);
+    return h;
+}
+
+/* A file of 2 iterations, loaded, saved again as it was, and trained for 3 more as its program did. */
+static void goes_on(const char *name, const char *header, const uint32_t *data, size_t words,
+                    const uint32_t *value, uint64_t hash)
+{
+    vgs_config c;
+    vgs_sampler *s;
+    float w[64], want;
+    uint64_t was;
+    size_t n, i;
+    int count = 0;
+    T_IN("of before: %s", name);
+    write_before(header, data, words);
+    was = hash_of_file(&n);
+    OK(n == words);
+    memset(&c, 0, sizeof c);
+    CHECK(!vgs_checkpoint_config(PATH, &c, &count, &err) && count > 30, "%d fields: %s", count, err.msg);
+    OK(c.published == (c.net.kind == VGS_NET_TEMB) && c.fixed_kernel == c.published && c.batch == 4);
+    c.energy = target_energy(target_find(name));
+    c.threads = 1;
+    s = create(&c);
+    CHECK(!vgs_sampler_load(s, PATH, &err) && vgs_sampler_iteration(s) == 2, "%s", err.msg);
+    CHECK(!vgs_sampler_save(s, PATH, NULL, &err) && hash_of_file(&n) == was && n == words, "%s", err.msg);
+    CHECK(!vgs_sampler_train(s, 3, NULL, &err), "%s", err.msg);
+    OK(vgs_model_size(s->target) <= 64 && !vgs_model_read(s->target, w, &err));
+    for (i = 0; i < (size_t)vgs_model_size(s->target); ++i) {
+        memcpy(&want, &value[i], sizeof want);
+        CHECK_NEAR(w[i], want, 1e-5, 1e-6);
+    }
+    OK(!vgs_sampler_save(s, PATH, NULL, &err));
+    was = hash_of_file(&n);
+#ifdef VGS_PORTABLE
+    CHECK(was == hash, "the bits are others");
+#else
+    (void)hash;
+#endif
+    vgs_sampler_free(s);
+}
+
+static void of_before(void)
+{
+#define GOES_ON(target, which)                                                                        \
+    goes_on(target, before_##which##_header, before_##which##_data,                                   \
+            sizeof before_##which##_data / 4, before_##which##_value, before_##which##_hash)
+    GOES_ON("gmm9", ours);
+    GOES_ON("four-gauss", paper);
+#undef GOES_ON
+}
+
+/* Switches of before that were used in another way than `published` has them: the file's configuration would
+   mean something else. */
+static void switches_of_before(void)
+{
+    static const struct { const char *meta[16]; const char *says;        /* NULL: it is read          */
+    } list[] = {
+        {{"one_step", "0", "no_base", "0", "value", "mlp"}, NULL},
+        {{"one_step", "0", "no_base", "1", "value", "mlp"}, "no_base = 1 with one_step = 0"},
+        {{"one_step", "0", "no_base", "1", "value", "temb"}, NULL},
+        {{"one_step", "1", "value", "temb"}, "without fixed_kernel"},
+        {{"one_step", "1", "fixed_kernel", "1", "value", "temb"}, "without fixed_kernel"},
+        {{"one_step", "1", "fixed_kernel", "1", "explicit_drift", "1", "value", "temb"}, NULL},
+        {{"one_step", "1", "fixed_kernel", "1", "explicit_drift", "1", "value", "egnn"},
+         "no_base = 0 with one_step = 1"},
+        {{"one_step", "1", "fixed_kernel", "1", "explicit_drift", "1", "value", "mlp", "no_base", "1"}, NULL},
+        {{"one_step", "0", "unclamped_drift", "1", "energy_max", "9"}, "unclamped_drift = 1 with one_step = 0"},
+        {{"one_step", "0", "unclamped_drift", "1", "energy_max", "0"}, NULL},
+        {{"one_step", "1", "fixed_kernel", "1", "explicit_drift", "1", "value", "temb", "energy_max", "9",
+          "grad_max", "1"}, "unclamped_drift = 0 with one_step = 1"},
+        {{"one_step", "1", "fixed_kernel", "1", "explicit_drift", "1", "value", "temb", "energy_max", "9",
+          "grad_max", "1", "unclamped_drift", "1"}, NULL},
+        {{"one_step", "0", "skip_final_noise", "1"}, "skip_final_noise = 1"},
+        {{"published", "1", "value", "mlp"}, NULL}};
+    size_t i;
+    int k;
+    for (i = 0; i < sizeof list / sizeof *list; ++i) {
+        static const float x = 1;
+        vgs_writer *w = vgs_writer_create(&err);
+        vgs_config c, empty;
+        vgs_status st;
+        T_IN("switches %d", (int)i);
+        vgs_writer_tensor(w, "x", VGS_DTYPE_F32, 0, NULL, &x);
+        for (k = 0; k < 16 && list[i].meta[k]; k += 2) vgs_writer_meta(w, list[i].meta[k], list[i].meta[k + 1]);
+        OK(vgs_writer_save(w, PATH, &err) == VGS_OK);
+        vgs_writer_free(w);
+        memset(&c, 0, sizeof c);
+        memset(&empty, 0, sizeof empty);
+        memset(&err, 0, sizeof err);
+        st = vgs_checkpoint_config(PATH, &c, NULL, &err);
+        if (!list[i].says) CHECK(st == VGS_OK, "%s", err.msg);
+        else CHECK(st == VGS_E_FORMAT && strstr(err.msg, list[i].says) && !memcmp(&c, &empty, sizeof c),
+                   "%s: %s", vgs_status_name(st), err.msg);
+    }
+}
+
 int main(int argc, char **argv)
 {
     t_begin(argc, argv);
@@ -435,6 +561,8 @@ int main(int argc, char **argv)
     RUN(damage);
     RUN(made_by_hand);
     RUN(made_by_python);
+    RUN(of_before);
+    RUN(switches_of_before);
     remove(PATH);
     return t_end();
 }

@@ -65,11 +65,11 @@ static vgs_sampler *trained(const vgs_config *c, int n)
 /* Hash of everything learned and of 100 samples. */
 static uint64_t hash_of(vgs_sampler *s)
 {
-    size_t p = (size_t)vgs_net_size(s->net), d = (size_t)s->c.energy.dim;
+    size_t p = (size_t)vgs_model_size(s->target), d = (size_t)s->c.energy.dim;
     float *w = (float *)malloc((p > 100 * d ? p : 100 * d) * sizeof *w), s0;
     vgs_buffer *all[4];
     int k;
-    all[0] = s->online, all[1] = s->target, all[2] = s->adam_m, all[3] = s->adam_v;
+    all[0] = s->online->w, all[1] = s->target->w, all[2] = s->online->adam_m, all[3] = s->online->adam_v;
     hash = 14695981039346656037u;
     for (k = 0; k < 4; ++k) {
         OK(s->b->download(s->b->self, w, all[k], 0, p, VGS_F32, NULL) == VGS_OK);

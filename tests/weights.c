@@ -79,8 +79,8 @@ typedef struct known { float in[HIDDEN][MOST], out[HIDDEN]; } known;
 static void set_weights(const vgs_sampler *s, const char *name, const float *from, int stride, float *w)
 {
     int i, j, k;
-    for (i = 0; i < vgs_net_params(s->net); ++i) {
-        const vgs_param_info *p = vgs_net_param(s->net, i);
+    const vgs_param_info *p;
+    for (i = 0; (p = vgs_model_param(s->target, i)) != NULL; ++i) {
         int rows = p->rows ? p->rows : 1;
         if (strcmp(p->name, name)) continue;
         for (j = 0; j < rows; ++j)
@@ -93,13 +93,13 @@ static void set_weights(const vgs_sampler *s, const char *name, const float *fro
 /* The value is the base |x|^2 / (2 v_t) and this network; factors of our own change every step. */
 static void make_known(vgs_sampler *s, const known *net, float *factor)
 {
-    int p = vgs_net_size(s->net), n = (int)vgs__factor_count(s), i;
+    int p = vgs_model_size(s->target), n = (int)vgs__factor_count(s), i;
     float *w = (float *)calloc((size_t)p, sizeof *w);
     for (i = 0; i < n; ++i)
         factor[i] = i / s->factors % 2 ? 0.8f + 0.03f * (float)i : 0.9f - 0.01f * (float)i;
     set_weights(s, "fc1.weight", net->in[0], MOST, w);
     set_weights(s, "out.weight", net->out, HIDDEN, w);
-    OK(!s->b->upload(s->b->self, s->target, 0, w, (size_t)p, VGS_F32, NULL));
+    OK(!vgs_model_write(s->target, w, NULL));
     OK(!s->b->upload(s->b->self, s->factor, 0, factor, (size_t)n, VGS_F32, NULL));
     free(w);
 }
@@ -157,15 +157,15 @@ static void drift_in_double(const vgs_sampler *s, const known *net, int t, const
         mu[j] = (last ? curvature * at[j] : mu[j]) * s2 * a * (ahead ? a : 1);
         norm += mu[j] * mu[j];
     }
-    limit = (double)s->c.drift_max * sqrt(s2 * s->c.dim_effective) * a;
+    limit = (double)s->c.drift_max * sqrt(s2 * s->dim) * a;
     for (j = 0; j < d && sqrt(norm) > limit; ++j) mu[j] *= limit / sqrt(norm);
 }
 
-/* The covariance of local_noise, I - s_t^2 V'' / tau, from slopes a nudge apart; none is near the limits. */
+/* The covariance of local_noise, I - s_t^2 V'' / tau, from slopes VGS__FD_STEP s_t apart; none is near the limits. */
 static void covariance_in_double(const vgs_sampler *s, const known *net, int t, const float *x,
                                  double c[MOST][MOST])
 {
-    double s2 = (double)s->s2[t], h = VGS__NUDGE * sqrt(s2), here[MOST], there[MOST], v[MOST][MOST];
+    double s2 = (double)s->s2[t], h = VGS__FD_STEP * sqrt(s2), here[MOST], there[MOST], v[MOST][MOST];
     int d = s->c.energy.dim, i, j;
     for (i = 0; i < d; ++i) there[i] = (double)x[i];
     slope_in_double(s, net, t, there, here);
@@ -207,7 +207,7 @@ static double weight_in_double(const vgs_sampler *s, const known *net, const flo
                                int n, int i, double curvature)
 {
     int d = s->c.energy.dim, f = s->factors, t, j;
-    double dim = s->c.dim_effective, s0 = (double)s->c.init_sigma, w = 0, mu[MOST], z[MOST], c[MOST][MOST];
+    double dim = s->dim, s0 = (double)s->c.init_sigma, w = 0, mu[MOST], z[MOST], c[MOST][MOST];
     for (j = 0; j < d; ++j) {
         double first = (double)path[i * d + j], end = (double)path[(s->c.steps * n + i) * d + j];
         w += first * first / (2 * s0 * s0) - curvature * end * end / 2;
@@ -565,7 +565,7 @@ static void resampling(void)
     vgs_config cfg = small(&b, 1, 0);
     vgs_sampler *s = create(&cfg);
     vgs_draw o = plain(lw);
-    vgs__crowd c;
+    vgs__smc c;
     bool fine = true;
     int k, i;
     memset(&c, 0, sizeof c);
@@ -577,8 +577,8 @@ static void resampling(void)
         o.first_row = (uint32_t)k;
         for (i = 0; i < 3; ++i) lw[i] = 5 + log(share[i]) + (double)v[i];
         fine = fine && !s->b->upload(s->b->self, c.r.x, 0, row, 6, VGS_F32, NULL);
-        fine = fine && fabs(vgs__crowd_ess(&c, &max, &sum) - 1 / (3 * 0.38)) < 1e-12;
-        fine = fine && !vgs__crowd_resample(s, &c, &o, 0, max, sum, NULL);
+        fine = fine && fabs(vgs__smc_ess(&c, &max, &sum) - 1 / (3 * 0.38)) < 1e-12;
+        fine = fine && !vgs__smc_resample(s, &c, &o, 0, max, sum, NULL);
         fine = fine && !s->b->download(s->b->self, x, c.r.x, 0, 6, VGS_F32, NULL);
         for (i = 0; i < 3; ++i) {
             count[(int)x[2 * i]] += 1.0 / RUNS;
@@ -601,13 +601,13 @@ static void smc_is_unbiased(void)
     vgs_config c = small(&b, 2, 0);
     vgs_sampler *s;
     vgs_error err = { VGS_OK, "" };
-    c.no_base = true;
+    c.net.kind = VGS_NET_TEMB;                   /* a value without an integral                       */
     c.init_sigma = 1.5f;
     T_IN("Gaussian");
     s = create(&c);
     unbiased(s, 0.9f, -1, N, RUNS, log(TWO_PI / 2), x, lw);
     vgs_sampler_free(s);
-    c.no_base = false;                           /* exp(-V_t) must have an integral to go by          */
+    c.net.kind = VGS_NET_MLP;                    /* exp(-V_t) must have one for moves to go by        */
     s = create(&c);
     unbiased(s, 0.9f, 2, N, RUNS, log(TWO_PI / 2), x, lw);
     unbiased(s, 0, 2, N, RUNS, log(TWO_PI / 2), x, lw);
@@ -747,7 +747,7 @@ static void correction_repeats(void)
         OK(!memcmp(whole, parts, sizeof whole));
         went_well(vgs_sampler_train(s, 2, NULL, &err), &err);        /* h is fitted again              */
         went_well(vgs_sampler_draw(s, &d, 10, parts, &err), &err);
-        OK(s->correct_known && memcmp(whole, parts, sizeof *parts * 20));
+        OK(s->correct_version == vgs_model_version(s->target) && memcmp(whole, parts, sizeof *parts * 20));
         vgs_sampler_free(s);
     }
 }
@@ -812,6 +812,16 @@ static void refused(void)
     d.noise_scale = 0.9f;
     OK(vgs_sampler_draw(s, &d, 10, x, &err) == VGS_E_ARG && strstr(err.msg, "noise_scale"));
     OK(vgs_sampler_score(s, &d, 10, x, lw, &err) == VGS_E_ARG && strstr(err.msg, "noise_scale"));
+    d = plain(lw);
+    d.start = x;
+    OK(vgs_sampler_draw(s, &d, 10, x, &err) == VGS_E_ARG && strstr(err.msg, "given starts"));
+    OK(vgs_sampler_score(s, &d, 10, x, lw, &err) == VGS_E_ARG && strstr(err.msg, "given starts"));
+    d = plain(NULL);
+    d.start = x;
+    d.correct = 2;
+    OK(vgs_sampler_draw(s, &d, 10, x, &err) == VGS_E_ARG && strstr(err.msg, "correct = 2"));
+    d.correct = 0;
+    OK(vgs_sampler_draw(s, &d, 10, x, &err) == VGS_OK);
     d = plain(NULL);
     d.resample = 0.5f;
     OK(vgs_sampler_draw(s, &d, 10, x, &err) == VGS_E_ARG && strstr(err.msg, "log_weight"));
@@ -848,7 +858,7 @@ static void refused(void)
     vgs_sampler_free(s);
     OK(target_sample(target_find("dw4"), NULL, 1, x, &err) == VGS_E_ARG && strstr(err.msg, "metropolis"));
     c.energy.eval = bowl_energy;
-    c.on_sphere = c.one_step = c.fixed_kernel = true;
+    c.on_sphere = true;
     c.energy.dim = 3;
     s = create(&c);
     OK(vgs_sampler_draw(s, &d, 3, x, &err) == VGS_E_ARG && strstr(err.msg, "sphere"));
