@@ -94,6 +94,8 @@
        Same build, same machine, same seed: same bits, for any number of threads and however a draw is
        split. Random numbers are functions of (seed, row, step, purpose, iteration); every sum has a fixed
        order. On a busy machine OMP_WAIT_POLICY=passive avoids waiting for a core that others use.
+       Where a compiler computes floats in more than float precision (FLT_EVAL_METHOD 1 or 2: 32-bit x86
+       without SSE) results are right, but their bits may depend on threads and split.
 
    UNITS AND NAMES
        Energies and tau in the same unit; lengths as in x. Arrays are row-major float, [rows, cols].
@@ -1154,6 +1156,19 @@ static void *vgs__alloc_or(vgs_error *err, const char *what, size_t count, size_
 VGS__INLINE float vgs__from_bits(uint32_t u) { float f; memcpy(&f, &u, 4); return f; }
 VGS__INLINE uint32_t vgs__to_bits(float f) { uint32_t u; memcpy(&u, &f, 4); return u; }
 
+/* x rounded to a float. A compiler may keep more precision (FLT_EVAL_METHOD 1 or 2: x87, s390x with
+   -std=c99), some even across an assignment; but adding 1.5 2^23 rounds to an integer, and 1 + e gives
+   Kahan's correction, only as a float. Where floats are evaluated as floats this does nothing. */
+VGS__INLINE float vgs__rounded(float x)
+{
+#if defined FLT_EVAL_METHOD && FLT_EVAL_METHOD == 0
+    return x;
+#else
+    volatile float stored = x;
+    return stored;
+#endif
+}
+
 /* c ? a : b by bits. gcc turns ?: on floats into a branch, which it then does not vectorise. */
 VGS__INLINE float vgs__pick(bool c, float a, float b)
 {
@@ -1173,7 +1188,7 @@ VGS__INLINE float vgs__exp(float x)
     u = (int32_t)u > 0x42B20000 ? 0x42B20000u : u;
     u = u > 0xC2D00000u ? 0xC2D00000u : u;
     c = vgs__from_bits(u);
-    kf = c * 1.44269504088896341f + 12582912.0f;
+    kf = vgs__rounded(c * 1.44269504088896341f + 12582912.0f);
     k = (int32_t)(vgs__to_bits(kf) - 0x4B400000u);
     kf -= 12582912.0f;
     r = c - kf * 0.693359375f;
@@ -1187,7 +1202,7 @@ VGS__INLINE float vgs__exp(float x)
     p = p * r * r + r + 1.0f;
     half = k / 2;
     p = p * vgs__from_bits((uint32_t)(half + 127) << 23) * vgs__from_bits((uint32_t)(k - half + 127) << 23);
-    return vgs__pick(x == x, p, x);
+    return vgs__pick(x == x, vgs__rounded(p), x);
 }
 
 /* log(x), within 1 ulp; -inf at 0, NaN below, inf at inf. x = m 2^e with m in [sqrt(1/2), sqrt 2). */
@@ -1223,7 +1238,7 @@ VGS__INLINE float vgs__log(float x)
 /* sin and cos of 2 pi u, 0 <= u < 1, within 2 ulp of the larger one; u goes to a quarter turn exactly. */
 VGS__INLINE void vgs__sincos_turns(float u, float *s, float *c)
 {
-    float q4 = u * 4.0f + 12582912.0f;                               /* nearest quarter turn */
+    float q4 = vgs__rounded(u * 4.0f + 12582912.0f);                 /* nearest quarter turn */
     uint32_t q = vgs__to_bits(q4) & 3u;
     float r = (u - (q4 - 12582912.0f) * 0.25f) * 6.28318530717958648f;
     float z = r * r, sn, cs, a, b;
@@ -1261,7 +1276,7 @@ VGS__INLINE float vgs__tanh(float x)                                 /* odd; ser
 VGS__INLINE float vgs__softplus(float x)                             /* log(1 + e^x) without overflow */
 {
     float a = vgs__from_bits(vgs__to_bits(x) | 0x80000000u), e = vgs__exp(a);
-    float u = 1.0f + e, d = u - 1.0f;                                /* log1p by Kahan's correction */
+    float u = vgs__rounded(1.0f + e), d = u - 1.0f;                  /* log1p by Kahan's correction */
     float l = vgs__pick(d == 0.0f, e, vgs__log(u) * e / (d + (float)(d == 0.0f)));
     return vgs__pick(x > 0.0f, x, 0.0f) + vgs__pick(x == x, l, x);
 }
@@ -3014,7 +3029,7 @@ VGS__NO_GRAD(abs_grad)
 
 VGS__INLINE void vgs__sincos(float x, float *s, float *c)            /* turns in [0,1) first           */
 {
-    float u = x * 0.159154943091895336f, n = (u + 12582912.0f) - 12582912.0f;
+    float u = x * 0.159154943091895336f, n = vgs__rounded(u + 12582912.0f) - 12582912.0f;
     u = (u > -4194304.0f && u < 4194304.0f) ? u - n : u - u;         /* too large: no digits are left  */
     vgs__sincos_turns(u < 0.0f ? u + 1.0f : u, s, c);
 }
