@@ -5146,10 +5146,14 @@ static vgs_status vgs__make_order(vgs_graph *g)
 /* first, last: places in the order. */
 typedef struct vgs__life { int first, last; size_t offset, size; } vgs__life;
 
+/* More floats than any memory holds: an arena that would need more asks for these, and gets NULL. */
+#define VGS__NO_ROOM ((size_t)-1 / 4)
+
 static size_t vgs__room(const vgs_graph *g, const vgs__node *n)
 {
-    size_t rows = n->rows < 0 ? (size_t)-n->rows * (size_t)g->capacity : (size_t)n->rows;
-    return (rows * (size_t)n->cols + 15) & ~(size_t)15;
+    double rows = n->rows < 0 ? -(double)n->rows * g->capacity : n->rows;
+    if (rows * n->cols > (double)VGS__NO_ROOM - 16.0) return VGS__NO_ROOM;
+    return ((size_t)rows * (size_t)n->cols + 15) & ~(size_t)15;
 }
 
 /* Life of every stored value in places of the order. What the body reads of the prologue lives for ever,
@@ -5243,6 +5247,7 @@ static size_t vgs__place(const vgs_graph *g, vgs__life *life)
                 }
             }
         }
+        if (a->size >= VGS__NO_ROOM - a->offset) return VGS__NO_ROOM;
         if (a->offset + a->size > end) end = a->offset + a->size;
     }
     return end;
