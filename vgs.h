@@ -460,13 +460,14 @@ VGS_API vgs_status vgs_gradient(vgs_graph *g, vgs_var y, const vgs_var *x, int n
 VGS_API vgs_status vgs_gradient_params(vgs_graph *g, vgs_var y, vgs_var params, vgs_var grad);
 
 /* compile and run */
-VGS_API void       vgs_output(vgs_graph *g, vgs_var v);              /* keep v readable after a run   */
+VGS_API void       vgs_output(vgs_graph *g, vgs_var v);              /* keep v for vgs_get            */
 VGS_API vgs_status vgs_graph_compile(vgs_graph *g, vgs_backend *backend, int capacity, vgs_error *err);
 VGS_API size_t     vgs_graph_bytes(const vgs_graph *g);              /* memory taken by compile       */
 VGS_API int        vgs_graph_ops  (const vgs_graph *g, bool prologue);   /* launches of a run         */
 VGS_API vgs_status vgs_bind(vgs_graph *g, vgs_var leaf, vgs_buffer *buf, size_t offset, vgs_error *err);
 VGS_API vgs_status vgs_set (vgs_graph *g, vgs_var leaf, const void *x, int batch, vgs_error *err);
 VGS_API vgs_status vgs_get (vgs_graph *g, vgs_var v, void *x, int batch, vgs_error *err);
+                                                 /* an output, a leaf, or another view of one          */
 VGS_API void       vgs_graph_touch(vgs_graph *g);                    /* parameters or tables changed  */
 VGS_API vgs_status vgs_graph_run(vgs_graph *g, int batch, vgs_error *err);
 
@@ -5402,26 +5403,47 @@ VGS__DEF vgs_status vgs_bind(vgs_graph *g, vgs_var leaf, vgs_buffer *buf, size_t
     return VGS_OK;
 }
 
-/* Elements of a dense value for this batch; the status tells why it cannot be copied. */
-static vgs_status vgs__dense(const vgs_graph *g, vgs_var v, int batch, vgs_tensor *t, vgs_error *err)
+/* Whether v's storage is a leaf's or an output's: any other may have been pruned, fused or overwritten. */
+static bool vgs__is_kept(const vgs_graph *g, int id)
+{
+    int owner = vgs__owner(g, id), k;
+    bool kept = vgs__is_leaf(g->node[owner].op) || g->node[id].output;
+    for (k = 0; k < g->n_node && !kept; ++k) kept = g->node[k].output && vgs__owner(g, k) == owner;
+    return kept;
+}
+
+/* Elements of a value for this batch; the status tells why it cannot be copied. */
+static vgs_status vgs__copied(const vgs_graph *g, const char *what, vgs_var v, int batch, vgs_tensor *t,
+                              vgs_error *err)
 {
     int id = vgs__id(g, v);
-    if (id < 0 || !g->backend) return vgs__fail(err, VGS_E_ARG, "get/set: no value of a compiled graph");
+    const char *name = id < 0 ? "" : vgs_op_name(g->node[id].op);
+    char s[40];
+    if (id < 0)
+        return vgs__fail(err, VGS_E_ARG, "%s: no value of this graph (handle %08x)", what, (unsigned)v.id);
+    if (!g->backend)
+        return vgs__fail(err, VGS_E_ARG, "%s: %s %s: the graph is not compiled yet", what, name,
+                         vgs__shape_text(&g->node[id], s));
     if (batch < 0 || batch > g->capacity)
-        return vgs__fail(err, VGS_E_ARG, "get/set: batch = %d: must be 0..%d", batch, g->capacity);
+        return vgs__fail(err, VGS_E_ARG, "%s: batch = %d: must be 0..%d", what, batch, g->capacity);
+    if (!vgs__is_kept(g, id))
+        return vgs__fail(err, VGS_E_ARG, "%s: %s %s is no output and no leaf; call vgs_output before compile",
+                         what, name, vgs__shape_text(&g->node[id], s));
     *t = vgs__tensor(g, id, batch);
     if (!t->buf)
-        return vgs__fail(err, VGS_E_ARG, "get/set: the value was not kept; call vgs_output before compile");
+        return vgs__fail(err, VGS_E_ARG, "%s: %s %s has no memory, as nothing that is run uses it", what, name,
+                         vgs__shape_text(&g->node[id], s));
     return VGS_OK;
 }
 
 VGS__DEF vgs_status vgs_set(vgs_graph *g, vgs_var leaf, const void *x, int batch, vgs_error *err)
 {
     vgs_tensor t = vgs__tensor(g, -1, 0);
-    vgs_status st = vgs__dense(g, leaf, batch, &t, err);
     int id = vgs__id(g, leaf);
-    if (st != VGS_OK) return st;
-    if (!vgs__is_leaf(g->node[id].op)) return vgs__fail(err, VGS_E_ARG, "set: only leaves can be set");
+    vgs_status st;
+    if (id >= 0 && !vgs__is_leaf(g->node[id].op))
+        return vgs__fail(err, VGS_E_ARG, "set: %s is no leaf", vgs_op_name(g->node[id].op));
+    if ((st = vgs__copied(g, "set", leaf, batch, &t, err)) != VGS_OK) return st;
     if (g->node[id].op == VGS_OP_PARAMS || g->node[id].op == VGS_OP_TABLE) g->dirty = true;
     return g->backend->upload(g->backend->self, t.buf, t.offset, x, (size_t)t.rows * (size_t)t.cols,
                               g->node[id].type, err);
@@ -5430,7 +5452,7 @@ VGS__DEF vgs_status vgs_set(vgs_graph *g, vgs_var leaf, const void *x, int batch
 VGS__DEF vgs_status vgs_get(vgs_graph *g, vgs_var v, void *x, int batch, vgs_error *err)
 {
     vgs_tensor t = vgs__tensor(g, -1, 0);
-    vgs_status st = vgs__dense(g, v, batch, &t, err);
+    vgs_status st = vgs__copied(g, "get", v, batch, &t, err);
     int r;
     if (st != VGS_OK) return st;
     for (r = 0; r < (t.ld == t.cols ? 1 : t.rows) && st == VGS_OK; ++r)

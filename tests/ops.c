@@ -1158,6 +1158,33 @@ static void handles_and_life(void)
     vgs_cpu_free(cpu);
 }
 
+/* Only outputs and leaves, and other views of them, can be read: a value that is neither may have been
+   pruned, fused or overwritten. */
+static void only_outputs(void)
+{
+    vgs_error err = { VGS_OK, "" };
+    vgs_graph *g = vgs_graph_create(NULL);
+    vgs_var in = vgs_input(g, 2), state = vgs_state(g, 1, 2, VGS_F32), a = vgs_exp(g, in), b, part, dead;
+    float x[4] = { 1, 2, 3, 4 }, got[4] = { 7, 7, 7, 7 };
+    cpu = vgs_cpu_create(NULL, NULL);
+    b = vgs_add(g, vgs_square(g, a), state);
+    part = vgs_cols(g, b, 1, 1);
+    dead = vgs_sin(g, in);
+    vgs_output(g, b);
+    OK(vgs_graph_compile(g, cpu, 2, &err) == VGS_OK && vgs_set(g, in, x, 2, &err) == VGS_OK &&
+       vgs_graph_run(g, 2, &err) == VGS_OK);
+    CHECK(vgs_get(g, a, got, 2, &err) == VGS_E_ARG && strstr(err.msg, "exp [B,2]") &&
+          strstr(err.msg, "vgs_output"), "%s", err.msg);
+    CHECK(vgs_get(g, dead, got, 2, &err) == VGS_E_ARG && strstr(err.msg, "sin [B,2]"), "%s", err.msg);
+    OK(got[0] == 7 && got[3] == 7);
+    CHECK(vgs_get(g, part, got, 2, &err) == VGS_OK, "%s", err.msg);
+    CHECK_NEAR(got[1], exp(8), 1e-5, 0);
+    OK(vgs_get(g, in, got, 2, &err) == VGS_OK && got[3] == 4);
+    OK(vgs_get(g, state, got, 2, &err) == VGS_OK && got[1] == 0);
+    vgs_graph_free(g);
+    vgs_cpu_free(cpu);
+}
+
 static void huge_sizes(void)
 {
     vgs_error err = { VGS_OK, "" };
@@ -1260,6 +1287,7 @@ int main(int argc, char **argv)
     RUN(index_with_stride);
     RUN(sticky);
     RUN(handles_and_life);
+    RUN(only_outputs);
     RUN(huge_sizes);
     RUN(gradient_limits);
     RUN(energy_check);
