@@ -96,7 +96,10 @@
    REPRODUCIBILITY
        Same build, same machine, same seed: same bits, for any number of threads and however a draw is
        split. Random numbers are functions of (seed, row, step, purpose, iteration); every sum has a fixed
-       order. On a busy machine OMP_WAIT_POLICY=passive avoids waiting for a core that others use.
+       order. A second draw with the same seed therefore has the same noise: give it a seed of its own.
+       On a busy machine OMP_WAIT_POLICY=passive avoids waiting for a core that others use.
+       Where a compiler computes floats in more than float precision (FLT_EVAL_METHOD 1 or 2: 32-bit x86
+       without SSE) results are right, but their bits may depend on threads and split.
 
    UNITS AND NAMES
        Energies and tau in the same unit; lengths as in x. Arrays are row-major float, [rows, cols].
@@ -162,7 +165,8 @@ typedef struct vgs_var { uint32_t id; } vgs_var;                     /* {0} = "n
 
 typedef int vgs_energy_fn  (void *user, const float  *x, int n, int dim, float  *e, float  *g);
 typedef int vgs_energy_fn64(void *user, const double *x, int n, int dim, double *e, double *g);
-typedef vgs_var vgs_energy_record(void *user, vgs_graph *g, vgs_var x);    /* [B,dim] -> [B,1]        */
+typedef vgs_var vgs_energy_record(void *user, vgs_graph *g, vgs_var x);    /* [B,dim] -> [B,1];        */
+                                                 /* vgs_params in it: vgs_bind them there and then     */
 
 typedef struct vgs_energy {                      /* exactly one of eval, eval64, record               */
     vgs_energy_fn     *eval;
@@ -280,7 +284,7 @@ typedef struct vgs_config {
                                   /* fixed_kernel or explicit_drift                                        */
     bool   scale_by_dim;          /* the network gives V/D                                                 */
     bool   on_sphere;             /* |x| = 1, moves along great circles, a_t = 1; implies published        */
-    uint64_t seed;                /* of weights, noise and shuffles                                        */
+    uint64_t seed;                /* of weights, noise and shuffles; of draws, unless vgs_draw.seed is set */
     int    threads;               /* of the built-in backend: 0 = all; > 1 needs -fopenmp                  */
     vgs_backend *backend;         /* NULL = a CPU backend of the sampler's own                             */
     int  (*progress)(void *user, int64_t iteration);      /* after every iteration; nonzero cancels        */
@@ -637,7 +641,7 @@ VGS_API void       vgs_graph_reset (vgs_graph *g);                   /* forget a
 VGS_API vgs_status vgs_graph_status(const vgs_graph *g, vgs_error *err);   /* the first failure       */
 VGS_API void       vgs_shape(const vgs_graph *g, vgs_var v, int *rows, int *cols);
                                                  /* rows < 0: -rows times the batch                   */
-/* leaves */
+/* leaves; inputs, indices and parameters must be set or bound before the first run */
 VGS_API vgs_var vgs_input (vgs_graph *g, int cols);                  /* [B,cols] float                */
 VGS_API vgs_var vgs_index (vgs_graph *g);                            /* [B,1] int32                   */
 VGS_API vgs_var vgs_params(vgs_graph *g, int n);                     /* [1,n]: flat parameters        */
@@ -734,7 +738,7 @@ VGS_API vgs_var vgs_resample    (vgs_graph *g, vgs_var log_weight, const vgs_noi
 /* an energy as ops: [B,dim] -> [B,1]; differentiable; `energy` is borrowed */
 VGS_API vgs_var vgs_energy_of(vgs_graph *g, const vgs_energy *energy, vgs_var x);
 
-/* gradients: d(sum of y)/dx_k -> gx[k], recorded as ops; x are inputs or any recorded values */
+/* gradients: d(sum of y)/dx_k -> gx[k], recorded as ops; x: inputs or recorded values, not vgs_params */
 VGS_API vgs_status vgs_gradient(vgs_graph *g, vgs_var y, const vgs_var *x, int n, vgs_var *gx);
 /* d(sum of y)/d(params) is written into `grad`, a vgs_state of the parameters' shape, at every run */
 VGS_API vgs_status vgs_gradient_params(vgs_graph *g, vgs_var y, vgs_var params, vgs_var grad);
@@ -744,13 +748,14 @@ VGS_API void vgs_assign     (vgs_graph *g, vgs_var state, vgs_var x);           
 VGS_API void vgs_assign_rows(vgs_graph *g, vgs_var state, vgs_scalar first, vgs_var x);    /* rows first.. */
 
 /* compile and run */
-VGS_API void       vgs_output(vgs_graph *g, vgs_var v);              /* keep v readable after a run   */
+VGS_API void       vgs_output(vgs_graph *g, vgs_var v);              /* keep v for vgs_get            */
 VGS_API vgs_status vgs_graph_compile(vgs_graph *g, vgs_backend *backend, int capacity, vgs_error *err);
 VGS_API size_t     vgs_graph_bytes(const vgs_graph *g);              /* memory taken by compile       */
 VGS_API int        vgs_graph_ops  (const vgs_graph *g, bool prologue);   /* launches of a run         */
 VGS_API vgs_status vgs_bind(vgs_graph *g, vgs_var leaf, vgs_buffer *buf, size_t offset, vgs_error *err);
 VGS_API vgs_status vgs_set (vgs_graph *g, vgs_var leaf, const void *x, int batch, vgs_error *err);
 VGS_API vgs_status vgs_get (vgs_graph *g, vgs_var v, void *x, int batch, vgs_error *err);
+                                                 /* an output, a leaf, or another view of one          */
 VGS_API void       vgs_graph_touch(vgs_graph *g);                    /* parameters or tables changed  */
 VGS_API vgs_status vgs_graph_run(vgs_graph *g, int batch, vgs_error *err);
 
@@ -1153,6 +1158,19 @@ static int vgs__team(int threads)                 /* 0 = all; 1 without OpenMP  
 VGS__INLINE float vgs__from_bits(uint32_t u) { float f; memcpy(&f, &u, 4); return f; }
 VGS__INLINE uint32_t vgs__to_bits(float f) { uint32_t u; memcpy(&u, &f, 4); return u; }
 
+/* x rounded to a float. A compiler may keep more precision (FLT_EVAL_METHOD 1 or 2: x87, s390x with
+   -std=c99), some even across an assignment; but adding 1.5 2^23 rounds to an integer, and 1 + e gives
+   Kahan's correction, only as a float. Where floats are evaluated as floats this does nothing. */
+VGS__INLINE float vgs__rounded(float x)
+{
+#if defined FLT_EVAL_METHOD && FLT_EVAL_METHOD == 0
+    return x;
+#else
+    volatile float stored = x;
+    return stored;
+#endif
+}
+
 /* c ? a : b by bits. gcc turns ?: on floats into a branch, which it then does not vectorise. */
 VGS__INLINE float vgs__pick(bool c, float a, float b)
 {
@@ -1172,7 +1190,7 @@ VGS__INLINE float vgs__exp(float x)
     u = (int32_t)u > 0x42B20000 ? 0x42B20000u : u;
     u = u > 0xC2D00000u ? 0xC2D00000u : u;
     c = vgs__from_bits(u);
-    kf = c * 1.44269504088896341f + 12582912.0f;
+    kf = vgs__rounded(c * 1.44269504088896341f + 12582912.0f);
     k = (int32_t)(vgs__to_bits(kf) - 0x4B400000u);
     kf -= 12582912.0f;
     r = c - kf * 0.693359375f;
@@ -1186,7 +1204,7 @@ VGS__INLINE float vgs__exp(float x)
     p = p * r * r + r + 1.0f;
     half = k / 2;
     p = p * vgs__from_bits((uint32_t)(half + 127) << 23) * vgs__from_bits((uint32_t)(k - half + 127) << 23);
-    return vgs__pick(x == x, p, x);
+    return vgs__pick(x == x, vgs__rounded(p), x);
 }
 
 /* log(x), within 1 ulp; -inf at 0, NaN below, inf at inf. x = m 2^e with m in [sqrt(1/2), sqrt 2). */
@@ -1222,7 +1240,7 @@ VGS__INLINE float vgs__log(float x)
 /* sin and cos of 2 pi u, 0 <= u < 1, within 2 ulp of the larger one; u goes to a quarter turn exactly. */
 VGS__INLINE void vgs__sincos_turns(float u, float *s, float *c)
 {
-    float q4 = u * 4.0f + 12582912.0f;                               /* nearest quarter turn */
+    float q4 = vgs__rounded(u * 4.0f + 12582912.0f);                 /* nearest quarter turn */
     uint32_t q = vgs__to_bits(q4) & 3u;
     float r = (u - (q4 - 12582912.0f) * 0.25f) * 6.28318530717958648f;
     float z = r * r, sn, cs, a, b;
@@ -1260,7 +1278,7 @@ VGS__INLINE float vgs__tanh(float x)                                 /* odd; ser
 VGS__INLINE float vgs__softplus(float x)                             /* log(1 + e^x) without overflow */
 {
     float a = vgs__from_bits(vgs__to_bits(x) | 0x80000000u), e = vgs__exp(a);
-    float u = 1.0f + e, d = u - 1.0f;                                /* log1p by Kahan's correction */
+    float u = vgs__rounded(1.0f + e), d = u - 1.0f;                  /* log1p by Kahan's correction */
     float l = vgs__pick(d == 0.0f, e, vgs__log(u) * e / (d + (float)(d == 0.0f)));
     return vgs__pick(x > 0.0f, x, 0.0f) + vgs__pick(x == x, l, x);
 }
@@ -2377,6 +2395,7 @@ typedef struct vgs__node {
     int steps;                                   /* PARAMS: steps of Adam in a run; ADAM: before it   */
     void *data;                                  /* TABLE: its values until compile uploads them      */
     bool output, live, body;
+    bool given;                                  /* leaves: set or bound at least once                */
     int group;                                   /* of ops that run together; grows along the order   */
     bool local;                                  /* what it makes is read within the group only       */
     vgs_buffer *buf;                             /* leaves: bound buffer; others: the arena           */
@@ -2777,7 +2796,7 @@ typedef struct vgs__cpu {
     int cap_job, cap_group;
     double part[256];                            /* of sum_squares                                    */
     int bad_job, bad_row;                        /* of the check that holds the flag, -1 = none       */
-    int failed;                                  /* number of the group + 1                           */
+    int failures, failed;                        /* of this list; group of the first one + 1, 0 = none */
     vgs__pace pace[64];
     vgs_error error;
 } vgs__cpu;
@@ -3124,7 +3143,7 @@ VGS__NO_GRAD(abs_grad)
 
 VGS__INLINE void vgs__sincos(float x, float *s, float *c)            /* turns in [0,1) first           */
 {
-    float u = x * 0.159154943091895336f, n = (u + 12582912.0f) - 12582912.0f;
+    float u = x * 0.159154943091895336f, n = vgs__rounded(u + 12582912.0f) - 12582912.0f;
     u = (u > -4194304.0f && u < 4194304.0f) ? u - n : u - u;         /* too large: no digits are left  */
     vgs__sincos_turns(u < 0.0f ? u + 1.0f : u, s, c);
 }
@@ -5026,6 +5045,11 @@ static bool vgs__is_constant(const vgs_graph *g, int id)
     return g->node[id].op == VGS_OP_TAP && g->node[g->node[id].in[0]].op != VGS_OP_SILU;
 }
 
+static bool vgs__is_params_view(const vgs_graph *g, int id)
+{
+    return g->node[id].op == VGS_OP_VIEW && g->node[g->node[id].alias].op == VGS_OP_PARAMS;
+}
+
 /* Records the adjoints of all values between the wanted ones and y; adj[id].id = 0 where there is none.
    Views of parameters are leaves here: wanted or not, nothing lies behind them. */
 static void vgs__reverse(vgs_graph *g, int y, bool *on_path, vgs_var *adj)
@@ -5045,7 +5069,7 @@ static void vgs__reverse(vgs_graph *g, int y, bool *on_path, vgs_var *adj)
             need[k] = n.in[k] >= 0 && g->node[n.in[k]].type == VGS_F32 && on_path[n.in[k]];
             any = any || need[k];
         }
-        if (!any) continue;                                          /* one of x, or beyond all of them */
+        if (!any || vgs__is_params_view(g, id)) continue;            /* one of x, or beyond all of them */
         if (n.op == VGS_OP_TAP)
             vgs__graph_fail(g, VGS_E_ARG, "gradient: the slope of %s has none (first derivatives only)",
                             vgs_op_name(g->node[n.in[0]].op));
@@ -5079,15 +5103,34 @@ VGS__DEF vgs_status vgs_gradient(vgs_graph *g, vgs_var y, const vgs_var *x, int 
     int yid = vgs__operand(g, "gradient", y), ids[16] = { 0 }, k;
     for (k = 0; k < n; ++k) gx[k] = vgs__no_var();
     if (n > 16) vgs__graph_fail(g, VGS_E_ARG, "gradient: n = %d: at most 16 at a time", n);
-    for (k = 0; k < n && k < 16; ++k) ids[k] = vgs__operand(g, "gradient", x[k]);
+    for (k = 0; k < n && k < 16; ++k) {
+        char s[40];
+        ids[k] = vgs__operand(g, "gradient", x[k]);
+        if (ids[k] >= 0 && g->node[ids[k]].op == VGS_OP_PARAMS)
+            vgs__graph_fail(g, VGS_E_ARG, "gradient: x[%d] is params %s: use vgs_gradient_params", k,
+                            vgs__shape_text(&g->node[ids[k]], s));
+    }
     if (g->sticky.code != VGS_OK || vgs__gradient(g, yid, ids, n, gx) != VGS_OK) return g->sticky.code;
     for (k = 0; k < n; ++k)                                          /* y does not depend on x: zeros  */
         if (!gx[k].id) gx[k] = vgs_fill(g, g->node[ids[k]].rows, g->node[ids[k]].cols, 0.0f);
     return g->sticky.code;
 }
 
-/* Every view of the parameters gets its place in `grad`. Where views overlap, their gradients are added
-   to zeros; elsewhere they are stored, which compile turns into no work at all. */
+/* Whether an op takes the parameters as they are, not a view of them. Updates do, but have no gradient. */
+static bool vgs__taken_whole(const vgs_graph *g, int params)
+{
+    int id, k;
+    for (id = params + 1; id < g->n_node; ++id) {
+        const vgs__node *n = &g->node[id];
+        if (n->op == VGS_OP_VIEW || n->op == VGS_OP_ADAM || n->op == VGS_OP_EMA) continue;
+        for (k = 0; k < n->n_in; ++k)
+            if (n->in[k] == params) return true;
+    }
+    return false;
+}
+
+/* Every view of the parameters, and their whole, gets its place in `grad`. Where views overlap, their
+   gradients are added to zeros; elsewhere they are stored, which compile turns into no work at all. */
 VGS__DEF vgs_status vgs_gradient_params(vgs_graph *g, vgs_var y, vgs_var params, vgs_var grad)
 {
     int yid = vgs__operand(g, "gradient", y), p = vgs__operand(g, "gradient", params), i, r, c, n = 0, count;
@@ -5096,7 +5139,6 @@ VGS__DEF vgs_status vgs_gradient_params(vgs_graph *g, vgs_var y, vgs_var params,
     bool overlap = false;
     vgs_var *gx;
     if (yid < 0 || p < 0 || gid < 0) return g->sticky.code;
-    if (g->node[p].alias >= 0 && g->node[p].cols == g->node[g->node[p].alias].cols) p = g->node[p].alias;
     if (g->node[gid].rows != 1 || g->node[gid].cols != g->node[p].cols || g->node[gid].op != VGS_OP_STATE) {
         vgs__shape_fail(g, "gradient: grad must be a state of the parameters' shape", p, gid);
         return g->sticky.code;
@@ -5109,11 +5151,7 @@ VGS__DEF vgs_status vgs_gradient_params(vgs_graph *g, vgs_var y, vgs_var params,
         vgs__graph_fail(g, VGS_E_NOMEM, "out of memory: gradient of %d parameters", g->node[p].cols);
     for (i = 0; i < count && g->sticky.code == VGS_OK; ++i) {
         const vgs__node *v = &g->node[i];
-        for (c = 0; c < v->n_in && v->op > VGS_OP_TAP && v->op != VGS_OP_ADAM && v->op != VGS_OP_EMA; ++c)
-            if (v->in[c] == p)
-                vgs__graph_fail(g, VGS_E_ARG, "gradient: %s reads the parameters as a whole: only vgs_view's of "
-                                "them have a gradient", vgs_op_name(v->op));
-        if (v->op != VGS_OP_VIEW || v->alias != p) continue;
+        if (i == p ? !vgs__taken_whole(g, p) : v->op != VGS_OP_VIEW || v->alias != p) continue;
         for (r = 0; r < v->rows; ++r)
             for (c = 0; c < v->cols; ++c)
                 overlap = hit[v->alias_offset + (size_t)(r * v->ld + c)]++ > 0 || overlap;
@@ -5426,10 +5464,14 @@ static vgs_status vgs__make_order(vgs_graph *g)
 /* first, last: places in the order. */
 typedef struct vgs__life { int first, last; size_t offset, size; } vgs__life;
 
+/* More floats than any memory holds: an arena that would need more asks for these, and gets NULL. */
+#define VGS__NO_ROOM ((size_t)-1 / 4)
+
 static size_t vgs__room(const vgs_graph *g, const vgs__node *n)
 {
-    size_t rows = n->rows < 0 ? (size_t)-n->rows * (size_t)g->capacity : (size_t)n->rows;
-    return (rows * (size_t)n->cols + 15) & ~(size_t)15;
+    double rows = n->rows < 0 ? -(double)n->rows * g->capacity : n->rows;
+    if (rows * n->cols > (double)VGS__NO_ROOM - 16.0) return VGS__NO_ROOM;
+    return ((size_t)rows * (size_t)n->cols + 15) & ~(size_t)15;
 }
 
 /* Life of every stored value in places of the order. What the body reads of the prologue lives for ever,
@@ -5523,6 +5565,7 @@ static size_t vgs__place(const vgs_graph *g, vgs__life *life)
                 }
             }
         }
+        if (a->size >= VGS__NO_ROOM - a->offset) return VGS__NO_ROOM;
         if (a->offset + a->size > end) end = a->offset + a->size;
     }
     return end;
@@ -5711,6 +5754,21 @@ static void vgs__count_updates(vgs_graph *g)
     }
 }
 
+/* Before the first run: parameters and inputs that nobody gave are no zeros. */
+static vgs_status vgs__check_leaves(const vgs_graph *g, vgs_error *err)
+{
+    char s[40];
+    int id;
+    for (id = 0; id < g->n_node; ++id) {
+        const vgs__node *n = &g->node[id];
+        if ((n->op == VGS_OP_PARAMS || n->op == VGS_OP_INPUT) && n->live && !n->given)
+            return vgs__fail(err, VGS_E_ARG, "graph_run: %s %s was never given: vgs_set it after compile, or "
+                             "vgs_bind it (always so in an energy's record function)", vgs_op_name(n->op),
+                             vgs__shape_text(n, s));
+    }
+    return VGS_OK;
+}
+
 VGS__DEF vgs_status vgs_graph_run(vgs_graph *g, int batch, vgs_error *err)
 {
     int at, k;
@@ -5720,6 +5778,7 @@ VGS__DEF vgs_status vgs_graph_run(vgs_graph *g, int batch, vgs_error *err)
     if (batch < 0 || batch > g->capacity)
         return vgs__fail(err, VGS_E_ARG, "graph_run: batch = %d: must be 0..%d, the capacity", batch,
                          g->capacity);
+    if (g->dirty && (st = vgs__check_leaves(g, err)) != VGS_OK) return st;
     if ((st = vgs__follow_models(g, err)) != VGS_OK) return st;
     b = g->backend;
     at = g->dirty ? 0 : g->n_prologue;
@@ -5747,35 +5806,58 @@ VGS__DEF vgs_status vgs_bind(vgs_graph *g, vgs_var leaf, vgs_buffer *buf, size_t
         return vgs__fail(err, VGS_E_ARG, "bind: the weights of a model have their place already");
     g->node[id].buf = buf;
     g->node[id].offset = offset;
+    g->node[id].given = buf != NULL;
     if (g->node[id].op == VGS_OP_PARAMS) g->dirty = true;
     return VGS_OK;
 }
 
-/* Elements of a dense value for this batch; the status tells why it cannot be copied. */
-static vgs_status vgs__dense(const vgs_graph *g, vgs_var v, int batch, vgs_tensor *t, vgs_error *err)
+/* Whether v's storage is a leaf's or an output's: any other may have been pruned, fused or overwritten. */
+static bool vgs__is_kept(const vgs_graph *g, int id)
+{
+    int owner = vgs__owner(g, id), k;
+    bool kept = vgs__is_leaf(g->node[owner].op) || g->node[id].output;
+    for (k = 0; k < g->n_node && !kept; ++k) kept = g->node[k].output && vgs__owner(g, k) == owner;
+    return kept;
+}
+
+/* Elements of a value for this batch; the status tells why it cannot be copied. */
+static vgs_status vgs__copied(const vgs_graph *g, const char *what, vgs_var v, int batch, vgs_tensor *t,
+                              vgs_error *err)
 {
     int id = vgs__id(g, v);
-    if (id < 0 || !g->backend) return vgs__fail(err, VGS_E_ARG, "get/set: no value of a compiled graph");
+    const char *name = id < 0 ? "" : vgs_op_name(g->node[id].op);
+    const vgs_model *m = id < 0 ? NULL : g->node[vgs__owner(g, id)].model;
+    char s[40];
+    if (id < 0)
+        return vgs__fail(err, VGS_E_ARG, "%s: no value of this graph (handle %08x)", what, (unsigned)v.id);
+    if (!g->backend)
+        return vgs__fail(err, VGS_E_ARG, "%s: %s %s: the graph is not compiled yet", what, name,
+                         vgs__shape_text(&g->node[id], s));
     if (batch < 0 || batch > g->capacity)
-        return vgs__fail(err, VGS_E_ARG, "get/set: batch = %d: must be 0..%d", batch, g->capacity);
-    if (g->node[vgs__owner(g, id)].model && g->node[vgs__owner(g, id)].model->freed)
-        return vgs__fail(err, VGS_E_ARG, "get/set: the model has been freed");
+        return vgs__fail(err, VGS_E_ARG, "%s: batch = %d: must be 0..%d", what, batch, g->capacity);
+    if (m && m->freed) return vgs__fail(err, VGS_E_ARG, "%s: the model has been freed", what);
+    if (!vgs__is_kept(g, id))
+        return vgs__fail(err, VGS_E_ARG, "%s: %s %s is no output and no leaf; call vgs_output before compile",
+                         what, name, vgs__shape_text(&g->node[id], s));
     *t = vgs__tensor(g, id, batch);
     if (!t->buf)
-        return vgs__fail(err, VGS_E_ARG, "get/set: the value was not kept; call vgs_output before compile");
+        return vgs__fail(err, VGS_E_ARG, "%s: %s %s has no memory: nothing that is run uses it", what, name,
+                         vgs__shape_text(&g->node[id], s));
     return VGS_OK;
 }
 
 VGS__DEF vgs_status vgs_set(vgs_graph *g, vgs_var leaf, const void *x, int batch, vgs_error *err)
 {
     vgs_tensor t = vgs__tensor(g, -1, 0);
-    vgs_status st = vgs__dense(g, leaf, batch, &t, err);
     int id = vgs__id(g, leaf);
-    if (st != VGS_OK) return st;
-    if (!vgs__is_leaf(g->node[id].op)) return vgs__fail(err, VGS_E_ARG, "set: only leaves can be set");
-    if (g->node[id].model)
+    vgs_status st;
+    if (id >= 0 && !vgs__is_leaf(g->node[id].op))
+        return vgs__fail(err, VGS_E_ARG, "set: %s is no leaf", vgs_op_name(g->node[id].op));
+    if (id >= 0 && g->node[id].model)
         return vgs__fail(err, VGS_E_ARG, "set: the weights of a model are set by vgs_model_write");
+    if ((st = vgs__copied(g, "set", leaf, batch, &t, err)) != VGS_OK) return st;
     if (g->node[id].op == VGS_OP_PARAMS || g->node[id].op == VGS_OP_TABLE) g->dirty = true;
+    g->node[id].given = true;
     return g->backend->upload(g->backend->self, t.buf, t.offset, x, (size_t)t.rows * (size_t)t.cols,
                               g->node[id].type, err);
 }
@@ -5783,7 +5865,7 @@ VGS__DEF vgs_status vgs_set(vgs_graph *g, vgs_var leaf, const void *x, int batch
 VGS__DEF vgs_status vgs_get(vgs_graph *g, vgs_var v, void *x, int batch, vgs_error *err)
 {
     vgs_tensor t = vgs__tensor(g, -1, 0);
-    vgs_status st = vgs__dense(g, v, batch, &t, err);
+    vgs_status st = vgs__copied(g, "get", v, batch, &t, err);
     int r;
     if (st != VGS_OK) return st;
     for (r = 0; r < (t.ld == t.cols ? 1 : t.rows) && st == VGS_OK; ++r)
@@ -6090,24 +6172,29 @@ static int vgs__list_make(vgs__cpu *cpu, const vgs_call *c, int n, vgs_error *er
 
 /* ---- running ---- */
 
-/* Keeps the failure of the earliest group; what follows it is not run. */
+/* Keeps the first failure of the list; what follows its group is not run. */
 static void vgs__stop_after(vgs__cpu *cpu, int group, const vgs_error *e)
 {
+    int before;
 #ifdef _OPENMP
-#  pragma omp critical(vgs_failed)
+#  pragma omp atomic capture
 #endif
-    if (!cpu->failed) {
-        cpu->error = *e;
-        cpu->failed = group + 1;
-    }
+    before = cpu->failures++;
+    if (before) return;
+    cpu->error = *e;
+#ifdef _OPENMP
+#  pragma omp atomic write
+#endif
+    cpu->failed = group + 1;
 }
 
-/* All threads of a crew agree on this when they begin a group: what later groups do does not count. */
+/* Whether a group before this one failed. All threads that have waited for each other in front of it agree on
+   this: what a faster thread does in this group does not count. */
 static bool vgs__stopped(vgs__cpu *cpu, int group)
 {
     int failed;
 #ifdef _OPENMP
-#  pragma omp critical(vgs_failed)
+#  pragma omp atomic read
 #endif
     failed = cpu->failed;
     return failed && failed <= group;
@@ -6211,7 +6298,8 @@ static void vgs__run_whole(vgs__cpu *cpu, int group, vgs__crew crew)
     }
 }
 
-/* What one thread does of all groups. Threads wait for each other where a shared group begins or ends. */
+/* What one thread does of all groups. Threads wait for each other where a shared group begins or ends, after
+   a failure, too: while thread 0 runs groups of its own the others cannot know of it. */
 static void vgs__run_groups(vgs__cpu *cpu, int groups, vgs__crew crew)
 {
     const vgs__crew alone = { 0, 1 };
@@ -6219,8 +6307,7 @@ static void vgs__run_groups(vgs__cpu *cpu, int groups, vgs__crew crew)
     for (i = 0; i < groups; ++i) {
         const vgs__jobs *g = &cpu->group[i];
         if (i > 0 && (g->shared || cpu->group[i - 1].shared)) vgs__crew_wait(crew);
-        if (vgs__stopped(cpu, i)) return;
-        if (!g->shared && crew.me) continue;
+        if ((!g->shared && crew.me) || vgs__stopped(cpu, i)) continue;
         if (g->whole) vgs__run_whole(cpu, i, g->shared ? crew : alone);
         else vgs__run_blocks(cpu, i, g->shared ? crew : alone);
     }
@@ -6284,7 +6371,7 @@ static vgs_status vgs__cpu_list(void *self, const vgs_call *c, int n, vgs_error 
     groups = vgs__list_make(cpu, c, n, err);
     if (groups < 0) return VGS_E_NOMEM;
     cpu->bad_job = -1;
-    cpu->failed = 0;
+    cpu->failures = cpu->failed = 0;
 #ifdef _OPENMP
     pace = vgs__pace_of(cpu, groups);
     way = pace ? vgs__pace_choose(pace) : 0;
@@ -7865,15 +7952,9 @@ static vgs_var vgs__model_leaf(vgs_graph *g, vgs_model *m, int op, int cols, vgs
     return v;
 }
 
-static vgs_var vgs__model_params(vgs_graph *g, vgs_model *m)
+VGS__DEF vgs_var vgs_model_weights(vgs_graph *g, vgs_model *m)
 {
     return vgs__model_leaf(g, m, VGS_OP_PARAMS, m && m->net ? m->net->size : 1, VGS_F32);
-}
-
-VGS__DEF vgs_var vgs_model_weights(vgs_graph *g, vgs_model *m)       /* a view, as gradients want it   */
-{
-    vgs_var w = vgs__model_params(g, m);
-    return vgs__exists(w) ? vgs_view(g, w, 0, 1, m->net->size, m->net->size) : w;
 }
 
 static vgs_var vgs__model_flag(vgs_graph *g, vgs_model *m)
@@ -7883,7 +7964,7 @@ static vgs_var vgs__model_flag(vgs_graph *g, vgs_model *m)
 
 VGS__DEF vgs_var vgs_model_array(vgs_graph *g, vgs_model *m, const char *name)
 {
-    vgs_var w = vgs__model_params(g, m);
+    vgs_var w = vgs_model_weights(g, m);
     int i;
     for (i = 0; vgs__exists(w) && i < m->net->n_info; ++i) {
         const vgs_param_info *a = &m->net->info[i];
@@ -7895,7 +7976,7 @@ VGS__DEF vgs_var vgs_model_array(vgs_graph *g, vgs_model *m, const char *name)
 
 VGS__DEF vgs_var vgs_model_apply(vgs_graph *g, vgs_model *m, vgs_var x, vgs_var t)
 {
-    vgs_var w = vgs__model_params(g, m);
+    vgs_var w = vgs_model_weights(g, m);
     const vgs_net_config *c;
     vgs__pass p;
     int rows, cols;
@@ -7954,7 +8035,7 @@ static vgs_var vgs__bound_state(vgs_graph *g, int rows, int cols, vgs_buffer *bu
 
 VGS__DEF void vgs_descend(vgs_graph *g, vgs_var loss, vgs_model *m, vgs_scalar lr, float grad_max)
 {
-    vgs_var in[6], w = vgs__model_params(g, m), a;
+    vgs_var in[6], w = vgs_model_weights(g, m), a;
     vgs_error err;
     vgs__node *n;
     int size;
@@ -7980,7 +8061,7 @@ VGS__DEF void vgs_descend(vgs_graph *g, vgs_var loss, vgs_model *m, vgs_scalar l
 
 VGS__DEF void vgs_ema(vgs_graph *g, vgs_model *average, vgs_model *m, float keep)
 {
-    vgs_var to = vgs__model_params(g, average), from = vgs__model_params(g, m), v;
+    vgs_var to = vgs_model_weights(g, average), from = vgs_model_weights(g, m), v;
     if (!vgs__exists(to) || !vgs__exists(from)) return;
     if (average->net->size != m->net->size) {
         vgs__graph_fail(g, VGS_E_SHAPE, "ema: models of %d and %d weights", average->net->size, m->net->size);

@@ -19,6 +19,13 @@ have clang && each "clang -O2" "$some sampler" "" clang -std=c99 -O2
 have clang && each "clang ASan, UBSan" "$some" "" clang -std=c99 -O1 -g -fsanitize=address,undefined
 have gcc && each "gcc -O3 gnu17 native" "gemm ops nets repro" "" gcc -std=gnu17 -O3 -march=native
 have gcc && each "gcc ASan, UBSan" "file checkpoint oom" "" gcc -std=c99 -O1 -g -fsanitize=address,undefined
+x87="rng nets td"                                                    # (bits may depend on rows there)
+m32() { "$@" -m32 "$work/m32.c" -o "$work/m32" 2> "$work/log" || { skip "$1 -m32 does not work"; false; }; }
+echo 'int main(void) { return 0; }' > "$work/m32.c"
+have gcc && m32 gcc && each "gcc -m32, SSE" "$some" "" gcc -std=c99 -m32 -O2 -msse2 -mfpmath=sse &&
+    each "gcc -m32, x87" "$x87" "" gcc -m32 -O2 -mfpmath=387 &&
+    each "gcc -m32, x87, -std=c99" "$x87" "" gcc -std=c99 -m32 -O2 -mfpmath=387
+have clang && m32 clang && each "clang -m32, x87" "$x87" "" clang -std=c99 -m32 -O2 -mno-sse
 have tcc && each "tcc" "$some" "" tcc
 have clang && each "portable, clang" "repro" "" clang -O2 -DVGS_PORTABLE -ffp-contract=off
 have tcc && each "portable, tcc" "repro" "" tcc -DVGS_PORTABLE

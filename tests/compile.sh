@@ -61,6 +61,14 @@ $CC -std=c99 -ffast-math -I. -c "$work/other.c" -o "$work/f.o" 2> "$work/log"
 [ $? -ne 0 ] && grep -q 'ffast-math' "$work/log"
 ok "-ffast-math is refused" $?
 
+# more precision than float: exp, sine and normals must be right there, too
+printf '#include <float.h>\nint main(void) { return !(FLT_EVAL_METHOD == 1 || FLT_EVAL_METHOD == 2); }\n' > "$work/x87.c"
+if $CC -mfpmath=387 "$work/x87.c" -o "$work/a" 2> "$work/log" && "$work/a"; then
+    try "rng with x87" $CC -O2 -mfpmath=387 -DVGS_PORTABLE tests/rng.c -o "$work/a" -lm
+else
+    skip "$CC -mfpmath=387 does not work"
+fi
+
 # every C block of the README is compiled
 awk -v dir="$work" '/^```c$/ {n++; on = 1; next} /^```$/ {on = 0} on {print > (dir "/readme" n ".c")}' README.md
 for f in "$work"/readme*.c; do

@@ -878,6 +878,9 @@ BUILD(views_twice, vgs_var w = view(g, x, 0, 2, 2, 2);
                       view(g, x, 4, 1, 2, 2));)
 BUILD(views_overlap, return vgs_mul(g, vgs_linear(g, x[0], view(g, x, 0, 3, 2, 2), view(g, x, 2, 1, 3, 3)),
     view(g, x, 1, 1, 3, 3));)
+BUILD(params_whole, return vgs_add(g, vgs_mul(g, x[0], vgs_exp(g, x[1])), x[1]);)
+BUILD(params_and_view, return vgs_mul(g, vgs_add(g, x[0], x[1]),
+                                      vgs_linear(g, vgs_cols(g, x[0], 1, 3), view(g, x, 1, 1, 3, 3), none));)
 BUILD(views_halves, return vgs_add(g, vgs_linear(g, x[0], view(g, x, 0, 3, 2, 4), none),
     vgs_linear(g, vgs_square(g, x[0]), view(g, x, 2, 3, 2, 4), none));)
 BUILD(views_fold, return vgs_linear_at(g, x[0], vgs_matmul(g, view(g, x, 0, 3, 3, 3), view(g, x, 9, 3, 2, 2)),
@@ -932,6 +935,8 @@ static const gcase cases[] = {
     { "views", b_views, { { 'b', 0, 2, -1, 1 }, { 'p', 0, 17, -1, 1 } } },
     { "views_twice", b_views_twice, { { 'b', 0, 2, -1, 1 }, { 'p', 0, 6, -1, 1 } } },
     { "views_overlap", b_views_overlap, { { 'b', 0, 2, -1, 1 }, { 'p', 0, 6, -1, 1 } } },
+    { "params_whole", b_params_whole, { { 'b', 0, 4, -1, 1 }, { 'p', 0, 4, -1, 1 } } },
+    { "params_and_view", b_params_and_view, { { 'b', 0, 4, -1, 1 }, { 'p', 0, 4, -1, 1 } } },
     { "views_halves", b_views_halves, { { 'b', 0, 2, -1, 1 }, { 'p', 0, 12, -1, 1 } } },
     { "views_fold", b_views_fold,
       { { 'b', 0, 2, -1, 1 }, { 'p', 0, 24, -1, 1 }, { 'i', 4, 1, 0, 0 }, { 's', 4, 2, 0.2f, 1 } } }
@@ -1158,6 +1163,109 @@ static void handles_and_life(void)
     vgs_cpu_free(cpu);
 }
 
+/* Only outputs and leaves, and other views of them, can be read: a value that is neither may have been
+   pruned, fused or overwritten. */
+static void only_outputs(void)
+{
+    vgs_error err = { VGS_OK, "" };
+    vgs_graph *g = vgs_graph_create(NULL);
+    vgs_var in = vgs_input(g, 2), state = vgs_state(g, 1, 2, VGS_F32), a = vgs_exp(g, in), b, part, dead;
+    float x[4] = { 1, 2, 3, 4 }, got[4] = { 7, 7, 7, 7 };
+    cpu = vgs_cpu_create(NULL, NULL);
+    b = vgs_add(g, vgs_square(g, a), state);
+    part = vgs_cols(g, b, 1, 1);
+    dead = vgs_sin(g, in);
+    vgs_output(g, b);
+    OK(vgs_graph_compile(g, cpu, 2, &err) == VGS_OK && vgs_set(g, in, x, 2, &err) == VGS_OK &&
+       vgs_graph_run(g, 2, &err) == VGS_OK);
+    CHECK(vgs_get(g, a, got, 2, &err) == VGS_E_ARG && strstr(err.msg, "exp [B,2]") &&
+          strstr(err.msg, "vgs_output"), "%s", err.msg);
+    CHECK(vgs_get(g, dead, got, 2, &err) == VGS_E_ARG && strstr(err.msg, "sin [B,2]"), "%s", err.msg);
+    OK(got[0] == 7 && got[3] == 7);
+    CHECK(vgs_get(g, part, got, 2, &err) == VGS_OK, "%s", err.msg);
+    CHECK_NEAR(got[1], exp(8), 1e-5, 0);
+    OK(vgs_get(g, in, got, 2, &err) == VGS_OK && got[3] == 4);
+    OK(vgs_get(g, state, got, 2, &err) == VGS_OK && got[1] == 0);
+    vgs_graph_free(g);
+    vgs_cpu_free(cpu);
+}
+
+/* Parameters and inputs that nobody gave are no zeros. */
+static void leaves_never_set(void)
+{
+    vgs_error err = { VGS_OK, "" };
+    vgs_graph *g = vgs_graph_create(NULL);
+    vgs_var in = vgs_input(g, 2), p = vgs_params(g, 3), unused = vgs_params(g, 5), y;
+    float x[4] = { 1, 2, 3, 4 };
+    vgs_buffer *buf;
+    int k;
+    cpu = vgs_cpu_create(NULL, NULL);
+    buf = cpu->buffer_create(cpu->self, 3, NULL);
+    for (k = 0; k < 2; ++k) {
+        y = vgs_mul(g, in, vgs_view(g, p, 1, 1, 2, 2));
+        vgs_output(g, y);
+        CHECK(vgs_set(g, p, x, 1, &err) == VGS_E_ARG && strstr(err.msg, "params [1,3]") &&
+              strstr(err.msg, "compile"), "%s", err.msg);
+        OK(vgs_graph_compile(g, cpu, 2, &err) == VGS_OK);
+        CHECK(vgs_graph_run(g, 2, &err) == VGS_E_ARG && strstr(err.msg, "input [B,2]") &&
+              strstr(err.msg, "vgs_set"), "%s", err.msg);
+        OK(vgs_set(g, in, x, 2, &err) == VGS_OK);
+        CHECK(vgs_graph_run(g, 2, &err) == VGS_E_ARG && strstr(err.msg, "params [1,3]") &&
+              strstr(err.msg, "vgs_bind"), "%s", err.msg);
+        CHECK(k || (vgs_set(g, unused, x, 1, &err) == VGS_E_ARG && strstr(err.msg, "params [1,5]")), "%s",
+              err.msg);
+        OK((k ? vgs_bind(g, p, buf, 0, &err) : vgs_set(g, p, x, 1, &err)) == VGS_OK);
+        CHECK(vgs_graph_run(g, 2, &err) == VGS_OK && vgs_get(g, y, x, 2, &err) == VGS_OK, "%s", err.msg);
+        OK(k ? x[3] == 0 : x[3] == 12);
+        vgs_graph_reset(g);
+        in = vgs_input(g, 2);
+        p = vgs_params(g, 3);
+    }
+    vgs_graph_free(g);
+    cpu->buffer_free(cpu->self, buf);
+    vgs_cpu_free(cpu);
+}
+
+#ifdef _OPENMP
+static int refuses(void *user, const float *x, int n, int dim, float *e, float *g)
+{
+    int i;
+    (void)x; (void)dim; (void)g;
+    for (i = 0; i < n; ++i) e[i] = 0;
+    return *(int *)user;
+}
+
+/* An energy that fails on one thread, two ops in front of a product that all threads share: they must still
+   meet there. (Where they do not, this hangs.) */
+static void failure_before_shared(void)
+{
+    enum { N = 512, H = 256 };
+    vgs_cpu_config two = { 2, VGS_ISA_AUTO };
+    vgs_graph *g = vgs_graph_create(NULL);
+    float *zero = (float *)calloc(N * H, sizeof *zero);
+    int fails = 1, k;
+    vgs_energy e;
+    vgs_error err = { VGS_OK, "" };
+    vgs_var x = vgs_state(g, 2, 4, VGS_F32), big = vgs_input(g, H), w = vgs_params(g, H * H), v;
+    memset(&e, 0, sizeof e);
+    e.eval = refuses;
+    e.user = &fails;
+    e.dim = 4;
+    cpu = vgs_cpu_create(&two, NULL);
+    v = vgs_exp(g, vgs_sum_rows(g, vgs_energy_of(g, &e, x)));
+    v = vgs_linear(g, vgs_add(g, big, v), vgs_view(g, w, 0, H, H, H), none);
+    vgs_output(g, v);
+    OK(vgs_graph_compile(g, cpu, N, &err) == VGS_OK && vgs_set(g, big, zero, N, &err) == VGS_OK &&
+       vgs_set(g, w, zero, 1, &err) == VGS_OK);
+    for (k = 0; k < 20; ++k) OK(vgs_graph_run(g, N, &err) == VGS_E_ENERGY);
+    fails = 0;
+    OK(vgs_graph_run(g, N, &err) == VGS_OK);
+    vgs_graph_free(g);
+    vgs_cpu_free(cpu);
+    free(zero);
+}
+#endif
+
 static void huge_sizes(void)
 {
     vgs_error err = { VGS_OK, "" };
@@ -1211,6 +1319,11 @@ static void gradient_limits(void)
     s = vgs_state(g, 1, 5, VGS_F32);
     OK(vgs_gradient_params(g, y, x[0], s) == VGS_E_SHAPE && vgs_graph_status(g, &err) &&
        strstr(err.msg, "[1,4]") && strstr(err.msg, "[1,5]"));
+    vgs_graph_reset(g);
+    x[0] = vgs_params(g, 6);
+    y = vgs_square(g, vgs_view(g, x[0], 0, 2, 3, 3));
+    CHECK(vgs_gradient(g, y, x, 1, gx) == VGS_E_ARG && vgs_graph_status(g, &err) &&
+          strstr(err.msg, "params [1,6]") && strstr(err.msg, "vgs_gradient_params"), "%s", err.msg);
     vgs_graph_free(g);
     vgs_cpu_free(cpu);
 }
@@ -1260,6 +1373,11 @@ int main(int argc, char **argv)
     RUN(index_with_stride);
     RUN(sticky);
     RUN(handles_and_life);
+    RUN(only_outputs);
+    RUN(leaves_never_set);
+#ifdef _OPENMP
+    RUN(failure_before_shared);
+#endif
     RUN(huge_sizes);
     RUN(gradient_limits);
     RUN(energy_check);

@@ -29,7 +29,7 @@ static double ulps(float got, double want)
 
 static void functions(void)
 {
-    double worst[6] = { 0 };
+    double worst[7] = { 0 };
     for (uint32_t u = 1; u < 0x7f800000u; u += 1009) {               /* every 1009th positive float    */
         float x = vgs__from_bits(u);
         double d = (double)x;
@@ -41,6 +41,10 @@ static void functions(void)
             if (fabs(w) < 87.0) worst[1] = fmax(worst[1], ulps(vgs__exp(v), exp(w)));
             if (fabs(w) < 87.0) worst[2] = fmax(worst[2], ulps(vgs__sigmoid(v), 1.0 / (1.0 + exp(-w))));
             worst[3] = fmax(worst[3], ulps(vgs__tanh(v), tanh(w)));
+            if (d < 1e6) {                                           /* in units of 1e-7 (1 + |x|)     */
+                double es = fabs((double)vgs__sin(v) - sin(w)), ec = fabs((double)vgs__cos(v) - cos(w));
+                worst[6] = fmax(worst[6], fmax(es, ec) / (1e-7 * (1.0 + d)));
+            }
             if (w > -87.0) worst[4] = fmax(worst[4], ulps(vgs__softplus(v), w > 40 ? w : log1p(exp(w))));
         }
     }
@@ -50,10 +54,10 @@ static void functions(void)
         vgs__sincos_turns(turn, &s, &c);
         worst[5] = fmax(worst[5], fmax(fabs((double)s - sin(a)), fabs((double)c - cos(a))) / 5.96e-8);
     }
-    static const char *const name[] = { "log", "exp", "sigmoid", "tanh", "softplus", "sine" };
+    static const char *const name[] = { "log", "exp", "sigmoid", "tanh", "softplus", "turns", "sine" };
     /* softplus: 1.1 of exp, 1 of log, and 1/2 each of a product and a quotient */
-    static const double bound[] = { 1.0, 1.1, 2.6, 2.5, 3.1, 2.0 };
-    for (int k = 0; k < 6; ++k)
+    static const double bound[] = { 1.0, 1.1, 2.6, 2.5, 3.1, 2.0, 2.0 };
+    for (int k = 0; k < 7; ++k)
         CHECK(worst[k] <= bound[k], "%s: %g ulp, bound %g", name[k], worst[k], bound[k]);
 }
 
