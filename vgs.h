@@ -4555,7 +4555,7 @@ static vgs_var vgs__sphere_op(vgs_graph *g, int op, vgs_var a, vgs_var b)
 {
     int ia = vgs__float_operand(g, vgs_op_name(op), a), ib;
     if (ia < 0) return vgs__no_var();
-    ib = vgs__exists(b) ? vgs__float_operand(g, vgs_op_name(op), b) : -1;
+    ib = vgs__exists(b) || op == VGS_OP_SPHERE_TANGENT ? vgs__float_operand(g, vgs_op_name(op), b) : -1;
     if (g->sticky.code != VGS_OK) return vgs__no_var();
     if (ib >= 0 && (g->node[ia].rows != g->node[ib].rows || g->node[ia].cols != g->node[ib].cols))
         return vgs__shape_fail(g, vgs_op_name(op), ia, ib);
