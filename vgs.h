@@ -676,7 +676,8 @@ VGS_API vgs_var vgs_mask_above(vgs_graph *g, vgs_var x, vgs_var e, float limit);
                                                                      /* NaN; x [r,c], e [r,c] or [r,1] */
 VGS_API vgs_var vgs_fill    (vgs_graph *g, int rows, int cols, float value);       /* rows as vgs_state's */
 VGS_API vgs_var vgs_fill_int(vgs_graph *g, int rows, vgs_scalar value);            /* [rows,1] int32   */
-VGS_API vgs_var vgs_limit_rows(vgs_graph *g, vgs_var x, vgs_scalar most);  /* longer rows are shortened to it */
+VGS_API vgs_var vgs_limit_rows(vgs_graph *g, vgs_var x, vgs_scalar most);          /* longer rows are cut to  */
+                                                                     /* this length; no gradient       */
 
 /* products: w [out,in] as in PyTorch, b [1,out] or {0}; table [T,out] gathered by t [B,1] as the bias */
 VGS_API vgs_var vgs_linear   (vgs_graph *g, vgs_var x, vgs_var w, vgs_var b);      /* x w^T + b       */
@@ -737,7 +738,8 @@ VGS_API vgs_status vgs_gradient_params(vgs_graph *g, vgs_var y, vgs_var params, 
 
 /* effects: they run in the order in which they were recorded, after all ops before and before all after */
 VGS_API void vgs_assign     (vgs_graph *g, vgs_var state, vgs_var x);              /* state = x        */
-VGS_API void vgs_assign_rows(vgs_graph *g, vgs_var state, vgs_scalar first, vgs_var x);  /* its rows first.. */
+VGS_API void vgs_assign_rows(vgs_graph *g, vgs_var state, vgs_scalar first, vgs_var x);
+                                 /* its rows first, first + 1, ...; VGS_E_ARG of the run if it has fewer */
 
 /* compile and run */
 VGS_API void       vgs_output(vgs_graph *g, vgs_var v);              /* keep v readable after a run   */
@@ -3044,7 +3046,17 @@ VGS__KERNEL8(combine)
     }
 }
 #endif
-VGS__NO_GRAD(combine)
+VGS__GRAD(combine)
+{
+    int k;
+    (void)y;
+    for (k = 0; k < 2; ++k) {
+        vgs__node *scaled;
+        if (!need[k]) continue;
+        gx[k] = vgs_affine(g, gy, n->f[k], 0.0f);
+        if ((scaled = vgs__node_of(g, gx[k])) != NULL) scaled->f_slot[0] = n->f_slot[k];
+    }
+}
 VGS__DEF vgs_var vgs_combine(vgs_graph *g, vgs_var a, float fa, vgs_var b, float fb)
 {
     int ia = vgs__float_operand(g, "combine", a), ib = vgs__float_operand(g, "combine", b);
@@ -3222,7 +3234,11 @@ VGS__DEF vgs_var vgs_clamp(vgs_graph *g, vgs_var x, float lo, float hi)
 
 /* x where e <= f0, exactly 0 above and for NaN: the drift of an energy that is cut at f0 (never 0 * inf). */
 VGS__MAP2(mask_above, b <= f0 ? a : 0.0f)
-VGS__NO_GRAD(mask_above)
+VGS__GRAD(mask_above)                                                /* of x; e only decides           */
+{
+    (void)y;
+    if (need[0]) vgs__give(g, n, 0, vgs_mask_above(g, gy, VGS__IN(n, 1), n->f[0]), gx);
+}
 VGS__DEF vgs_var vgs_mask_above(vgs_graph *g, vgs_var x, vgs_var e, float limit)
 {
     vgs_var v = vgs__binary(g, VGS_OP_MASK_ABOVE, x, e);

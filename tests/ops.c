@@ -824,6 +824,10 @@ BINARY(add) BINARY(sub) BINARY(mul) BINARY(div) BINARY(matmul) BINARY(concat) BI
 BUILD(affine, return vgs_affine(g, x[0], -1.5f, 0.3f);)
 BUILD(affine_by, return vgs_affine_by(g, x[0], vgs_scalar_create(g, 2.5), vgs_scalar_create(g, -1));)
 BUILD(clamp, return vgs_clamp(g, x[0], -1, 1);)
+BUILD(combine, return vgs_combine(g, x[0], -1.5f, vgs_square(g, x[1]), 0.75f);)
+BUILD(combine_by, const vgs_scalar one = { 0 };
+      return vgs_combine_by(g, vgs_exp(g, x[0]), vgs_scalar_create(g, 2.5), x[1], one);)
+BUILD(mask_above, return vgs_mask_above(g, vgs_square(g, x[0]), vgs_cols(g, x[0], 0, 1), 1);)
 BUILD(linear, return vgs_linear(g, x[0], x[1], x[2]);)
 BUILD(linear_plain, return vgs_linear(g, x[0], x[1], none);)
 BUILD(linear_at, return vgs_linear_at(g, x[0], x[1], x[2], x[3]);)
@@ -891,6 +895,9 @@ static const gcase cases[] = {
     ONE(sigmoid, -3, 3), ONE(tanh, -2, 2), ONE(affine, -1, 1), ONE(affine_by, -1, 1), ONE(clamp, -2, 2),
     ONE(sum_cols, -1, 1), ONE(mean_cols, -1, 1), ONE(sum_rows, -1, 1), ONE(mean_rows, -1, 1),
     ONE(logsumexp, -2, 2), ONE(sort_cols, -2, 2), ONE(same_twice, 0.1f, 2), ONE(mixture, -2, 2),
+    { "combine", b_combine, { { 'b', 0, 3, -1, 1 }, { 'b', 0, 3, -1, 1 } } },
+    { "combine_by", b_combine_by, { { 'b', 0, 3, -1, 1 }, { 'b', 0, 3, -1, 1 } } },
+    ONE(mask_above, -2, 2),
     { "log of a state", b_log, { { 's', 4, 3, 0.3f, 2 } } },
     { "mean_rows of a state", b_mean_rows, { { 's', 4, 3, -1, 1 } } },
     { "matmul", b_matmul, { { 'b', 0, 4, -1, 1 }, { 's', 4, 3, -1, 1 } } },
