@@ -6441,12 +6441,14 @@ VGS__DEF void vgs_cpu_free(vgs_backend *backend)
 
 /* ==== >>evaluate: energies of host rows ============================================================== */
 
+typedef struct vgs__evaluator_graph { vgs_graph *g; vgs_var x, e, grad; } vgs__evaluator_graph;
+
 /* An energy that is evaluated again and again on host rows, whatever its kind: a callback directly, a recorded
    one by a graph with E alone and one with dE/dx, compiled when first wanted. */
 typedef struct vgs__evaluator {
     const vgs_energy *energy;
     vgs_backend *own, *b;                        /* of a recorded energy; own: to be freed            */
-    struct vgs__evaluator_graph { vgs_graph *g; vgs_var x, e, grad; } graph[2];      /* [1]: with dE/dx   */
+    vgs__evaluator_graph graph[2];               /* [1]: with dE/dx                                   */
     int threads, capacity;
     float *e;                                    /* [capacity]                                        */
 } vgs__evaluator;
@@ -6489,7 +6491,7 @@ static void vgs__evaluator_touch(vgs__evaluator *v)
 
 static vgs_status vgs__evaluator_record(vgs__evaluator *v, bool with_grad, vgs_error *err)
 {
-    struct vgs__evaluator_graph *r = &v->graph[with_grad];
+    vgs__evaluator_graph *r = &v->graph[with_grad];
     vgs_status st;
     if (r->g) return VGS_OK;
     if (!(r->g = vgs_graph_create(err))) return VGS_E_NOMEM;
@@ -6511,7 +6513,7 @@ static vgs_status vgs__evaluator_record(vgs__evaluator *v, bool with_grad, vgs_e
 static vgs_status vgs__evaluator_block(vgs__evaluator *v, const float *x, int n, double *e, float *g,
                                        vgs_error *err)
 {
-    struct vgs__evaluator_graph *r = &v->graph[g != NULL];
+    vgs__evaluator_graph *r = &v->graph[g != NULL];
     vgs_status st;
     int i;
     if (!v->energy->record) st = vgs__energy_call(v->energy, x, n, v->e, e, g, v->threads, err);
