@@ -683,7 +683,8 @@ VGS_API vgs_var vgs_clamp   (vgs_graph *g, vgs_var x, float lo, float hi); /* gr
 VGS_API vgs_var vgs_mask_above(vgs_graph *g, vgs_var x, vgs_var e, float limit);
 VGS_API vgs_var vgs_fill    (vgs_graph *g, int rows, int cols, float value);       /* rows as vgs_state's */
 VGS_API vgs_var vgs_fill_int(vgs_graph *g, int rows, vgs_scalar value);            /* [rows,1] int32   */
-VGS_API vgs_var vgs_limit_rows(vgs_graph *g, vgs_var x, vgs_scalar most);     /* longer rows are shortened */
+VGS_API vgs_var vgs_limit_rows(vgs_graph *g, vgs_var x, vgs_scalar most);          /* longer rows are cut to  */
+                                                                     /* this length; no gradient       */
 
 /* products: w [out,in] as in PyTorch, b [1,out] or {0}; table [T,out] gathered by t [B,1] as the bias */
 VGS_API vgs_var vgs_linear   (vgs_graph *g, vgs_var x, vgs_var w, vgs_var b);      /* x w^T + b       */
@@ -745,7 +746,8 @@ VGS_API vgs_status vgs_gradient_params(vgs_graph *g, vgs_var y, vgs_var params, 
 
 /* effects: they run in the order in which they were recorded, after all ops before and before all after */
 VGS_API void vgs_assign     (vgs_graph *g, vgs_var state, vgs_var x);              /* state = x        */
-VGS_API void vgs_assign_rows(vgs_graph *g, vgs_var state, vgs_scalar first, vgs_var x);    /* rows first.. */
+VGS_API void vgs_assign_rows(vgs_graph *g, vgs_var state, vgs_scalar first, vgs_var x);
+                                 /* its rows first, first + 1, ...; VGS_E_ARG of the run if it has fewer */
 
 /* compile and run */
 VGS_API void       vgs_output(vgs_graph *g, vgs_var v);              /* keep v for vgs_get            */
@@ -3070,7 +3072,17 @@ VGS__KERNEL8(combine)
     }
 }
 #endif
-VGS__NO_GRAD(combine)
+VGS__GRAD(combine)
+{
+    int k;
+    (void)y;
+    for (k = 0; k < 2; ++k) {
+        vgs__node *scaled;
+        if (!need[k]) continue;
+        gx[k] = vgs_affine(g, gy, n->f[k], 0.0f);
+        if ((scaled = vgs__node_of(g, gx[k])) != NULL) scaled->f_slot[0] = n->f_slot[k];
+    }
+}
 VGS__DEF vgs_var vgs_combine(vgs_graph *g, vgs_var a, float fa, vgs_var b, float fb)
 {
     int ia = vgs__float_operand(g, "combine", a), ib = vgs__float_operand(g, "combine", b);
@@ -3248,7 +3260,11 @@ VGS__DEF vgs_var vgs_clamp(vgs_graph *g, vgs_var x, float lo, float hi)
 
 /* x where e <= f0, exactly 0 above and for NaN: the drift of an energy that is cut at f0 (never 0 * inf). */
 VGS__MAP2(mask_above, b <= f0 ? a : 0.0f)
-VGS__NO_GRAD(mask_above)
+VGS__GRAD(mask_above)                                                /* of x; e only decides           */
+{
+    (void)y;
+    if (need[0]) vgs__give(g, n, 0, vgs_mask_above(g, gy, VGS__IN(n, 1), n->f[0]), gx);
+}
 VGS__DEF vgs_var vgs_mask_above(vgs_graph *g, vgs_var x, vgs_var e, float limit)
 {
     vgs_var v = vgs__binary(g, VGS_OP_MASK_ABOVE, x, e);
@@ -4582,7 +4598,7 @@ static vgs_var vgs__sphere_op(vgs_graph *g, int op, vgs_var a, vgs_var b)
 {
     int ia = vgs__float_operand(g, vgs_op_name(op), a), ib;
     if (ia < 0) return vgs__no_var();
-    ib = vgs__exists(b) ? vgs__float_operand(g, vgs_op_name(op), b) : -1;
+    ib = vgs__exists(b) || op == VGS_OP_SPHERE_TANGENT ? vgs__float_operand(g, vgs_op_name(op), b) : -1;
     if (g->sticky.code != VGS_OK) return vgs__no_var();
     if (ib >= 0 && (g->node[ia].rows != g->node[ib].rows || g->node[ia].cols != g->node[ib].cols))
         return vgs__shape_fail(g, vgs_op_name(op), ia, ib);
@@ -6522,12 +6538,14 @@ VGS__DEF void vgs_cpu_free(vgs_backend *backend)
 
 /* ==== >>evaluate: energies of host rows ============================================================== */
 
+typedef struct vgs__evaluator_graph { vgs_graph *g; vgs_var x, e, grad; } vgs__evaluator_graph;
+
 /* An energy that is evaluated again and again on host rows, whatever its kind: a callback directly, a
    recorded one by a graph with E alone and one with dE/dx, compiled when first wanted. */
 typedef struct vgs__evaluator {
     const vgs_energy *energy;
     vgs_backend *own, *b;                        /* of a recorded energy; own: to be freed            */
-    struct vgs__evaluator_graph { vgs_graph *g; vgs_var x, e, grad; } graph[2];      /* [1]: with dE/dx   */
+    vgs__evaluator_graph graph[2];               /* [1]: with dE/dx                                   */
     int threads, capacity;
     float *e;                                    /* [capacity]                                        */
 } vgs__evaluator;
@@ -6572,7 +6590,7 @@ static void vgs__evaluator_touch(vgs__evaluator *v)
 
 static vgs_status vgs__evaluator_record(vgs__evaluator *v, bool with_grad, vgs_error *err)
 {
-    struct vgs__evaluator_graph *r = &v->graph[with_grad];
+    vgs__evaluator_graph *r = &v->graph[with_grad];
     vgs_status st;
     if (r->g) return VGS_OK;
     if (!(r->g = vgs_graph_create(err))) return VGS_E_NOMEM;
@@ -6594,7 +6612,7 @@ static vgs_status vgs__evaluator_record(vgs__evaluator *v, bool with_grad, vgs_e
 static vgs_status vgs__evaluator_block(vgs__evaluator *v, const float *x, int n, double *e, float *g,
                                        vgs_error *err)
 {
-    struct vgs__evaluator_graph *r = &v->graph[g != NULL];
+    vgs__evaluator_graph *r = &v->graph[g != NULL];
     vgs_status st;
     int i;
     if (!v->energy->record) st = vgs__energy_call(v->energy, x, n, v->e, e, g, v->threads, err);

@@ -18,6 +18,7 @@ int main(int argc, char **argv)
     t_begin(argc, argv);
     if (!open_device()) return t_failed ? t_end() : 0;
     RUN(golden);
+    RUN(plain);
     vgs_cl_free(the_device);
     return t_end();
 }

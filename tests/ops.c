@@ -815,7 +815,7 @@ static void check_case(const gcase *c)
 #define BINARY(name) BUILD(name, return vgs_##name(g, x[0], x[1]);)
 static const int32_t which5[5] = { 2, 0, 1, 2, 2 };
 static const vgs_var none = { 0 };
-static vgs_energy callback = { NULL, quartic64, NULL, NULL, 3, 0, false };
+static vgs_energy callback = { NULL, quartic64, NULL, NULL, 3, 0, false, NULL };
 
 UNARY(exp) UNARY(log) UNARY(sqrt) UNARY(square) UNARY(reciprocal) UNARY(abs) UNARY(sin) UNARY(cos)
 UNARY(relu) UNARY(silu) UNARY(softplus) UNARY(sigmoid) UNARY(tanh)
@@ -824,6 +824,10 @@ BINARY(add) BINARY(sub) BINARY(mul) BINARY(div) BINARY(matmul) BINARY(concat) BI
 BUILD(affine, return vgs_affine(g, x[0], -1.5f, 0.3f);)
 BUILD(affine_by, return vgs_affine_by(g, x[0], vgs_scalar_create(g, 2.5), vgs_scalar_create(g, -1));)
 BUILD(clamp, return vgs_clamp(g, x[0], -1, 1);)
+BUILD(combine, return vgs_combine(g, x[0], -1.5f, vgs_square(g, x[1]), 0.75f);)
+BUILD(combine_by, const vgs_scalar one = { 0 };
+      return vgs_combine_by(g, vgs_exp(g, x[0]), vgs_scalar_create(g, 2.5), x[1], one);)
+BUILD(mask_above, return vgs_mask_above(g, vgs_square(g, x[0]), vgs_cols(g, x[0], 0, 1), 1);)
 BUILD(linear, return vgs_linear(g, x[0], x[1], x[2]);)
 BUILD(linear_plain, return vgs_linear(g, x[0], x[1], none);)
 BUILD(linear_at, return vgs_linear_at(g, x[0], x[1], x[2], x[3]);)
@@ -894,6 +898,9 @@ static const gcase cases[] = {
     ONE(sigmoid, -3, 3), ONE(tanh, -2, 2), ONE(affine, -1, 1), ONE(affine_by, -1, 1), ONE(clamp, -2, 2),
     ONE(sum_cols, -1, 1), ONE(mean_cols, -1, 1), ONE(sum_rows, -1, 1), ONE(mean_rows, -1, 1),
     ONE(logsumexp, -2, 2), ONE(sort_cols, -2, 2), ONE(same_twice, 0.1f, 2), ONE(mixture, -2, 2),
+    { "combine", b_combine, { { 'b', 0, 3, -1, 1 }, { 'b', 0, 3, -1, 1 } } },
+    { "combine_by", b_combine_by, { { 'b', 0, 3, -1, 1 }, { 'b', 0, 3, -1, 1 } } },
+    ONE(mask_above, -2, 2),
     { "log of a state", b_log, { { 's', 4, 3, 0.3f, 2 } } },
     { "mean_rows of a state", b_mean_rows, { { 's', 4, 3, -1, 1 } } },
     { "matmul", b_matmul, { { 'b', 0, 4, -1, 1 }, { 's', 4, 3, -1, 1 } } },
@@ -1025,7 +1032,9 @@ typedef struct wrong { const char *says[3]; vgs_status code; vgs_var (*record)(v
 #define IN(c)    vgs_input(g, c)
 #define ST(r, c) vgs_state(g, r, c, VGS_F32)
 static const int32_t bad_which[2] = { 0, 3 };
-static vgs_energy two_kinds = { NULL, NULL, NULL, NULL, 3, 0, false };
+static const vgs_scalar no_scalar = { 0 };
+static const vgs_noise no_noise = { { 0 }, { 0 }, { 0 }, { 0 }, { 0 }, { 0 } };
+static vgs_energy two_kinds = { NULL, NULL, NULL, NULL, 3, 0, false, NULL };
 
 WRONG(add, vgs_add(g, IN(3), IN(4)))
 WRONG(add_rows, vgs_add(g, ST(2, 4), ST(3, 4)))
@@ -1061,6 +1070,29 @@ WRONG(input, IN(0))
 WRONG(params, vgs_params(g, -3))
 WRONG(no_value, vgs_exp(g, none))
 WRONG(add_ints, vgs_add(g, vgs_index(g), vgs_index(g)))
+WRONG(combine, vgs_combine(g, IN(3), 1, IN(1), 1))
+WRONG(combine_by, vgs_combine_by(g, ST(2, 3), no_scalar, ST(3, 3), no_scalar))
+WRONG(mask_above, vgs_mask_above(g, IN(3), IN(2), 0))
+WRONG(fill, vgs_fill(g, 0, 2, 1))
+WRONG(fill_int, vgs_fill_int(g, 0, no_scalar))
+WRONG(limit_rows, vgs_limit_rows(g, vgs_index(g), no_scalar))
+WRONG(tangent, vgs_sphere_tangent(g, IN(3), IN(2)))
+WRONG(tangent_of_nothing, vgs_sphere_tangent(g, IN(3), none))
+WRONG(move, vgs_sphere_move(g, IN(3), ST(2, 3)))
+WRONG(normal, vgs_normal(g, 0, &no_noise))
+WRONG(permutation, vgs_permutation(g, 0, no_scalar, &no_noise))
+WRONG(permutation_long, vgs_permutation(g, INT_MAX, no_scalar, &no_noise))
+WRONG(resample, vgs_resample(g, ST(5, 2), &no_noise))
+WRONG(resample_ints, vgs_resample(g, vgs_index(g), &no_noise))
+WRONG(assign_input, (vgs_assign(g, IN(2), IN(2)), none))
+WRONG(assign_op, (vgs_assign(g, vgs_exp(g, IN(2)), IN(2)), none))
+WRONG(assign_params, (vgs_assign(g, vgs_view(g, vgs_params(g, 4), 0, 1, 2, 2), ST(1, 2)), none))
+WRONG(assign_cols, (vgs_assign(g, ST(-1, 3), IN(2)), none))
+WRONG(assign_rows, (vgs_assign(g, ST(4, 2), IN(2)), none))
+WRONG(assign_type, (vgs_assign(g, vgs_state(g, -1, 1, VGS_I32), IN(1)), none))
+WRONG(assign_rows_cols, (vgs_assign_rows(g, ST(9, 3), no_scalar, IN(2)), none))
+WRONG(assign_rows_input, (vgs_assign_rows(g, IN(2), no_scalar, IN(2)), none))
+WRONG(assign_nothing, (vgs_assign(g, ST(1, 2), none), none))
 
 static const wrong wrongs[] = {
     { { "add", "[B,3]", "[B,4]" }, VGS_E_SHAPE, w_add },
@@ -1096,7 +1128,30 @@ static const wrong wrongs[] = {
     { { "input", "cols = 0", "" }, VGS_E_SHAPE, w_input },
     { { "params", "-3", "" }, VGS_E_SHAPE, w_params },
     { { "exp", "no value", "00000000" }, VGS_E_ARG, w_no_value },
-    { { "add", "", "" }, VGS_E_SHAPE, w_add_ints }
+    { { "add", "", "" }, VGS_E_SHAPE, w_add_ints },
+    { { "combine", "[B,3]", "[B,1]" }, VGS_E_SHAPE, w_combine },
+    { { "combine", "[2,3]", "[3,3]" }, VGS_E_SHAPE, w_combine_by },
+    { { "mask_above", "[B,3]", "[B,2]" }, VGS_E_SHAPE, w_mask_above },
+    { { "fill", "rows = 0", "cols = 2" }, VGS_E_SHAPE, w_fill },
+    { { "fill_int", "rows = 0", "" }, VGS_E_SHAPE, w_fill_int },
+    { { "limit_rows", "", "" }, VGS_E_SHAPE, w_limit_rows },
+    { { "sphere_tangent", "[B,3]", "[B,2]" }, VGS_E_SHAPE, w_tangent },
+    { { "sphere_tangent", "no value", "" }, VGS_E_ARG, w_tangent_of_nothing },
+    { { "sphere_move", "[B,3]", "[2,3]" }, VGS_E_SHAPE, w_move },
+    { { "normal", "cols = 0", "" }, VGS_E_SHAPE, w_normal },
+    { { "permutation", "n = 0", "1..2^30" }, VGS_E_ARG, w_permutation },
+    { { "permutation", "n = 2147483647", "1..2^30" }, VGS_E_ARG, w_permutation_long },
+    { { "resample", "[5,2]", "" }, VGS_E_SHAPE, w_resample },
+    { { "resample", "", "" }, VGS_E_SHAPE, w_resample_ints },
+    { { "assign", "only a state", "input" }, VGS_E_ARG, w_assign_input },
+    { { "assign", "only a state", "exp" }, VGS_E_ARG, w_assign_op },
+    { { "assign", "only a state", "params" }, VGS_E_ARG, w_assign_params },
+    { { "assign", "[B,3]", "[B,2]" }, VGS_E_SHAPE, w_assign_cols },
+    { { "assign", "[4,2]", "[B,2]" }, VGS_E_SHAPE, w_assign_rows },
+    { { "assign", "[B,1]", "" }, VGS_E_SHAPE, w_assign_type },
+    { { "assign", "[9,3]", "[B,2]" }, VGS_E_SHAPE, w_assign_rows_cols },
+    { { "assign", "only a state", "input" }, VGS_E_ARG, w_assign_rows_input },
+    { { "assign", "no value", "" }, VGS_E_ARG, w_assign_nothing }
 };
 
 static bool says(const vgs_error *err, const wrong *w)
@@ -1124,6 +1179,271 @@ static void sticky(void)
         OK(vgs_graph_status(g, &err) == VGS_OK && vgs_input(g, 3).id != 0);
         vgs_graph_free(g);
     }
+    vgs_cpu_free(cpu);
+}
+
+/* ==== the calls of a sampler: what they compute, in the order in which they are recorded =============== */
+
+static void got_is(vgs_graph *g, const char *what, vgs_var v, int n, const double *want, double tol)
+{
+    float x[64];
+    int i;
+    OK(vgs_get(g, v, x, 3, NULL) == VGS_OK);
+    for (i = 0; i < n; ++i)
+        CHECK(fabs((double)x[i] - want[i]) <= tol * (1 + fabs(want[i])), "%s[%d] = %g, want %g", what, i,
+              (double)x[i], want[i]);
+}
+
+static void public_values(void)
+{
+    static const float a[9] = { 3, 4, 0,  0.5f, 0, 0,  -1, 2, 2 }, b[9] = { 1, 2, 3, 4, 5, 6, 7, 8, 9 };
+    static const float e[3] = { 1, 2.5f, 2 }, unit[9] = { 1, 0, 0, 0, 0.6f, 0.8f, 0, 1, 0 };
+    vgs_graph *g = vgs_graph_create(NULL);
+    vgs_var x = vgs_input(g, 3), y = vgs_input(g, 3), z = vgs_input(g, 3), level = vgs_input(g, 1), v[12], to;
+    vgs_scalar two = vgs_scalar_create(g, 2), seven = vgs_scalar_create(g, 7);
+    double want[64];
+    int32_t whole[6];
+    int i, k;
+    cpu = vgs_cpu_create(NULL, NULL);
+    v[0] = vgs_combine(g, x, 2, y, -0.5f);
+    v[1] = vgs_combine_by(g, x, two, y, no_scalar);                  /* {0} is 1                       */
+    v[2] = vgs_mask_above(g, x, level, 2);
+    v[3] = vgs_fill(g, -1, 2, 1.5f);
+    v[4] = vgs_fill(g, 2, 3, -2);
+    v[5] = vgs_fill_int(g, -2, seven);
+    v[6] = vgs_limit_rows(g, x, two);
+    v[7] = to = vgs_sphere_tangent(g, x, z);
+    v[8] = vgs_sphere_move(g, z, to);
+    v[9] = vgs_sphere_move(g, y, none);
+    for (k = 0; k < 10; ++k) vgs_output(g, v[k]);
+    OK(vgs_graph_compile(g, cpu, 4, NULL) == VGS_OK && !vgs_set(g, x, a, 3, NULL));
+    OK(!vgs_set(g, y, b, 3, NULL) && !vgs_set(g, z, unit, 3, NULL) && !vgs_set(g, level, e, 3, NULL));
+    OK(vgs_graph_run(g, 3, NULL) == VGS_OK);
+    for (i = 0; i < 9; ++i) want[i] = 2 * (double)a[i] - 0.5 * (double)b[i];
+    got_is(g, "combine", v[0], 9, want, 1e-6);
+    for (i = 0; i < 9; ++i) want[i] = 2 * (double)a[i] + (double)b[i];
+    got_is(g, "combine_by", v[1], 9, want, 1e-6);
+    for (i = 0; i < 9; ++i) want[i] = i / 3 == 1 ? 0 : (double)a[i];
+    got_is(g, "mask_above", v[2], 9, want, 0);
+    for (i = 0; i < 6; ++i) want[i] = 1.5;
+    got_is(g, "fill", v[3], 6, want, 0);
+    for (i = 0; i < 6; ++i) want[i] = -2;
+    got_is(g, "fill of fixed rows", v[4], 6, want, 0);
+    OK(vgs_get(g, v[5], whole, 3, NULL) == VGS_OK);
+    for (i = 0; i < 6; ++i) OK(whole[i] == 7);
+    for (i = 0; i < 9; ++i) want[i] = (double)a[i] * (i / 3 == 0 ? 0.4 : i / 3 == 1 ? 1 : 2 / 3.0);
+    got_is(g, "limit_rows", v[6], 9, want, 1e-6);
+    for (k = 0; k < 9; k += 3) {
+        double dot = 0, len = 0, move[9], norm = 0;
+        for (i = k; i < k + 3; ++i) dot += (double)a[i] * (double)unit[i];
+        for (i = k; i < k + 3; ++i) want[i] = (double)a[i] - dot * (double)unit[i], len += want[i] * want[i];
+        for (i = k; i < k + 3; ++i)
+            move[i] = cos(sqrt(len)) * (double)unit[i] + (len > 0 ? sin(sqrt(len)) / sqrt(len) * want[i] : 0);
+        for (i = k; i < k + 3; ++i) want[9 + i] = move[i], norm += (double)b[i] * (double)b[i];
+        for (i = k; i < k + 3; ++i) want[18 + i] = (double)b[i] / sqrt(norm);
+    }
+    got_is(g, "sphere_tangent", v[7], 9, want, 1e-6);
+    got_is(g, "sphere_move", v[8], 9, want + 9, 1e-6);
+    got_is(g, "x/|x|", v[9], 9, want + 18, 1e-6);
+    vgs_scalar_set(g, seven, -3);
+    vgs_scalar_set(g, two, 0.5);
+    OK(vgs_graph_run(g, 3, NULL) == VGS_OK && vgs_get(g, v[5], whole, 3, NULL) == VGS_OK && whole[5] == -3);
+    for (i = 0; i < 9; ++i) want[i] = 0.5 * (double)a[i] + (double)b[i];
+    got_is(g, "combine_by, set again", v[1], 9, want, 1e-6);
+    vgs_graph_free(g);
+    vgs_cpu_free(cpu);
+}
+
+/* An op sees what the effects recorded before it have done, and nothing of those after it. */
+static void assignments(void)
+{
+    static const float x[4] = { 1, 2, 3, 4 };
+    static const int32_t turned[4] = { 3, 2, 1, 0 };
+    static const double doubled[4] = { 2, 4, 6, 8 }, before[4] = { 1.5, 2.5, 3.5, 4.5 },
+                        after[4] = { 2.5, 4.5, 6.5, 8.5 }, reversed[4] = { 4, 3, 2, 1 },
+                        second[4] = { 101, 102, 103, 104 }, halves[8] = { 3, 1, 4, 2, 5, 3, 6, 4 },
+                        shifted[4] = { 2, 3, 4, 5 };
+    vgs_graph *g = vgs_graph_create(NULL);
+    vgs_var s[6], u, early, late, a, b;
+    int k;
+    cpu = vgs_cpu_create(NULL, NULL);
+    for (k = 0; k < 6; ++k) s[k] = vgs_state(g, 4, k == 3 ? 2 : 1, VGS_F32);
+    u = vgs_affine(g, s[0], 2, 0);
+    early = vgs_affine(g, s[0], 1, 0.5f);        /* of s as it was, though u is there already         */
+    vgs_assign(g, s[0], u);
+    late = vgs_affine(g, s[0], 1, 0.5f);
+    vgs_assign(g, s[1], vgs_gather(g, s[1], vgs_table_int(g, turned, 4, 1)));
+    a = vgs_affine(g, s[4], 1, 100);
+    b = vgs_affine(g, s[4], 1, 200);
+    vgs_assign(g, s[2], b);                      /* the later of two assignments stays                */
+    vgs_assign(g, s[2], a);
+    a = vgs_affine(g, s[4], 1, 0);
+    vgs_assign(g, vgs_cols(g, s[3], 0, 1), vgs_affine(g, s[4], 1, 2));           /* columns of it      */
+    vgs_assign(g, vgs_cols(g, s[3], 1, 1), a);
+    vgs_assign(g, s[5], vgs_affine(g, s[5], 1, 1));                  /* where it is read, one by one   */
+    vgs_output(g, early);
+    vgs_output(g, late);
+    OK(vgs_graph_compile(g, cpu, 3, NULL) == VGS_OK);
+    for (k = 0; k < 6; ++k) if (k != 3) OK(vgs_set(g, s[k], x, 3, NULL) == VGS_OK);
+    OK(vgs_graph_run(g, 3, NULL) == VGS_OK);
+    got_is(g, "early", early, 4, before, 0);
+    got_is(g, "late", late, 4, after, 0);
+    got_is(g, "doubled", s[0], 4, doubled, 0);
+    got_is(g, "reversed", s[1], 4, reversed, 0);
+    got_is(g, "the second", s[2], 4, second, 0);
+    got_is(g, "columns", s[3], 8, halves, 0);
+    got_is(g, "read", s[4], 4, (const double[4]){ 1, 2, 3, 4 }, 0);
+    got_is(g, "shifted", s[5], 4, shifted, 0);
+    vgs_graph_free(g);
+    vgs_cpu_free(cpu);
+}
+
+/* Rows of the batch go to a place that is set at the run; outside of the state nothing is written. */
+static void assigned_rows(void)
+{
+    vgs_error err = { VGS_OK, "" };
+    vgs_graph *g = vgs_graph_create(NULL);
+    vgs_var s = vgs_state(g, 5, 2, VGS_F32), x = vgs_input(g, 2), pair = vgs_state(g, -2, 2, VGS_F32);
+    vgs_scalar first = vgs_scalar_create(g, 0);
+    float v[6] = { 1, 2, 3, 4, 5, 6 };
+    double want[10] = { 0 };
+    int i, from;
+    static const int outside[4] = { 3, 5, -1, INT_MAX };
+    cpu = vgs_cpu_create(NULL, NULL);
+    vgs_assign_rows(g, s, first, x);
+    vgs_assign_rows(g, pair, first, x);
+    OK(vgs_graph_compile(g, cpu, 3, NULL) == VGS_OK && vgs_set(g, x, v, 3, NULL) == VGS_OK);
+    for (from = 2; from >= 0; from -= 2) {
+        vgs_scalar_set(g, first, from);
+        OK(vgs_graph_run(g, 3, NULL) == VGS_OK);
+        for (i = 0; i < 6; ++i) want[2 * from + i] = (double)v[i];
+        got_is(g, "rows", s, 10, want, 0);
+    }
+    got_is(g, "rows of twice the batch", pair, 10, want, 0);
+    for (i = 0; i < 4; ++i) {
+        vgs_scalar_set(g, first, outside[i]);
+        CHECK(vgs_graph_run(g, 3, &err) == VGS_E_ARG && strstr(err.msg, "assign_rows"), "from %d: %s",
+              outside[i], err.msg);
+    }
+    got_is(g, "rows", s, 10, want, 0);
+    vgs_graph_free(g);
+    vgs_cpu_free(cpu);
+}
+
+/* Each of the six numbers makes others; a row's are its own, wherever the batch begins. */
+static void noise(void)
+{
+    enum { ROWS = 6, COLS = 7 };
+    static const struct { uint64_t seed; int stream; int64_t iteration; int step; uint32_t row; } list[] = {
+        { 5, 64, 0, 0, 0 }, { 6, 64, 0, 0, 0 }, { 5 + ((uint64_t)1 << 32), 64, 0, 0, 0 }, { 5, 255, 0, 0, 0 },
+        { 5, 64, 1, 0, 0 }, { 5, 64, 0, 65535, 0 }, { 5, 64, 0, 0, 2 }
+    };
+    static float x[7][ROWS * COLS];
+    vgs_graph *g = vgs_graph_create(NULL);
+    vgs_noise n = vgs_noise_create(g), other = vgs_noise_create(g);
+    vgs_var v = vgs_normal(g, COLS, &n), w = vgs_normal(g, COLS, &n), z = vgs_normal(g, COLS, &other);
+    float y[ROWS * COLS];
+    int k, j, i, same;
+    cpu = vgs_cpu_create(NULL, NULL);
+    vgs_output(g, v);
+    vgs_output(g, w);
+    vgs_output(g, z);
+    OK(vgs_graph_compile(g, cpu, ROWS, NULL) == VGS_OK);
+    vgs_noise_set(g, &other, 1, 64, 0, 0, 0);
+    for (k = 0; k < 7; ++k) {
+        vgs_noise_set(g, &n, list[k].seed, list[k].stream, list[k].iteration, list[k].step, list[k].row);
+        OK(!vgs_graph_run(g, ROWS, NULL) && !vgs_get(g, v, x[k], ROWS, NULL));
+        OK(!vgs_get(g, w, y, ROWS, NULL));
+        OK(!memcmp(x[k], y, sizeof y));          /* of one noise: the same numbers                    */
+        for (j = 0; j < k; ++j) {
+            for (same = i = 0; i < ROWS * COLS; ++i) same += x[j][i] == x[k][i];
+            CHECK(same == 0, "noises %d and %d share %d numbers", j, k, same);
+        }
+    }
+    OK(!memcmp(x[6], x[0] + 2 * COLS, (ROWS - 2) * COLS * sizeof(float)));
+    OK(!vgs_get(g, z, y, ROWS, NULL) && memcmp(y, x[6], sizeof y));
+    vgs_graph_free(g);
+    vgs_cpu_free(cpu);
+}
+
+static void permutations(void)
+{
+    static const int sizes[4] = { 1, 12, 16, 17 };
+    int32_t idx[4], before[20], all[20];
+    int k, n, i, round, seen[20], moved;
+    cpu = vgs_cpu_create(NULL, NULL);
+    for (k = 0; k < 4; ++k) {
+        vgs_graph *g = vgs_graph_create(NULL);
+        vgs_noise z = vgs_noise_create(g);
+        vgs_scalar first = vgs_scalar_create(g, 0);
+        vgs_var v;
+        n = sizes[k];
+        v = vgs_permutation(g, n, first, &z);
+        vgs_output(g, v);
+        OK(vgs_graph_compile(g, cpu, 4, NULL) == VGS_OK);
+        for (round = 0; round < 2; ++round) {
+            memset(seen, 0, sizeof seen);
+            vgs_noise_set(g, &z, 3, 70, round, 0, 0);
+            for (i = 0; i < n; i += 4) {         /* page by page                                      */
+                int rows = n - i < 4 ? n - i : 4, j;
+                vgs_scalar_set(g, first, i);
+                OK(!vgs_graph_run(g, rows, NULL) && !vgs_get(g, v, idx, rows, NULL));
+                for (j = 0; j < rows; ++j) {
+                    all[i + j] = idx[j];
+                    if (CHECK(idx[j] >= 0 && idx[j] < n, "%d of %d", (int)idx[j], n)) seen[idx[j]]++;
+                }
+            }
+            for (i = 0; i < n; ++i) CHECK(seen[i] == 1, "%d: %d is there %d times", n, i, seen[i]);
+            for (moved = i = 0; i < n; ++i) moved += round && all[i] != before[i];
+            if (round && n > 10) CHECK(moved > n / 2, "%d of %d moved", moved, n);
+            memcpy(before, all, sizeof all);
+        }
+        vgs_graph_free(g);
+    }
+    vgs_cpu_free(cpu);
+}
+
+/* Systematic: a row with the share p of the weights is taken within 1 of p n times, by weights that are cut
+   at sqrt(m) times their mean; -inf and NaN have none. */
+static void resampling(void)
+{
+    enum { M = 4, ROWS = 64 };
+    static const float weights[5][M] = { { 0, 0, 0, 0 },
+                                         { 1, 0.5f, -(float)INFINITY, 0 },
+                                         { -1000, -1001, -999, -1000 },
+                                         { 1, 9, 2, 0 },             /* one is cut                     */
+                                         { (float)NAN, 0, 0, 1000 } };           /* nothing but one    */
+    vgs_graph *g = vgs_graph_create(NULL);
+    vgs_noise z = vgs_noise_create(g);
+    vgs_var w = vgs_state(g, M, 1, VGS_F32), v = vgs_resample(g, w, &z);
+    int32_t idx[ROWS];
+    int k, i, j, count[M];
+    cpu = vgs_cpu_create(NULL, NULL);
+    vgs_output(g, v);
+    OK(vgs_graph_compile(g, cpu, ROWS, NULL) == VGS_OK);
+    for (k = 0; k < 15; ++k) {
+        const float *x = weights[k / 3];
+        double p[M], top = -1e30, sum = 0, share;
+        for (i = 0; i < M; ++i) if ((double)x[i] > top) top = (double)x[i];
+        for (i = 0; i < M; ++i) p[i] = isnan(x[i]) ? 0 : exp((double)x[i] - top);
+        for (j = 0; j < 60; ++j) {
+            for (sum = 0, i = 0; i < M; ++i) sum += p[i];
+            for (i = 0; i < M && k < 12; ++i) p[i] = fmin(p[i], sum / sqrt(M));
+        }
+        memset(count, 0, sizeof count);
+        vgs_noise_set(g, &z, 9, 80, k % 3, 0, 0);
+        OK(!vgs_set(g, w, x, 1, NULL) && !vgs_graph_run(g, ROWS, NULL) && !vgs_get(g, v, idx, ROWS, NULL));
+        for (i = 0; i < ROWS; ++i) {
+            if (CHECK(idx[i] >= 0 && idx[i] < M, "row %d", (int)idx[i])) count[idx[i]]++;
+            OK(!i || idx[i] >= idx[i - 1]);
+        }
+        for (i = 0; i < M; ++i) {
+            share = ROWS * p[i] / sum;
+            CHECK(fabs(count[i] - share) < 1.01, "weights %d: row %d is taken %d times, not %g", k / 3, i,
+                  count[i], share);
+        }
+    }
+    vgs_graph_free(g);
     vgs_cpu_free(cpu);
 }
 
@@ -1372,6 +1692,12 @@ int main(int argc, char **argv)
     RUN(coincident_points);
     RUN(index_with_stride);
     RUN(sticky);
+    RUN(public_values);
+    RUN(assignments);
+    RUN(assigned_rows);
+    RUN(noise);
+    RUN(permutations);
+    RUN(resampling);
     RUN(handles_and_life);
     RUN(only_outputs);
     RUN(leaves_never_set);
