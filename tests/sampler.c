@@ -1291,7 +1291,9 @@ static void flag_does_not_stay(void)
     vgs_config c = small(&b);
     vgs_sampler *s = create(&c);
     vgs_error err = { VGS_OK, "" };
-    float x[16];
+    static float many[600][2];
+    float x[16], *w, keep;
+    int n;
     b.nan_at = 1;
     b.bad = (float)NAN;
     b.fail_at = 2;
@@ -1304,7 +1306,21 @@ static void flag_does_not_stay(void)
     b.row = 2;
     OK(vgs_sampler_draw(s, NULL, 8, x, &err) == VGS_E_NONFINITE && strstr(err.msg, "draw") &&
        strstr(err.msg, "row 2"));
+    b.nan_at = b.calls + 1;                      /* in the first block of rows; the second one fails  */
+    b.fail_at = b.calls + 2;
+    OK(vgs_sampler_draw(s, NULL, 600, &many[0][0], &err) == VGS_E_ENERGY);
     CHECK(vgs_sampler_draw(s, NULL, 8, x, &err) == VGS_OK, "%s", err.msg);
+    n = vgs_model_size(s->target);
+    w = (float *)malloc((size_t)n * sizeof *w);
+    OK(!vgs_model_read(s->target, w, &err));
+    keep = w[0];
+    w[0] = (float)NAN;                           /* seen on the way to E, which fails                 */
+    b.fail_at = b.calls + 1;
+    OK(!vgs_model_write(s->target, w, &err) && vgs_sampler_train(s, 1, NULL, &err) == VGS_E_ENERGY);
+    w[0] = keep;
+    OK(!vgs_model_write(s->target, w, &err));
+    CHECK(vgs_sampler_train(s, 1, NULL, &err) == VGS_OK, "%s", err.msg);
+    free(w);
     vgs_sampler_free(s);
 }
 
