@@ -280,7 +280,7 @@ static void draws(void)
 static void explore(void)
 {
     enum { B = 2000 };
-    static float pool[6 * B * 2], last[B];
+    static float traj[6 * B * 2], last[B];
     bowl b;
     vgs_config c = small(&b);
     vgs_sampler *s;
@@ -290,9 +290,9 @@ static void explore(void)
     c.init_sigma = 2;
     s = create(&c);
     OK(vgs__train_rollout(s, false, NULL) == VGS_OK);
-    s->b->download(s->b->self, pool, s->traj_x, 0, 6 * B * 2, VGS_F32, NULL);
-    check_normal("x_0", pool, B, 2, 0, 4 * 1.69);
-    for (i = 0; i < B; ++i) last[i] = pool[(5 * B + i) * 2] - pool[(4 * B + i) * 2] * (1 - s->s2[4]);
+    s->b->download(s->b->self, traj, s->traj_x, 0, 6 * B * 2, VGS_F32, NULL);
+    check_normal("x_0", traj, B, 2, 0, 4 * 1.69);
+    for (i = 0; i < B; ++i) last[i] = traj[(5 * B + i) * 2] - traj[(4 * B + i) * 2] * (1 - s->s2[4]);
     check_normal("last noise", last, B, 1, 0, 1.69 * (double)s->s2[4]);
     vgs_sampler_free(s);
 }
@@ -330,7 +330,7 @@ static void explored_part(void)
 }
 
 /* What is kept of an iteration: x_T and, but for a constant, the log w that a draw would report. */
-static void replay_weights(void)
+static void kept_weights(void)
 {
     enum { B = 64, T = 5 };
     static float x[(T + 1) * B][2], mu[T * B][2], kept[2 * B][2], w[2 * B], f[4 * T];
@@ -1609,7 +1609,7 @@ int main(int argc, char **argv)
     RUN(draws);
     RUN(explore);
     RUN(explored_part);
-    RUN(replay_weights);
+    RUN(kept_weights);
     RUN(noised_back);
     RUN(slope_targets);
     RUN(slope_gradient);
