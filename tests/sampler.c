@@ -333,7 +333,7 @@ static void draws(void)
 static void explore(void)
 {
     enum { B = 2000 };
-    static float pool[6 * B * 2], last[B];
+    static float traj[6 * B * 2], last[B];
     bowl b;
     vgs_config c = small(&b);
     vgs_sampler *s;
@@ -343,9 +343,9 @@ static void explore(void)
     c.init_sigma = 2;
     s = create(&c);
     OK(vgs__train_rollout(s, false, NULL) == VGS_OK);
-    s->b->download(s->b->self, pool, s->traj_x, 0, 6 * B * 2, VGS_F32, NULL);
-    check_normal("x_0", pool, B, 2, 0, 4 * 1.69);
-    for (i = 0; i < B; ++i) last[i] = pool[(5 * B + i) * 2] - pool[(4 * B + i) * 2] * (1 - s->s2[4]);
+    s->b->download(s->b->self, traj, s->traj_x, 0, 6 * B * 2, VGS_F32, NULL);
+    check_normal("x_0", traj, B, 2, 0, 4 * 1.69);
+    for (i = 0; i < B; ++i) last[i] = traj[(5 * B + i) * 2] - traj[(4 * B + i) * 2] * (1 - s->s2[4]);
     check_normal("last noise", last, B, 1, 0, 1.69 * (double)s->s2[4]);
     vgs_sampler_free(s);
 }
@@ -383,7 +383,7 @@ static void explored_part(void)
 }
 
 /* What is kept of an iteration: x_T and, but for a constant, the log w that a draw would report. */
-static void replay_weights(void)
+static void kept_weights(void)
 {
     enum { B = 64, T = 5 };
     static float x[(T + 1) * B][2], mu[T * B][2], kept[2 * B][2], w[2 * B], f[4 * T];
@@ -1344,7 +1344,9 @@ static void flag_does_not_stay(void)
     vgs_config c = small(&b);
     vgs_sampler *s = create(&c);
     vgs_error err = { VGS_OK, "" };
-    float x[16];
+    static float many[600][2];
+    float x[16], *w, keep;
+    int n;
     b.nan_at = 1;
     b.bad = (float)NAN;
     b.fail_at = 2;
@@ -1357,7 +1359,21 @@ static void flag_does_not_stay(void)
     b.row = 2;
     OK(vgs_sampler_draw(s, NULL, 8, x, &err) == VGS_E_NONFINITE && strstr(err.msg, "draw") &&
        strstr(err.msg, "row 2"));
+    b.nan_at = b.calls + 1;                      /* in the first block of rows; the second one fails  */
+    b.fail_at = b.calls + 2;
+    OK(vgs_sampler_draw(s, NULL, 600, &many[0][0], &err) == VGS_E_ENERGY);
     CHECK(vgs_sampler_draw(s, NULL, 8, x, &err) == VGS_OK, "%s", err.msg);
+    n = vgs_model_size(s->target);
+    w = (float *)malloc((size_t)n * sizeof *w);
+    OK(!vgs_model_read(s->target, w, &err));
+    keep = w[0];
+    w[0] = (float)NAN;                           /* seen on the way to E, which fails                 */
+    b.fail_at = b.calls + 1;
+    OK(!vgs_model_write(s->target, w, &err) && vgs_sampler_train(s, 1, NULL, &err) == VGS_E_ENERGY);
+    w[0] = keep;
+    OK(!vgs_model_write(s->target, w, &err));
+    CHECK(vgs_sampler_train(s, 1, NULL, &err) == VGS_OK, "%s", err.msg);
+    free(w);
     vgs_sampler_free(s);
 }
 
@@ -1647,7 +1663,7 @@ int main(int argc, char **argv)
     RUN(draws);
     RUN(explore);
     RUN(explored_part);
-    RUN(replay_weights);
+    RUN(kept_weights);
     RUN(noised_back);
     RUN(slope_targets);
     RUN(slope_gradient);
