@@ -5777,7 +5777,7 @@ static vgs_status vgs__check_leaves(const vgs_graph *g, vgs_error *err)
     int id;
     for (id = 0; id < g->n_node; ++id) {
         const vgs__node *n = &g->node[id];
-        if ((n->op == VGS_OP_PARAMS || n->op == VGS_OP_INPUT) && n->live && !n->given)
+        if ((n->op == VGS_OP_PARAMS || n->op == VGS_OP_INPUT) && n->live && !n->given && !n->model)
             return vgs__fail(err, VGS_E_ARG, "graph_run: %s %s was never given: vgs_set it after compile, or "
                              "vgs_bind it (always so in an energy's record function)", vgs_op_name(n->op),
                              vgs__shape_text(n, s));
