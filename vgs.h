@@ -5794,8 +5794,8 @@ VGS__DEF vgs_status vgs_graph_run(vgs_graph *g, int batch, vgs_error *err)
     if (batch < 0 || batch > g->capacity)
         return vgs__fail(err, VGS_E_ARG, "graph_run: batch = %d: must be 0..%d, the capacity", batch,
                          g->capacity);
-    if (g->dirty && (st = vgs__check_leaves(g, err)) != VGS_OK) return st;
     if ((st = vgs__follow_models(g, err)) != VGS_OK) return st;
+    if (g->dirty && (st = vgs__check_leaves(g, err)) != VGS_OK) return st;
     b = g->backend;
     at = g->dirty ? 0 : g->n_prologue;
     for (k = at; k < g->n_order; ++k) {
