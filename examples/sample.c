@@ -161,7 +161,7 @@ static vgs_status draw(vgs_sampler *s, const options *o, const samples *out, vgs
     return VGS_OK;
 }
 
-/* On the processor, also where the sampler is on a device: a move of a few rows is too little to send there. */
+/* On the processor, also where the sampler is on a device: a move of few rows is too little to send there. */
 static vgs_mcmc_config refinement(const options *o, const target *t, const vgs_config *c)
 {
     return (vgs_mcmc_config){ .energy = target_energy(t), .tau = (double)c->tau, .threads = o->threads,

@@ -111,8 +111,7 @@ static inline vgs_rng target_rng(uint64_t seed, uint32_t stream)
 static inline void target_words(vgs_rng *r, uint32_t w[4])
 {
     const uint32_t key[2] = { (uint32_t)r->seed, (uint32_t)(r->seed >> 32) };
-    uint32_t at[4] = { (uint32_t)r->pos, (uint32_t)(r->pos >> 32), 0, 0 };
-    at[2] = 0xFF000000u + r->stream;
+    const uint32_t at[4] = { (uint32_t)r->pos, (uint32_t)(r->pos >> 32), 0xFF000000u + r->stream, 0 };
     vgs_philox(key, at, w);
     r->pos++;
 }
@@ -200,8 +199,8 @@ VGS_INLINE void mixture_energy(const target_mixture *m, int lanes, const float *
     }
 }
 
-/* centre[2 k + i], HALF_OVER_V = 1/(2 v) and BASE come before it as constants: targets_cl.h. Distances to the
-   centres, not x itself, are averaged: in float that is exact where x is near one. */
+/* MODES, CENTRE(k, i), HALF_OVER_V = 1/(2 v) and BASE come before it: targets_cl.h. Distances to the centres,
+   not x itself, are averaged: in float that is exact where x is near one. */
 static const char mixture_source[] =
     "inline float sums(__global const float *x, float *least, float *ma, float *mb)\n"
     "{\n"
@@ -791,7 +790,7 @@ static inline vgs_status target_reference(const target *t, uint64_t seed, int n,
     c.thin = t->dim <= 8 ? 250 : t->dim <= 39 ? 400 : 1000;          /* dw4, lj13, lj55: decorrelated */
     c.burn_in = t->dim <= 39 ? 4000 : 10000;
     status = metropolis(&c, n, x, NULL, err);
-    if (!status && t->builtin) target_shuffle(t, seed, n, x);
+    if (!status && t->builtin && t->particles) target_shuffle(t, seed, n, x);
     return status;
 }
 
