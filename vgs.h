@@ -54,7 +54,7 @@
 
    WHAT IT IS
        The method of "Value Gradient Sampler" with everything it needs: tensors recorded into a graph,
-       reverse-mode gradients, value networks, TD training, targets, .npy and .safetensors files.
+       reverse-mode gradients, value networks, TD training, classical samplers, .npy and .safetensors files.
 
    vgs.h DOES NOT
        call a GPU (another backend may; see >>backend), link anything but libm, start threads of its own
@@ -62,9 +62,9 @@
 
    CONTENTS (search for the tag)
        Interface: >>errors >>energy >>sampler >>weights >>checkpoint >>mcmc >>files >>graph >>rng >>nets
-       >>gemm >>backend >>targets >>metropolis >>presets, then the method and its references
+       >>gemm >>backend, then the method and its references
        Implementation: >>util >>math >>rng >>gemm >>graph >>ops >>gradient >>compile >>run >>cpu >>nets
-       >>targets >>metropolis >>mcmc >>config >>sampler >>weights >>files >>checkpoint >>presets
+       >>mcmc >>config >>sampler >>weights >>files >>checkpoint
 
    COMPILE-TIME OPTIONS      where            meaning
        VGS_IMPLEMENTATION    one file         the implementation, too
@@ -90,7 +90,7 @@
    THREADS
        One thread at a time for each object (sampler, graph, backend); different objects are independent,
        but objects that share a backend count as one. An energy callback runs on the calling thread unless
-       energy.thread_safe is set. Built-in targets may be shared freely.
+       energy.thread_safe is set.
 
    REPRODUCIBILITY
        Same build, same machine, same seed: same bits, for any number of threads and however a draw is
@@ -399,8 +399,7 @@ VGS_API vgs_status vgs_sampler_load(vgs_sampler *s, const char *path, vgs_error 
    hmc         leapfrog steps from a fresh momentum, then accept or stay [Neal 2011]; their number is uniform
                in 1..2 leapfrog - 1, so that no period resonates
    mala        one such step: Langevin with the right density [Roberts and Tweedie 1996]
-   metropolis  a normal step in all coordinates; needs no gradient (vgs_metropolis, which moves the built-in
-               particles one by one, is faster for these)
+   metropolis  a normal step in all coordinates; needs no gradient
    lmc         a Langevin step that is always taken: the density is wrong by O(step^2)
    pt          parallel tempering: each chain is a ladder of replicas, their densities going from
                N = N(0, length_scale^2), drawn exactly, to exp(-E/tau) by N^(1-beta) exp(-beta E/tau).
@@ -685,13 +684,16 @@ typedef struct vgs_rng {
     uint64_t seed;
     uint32_t stream;    /* < 2^24; streams of one seed are independent                   */
     uint64_t pos;       /* blocks of four 32-bit words used so far                       */
-} vgs_rng;
+} vgs_rng;                                       /* block pos is vgs_philox of the key seed (low word */
+                                                 /* first), counter {pos, 0xFF000000 + stream, 0}     */
 
 VGS_API void     vgs_philox(const uint32_t key[2], const uint32_t counter[4], uint32_t out[4]);
 VGS_API uint64_t vgs_rng_u64(vgs_rng *r);                            /* 64 random bits; one block     */
 VGS_API double   vgs_rng_uniform(vgs_rng *r);                        /* in (0,1), 53 bits; one block  */
 VGS_API void     vgs_rng_normals(vgs_rng *r, float *out, size_t n);  /* N(0,1); (n+3)/4 blocks        */
 VGS_API uint32_t vgs_rng_below(vgs_rng *r, uint32_t n);              /* uniform in 0..n-1, unbiased   */
+/* y = the particles x [n,d], turned, reflected and permuted at random. d in 1..8; y and x do not overlap. */
+VGS_API vgs_status vgs_shuffle_particles(vgs_rng *r, const float *x, int n, int d, float *y, vgs_error *err);
 
 /* ==== >>nets =======================================================================================
    Value networks V(x,t). A vgs_net is an immutable description; its weights are one flat array that the
@@ -831,90 +833,6 @@ VGS_API int          vgs_cpu_threads(const vgs_backend *cpu);
 VGS_API void         vgs_cpu_free   (vgs_backend *cpu);              /* NULL is fine                  */
 VGS_API vgs_status   vgs_cpu_run    (const vgs_backend *cpu, const vgs_call *call, vgs_error *err);
                                                  /* runs a call whose buffers are plain float arrays  */
-
-/* ==== >>targets ====================================================================================
-   A target is an energy E on R^D with what is known about it; its density at temperature tau is
-   exp(-E/tau)/Z. Nine are built in (tau = 1), immutable and shared: four-gauss gmm9 gmm25 gmm40 funnel
-   manywell32 dw4 lj13 lj55. For one of your own, zero a vgs_target and fill name, dim, eval, user and,
-   if x is a configuration of particles, particles and space_dim. The built-in energies are reentrant: they
-   may be called from several threads. */
-
-typedef struct vgs_target {
-    const char    *name;
-    const char    *summary;       /* one line for people                                              */
-    int            dim;           /* D, floats in a row; a particle's coordinates are side by side    */
-    int            particles;     /* n points in d dimensions, D = n d; 0 if x is a single point      */
-    int            space_dim;     /* d; 0 if x is a single point                                      */
-    vgs_energy_fn *eval;          /* the energy; as in vgs_energy                                     */
-    void          *user;          /* first argument of eval                                           */
-    bool           exact_samples; /* vgs_target_sample works                                          */
-    bool           log_z_known;   /* then log q(x) = -E(x) - log_z is the exact density at tau = 1    */
-    double         log_z;
-    int            modes;         /* equal modes of a mixture, see vgs_target_mode; 0 if no mixture   */
-    double         length_scale;  /* typical spread of a coordinate; 0 = not known                    */
-    double         plot_half;     /* 2-D: [-plot_half, plot_half]^2 shows the target; else 0          */
-    const struct vgs__builtin *builtin;                                  /* NULL in a target of yours */
-} vgs_target;
-
-VGS_API const vgs_target *vgs_target_at(int i);                          /* NULL past the last one    */
-VGS_API const vgs_target *vgs_target_find(const char *name);             /* NULL if there is none     */
-VGS_API double vgs_target_std(const vgs_target *t, int i);            /* of coordinate i; NaN if not known */
-VGS_API void   vgs_target_mode(const vgs_target *t, int k, float *x); /* x: [dim], centre of mode k        */
-
-/* n exact, independent samples: x [n,dim]. VGS_E_ARG if exact_samples is false. */
-VGS_API vgs_status vgs_target_sample(const vgs_target *t, vgs_rng *r, int n, float *x, vgs_error *err);
-
-/* n reference samples at tau = 1: exact ones where they exist, else vgs_metropolis with settings that were
-   checked for the built-in targets. Particles: each row has mean 0; rows of built-in ones are turned,
-   reflected and permuted at random. Any part of the rows is as good a sample as the whole. threads 0 is
-   all. */
-VGS_API vgs_status vgs_target_reference(const vgs_target *t, uint64_t seed, int n, float *x, int threads,
-                                        vgs_error *err);
-
-/* ==== >>metropolis =================================================================================
-   Many independent Metropolis chains. Built-in particles move one at a time, at the price of n - 1 pair
-   terms; any other energy is called once for a move of all chains, on the calling thread. While burning in,
-   the temperature falls from `hot` times tau to tau (so that clusters form from random starts) and each
-   chain fits its step to an acceptance of 0.3; after that both are fixed. A zeroed field takes the default
-   shown. The result depends on the seed, not on the number of threads. */
-
-typedef struct vgs_metropolis_config {
-    const vgs_target *target;     /* required                                                         */
-    int               chains;     /* 64, but no more than n                                           */
-    int               burn_in;    /* sweeps before the first sample; 4000                             */
-    int               thin;       /* sweeps from one sample of a chain to the next; 50                */
-    double            tau;        /* temperature; 1                                                   */
-    double            hot;        /* where the temperature starts, in units of tau, >= 1; 4           */
-    double            step;       /* first step size; length_scale / 2                                */
-    const float      *start;      /* [chains,dim]; NULL: normal numbers times length_scale            */
-    uint64_t          seed;
-    int               threads;    /* 0 = all                                                          */
-} vgs_metropolis_config;
-
-typedef struct vgs_metropolis_stats {
-    double acceptance;            /* of the moves after burn-in                                       */
-    double energy_calls;          /* energies computed; for built-in particles, pair terms / (n(n-1)/2) */
-    double energy_mean;           /* of the samples                                                   */
-    double energy_error;          /* its standard error, from the means of the chains                 */
-} vgs_metropolis_stats;
-
-/* x: [n,dim], row i from chain i modulo chains, particles with mean 0. stats may be NULL. */
-VGS_API vgs_status vgs_metropolis(const vgs_metropolis_config *cfg, int n, float *x,
-                                  vgs_metropolis_stats *stats, vgs_error *err);
-
-/* ==== >>presets ====================================================================================
-   Settings for the built-in targets: "paper" = the published ones (four-gauss, gmm9, funnel, dw4, lj13),
-   "fast" = ours, for two CPU cores and minutes. The energy is the target's. */
-
-typedef struct vgs_preset_info {
-    int   iterations;             /* that the preset is meant to run                                  */
-    float noise_scale;            /* of the published evaluation; 1 for ours                          */
-    bool  skip_final_noise;       /* likewise                                                         */
-} vgs_preset_info;
-
-VGS_API vgs_energy vgs_target_energy(const vgs_target *t);
-VGS_API vgs_status vgs_preset(const vgs_target *t, const char *preset, vgs_config *cfg, vgs_preset_info *info,
-                              vgs_error *err);
 
 #ifdef __cplusplus
 }
@@ -1102,6 +1020,16 @@ static int vgs__compare_double(const void *a, const void *b)
 {
     double x = *(const double *)a, y = *(const double *)b;
     return (x > y) - (x < y);
+}
+
+static int vgs__team(int threads)                 /* 0 = all; 1 without OpenMP                          */
+{
+#ifdef _OPENMP
+    return threads > 0 ? threads : omp_get_max_threads();
+#else
+    (void)threads;
+    return 1;
+#endif
 }
 
 /* ==== >>math: exp, log, sine and cosine from + - * / sqrt only ======================================
@@ -1351,6 +1279,23 @@ VGS__V8 void vgs__store8(float *x, int n, __m256 v)
 }
 #endif /* VGS__X86 */
 
+/* ---- for C that is compiled after this file ----------------------------------------------------------
+   An energy in the file that has the implementation may use these (examples/targets.h does): exp and log of
+   the same bits in every lane and on every processor, and a choice without a branch, inlined into loops that
+   VGS_HOT makes the compiler vectorise: for any processor and, with VGS_AVX2 too, for those that have
+   vgs_cpu_isa() >= VGS_ISA_AVX2. */
+
+#define VGS_INLINE VGS__INLINE
+#define VGS_HOT    VGS__HOT
+#ifdef VGS__X86
+#  define VGS_AVX2 VGS__AVX2
+#else
+#  define VGS_AVX2
+#endif
+VGS_INLINE float vgs_expf(float x) { return vgs__exp(x); }
+VGS_INLINE float vgs_logf(float x) { return vgs__log(x); }
+VGS_INLINE float vgs_pick(bool c, float a, float b) { return vgs__pick(c, a, b); }       /* c ? a : b */
+
 /* ==== >>rng ======================================================================================== */
 
 VGS__INLINE void vgs__philox(uint32_t k0, uint32_t k1, uint32_t c0, uint32_t c1, uint32_t c2, uint32_t c3,
@@ -1474,6 +1419,51 @@ VGS__DEF uint32_t vgs_rng_below(vgs_rng *r, uint32_t n)
     if (!n) return 0;
     do v = (uint32_t)vgs_rng_u64(r); while (v > limit);
     return v % n;
+}
+
+#define VGS__MAX_SPACE 8                         /* largest d of particles that can be shuffled        */
+
+/* q [d,d]: a random rotation or reflection, the rows of Gaussian numbers made orthonormal (Gram-Schmidt). */
+static void vgs__random_frame(vgs_rng *r, int d, double *q)
+{
+    float z[VGS__MAX_SPACE * VGS__MAX_SPACE];
+    int i, j, k;
+    vgs_rng_normals(r, z, (size_t)(d * d));
+    for (i = 0; i < d; ++i) {
+        double dot, norm = 0.0;
+        for (k = 0; k < d; ++k) q[i * d + k] = (double)z[i * d + k];
+        for (j = 0; j < i; ++j) {
+            for (dot = 0.0, k = 0; k < d; ++k) dot += q[i * d + k] * q[j * d + k];
+            for (k = 0; k < d; ++k) q[i * d + k] -= dot * q[j * d + k];
+        }
+        for (k = 0; k < d; ++k) norm += q[i * d + k] * q[i * d + k];
+        for (k = 0; k < d; ++k) q[i * d + k] /= sqrt(norm);
+    }
+}
+
+VGS__DEF vgs_status vgs_shuffle_particles(vgs_rng *r, const float *x, int n, int d, float *y, vgs_error *err)
+{
+    double q[VGS__MAX_SPACE * VGS__MAX_SPACE];
+    int i, j, k;
+    if (n < 1 || d < 1 || d > VGS__MAX_SPACE)
+        return vgs__fail(err, VGS_E_ARG, "shuffle_particles: n = %d, d = %d: must be at least 1, and d at "
+                         "most %d", n, d, VGS__MAX_SPACE);
+    vgs__random_frame(r, d, q);
+    for (i = 0; i < n; ++i)
+        for (j = 0; j < d; ++j) {
+            double s = 0.0;
+            for (k = 0; k < d; ++k) s += q[j * d + k] * (double)x[i * d + k];
+            y[i * d + j] = (float)s;
+        }
+    for (i = n - 1; i > 0; --i) {
+        int other = (int)vgs_rng_below(r, (uint32_t)i + 1u);
+        for (k = 0; k < d; ++k) {
+            float keep = y[i * d + k];
+            y[i * d + k] = y[other * d + k];
+            y[other * d + k] = keep;
+        }
+    }
+    return VGS_OK;
 }
 
 /* ==== >>gemm: matrix products ======================================================================
@@ -4584,8 +4574,8 @@ VGS__NO_GRAD(check)
 static vgs_status vgs__energy_failed(const float *g, vgs_error *err)
 {
     return vgs__fail(err, VGS_E_ENERGY, "the energy callback failed%s",
-                     g ? ", asked for E and its gradient (an energy that has none can be sampled by "
-                         "vgs_metropolis)" : "");
+                     g ? ", asked for E and its gradient (an energy that has none can be sampled by the "
+                         "metropolis of vgs_mcmc)" : "");
 }
 
 /* One block of rows through the callback; double callbacks go through buffers of 2048 numbers. */
@@ -6636,809 +6626,13 @@ VGS__DEF vgs_var vgs_net_apply(vgs_graph *g, const vgs_net *net, vgs_var params,
     return vgs__no_var();
 }
 
-/* ==== >>targets ==================================================================================== */
-
-#define VGS__LN_2PI    1.8378770664093453         /* log(2 pi)                                          */
-#define VGS__MAX_MODES 40
-#define VGS__MAX_N     55                         /* particles of a built-in target                     */
-
-typedef struct vgs__mixture { int modes; double variance; const double (*centre)[2]; } vgs__mixture;
-
-static const double vgs__centre4[4][2] = { {-2, -2}, {-2, 2}, {2, -2}, {2, 2} };
-
-static const double vgs__centre9[9][2] = {
-    {-5, -5}, {-5, 0}, {-5, 5},   {0, -5}, {0, 0}, {0, 5},   {5, -5}, {5, 0}, {5, 5}
-};
-
-static const double vgs__centre25[25][2] = {
-    {-10, -10}, {-10, -5}, {-10, 0}, {-10, 5}, {-10, 10},
-    { -5, -10}, { -5, -5}, { -5, 0}, { -5, 5}, { -5, 10},
-    {  0, -10}, {  0, -5}, {  0, 0}, {  0, 5}, {  0, 10},
-    {  5, -10}, {  5, -5}, {  5, 0}, {  5, 5}, {  5, 10},
-    { 10, -10}, { 10, -5}, { 10, 0}, { 10, 5}, { 10, 10}
-};
-
-/* Uniform in [-40,40]^2, drawn by torch's generator with seed 0: the set of FAB and iDEM. */
-static const double vgs__centre40[40][2] = {
-    {-0.299473, 21.457745}, {-32.921806, -29.437561}, {-15.406175, 10.726295}, {-0.792527, 31.715580},
-    {-3.549762, 10.584502}, {-12.088523, -7.862616}, {-38.213940, -26.491283}, {-16.488924, 1.481743},
-    {15.813408, 24.000912}, {-27.117643, -17.418514}, {14.528685, 33.215519}, {-8.232007, 29.932470},
-    {-6.447334, 4.232564}, {36.219048, -37.106815}, {-25.181519, -10.126610}, {-15.591998, 34.560032},
-    {-25.927185, -18.413315}, {-27.945618, -37.462440}, {-23.349619, 34.383923}, {17.848736, 19.386902},
-    {2.103662, -20.507339}, {6.767387, -37.347790}, {-28.902649, -20.621201}, {25.237518, 23.452850},
-    {-17.739801, -1.443295}, {25.582428, 39.765324}, {15.875287, 5.403714}, {26.819454, -23.552094},
-    {7.453761, -31.012220}, {-27.723446, -20.663342}, {18.098923, 16.086416}, {-23.694099, 12.084284},
-    {21.958881, -5.048695}, {1.527262, 9.268188}, {24.815063, 38.407764}, {-30.824944, -14.658790},
-    {15.720396, 33.141975}, {34.808292, 35.294270}, {7.960582, -34.783306}, {3.679700, -25.024214},
-};
-
-static const vgs__mixture vgs__four_gauss = {  4, 0.13, vgs__centre4 };
-static const vgs__mixture vgs__gmm9       = {  9, 0.3,  vgs__centre9 };
-static const vgs__mixture vgs__gmm25      = { 25, 0.3,  vgs__centre25 };
-static const vgs__mixture vgs__gmm40      = { 40, 1.7246562599032103, vgs__centre40 };  /* log(1 + e)^2 */
-
-/* Energies take VGS__SIDE rows side by side, one a lane of arrays [...][VGS__SIDE], and the last few one by
-   one: the functions below are inlined with `lanes` constant, once for any processor and once for AVX2. Every
-   row sees the same operations. */
-#define VGS__SIDE 8
-#ifndef VGS__AVX2
-#  define VGS__AVX2
-#endif
-typedef void vgs__side_fn(const float *x, float *e, float *g);
-
-#define VGS__SIDE_ENERGY(name, columns, inlined, what)                                                       \
-    VGS__HOT static void name##_c(const float *x, float *e, float *g) { inlined(what, VGS__SIDE, x, e, g); } \
-    VGS__HOT VGS__AVX2 static void name##_avx2(const float *x, float *e, float *g)                           \
-    { inlined(what, VGS__SIDE, x, e, g); }                                                                   \
-    static int name(void *user, const float *x, int n, int dim, float *e, float *g)                          \
-    {                                                                                                        \
-        vgs__side_fn *side = vgs__cpu_has(VGS_ISA_AVX2) ? name##_avx2 : name##_c;                            \
-        const int step = VGS__SIDE * columns;                                                                \
-        (void)user;                                                                                          \
-        (void)dim;                                                                                           \
-        for (; n >= VGS__SIDE; n -= VGS__SIDE, x += step, e += VGS__SIDE, g = g ? g + step : NULL)           \
-            side(x, e, g);                                                                                   \
-        for (; n > 0; --n, x += columns, ++e, g = g ? g + columns : NULL) inlined(what, 1, x, e, g);         \
-        return 0;                                                                                            \
-    }
-
-/* E = -log mean_k N(x; c_k, v I), dE/dx = (x - m)/v with m the mean of the c_k weighted by their share in x.
-   q_k = |x - c_k|^2/(2v); the smallest is taken out before exp, so that no sum underflows to log 0. In
-   double, because q overflows a float at |x| = 1e19 and E should then be large or inf, not NaN. */
-VGS__INLINE void vgs__mixture_energy(const vgs__mixture *m, int lanes, const float *x, float *e, float *g)
-{
-    double q[VGS__MAX_MODES][VGS__SIDE], a[VGS__SIDE], b[VGS__SIDE], least[VGS__SIDE], sum[VGS__SIDE],
-           ma[VGS__SIDE], mb[VGS__SIDE], half = 0.5 / m->variance;
-    double base = log((double)m->modes) + VGS__LN_2PI + log(m->variance);
-    float w[VGS__MAX_MODES * VGS__SIDE];
-    int k, l;
-    for (l = 0; l < lanes; ++l) {
-        a[l] = (double)x[2 * l];
-        b[l] = (double)x[2 * l + 1];
-        least[l] = HUGE_VAL;
-        sum[l] = ma[l] = mb[l] = 0.0;
-    }
-    for (k = 0; k < m->modes; ++k)
-        for (l = 0; l < lanes; ++l) {
-            double da = a[l] - m->centre[k][0], db = b[l] - m->centre[k][1];
-            q[k][l] = (da * da + db * db) * half;
-        }
-    for (k = 0; k < m->modes; ++k)
-        for (l = 0; l < lanes; ++l) least[l] = q[k][l] < least[l] ? q[k][l] : least[l];
-    for (k = 0; k < m->modes; ++k)
-        for (l = 0; l < lanes; ++l) w[k * lanes + l] = (float)(least[l] - q[k][l]);
-    for (k = 0; k < m->modes * lanes; ++k)       /* below e^-87, next to 1 nothing, processors are slow */
-        w[k] = vgs__exp(vgs__pick(w[k] < -87.0f, -87.0f, w[k]));
-    for (k = 0; k < m->modes; ++k)
-        for (l = 0; l < lanes; ++l) {
-            double share = (double)w[k * lanes + l];
-            sum[l] += share;
-            ma[l] += share * m->centre[k][0];
-            mb[l] += share * m->centre[k][1];
-        }
-    for (l = 0; l < lanes; ++l) {
-        e[l] = (float)(least[l] - (double)vgs__log((float)sum[l]) + base);
-        if (!g) continue;
-        g[2 * l] = (float)(2.0 * half * (a[l] - ma[l] / sum[l]));
-        g[2 * l + 1] = (float)(2.0 * half * (b[l] - mb[l] / sum[l]));
-    }
-}
-
-VGS__SIDE_ENERGY(vgs__four_gauss_energy, 2, vgs__mixture_energy, &vgs__four_gauss)
-VGS__SIDE_ENERGY(vgs__gmm9_energy, 2, vgs__mixture_energy, &vgs__gmm9)
-VGS__SIDE_ENERGY(vgs__gmm25_energy, 2, vgs__mixture_energy, &vgs__gmm25)
-VGS__SIDE_ENERGY(vgs__gmm40_energy, 2, vgs__mixture_energy, &vgs__gmm40)
-
-/* x1 ~ N(0, 9), the others given x1 ~ N(0, exp(x1)). exp(-x1) is held below inf: 0 * inf is NaN. */
-static int vgs__funnel_energy(void *user, const float *x, int n, int dim, float *e, float *g)
-{
-    int i, k, rest = dim - 1;
-    double base = 0.5 * (dim * VGS__LN_2PI + log(9.0));
-    (void)user;
-    for (i = 0; i < n; ++i, x += dim) {
-        double a = (double)x[0], s = 0.0, p = (double)vgs__exp(x[0] < -88.0f ? 88.0f : -x[0]);
-        for (k = 1; k < dim; ++k) s += (double)x[k] * (double)x[k];
-        e[i] = (float)(a * a / 18.0 + 0.5 * (s * p + rest * a) + base);
-        if (g) {
-            float *gi = g + (size_t)i * (size_t)dim;
-            gi[0] = (float)(a / 9.0 + 0.5 * (rest - s * p));
-            for (k = 1; k < dim; ++k) gi[k] = (float)((double)x[k] * p);
-        }
-    }
-    return 0;
-}
-
-/* Independent wells in (a, b): a^4 - 6 a^2 - a/2 + b^2/2. */
-static int vgs__manywell_energy(void *user, const float *x, int n, int dim, float *e, float *g)
-{
-    int i, k;
-    (void)user;
-    for (i = 0; i < n; ++i, x += dim) {
-        float *gi = g ? g + (size_t)i * (size_t)dim : NULL;
-        double sum = 0.0;
-        for (k = 0; k < dim; k += 2) {
-            double a = (double)x[k], b = (double)x[k + 1];
-            sum += ((a * a - 6.0) * a - 0.5) * a + 0.5 * b * b;
-            if (gi) {
-                gi[k] = (float)((4.0 * a * a - 12.0) * a - 0.5);
-                gi[k + 1] = x[k + 1];
-            }
-        }
-        e[i] = (float)sum;
-    }
-    return 0;
-}
-
-enum vgs__kind { VGS__MIX = 1, VGS__FUNNEL, VGS__MANYWELL, VGS__DW, VGS__LJ };
-
-typedef struct vgs__builtin { enum vgs__kind kind; const vgs__mixture *mixture; } vgs__builtin;
-
-/* Energy u of one unordered pair, of its squared distance s and distance r (of which LJ has no use), and its
-   slope du/ds, finite at s = 0, where the direction is lost. LJ: s^-6 - 2 s^-3, twice because the sum runs
-   over ordered pairs; 1e-6 keeps it finite at s = 0. */
-VGS__INLINE double vgs__pair_at(enum vgs__kind kind, double s, double r, double *slope)
-{
-    if (kind == VGS__LJ) {
-        double i2 = 1.0 / (s + 1e-6), i6 = i2 * i2 * i2;
-        *slope = 12.0 * i6 * (1.0 - i6) * i2;
-        return 2.0 * i6 * (i6 - 2.0);
-    } else {
-        double z = r - 4.0, z2 = z * z;
-        *slope = (1.8 * z2 - 4.0) * z / (r + (double)(r == 0.0));
-        return (0.9 * z2 - 4.0) * z2;
-    }
-}
-VGS__INLINE double vgs__pair(enum vgs__kind kind, double s)
-{
-    double slope;
-    return vgs__pair_at(kind, s, kind == VGS__DW ? sqrt(s) : 0.0, &slope);
-}
-
-typedef struct vgs__bodies { enum vgs__kind kind; int n, d; } vgs__bodies;
-typedef double vgs__place3[3][VGS__SIDE];        /* of one particle in every lane                      */
-
-/* Sums the energies of all pairs and, if asked for, their slopes; each pair is visited once and pulls on both
-   of its ends. */
-VGS__INLINE void vgs__pairs(vgs__bodies z, int lanes, bool slopes, vgs__place3 *p, vgs__place3 *f,
-                            double *sum)
-{
-    double r[VGS__SIDE] = { 0 };
-    int i, j, l;
-    for (i = 0; i < z.n; ++i) {
-        vgs__place3 at, own;                     /* of particle i: nothing else lies there, compilers see */
-        memcpy(at, p[i], sizeof at);
-        memcpy(own, f[i], sizeof own);
-        for (j = i + 1; j < z.n; ++j) {
-            for (l = 0; l < lanes && z.kind == VGS__DW; ++l) {
-                double dx = at[0][l] - p[j][0][l], dy = at[1][l] - p[j][1][l], dz = at[2][l] - p[j][2][l];
-                r[l] = sqrt(dx * dx + dy * dy + dz * dz);
-            }
-            for (l = 0; l < lanes; ++l) {
-                double dx = at[0][l] - p[j][0][l], dy = at[1][l] - p[j][1][l], dz = at[2][l] - p[j][2][l];
-                double slope;
-                sum[l] += vgs__pair_at(z.kind, dx * dx + dy * dy + dz * dz, r[l], &slope);
-                if (!slopes) continue;
-                own[0][l] += 2.0 * slope * dx;
-                own[1][l] += 2.0 * slope * dy;
-                own[2][l] += 2.0 * slope * dz;
-                f[j][0][l] -= 2.0 * slope * dx;
-                f[j][1][l] -= 2.0 * slope * dy;
-                f[j][2][l] -= 2.0 * slope * dz;
-            }
-        }
-        memcpy(f[i], own, sizeof own);
-    }
-}
-
-/* Pair energies of n particles in d dimensions (2 or 3; in 2 the third coordinate is 0) and, for LJ, half the
-   squared distance to their mean. Inlined with `z` constant. Each pair is visited once and pulls on both of
-   its ends. */
-VGS__INLINE void vgs__cluster(vgs__bodies z, int lanes, const float *x, float *e, float *g)
-{
-    double p[VGS__MAX_N][3][VGS__SIDE], f[VGS__MAX_N][3][VGS__SIDE], sum[VGS__SIDE] = { 0 };
-    const double pull = z.kind == VGS__LJ ? 1.0 : 0.0;
-    const int n = z.n, d = z.d, dim = n * d;
-    int i, k, l;
-    for (k = 0; k < 3; ++k) {
-        double mean[VGS__SIDE] = { 0 };
-        for (i = 0; i < n && k < d; ++i)
-            for (l = 0; l < lanes; ++l) mean[l] += (double)x[l * dim + i * d + k] / n;
-        for (i = 0; i < n; ++i)
-            for (l = 0; l < lanes; ++l) {
-                p[i][k][l] = k < d ? (double)x[l * dim + i * d + k] - mean[l] : 0.0;
-                f[i][k][l] = pull * p[i][k][l];
-                sum[l] += 0.5 * f[i][k][l] * p[i][k][l];
-            }
-    }
-    if (g) vgs__pairs(z, lanes, true, p, f, sum);
-    else vgs__pairs(z, lanes, false, p, f, sum);
-    for (l = 0; l < lanes; ++l) {
-        e[l] = (float)sum[l];
-        for (i = 0; i < (g ? n : 0); ++i)
-            for (k = 0; k < d; ++k) g[l * dim + i * d + k] = (float)f[i][k][l];
-    }
-}
-
-static const vgs__bodies vgs__dw4 = { VGS__DW, 4, 2 }, vgs__lj13 = { VGS__LJ, 13, 3 },
-                         vgs__lj55 = { VGS__LJ, 55, 3 };
-VGS__SIDE_ENERGY(vgs__dw4_energy, 8, vgs__cluster, vgs__dw4)
-VGS__SIDE_ENERGY(vgs__lj13_energy, 39, vgs__cluster, vgs__lj13)
-VGS__SIDE_ENERGY(vgs__lj55_energy, 165, vgs__cluster, vgs__lj55)
-#undef VGS__SIDE_ENERGY
-
-/* ---- targets: the table ---- */
-
-static const vgs__builtin vgs__builtins[9] = {
-    { VGS__MIX, &vgs__four_gauss }, { VGS__MIX, &vgs__gmm9 }, { VGS__MIX, &vgs__gmm25 },
-    { VGS__MIX, &vgs__gmm40 }, { VGS__FUNNEL, NULL }, { VGS__MANYWELL, NULL },
-    { VGS__DW, NULL }, { VGS__LJ, NULL }, { VGS__LJ, NULL }
-};
-
-/* 16 (log integral of exp(-a^4 + 6 a^2 + a/2) + log(2 pi)/2), by quadrature */
-#define VGS__MANYWELL_LOG_Z 164.69567531318162
-
-static const vgs_target vgs__targets[9] = {
-    /* name, summary, D, n, d, energy, user, exact, log Z known, log Z, modes, length, plot, builtin */
-    { "four-gauss", "4 Gaussians at (+-2, +-2), variance 0.13", 2, 0, 0,
-      vgs__four_gauss_energy, NULL, true, true, 0.0, 4, 2.0, 4.0, &vgs__builtins[0] },
-    { "gmm9", "9 Gaussians on a 3 x 3 grid of spacing 5, variance 0.3", 2, 0, 0,
-      vgs__gmm9_energy, NULL, true, true, 0.0, 9, 4.1, 8.0, &vgs__builtins[1] },
-    { "gmm25", "25 Gaussians on a 5 x 5 grid of spacing 5, variance 0.3", 2, 0, 0,
-      vgs__gmm25_energy, NULL, true, true, 0.0, 25, 7.1, 13.0, &vgs__builtins[2] },
-    { "gmm40", "40 Gaussians at random places of [-40, 40]^2, std 1.313", 2, 0, 0,
-      vgs__gmm40_energy, NULL, true, true, 0.0, 40, 23.0, 48.0, &vgs__builtins[3] },
-    { "funnel", "Neal's funnel in 10 dimensions: std 3, then variance exp(x1)", 10, 0, 0,
-      vgs__funnel_energy, NULL, true, true, 0.0, 0, 3.0, 0.0, &vgs__builtins[4] },
-    { "manywell32", "16 tilted double wells, 2 dimensions each", 32, 0, 0,
-      vgs__manywell_energy, NULL, true, true, VGS__MANYWELL_LOG_Z, 0, 1.7, 0.0, &vgs__builtins[5] },
-    { "dw4", "4 particles in 2-D with double-well pair energies", 8, 4, 2,
-      vgs__dw4_energy, NULL, false, false, 0.0, 0, 2.0, 0.0, &vgs__builtins[6] },
-    { "lj13", "13 Lennard-Jones particles in 3-D, in a harmonic trap", 39, 13, 3,
-      vgs__lj13_energy, NULL, false, false, 0.0, 0, 0.8, 0.0, &vgs__builtins[7] },
-    { "lj55", "55 Lennard-Jones particles in 3-D, in a harmonic trap", 165, 55, 3,
-      vgs__lj55_energy, NULL, false, false, 0.0, 0, 1.2, 0.0, &vgs__builtins[8] }
-};
-
-VGS__DEF const vgs_target *vgs_target_at(int i)
-{
-    return i >= 0 && i < 9 ? &vgs__targets[i] : NULL;
-}
-
-VGS__DEF const vgs_target *vgs_target_find(const char *name)
-{
-    int i;
-    for (i = 0; name && i < 9; ++i)
-        if (!strcmp(vgs__targets[i].name, name)) return &vgs__targets[i];
-    return NULL;
-}
-
-VGS__DEF double vgs_target_std(const vgs_target *t, int i)
-{
-    double mean = 0.0, square = 0.0;
-    int k;
-    if (!t->builtin || i < 0 || i >= t->dim) return (double)vgs__from_bits(0x7FC00000u);
-    switch (t->builtin->kind) {
-    case VGS__MIX:
-        for (k = 0; k < t->modes; ++k) {
-            double c = t->builtin->mixture->centre[k][i];
-            mean += c / t->modes;
-            square += c * c / t->modes;
-        }
-        return sqrt(t->builtin->mixture->variance + square - mean * mean);
-    case VGS__FUNNEL:
-        return i ? 9.4877358363585262 : 3.0;                          /* sqrt E[exp(x1)] = exp(9/4) */
-    case VGS__MANYWELL:
-        return i & 1 ? 1.0 : 1.2444094151302507;                      /* by quadrature */
-    default:
-        return (double)vgs__from_bits(0x7FC00000u);
-    }
-}
-
-VGS__DEF void vgs_target_mode(const vgs_target *t, int k, float *x)
-{
-    if (!t->builtin || !t->builtin->mixture || k < 0 || k >= t->modes) return;
-    x[0] = (float)t->builtin->mixture->centre[k][0];
-    x[1] = (float)t->builtin->mixture->centre[k][1];
-}
-
-/* ---- targets: exact samples ---- */
-
-static void vgs__sample_mixture(const vgs__mixture *m, vgs_rng *r, float *x)
-{
-    const double *c = m->centre[vgs_rng_below(r, (uint32_t)m->modes)];
-    double sd = sqrt(m->variance);
-    vgs_rng_normals(r, x, 2);
-    x[0] = (float)(c[0] + sd * (double)x[0]);
-    x[1] = (float)(c[1] + sd * (double)x[1]);
-}
-
-static void vgs__sample_funnel(vgs_rng *r, int dim, float *x)
-{
-    float sd;
-    int k;
-    vgs_rng_normals(r, x, (size_t)dim);
-    x[0] *= 3.0f;
-    sd = vgs__exp(0.5f * x[0]);
-    for (k = 1; k < dim; ++k) x[k] *= sd;
-}
-
-/* One draw of p(a) ~ exp(-(a^2 - 3)^2 + a/2). On the side of sign s, with m = sqrt 3,
-   (a^2 - 3)^2 = (s a - m)^2 (s a + m)^2 >= 3 (s a - m)^2, so p lies under a Gaussian of variance 1/6 round
-   s m + 1/12 of mass ~ exp(s m/2). Rejection from the two is exact; it takes about two trials. */
-static float vgs__sample_well(vgs_rng *r)
-{
-    const double m = 1.7320508075688772, right = 0.84967455308983850;  /* 1/(1 + exp(-m)) */
-    double s, a, u, v;
-    float z;
-    do {
-        s = vgs_rng_uniform(r) < right ? 1.0 : -1.0;
-        vgs_rng_normals(r, &z, 1);
-        a = s * m + 1.0 / 12.0 + 0.40824829046386302 * (double)z;
-        u = a * a - 3.0;
-        v = s * a - m;
-    } while (s * a < 0.0 || vgs_rng_uniform(r) >= (double)vgs__exp((float)(3.0 * v * v - u * u)));
-    return (float)a;
-}
-
-VGS__DEF vgs_status vgs_target_sample(const vgs_target *t, vgs_rng *r, int n, float *x, vgs_error *err)
-{
-    int i, k;
-    if (n < 0) return vgs__fail(err, VGS_E_ARG, "vgs_target_sample: n = %d: must not be negative", n);
-    if (!t->exact_samples || !t->builtin)
-        return vgs__fail(err, VGS_E_ARG, "%s has no exact samples: vgs_target_reference and vgs_metropolis "
-                         "make others", t->name);
-    for (i = 0; i < n; ++i, x += t->dim)
-        switch (t->builtin->kind) {
-        case VGS__MIX:    vgs__sample_mixture(t->builtin->mixture, r, x); break;
-        case VGS__FUNNEL: vgs__sample_funnel(r, t->dim, x); break;
-        default:
-            vgs_rng_normals(r, x, (size_t)t->dim);
-            for (k = 0; k < t->dim; k += 2) x[k] = vgs__sample_well(r);
-        }
-    return VGS_OK;
-}
-
-/* ==== >>metropolis ================================================================================= */
-
-#define VGS__WINDOW       20                      /* sweeps between two corrections of the step         */
-#define VGS__ACCEPT       0.3                     /* share of moves that should be accepted             */
-#define VGS__LEAP         5.0                     /* how much longer a long move is                     */
-#define VGS__CHAIN_STREAM 0x4D0000u               /* chain c draws from this stream + c                 */
-
-static int vgs__team(int threads)                 /* 0 = all; 1 without OpenMP                          */
-{
-#ifdef _OPENMP
-    return threads > 0 ? threads : omp_get_max_threads();
-#else
-    (void)threads;
-    return 1;
-#endif
-}
-
-static vgs_rng vgs__chain_rng(uint64_t seed, int chain)
-{
-    vgs_rng r;
-    r.seed = seed;
-    r.stream = VGS__CHAIN_STREAM + (uint32_t)chain;
-    r.pos = 0;
-    return r;
-}
-
-/* Temperature of sweep s: falls geometrically from hot tau to tau in 0.6 of the burn-in, then stays. */
-static double vgs__temperature(const vgs_metropolis_config *c, int s)
-{
-    double part = (double)s / (0.6 * c->burn_in + 1.0);
-    return part < 1.0 ? c->tau * pow(c->hot, 1.0 - part) : c->tau;
-}
-
-static double vgs__fit_step(double step, double rate, double scale)
-{
-    double s = step * exp(rate - VGS__ACCEPT);
-    s = s < 1e-6 * scale ? 1e-6 * scale : s;
-    return s > 1e3 * scale ? 1e3 * scale : s;
-}
-
-/* Shifts n points so that their mean is 0. */
-static void vgs__centre_points(int n, double p[][3])
-{
-    int i, k;
-    for (k = 0; k < 3; ++k) {
-        double mean = 0.0;
-        for (i = 0; i < n; ++i) mean += p[i][k];
-        mean /= n;
-        for (i = 0; i < n; ++i) p[i][k] -= mean;
-    }
-}
-
-/* u(|b - p_j|) - u(|a - p_j|), summed over all j but i. */
-VGS__INLINE double vgs__rise(enum vgs__kind kind, int n, double p[][3], int i, const double *a,
-                             const double *b)
-{
-    double sum = 0.0;
-    int j;
-    for (j = 0; j < n; ++j) {
-        double ax = a[0] - p[j][0], ay = a[1] - p[j][1], az = a[2] - p[j][2];
-        double bx = b[0] - p[j][0], by = b[1] - p[j][1], bz = b[2] - p[j][2];
-        if (j == i) continue;
-        sum += vgs__pair(kind, bx * bx + by * by + bz * bz)
-             - vgs__pair(kind, ax * ax + ay * ay + az * az);
-    }
-    return sum;
-}
-
-/* One move of each particle in turn, uniform in a cube, at temperature tau; returns the number accepted.
-   Every fourth move or so leaps five times as far: dw4, whose pairs must hop from well to well, then
-   decorrelates ten times sooner. The trap is (sum |p|^2 - |sum p|^2/n)/2; `drift` is sum p, 0 at first. One
-   random block serves one move: three words for the place, the fourth to leap (2 bits) and to accept (24). */
-VGS__INLINE int vgs__sweep(enum vgs__kind kind, int n, int d, double p[][3], double step, double tau,
-                           vgs_rng *r)
-{
-    double drift[3] = { 0.0, 0.0, 0.0 }, to[3] = { 0.0, 0.0, 0.0 }, reach, rise, u;
-    int i, k, accepted = 0;
-    vgs__centre_points(n, p);
-    for (i = 0; i < n; ++i) {
-        uint32_t w[4];
-        vgs__rng_block(r, w);
-        reach = w[3] & 3 ? step : VGS__LEAP * step;
-        for (rise = 0.0, k = 0; k < d; ++k) {
-            double move = reach * (((double)w[k] + 0.5) * (1.0 / 2147483648.0) - 1.0);
-            to[k] = p[i][k] + move;
-            if (kind == VGS__LJ) rise += move * (0.5 * (to[k] + p[i][k]) - (drift[k] + 0.5 * move) / n);
-        }
-        rise += vgs__rise(kind, n, p, i, p[i], to);
-        u = ((double)(w[3] >> 8) + 0.5) * (1.0 / 16777216.0);
-        if (!(u < (double)vgs__exp((float)(-rise / tau)))) continue;
-        for (k = 0; k < d; ++k) {
-            drift[k] += to[k] - p[i][k];
-            p[i][k] = to[k];
-        }
-        accepted++;
-    }
-    return accepted;
-}
-
-static int vgs__sweep_any(const vgs_target *t, double p[][3], double step, double tau, vgs_rng *r)
-{
-    if (t->builtin->kind == VGS__DW) return vgs__sweep(VGS__DW, 4, 2, p, step, tau, r);
-    if (t->particles == 13) return vgs__sweep(VGS__LJ, 13, 3, p, step, tau, r);
-    return vgs__sweep(VGS__LJ, 55, 3, p, step, tau, r);
-}
-
-/* One chain of a built-in cluster: burns in, then fills rows chain, chain + chains, ... of x [n,dim].
-   Returns the share of moves accepted after burn-in. */
-static double vgs__cluster_chain(const vgs_metropolis_config *c, int chain, int n, float *x)
-{
-    const vgs_target *t = c->target;
-    double p[VGS__MAX_N][3], step = c->step, accepted = 0.0, moves = 0.0;
-    float start[3 * VGS__MAX_N];
-    vgs_rng r = vgs__chain_rng(c->seed, chain);
-    int i, k, s, window = 0, d = t->space_dim;
-    vgs_rng_normals(&r, start, (size_t)t->dim);
-    for (k = 0; k < t->dim; ++k) start[k] *= (float)t->length_scale;
-    if (c->start) memcpy(start, c->start + (size_t)chain * (size_t)t->dim, (size_t)t->dim * sizeof(float));
-    memset(p, 0, sizeof p);
-    for (k = 0; k < t->dim; ++k) p[k / d][k % d] = (double)start[k];
-    for (s = 0; s < c->burn_in; ++s) {
-        window += vgs__sweep_any(t, p, step, vgs__temperature(c, s), &r);
-        if ((s + 1) % VGS__WINDOW) continue;
-        step = vgs__fit_step(step, (double)window / (VGS__WINDOW * t->particles), t->length_scale);
-        window = 0;
-    }
-    for (i = chain; i < n; i += c->chains) {
-        float *row = x + (size_t)i * (size_t)t->dim;
-        for (s = 0; s < c->thin; ++s) accepted += vgs__sweep_any(t, p, step, c->tau, &r);
-        moves += (double)c->thin * t->particles;
-        vgs__centre_points(t->particles, p);
-        for (k = 0; k < t->dim; ++k) row[k] = (float)p[k / d][k % d];
-    }
-    return accepted / moves;
-}
-
-static void vgs__cluster_chains(const vgs_metropolis_config *c, int n, float *x, vgs_metropolis_stats *stats)
-{
-    double accepted = 0.0, sweeps = 0.0;
-    int i, team = vgs__team(c->threads);
-    double rate[1024];
-    (void)team;
-#ifdef _OPENMP
-#  pragma omp parallel for num_threads(team) schedule(dynamic)
-#endif
-    for (i = 0; i < c->chains; ++i) rate[i] = vgs__cluster_chain(c, i, n, x);
-    for (i = 0; i < c->chains; ++i) accepted += rate[i] / c->chains;
-    sweeps = (double)c->burn_in * c->chains + (double)c->thin * n;
-    stats->acceptance = accepted;
-    stats->energy_calls = 4.0 * sweeps;           /* n moves of 2(n-1) terms are 4 times n(n-1)/2 */
-}
-
-/* State of the chains that move together: x, y [chains,dim] are where they are and where they might go. */
-typedef struct vgs__batch {
-    float   *x, *y, *ex, *ey;
-    double  *step;
-    int     *accepted;            /* moves taken since the last look */
-    vgs_rng *rng;
-} vgs__batch;
-
-static void vgs__batch_free(vgs__batch *b)
-{
-    vgs__free(b->x);
-    vgs__free(b->y);
-    vgs__free(b->ex);
-    vgs__free(b->ey);
-    vgs__free(b->step);
-    vgs__free(b->accepted);
-    vgs__free(b->rng);
-}
-
-/* y = scale * N(0, I) for one chain; particles: of mean 0. */
-static void vgs__batch_noise(const vgs_target *t, vgs_rng *r, double scale, float *y)
-{
-    int i, k, n = t->particles, d = t->space_dim;
-    vgs_rng_normals(r, y, (size_t)t->dim);
-    for (i = 0; i < t->dim; ++i) y[i] = (float)(scale * (double)y[i]);
-    for (k = 0; k < (n ? d : 0); ++k) {
-        double mean = 0.0;
-        for (i = 0; i < n; ++i) mean += (double)y[i * d + k];
-        for (i = 0; i < n; ++i) y[i * d + k] = (float)((double)y[i * d + k] - mean / n);
-    }
-}
-
-static vgs_status vgs__batch_energy(const vgs_metropolis_config *c, const float *x, float *e, vgs_error *err)
-{
-    const vgs_target *t = c->target;
-    if (t->eval(t->user, x, c->chains, t->dim, e, NULL))
-        return vgs__fail(err, VGS_E_ENERGY, "metropolis: the energy callback failed");
-    return VGS_OK;
-}
-
-static vgs_status vgs__batch_open(const vgs_metropolis_config *c, vgs__batch *b, vgs_error *err)
-{
-    const vgs_target *t = c->target;
-    size_t chains = (size_t)c->chains, dim = (size_t)t->dim;
-    int i;
-    memset(b, 0, sizeof *b);
-    b->x = (float *)vgs__alloc_or(err, "metropolis", chains * dim, sizeof(float));
-    b->y = (float *)vgs__alloc_or(err, "metropolis", chains * dim, sizeof(float));
-    b->ex = (float *)vgs__alloc_or(err, "metropolis", chains, sizeof(float));
-    b->ey = (float *)vgs__alloc_or(err, "metropolis", chains, sizeof(float));
-    b->step = (double *)vgs__alloc_or(err, "metropolis", chains, sizeof(double));
-    b->accepted = (int *)vgs__alloc_or(err, "metropolis", chains, sizeof(int));
-    b->rng = (vgs_rng *)vgs__alloc_or(err, "metropolis", chains, sizeof(vgs_rng));
-    if (!b->x || !b->y || !b->ex || !b->ey || !b->step || !b->accepted || !b->rng) return VGS_E_NOMEM;
-    for (i = 0; i < c->chains; ++i) {
-        float *xi = b->x + (size_t)i * dim;
-        b->rng[i] = vgs__chain_rng(c->seed, i);
-        b->step[i] = c->step;
-        vgs__batch_noise(t, &b->rng[i], t->length_scale > 0.0 ? t->length_scale : 1.0, xi);
-        if (c->start) memcpy(xi, c->start + (size_t)i * dim, dim * sizeof(float));
-    }
-    return vgs__batch_energy(c, b->x, b->ex, err);
-}
-
-/* One move of every chain. From an energy that is not finite every finite one is accepted. */
-static vgs_status vgs__batch_move(const vgs_metropolis_config *c, vgs__batch *b, double tau, vgs_error *err)
-{
-    size_t dim = (size_t)c->target->dim, k;
-    int i;
-    for (i = 0; i < c->chains; ++i) {
-        float *xi = b->x + (size_t)i * dim, *yi = b->y + (size_t)i * dim;
-        vgs__batch_noise(c->target, &b->rng[i], b->step[i], yi);
-        for (k = 0; k < dim; ++k) yi[k] += xi[k];
-    }
-    if (vgs__batch_energy(c, b->y, b->ey, err)) return VGS_E_ENERGY;
-    for (i = 0; i < c->chains; ++i) {
-        double u = vgs_rng_uniform(&b->rng[i]), rise = (double)b->ey[i] - (double)b->ex[i];
-        bool lost = !(fabs((double)b->ex[i]) <= (double)FLT_MAX) && fabs((double)b->ey[i]) <= (double)FLT_MAX;
-        if (!lost && !(u < (double)vgs__exp((float)(-rise / tau)))) continue;
-        memcpy(b->x + (size_t)i * dim, b->y + (size_t)i * dim, dim * sizeof(float));
-        b->ex[i] = b->ey[i];
-        b->accepted[i]++;
-    }
-    return VGS_OK;
-}
-
-static vgs_status vgs__batch_run(const vgs_metropolis_config *c, int n, float *x, vgs__batch *b,
-                                 vgs_metropolis_stats *stats, vgs_error *err)
-{
-    size_t dim = (size_t)c->target->dim;
-    double accepted = 0.0, scale = c->target->length_scale > 0.0 ? c->target->length_scale : 1.0;
-    int i, s, row, rounds = (n + c->chains - 1) / c->chains;
-    for (s = 0; s < c->burn_in; ++s) {
-        if (vgs__batch_move(c, b, vgs__temperature(c, s), err)) return VGS_E_ENERGY;
-        for (i = 0; i < c->chains && (s + 1) % VGS__WINDOW == 0; ++i) {
-            b->step[i] = vgs__fit_step(b->step[i], (double)b->accepted[i] / VGS__WINDOW, scale);
-            b->accepted[i] = 0;
-        }
-    }
-    memset(b->accepted, 0, (size_t)c->chains * sizeof(int));
-    for (row = 0; row < n; row += c->chains) {
-        size_t rows = (size_t)(n - row < c->chains ? n - row : c->chains);
-        for (s = 0; s < c->thin; ++s)
-            if (vgs__batch_move(c, b, c->tau, err)) return VGS_E_ENERGY;
-        memcpy(x + (size_t)row * dim, b->x, rows * dim * sizeof(float));
-    }
-    for (i = 0; i < c->chains; ++i) accepted += b->accepted[i];
-    stats->acceptance = accepted / ((double)rounds * c->thin * c->chains);
-    stats->energy_calls = (double)c->chains * (1.0 + c->burn_in + (double)rounds * c->thin);
-    return VGS_OK;
-}
-
-/* Mean energy of x and its standard error from the chains' means: rows i modulo chains are one chain. */
-static vgs_status vgs__chain_energies(const vgs_metropolis_config *c, int n, const float *x,
-                                      vgs_metropolis_stats *stats, vgs_error *err)
-{
-    const vgs_target *t = c->target;
-    float *e = (float *)vgs__alloc_or(err, "metropolis", (size_t)n, sizeof(float));
-    double mean = 0.0, square = 0.0, chains = c->chains;
-    int i, k;
-    if (!e) return VGS_E_NOMEM;
-    if (t->eval(t->user, x, n, t->dim, e, NULL)) {
-        vgs__free(e);
-        return vgs__fail(err, VGS_E_ENERGY, "metropolis: the energy callback failed");
-    }
-    for (i = 0; i < n; ++i) mean += (double)e[i] / n;
-    for (k = 0; k < c->chains; ++k) {
-        double own = 0.0;
-        int count = 0;
-        for (i = k; i < n; i += c->chains, ++count) own += (double)e[i];
-        own = own / count - mean;
-        square += own * own;
-    }
-    stats->energy_mean = mean;
-    stats->energy_error = sqrt(square / (chains * (chains > 1.0 ? chains - 1.0 : 0.0)));
-    vgs__free(e);
-    return VGS_OK;
-}
-
-static vgs_status vgs__metropolis_check(vgs_metropolis_config *c, int n, vgs_error *err)
-{
-    const vgs_target *t = c->target;
-    if (!t || !t->eval || t->dim < 1)
-        return vgs__fail(err, VGS_E_ARG, "metropolis: config.target is missing, or has no energy or no dim");
-    if (n < 1) return vgs__fail(err, VGS_E_ARG, "metropolis: n = %d: must be > 0", n);
-    if (t->particles && t->particles * t->space_dim != t->dim)
-        return vgs__fail(err, VGS_E_ARG, "metropolis: target has %d particles in %d dimensions, but dim = %d",
-                         t->particles, t->space_dim, t->dim);
-    if (c->chains == 0) c->chains = 64;
-    if (c->burn_in == 0) c->burn_in = 4000;
-    if (c->thin == 0) c->thin = 50;
-    if (c->tau == 0.0) c->tau = 1.0;
-    if (c->hot == 0.0) c->hot = 4.0;
-    if (c->step == 0.0) c->step = t->length_scale > 0.0 ? 0.5 * t->length_scale : 0.5;
-    if (c->chains < 1 || c->chains > 1024)
-        return vgs__fail(err, VGS_E_ARG, "metropolis: config.chains = %d: must be in 1..1024", c->chains);
-    if (c->burn_in < 1 || c->thin < 1)
-        return vgs__fail(err, VGS_E_ARG, "metropolis: config.burn_in = %d, config.thin = %d: must be > 0",
-                         c->burn_in, c->thin);
-    if (!(c->tau > 0.0 && c->tau < 1e30 && c->step > 0.0 && c->step < 1e30 && c->hot >= 1.0 && c->hot < 1e30))
-        return vgs__fail(err, VGS_E_ARG, "metropolis: config.tau = %g, config.step = %g must be > 0 and "
-                         "config.hot = %g >= 1", c->tau, c->step, c->hot);
-    if (c->chains > n) c->chains = n;
-    return VGS_OK;
-}
-
-VGS__DEF vgs_status vgs_metropolis(const vgs_metropolis_config *cfg, int n, float *x,
-                                   vgs_metropolis_stats *stats, vgs_error *err)
-{
-    vgs_metropolis_config c = *cfg;
-    vgs_metropolis_stats own;
-    vgs_status status = vgs__metropolis_check(&c, n, err);
-    vgs__batch b;
-    if (status) return status;
-    memset(&own, 0, sizeof own);
-    if (c.target->builtin && c.target->particles) {
-        vgs__cluster_chains(&c, n, x, &own);
-    } else {
-        status = vgs__batch_open(&c, &b, err);
-        if (!status) status = vgs__batch_run(&c, n, x, &b, &own, err);
-        vgs__batch_free(&b);
-    }
-    if (!status && stats) status = vgs__chain_energies(&c, n, x, &own, err);
-    if (!status && stats) *stats = own;
-    return status;
-}
-
-/* ---- targets: references ---- */
-
-#define VGS__MAX_SPACE      8                     /* largest d of particles that can be shuffled        */
-#define VGS__SHUFFLE_STREAM 0x5F0000u             /* streams from here on turn and permute              */
-
-/* q [d,d]: a random rotation or reflection, the rows of Gaussian numbers made orthonormal (Gram-Schmidt). */
-static void vgs__random_frame(vgs_rng *r, int d, double *q)
-{
-    float z[VGS__MAX_SPACE * VGS__MAX_SPACE];
-    int i, j, k;
-    vgs_rng_normals(r, z, (size_t)(d * d));
-    for (i = 0; i < d; ++i) {
-        double dot, norm = 0.0;
-        for (k = 0; k < d; ++k) q[i * d + k] = (double)z[i * d + k];
-        for (j = 0; j < i; ++j) {
-            for (dot = 0.0, k = 0; k < d; ++k) dot += q[i * d + k] * q[j * d + k];
-            for (k = 0; k < d; ++k) q[i * d + k] -= dot * q[j * d + k];
-        }
-        for (k = 0; k < d; ++k) norm += q[i * d + k] * q[i * d + k];
-        for (k = 0; k < d; ++k) q[i * d + k] /= sqrt(norm);
-    }
-}
-
-/* y = x [n,d], turned, reflected and permuted at random; not in place. */
-static void vgs__shuffle(const vgs_target *t, vgs_rng *r, const float *x, float *y)
-{
-    double q[VGS__MAX_SPACE * VGS__MAX_SPACE];
-    int i, j, k, n = t->particles, d = t->space_dim;
-    vgs__random_frame(r, d, q);
-    for (i = 0; i < n; ++i)
-        for (j = 0; j < d; ++j) {
-            double s = 0.0;
-            for (k = 0; k < d; ++k) s += q[j * d + k] * (double)x[i * d + k];
-            y[i * d + j] = (float)s;
-        }
-    for (i = n - 1; i > 0; --i) {
-        int other = (int)vgs_rng_below(r, (uint32_t)i + 1u);
-        for (k = 0; k < d; ++k) {
-            float keep = y[i * d + k];
-            y[i * d + k] = y[other * d + k];
-            y[other * d + k] = keep;
-        }
-    }
-}
-
-/* Chains turn and exchange particles slowly, so the rows of one chain resemble each other. The energy cares
-   about neither, so a random shuffle makes the rows as independent as their shapes are. */
-static void vgs__shuffle_rows(const vgs_target *t, uint64_t seed, int n, float *x)
-{
-    float y[3 * VGS__MAX_N];
-    vgs_rng r = vgs__chain_rng(seed, 0);
-    int i;
-    r.stream = VGS__SHUFFLE_STREAM;
-    for (i = 0; i < n; ++i, x += t->dim) {
-        vgs__shuffle(t, &r, x, y);
-        memcpy(x, y, (size_t)t->dim * sizeof(float));
-    }
-}
-
-VGS__DEF vgs_status vgs_target_reference(const vgs_target *t, uint64_t seed, int n, float *x, int threads,
-                                         vgs_error *err)
-{
-    vgs_rng r = vgs__chain_rng(seed, 0);
-    vgs_metropolis_config c;
-    vgs_status status;
-    if (t->exact_samples) return vgs_target_sample(t, &r, n, x, err);
-    memset(&c, 0, sizeof c);
-    c.target = t;
-    c.seed = seed;
-    c.threads = threads;
-    c.thin = t->dim <= 8 ? 250 : t->dim <= 39 ? 400 : 1000;          /* dw4, lj13, lj55: decorrelated     */
-    c.burn_in = t->dim <= 39 ? 4000 : 10000;
-    status = vgs_metropolis(&c, n, x, NULL, err);
-    if (!status && t->builtin) vgs__shuffle_rows(t, seed, n, x);
-    return status;
-}
-
 /* ==== >>mcmc ======================================================================================= */
 
 /* ---- state ---- */
 
-#define VGS__MAX_LEVELS 128
+#define VGS__MAX_LEVELS     128
+#define VGS__SHUFFLE_STREAM 0x5F0000u             /* the stream that turns and permutes                 */
+#define VGS__LN_2PI         1.8378770664093453    /* log(2 pi)                                          */
 
 VGS__DEF const char *vgs_mcmc_method_name(int i)
 {
@@ -8442,16 +7636,14 @@ static vgs_status vgs__mcmc_shuffle(const vgs__mcmc *m, int n, float *x, vgs_err
 {
     size_t dim = (size_t)m->c.energy.dim;
     float *y = (float *)vgs__alloc_or(err, m->name, dim, sizeof *y);
-    vgs_target t;
-    vgs_rng r = vgs__chain_rng(m->c.seed, 0);
+    vgs_rng r;
     int i;
     if (!y) return VGS_E_NOMEM;
-    memset(&t, 0, sizeof t);
-    t.particles = m->c.energy.particles;
-    t.space_dim = m->space;
+    r.seed = m->c.seed;
     r.stream = VGS__SHUFFLE_STREAM;
+    r.pos = 0;
     for (i = 0; i < n; ++i, x += dim) {
-        vgs__shuffle(&t, &r, x, y);
+        vgs_shuffle_particles(&r, x, m->c.energy.particles, m->space, y, NULL);
         memcpy(x, y, dim * sizeof *y);
     }
     vgs__free(y);
@@ -13244,136 +12436,6 @@ VGS__DEF vgs_status vgs_sampler_load(vgs_sampler *s, const char *path, vgs_error
 }
 #endif /* VGS_NO_STDIO */
 
-/* ==== >>presets ==================================================================================== */
-
-typedef struct vgs__preset {
-    const char *target, *preset;
-    int iterations;
-    float noise_scale;                           /* of the published evaluation                       */
-    bool skip_final_noise;
-    const char *fields;                          /* "name value name value ..."                       */
-} vgs__preset;
-
-/* Where our settings are alike: a geometric path, smooth L1, and the limits that are defaults. */
-#define VGS__OURS "layers 3 time_dim 32 time_hidden 64 batch 128 "
-
-#define VGS__AS_PUBLISHED "drift_max 1e30 grad_max 1e30 one_step 1 fixed_kernel 1 explicit_drift 1 "
-
-static const vgs__preset vgs__presets[] = {
-    { "four-gauss", "paper", 5000, 1.0f, false,
-      VGS__AS_PUBLISHED
-      "steps 10 schedule quad s2_start 0.1 s2_end 0.01 alpha vp value_lr 1e-4 sigma_lr 1e-2 "
-      "target_ema 0.995 batch 128 passes 3 explore 1.2 loss l2 value temb hidden 128 time_dim 128" },
-    { "gmm9", "paper", 3000, 1.0f, false,
-      VGS__AS_PUBLISHED
-      "steps 20 schedule quad s2_start 0.2 s2_end 0.1 alpha vp value_lr 1e-4 sigma_lr 1e-3 "
-      "target_ema 0.9 batch 128 passes 1 explore 1.2 loss l2 value temb hidden 1024 time_dim 1024" },
-    { "funnel", "paper", 2000, 1.0f, false,
-      VGS__AS_PUBLISHED
-      "steps 30 schedule quad s2_start 0.5 s2_end 5e-4 alpha ve value_lr 1e-4 sigma_lr 1e-2 "
-      "target_ema 0.95 batch 1024 passes 3 explore 1.1 loss l2 value deeperv2 hidden 1024 time_dim 1024 "
-      "energy_max 100 scale_by_dim 1" },
-    { "dw4", "paper", 3000, 1.0f, true,
-      VGS__AS_PUBLISHED
-      "steps 30 schedule quad s2_start 0.1 s2_end 1e-4 alpha ve value_lr 1e-5 sigma_lr 1e-3 "
-      "target_ema 0 batch 512 passes 3 explore 1.2 loss smooth_l1 value temb hidden 512 time_dim 512 "
-      "wrapper sorted scale_by_dim 1" },
-    { "lj13", "paper", 30000, 0.9f, true,
-      VGS__AS_PUBLISHED
-      "steps 100 schedule exp s2_start 0.05 s2_end 1e-4 alpha ve value_lr 1e-5 sigma_lr 1e-4 "
-      "target_ema 0.9 batch 512 passes 3 explore 1.2 loss smooth_l1 value deeperv3 hidden 512 time_dim 128 "
-      "time_hidden 512 wrapper reciprocal energy_max 100 grad_max 1 unclamped_drift 1 scale_by_dim 1" },
-    { "four-gauss", "fast", 800, 1.0f, false,
-      VGS__OURS
-      "hidden 64 length_scale 2.03 steps 16 s2_start 0.82 s2_end 0.026 init_sigma 2.8 energy_max 100 "
-      "local_noise 1 value_lr 7e-4 lr_half 250 sigma_lr 1e-3" },
-    { "gmm9", "fast", 900, 1.0f, false,
-      VGS__OURS
-      "hidden 96 length_scale 4.1 steps 24 s2_start 5.15 s2_end 0.05 init_sigma 7.2 energy_max 100 "
-      "local_noise 1 value_lr 7e-4 lr_half 300 sigma_lr 1e-3 replay 32 refine 20 correct 1" },
-    { "gmm25", "fast", 1600, 1.0f, false,
-      VGS__OURS
-      "hidden 128 length_scale 7.1 steps 32 s2_start 11.2 s2_end 0.015 init_sigma 10.4 energy_max 25 "
-      "local_noise 1 value_lr 1e-3 lr_half 530 sigma_lr 3e-3 replay 64 refine 20 correct 1" },
-    { "gmm40", "fast", 900, 1.0f, false,
-      VGS__OURS
-      "hidden 128 length_scale 23 steps 60 s2_start 80 s2_end 0.067 init_sigma 33 x_scale 2.3 energy_max 20 "
-      "windows 40 value_lr 1e-3 lr_half 350 sigma_lr 1e-2 replay 64 refine 20 correct 1" },
-    { "funnel", "fast", 2500, 1.0f, false,
-      VGS__OURS
-      "hidden 128 length_scale 9 steps 80 s2_start 6 s2_end 1e-3 init_sigma 8 energy_max 200 scale_by_dim 1 "
-      "explicit_drift 1 value_lr 7e-4 lr_half 700 sigma_lr 1e-3" },
-    { "manywell32", "fast", 350, 1.0f, false,
-      VGS__OURS
-      "hidden 128 windows 32 x_scale 0.5 length_scale 1.5 steps 80 s2_start 3 s2_end 0.004 init_sigma 6 "
-      "scale_by_dim 1 slope_loss 1 value_lr 7e-4 lr_half 100 sigma_lr 1e-3" },
-    { "dw4", "fast", 700, 1.0f, false,
-      VGS__OURS
-      "value egnn hidden 32 length_scale 2.1 steps 80 s2_start 0.22 s2_end 0.0015 init_sigma 2.85 "
-      "scale_by_dim 1 value_lr 1e-3 lr_half 200 sigma_lr 1e-3 correct 1" },
-    { "lj13", "fast", 160, 1.0f, false,
-      VGS__OURS
-      "value egnn hidden 24 layers 1 windows 16 x_scale 0.15 length_scale 0.71 steps 200 s2_start 0.0256 "
-      "s2_end 5e-5 init_sigma 1.15 energy_max 100 scale_by_dim 1 lambda 0.97 batch 64 slope_loss 1 "
-      "value_lr 1e-3 lr_half 64 sigma_lr 1e-3 correct 4" },
-    { "lj55", "fast", 600, 1.0f, false,
-      VGS__OURS
-      "hidden 128 length_scale 1.2 steps 100 s2_start 0.05 s2_end 1e-4 init_sigma 1.5 energy_max 20000 "
-      "scale_by_dim 1 wrapper reciprocal x_scale 0.3 lambda 0.97 batch 32 value_lr 1e-3 lr_half 150 "
-      "sigma_lr 5e-4" },
-};
-
-VGS__DEF vgs_energy vgs_target_energy(const vgs_target *t)
-{
-    vgs_energy e;
-    memset(&e, 0, sizeof e);
-    e.eval = t->eval;
-    e.user = t->user;
-    e.dim = t->dim;
-    e.particles = t->particles;
-    e.thread_safe = true;
-    return e;
-}
-
-/* "name value name value ..." into the configuration */
-static vgs_status vgs__set_fields(vgs_config *cfg, const char *text, vgs_error *err)
-{
-    char name[32], value[32];
-    const char *w = NULL;
-    vgs_status st = VGS_OK;
-    int k, n;
-    for (k = 0; st == VGS_OK && (n = vgs__word(text, k, &w)) > 0; k += 2) {
-        snprintf(name, sizeof name, "%.*s", n, w);
-        n = vgs__word(text, k + 1, &w);
-        snprintf(value, sizeof value, "%.*s", n, w);
-        st = vgs_field_set(cfg, name, value, err);
-    }
-    return st;
-}
-
-VGS__DEF vgs_status vgs_preset(const vgs_target *t, const char *preset, vgs_config *cfg,
-                               vgs_preset_info *info, vgs_error *err)
-{
-    size_t i;
-    bool known = !strcmp(preset, "paper") || !strcmp(preset, "fast");
-    for (i = 0; i < sizeof vgs__presets / sizeof *vgs__presets; ++i) {
-        const vgs__preset *p = &vgs__presets[i];
-        if (strcmp(p->target, t->name) || strcmp(p->preset, preset)) continue;
-        memset(cfg, 0, sizeof *cfg);
-        cfg->energy = vgs_target_energy(t);
-        if (info) {
-            info->iterations = p->iterations;
-            info->noise_scale = p->noise_scale;
-            info->skip_final_noise = p->skip_final_noise;
-        }
-        return vgs__set_fields(cfg, p->fields, err);
-    }
-    if (known) return vgs__fail(err, VGS_E_ARG, "preset = %s: none for the target %s", preset, t->name);
-    return vgs__fail(err, VGS_E_ARG, "preset = %.40s: must be fast or paper", preset);
-}
-#undef VGS__OURS
-#undef VGS__AS_PUBLISHED
-
 #ifdef VGS__POP_OPTIONS
 #  undef VGS__POP_OPTIONS
 #  pragma GCC pop_options
@@ -13384,7 +12446,7 @@ VGS__DEF vgs_status vgs_preset(const vgs_target *t, const char *preset, vgs_conf
 #endif /* VGS_IMPLEMENTATION */
 
 /* HISTORY
-   0.1.0  first version: core, networks, targets, sampler, files, presets
+   0.1.0  first version: core, networks, sampler, files
 
    LICENCE (MIT)
    Copyright (c) 2026 the vgs.h authors

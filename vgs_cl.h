@@ -20,8 +20,8 @@
    moves nothing but 16 bytes that tell whether an energy was finite, and the rows of an energy that is a C
    callback. Checkpoints are those of the CPU: train on one, go on with the other.
 
-   ENERGIES   Built-in targets are kernels. Others, fastest first: recorded (vgs_energy.record: it becomes
-       part of the graph), OpenCL C source (vgs_cl_energy), a C callback (its rows are transferred).
+   ENERGIES   Fastest first: recorded (vgs_energy.record: it becomes part of the graph), OpenCL C source
+       (vgs_cl_energy), a C callback (its rows are transferred).
 
    NUMBERS    Random integers are bit for bit those of the CPU, normal numbers within 2 ulp, ops within
        rounding: the same training, but not the same bits. A device gives the same bits again: no sum has an
@@ -83,8 +83,10 @@ VGS_API const char  *vgs_cl_device(const vgs_backend *cl);           /* "name (v
 /* An energy in OpenCL C 1.2: `source` defines
        float energy(__global const float *x, int dim);
        void gradient(__global const float *x, int dim, __global float *g);
-   *energy is filled in, with a callback that computes on the device for all that is not a sampler there. It
-   lives as long as cl. VGS_E_DEVICE: the build failed, err has the log's first line ("energy:3:5: ..."). */
+   They may use vexp, vlog, vsin, vcos, vtanh (the operations of vgs.h) and ADD2(hi, lo, x), which adds x to a
+   sum in two floats. *energy is filled in, with a callback that computes on the device for all that is not a
+   sampler there. It lives as long as cl. VGS_E_DEVICE: the build failed, err has the log's first line
+   ("energy:3:5: ..."). */
 VGS_API vgs_status vgs_cl_energy(vgs_backend *cl, const char *source, int dim, vgs_energy *energy,
                                  vgs_error *err);
 
@@ -1363,152 +1365,13 @@ static const char *const vgs_cl__src_gemm[] = {
     "#endif\n",
     NULL
 };
-static const char *const vgs_cl__src_energy[] = {
-    "#line 1 \"kernels/energy.cl\"\n",
-    "/* The built-in targets; vgs.h, >>targets, has them in double. A work-item takes rows; g is absent "
-        "if nobody\n",
-    "   wants the gradient. */\n",
-    "\n",
-    "#define MY_ROWS for (r = GROUP(0) * each + LID; r < min((GROUP(0) + 1) * each, rows); r += WG)\n",
-    "\n",
-    "/* E = -log mean_k N(x; c_k, v I): the smallest q_k is taken out before exp. centre: [modes,2] */\n",
-    "KERNEL vgs_mixture(HEAP, int2 x_at, int2 e_at, int2 g_at, int2 centre_at, int rows, int each, int m"
-        "odes,\n",
-    "                   float half_over_v, float base)\n",
-    "{\n",
-    "    __global float *page[8] = HEAP_PAGES;\n",
-    "    view x = view_of(page, x_at.x, x_at.y), e = view_of(page, e_at.x, e_at.y);\n",
-    "    view g = view_of(page, g_at.x, g_at.y);\n",
-    "    __global const float *centre = view_of(page, centre_at.x, centre_at.y).p;\n",
-    "    int r, k;\n",
-    "    MY_ROWS {\n",
-    "        float a = ROW(x, r)[0], b = ROW(x, r)[1], least = INFINITY, sum = 0.0f, ma = 0.0f, mb = 0.0"
-        "f;\n",
-    "        for (k = 0; k < modes; ++k) {\n",
-    "            float da = a - centre[2 * k], db = b - centre[2 * k + 1];\n",
-    "            least = fmin(least, (da * da + db * db) * half_over_v);\n",
-    "        }\n",
-    "        for (k = 0; k < modes; ++k) {\n",
-    "            float da = a - centre[2 * k], db = b - centre[2 * k + 1];\n",
-    "            float q = (da * da + db * db) * half_over_v;\n",
-    "            float w = least < INFINITY \? vexp(least - q) : 1.0f;      /* |x| > 1e19: all are as fa"
-        "r      */\n",
-    "            sum += w;\n",
-    "            ma += w * da;\n",
-    "            mb += w * db;\n",
-    "        }\n",
-    "        ROW(e, r)[0] = a == a && b == b \? least - vlog(sum) + base : a + b;\n",
-    "        if (g.p) {\n",
-    "            ROW(g, r)[0] = 2.0f * half_over_v * (ma / sum);\n",
-    "            ROW(g, r)[1] = 2.0f * half_over_v * (mb / sum);\n",
-    "        }\n",
-    "    }\n",
-    "}\n",
-    "\n",
-    "/* x1 ~ N(0, 9), the others given x1 ~ N(0, exp(x1)) */\n",
-    "KERNEL vgs_funnel(HEAP, int2 x_at, int2 e_at, int2 g_at, int rows, int each, int dim, float base)\n",
-    "{\n",
-    "    __global float *page[8] = HEAP_PAGES;\n",
-    "    view x = view_of(page, x_at.x, x_at.y), e = view_of(page, e_at.x, e_at.y);\n",
-    "    view g = view_of(page, g_at.x, g_at.y);\n",
-    "    int r, k;\n",
-    "    MY_ROWS {\n",
-    "        __global const float *p = ROW(x, r);\n",
-    "        float a = p[0], s = 0.0f, w = vexp(a < -88.0f \? 88.0f : -a);\n",
-    "        for (k = 1; k < dim; ++k) s += p[k] * p[k];\n",
-    "        ROW(e, r)[0] = a * a / 18.0f + 0.5f * (s * w + (float)(dim - 1) * a) + base;\n",
-    "        if (!g.p) continue;\n",
-    "        ROW(g, r)[0] = a / 9.0f + 0.5f * ((float)(dim - 1) - s * w);\n",
-    "        for (k = 1; k < dim; ++k) ROW(g, r)[k] = p[k] * w;\n",
-    "    }\n",
-    "}\n",
-    "\n",
-    "/* Independent wells in (a, b): a^4 - 6 a^2 - a/2 + b^2/2 */\n",
-    "KERNEL vgs_manywell(HEAP, int2 x_at, int2 e_at, int2 g_at, int rows, int each, int dim)\n",
-    "{\n",
-    "    __global float *page[8] = HEAP_PAGES;\n",
-    "    view x = view_of(page, x_at.x, x_at.y), e = view_of(page, e_at.x, e_at.y);\n",
-    "    view g = view_of(page, g_at.x, g_at.y);\n",
-    "    int r, k;\n",
-    "    MY_ROWS {\n",
-    "        __global const float *p = ROW(x, r);\n",
-    "        float hi = 0.0f, lo = 0.0f;\n",
-    "        for (k = 0; k < dim; k += 2) {\n",
-    "            float a = p[k], b = p[k + 1];\n",
-    "            ADD2(hi, lo, ((a * a - 6.0f) * a - 0.5f) * a)\n",
-    "            ADD2(hi, lo, 0.5f * b * b)\n",
-    "            if (!g.p) continue;\n",
-    "            ROW(g, r)[k] = (4.0f * a * a - 12.0f) * a - 0.5f;\n",
-    "            ROW(g, r)[k + 1] = b;\n",
-    "        }\n",
-    "        ROW(e, r)[0] = hi + lo;\n",
-    "    }\n",
-    "}\n",
-    "\n",
-    "/* Energy of a pair at squared distance s, and its slope du/ds: double well, Lennard-Jones with bot"
-        "h orders of\n",
-    "   a pair. The slope is held finite, so that it times a difference of 0 is 0. */\n",
-    "inline float pair_energy(int lj, float s, float *slope)\n",
-    "{\n",
-    "    if (lj) {\n",
-    "        float i2 = 1.0f / (s + 1e-6f), i6 = i2 * i2 * i2;\n",
-    "        *slope = fmax(12.0f * i6 * i2 * (1.0f - i6), -1e38f);\n",
-    "        return 2.0f * i6 * (i6 - 2.0f);\n",
-    "    } else {\n",
-    "        float r = sqrt(s), z = r - 4.0f, z2 = z * z;\n",
-    "        *slope = s > 0.0f \? (1.8f * z2 - 4.0f) * z / r : 0.0f;\n",
-    "        return (0.9f * z2 - 4.0f) * z2;\n",
-    "    }\n",
-    "}\n",
-    "\n",
-    "/* n particles in d <= 3 dimensions; LJ adds half the squared distance to the mean. Each particle g"
-        "athers the\n",
-    "   pulls on it; its share of a pair's energy is a half. */\n",
-    "KERNEL vgs_cluster(HEAP, int2 x_at, int2 e_at, int2 g_at, int rows, int each, int n, int d, int lj)"
-        "\n",
-    "{\n",
-    "    __global float *page[8] = HEAP_PAGES;\n",
-    "    view x = view_of(page, x_at.x, x_at.y), e = view_of(page, e_at.x, e_at.y);\n",
-    "    view g = view_of(page, g_at.x, g_at.y);\n",
-    "    int r, i, j, k;\n",
-    "    MY_ROWS {\n",
-    "        __global const float *p = ROW(x, r);\n",
-    "        float mean[3] = { 0.0f, 0.0f, 0.0f }, hi = 0.0f, lo = 0.0f;\n",
-    "        for (k = 0; k < d; ++k) {\n",
-    "            for (i = 0; i < n; ++i) mean[k] += p[i * d + k];\n",
-    "            mean[k] /= (float)n;\n",
-    "        }\n",
-    "        for (i = 0; i < n; ++i) {\n",
-    "            float f[3] = { 0.0f, 0.0f, 0.0f };\n",
-    "            for (j = 0; j < n; ++j) {\n",
-    "                float u[3], s = 0.0f, slope, pair;\n",
-    "                if (j == i) continue;\n",
-    "                for (k = 0; k < d; ++k) {\n",
-    "                    u[k] = p[i * d + k] - p[j * d + k];\n",
-    "                    s += u[k] * u[k];\n",
-    "                }\n",
-    "                pair = pair_energy(lj, s, &slope);\n",
-    "                if (j > i) ADD2(hi, lo, pair)\n",
-    "                for (k = 0; k < d; ++k) f[k] += slope * (2.0f * u[k]);\n",
-    "            }\n",
-    "            for (k = 0; k < d; ++k) {\n",
-    "                float u = lj \? p[i * d + k] - mean[k] : 0.0f;\n",
-    "                ADD2(hi, lo, 0.5f * u * u)\n",
-    "                if (g.p) ROW(g, r)[i * d + k] = f[k] + u;\n",
-    "            }\n",
-    "        }\n",
-    "        ROW(e, r)[0] = hi + lo;\n",
-    "    }\n",
-    "}\n",
-    NULL
-};
 /* END GENERATED KERNELS */
 
 /* ==== state ========================================================================================== */
 
 #define VGS_CL__KERNELS(X) \
     X(rows) X(flag) X(sum_rows) X(squares) X(squares_end) X(adam) X(ema) X(resample) X(tile) \
-    X(bias_act) X(mixture) X(funnel) X(manywell) X(cluster) X(pack) X(tall) /* the last two: work_group 1 */
+    X(bias_act) X(pack) X(tall)                  /* the last two: work_group 1                        */
 
 enum {
 #define VGS_CL__ID(name) VGS_CL__##name,
@@ -1584,8 +1447,7 @@ typedef struct vgs_cl {
     char name[200], *log;
     size_t log_size;
     vgs_cl__page page[VGS_CL__PAGES];
-    vgs_cl__buffer *rows_bad, *parts, *centre[4];    /* checks; sums of squares; centres of mixtures  */
-    float half_over_v[4], base_energy[4];
+    vgs_cl__buffer *rows_bad, *parts;            /* checks; sums of squares                           */
     vgs_cl__packed packed[VGS_CL__PACKS];
     vgs_cl__buffer *volatile_packed;
     int n_packed, next_arg;
@@ -2464,90 +2326,18 @@ static vgs_status vgs_cl__matmul(vgs_cl *cl, const vgs_call *c, vgs_error *err)
 
 static int vgs_cl__source_eval(void *user, const float *x, int n, int dim, float *e, float *g);
 
-static const vgs_target *vgs_cl__builtin(const vgs_energy *e)
-{
-    const vgs_target *t;
-    int i;
-    for (i = 0; (t = vgs_target_at(i)) != NULL; ++i) if (e->eval && t->eval == e->eval) return t;
-    return NULL;
-}
-
-/* centres, 1/(2v) and the constant of each mixture, as kernels/energy.cl takes them */
-static vgs_status vgs_cl__mixtures(vgs_cl *cl, vgs_error *err)
-{
-    const vgs_target *t;
-    float x[2 * VGS__MAX_MODES];
-    vgs_status st = VGS_OK;
-    int i, k;
-    for (i = 0; i < 4 && st == VGS_OK; ++i) {
-        t = vgs_target_at(i);
-        for (k = 0; k < t->modes; ++k) vgs_target_mode(t, k, x + 2 * k);
-        cl->centre[i] = vgs_cl__take(cl, 2 * (size_t)t->modes, err);
-        if (!cl->centre[i]) return VGS_E_NOMEM;
-        cl->half_over_v[i] = (float)(0.5 / t->builtin->mixture->variance);
-        cl->base_energy[i] =
-            (float)(log((double)t->modes) + VGS__LN_2PI + log(t->builtin->mixture->variance));
-        st = vgs_cl__upload(cl, (vgs_buffer *)(void *)cl->centre[i], 0, x, 2 * (size_t)t->modes, VGS_F32,
-                            err);
-    }
-    return st;
-}
-
-static vgs_status vgs_cl__rows_of_energy(vgs_cl *cl, cl_kernel k, int id, int rows, int each, vgs_error *err)
-{
-    return vgs_cl__launch(cl, k, id, (rows + each - 1) / each, 1, err);
-}
-
-static void vgs_cl__energy_args(vgs_cl *cl, cl_kernel k, const vgs_call *c)
-{
-    vgs_cl__begin(cl);
-    vgs_cl__arg_tensor(cl, k, &c->in[0]);
-    vgs_cl__arg_tensor(cl, k, &c->out);
-    vgs_cl__arg_tensor(cl, k, &c->out2);
-}
-
-static vgs_status vgs_cl__target(vgs_cl *cl, const vgs_target *t, const vgs_call *c, vgs_error *err)
-{
-    int rows = c->in[0].rows, each = cl->on_cpu ? 16 : cl->wg, i = 0, id;
-    vgs_tensor centre;
-    cl_kernel k;
-    switch (t->builtin->kind) {
-    case VGS__MIX:      id = VGS_CL__mixture; break;
-    case VGS__FUNNEL:   id = VGS_CL__funnel; break;
-    case VGS__MANYWELL: id = VGS_CL__manywell; break;
-    default:            id = VGS_CL__cluster; break;
-    }
-    k = cl->kernel[id];
-    vgs_cl__energy_args(cl, k, c);
-    while (vgs_target_at(i) != t) ++i;
-    if (id == VGS_CL__mixture) {
-        centre = vgs_cl__tensor(cl->centre[i], 0, t->modes, 2);
-        vgs_cl__arg_tensor(cl, k, &centre);
-    }
-    vgs_cl__arg_int(cl, k, rows);
-    vgs_cl__arg_int(cl, k, each);
-    vgs_cl__arg_int(cl, k, id == VGS_CL__mixture ? t->modes : id == VGS_CL__cluster ? t->particles : t->dim);
-    if (id == VGS_CL__mixture) {
-        vgs_cl__arg_float(cl, k, cl->half_over_v[i]);
-        vgs_cl__arg_float(cl, k, cl->base_energy[i]);
-    }
-    if (id == VGS_CL__funnel) vgs_cl__arg_float(cl, k, (float)(0.5 * (t->dim * VGS__LN_2PI + log(9.0))));
-    if (id == VGS_CL__cluster) {
-        vgs_cl__arg_int(cl, k, t->space_dim);
-        vgs_cl__arg_int(cl, k, t->builtin->kind == VGS__LJ);
-    }
-    return vgs_cl__rows_of_energy(cl, k, id, rows, each, err);
-}
-
 static vgs_status vgs_cl__user_energy(vgs_cl__source *s, const vgs_call *c, vgs_error *err)
 {
     vgs_cl *cl = s->cl;
     int rows = c->in[0].rows, each = cl->on_cpu ? 16 : cl->wg;
-    vgs_cl__energy_args(cl, s->kernel, c);
+    vgs_cl__begin(cl);
+    vgs_cl__arg_tensor(cl, s->kernel, &c->in[0]);
+    vgs_cl__arg_tensor(cl, s->kernel, &c->out);
+    vgs_cl__arg_tensor(cl, s->kernel, &c->out2);
     vgs_cl__arg_int(cl, s->kernel, rows);
     vgs_cl__arg_int(cl, s->kernel, each);
     vgs_cl__arg_int(cl, s->kernel, s->dim);
-    return vgs_cl__rows_of_energy(cl, s->kernel, VGS_CL__user, rows, each, err);
+    return vgs_cl__launch(cl, s->kernel, VGS_CL__user, (rows + each - 1) / each, 1, err);
 }
 
 /* A C callback lives on the host: its rows go down, energies and gradients come up. */
@@ -2579,12 +2369,10 @@ static vgs_status vgs_cl__callback(vgs_cl *cl, const vgs_call *c, vgs_error *err
 
 static vgs_status vgs_cl__energy(vgs_cl *cl, const vgs_call *c, vgs_error *err)
 {
-    const vgs_target *t = vgs_cl__builtin(c->energy);
     vgs_cl__source *s = c->energy->eval == vgs_cl__source_eval ? (vgs_cl__source *)c->energy->user : NULL;
     if (c->in[0].rows <= 0) return VGS_OK;
     vgs_cl__changed(&c->out, true);
     vgs_cl__changed(&c->out2, true);
-    if (t) return vgs_cl__target(cl, t, c, err);
     if (s && s->cl == cl) return vgs_cl__user_energy(s, c, err);
     return vgs_cl__callback(cl, c, err);
 }
@@ -2650,7 +2438,7 @@ static vgs_status vgs_cl__run(void *self, const vgs_call *call, vgs_error *err)
 /* The lines of a .cl file; the array ends with NULL. */
 #define VGS_CL__STRINGS(name) (sizeof vgs_cl__src_##name / sizeof *vgs_cl__src_##name - 1)
 enum { VGS_CL__LINES = VGS_CL__STRINGS(common) + VGS_CL__STRINGS(rows) + VGS_CL__STRINGS(whole) +
-                       VGS_CL__STRINGS(gemm) + VGS_CL__STRINGS(energy) + 8 };
+                       VGS_CL__STRINGS(gemm) + 8 };
 
 /* The numbers of the ops, for switch. */
 static const char *const vgs_cl__ops[] = {
@@ -2865,7 +2653,6 @@ static vgs_status vgs_cl__build(vgs_cl *cl, const vgs_cl_config *cfg, vgs_error 
     n = vgs_cl__lines(line, n, vgs_cl__src_rows);
     n = vgs_cl__lines(line, n, vgs_cl__src_whole);
     n = vgs_cl__lines(line, n, vgs_cl__src_gemm);
-    n = vgs_cl__lines(line, n, vgs_cl__src_energy);
     cl->program = vgs_cl__program(cl, cfg, line, n, "the kernels", err);
     vgs__free((void *)line);
     if (!cl->program) return VGS_E_DEVICE;
@@ -3432,7 +3219,6 @@ static vgs_status vgs_cl__own_buffers(vgs_cl *cl, vgs_error *err)
     cl->parts = cl->rows_bad ? vgs_cl__take(cl, 512, err) : NULL;
     if (!cl->parts) return VGS_E_NOMEM;
     st = vgs_cl__upload(cl, (vgs_buffer *)(void *)cl->rows_bad, 0, none, VGS_CL__CHECKS, VGS_I32, err);
-    if (st == VGS_OK) st = vgs_cl__mixtures(cl, err);
     cl->page_floats = keep;
     return st;
 }

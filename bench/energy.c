@@ -3,6 +3,7 @@
 #define _POSIX_C_SOURCE 200809L
 #define VGS_IMPLEMENTATION
 #include "../vgs.h"
+#include "../examples/targets.h"
 
 #include <time.h>
 
@@ -16,7 +17,7 @@ static double now(void)
 }
 
 /* The best of several trials of at least 10 ms */
-static double rows_per_second(const vgs_target *t, const float *x, float *e, float *g)
+static double rows_per_second(const target *t, const float *x, float *e, float *g)
 {
     double best = 0.0;
     int i;
@@ -40,10 +41,10 @@ int main(int argc, char **argv)
         puts("usage: bench_energy [--json]");
         return strcmp(argv[1], "--help") ? 2 : 0;
     }
-    for (k = 0; vgs_target_at(k); ++k) {
-        const vgs_target *t = vgs_target_at(k);
+    for (k = 0; target_at(k); ++k) {
+        const target *t = target_at(k);
         size_t n = (size_t)ROWS * (size_t)t->dim, i;
-        float *x = (float *)vgs__alloc(2 * n + ROWS, sizeof *x), *g = x ? x + n : NULL, *e = x ? g + n : NULL;
+        float *x = (float *)calloc(2 * n + ROWS, sizeof *x), *g = x ? x + n : NULL, *e = x ? g + n : NULL;
         vgs_rng rng = { 1, 0, 0 };
         if (!x) {
             fprintf(stderr, "bench_energy: out of memory\n");
@@ -59,7 +60,7 @@ int main(int argc, char **argv)
             else printf("%-12s %-13s %10.0f rows a second  %8.1f ns a row\n", t->name,
                         gradient ? "with gradient" : "", rate, 1e9 / rate);
         }
-        vgs__free(x);
+        free(x);
     }
     if (json) puts("\n]");
     return 0;

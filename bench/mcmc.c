@@ -27,7 +27,7 @@ typedef struct point {
 } point;
 
 typedef struct contest {
-    const vgs_target *target;
+    const target *target;
     int    n, points, iterations;
     double *reference;           /* energies [n], sorted */
     double w2_floor, tvd_floor, modes_floor;
@@ -36,7 +36,7 @@ typedef struct contest {
 } contest;
 
 typedef struct options {
-    const vgs_target *targets[16];
+    const target *targets[16];
     int count, threads, n;
     uint64_t seed;
     const char *preset, *html, *runs;
@@ -57,7 +57,7 @@ static int by_value(const void *a, const void *b)
     return (x > y) - (x < y);
 }
 
-static void energies(const vgs_target *t, const float *x, int n, double *out)
+static void energies(const target *t, const float *x, int n, double *out)
 {
     for (int i = 0; i < n; ++i) {
         float e;
@@ -92,7 +92,7 @@ static double energy_tvd(const double *a, const double *b, int n)
 }
 
 /* Energies alone do not see that equal modes are missing. */
-static double mode_distance(const vgs_target *t, const float *x, int n)
+static double mode_distance(const target *t, const float *x, int n)
 {
     double share[METRICS_MODES] = { 0.0 }, sum = 0.0;
     float centre[2];
@@ -101,7 +101,7 @@ static double mode_distance(const vgs_target *t, const float *x, int n)
         double nearest = INFINITY;
         int mode = 0;
         for (int k = 0; k < t->modes; ++k) {
-            vgs_target_mode(t, k, centre);
+            target_mode(t, k, centre);
             double a = (double)x[0] - (double)centre[0], b = (double)x[1] - (double)centre[1];
             if (a * a + b * b < nearest) nearest = a * a + b * b, mode = k;
         }
@@ -136,7 +136,7 @@ static vgs_status make_reference(contest *c, const options *o, vgs_error *err)
     vgs_status st = VGS_E_NOMEM;
     c->reference = malloc(n * sizeof *c->reference);
     if (!x || !e || !c->reference) vgs__fail(err, st, "out of memory: reference samples");
-    else st = vgs_target_reference(c->target, o->seed + 1000, (2 * FLOORS + 1) * c->n, x, o->threads, err);
+    else st = target_reference(c->target, o->seed + 1000, (2 * FLOORS + 1) * c->n, x, o->threads, err);
     if (st == VGS_OK) energies(c->target, x, c->n, c->reference);
     for (size_t k = 0; k < FLOORS && st == VGS_OK; ++k) {
         energies(c->target, x + (2 * k + 1) * n * dim, c->n, e);
@@ -154,7 +154,7 @@ static vgs_status make_reference(contest *c, const options *o, vgs_error *err)
 
 static vgs_mcmc_config classical_config(const contest *c, const options *o)
 {
-    return (vgs_mcmc_config){ .energy = vgs_target_energy(c->target),
+    return (vgs_mcmc_config){ .energy = target_energy(c->target),
                               .length_scale = c->target->length_scale,
                               .burn_in = 1 << 20, .seed = o->seed, .threads = o->threads };
 }
@@ -245,10 +245,10 @@ static vgs_status train_until(contest *c, const options *o, vgs_sampler *s, int 
 static vgs_status run_vgs(contest *c, const options *o, float *x, vgs_error *err)
 {
     vgs_config cfg = { .threads = o->threads };
-    vgs_preset_info info;
+    preset_info info;
     vgs_sampler *s = NULL;
     double *w = malloc((size_t)c->n * sizeof *w);
-    vgs_status st = vgs_preset(c->target, o->preset, &cfg, &info, err);
+    vgs_status st = preset_fill(c->target, o->preset, &cfg, &info, err);
     cfg.seed = o->seed;
     cfg.threads = o->threads;
     if (st == VGS_OK && !(s = vgs_sampler_create(&cfg, err))) st = err->code;
@@ -690,7 +690,7 @@ static options parse(int argc, char **argv)
         else wrong_usage("%.80s: there is no such option", a.word);
     }
     if (o.count) return o;
-    for (const vgs_target *t; (t = vgs_target_at(o.count)) && strcmp(t->name, "lj55"); ++o.count)
+    for (const target *t; (t = target_at(o.count)) && strcmp(t->name, "lj55"); ++o.count)
         o.targets[o.count] = t;                                      /* lj55, the last, trains for an hour */
     return o;
 }

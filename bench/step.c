@@ -7,6 +7,7 @@
 #define _POSIX_C_SOURCE 200809L
 #define VGS_IMPLEMENTATION
 #include "../vgs.h"
+#include "../examples/targets.h"
 
 #include <signal.h>
 #include <sys/wait.h>
@@ -173,7 +174,7 @@ static void stop_rival(rival *r)
     memset(r, 0, sizeof *r);
 }
 
-static bool start_rival(rival *r, const char *python, const char *target, bool draw, int threads, bool cpu)
+static bool start_rival(rival *r, const char *python, const char *name, bool draw, int threads, bool cpu)
 {
     int in[2], out[2];
     char count[16];
@@ -186,7 +187,7 @@ static bool start_rival(rival *r, const char *python, const char *target, bool d
         dup2(out[1], 1);
         close(in[1]);
         close(out[0]);
-        execlp(python, python, "bench/torch_vgs.py", target, "--what", draw ? "draw" : "train", "--threads",
+        execlp(python, python, "bench/torch_vgs.py", name, "--what", draw ? "draw" : "train", "--threads",
                count, "--serve", cpu ? "--cpu-time" : (char *)NULL, (char *)NULL);
         _exit(127);
     }
@@ -239,11 +240,11 @@ static vgs_status once(vgs_sampler *s, bool draw, float *x, vgs_error *err)
     return draw ? vgs_sampler_draw(s, NULL, ROWS, x, err) : vgs_sampler_train(s, 1, NULL, err);
 }
 
-static vgs_sampler *sampler_of(const vgs_target *t, const options *o, int threads, vgs_backend *b,
+static vgs_sampler *sampler_of(const target *t, const options *o, int threads, vgs_backend *b,
                                vgs_error *err)
 {
     vgs_config c;
-    if (vgs_preset(t, o->preset, &c, NULL, err)) return NULL;
+    if (preset_fill(t, o->preset, &c, NULL, err)) return NULL;
     c.threads = b ? 0 : threads;
     c.backend = b;
     return vgs_sampler_create(&c, err);
@@ -288,7 +289,7 @@ static void print_ops(const counter *c)
     }
 }
 
-static void print_cost(const vgs_target *t, const options *o, bool draw, int threads, const cost *c,
+static void print_cost(const target *t, const options *o, bool draw, int threads, const cost *c,
                        bool *first)
 {
     double gflops = 1e-9 * c->flop / c->seconds, peak = o->rate[threads > 1];
@@ -312,7 +313,7 @@ static void print_cost(const vgs_target *t, const options *o, bool draw, int thr
 }
 
 /* One row of the table: with `threads`, against PyTorch if these are all. */
-static vgs_status measure_with(const vgs_target *t, const options *o, bool draw, int threads, float *x,
+static vgs_status measure_with(const target *t, const options *o, bool draw, int threads, float *x,
                                cost *k, bool *first, vgs_error *err)
 {
     vgs_sampler *s = sampler_of(t, o, threads, NULL, err);
@@ -329,7 +330,7 @@ static vgs_status measure_with(const vgs_target *t, const options *o, bool draw,
     return st;
 }
 
-static vgs_status measure(const vgs_target *t, const options *o, bool draw, bool *first, vgs_error *err)
+static vgs_status measure(const target *t, const options *o, bool draw, bool *first, vgs_error *err)
 {
     vgs_cpu_config one = { 1, VGS_ISA_AUTO };
     vgs_backend *cpu = vgs_cpu_create(&one, err);
@@ -425,7 +426,7 @@ int main(int argc, char **argv)
     o.gbs = bandwidth(o.cpu);
     if (!o.json) print_head(&o);
     for (i = 0; i < n; ++i) {
-        const vgs_target *t = vgs_target_find(names[i]);
+        const target *t = target_find(names[i]);
         if (!t) {
             fprintf(stderr, "bench_step: there is no target %s\n", names[i]);
             return 2;

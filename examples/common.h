@@ -302,12 +302,12 @@ static inline void fields_refuse(const field_list *list, const vgs_config *c, co
     }
 }
 
-static inline const vgs_target *find_target(const char *name)
+static inline const target *find_target(const char *name)
 {
-    const vgs_target *t = vgs_target_find(name);
+    const target *t = target_find(name);
     if (t) return t;
     fprintf(stderr, PROGRAM ": %.60s: there is no such target; the targets are", name);
-    for (int i = 0; vgs_target_at(i); ++i) fprintf(stderr, "%s %s", i ? "," : "", vgs_target_at(i)->name);
+    for (int i = 0; target_at(i); ++i) fprintf(stderr, "%s %s", i ? "," : "", target_at(i)->name);
     fputc('\n', stderr);
     return NULL;
 }
@@ -348,8 +348,8 @@ static inline bool ends_with(const char *text, const char *end)
 static inline void print_targets(void)
 {
     puts("\nTargets:");
-    for (int i = 0; vgs_target_at(i); ++i)
-        printf("  %-12s %s\n", vgs_target_at(i)->name, vgs_target_at(i)->summary);
+    for (int i = 0; target_at(i); ++i)
+        printf("  %-12s %s\n", target_at(i)->name, target_at(i)->summary);
 }
 
 /* "0.1" where the nine digits that make a float come back exactly say 0.100000001 */
@@ -422,7 +422,7 @@ static inline bool metric_applies(const evaluation *e, int i)
 
 /* x [n,dim] against ref [n_ref,dim]. The floor wants ten sets as large as the samples: they are parts of
    ref where it is that long, and made on the spot otherwise, so that both are at the same n. */
-static inline vgs_status evaluate(const vgs_target *t, const float *x, int n, const float *ref, int n_ref,
+static inline vgs_status evaluate(const target *t, const float *x, int n, const float *ref, int n_ref,
                                   uint64_t seed, int threads, evaluation *out, vgs_error *err)
 {
     vgs_status st = metrics_evaluate(t, x, n, ref, n_ref, threads, &out->value, err);
@@ -492,7 +492,7 @@ static inline void print_weights(const vgs_weights *w, const vgs_forward *f, dou
     if (w || f) printf("%s\n", text);
 }
 
-static inline double true_log_z(const vgs_target *t, float tau)
+static inline double true_log_z(const target *t, float tau)
 {
     return t->log_z_known && tau == 1.0f ? t->log_z : (double)NAN;
 }

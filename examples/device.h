@@ -5,15 +5,6 @@
 
 typedef struct device { const char *name; bool profile; vgs_backend *backend; } device;
 
-/* A built-in target's energy as a callback that computes on a device; it must stay where it is while used. */
-enum { DEVICE_ROWS = 64 };
-typedef struct device_energy {
-    vgs_energy of;
-    vgs_graph *graph[2];                         /* of E; of E and its gradient                       */
-    vgs_var x[2], e[2], g;
-    vgs_error err;                               /* why the callback failed                           */
-} device_energy;
-
 #define DEVICE_HELP \
          "  --device NAME         cpu; auto: the best GPU, else another device; a part of its name;\n" \
          "                        its number (cpu). All but cpu need a build with -DVGS_USE_CL, -lOpenCL\n" \
@@ -22,6 +13,7 @@ typedef struct device_energy {
 
 #ifdef VGS_USE_CL
 #include "../vgs_cl.h"
+#include "targets_cl.h"
 
 static inline int device_list(void)
 {
@@ -69,48 +61,12 @@ static inline void device_report(const device *d, long long n)
 static inline void device_reset(const device *d) { if (d->backend) vgs_cl_reset(d->backend); }
 static inline void device_close(device *d) { vgs_cl_free(d->backend); }
 
-static inline int device_energy_rows(void *user, const float *x, int n, int dim, float *e, float *g)
+/* t's energy, computed where the device is. */
+static inline vgs_status device_energy(const device *d, const target *t, vgs_energy *energy, vgs_error *err)
 {
-    device_energy *d = user;
-    int k = g != NULL;
-    vgs_status st = VGS_OK;
-    for (int i = 0, rows; i < n && st == VGS_OK; i += rows) {
-        rows = n - i < DEVICE_ROWS ? n - i : DEVICE_ROWS;
-        st = vgs_set(d->graph[k], d->x[k], x + (size_t)i * (size_t)dim, rows, &d->err);
-        if (st == VGS_OK) st = vgs_graph_run(d->graph[k], rows, &d->err);
-        if (st == VGS_OK) st = vgs_get(d->graph[k], d->e[k], e + i, rows, &d->err);
-        if (st == VGS_OK && g)
-            st = vgs_get(d->graph[k], d->g, g + (size_t)i * (size_t)dim, rows, &d->err);
-    }
-    return st != VGS_OK;
-}
-
-/* Puts *energy on the device, if there is one: its rows go there, E and gradient come back. */
-static inline vgs_status device_energy_open(device_energy *d, const device *at, vgs_energy *energy,
-                                            vgs_error *err)
-{
-    vgs_status st = VGS_OK;
-    *d = (device_energy){ .of = *energy };
-    for (int k = 0; k < 2 && at->backend && st == VGS_OK; ++k) {
-        vgs_graph *graph = d->graph[k] = vgs_graph_create(err);
-        if (!graph) return err->code;
-        d->x[k] = vgs_input(graph, energy->dim);
-        d->e[k] = vgs_energy_of(graph, &d->of, d->x[k]);
-        vgs_output(graph, d->e[k]);
-        if (k) vgs_gradient(graph, d->e[k], &d->x[k], 1, &d->g);
-        if (k) vgs_output(graph, d->g);
-        st = vgs_graph_compile(graph, at->backend, DEVICE_ROWS, err);
-    }
-    if (!at->backend) return VGS_OK;
-    energy->eval = device_energy_rows;
-    energy->user = d;
-    energy->thread_safe = false;
-    return st;
-}
-
-static inline void device_energy_close(device_energy *d)
-{
-    for (int k = 0; k < 2; ++k) vgs_graph_free(d->graph[k]);
+    if (d->backend) return target_cl_energy(t, d->backend, energy, err);
+    *energy = target_energy(t);
+    return VGS_OK;
 }
 
 #else
@@ -132,14 +88,12 @@ static inline vgs_status device_open(device *d, vgs_error *err)
 static inline void device_report(const device *d, long long n) { (void)d; (void)n; }
 static inline void device_reset(const device *d) { (void)d; }
 static inline void device_close(device *d) { (void)d; }
-static inline vgs_status device_energy_open(device_energy *d, const device *at, vgs_energy *energy,
-                                            vgs_error *err)
+static inline vgs_status device_energy(const device *d, const target *t, vgs_energy *energy, vgs_error *err)
 {
-    (void)at;
+    (void)d;
     (void)err;
-    *d = (device_energy){ .of = *energy };
+    *energy = target_energy(t);
     return VGS_OK;
 }
-static inline void device_energy_close(device_energy *d) { (void)d; }
 #endif
 #endif

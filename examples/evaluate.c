@@ -114,7 +114,7 @@ static vgs_status read_tensors(const vgs_safetensors *f, const vgs_file_tensor *
     return st;
 }
 
-static vgs_status read_file(const char *path, const vgs_target *t, samples *s, vgs_error *err)
+static vgs_status read_file(const char *path, const target *t, samples *s, vgs_error *err)
 {
     vgs_safetensors *f;
     const vgs_file_tensor *x;
@@ -133,7 +133,7 @@ static vgs_status read_file(const char *path, const vgs_target *t, samples *s, v
     return st;
 }
 
-static bool read_samples(const char *path, const vgs_target *t, samples *s)
+static bool read_samples(const char *path, const target *t, samples *s)
 {
     vgs_error err;
     if (read_file(path, t, s, &err)) {
@@ -158,7 +158,7 @@ static void free_samples(const char *path, samples *s)
 
 typedef struct weights { vgs_weights w; vgs_forward f; bool has_w, has_f; } weights;
 
-static vgs_sampler *open_sampler(const options *o, const vgs_target *t)
+static vgs_sampler *open_sampler(const options *o, const target *t)
 {
     vgs_config c = { .threads = o->threads };
     vgs_safetensors *file;
@@ -176,7 +176,7 @@ static vgs_sampler *open_sampler(const options *o, const vgs_target *t)
     }
     vgs_safetensors_free(file);
     if (count) return NULL;
-    c.energy = vgs_target_energy(t);
+    c.energy = target_energy(t);
     if (vgs_checkpoint_config(path, &c, &count, &err)) fail(&err);
     else if (!count) say("%s: has no configuration inside: it is not from train", path);
     else if (c.tau != 1.0f && c.tau != 0.0f)
@@ -223,7 +223,7 @@ static double ess_by_error(const vgs_weights *w)
 /* ==== output ======================================================================================== */
 
 /* Ten times as many rows as the samples: the first tenth is compared with them, all of it gives the floor. */
-static float *make_reference(const vgs_target *t, const options *o, int rows, int *n)
+static float *make_reference(const target *t, const options *o, int rows, int *n)
 {
     vgs_error err;
     float *x;
@@ -235,7 +235,7 @@ static float *make_reference(const vgs_target *t, const options *o, int rows, in
     x = malloc((size_t)*n * (size_t)t->dim * sizeof *x);
     if (!x) say("out of memory: %d reference samples", *n);
     else if (!t->exact_samples) fprintf(stderr, "making %d reference samples\n", *n);
-    if (x && vgs_target_reference(t, o->seed, *n, x, o->threads, &err)) {
+    if (x && target_reference(t, o->seed, *n, x, o->threads, &err)) {
         fail(&err);
         free(x);
         x = NULL;
@@ -345,7 +345,7 @@ static void print_table(const options *o, const evaluation *e)
 }
 
 /* sampler: NULL without --checkpoint */
-static int compare(const options *o, const vgs_target *t, vgs_sampler *sampler, const samples *x,
+static int compare(const options *o, const target *t, vgs_sampler *sampler, const samples *x,
                    const float *ref, int n_ref)
 {
     evaluation e;
@@ -371,7 +371,7 @@ static int compare(const options *o, const vgs_target *t, vgs_sampler *sampler, 
 }
 
 /* Against the user's reference, or one of our own. */
-static int measure(const options *o, const vgs_target *t, vgs_sampler *sampler, const samples *x)
+static int measure(const options *o, const target *t, vgs_sampler *sampler, const samples *x)
 {
     samples ref = { .x = NULL };
     float *own = NULL;
@@ -392,7 +392,7 @@ static int measure(const options *o, const vgs_target *t, vgs_sampler *sampler, 
 int main(int argc, char **argv)
 {
     options o = parse(argc, argv);
-    const vgs_target *t = find_target(o.target);
+    const target *t = find_target(o.target);
     vgs_sampler *sampler = NULL;
     samples x = { .x = NULL };
     int status = EXIT_FAILED;

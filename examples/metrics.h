@@ -12,14 +12,7 @@
 #define METRICS_H
 
 #include <limits.h>
-#include <math.h>
-#include <stdarg.h>
-#include <stdio.h>
-#include <stdlib.h>                              /* qsort */
-#include <string.h>
-#ifdef _OPENMP
-#  include <omp.h>
-#endif
+#include "targets.h"
 
 enum {
     METRICS_MODES = 40,                          /* of a mixture, at most                              */
@@ -53,44 +46,6 @@ typedef struct metrics {
     double outside_d_range;
     double mode_weight[METRICS_MODES];            /* share of the samples nearest to each mode        */
 } metrics;
-
-/* ==== errors, memory, threads ======================================================================== */
-
-#if defined __GNUC__ || defined __clang__
-__attribute__((format(printf, 3, 4)))
-#endif
-static inline vgs_status metrics_fail(vgs_error *err, vgs_status code, const char *format, ...)
-{
-    va_list ap;
-    if (!err) return code;
-    va_start(ap, format);
-    err->code = code;
-    vsnprintf(err->msg, sizeof err->msg, format, ap);
-    va_end(ap);
-    return code;
-}
-
-/* Zeroed; NULL, said in err, if there is not enough memory. */
-static inline void *metrics_alloc(vgs_error *err, const char *what, size_t count, size_t size)
-{
-    void *p = count < (size_t)-1 / size ? VGS_MALLOC(count * size + 1) : NULL;
-    if (p) memset(p, 0, count * size);
-    else metrics_fail(err, VGS_E_NOMEM, "out of memory: %s needs %.0f bytes", what,
-                      (double)count * (double)size);
-    return p;
-}
-
-static inline void metrics_free(void *p) { if (p) VGS_FREE(p); }
-
-static inline int metrics_threads(int threads)   /* 0 = all; 1 without OpenMP                          */
-{
-#ifdef _OPENMP
-    return threads > 0 ? threads : omp_get_max_threads();
-#else
-    (void)threads;
-    return 1;
-#endif
-}
 
 /* ==== histograms ==================================================================================== */
 
@@ -177,11 +132,11 @@ static inline void metrics_pair_distances(int n, int d, const float *x, float *r
 }
 
 /* Distances are made again for each use rather than kept: 10000 rows of 55 particles have 15 million. */
-static inline vgs_status metrics_tvd_distances(const vgs_target *t, const float *x, const float *ref, int n,
+static inline vgs_status metrics_tvd_distances(const target *t, const float *x, const float *ref, int n,
                                                metrics *out, vgs_error *err)
 {
     size_t pairs = (size_t)t->particles * (size_t)(t->particles - 1) / 2, dim = (size_t)t->dim, i;
-    float *r = (float *)metrics_alloc(err, "metrics", pairs, sizeof(float));
+    float *r = (float *)target_alloc(err, "metrics", pairs, sizeof(float));
     double lo = HUGE_VAL, hi = -HUGE_VAL;
     metrics_hist a, b, a_range, b_range;
     if (!r) return VGS_E_NOMEM;
@@ -203,7 +158,7 @@ static inline vgs_status metrics_tvd_distances(const vgs_target *t, const float 
     }
     out->tvd_d = metrics_tvd(&a, &b, &out->outside_d);
     out->tvd_d_range = metrics_tvd(&a_range, &b_range, &out->outside_d_range);
-    metrics_free(r);
+    target_free(r);
     return VGS_OK;
 }
 
@@ -221,12 +176,12 @@ static inline double metrics_column_std(const float *x, int n, int dim, int colu
     return sqrt(square / (n - 1));
 }
 
-static inline double metrics_delta_std(const vgs_target *t, const float *x, const float *ref, int n)
+static inline double metrics_delta_std(const target *t, const float *x, const float *ref, int n)
 {
     double sum = 0.0;
     int i;
     for (i = 0; i < t->dim; ++i) {
-        double want = vgs_target_std(t, i);
+        double want = target_std(t, i);
         if (!isfinite(want)) want = metrics_column_std(ref, n, t->dim, i);
         sum += fabs(metrics_column_std(x, n, t->dim, i) - want);
     }
@@ -254,12 +209,12 @@ static inline double metrics_median_in_place(float *v, int n)
     return 0.5 * ((double)v[(n - 1) / 2] + (double)v[n / 2]);
 }
 
-static inline void metrics_mode_weights(const vgs_target *t, const float *x, int n, metrics *out)
+static inline void metrics_mode_weights(const target *t, const float *x, int n, metrics *out)
 {
     float c[METRICS_MODES][2];
     int i, k;
     out->modes = t->modes;
-    for (k = 0; k < t->modes; ++k) vgs_target_mode(t, k, c[k]);
+    for (k = 0; k < t->modes; ++k) target_mode(t, k, c[k]);
     for (i = 0; i < n; ++i) {
         double least = HUGE_VAL;
         int best = -1;
@@ -279,7 +234,7 @@ static inline void metrics_mode_weights(const vgs_target *t, const float *x, int
 static inline void metrics_costs(const float *x, const float *y, int n, int dim, bool root, int threads,
                                  float *c)
 {
-    int i, team = metrics_threads(threads);
+    int i, team = target_threads(threads);
     (void)team;
 #ifdef _OPENMP
 #  pragma omp parallel for num_threads(team)
@@ -311,7 +266,7 @@ static inline double metrics_sinkhorn_half(const float *c, int n, double eps, co
                                            double *to, int threads, double *change)
 {
     double log_n = log((double)n), most = 0.0;
-    int i, team = metrics_threads(threads);
+    int i, team = target_threads(threads);
     (void)team;
 #ifdef _OPENMP
 #  pragma omp parallel for num_threads(team)
@@ -358,7 +313,7 @@ static inline vgs_status metrics_sinkhorn(const float *c, const float *ct, int n
                                           double *value, vgs_error *err)
 {
     const double eps = 1e-3;
-    double *u = (double *)metrics_alloc(err, "sinkhorn", 3 * (size_t)n, sizeof(double)), *v, *change, du, dv;
+    double *u = (double *)target_alloc(err, "sinkhorn", 3 * (size_t)n, sizeof(double)), *v, *change, du, dv;
     int i;
     if (!u) return VGS_E_NOMEM;
     v = u + n;
@@ -370,7 +325,7 @@ static inline vgs_status metrics_sinkhorn(const float *c, const float *ct, int n
         if (du < 1e-5 && dv < 1e-5) break;
     }
     *value = metrics_sinkhorn_value(c, n, eps, u, v);
-    metrics_free(u);
+    target_free(u);
     return VGS_OK;
 }
 
@@ -531,16 +486,16 @@ static inline void metrics_lap_solve(metrics_lap *a)
 static inline vgs_status metrics_assignment(const float *c, int n, double *total, vgs_error *err)
 {
     size_t size = (size_t)n;
-    double *duals = (double *)metrics_alloc(err, "assignment", 2 * size, sizeof(double));
-    int *index = (int *)metrics_alloc(err, "assignment", 5 * size, sizeof(int)), i;
+    double *duals = (double *)target_alloc(err, "assignment", 2 * size, sizeof(double));
+    int *index = (int *)target_alloc(err, "assignment", 5 * size, sizeof(int)), i;
     metrics_lap a;
     if (duals && index) {
         metrics_lap_open(&a, n, c, duals, index);
         metrics_lap_solve(&a);
         for (*total = 0.0, i = 0; i < n; ++i) *total += (double)c[(size_t)i * size + (size_t)a.col[i]];
     }
-    metrics_free(duals);
-    metrics_free(index);
+    target_free(duals);
+    target_free(index);
     return duals && index ? VGS_OK : VGS_E_NOMEM;
 }
 
@@ -604,11 +559,11 @@ static inline float metrics_aligned_cost(metrics_lap *a, float *c, const float *
 }
 
 /* cost [n,n] of all pairs; doubles, ints and costs: each row's own work. */
-static inline void metrics_aligned_costs(const vgs_target *t, const float *x, const float *y, int n,
+static inline void metrics_aligned_costs(const target *t, const float *x, const float *y, int n,
                                          int threads, float *cost, double *duals, int *index, float *inner)
 {
     size_t p = (size_t)t->particles, dim = (size_t)t->dim;
-    int i, team = metrics_threads(threads);
+    int i, team = target_threads(threads);
     (void)team;
 #ifdef _OPENMP
 #  pragma omp parallel for num_threads(team)
@@ -625,7 +580,7 @@ static inline void metrics_aligned_costs(const vgs_target *t, const float *x, co
 }
 
 /* y [n,dim] = x with the mean over each row's particles taken off. */
-static inline void metrics_mean_free(const vgs_target *t, const float *x, int n, float *y)
+static inline void metrics_mean_free(const target *t, const float *x, int n, float *y)
 {
     int i, j, k, d = t->space_dim;
     for (i = 0; i < n; ++i, x += t->dim, y += t->dim)
@@ -636,12 +591,12 @@ static inline void metrics_mean_free(const vgs_target *t, const float *x, int n,
         }
 }
 
-static inline vgs_status metrics_w2(const vgs_target *t, const float *x, const float *ref, int n,
+static inline vgs_status metrics_w2(const target *t, const float *x, const float *ref, int n,
                                     int threads, double *value, vgs_error *err)
 {
     size_t row = (size_t)t->dim, cells = (size_t)n * (size_t)n;
-    float *y = (float *)metrics_alloc(err, "w2", 2 * (size_t)n * row, sizeof(float));
-    float *c = (float *)metrics_alloc(err, "w2", cells, sizeof(float));
+    float *y = (float *)target_alloc(err, "w2", 2 * (size_t)n * row, sizeof(float));
+    float *c = (float *)target_alloc(err, "w2", cells, sizeof(float));
     vgs_status status = y && c ? VGS_OK : VGS_E_NOMEM;
     double total = 0.0;
     if (!status) {
@@ -653,13 +608,13 @@ static inline vgs_status metrics_w2(const vgs_target *t, const float *x, const f
             if (!status) *value = sqrt(total / n);
         }
     }
-    metrics_free(y);
-    metrics_free(c);
+    target_free(y);
+    target_free(c);
     return status;
 }
 
 /* W2 with aligned distances. No value where space_dim is too large for it or a coordinate is not finite. */
-static inline vgs_status metrics_w2_aligned(const vgs_target *t, const float *x, const float *ref, int n,
+static inline vgs_status metrics_w2_aligned(const target *t, const float *x, const float *ref, int n,
                                             int threads, double *value, vgs_error *err)
 {
     size_t rows = (size_t)n, p = (size_t)t->particles, dim = (size_t)t->dim;
@@ -669,11 +624,11 @@ static inline vgs_status metrics_w2_aligned(const vgs_target *t, const float *x,
     vgs_status status = VGS_E_NOMEM;
     if (t->space_dim > METRICS_MAX_SPACE || !metrics_all_finite(x, rows * dim) ||
         !metrics_all_finite(ref, rows * dim)) return VGS_OK;
-    y = (float *)metrics_alloc(err, "w2_aligned", 2 * rows * dim, sizeof(float));
-    c = (float *)metrics_alloc(err, "w2_aligned", rows * rows, sizeof(float));
-    inner = (float *)metrics_alloc(err, "w2_aligned", rows * p * p, sizeof(float));
-    duals = (double *)metrics_alloc(err, "w2_aligned", rows * 2 * p, sizeof(double));
-    index = (int *)metrics_alloc(err, "w2_aligned", rows * 5 * p, sizeof(int));
+    y = (float *)target_alloc(err, "w2_aligned", 2 * rows * dim, sizeof(float));
+    c = (float *)target_alloc(err, "w2_aligned", rows * rows, sizeof(float));
+    inner = (float *)target_alloc(err, "w2_aligned", rows * p * p, sizeof(float));
+    duals = (double *)target_alloc(err, "w2_aligned", rows * 2 * p, sizeof(double));
+    index = (int *)target_alloc(err, "w2_aligned", rows * 5 * p, sizeof(int));
     if (y && c && inner && duals && index) {
         metrics_mean_free(t, x, n, y);
         metrics_mean_free(t, ref, n, y + rows * dim);
@@ -681,25 +636,25 @@ static inline vgs_status metrics_w2_aligned(const vgs_target *t, const float *x,
         status = metrics_all_finite(c, rows * rows) ? metrics_assignment(c, n, &total, err) : VGS_OK;
         *value = status || !metrics_all_finite(c, rows * rows) ? *value : sqrt(total / n);
     }
-    metrics_free(y);
-    metrics_free(c);
-    metrics_free(inner);
-    metrics_free(duals);
-    metrics_free(index);
+    target_free(y);
+    target_free(c);
+    target_free(inner);
+    target_free(duals);
+    target_free(index);
     return status;
 }
 
-static inline vgs_status metrics_sinkhorn_points(const vgs_target *t, const float *x, const float *ref,
+static inline vgs_status metrics_sinkhorn_points(const target *t, const float *x, const float *ref,
                                                  int n, int threads, double *value, vgs_error *err)
 {
     size_t cells = (size_t)n * (size_t)n;
-    float *c = (float *)metrics_alloc(err, "sinkhorn", 2 * cells, sizeof(float));
+    float *c = (float *)target_alloc(err, "sinkhorn", 2 * cells, sizeof(float));
     vgs_status status = VGS_OK;
     if (!c) return VGS_E_NOMEM;
     metrics_costs(x, ref, n, t->dim, true, threads, c);
     metrics_costs(ref, x, n, t->dim, true, threads, c + cells);
     if (metrics_all_finite(c, cells)) status = metrics_sinkhorn(c, c + cells, n, threads, value, err);
-    metrics_free(c);
+    target_free(c);
     return status;
 }
 
@@ -742,15 +697,15 @@ static inline void metrics_compare_energies(float *e, float *e_ref, int n, metri
         out->energy_w2 = sqrt(square);
 }
 
-static inline vgs_status metrics_energies(const vgs_target *t, const float *x, const float *ref, int n,
+static inline vgs_status metrics_energies(const target *t, const float *x, const float *ref, int n,
                                           metrics *out, vgs_error *err)
 {
-    float *e = (float *)metrics_alloc(err, "metrics", 2 * (size_t)n, sizeof(float)), *e_ref;
+    float *e = (float *)target_alloc(err, "metrics", 2 * (size_t)n, sizeof(float)), *e_ref;
     vgs_status status = VGS_OK;
     if (!e) return VGS_E_NOMEM;
     e_ref = e + n;
     if (t->eval(t->user, x, n, t->dim, e, NULL) || t->eval(t->user, ref, n, t->dim, e_ref, NULL)) {
-        status = metrics_fail(err, VGS_E_ENERGY, "evaluate: the energy callback failed");
+        status = target_fail(err, VGS_E_ENERGY, "evaluate: the energy callback failed");
     } else {
         metrics_tvd_energies(e, e_ref, n, t->particles > 0, out);
         out->energy_mean = metrics_mean(e, n);
@@ -758,23 +713,23 @@ static inline vgs_status metrics_energies(const vgs_target *t, const float *x, c
         out->energy_median = metrics_median_in_place(e, n);
         metrics_compare_energies(e, e_ref, n, out);
     }
-    metrics_free(e);
+    target_free(e);
     return status;
 }
 
 /* x: [n,dim] samples, ref: [n_ref,dim] reference samples. w2 and sinkhorn are NaN if a coordinate is not
    finite or a distance overflows a float. threads 0 = all; the figures do not depend on it. */
-static inline vgs_status metrics_evaluate(const vgs_target *t, const float *x, int n, const float *ref,
+static inline vgs_status metrics_evaluate(const target *t, const float *x, int n, const float *ref,
                                           int n_ref, int threads, metrics *out, vgs_error *err)
 {
     vgs_status status;
     int k;
     if (!t || !t->eval || t->dim < 1)
-        return metrics_fail(err, VGS_E_ARG, "evaluate: the target is missing, or has no energy or no dim");
+        return target_fail(err, VGS_E_ARG, "evaluate: the target is missing, or has no energy or no dim");
     if (n < 2 || n_ref < 2)
-        return metrics_fail(err, VGS_E_ARG, "evaluate: n = %d, n_ref = %d: must be at least 2", n, n_ref);
+        return target_fail(err, VGS_E_ARG, "evaluate: n = %d, n_ref = %d: must be at least 2", n, n_ref);
     if (t->particles && t->particles * t->space_dim != t->dim)
-        return metrics_fail(err, VGS_E_ARG, "evaluate: target has %d particles in %d dimensions, but "
+        return target_fail(err, VGS_E_ARG, "evaluate: target has %d particles in %d dimensions, but "
                             "dim = %d", t->particles, t->space_dim, t->dim);
     memset(out, 0, sizeof *out);
     for (k = 0; k < METRICS_COUNT; ++k) *metrics_at(out, k) = (double)NAN;
@@ -797,19 +752,20 @@ static inline vgs_status metrics_evaluate(const vgs_target *t, const float *x, i
 /* ==== floors ========================================================================================= */
 
 /* Pair number `pair` of the ten parts of ref, n rows each. */
-static inline vgs_status metrics_floor_pair(const vgs_target *t, const float *ref, int n, int pair,
+static inline vgs_status metrics_floor_pair(const target *t, const float *ref, int n, int pair,
                                             uint64_t seed, int threads, metrics *out, vgs_error *err)
 {
     size_t part = (size_t)n * (size_t)t->dim, i;
     const float *a = ref + 2 * (size_t)pair * part, *b = a + part;
-    float *y = (float *)metrics_alloc(err, "floor", part, sizeof(float));
+    float *y = (float *)target_alloc(err, "floor", part, sizeof(float));
     vgs_rng r = { seed, METRICS_SHUFFLE_STREAM + (uint32_t)pair, 0 };
     vgs_status status;
     if (!y) return VGS_E_NOMEM;
     memcpy(y, a, part * sizeof(float));
-    for (i = 0; i < (t->particles ? part : 0); i += (size_t)t->dim) vgs__shuffle(t, &r, a + i, y + i);
+    for (i = 0; i < (t->particles ? part : 0); i += (size_t)t->dim)
+        vgs_shuffle_particles(&r, a + i, t->particles, t->space_dim, y + i, NULL);
     status = metrics_evaluate(t, y, n, b, n, threads, out, err);
-    metrics_free(y);
+    target_free(y);
     return status;
 }
 
@@ -831,12 +787,12 @@ static inline void metrics_summarise(metrics *m, metrics *mean, metrics *spread)
 }
 
 /* A callback of the user's runs on the calling thread only; built-in energies let the pairs run at once. */
-static inline vgs_status metrics_floor_pairs(const vgs_target *t, const float *ref, int n, uint64_t seed,
+static inline vgs_status metrics_floor_pairs(const target *t, const float *ref, int n, uint64_t seed,
                                              int threads, metrics *m, vgs_error *err)
 {
     vgs_status status[METRICS_PAIRS];
     vgs_error errs[METRICS_PAIRS];
-    int p, team = t->builtin ? metrics_threads(threads) : 1, inner = team > 1 ? 1 : threads;
+    int p, team = t->builtin ? target_threads(threads) : 1, inner = team > 1 ? 1 : threads;
     (void)team;
 #ifdef _OPENMP
 #  pragma omp parallel for num_threads(team) schedule(dynamic)
@@ -855,7 +811,7 @@ static inline vgs_status metrics_floor_pairs(const vgs_target *t, const float *r
    sets; for particles, every configuration of one side is rotated, reflected and permuted at random. With ref
    NULL the sets are made on the spot (10 n rows); else they are ten disjoint parts of ref. *floor_n is their
    size: n, or less where ref has fewer than 10 n rows. spread and floor_n may be NULL. */
-static inline vgs_status metrics_floor(const vgs_target *t, int n, const float *ref, int n_ref,
+static inline vgs_status metrics_floor(const target *t, int n, const float *ref, int n_ref,
                                        uint64_t seed, int threads, metrics *mean, metrics *spread,
                                        int *floor_n, vgs_error *err)
 {
@@ -864,22 +820,22 @@ static inline vgs_status metrics_floor(const vgs_target *t, int n, const float *
     vgs_status status = VGS_OK;
     float *own = NULL;
     if (!t || size < 2 || n > INT_MAX / parts)
-        return metrics_fail(err, VGS_E_ARG, "floor: n = %d, n_ref = %d: ten parts of %d rows; need 2 or more",
+        return target_fail(err, VGS_E_ARG, "floor: n = %d, n_ref = %d: ten parts of %d rows; need 2 or more",
                             n, n_ref, size);
     if (t->space_dim > METRICS_MAX_SPACE)
-        return metrics_fail(err, VGS_E_ARG, "floor: target.space_dim = %d: must be at most %d",
+        return target_fail(err, VGS_E_ARG, "floor: target.space_dim = %d: must be at most %d",
                             t->space_dim, METRICS_MAX_SPACE);
     if (!ref) {
         size_t rows = (size_t)parts * (size_t)size;
-        own = (float *)metrics_alloc(err, "floor", rows * (size_t)t->dim, sizeof(float));
+        own = (float *)target_alloc(err, "floor", rows * (size_t)t->dim, sizeof(float));
         if (!own) return VGS_E_NOMEM;
-        status = vgs_target_reference(t, seed, parts * size, own, threads, err);
+        status = target_reference(t, seed, parts * size, own, threads, err);
         ref = own;
     }
     if (!status) status = metrics_floor_pairs(t, ref, size, seed, threads, m, err);
     if (!status) metrics_summarise(m, mean, spread ? spread : &unused);
     if (floor_n) *floor_n = size;
-    metrics_free(own);
+    target_free(own);
     return status;
 }
 

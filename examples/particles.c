@@ -61,11 +61,8 @@ int main(void)
         .fixed_kernel = true, .batch = 64, .value_lr = 1e-3f, .lr_half = 60.0f, .sigma_lr = 3e-3f,
         .threads = 1
     };
-    vgs_target target = {
-        .name = "morse", .dim = D, .eval = morse, .particles = N, .space_dim = 2, .length_scale = 1.5
-    };
-    vgs_metropolis_config m = { .target = &target, .seed = 1, .threads = 1 };
-    vgs_metropolis_stats ms;
+    vgs_mcmc_config m = { .energy = c.energy, .length_scale = 1.5, .seed = 1 };
+    vgs_mcmc_stats ms;
     vgs_stats st;
     vgs_error err;
     vgs_rng rng = { .seed = 7 };
@@ -82,13 +79,13 @@ int main(void)
                st.energy_median);
         fflush(stdout);
     }
-    if (vgs_sampler_draw(s, NULL, ROWS, x, &err) || vgs_metropolis(&m, ROWS, chain, &ms, &err)) goto failed;
+    if (vgs_sampler_draw(s, NULL, ROWS, x, &err) || vgs_mcmc(&m, ROWS, chain, &ms, &err)) goto failed;
     mean = measure(&c.energy, x, ours);
     mean_chain = measure(&c.energy, chain, theirs);
-    printf("mean energy %.2f, of Metropolis chains %.2f +- %.2f\n", mean, mean_chain, ms.energy_error);
-    puts("pair distance  sampler  Metropolis");
+    printf("mean energy %.2f, of Hamiltonian chains %.2f +- %.2f\n", mean, mean_chain, ms.energy_se);
+    puts("pair distance  sampler  chains");
     for (i = 0; i < BINS; ++i)
-        printf("%5.2f - %4.2f %8.4f %10.4f   %.*s\n", i * 4.0 / BINS, (i + 1) * 4.0 / BINS, ours[i],
+        printf("%5.2f - %4.2f %8.4f %8.4f   %.*s\n", i * 4.0 / BINS, (i + 1) * 4.0 / BINS, ours[i],
                theirs[i], (int)(200.0 * ours[i] + 0.5), "##################################################");
     vgs_sampler_free(s);
     return 0;

@@ -120,7 +120,7 @@ static options parse(int argc, char **argv)
 }
 
 /* Iterations between samples after which those of a chain hardly resemble each other: measured. */
-static int default_thin(const options *o, const vgs_target *t)
+static int default_thin(const options *o, const target *t)
 {
     bool large = t->dim > 100;
     if (o->method == VGS_PT) return t->dim > 8 ? 20 : 5;
@@ -128,11 +128,10 @@ static int default_thin(const options *o, const vgs_target *t)
     return large ? 2000 : 400;
 }
 
-static void configure(options *o, const vgs_target *t)
+static void configure(options *o, const target *t)
 {
     vgs_mcmc_config *c = &o->c;
     if (!o->method_given) o->method = t->exact_samples ? EXACT : t->dim > 8 ? VGS_HMC : VGS_PT;
-    c->energy = vgs_target_energy(t);
     if (o->method == EXACT) return;
     c->method = (vgs_mcmc_method)o->method;
     c->length_scale = t->length_scale;
@@ -222,13 +221,13 @@ static void print_json(const options *o, const vgs_mcmc_stats *s, double seconds
 }
 
 /* Independent draws: their energies give the mean and its error, and need not be computed to draw. */
-static vgs_status draw_exactly(const options *o, const vgs_target *t, float *x, vgs_mcmc_stats *s,
+static vgs_status draw_exactly(const options *o, const target *t, float *x, vgs_mcmc_stats *s,
                                vgs_error *err)
 {
     const double none = (double)NAN;             /* what only chains have */
     vgs_rng r = { .seed = o->c.seed };
     double sum = 0.0, square = 0.0;
-    vgs_status st = vgs_target_sample(t, &r, o->n, x, err);
+    vgs_status st = target_sample(t, &r, o->n, x, err);
     for (int i = 0, rows; i < o->n && st == VGS_OK; i += rows) {
         float e[64];
         rows = o->n - i < 64 ? o->n - i : 64;
@@ -248,16 +247,16 @@ static vgs_status draw_exactly(const options *o, const vgs_target *t, float *x, 
 
 /* ==== how much, how long ============================================================================ */
 
-static double file_size(const options *o, const vgs_target *t) { return 4.0 * o->n * t->dim; }
+static double file_size(const options *o, const target *t) { return 4.0 * o->n * t->dim; }
 
 /* The rows and, of chains, their energies and what R-hat and ESS are made from. */
-static double memory_needed(const options *o, const vgs_target *t)
+static double memory_needed(const options *o, const target *t)
 {
     return file_size(o, t) + (o->method == EXACT ? 0.0 : 44.0 * o->n);
 }
 
 /* Seconds of exact draws, from a hundredth of them. */
-static double trial_exact(const options *o, const vgs_target *t, float *x)
+static double trial_exact(const options *o, const target *t, float *x)
 {
     options part = *o;
     double start = seconds_now();
@@ -285,7 +284,7 @@ static double trial_chains(const options *o, float *x)
 /* ==== all together ================================================================================== */
 
 /* Fills x [n,dim], writes it, says what it is worth. */
-static int make(const options *o, const vgs_target *t, const device_energy *energy, float *x)
+static int make(const options *o, const target *t, float *x)
 {
     live l = { .start = seconds_now(), .shown = seconds_now() };
     vgs_mcmc_config c = o->c;
@@ -296,7 +295,8 @@ static int make(const options *o, const vgs_target *t, const device_energy *ener
     c.progress = show;
     c.progress_user = &l;
     st = o->method == EXACT ? draw_exactly(o, t, x, &s, &err) : vgs_mcmc(&c, o->n, x, &s, &err);
-    if (st == VGS_E_ENERGY && energy->err.code) err = energy->err;
+    if (st == VGS_E_ENERGY && o->device.backend)                     /* the device may know why       */
+        o->device.backend->finish(o->device.backend->self, &err);
     if (l.printed) fputc('\n', stderr);
     seconds = seconds_now() - l.start;
     if (st == VGS_OK) st = vgs_npy_write(o->out, x, o->n, t->dim, &err);
@@ -309,8 +309,7 @@ static int make(const options *o, const vgs_target *t, const device_energy *ener
 int main(int argc, char **argv)
 {
     options o = parse(argc, argv);
-    const vgs_target *t = find_target(o.target);
-    device_energy energy;
+    const target *t = find_target(o.target);
     vgs_error err;
     double memory, disk;
     float *x;
@@ -325,16 +324,15 @@ int main(int argc, char **argv)
         say("out of memory: %d samples", o.n);
         return EXIT_FAILED;
     }
-    if (device_open(&o.device, &err) || device_energy_open(&energy, &o.device, &o.c.energy, &err)) {
+    if (device_open(&o.device, &err) || device_energy(&o.device, t, &o.c.energy, &err)) {
         free(x);
         return fail(&err);
     }
     announce(o.n, memory, disk, o.method == EXACT ? trial_exact(&o, t, x) : trial_chains(&o, x));
     device_reset(&o.device);
-    status = make(&o, t, &energy, x);
+    status = make(&o, t, x);
     free(x);
     device_report(&o.device, 0);
-    device_energy_close(&energy);
     device_close(&o.device);
     return status;
 }

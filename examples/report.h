@@ -5,7 +5,7 @@
 #define REPORT_H
 
 typedef struct report {
-    const vgs_target *target;
+    const target *target;
     const char *preset;
     const vgs_config *config;
     vgs_stats stats;

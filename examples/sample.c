@@ -103,11 +103,11 @@ static options parse(int argc, char **argv)
 }
 
 /* The configuration: a preset if one is named, over it the checkpoint's metadata, over them the flags. */
-static vgs_status configure(const options *o, const char *path, const vgs_target **target, vgs_config *c,
+static vgs_status configure(const options *o, const char *path, const target **found, vgs_config *c,
                             vgs_error *err)
 {
     vgs_safetensors *f = vgs_safetensors_open(path, err);
-    const vgs_target *t;
+    const target *t;
     const char *name;
     vgs_status st = VGS_OK;
     int count = 0;
@@ -119,11 +119,11 @@ static vgs_status configure(const options *o, const char *path, const vgs_target
         wrong_usage("--target %.40s: %.200s is of the target %.40s", o->target, path, name);
     if (name && o->preset) wrong_usage("--preset: %.200s has its configuration inside", path);
     if (!name && !o->target) wrong_usage("%.200s does not say its target: give it with --target", path);
-    *target = t = find_target(name ? name : o->target);
+    *found = t = find_target(name ? name : o->target);
     vgs_safetensors_free(f);
     if (!t) exit(name ? EXIT_FAILED : EXIT_USAGE);
-    c->energy = vgs_target_energy(t);
-    if (o->preset) st = vgs_preset(t, o->preset, c, NULL, err);
+    c->energy = target_energy(t);
+    if (o->preset) st = preset_fill(t, o->preset, c, NULL, err);
     if (st == VGS_OK) st = vgs_checkpoint_config(path, c, &count, err);
     if (st == VGS_OK && count > 0)
         fields_refuse(&o->fields, c, "a sampler is drawn from as it was trained");
@@ -161,26 +161,28 @@ static vgs_status draw(vgs_sampler *s, const options *o, const samples *out, vgs
     return VGS_OK;
 }
 
-static vgs_mcmc_config refinement(const options *o, const vgs_config *c)
+/* On the processor, also where the sampler is on a device: a move of few rows is too little to send there. */
+static vgs_mcmc_config refinement(const options *o, const target *t, const vgs_config *c)
 {
-    return (vgs_mcmc_config){ .energy = c->energy, .tau = (double)c->tau, .threads = o->threads,
+    return (vgs_mcmc_config){ .energy = target_energy(t), .tau = (double)c->tau, .threads = o->threads,
                               .length_scale = (double)c->length_scale,
                               .seed = o->draw.seed ? o->draw.seed : c->seed };
 }
 
 /* HMC on E, after resampling by the weights where there are some. */
-static vgs_status refine(const options *o, const vgs_config *c, samples *s, vgs_error *err)
+static vgs_status refine(const options *o, const target *t, const vgs_config *c, samples *s,
+                         vgs_error *err)
 {
-    vgs_mcmc_config m = refinement(o, c);
+    vgs_mcmc_config m = refinement(o, t, c);
     vgs_mcmc_stats st;
     if (vgs_refine(&m, o->refine, s->log_weight, o->n, s->x, &st, err)) return err->code;
     s->calls += st.energy_calls;
     say("refined: %d iterations, acceptance %.2f, mean energy %.4f", o->refine, st.acceptance,
         st.energy_mean);
-    return s->energy ? vgs_energy_eval(&c->energy, s->x, o->n, s->energy, NULL, o->threads, err) : VGS_OK;
+    return s->energy ? vgs_energy_eval(&m.energy, s->x, o->n, s->energy, NULL, o->threads, err) : VGS_OK;
 }
 
-static vgs_status write_weighted(const options *o, const samples *s, const char *target, int dim,
+static vgs_status write_weighted(const options *o, const samples *s, const char *name, int dim,
                                  vgs_error *err)
 {
     uint64_t shape[2] = { (uint64_t)o->n, (uint64_t)dim };
@@ -191,7 +193,7 @@ static vgs_status write_weighted(const options *o, const samples *s, const char 
     vgs_writer_tensor(w, "energy", VGS_DTYPE_F32, 1, shape, s->energy);
     if (s->log_weight && !o->refine)
         vgs_writer_tensor(w, "log_weight", VGS_DTYPE_F64, 1, shape, s->log_weight);
-    vgs_writer_meta(w, "target", target);
+    vgs_writer_meta(w, "target", name);
     vgs_writer_number(w, "energy_calls", s->calls);
     if (o->refine) vgs_writer_number(w, "refine", o->refine);
     if (o->draw.resample > 0.0f) vgs_writer_number(w, "smc", (double)o->draw.resample);
@@ -201,7 +203,7 @@ static vgs_status write_weighted(const options *o, const samples *s, const char 
     return st;
 }
 
-static int report_weights(const options *o, const samples *s, const vgs_target *t, float tau)
+static int report_weights(const options *o, const samples *s, const target *t, float tau)
 {
     vgs_weights w;
     vgs_error err;
@@ -231,11 +233,11 @@ static double memory_needed(const options *o, const vgs_config *c)
 
 /* Seconds that all rows will take, from a hundredth of them, 1024 at most; 0 for few rows. A first draw, of
    one row, makes what is made once. None of it leaves a trace: the rows are drawn again. */
-static double trial(vgs_sampler *s, const options *o, const samples *a)
+static double trial(vgs_sampler *s, const options *o, const target *t, const samples *a)
 {
     const vgs_config *c = vgs_sampler_config(s);
     int n = o->n / 100 < 1024 ? o->n / 100 : 1024;
-    vgs_mcmc_config m = refinement(o, c);
+    vgs_mcmc_config m = refinement(o, t, c);
     vgs_draw d = o->draw;
     double start;
     bool ok;
@@ -253,21 +255,21 @@ static double trial(vgs_sampler *s, const options *o, const samples *a)
 /* ==== all together ================================================================================== */
 
 /* Says what is to come, draws, says what the weights say, refines, writes. */
-static int make_into(samples *a, vgs_sampler *s, const options *o, const vgs_target *t)
+static int make_into(samples *a, vgs_sampler *s, const options *o, const target *t)
 {
     const vgs_config *c = vgs_sampler_config(s);
     vgs_error err;
-    announce(o->n, memory_needed(o, c), file_size(o, c), trial(s, o, a));
+    announce(o->n, memory_needed(o, c), file_size(o, c), trial(s, o, t, a));
     if (draw(s, o, a, &err)) return fail(&err);
     if (report_weights(o, a, t, c->tau)) return EXIT_FAILED;
-    if (o->refine && refine(o, c, a, &err)) return fail(&err);
+    if (o->refine && refine(o, t, c, a, &err)) return fail(&err);
     if (o->weighted ? write_weighted(o, a, t->name, c->energy.dim, &err)
                     : vgs_npy_write(o->out, a->x, o->n, c->energy.dim, &err)) return fail(&err);
     say("%s: %d x %d", o->out, o->n, c->energy.dim);
     return 0;
 }
 
-static int make_samples(vgs_sampler *s, const options *o, const vgs_target *t)
+static int make_samples(vgs_sampler *s, const options *o, const target *t)
 {
     const vgs_config *c = vgs_sampler_config(s);
     bool biased = o->draw.noise_scale != 1.0f || o->draw.skip_final_noise || c->skip_final_noise;
@@ -298,14 +300,15 @@ int main(int argc, char **argv)
 {
     options o = parse(argc, argv);
     vgs_config c = { .steps = 0 };
-    const vgs_target *t = NULL;
+    const target *t = NULL;
     vgs_sampler *s = NULL;
     vgs_error err;
     char path[1200];
     int status = EXIT_FAILED;
     if (!find_checkpoint(o.checkpoint, path, sizeof path)) return EXIT_FAILED;
     if (same_file(path, o.out)) wrong_usage("-o %.200s: is the checkpoint that is to be drawn from", o.out);
-    if (configure(&o, path, &t, &c, &err) || device_open(&o.device, &err)) return fail(&err);
+    if (configure(&o, path, &t, &c, &err) || device_open(&o.device, &err) ||
+        device_energy(&o.device, t, &c.energy, &err)) return fail(&err);
     c.backend = o.device.backend;
     if (!(s = vgs_sampler_create(&c, &err)) || vgs_sampler_load(s, path, &err)) fail(&err);
     else status = make_samples(s, &o, t);

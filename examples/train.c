@@ -30,7 +30,7 @@ enum { MAX_PATH_LENGTH = 1024, PATHS = 48, DRAW_BLOCK = 5000 };
 
 typedef struct run {
     /* what the command line says */
-    const vgs_target *target;
+    const target *target;
     const char *preset, *dir;
     bool   resume, force;
     device device;
@@ -189,12 +189,12 @@ static int make_dir(const char *dir)
 
 static vgs_status config_from_preset(run *r, vgs_error *err)
 {
-    vgs_preset_info info = { .iterations = 0 };
+    preset_info info = { .iterations = 0 };
     vgs_config resolved;
     vgs_status st;
     char text[TYPED];
     if (!r->preset) r->preset = "fast";
-    st = vgs_preset(r->target, r->preset, &r->config, &info, err);
+    st = preset_fill(r->target, r->preset, &r->config, &info, err);
     fields_apply(&r->fields, &r->config);
     if (st == VGS_OK) st = vgs_config_resolve(&r->config, &resolved, err);
     if (st == VGS_E_ARG) wrong_usage("%s", typed(err->msg, text));   /* a preset or a value that cannot be */
@@ -205,16 +205,16 @@ static vgs_status config_from_preset(run *r, vgs_error *err)
 static vgs_status config_from_checkpoint(run *r, const char *path, vgs_error *err)
 {
     vgs_safetensors *f = vgs_safetensors_open(path, err);
-    const char *target, *preset;
+    const char *name, *preset;
     double goal = 0.0;
     vgs_status st;
     int count = 0;
     if (!f) return err->code;
-    target = vgs_safetensors_meta(f, "target");
+    name = vgs_safetensors_meta(f, "target");
     preset = vgs_safetensors_meta(f, "preset");
     snprintf(r->preset_text, sizeof r->preset_text, "%s", preset ? preset : "none");
-    if (target && strcmp(target, r->target->name))
-        wrong_usage("%s holds a run of the target %.40s, not of %s", r->dir, target, r->target->name);
+    if (name && strcmp(name, r->target->name))
+        wrong_usage("%s holds a run of the target %.40s, not of %s", r->dir, name, r->target->name);
     if (r->preset && strcmp(r->preset, r->preset_text))
         wrong_usage("--preset %.40s: the checkpoint has %s, and --resume takes it from there", r->preset,
                     r->preset_text);
@@ -222,7 +222,7 @@ static vgs_status config_from_checkpoint(run *r, const char *path, vgs_error *er
     vgs_safetensors_free(f);
     r->preset = r->preset_text;
     r->goal = r->iterations ? r->iterations : goal >= 1.0 && goal <= INT_MAX ? (int)goal : 1;
-    r->config.energy = vgs_target_energy(r->target);
+    r->config.energy = target_energy(r->target);
     if (st == VGS_OK) st = vgs_checkpoint_config(path, &r->config, &count, err);
     if (st == VGS_OK) fields_refuse(&r->fields, &r->config, "--resume takes the configuration from there");
     return st;
@@ -313,7 +313,8 @@ static int start(run *r)
     st = r->resume ? config_from_checkpoint(r, path, &err) : config_from_preset(r, &err);
     if (st != VGS_OK) return fail(&err);
     r->config.threads = r->threads;
-    if (device_open(&r->device, &err) != VGS_OK) return fail(&err);
+    if (device_open(&r->device, &err) || device_energy(&r->device, r->target, &r->config.energy, &err))
+        return fail(&err);
     r->config.backend = r->device.backend;
     if (!has_memory(r)) return EXIT_FAILED;
     if (!(r->sampler = vgs_sampler_create(&r->config, &err))) return fail(&err);
@@ -487,7 +488,7 @@ static int make_samples(run *r)
 }
 
 /* As many rows as make the floor in reasonable time: exact references cost nothing, Metropolis chains do. */
-static int rows_compared(const vgs_target *t)
+static int rows_compared(const target *t)
 {
     return t->exact_samples ? 10000 : t->particles > 20 ? 500 : 2000;
 }
@@ -525,7 +526,7 @@ static int make_metrics(run *r)
         say("out of memory: %d reference samples", r->n_ref);
         return EXIT_FAILED;
     }
-    if (vgs_target_reference(r->target, c->seed + 1, r->n_ref, r->ref, r->threads, &err) ||
+    if (target_reference(r->target, c->seed + 1, r->n_ref, r->ref, r->threads, &err) ||
         evaluate(r->target, r->x, n, r->ref, r->n_ref, c->seed + 1, r->threads, &r->metrics,
                  &err)) return fail(&err);
     r->has_metrics = true;

@@ -9,7 +9,7 @@
 #define BEGIN  "/* BEGIN GENERATED KERNELS (by kernels/embed.c from kernels/; do not edit) */\n"
 #define END    "/* END GENERATED KERNELS */\n"
 
-static const char *const families[] = { "common", "rows", "whole", "gemm", "energy" };
+static const char *const families[] = { "common", "rows", "whole", "gemm" };
 enum { FAMILIES = sizeof families / sizeof *families, MOST = 1 << 20 };
 
 static char header[MOST], made[MOST];

@@ -3,6 +3,7 @@
    state_dict written by Python or by hand loads; what does not fit is named. */
 #define VGS_IMPLEMENTATION
 #include "../vgs.h"
+#include "../examples/targets.h"
 #include "t.h"
 #include "vectors/checkpoint.h"
 #include <stdlib.h>
@@ -15,7 +16,7 @@ static vgs_config config_of(void)
 {
     vgs_config c;
     memset(&c, 0, sizeof c);
-    c.energy = vgs_target_energy(vgs_target_find("four-gauss"));
+    c.energy = target_energy(target_find("four-gauss"));
     c.net.kind = VGS_NET_DEEPERV2;
     c.net.hidden = 2;
     c.net.time_dim = 4;

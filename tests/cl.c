@@ -9,18 +9,23 @@
 #  include "cl_clblast.h"
 #endif
 #include "../vgs_cl.h"
+#include "../examples/targets.h"
+#include "../examples/targets_cl.h"
 #include "t.h"
 #include "cl.h"
 #include <time.h>
 
 static vgs_error err;
 
-static vgs_config config_of(const char *target)
+/* The fast preset of a target on a backend, with the energy there; NULL: the CPU. */
+static vgs_config config_of(const char *name, vgs_backend *b)
 {
-    const vgs_target *t = vgs_target_find(target);
+    const target *t = target_find(name);
     vgs_config c;
     memset(&c, 0, sizeof c);
-    OK(vgs_preset(t, "fast", &c, NULL, &err) == VGS_OK);
+    OK(preset_fill(t, "fast", &c, NULL, &err) == VGS_OK);
+    if (b) CHECK(target_cl_energy(t, b, &c.energy, &err) == VGS_OK, "%s", err.msg);
+    c.backend = b;
     c.threads = 1;
     return c;
 }
@@ -54,9 +59,8 @@ static void one_step(void)
     for (k = 0; k < 6; ++k) {
         T_IN("%s", name[k]);
         for (side = 0; side < 2; ++side) {
-            vgs_config c = config_of(name[k]);
+            vgs_config c = config_of(name[k], side ? the_device : NULL);
             vgs_sampler *s;
-            c.backend = side ? the_device : NULL;
             c.steps = 4;
             c.batch = 32;
             c.net.hidden = 24;
@@ -77,10 +81,9 @@ static void same_loss(void)
     double mean[2] = { 0, 0 }, square[2] = { 0, 0 }, elbo[2], error;
     int side, i;
     for (side = 0; side < 2; ++side) {
-        vgs_config c = config_of("gmm9");
+        vgs_config c = config_of("gmm9", side ? the_device : NULL);
         vgs_sampler *s;
         vgs_stats st;
-        c.backend = side ? the_device : NULL;
         c.steps = 20;
         c.batch = 64;
         c.net.hidden = 32;
@@ -108,19 +111,19 @@ static void checkpoints(void)
 {
     static float w[3][1 << 18], x[2][100 * 2];
     const char *path = "build/cl_checkpoint.safetensors";
-    int from, n = 0;
+    int from, k, n = 0;
     for (from = 0; from < 2; ++from) {
-        vgs_config c = config_of("gmm9");
+        vgs_config c[2] = { config_of("gmm9", NULL), config_of("gmm9", the_device) };
         vgs_sampler *s, *r;
         T_IN("from the %s", from ? "device" : "CPU");
-        c.steps = 5;
-        c.batch = 32;
-        c.replay = 2;
-        c.net.hidden = 24;
-        c.backend = from ? the_device : NULL;
-        s = vgs_sampler_create(&c, &err);
-        c.backend = from ? NULL : the_device;
-        r = vgs_sampler_create(&c, &err);
+        for (k = 0; k < 2; ++k) {
+            c[k].steps = 5;
+            c[k].batch = 32;
+            c[k].replay = 2;
+            c[k].net.hidden = 24;
+        }
+        s = vgs_sampler_create(&c[from], &err);
+        r = vgs_sampler_create(&c[!from], &err);
         if (!CHECK(s && r, "%s", err.msg)) return;
         CHECK(!vgs_sampler_train(s, 3, NULL, &err) && !vgs_sampler_save(s, path, NULL, &err) &&
               !vgs_sampler_load(r, path, &err), "%s", err.msg);
@@ -150,10 +153,9 @@ static void corrected(void)
     for (k = 0; k < 2; ++k) {
         T_IN("%s", k ? "dw4" : "gmm9");
         for (side = 0; side < 2; ++side) {
-            vgs_config c = config_of(k ? "dw4" : "gmm9");
+            vgs_config c = config_of(k ? "dw4" : "gmm9", side ? the_device : NULL);
             vgs_sampler *s;
             vgs_draw d;
-            c.backend = side ? the_device : NULL;
             c.steps = 16;
             c.batch = 32;
             c.net.hidden = 16;
@@ -216,16 +218,18 @@ static void targets(void)
     static float x[70 * 165], e[2][70], g[2][70 * 165];
     vgs_backend *cpu = vgs_cpu_create(NULL, &err);
     vgs_rng r = { 3, 0, 0 };
-    const vgs_target *t;
+    const target *t;
     int k, i;
-    for (k = 0; (t = vgs_target_at(k)) != NULL; ++k) {
-        vgs_energy energy = vgs_target_energy(t);
+    for (k = 0; (t = target_at(k)) != NULL; ++k) {
+        vgs_energy energy = target_energy(t), there;
         T_IN("%s", t->name);
+        if (!CHECK(target_cl_energy(t, the_device, &there, &err) == VGS_OK, "%s", err.msg)) continue;
+        OK(there.dim == t->dim && there.particles == t->particles);
         vgs_rng_normals(&r, x, (size_t)(70 * t->dim));
         for (i = 0; i < 70 * t->dim; ++i) x[i] *= (float)t->length_scale;
         evaluate(cpu, &energy, x, 70, e[0], g[0]);
         vgs_cl_reset(the_device);
-        evaluate(the_device, &energy, x, 70, e[1], g[1]);
+        evaluate(the_device, &there, x, 70, e[1], g[1]);
         OK(vgs_cl_counted(the_device).callback_rows == 0);
         for (i = 0; i < 70; ++i) CHECK_NEAR(e[1][i], e[0][i], 1e-5, 1e-5);
         for (i = 0; i < 70; ++i)
@@ -457,7 +461,7 @@ static void launches(void)
     };
     int k;
     for (k = 0; k < 4; ++k) {
-        const vgs_target *t = vgs_target_find(net[k].target);
+        const target *t = target_find(net[k].target);
         vgs_graph *g = vgs_graph_create(&err);
         vgs_config c;
         vgs_net *n;
@@ -465,7 +469,7 @@ static void launches(void)
         char value[32];
         int field = 0, count;
         memset(&c, 0, sizeof c);
-        OK(!vgs_preset(t, net[k].preset, &c, NULL, &err) && !vgs_config_resolve(&c, &c, &err));
+        OK(!preset_fill(t, net[k].preset, &c, NULL, &err) && !vgs_config_resolve(&c, &c, &err));
         n = vgs_net_create(&c.net, &err);
         if (!CHECK(n != NULL, "%s", err.msg)) return;
         params = vgs_params(g, vgs_net_size(n));

@@ -24,7 +24,7 @@ cat > "$work/other.c" <<'END'
 extern "C"
 #endif
 int other(void);
-int other(void) { return vgs_target_find("gmm9") == NULL; }
+int other(void) { return vgs_cpu_isa() == VGS_ISA_AUTO; }
 END
 cp "$work/main.c" "$work/main.cc"; cp "$work/other.c" "$work/other.cc"
 cat > "$work/one.c" <<'END'
@@ -34,6 +34,14 @@ cat > "$work/one.c" <<'END'
 #include "vgs.h"
 int main(void) { return vgs_field_name(0) == NULL; }
 END
+cat > "$work/kit.c" <<'END'
+#define VGS_IMPLEMENTATION
+#include "vgs.h"
+#include "examples/targets.h"
+#include "examples/targets.h"
+int main(void) { return target_find("gmm9") == NULL; }
+END
+cp "$work/kit.c" "$work/kit.cc"
 try() { name=$1; shift; "$@" -I. && "$work/a"; ok "$name" $?; }
 
 try "two units, c99"     $CC -std=c99 -Wall -Wextra -Werror "$work/main.c" "$work/other.c" -o "$work/a" -lm
@@ -42,8 +50,10 @@ try "two units, gnu17"   $CC -std=gnu17 -O3 "$work/main.c" "$work/other.c" -o "$
 try "static, twice"      $CC -std=c99 -Wall -Wextra -Werror "$work/one.c" -o "$work/a" -lm
 try "VGS_PORTABLE"       $CC -std=c99 -Wall -Wextra -Werror -DVGS_PORTABLE "$work/one.c" -o "$work/a" -lm
 try "VGS_NO_STDIO"       $CC -std=c99 -Wall -Wextra -Werror -DVGS_NO_STDIO "$work/one.c" -o "$work/a" -lm
+try "targets.h"          $CC -std=c99 -Wall -Wextra -Werror "$work/kit.c" -o "$work/a" -lm
 if command -v "$CXX" > "$work/where"; then
     try "two units, C++11" "$CXX" -std=c++11 -Wall -Wextra -Werror "$work/main.cc" "$work/other.cc" -o "$work/a"
+    try "targets.h, C++11" "$CXX" -std=c++11 -Wall -Wextra -Werror "$work/kit.cc" -o "$work/a"
 else
     skip "no C++ compiler ($CXX)"
 fi

@@ -4,6 +4,7 @@
    means. */
 #define VGS_IMPLEMENTATION
 #include "../vgs.h"
+#include "../examples/targets.h"
 #include "t.h"
 
 /* ---- The definitions again, in double and without regard to speed ------------------------------------ */
@@ -41,12 +42,12 @@ static double gmm25(const double *x)
 
 static double gmm40(const double *x)
 {
-    const vgs_target *t = vgs_target_find("gmm40");
+    const target *t = target_find("gmm40");
     double v[40], sd = log(1 + exp(1.0));
     int k;
     for (k = 0; k < 40; ++k) {
         float c[2];
-        vgs_target_mode(t, k, c);
+        target_mode(t, k, c);
         v[k] = -0.5 * (pow(x[0] - (double)c[0], 2) + pow(x[1] - (double)c[1], 2)) / (sd * sd);
     }
     return -log_sum_exp(v, 40) + log(40.0) + log(2 * PI * sd * sd);
@@ -114,7 +115,7 @@ static const struct { const char *name; formula *energy; double half_width; } kn
 };
 
 /* A random point; LJ particles keep a distance of 0.8, so that differences can be taken. */
-static void random_point(const vgs_target *t, double half_width, vgs_rng *r, float *x)
+static void random_point(const target *t, double half_width, vgs_rng *r, float *x)
 {
     bool close;
     int i, j, k, d = t->space_dim;
@@ -146,7 +147,7 @@ static double slope(formula *f, double *x, int i)
 }
 
 /* A row has the bits of its energy and gradient whether it is computed alone or side by side with others. */
-static bool same_alone(const vgs_target *t, const float *x, int rows, const float *e, const float *g)
+static bool same_alone(const target *t, const float *x, int rows, const float *e, const float *g)
 {
     float ei, gi[165];
     size_t dim = (size_t)t->dim, i;
@@ -167,9 +168,9 @@ static void test_formulas(void)
     vgs_rng r = { 11, 0, 0 };
     int k, i, j;
     for (k = 0; k < 9; ++k) {
-        const vgs_target *t = vgs_target_find(known[k].name);
+        const target *t = target_find(known[k].name);
         double worst = 0, worst_g = 0, size = 0;
-        OK(t == vgs_target_at(k));
+        OK(t == target_at(k));
         for (i = 0; i < ROWS; ++i) random_point(t, known[k].half_width, &r, x + i * t->dim);
         OK(t->eval(t->user, x, ROWS, t->dim, e, g) == 0);
         OK(t->eval(t->user, x, ROWS, t->dim, e_only, NULL) == 0);
@@ -191,18 +192,18 @@ static void test_formulas(void)
         CHECK_NEAR(worst_g, 0, 0, 2e-6);
         OK(size > 1);
     }
-    OK(!vgs_target_at(9) && !vgs_target_at(-1) && !vgs_target_find("gmm") && !vgs_target_find(NULL));
+    OK(!target_at(9) && !target_at(-1) && !target_find("gmm") && !target_find(NULL));
 }
 
 /* The means of gmm40 come from a file: sums over k of k x_k, k y_k and |c_k|^2. */
 static void test_gmm40_means(void)
 {
-    const vgs_target *t = vgs_target_find("gmm40");
+    const target *t = target_find("gmm40");
     double sx = 0, sy = 0, square = 0;
     int k;
     for (k = 0; k < 40; ++k) {
         float c[2];
-        vgs_target_mode(t, k, c);
+        target_mode(t, k, c);
         sx += (k + 1) * (double)c[0];
         sy += (k + 1) * (double)c[1];
         square += (double)c[0] * (double)c[0] + (double)c[1] * (double)c[1];
@@ -220,7 +221,7 @@ static void test_extremes(void)
     float e;
     int i, k;
     for (k = 0; k < 9; ++k) {
-        const vgs_target *t = vgs_target_at(k);
+        const target *t = target_at(k);
         for (i = 0; i < ROWS * t->dim; ++i)
             many_x[i] = (float)((i % 7 - 3) * (i % 4)) * (i % 5 ? 1e3f : 1e-3f);
         t->eval(NULL, many_x, ROWS, t->dim, many_e, many_g);
@@ -233,14 +234,14 @@ static void test_extremes(void)
         OK(e == e);
         for (i = 0; i < t->dim; ++i) OK(g[i] == g[i]);
     }
-    vgs_target_find("lj13")->eval(NULL, x, 1, 39, &e, NULL);
+    target_find("lj13")->eval(NULL, x, 1, 39, &e, NULL);
     CHECK_NEAR((double)e / 1.56e38, 1, 0, 1e-5);                         /* 156 ordered pairs of 1e36 */
     x[0] = -100.0f;                                                   /* funnel: exp(100) times 0 */
-    vgs_target_find("funnel")->eval(NULL, x, 1, 10, &e, g);
+    target_find("funnel")->eval(NULL, x, 1, 10, &e, g);
     OK(e == e && g[0] == g[0]);
     x[0] = vgs__from_bits(0x7FC00000u);
     for (k = 0; k < 9; ++k) {
-        vgs_target_at(k)->eval(NULL, x, 1, vgs_target_at(k)->dim, &e, NULL);
+        target_at(k)->eval(NULL, x, 1, target_at(k)->dim, &e, NULL);
         OK(e != e);
     }
 }
@@ -254,16 +255,16 @@ static void test_exact_samples(void)
     vgs_error err;
     int i, j, k;
     for (k = 0; k < 9; ++k) {
-        const vgs_target *t = vgs_target_at(k);
+        const target *t = target_at(k);
         vgs_rng r = { 5, 0, 0 };
         double mean = 0, square = 0;
         if (!t->exact_samples) {
-            OK(vgs_target_sample(t, &r, 1, x, &err) == VGS_E_ARG && err.msg[0]);
+            OK(target_sample(t, &r, 1, x, &err) == VGS_E_ARG && err.msg[0]);
             continue;
         }
-        OK(vgs_target_sample(t, &r, N, x, &err) == VGS_OK);
+        OK(target_sample(t, &r, N, x, &err) == VGS_OK);
         for (j = 0; j < t->dim; ++j) {
-            double m = 0, s = 0, want = vgs_target_std(t, j);
+            double m = 0, s = 0, want = target_std(t, j);
             for (i = 0; i < N; ++i) m += (double)x[i * t->dim + j] / N;
             for (i = 0; i < N; ++i) s += pow((double)x[i * t->dim + j] - m, 2) / N;
             if (t->dim == 10 && j > 0) continue;                      /* too heavy a tail for its std */
@@ -285,12 +286,12 @@ static void test_exact_samples(void)
 static void test_manywell_density(void)
 {
     enum { N = 60000, BINS = 40, STEPS = 2000 };
-    const vgs_target *t = vgs_target_find("manywell32");
+    const target *t = target_find("manywell32");
     float *x = (float *)malloc((size_t)N * 32 * sizeof(float));
     double got[BINS] = { 0 }, want[BINS] = { 0 }, z = 0, worst = 0;
     vgs_rng r = { 8, 0, 0 };
     int i;
-    vgs_target_sample(t, &r, N, x, NULL);
+    target_sample(t, &r, N, x, NULL);
     for (i = 0; i < N; ++i) {
         int b = (int)floor(((double)x[32 * i] + 4) * BINS / 8);
         if (b >= 0 && b < BINS) got[b] += 1.0 / N;
@@ -315,7 +316,7 @@ static void test_log_z(void)
     static float x[2 * SIDE], e[SIDE];
     int i, j, k;
     for (k = 0; k < 4; ++k) {
-        const vgs_target *t = vgs_target_at(k);
+        const target *t = target_at(k);
         double half = 1.3 * t->plot_half, h = 2 * half / SIDE, sum = 0;
         for (i = 0; i < SIDE; ++i) {
             for (j = 0; j < SIDE; ++j) {
@@ -327,6 +328,27 @@ static void test_log_z(void)
         }
         OK(t->log_z_known);
         CHECK_NEAR(log(sum), t->log_z, 0, 2e-6);
+    }
+}
+
+/* Of a callback that is not ours nobody knows whether threads may share it. */
+static void test_energy_of(void)
+{
+    target t = *target_find("lj13");
+    vgs_energy e = target_energy(&t);
+    OK(e.eval == t.eval && e.dim == 39 && e.particles == 13 && e.thread_safe);
+    t.builtin = NULL;
+    OK(!target_energy(&t).thread_safe && target_energy(&t).dim == 39);
+}
+
+static void test_words(void)
+{
+    vgs_rng a = { 0x123456789ABCDEFu, 77, 0xFFFFFFFFu }, b = a;
+    uint32_t w[4];
+    int i;
+    for (i = 0; i < 3; ++i) {                    /* the position passes 2^32                          */
+        target_words(&a, w);
+        OK(vgs_rng_u64(&b) == ((uint64_t)w[0] << 32 | w[1]) && a.pos == b.pos);
     }
 }
 
@@ -344,28 +366,28 @@ static void test_clusters(void)
 {
     enum { N = 6400 };
     float *x = (float *)malloc(N * 39 * sizeof(float)), *y = (float *)malloc(N * 39 * sizeof(float));
-    vgs_metropolis_config c;
-    vgs_metropolis_stats s;
+    metropolis_config c;
+    metropolis_stats s;
     vgs_error err;
     memset(&c, 0, sizeof c);
-    c.target = vgs_target_find("dw4");
+    c.target = target_find("dw4");
     c.thin = 250;
     c.seed = 3;
     c.threads = 1;
-    OK(vgs_metropolis(&c, N, x, &s, &err) == VGS_OK);
+    OK(metropolis(&c, N, x, &s, &err) == VGS_OK);
     CHECK_NEAR(s.energy_mean, -22.541, 0, 4.5 * 1.9 / 80);               /* std 1.9 over 80 = sqrt N */
     CHECK_NEAR(mean_square(x, N, 8), 27.27, 0, 4.5 * 6.1 / 70);
     OK(s.acceptance > 0.25 && s.acceptance < 0.35);
     CHECK_NEAR((double)x[0] + (double)x[2] + (double)x[4] + (double)x[6], 0, 0, 1e-5);
     c.threads = 3;
-    OK(vgs_metropolis(&c, N, y, &s, &err) == VGS_OK && !memcmp(x, y, N * 8 * sizeof(float)));
-    c.target = vgs_target_find("lj13");
+    OK(metropolis(&c, N, y, &s, &err) == VGS_OK && !memcmp(x, y, N * 8 * sizeof(float)));
+    c.target = target_find("lj13");
     c.thin = 100;
-    OK(vgs_metropolis(&c, 3200, x, &s, &err) == VGS_OK);
+    OK(metropolis(&c, 3200, x, &s, &err) == VGS_OK);
     CHECK_NEAR(s.energy_mean, -42.97, 0, 4.5 * 7.0 / 40);                /* about 1600 independent ones */
     CHECK_NEAR(mean_square(x, 3200, 39), 18.13, 0, 4.5 * 2.6 / 40);
     c.tau = -1;
-    OK(vgs_metropolis(&c, N, x, &s, &err) == VGS_E_ARG && strstr(err.msg, "config.tau"));
+    OK(metropolis(&c, N, x, &s, &err) == VGS_E_ARG && strstr(err.msg, "config.tau"));
     free(x);
     free(y);
 }
@@ -395,9 +417,9 @@ static void test_callback(void)
 {
     enum { N = 6400 };
     static float x[N * 6];
-    vgs_target t;
-    vgs_metropolis_config c;
-    vgs_metropolis_stats s;
+    target t;
+    metropolis_config c;
+    metropolis_stats s;
     vgs_error err;
     int calls = 0;
     memset(&t, 0, sizeof t);
@@ -412,13 +434,13 @@ static void test_callback(void)
     c.tau = 2;
     c.chains = 100;
     c.burn_in = 1000;
-    OK(vgs_metropolis(&c, N, x, &s, &err) == VGS_OK);
+    OK(metropolis(&c, N, x, &s, &err) == VGS_OK);
     CHECK_NEAR(s.energy_mean, 4, 0, 4.5 * 2 * sqrt(2.0) / 80);
     CHECK_NEAR(mean_square(x, N, 6), 8.0 / 3, 0, 4.5 * 2 * sqrt(8.0) / 3 / 80);
     OK(s.energy_error > 0.02 && s.energy_error < 0.06);
     OK(calls == 1 + 1000 + 64 * 50 + 1);
     t.eval = broken;
-    OK(vgs_metropolis(&c, N, x, &s, &err) == VGS_E_ENERGY);
+    OK(metropolis(&c, N, x, &s, &err) == VGS_E_ENERGY);
 }
 
 int main(int argc, char **argv)
@@ -430,6 +452,8 @@ int main(int argc, char **argv)
     RUN(test_exact_samples);
     RUN(test_manywell_density);
     RUN(test_log_z);
+    RUN(test_energy_of);
+    RUN(test_words);
     RUN(test_clusters);
     RUN(test_callback);
     return t_end();

@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #define VGS_IMPLEMENTATION
 #include "../vgs.h"
+#include "../examples/targets.h"
 #include "t.h"
 #include "vectors/mcmc.h"
 
@@ -301,7 +302,7 @@ static void balance_of(vgs_mcmc_method method, double step, int leapfrog, double
     double still[3] = { 0, 0, 0 }, spread[3] = { 0, 0, 0 };
     int i, k;
     T_IN("%s, step %g", vgs_mcmc_method_name((int)method), step);
-    OK(vgs_target_sample(vgs_target_find("manywell32"), &r, N / WELLS, wells[0], &err) == VGS_OK);
+    OK(target_sample(target_find("manywell32"), &r, N / WELLS, wells[0], &err) == VGS_OK);
     for (i = 0; i < N; ++i) x0[i] = x1[i] = wells[i / WELLS][2 * (i % WELLS)];
     c.step = step;
     c.leapfrog = leapfrog;
@@ -373,7 +374,7 @@ static void refinement(void)
 {
     enum { N = 2000 };
     static float x[N * 39];
-    const vgs_target *t = vgs_target_find("lj13");
+    const target *t = target_find("lj13");
     vgs_mcmc_config c = config_of(gauss, 3, VGS_MALA);
     vgs_mcmc_stats s;
     vgs_rng r = { 5, 0, 0 };
@@ -386,7 +387,7 @@ static void refinement(void)
     CHECK_NEAR(s.acceptance, 0.574, 0, 0.03);
     OK(s.energy_calls == N * 301.0 && s.gradient_calls == s.energy_calls && isnan(s.rhat) && isnan(s.log_z));
 
-    c.energy = vgs_target_energy(t);
+    c.energy = target_energy(t);
     vgs_rng_normals(&r, x, 64 * 39);
     for (i = 0; i < 64; ++i) memcpy(x + 39 * i, x + 39 * i + 3, 3 * sizeof *x);
     OK(t->eval(NULL, x, 64, 39, e, NULL) == 0);
@@ -461,7 +462,7 @@ static void threads(void)
     int i;
     for (i = 0; i < 3; ++i) {
         c.method = i == 0 ? VGS_PT : i == 1 ? VGS_HMC : VGS_METROPOLIS;
-        c.energy = vgs_target_energy(vgs_target_find("dw4"));
+        c.energy = target_energy(target_find("dw4"));
         c.burn_in = 60;
         c.chains = 10;
         c.threads = 1;

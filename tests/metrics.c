@@ -9,7 +9,7 @@
 
 static void test_golden_particles(void)
 {
-    const vgs_target *t = vgs_target_find("dw4");
+    const target *t = target_find("dw4");
     metrics m;
     vgs_error err;
     OK(metrics_evaluate(t, dw4_x, 60, dw4_y, 60, 1, &m, &err) == VGS_OK);
@@ -35,7 +35,7 @@ static void test_golden_particles(void)
 
 static void test_golden_points(void)
 {
-    const vgs_target *t = vgs_target_find("gmm9");
+    const target *t = target_find("gmm9");
     metrics m, again;
     int k;
     OK(metrics_evaluate(t, gmm9_x, 90, gmm9_y, 90, 1, &m, NULL) == VGS_OK);
@@ -92,7 +92,7 @@ static void test_w2_shift(void)
 {
     enum { N = 500 };
     static float x[N * 8], y[N * 8];
-    const vgs_target *t = vgs_target_find("dw4");
+    const target *t = target_find("dw4");
     vgs_rng r = { 6, 0, 0 };
     metrics m;
     int i, k;
@@ -122,8 +122,8 @@ static int nothing(void *user, const float *x, int n, int dim, float *e, float *
 static void test_aligned(void)
 {
     static float x[50 * 39], y[50 * 39];
-    vgs_target t = { 0 };
-    const vgs_target *lj13 = vgs_target_find("lj13");
+    target t = { 0 };
+    const target *lj13 = target_find("lj13");
     vgs_rng r = { 8, 0, 0 };
     metrics m, again;
     int i;
@@ -198,7 +198,7 @@ static void test_histograms(void)
 static void test_broken_samples(void)
 {
     static float x[60 * 8], p[90 * 2];
-    const vgs_target *t = vgs_target_find("dw4");
+    const target *t = target_find("dw4");
     metrics m;
     memcpy(x, dw4_x, sizeof x);
     memcpy(p, gmm9_x, sizeof p);
@@ -214,7 +214,7 @@ static void test_broken_samples(void)
     CHECK_NEAR(m.outside_d, 9 / 360.0, 0, 1e-12);
     OK(m.tvd_e > 0 && m.tvd_e < 1 && m.tvd_d > 0 && m.tvd_d < 1);
     CHECK_NEAR(m.energy_median, DW4_ENERGY_MEDIAN, 0, 0.4);
-    OK(metrics_evaluate(vgs_target_find("gmm9"), p, 90, gmm9_y, 90, 0, &m, NULL) == VGS_OK);
+    OK(metrics_evaluate(target_find("gmm9"), p, 90, gmm9_y, 90, 0, &m, NULL) == VGS_OK);
     OK(m.sinkhorn != m.sinkhorn && m.delta_std != m.delta_std && m.tvd_e_range < 1);
     OK(metrics_evaluate(t, dw4_y, 60, x, 60, 0, &m, NULL) == VGS_OK);   /* a broken reference */
     OK(m.tvd_e > 0 && m.tvd_e < 1 && m.outside_e == 0);
@@ -225,15 +225,16 @@ static void test_broken_samples(void)
 /* The shuffle moves every configuration and leaves its distances, hence the energy, as they were. */
 static void test_shuffle(void)
 {
-    const vgs_target *t = vgs_target_find("dw4");
+    const target *t = target_find("dw4");
     vgs_rng r = { 2, 0, 0 };
+    vgs_error err;
     double mirror = 0, first = 0, norm[4];
     int k, slot[4] = { 0, 0, 0, 0 };
     float y[8], e[2], a[6], b[6];
     int i;
     for (i = 0; i < 60; ++i) {
         const float *x = dw4_x + 8 * i;
-        vgs__shuffle(t, &r, x, y);
+        OK(vgs_shuffle_particles(&r, x, t->particles, t->space_dim, y, NULL) == VGS_OK);
         metrics_pair_distances(4, 2, x, a);
         metrics_pair_distances(4, 2, y, b);
         qsort(a, 6, sizeof *a, metrics_float_order);
@@ -259,6 +260,8 @@ static void test_shuffle(void)
                 + q[2] * (q[3] * q[7] - q[4] * q[6]);
     }
     CHECK_NEAR(mirror, 0, 0, 4.5 * 20);                                   /* as many -1 as +1 */
+    OK(vgs_shuffle_particles(&r, dw4_x, 4, 9, y, &err) == VGS_E_ARG && strstr(err.msg, "d = 9"));
+    OK(vgs_shuffle_particles(&r, dw4_x, 0, 2, y, &err) == VGS_E_ARG && strstr(err.msg, "n = 0"));
 }
 
 static void test_summary(void)
@@ -280,7 +283,7 @@ static void test_summary(void)
 
 static void test_floors(void)
 {
-    const vgs_target *mix = vgs_target_find("gmm9"), *dw4 = vgs_target_find("dw4");
+    const target *mix = target_find("gmm9"), *dw4 = target_find("dw4");
     metrics mean, spread, other;
     float *ref = (float *)malloc(3000 * 8 * sizeof(float));
     vgs_error err;
@@ -292,7 +295,7 @@ static void test_floors(void)
     OK(mean.w2 != mean.w2 && spread.w2 != spread.w2);
     OK(metrics_floor(mix, 400, NULL, 0, 1, 2, &other, NULL, NULL, &err) == VGS_OK);
     OK(other.sinkhorn == mean.sinkhorn && other.tvd_e_range == mean.tvd_e_range);
-    OK(vgs_target_reference(dw4, 1, 3000, ref, 0, &err) == VGS_OK);
+    OK(target_reference(dw4, 1, 3000, ref, 0, &err) == VGS_OK);
     OK(metrics_floor(dw4, 2000, ref, 3000, 1, 0, &mean, &spread, &n, &err) == VGS_OK && n == 300);
     CHECK_NEAR(mean.w2, 2.54, 0, 0.25);
     CHECK_NEAR(mean.tvd_e, 0.09, 0, 0.05);

@@ -15,7 +15,7 @@ static vgs_config config_of(vgs_net_kind kind)
 {
     vgs_config c;
     memset(&c, 0, sizeof c);
-    c.energy = vgs_target_energy(vgs_target_find(kind == VGS_NET_EGNN ? "dw4" : "gmm9"));
+    c.energy = target_energy(target_find(kind == VGS_NET_EGNN ? "dw4" : "gmm9"));
     c.net.kind = kind;
     c.net.hidden = 4;
     c.net.time_dim = 4;
@@ -148,14 +148,14 @@ static bool graph(void)
 static bool energy_check(void)
 {
     static const float x[4] = { 1, 2, 3, 4 };
-    vgs_energy e = vgs_target_energy(vgs_target_find("gmm9"));
+    vgs_energy e = target_energy(target_find("gmm9"));
     double worst;
     return !vgs_energy_check(&e, x, 2, &worst, &err);
 }
 
 static bool evaluate(const char *name)
 {
-    const vgs_target *t = vgs_target_find(name);
+    const target *t = target_find(name);
     float x[2][6 * 8];
     metrics m;
     int i;
@@ -169,7 +169,7 @@ static bool evaluate_floor(void)
 {
     metrics mean, spread;
     int n;
-    return !metrics_floor(vgs_target_find("gmm9"), 3, NULL, 0, 1, 1, &mean, &spread, &n, &err);
+    return !metrics_floor(target_find("gmm9"), 3, NULL, 0, 1, 1, &mean, &spread, &n, &err);
 }
 
 static bool npy(void)
@@ -198,16 +198,16 @@ static bool npy_fortran(void)
 
 static bool metropolis_of(const char *name)
 {
-    vgs_metropolis_config c;
-    vgs_metropolis_stats stats;
+    metropolis_config c;
+    metropolis_stats stats;
     float x[4 * 39];
     memset(&c, 0, sizeof c);
-    c.target = vgs_target_find(name);
+    c.target = target_find(name);
     c.chains = 2;
     c.burn_in = 2;
     c.thin = 1;
     c.threads = 1;
-    return !vgs_metropolis(&c, 4, x, &stats, &err);
+    return !metropolis(&c, 4, x, &stats, &err);
 }
 static bool metropolis_points(void) { return metropolis_of("gmm9"); }
 static bool metropolis_particles(void) { return metropolis_of("lj13"); }
@@ -218,7 +218,7 @@ static bool mcmc_of(vgs_mcmc_method method)
     vgs_mcmc_stats stats;
     float x[8 * 8];
     memset(&c, 0, sizeof c);
-    c.energy = vgs_target_energy(vgs_target_find("dw4"));
+    c.energy = target_energy(target_find("dw4"));
     c.method = method;
     c.chains = 2;
     c.burn_in = 32;
@@ -237,7 +237,7 @@ static bool refine(void)
     vgs_mcmc_stats stats;
     float x[3 * 2] = { 0, 0, 1, 1, 2, 2 };
     memset(&c, 0, sizeof c);
-    c.energy = vgs_target_energy(vgs_target_find("gmm9"));
+    c.energy = target_energy(target_find("gmm9"));
     c.method = VGS_MALA;
     return !vgs_refine(&c, 4, w, 3, x, &stats, &err);
 }
@@ -245,16 +245,16 @@ static bool refine(void)
 static bool reference(void)
 {
     float x[3 * 10];
-    return !vgs_target_reference(vgs_target_find("funnel"), 1, 3, x, 1, &err);
+    return !target_reference(target_find("funnel"), 1, 3, x, 1, &err);
 }
 
 static bool preset(void)
 {
     vgs_config c;
-    vgs_preset_info info;
+    preset_info info;
     vgs_net *net;
     bool ok =
-        !vgs_preset(vgs_target_find("lj13"), "paper", &c, &info, &err) && !vgs_config_resolve(&c, &c, &err);
+        !preset_fill(target_find("lj13"), "paper", &c, &info, &err) && !vgs_config_resolve(&c, &c, &err);
     net = ok ? vgs_net_create(&c.net, &err) : NULL;
     vgs_net_free(net);
     return net != NULL;

@@ -4,6 +4,7 @@
    20 iterations is the one below. ./repro hash prints it. */
 #define VGS_IMPLEMENTATION
 #include "../vgs.h"
+#include "../examples/targets.h"
 #include "t.h"
 #include <stdlib.h>
 
@@ -25,10 +26,10 @@ static void add(const void *data, size_t bytes)                      /* FNV-1a o
 
 static vgs_config config_of(int kind)
 {
-    static const char *const target[] = { "gmm9", "dw4", "dw4", "four-gauss" };
+    static const char *const name[] = { "gmm9", "dw4", "dw4", "four-gauss" };
     vgs_config c;
     memset(&c, 0, sizeof c);
-    c.energy = vgs_target_energy(vgs_target_find(target[kind]));
+    c.energy = target_energy(target_find(name[kind]));
     c.steps = 6;
     c.batch = 48;
     c.passes = 2;

@@ -3,6 +3,7 @@
    the CPU's hands out the recorded noise and minibatch in place of random ones, and looks on. */
 #define VGS_IMPLEMENTATION
 #include "../vgs.h"
+#include "../examples/targets.h"
 #include "t.h"
 #include "vectors/training.h"
 
@@ -91,7 +92,7 @@ static void schedules(void)
 
 static void energy(void)
 {
-    vgs_energy e = vgs_target_energy(vgs_target_find("four-gauss"));
+    vgs_energy e = target_energy(target_find("four-gauss"));
     float v[5], g[5][2];
     OK(vgs_energy_eval(&e, &golden_energy_x[0][0], 5, v, &g[0][0], 1, NULL) == VGS_OK);
     near_all("E", v, golden_energy_E, 5, 1e-6, 0);
@@ -116,7 +117,7 @@ static vgs_sampler *make(const golden_td_case *q, vgs_backend *backend)
     vgs_sampler *s;
     float p[P];
     memset(&c, 0, sizeof c);
-    c.energy = vgs_target_energy(vgs_target_find("four-gauss"));
+    c.energy = target_energy(target_find("four-gauss"));
     c.net.kind = VGS_NET_TEMB;
     c.net.hidden = GOLDEN_TD_H;
     c.net.time_dim = GOLDEN_TD_M;
@@ -357,11 +358,11 @@ static void target_network(void)
 {
     vgs_config c;
     vgs_sampler *s;
-    float target[P], before[P], online[P];
+    float after[P], before[P], online[P];
     int i;
     T_IN("ema");
     memset(&c, 0, sizeof c);
-    c.energy = vgs_target_energy(vgs_target_find("four-gauss"));
+    c.energy = target_energy(target_find("four-gauss"));
     c.net.kind = VGS_NET_TEMB;
     c.net.hidden = GOLDEN_TD_H;
     c.net.time_dim = GOLDEN_TD_M;
@@ -371,10 +372,10 @@ static void target_network(void)
     s = vgs_sampler_create(&c, NULL);
     get(s, s->target, 0, before, P);
     OK(vgs_sampler_train(s, 1, NULL, NULL) == VGS_OK);
-    get(s, s->target, 0, target, P);
+    get(s, s->target, 0, after, P);
     get(s, s->online, 0, online, P);
     for (i = 0; i < P; ++i)
-        if (!CHECK_NEAR(target[i], 0.75 * (double)before[i] + 0.25 * (double)online[i], 1e-6, 1e-8)) break;
+        if (!CHECK_NEAR(after[i], 0.75 * (double)before[i] + 0.25 * (double)online[i], 1e-6, 1e-8)) break;
     OK(memcmp(online, before, sizeof online) != 0);
     vgs_sampler_free(s);
 }

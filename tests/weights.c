@@ -3,6 +3,7 @@
    scipy (vectors/weights.h), twisted SMC against the normalisation that it must have on average. */
 #define VGS_IMPLEMENTATION
 #include "../vgs.h"
+#include "../examples/targets.h"
 #include "t.h"
 #include "vectors/weights.h"
 #include <stdlib.h>
@@ -385,7 +386,7 @@ static void both_sides(void)
 /* A sampler of the right half of four-gauss: what it draws is fine, so only the reference can tell. */
 static int half_energy(void *user, const float *x, int n, int dim, float *e, float *g)
 {
-    const vgs_target *t = vgs_target_find("four-gauss");
+    const target *t = target_find("four-gauss");
     int i, bad = t->eval(user, x, n, dim, e, g);
     for (i = 0; i < n; ++i) {
         float u = x[2 * i] < 0 ? x[2 * i] : 0;
@@ -400,7 +401,7 @@ static void missing_modes(void)
     enum { N = 4000 };
     static float x[N * 2], ref[N * 2];
     static double lw[N];
-    const vgs_target *t = vgs_target_find("four-gauss");
+    const target *t = target_find("four-gauss");
     vgs_error err = { VGS_OK, "" };
     vgs_rng r = { 3, 0, 0 };
     vgs_draw d = plain(lw);
@@ -410,7 +411,7 @@ static void missing_modes(void)
     vgs_forward f;
     char text[200];
     memset(&c, 0, sizeof c);
-    c.energy = vgs_target_energy(t);
+    c.energy = target_energy(t);
     c.energy.eval = half_energy;
     c.length_scale = 2;
     c.detail_scale = 0.4f;
@@ -422,7 +423,7 @@ static void missing_modes(void)
     went_well(vgs_sampler_train(s, 150, NULL, &err), &err);
     s->c.energy.eval = t->eval;                  /* what it is weighed by, and the last drift          */
     went_well(vgs_sampler_draw(s, &d, N, x, &err), &err);
-    OK(!vgs_weigh(lw, N, &w, NULL) && !vgs_target_sample(t, &r, N, ref, NULL));
+    OK(!vgs_weigh(lw, N, &w, NULL) && !target_sample(t, &r, N, ref, NULL));
     went_well(vgs_sampler_score(s, NULL, N, ref, lw, &err), &err);
     OK(!vgs_weigh_forward(lw, N, &f, NULL));
     CHECK_NEAR(w.log_z, log(0.5), 0, 0.1);       /* log Z of what it finds                             */
@@ -595,7 +596,7 @@ static void smc_is_unbiased(void)
     enum { N = 64, RUNS = 1000 };
     static float x[N * 2];
     double lw[N];
-    const vgs_target *mix = vgs_target_find("four-gauss");
+    const target *mix = target_find("four-gauss");
     bowl b;
     vgs_config c = small(&b, 2, 0);
     vgs_sampler *s;
@@ -612,7 +613,7 @@ static void smc_is_unbiased(void)
     unbiased(s, 0, 2, N, RUNS, log(TWO_PI / 2), x, lw);
     vgs_sampler_free(s);
     memset(&c.energy, 0, sizeof c.energy);
-    c.energy = vgs_target_energy(mix);
+    c.energy = target_energy(mix);
     c.init_sigma = 0;
     c.length_scale = 2;
     c.s2_start = 3;
@@ -843,10 +844,9 @@ static void refused(void)
     vgs_sampler_free(s);
     c.energy.eval = no_gradient;
     s = create(&c);
-    OK(vgs_sampler_train(s, 1, NULL, &err) == VGS_E_ENERGY && strstr(err.msg, "by vgs_metropolis"));
+    OK(vgs_sampler_train(s, 1, NULL, &err) == VGS_E_ENERGY && strstr(err.msg, "metropolis of vgs_mcmc"));
     vgs_sampler_free(s);
-    OK(vgs_target_sample(vgs_target_find("dw4"), NULL, 1, x, &err) == VGS_E_ARG &&
-       strstr(err.msg, "vgs_metropolis"));
+    OK(target_sample(target_find("dw4"), NULL, 1, x, &err) == VGS_E_ARG && strstr(err.msg, "metropolis"));
     c.energy.eval = bowl_energy;
     c.on_sphere = c.one_step = c.fixed_kernel = true;
     c.energy.dim = 3;
