@@ -382,7 +382,8 @@ VGS_API vgs_model *vgs_sampler_model    (vgs_sampler *s);            /* Vbar, fo
 /* Defaults filled in. err tells the first field that is out of range. */
 VGS_API vgs_status vgs_config_resolve(const vgs_config *cfg, vgs_config *resolved, vgs_error *err);
 
-/* The fields as text, for flags, files and tables: steps, s2_start, ..., and the net's: value, hidden, ... */
+/* The fields as text, for flags, files and tables: steps, s2_start, ..., and the net's: value, hidden, ...
+   Past the last one the texts are empty. */
 VGS_API const char *vgs_field_name(int i);                           /* NULL past the last one        */
 VGS_API const char *vgs_field_help(int i);
 VGS_API void        vgs_field_allowed(int i, char text[64]);         /* "1..65535", "> 0", "ve vp"    */

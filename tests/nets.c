@@ -605,7 +605,7 @@ static void bad_configurations(void)
     m = vgs_model_create(&c, cpu, 1, &err);
     OK(vgs_model_config(m)->out == 300 && vgs_model_config(m)->code == 128);
     vgs_model_free(m);
-    OK(!vgs_model_create(NULL, cpu, 1, &err) && err.code == VGS_E_ARG);
+    OK(!vgs_model_create(NULL, cpu, 1, &err) && err.code == VGS_E_ARG && strstr(err.msg, "NULL"));
     OK(!vgs_model_create(&c, NULL, 1, &err) && err.code == VGS_E_ARG && strstr(err.msg, "backend"));
     vgs_cpu_free(cpu);
 }
