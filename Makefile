@@ -7,7 +7,7 @@ WARN   = -Wall -Wextra -Wpedantic -Wconversion -Wsign-conversion -Wshadow -Wcast
          -Wmissing-prototypes -Wundef -Wdouble-promotion
 # Threads where the compiler has OpenMP; waiting threads sleep, so that a busy machine is no trouble.
 OPENMP = `sh tests/openmp.sh '$(CC)'`
-TESTS  = rng gemm ops nets td backend sampler weights repro energy metrics mcmc file checkpoint oom
+TESTS  = rng gemm ops nets td backend sampler rollout weights repro energy metrics mcmc file checkpoint oom
 
 help:
 	@echo "make run        train a sampler of gmm9 and write its report (about a minute)"

@@ -2373,7 +2373,8 @@ typedef struct vgs__node {
     const vgs_energy *energy;                    /* borrowed; ENERGY only                             */
     vgs_model *model;                            /* PARAMS: whose weights; ADAM: of what; else NULL   */
     uint64_t seen;                               /* PARAMS: version of the model in the prologue      */
-    bool updated, stepped;                       /* PARAMS: an effect changes them; it is Adam        */
+    bool updated;                                /* PARAMS: an effect changes them                    */
+    int steps;                                   /* PARAMS: steps of Adam in a run; ADAM: before it   */
     void *data;                                  /* TABLE: its values until compile uploads them      */
     bool output, live, body;
     int group;                                   /* of ops that run together; grows along the order   */
@@ -5095,6 +5096,7 @@ VGS__DEF vgs_status vgs_gradient_params(vgs_graph *g, vgs_var y, vgs_var params,
     bool overlap = false;
     vgs_var *gx;
     if (yid < 0 || p < 0 || gid < 0) return g->sticky.code;
+    if (g->node[p].alias >= 0 && g->node[p].cols == g->node[g->node[p].alias].cols) p = g->node[p].alias;
     if (g->node[gid].rows != 1 || g->node[gid].cols != g->node[p].cols || g->node[gid].op != VGS_OP_STATE) {
         vgs__shape_fail(g, "gradient: grad must be a state of the parameters' shape", p, gid);
         return g->sticky.code;
@@ -5107,6 +5109,10 @@ VGS__DEF vgs_status vgs_gradient_params(vgs_graph *g, vgs_var y, vgs_var params,
         vgs__graph_fail(g, VGS_E_NOMEM, "out of memory: gradient of %d parameters", g->node[p].cols);
     for (i = 0; i < count && g->sticky.code == VGS_OK; ++i) {
         const vgs__node *v = &g->node[i];
+        for (c = 0; c < v->n_in && v->op > VGS_OP_TAP && v->op != VGS_OP_ADAM && v->op != VGS_OP_EMA; ++c)
+            if (v->in[c] == p)
+                vgs__graph_fail(g, VGS_E_ARG, "gradient: %s reads the parameters as a whole: only vgs_view's of "
+                                "them have a gradient", vgs_op_name(v->op));
         if (v->op != VGS_OP_VIEW || v->alias != p) continue;
         for (r = 0; r < v->rows; ++r)
             for (c = 0; c < v->cols; ++c)
@@ -5197,7 +5203,51 @@ static void vgs__fuse(vgs_graph *g, const int *uses)
         }
 }
 
-/* A value that is only stored into a state is computed there. */
+static size_t vgs__offset_in_owner(const vgs_graph *g, int id)
+{
+    size_t at = 0;
+    for (; g->node[id].alias >= 0; id = g->node[id].alias) at += g->node[id].alias_offset;
+    return at;
+}
+
+/* Whether two values in the storage of one owner can share an element. */
+static bool vgs__share_elements(const vgs_graph *g, int a, int b)
+{
+    size_t at = vgs__offset_in_owner(g, a), other = vgs__offset_in_owner(g, b), ld, apart;
+    const vgs__node *x = &g->node[at <= other ? a : b], *y = &g->node[at <= other ? b : a];
+    apart = at <= other ? other - at : at - other;
+    ld = (size_t)x->ld;
+    if (x->ld == y->ld && apart % ld >= (size_t)x->cols && apart % ld + (size_t)y->cols <= ld)
+        return false;                                                /* in other columns               */
+    return x->rows < 0 || apart < (size_t)(x->rows - 1) * ld + (size_t)x->cols;
+}
+
+/* Whether the elements of a and b are the same ones in the same places. */
+static bool vgs__same_elements(const vgs_graph *g, int a, int b)
+{
+    const vgs__node *x = &g->node[a], *y = &g->node[b];
+    return x->rows == y->rows && x->cols == y->cols && (x->ld == y->ld || x->rows == 1) &&
+           vgs__offset_in_owner(g, a) == vgs__offset_in_owner(g, b);
+}
+
+/* Whether src could not be computed where `to` is, in place of a store at node `end`: an op up to there reads or
+   writes elements of `to`. src itself may read each where it will write it. */
+static bool vgs__touched_before(const vgs_graph *g, int to, int src, int end)
+{
+    int id, k, owner = vgs__owner(g, to);
+    for (id = src; id < end; ++id) {
+        const vgs__node *n = &g->node[id];
+        bool map = id == src && vgs__op_table[n->op].kind == 'M';
+        if (!n->live || n->op <= VGS_OP_TAP) continue;
+        if (id != src && vgs__owner(g, id) == owner && vgs__share_elements(g, id, to)) return true;
+        for (k = 0; k < n->n_in; ++k)
+            if (n->in[k] >= 0 && vgs__owner(g, n->in[k]) == owner && vgs__share_elements(g, n->in[k], to) &&
+                !(map && vgs__same_elements(g, n->in[k], to))) return true;
+    }
+    return false;
+}
+
+/* A value that is only stored into a state is computed there, if nobody looks there in the meantime. */
 static void vgs__store_in_place(vgs_graph *g, const int *uses)
 {
     int id;
@@ -5208,6 +5258,7 @@ static void vgs__store_in_place(vgs_graph *g, const int *uses)
         if (src->op <= VGS_OP_TAP || uses[n->in[1]] != 1) continue;
         if (src->rows != g->node[n->in[0]].rows || src->cols != g->node[n->in[0]].cols || src->body == false)
             continue;
+        if (vgs__touched_before(g, n->in[0], n->in[1], id)) continue;
         src->alias = n->in[0];
         src->ld = g->node[n->in[0]].ld;
         n->live = false;
@@ -5224,7 +5275,11 @@ static void vgs__split_stages(vgs_graph *g)
                   n->op == VGS_OP_PERMUTATION || n->op == VGS_OP_RESAMPLE || vgs__is_effect(n->op) ||
                   n->rows < 0;
         for (k = 0; k < VGS_MAX_ATTR; ++k) n->body = n->body || n->i_slot[k] >= 0 || n->f_slot[k] >= 0;
-        for (k = 0; k < n->n_in; ++k) if (n->in[k] >= 0 && g->node[n->in[k]].body) n->body = true;
+        for (k = 0; k < n->n_in; ++k)
+            if (n->in[k] >= 0)
+                n->body = n->body || g->node[n->in[k]].body || g->node[vgs__owner(g, n->in[k])].body;
+        if (n->op == VGS_OP_ADAM || n->op == VGS_OP_EMA)             /* who reads later wants what is new  */
+            g->node[vgs__owner(g, n->in[0])].body = true;
     }
 }
 
@@ -5500,6 +5555,7 @@ static vgs_status vgs__list_models(vgs_graph *g, vgs_error *err)
     for (id = g->n_model = 0; id < g->n_node; ++id) {
         vgs__node *n = &g->node[id];
         if (vgs__of_model(n) && n->live) {
+            if (n->model->freed) return vgs__fail(err, VGS_E_ARG, "graph_compile: a model has been freed");
             if (n->model->b != g->backend)
                 return vgs__fail(err, VGS_E_ARG, "graph_compile: a model lives on another backend");
             g->model_node[g->n_model++] = id;
@@ -5507,7 +5563,7 @@ static vgs_status vgs__list_models(vgs_graph *g, vgs_error *err)
         if (n->op != VGS_OP_ADAM && n->op != VGS_OP_EMA) continue;
         to = vgs__owner(g, n->in[0]);
         g->node[to].updated = true;
-        g->node[to].stepped = g->node[to].stepped || n->op == VGS_OP_ADAM;
+        if (n->op == VGS_OP_ADAM) n->steps = g->node[to].steps++;
     }
     return VGS_OK;
 }
@@ -5615,7 +5671,7 @@ static void vgs__make_call(const vgs_graph *g, int id, int batch, vgs_call *c)
     }
     if (n->op == VGS_OP_ADAM && n->model) {
         double lr, vs;
-        vgs__adam_factors(g->scalar[n->f_slot[0]], n->model->step + 1, &lr, &vs);
+        vgs__adam_factors(g->scalar[n->f_slot[0]], n->model->step + n->steps + 1, &lr, &vs);
         c->f[0] = (float)lr;
         c->f[4] = (float)vs;
     }
@@ -5651,7 +5707,7 @@ static void vgs__count_updates(vgs_graph *g)
     for (k = 0; k < g->n_model; ++k) {
         vgs__node *n = &g->node[g->model_node[k]];
         n->model->version += n->updated;
-        n->model->step += n->stepped;
+        n->model->step += n->steps;
     }
 }
 
@@ -5667,7 +5723,13 @@ VGS__DEF vgs_status vgs_graph_run(vgs_graph *g, int batch, vgs_error *err)
     if ((st = vgs__follow_models(g, err)) != VGS_OK) return st;
     b = g->backend;
     at = g->dirty ? 0 : g->n_prologue;
-    for (k = at; k < g->n_order; ++k) vgs__make_call(g, g->order[k], batch, &g->call[k]);
+    for (k = at; k < g->n_order; ++k) {
+        vgs_call *c = &g->call[k];
+        vgs__make_call(g, g->order[k], batch, c);
+        if (c->op == VGS_OP_STORE && (c->i[0] < 0 || c->i[0] > c->in[0].rows - c->in[1].rows))
+            return vgs__fail(err, VGS_E_ARG, "graph_run: assign_rows: %d rows from %d on: the state has %d",
+                             c->in[1].rows, c->i[0], c->in[0].rows);
+    }
     if (b->run_list) st = b->run_list(b->self, g->call + at, g->n_order - at, err);
     else for (; at < g->n_order && st == VGS_OK; ++at) st = b->run(b->self, &g->call[at], err);
     g->dirty = st != VGS_OK;
@@ -5696,6 +5758,8 @@ static vgs_status vgs__dense(const vgs_graph *g, vgs_var v, int batch, vgs_tenso
     if (id < 0 || !g->backend) return vgs__fail(err, VGS_E_ARG, "get/set: no value of a compiled graph");
     if (batch < 0 || batch > g->capacity)
         return vgs__fail(err, VGS_E_ARG, "get/set: batch = %d: must be 0..%d", batch, g->capacity);
+    if (g->node[vgs__owner(g, id)].model && g->node[vgs__owner(g, id)].model->freed)
+        return vgs__fail(err, VGS_E_ARG, "get/set: the model has been freed");
     *t = vgs__tensor(g, id, batch);
     if (!t->buf)
         return vgs__fail(err, VGS_E_ARG, "get/set: the value was not kept; call vgs_output before compile");
@@ -7290,8 +7354,11 @@ static vgs_var vgs__net_timed_mlp(vgs__pass *p)
 
 static vgs_var vgs__net_mlp(vgs__pass *p)
 {
+    float scale = p->net->c.x_scale;
+    vgs_var u = p->x;
     if (p->net->c.steps) return vgs__net_timed_mlp(p);
-    return vgs__net_chain(p, "net", p->x, p->net->inner, p->net->c.out);
+    if (p->g && scale != 1.0f) u = vgs_affine(p->g, u, 1.0f / scale, 0.0f);
+    return vgs__net_chain(p, "net", u, p->net->inner, p->net->c.out);
 }
 
 /* ---- the networks of the reference implementation ---- */
@@ -7798,9 +7865,15 @@ static vgs_var vgs__model_leaf(vgs_graph *g, vgs_model *m, int op, int cols, vgs
     return v;
 }
 
-VGS__DEF vgs_var vgs_model_weights(vgs_graph *g, vgs_model *m)
+static vgs_var vgs__model_params(vgs_graph *g, vgs_model *m)
 {
     return vgs__model_leaf(g, m, VGS_OP_PARAMS, m && m->net ? m->net->size : 1, VGS_F32);
+}
+
+VGS__DEF vgs_var vgs_model_weights(vgs_graph *g, vgs_model *m)       /* a view, as gradients want it   */
+{
+    vgs_var w = vgs__model_params(g, m);
+    return vgs__exists(w) ? vgs_view(g, w, 0, 1, m->net->size, m->net->size) : w;
 }
 
 static vgs_var vgs__model_flag(vgs_graph *g, vgs_model *m)
@@ -7810,7 +7883,7 @@ static vgs_var vgs__model_flag(vgs_graph *g, vgs_model *m)
 
 VGS__DEF vgs_var vgs_model_array(vgs_graph *g, vgs_model *m, const char *name)
 {
-    vgs_var w = vgs_model_weights(g, m);
+    vgs_var w = vgs__model_params(g, m);
     int i;
     for (i = 0; vgs__exists(w) && i < m->net->n_info; ++i) {
         const vgs_param_info *a = &m->net->info[i];
@@ -7822,7 +7895,7 @@ VGS__DEF vgs_var vgs_model_array(vgs_graph *g, vgs_model *m, const char *name)
 
 VGS__DEF vgs_var vgs_model_apply(vgs_graph *g, vgs_model *m, vgs_var x, vgs_var t)
 {
-    vgs_var w = vgs_model_weights(g, m);
+    vgs_var w = vgs__model_params(g, m);
     const vgs_net_config *c;
     vgs__pass p;
     int rows, cols;
@@ -7881,7 +7954,7 @@ static vgs_var vgs__bound_state(vgs_graph *g, int rows, int cols, vgs_buffer *bu
 
 VGS__DEF void vgs_descend(vgs_graph *g, vgs_var loss, vgs_model *m, vgs_scalar lr, float grad_max)
 {
-    vgs_var in[6], w = vgs_model_weights(g, m), a;
+    vgs_var in[6], w = vgs__model_params(g, m), a;
     vgs_error err;
     vgs__node *n;
     int size;
@@ -7907,7 +7980,7 @@ VGS__DEF void vgs_descend(vgs_graph *g, vgs_var loss, vgs_model *m, vgs_scalar l
 
 VGS__DEF void vgs_ema(vgs_graph *g, vgs_model *average, vgs_model *m, float keep)
 {
-    vgs_var to = vgs_model_weights(g, average), from = vgs_model_weights(g, m), v;
+    vgs_var to = vgs__model_params(g, average), from = vgs__model_params(g, m), v;
     if (!vgs__exists(to) || !vgs__exists(from)) return;
     if (average->net->size != m->net->size) {
         vgs__graph_fail(g, VGS_E_SHAPE, "ema: models of %d and %d weights", average->net->size, m->net->size);
@@ -13461,7 +13534,7 @@ static bool vgs__meta_is_set(const vgs_safetensors *f, const char *key)
 }
 
 /* Switches that the published algorithm was made of, in files of before: `published` has taken their place
-   where they were used together. Each must have been what its place now implies. */
+   where they were used together. What else they say is refused, lest another sampler take its place. */
 static vgs_status vgs__old_switches(const vgs_safetensors *f, const char *path, const vgs_config *c,
                                     vgs_error *err)
 {

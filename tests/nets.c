@@ -5,38 +5,39 @@
 #include "t.h"
 #include "ref.h"
 #include "vectors/networks.h"
+#include "vectors/plain.h"
 
 enum { MOST = 2048, B = GOLDEN_B };
 
-/* One network in one graph: V [B,1], dV/dx, and d(sum c V)/d(parameters), on a backend. */
-typedef vgs_var form_fn(vgs_graph *g, const vgs_net *net, vgs_var params, vgs_var x, vgs_var t);
+/* One network in one graph: V [B,out], dV/dx, and d(sum c V)/d(weights), on a backend. */
+typedef vgs_var form_fn(vgs_graph *g, vgs_model *m, vgs_var x, vgs_var t);
 typedef struct applied {
     vgs_graph *g;
-    vgs_net *net;
-    vgs_var params, x, t, c, v, gx, grad;
+    vgs_model *model;
+    vgs_var x, t, c, v, gx, grad;
     double value[64], slope[512], gradient[MOST];
 } applied;
 
-static vgs_var library_form(vgs_graph *g, const vgs_net *net, vgs_var params, vgs_var x, vgs_var t)
+static vgs_var library_form(vgs_graph *g, vgs_model *m, vgs_var x, vgs_var t)
 {
-    return vgs_net_apply(g, net, params, x, t, GOLDEN_T);
+    return vgs_model_apply(g, m, x, t);
 }
 
 static bool apply(applied *a, const vgs_net_config *config, form_fn *form, vgs_backend *backend, int batch)
 {
     vgs_error err = { VGS_OK, "" };
     vgs_graph *g;
-    a->net = vgs_net_create(config, &err);
+    const vgs_var none = { 0 };
+    a->model = vgs_model_create(config, backend, 1, &err);
     a->g = g = vgs_graph_create(&err);
-    if (!CHECK(a->net && g, "%s", err.msg)) return false;
-    a->params = vgs_params(g, vgs_net_size(a->net));
+    if (!CHECK(a->model && g, "%s", err.msg)) return false;
     a->x = vgs_input(g, config->dim);
-    a->t = vgs_index(g);
-    a->c = vgs_input(g, 1);
-    a->grad = vgs_state(g, 1, vgs_net_size(a->net), VGS_F32);
-    a->v = form(g, a->net, a->params, a->x, a->t);
+    a->t = config->steps ? vgs_index(g) : none;
+    a->c = vgs_input(g, vgs_model_config(a->model)->out);
+    a->grad = vgs_state(g, 1, vgs_model_size(a->model), VGS_F32);
+    a->v = form(g, a->model, a->x, a->t);
     vgs_gradient(g, a->v, &a->x, 1, &a->gx);
-    vgs_gradient_params(g, vgs_mul(g, a->v, a->c), a->params, a->grad);
+    vgs_gradient_params(g, vgs_mul(g, a->v, a->c), vgs_model_weights(g, a->model), a->grad);
     vgs_output(g, a->v);
     vgs_output(g, a->gx);
     vgs_output(g, a->grad);
@@ -68,7 +69,7 @@ static void run(applied *a, int batch)
 static void drop(applied *a)
 {
     vgs_graph_free(a->g);
-    vgs_net_free(a->net);
+    vgs_model_free(a->model);
 }
 
 static void near_all(const char *what, const double *got, const double *want, int n, double tol)
@@ -81,13 +82,13 @@ static void near_all(const char *what, const double *got, const double *want, in
     CHECK(top > 1e-4, "%s: the largest is %g", what, top);      /* zeros would agree, too */
 }
 
-static void golden_params(const golden_net *n, float *p)
+static void golden_params(unsigned long seed, float scale, int n, float *p)
 {
-    uint32_t u = (uint32_t)n->seed;
+    uint32_t u = (uint32_t)seed;
     int i;
-    for (i = 0; i < n->params; ++i) {
+    for (i = 0; i < n; ++i) {
         u = 1664525u * u + 1013904223u;
-        p[i] = ((float)(u >> 8) / 16777216.0f - 0.5f) * n->scale;
+        p[i] = ((float)(u >> 8) / 16777216.0f - 0.5f) * scale;
     }
 }
 
@@ -99,6 +100,7 @@ static vgs_net_config golden_config(const golden_net *n)
     memset(&c, 0, sizeof c);
     for (k = 0; k < 6; ++k) if (!strcmp(kind[k], n->kind)) c.kind = (vgs_net_kind)k;
     c.dim = n->n * n->d;
+    c.steps = GOLDEN_T;
     c.hidden = n->h;
     c.time_hidden = n->f;
     c.time_dim = n->m;
@@ -113,13 +115,12 @@ static vgs_net_config golden_config(const golden_net *n)
     return c;
 }
 
-static void check_names(const golden_net *n, const vgs_net *net)
+static void check_names(const golden_net *n, const vgs_model *m)
 {
     int i, offset = 0;
-    CHECK(vgs_net_size(net) == n->params && vgs_net_params(net) == n->names, "%d numbers in %d arrays",
-          vgs_net_size(net), vgs_net_params(net));
-    for (i = 0; i < n->names && i < vgs_net_params(net); ++i) {
-        const vgs_param_info *p = vgs_net_param(net, i);
+    CHECK(vgs_model_size(m) == n->params, "%d numbers", vgs_model_size(m));
+    for (i = 0; i < n->names && CHECK(vgs_model_param(m, i) != NULL, "%d arrays", i); ++i) {
+        const vgs_param_info *p = vgs_model_param(m, i);
         int rows = n->shape[i][1] ? n->shape[i][0] : 0,
             cols = n->shape[i][1] ? n->shape[i][1] : n->shape[i][0];
         CHECK(!strcmp(p->name, n->name_list[i]) ||
@@ -129,7 +130,7 @@ static void check_names(const golden_net *n, const vgs_net *net)
               p->rows, p->cols, p->offset);
         offset += (rows ? rows : 1) * cols;
     }
-    OK(vgs_net_param(net, n->names) == NULL && vgs_net_param(net, -1) == NULL);
+    OK(vgs_model_param(m, n->names) == NULL && vgs_model_param(m, -1) == NULL);
 }
 
 static void golden(void)
@@ -144,10 +145,10 @@ static void golden(void)
             vgs_net_config c = golden_config(n);
             double tol = on_ref ? 1e-6 : 1e-5;                       /* the sinusoid is a table of floats */
             T_IN("%s %s", n->name, on_ref ? "in double" : "cpu");
-            golden_params(n, p);
+            golden_params(n->seed, n->scale, n->params, p);
             if (apply(&a, &c, library_form, on_ref ? &ref_backend : cpu, B)) {
-                if (on_ref) check_names(n, a.net);
-                OK(!vgs_set(a.g, a.params, p, B, NULL) && !vgs_set(a.g, a.x, n->x, B, NULL));
+                if (on_ref) check_names(n, a.model);
+                OK(!vgs_model_write(a.model, p, NULL) && !vgs_set(a.g, a.x, n->x, B, NULL));
                 OK(!vgs_set(a.g, a.t, golden_t, B, NULL) && !vgs_set(a.g, a.c, golden_c, B, NULL));
                 run(&a, B);
                 near_all("V", a.value, n->V, B, tol);
@@ -162,25 +163,87 @@ static void golden(void)
     vgs_cpu_free(cpu);
 }
 
-/* ---- the direct forms: no table over t, no folded layer -------------------------------------------- */
+/* ---- networks without time -------------------------------------------------------------------------- */
 
-static vgs_var weight(vgs_graph *g, const vgs_net *net, vgs_var params, const char *name, const char *suffix)
+static vgs_net_config plain_config(const golden_plain *n)
 {
-    char full[64];
-    int i;
-    snprintf(full, sizeof full, "%s%s", name, suffix);
-    for (i = 0; i < vgs_net_params(net); ++i) {
-        const vgs_param_info *p = vgs_net_param(net, i);
-        if (!strcmp(p->name, full))
-            return vgs_view(g, params, p->offset, p->rows ? p->rows : 1, p->cols, p->cols);
-    }
-    CHECK(false, "no parameter %s", full);
-    return params;
+    vgs_net_config c;
+    memset(&c, 0, sizeof c);
+    c.kind = n->autoencoder ? VGS_NET_AUTOENCODER : VGS_NET_MLP;
+    c.dim = n->dim;
+    c.out = n->out;
+    c.hidden = n->hidden;
+    c.layers = n->layers;
+    c.code = n->code;
+    c.unit = n->unit != 0;
+    c.relu = n->relu != 0;
+    c.x_scale = n->x_scale;
+    return c;
 }
 
-static vgs_var layer(vgs_graph *g, const vgs_net *net, vgs_var params, vgs_var x, const char *name)
+/* The gradient in the weights against central differences of sum c V; on the backend of doubles. */
+static void check_differences(applied *a, const golden_plain *n)
 {
-    return vgs_linear(g, x, weight(g, net, params, name, ".weight"), weight(g, net, params, name, ".bias"));
+    double *w = a->model->w->x, want[MOST], keep, up;
+    int i, j, k, rows = B * n->out;
+    for (i = 0; i < n->params; ++i) {
+        keep = w[i];
+        for (want[i] = 0, k = 1; k > -2; k -= 2) {
+            w[i] = keep + k * 1e-6;
+            vgs_graph_touch(a->g);
+            OK(vgs_graph_run(a->g, B, NULL) == VGS_OK);
+            ref_get(a->g, a->v, B, a->value);
+            for (up = 0, j = 0; j < rows; ++j) up += (double)n->c[j] * a->value[j];
+            want[i] += k * up / 2e-6;
+        }
+        w[i] = keep;
+    }
+    near_all("gradient by differences", a->gradient, want, n->params, 1e-7);
+}
+
+static void plain(void)
+{
+    static applied a;
+    static float p[MOST];
+    vgs_backend *cpu = vgs_cpu_create(NULL, NULL);
+    int k, i, on_ref;
+    for (k = 0; k < GOLDEN_PLAINS; ++k)
+        for (on_ref = 0; on_ref < 2; ++on_ref) {
+            const golden_plain *n = &golden_plains[k];
+            vgs_net_config c = plain_config(n);
+            double tol = on_ref ? 1e-12 : 1e-5;
+            T_IN("%s %s", n->name, on_ref ? "in double" : "cpu");
+            golden_params(n->seed, n->scale, n->params, p);
+            if (apply(&a, &c, library_form, on_ref ? &ref_backend : cpu, B)) {
+                OK(vgs_model_size(a.model) == n->params && !vgs_model_param(a.model, n->names));
+                for (i = 0; i < n->names && vgs_model_param(a.model, i); ++i)
+                    OK(!strcmp(vgs_model_param(a.model, i)->name, n->name_list[i]));
+                OK(!vgs_model_write(a.model, p, NULL) && !vgs_set(a.g, a.x, n->x, B, NULL) &&
+                   !vgs_set(a.g, a.c, n->c, B, NULL));
+                run(&a, B);
+                near_all("y", a.value, n->y, B * n->out, tol);
+                near_all("dy/dx", a.slope, n->dydx, B * n->dim, tol);
+                near_all("gradient", a.gradient, n->grad, n->params, tol);
+                if (on_ref) check_differences(&a, n);
+            }
+            drop(&a);
+        }
+    OK(ref_faults == 0);
+    vgs_cpu_free(cpu);
+}
+
+/* ---- the direct forms: no table over t, no folded layer -------------------------------------------- */
+
+static vgs_var weight(vgs_graph *g, vgs_model *m, const char *name, const char *suffix)
+{
+    char full[64];
+    snprintf(full, sizeof full, "%s%s", name, suffix);
+    return vgs_model_array(g, m, full);
+}
+
+static vgs_var layer(vgs_graph *g, vgs_model *m, vgs_var x, const char *name)
+{
+    return vgs_linear(g, x, weight(g, m, name, ".weight"), weight(g, m, name, ".bias"));
 }
 
 static vgs_var sinusoid(vgs_graph *g, int m, vgs_var t)
@@ -196,58 +259,58 @@ static vgs_var sinusoid(vgs_graph *g, int m, vgs_var t)
     return vgs_gather(g, vgs_table(g, x, GOLDEN_T, m), t);
 }
 
-static vgs_var direct_temb(vgs_graph *g, const vgs_net *net, vgs_var p, vgs_var x, vgs_var t)
+static vgs_var direct_temb(vgs_graph *g, vgs_model *m, vgs_var x, vgs_var t)
 {
     vgs_var te = vgs_relu(
-                g, layer(g, net, p, sinusoid(g, vgs_net_configuration(net).time_dim, t), "net2.net.0")),
+                g, layer(g, m, sinusoid(g, vgs_model_config(m)->time_dim, t), "net2.net.0")),
             u;
-    te = layer(g, net, p, vgs_relu(g, layer(g, net, p, te, "net2.net.2")), "net2.net.4");
-    u = vgs_concat(g, layer(g, net, p, x, "net1.net.0"), te);
-    u = vgs_relu(g, layer(g, net, p, u, "net3.net.0"));
-    return layer(g, net, p, vgs_relu(g, layer(g, net, p, u, "net3.net.2")), "net3.net.4");
+    te = layer(g, m, vgs_relu(g, layer(g, m, te, "net2.net.2")), "net2.net.4");
+    u = vgs_concat(g, layer(g, m, x, "net1.net.0"), te);
+    u = vgs_relu(g, layer(g, m, u, "net3.net.0"));
+    return layer(g, m, vgs_relu(g, layer(g, m, u, "net3.net.2")), "net3.net.4");
 }
 
-static vgs_var direct_deeperv3(vgs_graph *g, const vgs_net *net, vgs_var p, vgs_var x, vgs_var t)
+static vgs_var direct_deeperv3(vgs_graph *g, vgs_model *m, vgs_var x, vgs_var t)
 {
-    vgs_var te = layer(g, net, p, sinusoid(g, vgs_net_configuration(net).time_dim, t), "temb"), u;
-    u = vgs_relu(g, vgs_concat(g, layer(g, net, p, x, "fc1"), layer(g, net, p, te, "temb1")));
-    u = layer(g, net, p, vgs_relu(g, layer(g, net, p, u, "fc2")), "fc3");
-    return layer(g, net, p, vgs_mul(g, u, layer(g, net, p, te, "temb2")), "fc4");
+    vgs_var te = layer(g, m, sinusoid(g, vgs_model_config(m)->time_dim, t), "temb"), u;
+    u = vgs_relu(g, vgs_concat(g, layer(g, m, x, "fc1"), layer(g, m, te, "temb1")));
+    u = layer(g, m, vgs_relu(g, layer(g, m, u, "fc2")), "fc3");
+    return layer(g, m, vgs_mul(g, u, layer(g, m, te, "temb2")), "fc4");
 }
 
-static vgs_var direct_deeper(vgs_graph *g, const vgs_net *net, vgs_var p, vgs_var x, vgs_var t)
+static vgs_var direct_deeper(vgs_graph *g, vgs_model *m, vgs_var x, vgs_var t)
 {
-    vgs_var te = layer(g, net, p, sinusoid(g, vgs_net_configuration(net).time_dim, t), "temb"), u;
-    u = vgs_add(g, vgs_relu(g, layer(g, net, p, x, "fc1")), vgs_relu(g, layer(g, net, p, te, "temb1")));
-    u = vgs_relu(g, layer(g, net, p, vgs_relu(g, layer(g, net, p, u, "fc2")), "fc3"));
-    return layer(g, net, p, vgs_add(g, u, vgs_relu(g, layer(g, net, p, te, "temb2"))), "fc4");
+    vgs_var te = layer(g, m, sinusoid(g, vgs_model_config(m)->time_dim, t), "temb"), u;
+    u = vgs_add(g, vgs_relu(g, layer(g, m, x, "fc1")), vgs_relu(g, layer(g, m, te, "temb1")));
+    u = vgs_relu(g, layer(g, m, vgs_relu(g, layer(g, m, u, "fc2")), "fc3"));
+    return layer(g, m, vgs_add(g, u, vgs_relu(g, layer(g, m, te, "temb2"))), "fc4");
 }
 
-static vgs_var direct_deeperv2(vgs_graph *g, const vgs_net *net, vgs_var p, vgs_var x, vgs_var t)
+static vgs_var direct_deeperv2(vgs_graph *g, vgs_model *m, vgs_var x, vgs_var t)
 {
-    vgs_var u = vgs_concat(g, x, sinusoid(g, vgs_net_configuration(net).time_dim, t));
-    u = vgs_relu(g, layer(g, net, p, u, "fc1"));
-    u = vgs_relu(g, layer(g, net, p, vgs_relu(g, layer(g, net, p, u, "fc2")), "fc3"));
-    return layer(g, net, p, u, "fc4");
+    vgs_var u = vgs_concat(g, x, sinusoid(g, vgs_model_config(m)->time_dim, t));
+    u = vgs_relu(g, layer(g, m, u, "fc1"));
+    u = vgs_relu(g, layer(g, m, vgs_relu(g, layer(g, m, u, "fc2")), "fc3"));
+    return layer(g, m, u, "fc4");
 }
 
-static vgs_var direct_mlp(vgs_graph *g, const vgs_net *net, vgs_var p, vgs_var x, vgs_var t)
+static vgs_var direct_mlp(vgs_graph *g, vgs_model *m, vgs_var x, vgs_var t)
 {
     const vgs_var none = { 0 };
-    vgs_net_config c = vgs_net_configuration(net);
-    vgs_var te = vgs_silu(g, layer(g, net, p, sinusoid(g, c.time_dim, t), "time.0")),
+    vgs_net_config c = *vgs_model_config(m);
+    vgs_var te = vgs_silu(g, layer(g, m, sinusoid(g, c.time_dim, t), "time.0")),
             u = vgs_affine(g, x, 1 / c.x_scale, 0);
     char fc[16], bias[16];
     int l;
-    te = vgs_silu(g, layer(g, net, p, te, "time.2"));
+    te = vgs_silu(g, layer(g, m, te, "time.2"));
     for (l = 1; l <= c.layers; ++l) {
         snprintf(fc, sizeof fc, "fc%d", l);
         snprintf(bias, sizeof bias, "bias%d", l);
-        u = vgs_add(g, vgs_linear(g, u, weight(g, net, p, fc, ".weight"), none), layer(g, net, p, te, bias));
+        u = vgs_add(g, vgs_linear(g, u, weight(g, m, fc, ".weight"), none), layer(g, m, te, bias));
         u = c.relu ? vgs_relu(g, u) : vgs_silu(g, u);
     }
-    return vgs_add(g, vgs_linear(g, u, weight(g, net, p, "out", ".weight"), none),
-                   layer(g, net, p, te, "level"));
+    return vgs_add(g, vgs_linear(g, u, weight(g, m, "out", ".weight"), none),
+                   layer(g, m, te, "level"));
 }
 
 static void fill(applied *a, int batch, vgs_rng *r)
@@ -255,8 +318,8 @@ static void fill(applied *a, int batch, vgs_rng *r)
     static float x[MOST];
     int32_t t[64];
     int i;
-    vgs_net_init(a->net, r, x);
-    vgs_set(a->g, a->params, x, batch, NULL);
+    vgs__net_init(a->model->net, r, x);
+    vgs_model_write(a->model, x, NULL);
     vgs_rng_normals(r, x, MOST);
     vgs_set(a->g, a->x, x, batch, NULL);
     vgs_set(a->g, a->c, x + 512, batch, NULL);
@@ -291,6 +354,7 @@ static void direct_forms(void)
             memset(&c, 0, sizeof c);
             c.kind = list[k].kind;
             c.dim = 3;
+            c.steps = GOLDEN_T;
             c.hidden = list[k].hidden;
             c.time_hidden = list[k].f;
             c.layers = list[k].layers;
@@ -308,7 +372,7 @@ static void direct_forms(void)
                 run(&b, 7);
                 near_all("V", a.value, b.value, 7, tol);
                 near_all("dV/dx", a.slope, b.slope, 21, tol);
-                near_all("gradient", a.gradient, b.gradient, vgs_net_size(a.net), tol);
+                near_all("gradient", a.gradient, b.gradient, vgs_model_size(a.model), tol);
             }
             drop(&a);
             drop(&b);
@@ -398,6 +462,7 @@ static void symmetry(void)
                 vgs_net_config c;
                 memset(&c, 0, sizeof c);
                 c.kind = list[k].kind;
+                c.steps = GOLDEN_T;
                 c.wrapper = list[k].wrapper;
                 c.move_coordinates = list[k].moves;
                 c.windows = list[k].windows;
@@ -419,29 +484,29 @@ static void symmetry(void)
 static void init(void)
 {
     static float w[200000], again[200000];
+    vgs_backend *cpu = vgs_cpu_create(NULL, NULL);
     vgs_net_kind kind;
-    for (kind = VGS_NET_MLP; kind <= VGS_NET_EGNN; ++kind) {
+    for (kind = VGS_NET_MLP; kind <= VGS_NET_AUTOENCODER; ++kind) {
         vgs_net_config c;
-        vgs_net *net;
-        vgs_rng r = { 1, 0, 0 }, s = { 1, 0, 0 }, other = { 2, 0, 0 };
+        const vgs_param_info *p;
+        vgs_model *m[3];
+        size_t bytes;
         int i, j, fan = 1;
         memset(&c, 0, sizeof c);
         c.kind = kind;
         c.dim = 12;
+        c.steps = kind == VGS_NET_AUTOENCODER ? 0 : GOLDEN_T;
         c.hidden = 64;
         c.particles = 4;
         c.move_coordinates = true;
         c.wrapper = kind == VGS_NET_TEMB ? VGS_WRAPPER_SORTED : VGS_WRAPPER_NONE;
-        net = vgs_net_create(&c, NULL);
         T_IN("init of kind %d", (int)kind);
-        if (!CHECK(net && vgs_net_size(net) <= 200000, "net")) return;
-        vgs_net_init(net, &r, w);
-        vgs_net_init(net, &s, again);
-        OK(!memcmp(w, again, (size_t)vgs_net_size(net) * sizeof *w) && r.pos == s.pos);
-        vgs_net_init(net, &other, again);
-        OK(memcmp(w, again, (size_t)vgs_net_size(net) * sizeof *w) != 0);
-        for (i = 0; i < vgs_net_params(net); ++i) {
-            const vgs_param_info *p = vgs_net_param(net, i);
+        for (i = 0; i < 3; ++i) m[i] = vgs_model_create(&c, cpu, i == 2 ? 2 : 1, NULL);
+        if (!CHECK(m[0] && m[1] && m[2] && vgs_model_size(m[0]) <= 200000, "models")) return;
+        bytes = (size_t)vgs_model_size(m[0]) * sizeof *w;
+        OK(!vgs_model_read(m[0], w, NULL) && !vgs_model_read(m[1], again, NULL) && !memcmp(w, again, bytes));
+        OK(!vgs_model_read(m[2], again, NULL) && memcmp(w, again, bytes) != 0);
+        for (i = 0; (p = vgs_model_param(m[0], i)) != NULL; ++i) {
             int count = (p->rows ? p->rows : 1) * p->cols;
             bool norm = strstr(p->name, "edge.1.") || strstr(p->name, "edge.4.") ||
                         strstr(p->name, "node.1.") || strstr(p->name, "out.1.");
@@ -461,77 +526,95 @@ static void init(void)
             CHECK(fabs(sum) < 6 * bound * sqrt(count / 3.0), "%s: mean %g", p->name,
                   sum / count); /* 6 sigma */
         }
-        vgs_net_free(net);
+        for (i = 0; i < 3; ++i) vgs_model_free(m[i]);
     }
-    vgs_net_free(NULL);
+    vgs_cpu_free(cpu);
+    vgs_model_free(NULL);
 }
 
 static void bad_configurations(void)
 {
     static const struct { const char *says[2]; vgs_net_config c;
     } list[] = {
+#define BAD(field, text, ...) { { field, text }, { .steps = 3, __VA_ARGS__ } }
+        BAD("net.dim", "0", .dim = 0),
+        BAD("net.dim", "-2", .dim = -2),
+        BAD("net.hidden", "-1", .dim = 2, .hidden = -1),
+        BAD("net.hidden", "65537", .dim = 2, .hidden = 65537),
+        BAD("net.layers", "-3", .dim = 2, .layers = -3),
+        BAD("net.layers", "1001", .dim = 2, .layers = 1001),
+        BAD("net.time_dim", "7", .dim = 2, .time_dim = 7),
+        BAD("net.time_dim", "2", .dim = 2, .time_dim = 2),
+        BAD("net.time_dim", "-4", .dim = 2, .time_dim = -4),
+        BAD("net.time_hidden", "-1", .kind = VGS_NET_DEEPER, .dim = 2, .time_hidden = -1),
+        BAD("net.particles", "3", .kind = VGS_NET_EGNN, .dim = 8, .particles = 3),
+        BAD("net.particles", "1", .kind = VGS_NET_EGNN, .dim = 8, .particles = 1),
+        BAD("net.particles", "0", .kind = VGS_NET_TEMB, .dim = 8, .wrapper = VGS_WRAPPER_SORTED),
+        BAD("net.wrapper", "1", .kind = VGS_NET_EGNN, .dim = 8, .particles = 4,
+            .wrapper = VGS_WRAPPER_SORTED),
+        BAD("net.wrapper", "9", .dim = 8, .particles = 4, .wrapper = (vgs_wrapper)9),
+        BAD("net.kind", "77", .kind = (vgs_net_kind)77, .dim = 8, .particles = 4),
+        BAD("net.x_scale", "-1", .dim = 2, .x_scale = -1.0f),
+        BAD("net.x_scale", "inf", .dim = 2, .x_scale = (float)INFINITY),
+        BAD("net.windows", "3", .kind = VGS_NET_TEMB, .dim = 2, .windows = 3),
+        BAD("net.windows", "4", .kind = VGS_NET_DEEPERV3, .dim = 2, .windows = 4),
+        BAD("net.windows", "1025", .dim = 2, .windows = 1025),
+        BAD("net.windows", "1024", .dim = 100000, .windows = 1024),
+        BAD("net.windows", "-1", .kind = VGS_NET_EGNN, .dim = 8, .particles = 4, .windows = -1),
+#undef BAD
 #define BAD(field, text, ...) { { field, text }, { __VA_ARGS__ } }
-        /* kind, dim, hidden, layers, time_dim, time_hidden, particles, wrapper, relu, move, x_scale,
-           windows */
-        BAD("net.dim", "0", VGS_NET_MLP, 0, 0, 0, 0, 0, 0, VGS_WRAPPER_NONE, false, false, 0, 0),
-        BAD("net.dim", "-2", VGS_NET_MLP, -2, 0, 0, 0, 0, 0, VGS_WRAPPER_NONE, false, false, 0, 0),
-        BAD("net.hidden", "-1", VGS_NET_MLP, 2, -1, 0, 0, 0, 0, VGS_WRAPPER_NONE, false, false, 0, 0),
-        BAD("net.hidden", "65537", VGS_NET_MLP, 2, 65537, 0, 0, 0, 0, VGS_WRAPPER_NONE, false, false, 0, 0),
-        BAD("net.layers", "-3", VGS_NET_MLP, 2, 0, -3, 0, 0, 0, VGS_WRAPPER_NONE, false, false, 0, 0),
-        BAD("net.layers", "1001", VGS_NET_MLP, 2, 0, 1001, 0, 0, 0, VGS_WRAPPER_NONE, false, false, 0, 0),
-        BAD("net.time_dim", "7", VGS_NET_MLP, 2, 0, 0, 7, 0, 0, VGS_WRAPPER_NONE, false, false, 0, 0),
-        BAD("net.time_dim", "2", VGS_NET_MLP, 2, 0, 0, 2, 0, 0, VGS_WRAPPER_NONE, false, false, 0, 0),
-        BAD("net.time_dim", "-4", VGS_NET_MLP, 2, 0, 0, -4, 0, 0, VGS_WRAPPER_NONE, false, false, 0, 0),
-        BAD("net.time_hidden", "-1", VGS_NET_DEEPER, 2, 0, 0, 0, -1, 0, VGS_WRAPPER_NONE, false, false, 0, 0),
-        BAD("net.particles", "3", VGS_NET_EGNN, 8, 0, 0, 0, 0, 3, VGS_WRAPPER_NONE, false, false, 0, 0),
-        BAD("net.particles", "1", VGS_NET_EGNN, 8, 0, 0, 0, 0, 1, VGS_WRAPPER_NONE, false, false, 0, 0),
-        BAD("net.particles", "0", VGS_NET_TEMB, 8, 0, 0, 0, 0, 0, VGS_WRAPPER_SORTED, false, false, 0, 0),
-        BAD("net.wrapper", "1", VGS_NET_EGNN, 8, 0, 0, 0, 0, 4, VGS_WRAPPER_SORTED, false, false, 0, 0),
-        BAD("net.wrapper", "9", VGS_NET_MLP, 8, 0, 0, 0, 0, 4, (vgs_wrapper)9, false, false, 0, 0),
-        BAD("net.kind", "77", (vgs_net_kind)77, 8, 0, 0, 0, 0, 4, VGS_WRAPPER_NONE, false, false, 0, 0),
-        BAD("net.x_scale", "-1", VGS_NET_MLP, 2, 0, 0, 0, 0, 0, VGS_WRAPPER_NONE, false, false, -1.0f, 0),
-        BAD("net.x_scale", "inf", VGS_NET_MLP, 2, 0, 0, 0, 0, 0, VGS_WRAPPER_NONE, false, false,
-            (float)INFINITY, 0),
-        BAD("net.windows", "3", VGS_NET_TEMB, 2, 0, 0, 0, 0, 0, VGS_WRAPPER_NONE, false, false, 0, 3),
-        BAD("net.windows", "4", VGS_NET_DEEPERV3, 2, 0, 0, 0, 0, 0, VGS_WRAPPER_NONE, false, false, 0, 4),
-        BAD("net.windows", "1025", VGS_NET_MLP, 2, 0, 0, 0, 0, 0, VGS_WRAPPER_NONE, false, false, 0, 1025),
-        BAD("net.windows", "1024", VGS_NET_MLP, 100000, 0, 0, 0, 0, 0, VGS_WRAPPER_NONE, false, false, 0,
-            1024),
-        BAD("net.windows", "-1", VGS_NET_EGNN, 8, 0, 0, 0, 0, 4, VGS_WRAPPER_NONE, false, false, 0, -1)};
+        BAD("net.steps", "-1", .dim = 2, .steps = -1),
+        BAD("net.steps", "65536", .dim = 2, .steps = 65536),
+        BAD("net.steps", "0", .kind = VGS_NET_TEMB, .dim = 2),
+        BAD("net.steps", "0", .kind = VGS_NET_EGNN, .dim = 8, .particles = 4),
+        BAD("net.steps", "3", .kind = VGS_NET_AUTOENCODER, .dim = 4, .steps = 3),
+        BAD("net.out", "-1", .dim = 2, .out = -1),
+        BAD("net.out", "2", .kind = VGS_NET_DEEPER, .dim = 2, .steps = 3, .out = 2),
+        BAD("net.out", "3", .kind = VGS_NET_AUTOENCODER, .dim = 4, .out = 3),
+        BAD("net.code", "an autoencoder", .dim = 2, .code = 1),
+        BAD("net.code", "-1", .kind = VGS_NET_AUTOENCODER, .dim = 4, .code = -1),
+        BAD("net.unit", "an autoencoder", .dim = 2, .unit = true),
+        BAD("net.windows", "2", .dim = 2, .windows = 2),
+        BAD("net.windows", "2", .dim = 2, .steps = 3, .out = 2, .windows = 2)
+#undef BAD
+    };
     size_t i;
     vgs_error err = { VGS_OK, "" };
+    vgs_backend *cpu = vgs_cpu_create(NULL, NULL);
     vgs_net_config c;
-    vgs_net *net;
-    vgs_graph *g;
+    vgs_model *m;
     for (i = 0; i < sizeof list / sizeof *list; ++i) {
         memset(&err, 0, sizeof err);
         T_IN("net %d", (int)i);
-        OK(!vgs_net_create(&list[i].c, &err) && !vgs_net_create(&list[i].c, NULL));
+        OK(!vgs_model_create(&list[i].c, cpu, 1, &err) && !vgs_model_create(&list[i].c, cpu, 1, NULL));
         CHECK(err.code == VGS_E_ARG && strstr(err.msg, list[i].says[0]) && strstr(err.msg, list[i].says[1]),
               "%s", err.msg);
     }
+    T_IN("defaults");
     memset(&c, 0, sizeof c);
-    c.dim = 2;
-    net = vgs_net_create(&c, &err);
-    c = vgs_net_configuration(net);
+    c.dim = 3;
+    c.steps = 3;
+    m = vgs_model_create(&c, cpu, 1, &err);
+    c = *vgs_model_config(m);
     OK(c.hidden == 128 && c.layers == 3 && c.time_dim == 64 && c.time_hidden == 128 && c.x_scale == 1);
-    g = vgs_graph_create(NULL);
-    OK(!vgs_net_apply(g, net, vgs_params(g, 5), vgs_input(g, 2), vgs_index(g), 3).id &&
-       vgs_graph_status(g, &err) == VGS_E_SHAPE);
-    vgs_graph_reset(g);
-    OK(!vgs_net_apply(g, net, vgs_params(g, vgs_net_size(net)), vgs_input(g, 3), vgs_index(g), 3).id &&
-       vgs_graph_status(g, &err) == VGS_E_SHAPE && strstr(err.msg, "3") && strstr(err.msg, "2"));
-    vgs_graph_reset(g);
-    OK(!vgs_net_apply(g, net, vgs_params(g, vgs_net_size(net)), vgs_input(g, 2), vgs_index(g), 0).id &&
-       vgs_graph_status(g, &err) == VGS_E_ARG);
-    vgs_graph_free(g);
-    vgs_net_free(net);
+    OK(c.out == 1 && c.code == 0 && vgs_model_version(m) > 0);
+    vgs_model_free(m);
+    memset(&c, 0, sizeof c);
+    c.kind = VGS_NET_AUTOENCODER;
+    c.dim = 300;
+    m = vgs_model_create(&c, cpu, 1, &err);
+    OK(vgs_model_config(m)->out == 300 && vgs_model_config(m)->code == 128);
+    vgs_model_free(m);
+    OK(!vgs_model_create(NULL, cpu, 1, &err) && err.code == VGS_E_ARG);
+    OK(!vgs_model_create(&c, NULL, 1, &err) && err.code == VGS_E_ARG && strstr(err.msg, "backend"));
+    vgs_cpu_free(cpu);
 }
 
 int main(int argc, char **argv)
 {
     t_begin(argc, argv);
     RUN(golden);
+    RUN(plain);
     RUN(direct_forms);
     RUN(symmetry);
     RUN(init);

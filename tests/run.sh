@@ -3,7 +3,7 @@
 cd "$(dirname "$0")/.." || exit 1
 mkdir -p build
 export OMP_WAIT_POLICY=passive
-: "${CC:=cc}" "${CFLAGS:=-std=c99 -O2}" "${TESTS:=rng gemm ops nets td backend sampler weights repro energy metrics mcmc file checkpoint oom}"
+: "${CC:=cc}" "${CFLAGS:=-std=c99 -O2}" "${TESTS:=rng gemm ops nets td backend sampler rollout weights repro energy metrics mcmc file checkpoint oom}"
 
 if [ "${1:-}" = --one ]; then
     t=$2

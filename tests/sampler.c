@@ -47,7 +47,7 @@ static vgs_config small(bowl *b)
     c.s2_end = 0.1f;
     c.batch = 64;
     c.drift_max = 1e30f;
-    c.one_step = c.fixed_kernel = c.explicit_drift = true;
+    c.published = c.fixed_kernel = c.explicit_drift = true;
     c.net.hidden = 16;
     c.net.time_dim = 8;
     c.seed = 1;
@@ -77,14 +77,14 @@ static void draw(vgs_sampler *s, const vgs_draw *d, int n, float *x)
 /* Target weights, online weights, s0 with its moments, and the moments of the weights. */
 static float *weights(const vgs_sampler *s, size_t *n)
 {
-    size_t p = (size_t)vgs_net_size(s->net);
+    size_t p = (size_t)vgs_model_size(s->online);
     float *w = (float *)malloc((4 * p + 64) * sizeof *w);
-    s->b->download(s->b->self, w, s->target, 0, p, VGS_F32, NULL);
-    s->b->download(s->b->self, w + p, s->online, 0, p, VGS_F32, NULL);
+    s->b->download(s->b->self, w, s->target->w, 0, p, VGS_F32, NULL);
+    s->b->download(s->b->self, w + p, s->online->w, 0, p, VGS_F32, NULL);
     s->b->download(s->b->self, w + 2 * p, s->sigma, 0, 64, VGS_F32, NULL);
     w[2 * p + 16] = 0;                           /* its gradient, which is no state                   */
-    s->b->download(s->b->self, w + 2 * p + 64, s->adam_m, 0, p, VGS_F32, NULL);
-    s->b->download(s->b->self, w + 3 * p + 64, s->adam_v, 0, p, VGS_F32, NULL);
+    s->b->download(s->b->self, w + 2 * p + 64, s->online->adam_m, 0, p, VGS_F32, NULL);
+    s->b->download(s->b->self, w + 3 * p + 64, s->online->adam_v, 0, p, VGS_F32, NULL);
     *n = 4 * p + 64;
     return w;
 }
@@ -117,18 +117,17 @@ static double square_norm(const float *x, int d)
 static double learned_curvature(vgs_sampler *s, int t, const float *x, int n)
 {
     vgs_graph *g = vgs_graph_create(NULL);
-    vgs_var p = vgs_params(g, vgs_net_size(s->net)), in = vgs_input(g, 2), idx = vgs_index(g), v, gx;
+    vgs_var in = vgs_input(g, 2), idx = vgs_index(g), v, gx;
     float *grad = (float *)malloc((size_t)n * 2 * sizeof *grad);
     int32_t *ts = (int32_t *)malloc((size_t)n * sizeof *ts);
     double xg = 0, xx = 0;
     int i;
-    v = vgs__record_value(s, g, p, in, idx);
+    v = vgs__value(s, g, s->online, in, idx);
     vgs_gradient(g, v, &in, 1, &gx);
     vgs_output(g, gx);
     for (i = 0; i < n; ++i) ts[i] = t;
-    OK(!vgs_graph_compile(g, s->b, n, NULL) && !vgs_bind(g, p, s->online, 0, NULL));
-    OK(!vgs_set(g, in, x, n, NULL) && !vgs_set(g, idx, ts, n, NULL) && !vgs_graph_run(g, n, NULL) &&
-       !vgs_get(g, gx, grad, n, NULL));
+    OK(!vgs_graph_compile(g, s->b, n, NULL) && !vgs_set(g, in, x, n, NULL) &&
+       !vgs_set(g, idx, ts, n, NULL) && !vgs_graph_run(g, n, NULL) && !vgs_get(g, gx, grad, n, NULL));
     for (i = 0; i < 2 * n; ++i) { xg += (double)x[i] * (double)grad[i]; xx += (double)x[i] * (double)x[i]; }
     free(grad);
     free(ts);
@@ -136,20 +135,18 @@ static double learned_curvature(vgs_sampler *s, int t, const float *x, int n)
     return xg / xx;
 }
 
-/* V_t of n rows with these weights */
-static void value_of(vgs_sampler *s, vgs_buffer *w, int t, const float *x, int n, float *v)
+/* V_t of n rows of this network, as the sampler's graphs have it */
+static void value_of(vgs_sampler *s, vgs_model *m, int t, const float *x, int n, float *v)
 {
     vgs_graph *g = vgs_graph_create(NULL);
-    vgs_var p = vgs_params(g, vgs_net_size(s->net)), in = vgs_input(g, s->c.energy.dim);
-    vgs_var idx = vgs_index(g), out;
+    vgs_var in = vgs_input(g, s->c.energy.dim), idx = vgs_index(g), out;
     int32_t *ts = (int32_t *)malloc((size_t)n * sizeof *ts);
     int i;
-    out = vgs__record_value(s, g, p, in, idx);
+    out = vgs__value(s, g, m, in, idx);
     vgs_output(g, out);
     for (i = 0; i < n; ++i) ts[i] = t;
-    OK(!vgs_graph_compile(g, s->b, n, NULL) && !vgs_bind(g, p, w, 0, NULL));
-    OK(!vgs_set(g, in, x, n, NULL) && !vgs_set(g, idx, ts, n, NULL) && !vgs_graph_run(g, n, NULL) &&
-       !vgs_get(g, out, v, n, NULL));
+    OK(!vgs_graph_compile(g, s->b, n, NULL) && !vgs_set(g, in, x, n, NULL) &&
+       !vgs_set(g, idx, ts, n, NULL) && !vgs_graph_run(g, n, NULL) && !vgs_get(g, out, v, n, NULL));
     free(ts);
     vgs_graph_free(g);
 }
@@ -159,7 +156,7 @@ static void gaussian_value(void)
     enum { N = 1024, T = 5 };
     static float path[T + 1][N][2], x[N][2];
     int kind;
-    for (kind = 0; kind < 3; ++kind) {           /* as published, without the base, drift from V_t    */
+    for (kind = 0; kind < 3; ++kind) {           /* as published, its kernel alone, drift from V_t    */
         bowl b;
         vgs_config c = small(&b);
         vgs_sampler *s;
@@ -168,8 +165,9 @@ static void gaussian_value(void)
         double k[T + 1], slope[T], cost = 0, var, elbo, got = 0;
         int t, i;
         b.k = 2;
-        c.no_base = kind == 1;
+        c.published = kind == 0;
         c.explicit_drift = kind < 2;
+        if (kind) c.lambda = 1e-6f, c.target_ema = 1e-30f;           /* targets of one step, too       */
         c.batch = 128;
         c.passes = 2;
         c.value_lr = 1e-2f;
@@ -199,8 +197,8 @@ static void gaussian_value(void)
         elbo = -(k[0] * var + cost) + 1 + log(6.283185307179586 * var);
         CHECK_NEAR(stats.elbo, elbo, 0, 0.05 + 6 * 1.0 / sqrt(128)); /* deviation of a row: 1 at most */
         CHECK(elbo < log(6.283185307179586 / 2), "the bound %g is above log Z", elbo);
-        CHECK(stats.iteration == 160 && stats.energy_calls == 160.0 * 3 * 128, "%g energy calls",
-              stats.energy_calls);
+        CHECK(stats.iteration == 160 && stats.energy_calls == 160.0 * (kind ? 2 : 3) * 128,
+              "%g energy calls", stats.energy_calls);
         OK(stats.nonfinite == 0 && stats.energy_min <= stats.energy_median &&
            stats.energy_median <= stats.energy_max);
         vgs_sampler_free(s);
@@ -276,20 +274,9 @@ static void draws(void)
         OK(vgs_sampler_train(s, -1, NULL, &err) == VGS_E_ARG && strstr(err.msg, "n = -1"));
     }
     vgs_sampler_free(s);
-    c = small(&b);                               /* config.skip_final_noise is the draw's             */
-    s = create(&c);
-    d = plain();
-    d.skip_final_noise = true;
-    draw(s, &d, 50, &x[0][0]);
-    vgs_sampler_free(s);
-    c.skip_final_noise = true;
-    s = create(&c);
-    draw(s, NULL, 50, &y[0][0]);
-    OK(!memcmp(x, y, 50 * sizeof *x));
-    vgs_sampler_free(s);
 }
 
-/* explore scales every noise of a rollout; the pool shows it. */
+/* explore scales every noise of a rollout; the trajectories show it. */
 static void explore(void)
 {
     enum { B = 2000 };
@@ -302,15 +289,16 @@ static void explore(void)
     c.explore = 1.3f;
     c.init_sigma = 2;
     s = create(&c);
-    OK(vgs__rollout(s, NULL) == VGS_OK);
-    s->b->download(s->b->self, pool, s->pool_x, 0, 6 * B * 2, VGS_F32, NULL);
+    OK(vgs__train_rollout(s, false, NULL) == VGS_OK);
+    s->b->download(s->b->self, pool, s->traj_x, 0, 6 * B * 2, VGS_F32, NULL);
     check_normal("x_0", pool, B, 2, 0, 4 * 1.69);
     for (i = 0; i < B; ++i) last[i] = pool[(5 * B + i) * 2] - pool[(4 * B + i) * 2] * (1 - s->s2[4]);
     check_normal("last noise", last, B, 1, 0, 1.69 * (double)s->s2[4]);
     vgs_sampler_free(s);
 }
 
-/* Without one_step it scales those of the first part of a trajectory, as long as the iteration says. */
+/* Where targets are returns it scales those of the first part of a trajectory, as long as the iteration
+   says. */
 static void explored_part(void)
 {
     enum { B = 2000, T = 5 };
@@ -323,14 +311,14 @@ static void explored_part(void)
         int n;
         c.batch = B;
         c.explore = 1.3f;
-        c.one_step = false;
+        c.published = false;
         s = create(&c);
         s->iteration = iteration;
-        n = vgs__origin_of(s).explored;
+        n = vgs__detour_of(s).steps;
         parts |= 1 << n;
-        OK(n < T && !vgs__rollout(s, NULL));
-        s->b->download(s->b->self, x, s->pool_x, 0, (T + 1) * B * 2, VGS_F32, NULL);
-        s->b->download(s->b->self, mu, s->pool_mu, 0, T * B * 2, VGS_F32, NULL);
+        OK(n < T && !vgs__train_rollout(s, false, NULL));
+        s->b->download(s->b->self, x, s->traj_x, 0, (T + 1) * B * 2, VGS_F32, NULL);
+        s->b->download(s->b->self, mu, s->traj_mu, 0, T * B * 2, VGS_F32, NULL);
         for (t = 0; t < T; ++t) {
             T_IN("iteration %d, t %d", iteration, t);
             for (i = 0; i < B; ++i) eps[i] = x[(t + 1) * B + i][0] - x[t * B + i][0] + mu[t * B + i][0];
@@ -342,7 +330,7 @@ static void explored_part(void)
 }
 
 /* What is kept of an iteration: x_T and, but for a constant, the log w that a draw would report. */
-static void kept_weights(void)
+static void replay_weights(void)
 {
     enum { B = 64, T = 5 };
     static float x[(T + 1) * B][2], mu[T * B][2], kept[2 * B][2], w[2 * B], f[4 * T];
@@ -351,22 +339,22 @@ static void kept_weights(void)
     vgs_sampler *s;
     float s0;
     int t, i, j, slot = 1;
-    c.one_step = c.fixed_kernel = c.explicit_drift = false;
+    c.published = c.fixed_kernel = c.explicit_drift = false;
     c.replay = 2;
     c.sigma_lr = 0.05f;
     c.tau = 1.5f;
     c.energy_max = 0.2f;                         /* log w takes the true energy                       */
     s = create(&c);
     train(s, 14, NULL);                          /* iterations 10 and 13 were the last of its own     */
-    s->b->download(s->b->self, x, s->pool_x, 0, (T + 1) * B * 2, VGS_F32, NULL);
+    s->b->download(s->b->self, x, s->traj_x, 0, (T + 1) * B * 2, VGS_F32, NULL);
     s->iteration = 15;
-    OK(!vgs__origin_of(s).explored && !vgs__rollout(s, NULL) && !vgs__make_targets(s, 0, NULL));
+    OK(!vgs__detour_of(s).steps && !vgs__train_rollout(s, false, NULL) && !vgs__train_targets(s, 0, NULL));
     slot = (int)(s->kept % 2);
-    OK(s->kept >= 2 && !vgs__keep(s, NULL));
-    s->b->download(s->b->self, x, s->pool_x, 0, (T + 1) * B * 2, VGS_F32, NULL);
-    s->b->download(s->b->self, mu, s->pool_mu, 0, T * B * 2, VGS_F32, NULL);
-    s->b->download(s->b->self, kept, s->kept_x, 0, 2 * B * 2, VGS_F32, NULL);
-    s->b->download(s->b->self, w, s->kept_weight, 0, 2 * B, VGS_F32, NULL);
+    OK(s->kept >= 2 && !vgs__train_keep(s, NULL));
+    s->b->download(s->b->self, x, s->traj_x, 0, (T + 1) * B * 2, VGS_F32, NULL);
+    s->b->download(s->b->self, mu, s->traj_mu, 0, T * B * 2, VGS_F32, NULL);
+    s->b->download(s->b->self, kept, s->replay_x, 0, 2 * B * 2, VGS_F32, NULL);
+    s->b->download(s->b->self, w, s->replay_weight, 0, 2 * B, VGS_F32, NULL);
     s->b->download(s->b->self, f, s->factor, 0, 4 * T, VGS_F32, NULL);
     s->b->download(s->b->self, &s0, s->sigma, 0, 1, VGS_F32, NULL);
     for (i = 0; i < B; ++i) {
@@ -395,21 +383,22 @@ static void noised_back(void)
         bowl b;
         vgs_config c = small(&b);
         vgs_sampler *s;
+        vgs__step_stage *step;
         double a = 1, var = 0;
         int n;
         c.batch = B;
         c.replay = 2;
-        c.one_step = c.explicit_drift = false;
+        c.published = c.explicit_drift = false;
         c.alpha = vp ? VGS_VP : VGS_VE;
         s = create(&c);
         train(s, 2, NULL);
         for (i = 0; i < 2 * B; ++i) p[i][0] = 1.5f, p[i][1] = i == 77 ? -0.5f : 9, w[i] = i == 77 ? 3 : -300;
-        s->b->upload(s->b->self, s->kept_x, 0, p, 4 * B, VGS_F32, NULL);
-        s->b->upload(s->b->self, s->kept_weight, 0, w, 2 * B, VGS_F32, NULL);
+        s->b->upload(s->b->self, s->replay_x, 0, p, 4 * B, VGS_F32, NULL);
+        s->b->upload(s->b->self, s->replay_weight, 0, w, 2 * B, VGS_F32, NULL);
         s->iteration = 11;
-        n = vgs__origin_of(s).explored;
-        OK(n == 2 && vgs__origin_of(s).recalled && !vgs__rollout(s, NULL));
-        s->b->download(s->b->self, x, s->pool_x, 0, (T + 1) * B * 2, VGS_F32, NULL);
+        n = vgs__detour_of(s).steps;
+        OK(n == 2 && vgs__detour_of(s).recalled && !vgs__train_rollout(s, false, NULL));
+        s->b->download(s->b->self, x, s->traj_x, 0, (T + 1) * B * 2, VGS_F32, NULL);
         for (t = T - 1; t >= 0; --t) {
             T_IN("vp %d, t %d", vp, t);
             a *= (double)s->a[t];
@@ -418,13 +407,13 @@ static void noised_back(void)
             check_normal("x", &x[t * B][0], B, 2, 1.5 / a, var);
             check_normal("y", &x[t * B][1], B, 2, -0.5 / a, var);
         }
-        s->b->download(s->b->self, mu[0], s->pool_mu, B * 2, B * 2, VGS_F32, NULL);
-        vgs_bind(s->step.g, s->step.x, s->pool_x, B * 2, NULL);
-        vgs_bind(s->step.g, s->step.mu, s->draw_mu, 0, NULL);
-        vgs_bind(s->step.g, s->step.out, s->draw_x, 0, NULL);
-        vgs__set_step(s, &s->step, 1, 1);
-        vgs__set_drift_of(s, &s->step, 1);
-        OK(!vgs_graph_run(s->step.g, B, NULL));
+        s->b->download(s->b->self, mu[0], s->traj_mu, B * 2, B * 2, VGS_F32, NULL);
+        step = &s->stage->step;
+        vgs_bind(step->g, step->x, s->traj_x, B * 2, NULL);
+        vgs_bind(step->g, step->mu, s->draw_mu, 0, NULL);
+        vgs_bind(step->g, step->next, s->draw_x, 0, NULL);
+        vgs__kernel_set_step(s, &step->k, 1, 1, 0);
+        OK(!vgs_graph_run(step->g, B, NULL));
         s->b->download(s->b->self, mu[1], s->draw_mu, 0, B * 2, VGS_F32, NULL);
         OK(!memcmp(mu[0], mu[1], sizeof mu[0]));
         vgs_sampler_free(s);
@@ -442,17 +431,17 @@ static void slope_targets(void)
         vgs_config c = small(&b);
         vgs_sampler *s;
         T_IN("vp %d", vp);
-        c.one_step = c.fixed_kernel = c.explicit_drift = false;
+        c.published = c.fixed_kernel = c.explicit_drift = false;
         c.alpha = vp ? VGS_VP : VGS_VE;
         c.slope_loss = 1;
         c.tau = 1.5f;
         c.energy_max = 0.6f;
         s = create(&c);
         train(s, 9, NULL);
-        OK(!vgs__rollout(s, NULL) && !vgs__make_targets(s, 0, NULL));
-        s->b->download(s->b->self, x, s->pool_x, 0, (T + 1) * B * 2, VGS_F32, NULL);
-        s->b->download(s->b->self, mu, s->pool_mu, 0, T * B * 2, VGS_F32, NULL);
-        s->b->download(s->b->self, y, s->pool_slope, 0, T * B * 2, VGS_F32, NULL);
+        OK(!vgs__train_rollout(s, false, NULL) && !vgs__train_targets(s, 0, NULL));
+        s->b->download(s->b->self, x, s->traj_x, 0, (T + 1) * B * 2, VGS_F32, NULL);
+        s->b->download(s->b->self, mu, s->traj_mu, 0, T * B * 2, VGS_F32, NULL);
+        s->b->download(s->b->self, y, s->traj_grad, 0, T * B * 2, VGS_F32, NULL);
         s->b->download(s->b->self, f, s->factor, 0, 4 * T, VGS_F32, NULL);
         for (i = 0; i < B; ++i)
             for (j = 0; j < 2; ++j) {
@@ -472,22 +461,22 @@ static void slope_targets(void)
     }
 }
 
-/* The loss of a minibatch at weights w: smooth L1 of V/D and the limited square of its gradient's error, from
-   V and grad V of a graph. x [n,2], t, y and slope as the sampler has them. */
+/* The loss of a minibatch at weights w, which stay in the network: smooth L1 of V/D and the limited square of
+   its gradient's error, from V and grad V of a graph. x [n,2], t, y and slope as the sampler has them. */
 typedef struct minibatch { float x[64][2], y[64], slope[64][2]; int32_t t[64]; } minibatch;
 
-static double minibatch_loss(const vgs_sampler *s, const minibatch *m, const float *w)
+static double minibatch_loss(vgs_sampler *s, const minibatch *m, const float *w)
 {
     static float v[64], dv[64][2];
     vgs_graph *g = vgs_graph_create(NULL);
-    vgs_var p = vgs_params(g, vgs_net_size(s->net)), x = vgs_input(g, 2), t = vgs_index(g), value, slope;
+    vgs_var x = vgs_input(g, 2), t = vgs_index(g), value, slope;
     double sum = 0;
     int i, k;
-    value = vgs__record_value(s, g, p, x, t);
+    value = vgs__value(s, g, s->online, x, t);
     vgs_gradient(g, value, &x, 1, &slope);
     vgs_output(g, value);
     vgs_output(g, slope);
-    OK(!vgs_graph_compile(g, s->b, 64, NULL) && !vgs_set(g, p, w, 1, NULL) &&
+    OK(!vgs_graph_compile(g, s->b, 64, NULL) && !vgs_model_write(s->online, w, NULL) &&
        !vgs_set(g, x, m->x, 64, NULL) && !vgs_set(g, t, m->t, 64, NULL) && !vgs_graph_run(g, 64, NULL) &&
        !vgs_get(g, value, v, 64, NULL) && !vgs_get(g, slope, dv, 64, NULL));
     for (i = 0; i < 64; ++i) {
@@ -507,10 +496,10 @@ static void find_minibatch(vgs_sampler *s, minibatch *m)
 {
     static float x[5 * 64][2], y[5 * 64], slope[5 * 64][2], pair[64][4];
     int i, k, found = 0;
-    s->b->download(s->b->self, x, s->pool_x, 0, 640, VGS_F32, NULL);
-    s->b->download(s->b->self, y, s->pool_y, 0, 320, VGS_F32, NULL);
-    s->b->download(s->b->self, slope, s->pool_slope, 0, 640, VGS_F32, NULL);
-    s->b->download(s->b->self, pair, s->pair_x, 0, 256, VGS_F32, NULL);
+    s->b->download(s->b->self, x, s->traj_x, 0, 640, VGS_F32, NULL);
+    s->b->download(s->b->self, y, s->traj_y, 0, 320, VGS_F32, NULL);
+    s->b->download(s->b->self, slope, s->traj_grad, 0, 640, VGS_F32, NULL);
+    s->b->download(s->b->self, pair, s->fd_x, 0, 256, VGS_F32, NULL);
     for (i = 0; i < 64; ++i)
         for (k = 0; k < 320; ++k) {
             if (hypot((double)pair[i][0] + (double)pair[i][2] - 2 * (double)x[k][0],
@@ -528,38 +517,43 @@ static void find_minibatch(vgs_sampler *s, minibatch *m)
    along itself and along another direction. */
 static void slope_gradient(void)
 {
-    static float w[2][4000], grad[4000];
+    static float now[4000], w[2][4000], grad[4000];
     static minibatch m;
     bowl b;
     vgs_config c = small(&b);
     vgs_sampler *s;
+    vgs__fd_stage *fd;
+    vgs__fit_stage *fit;
     double h = 2e-3, norm = 0, along;
     int p, i, k;
-    c.one_step = c.fixed_kernel = c.explicit_drift = false;
+    c.published = c.fixed_kernel = c.explicit_drift = false;
     c.slope_loss = 20;
     b.k = 3;
     s = create(&c);
-    p = vgs_net_size(s->net);
+    p = vgs_model_size(s->online);
     OK(p <= 4000);
     train(s, 3, NULL);
-    OK(!vgs__rollout(s, NULL) && !vgs__make_targets(s, 0, NULL));
-    s->b->download(s->b->self, grad, s->pool_slope, 0, 640, VGS_F32, NULL);
+    OK(!vgs__train_rollout(s, false, NULL) && !vgs__train_targets(s, 0, NULL));
+    s->b->download(s->b->self, grad, s->traj_grad, 0, 640, VGS_F32, NULL);
     for (i = 0; i < 640; ++i) grad[i] += (float)(i % 8) - 2;         /* errors that matter, some limited  */
-    s->b->upload(s->b->self, s->pool_slope, 0, grad, 640, VGS_F32, NULL);
-    OK(!vgs__split_batch(s, 0, 2, NULL));
+    s->b->upload(s->b->self, s->traj_grad, 0, grad, 640, VGS_F32, NULL);
+    fd = &s->stage->fd;
+    vgs_noise_set(fd->g, &fd->noise, c.seed, VGS__FOR_SHUFFLE, 3, 0, 0);
+    vgs_scalar_set(fd->g, fd->first, 2 * 64);
+    OK(!vgs_graph_run(fd->g, 64, NULL));
     find_minibatch(s, &m);
-    vgs_bind(s->fit.g, s->fit.out, s->pool_y, 0, NULL);
-    vgs__noise_set(s->fit.g, &s->fit.noise, VGS__FOR_SHUFFLE, 0, 0, 3, c.seed);
-    vgs_scalar_set(s->fit.g, s->fit_first, 2 * 64);
-    vgs_scalar_set(s->fit.g, s->fit_lr, 0);
-    vgs_graph_touch(s->fit.g);
-    OK(!vgs_graph_run(s->fit.g, 64, NULL));
-    s->b->download(s->b->self, grad, s->grad, 0, (size_t)p, VGS_F32, NULL);
+    fit = &s->stage->fit;
+    vgs_bind(fit->g, fit->y, s->traj_y, 0, NULL);
+    vgs_noise_set(fit->g, &fit->noise, c.seed, VGS__FOR_SHUFFLE, 3, 0, 0);
+    vgs_scalar_set(fit->g, fit->first, 2 * 64);
+    vgs_scalar_set(fit->g, fit->lr, 0);
+    OK(!vgs_model_read(s->online, now, NULL) && !vgs_graph_run(fit->g, 64, NULL));
+    s->b->download(s->b->self, grad, s->online->grad, 0, (size_t)p, VGS_F32, NULL);
     for (i = 0; i < p; ++i) norm += (double)grad[i] * (double)grad[i];
     for (k = 0; k < 2; ++k) {
         T_IN("direction %d", k);
-        s->b->download(s->b->self, w[0], s->online, 0, (size_t)p, VGS_F32, NULL);
-        memcpy(w[1], w[0], sizeof w[0]);
+        memcpy(w[0], now, sizeof now);
+        memcpy(w[1], now, sizeof now);
         for (i = 0, along = 0; i < p; ++i) {
             double u = k ? (i % 3 ? 1 : -1) / sqrt(p) : (double)grad[i] / sqrt(norm);
             w[0][i] -= (float)(h * u);
@@ -596,18 +590,18 @@ static void refined(void)
         float h[2];
         b.k = 3;
         if (walled) c.energy.eval = walled_energy;
-        c.one_step = false;
+        c.published = false;
         c.batch = B;
         c.replay = 1;
         c.refine = 500;
         c.tau = 1.5f;
         s = create(&c);
         for (i = 0; i < B; ++i) x[i][0] = 2, x[i][1] = -3;
-        s->b->upload(s->b->self, s->pool_x, T * B * 2, x, B * 2, VGS_F32, NULL);
-        s->b->download(s->b->self, h, s->walk_step, 0, 1, VGS_F32, NULL);
-        OK(!vgs__refine(s, NULL));
-        s->b->download(s->b->self, x, s->walk_x, 0, B * 2, VGS_F32, NULL);
-        s->b->download(s->b->self, h + 1, s->walk_step, 0, 1, VGS_F32, NULL);
+        s->b->upload(s->b->self, s->traj_x, T * B * 2, x, B * 2, VGS_F32, NULL);
+        s->b->download(s->b->self, h, s->mala_h, 0, 1, VGS_F32, NULL);
+        OK(!vgs__keep_refine(s, &s->stage->mala_begin, &s->stage->mala_step, NULL));
+        s->b->download(s->b->self, x, s->mala_x, 0, B * 2, VGS_F32, NULL);
+        s->b->download(s->b->self, h + 1, s->mala_h, 0, 1, VGS_F32, NULL);
         T_IN("walled %d", walled);
         CHECK(h[0] == 0.05f && h[1] > 0.2f && h[1] < 5, "MALA's step went from %g to %g", (double)h[0],
               (double)h[1]);
@@ -635,9 +629,9 @@ static void drift_max(void)
     for (k = 0; k < 2; ++k) {
         if (k) c.drift_max = 0.3f;
         s = create(&c);
-        OK(vgs__rollout(s, NULL) == VGS_OK);
-        s->b->download(s->b->self, mu[k], s->pool_mu, 0, T * B * 2, VGS_F32, NULL);
-        s->b->download(s->b->self, x, s->pool_x, 0, T * B * 2, VGS_F32, NULL);
+        OK(vgs__train_rollout(s, false, NULL) == VGS_OK);
+        s->b->download(s->b->self, mu[k], s->traj_mu, 0, T * B * 2, VGS_F32, NULL);
+        s->b->download(s->b->self, x, s->traj_x, 0, T * B * 2, VGS_F32, NULL);
         for (i = 0; k && i < T * B; ++i) {
             double len = hypot((double)mu[1][2 * i], (double)mu[1][2 * i + 1]),
                    most = 0.3 * sqrt(2.0 * (double)s->s2[i / B]) * (double)s->a[i / B];
@@ -694,7 +688,7 @@ static void mean_free(void)
         c.init_sigma = 1;
         s = create(&c);
         T_IN("particles, net %d", (int)kind[k]);
-        OK(vgs_sampler_config(s)->dim_effective == 4);
+        OK(s->dim == 4);
         train(s, 3, &stats);
         d.path = &path[0][0][0];
         draw(s, &d, 300, &x[0][0]);
@@ -724,7 +718,7 @@ static void sphere(void)
     c.energy.dim = 3;
     c.on_sphere = true;
     s = create(&c);
-    OK(vgs_sampler_config(s)->dim_effective == 2);
+    OK(s->dim == 2);
     train(s, 3, &stats);
     OK(isnan(stats.elbo));                       /* no Gaussian kernels there                         */
     d.path = &path[0][0][0];
@@ -806,7 +800,7 @@ static void weights_are_unbiased(void)
         c.local_noise = k >= 6;
         c.explicit_drift = !c.local_noise;
         c.alpha = k % 2 ? VGS_VP : VGS_VE;
-        c.one_step = c.fixed_kernel = k < 2;
+        c.published = c.fixed_kernel = k < 2;
         c.sigma_lr = 1e-3f;
         c.init_sigma = 1;
         if (particles) c.net.wrapper = VGS_WRAPPER_SORTED;
@@ -837,7 +831,7 @@ static double unstretched(const float *axes, const float *width, const double *z
     return sum;
 }
 
-/* TD(lambda) targets against the recursion in double, from what the pool holds. */
+/* TD(lambda) targets against the recursion in double, from what the trajectories hold. */
 static void returns(void)
 {
     enum { B = 64, T = 5 };
@@ -850,7 +844,7 @@ static void returns(void)
         vgs_sampler *s;
         float f[4 * T];
         double want[B] = { 0 }, l;
-        c.one_step = c.fixed_kernel = false;
+        c.published = c.fixed_kernel = false;
         c.lambda = lambda[k];
         c.tau = 1.5f;
         c.explore = 1.2f;
@@ -861,12 +855,13 @@ static void returns(void)
         OK(k || s->c.lambda == 0.9f);
         train(s, 10, NULL);                      /* factors that are not 1                            */
         s->iteration = 11;                       /* two steps explore: their targets are others       */
-        OK(vgs__origin_of(s).explored == 2 && !vgs__rollout(s, NULL) && !vgs__make_targets(s, 0, NULL));
-        s->b->download(s->b->self, x, s->pool_x, 0, (T + 1) * B * 2, VGS_F32, NULL);
-        s->b->download(s->b->self, mu, s->pool_mu, 0, T * B * 2, VGS_F32, NULL);
-        if (k == 3) s->b->download(s->b->self, width, s->pool_width, 0, T * B * 2, VGS_F32, NULL);
-        if (k == 3) s->b->download(s->b->self, axes, s->pool_axes, 0, T * B * 4, VGS_F32, NULL);
-        s->b->download(s->b->self, y, s->pool_y, 0, T * B, VGS_F32, NULL);
+        OK(vgs__detour_of(s).steps == 2 && !vgs__train_rollout(s, false, NULL));
+        OK(!vgs__train_targets(s, 0, NULL));
+        s->b->download(s->b->self, x, s->traj_x, 0, (T + 1) * B * 2, VGS_F32, NULL);
+        s->b->download(s->b->self, mu, s->traj_mu, 0, T * B * 2, VGS_F32, NULL);
+        if (k == 3) s->b->download(s->b->self, width, s->traj_noise_std, 0, T * B * 2, VGS_F32, NULL);
+        if (k == 3) s->b->download(s->b->self, axes, s->traj_eigvec, 0, T * B * 4, VGS_F32, NULL);
+        s->b->download(s->b->self, y, s->traj_y, 0, T * B, VGS_F32, NULL);
         s->b->download(s->b->self, f, s->factor, 0, 4 * T, VGS_F32, NULL);
         OK(f[0] != 1 && f[1] != 1 && f[2] != 1 && f[3] != 1 && f[0] != f[1]);
         for (t = T - 1; t >= 2; --t) {
@@ -899,29 +894,30 @@ static void returns(void)
 static void fresh_targets(void)
 {
     enum { B = 4096 };
-    static float x[B][2], mu[B][2], y[2][B], musq[B];
+    static float x[B][2], mu[B][2], y[2][B], mu2[B];
     bowl b;
     vgs_config c = small(&b);
     double mean[2] = { 0, 0 }, var[2] = { 0, 0 };
     int k, i;
     c.batch = B;
     c.explore = 1.3f;
+    c.net.kind = VGS_NET_TEMB;                   /* the same value with published and without         */
     for (i = 0; i < B; ++i) {
         x[i][0] = 0.7f, x[i][1] = -0.4f;
         mu[i][0] = 0.2f, mu[i][1] = 0.1f;
-        musq[i] = 0.05f;
+        mu2[i] = 0.05f;
     }
     for (k = 0; k < 2; ++k) {
         vgs_sampler *s;
-        c.one_step = k == 0;
+        c.published = k == 0;
         s = create(&c);
         s->iteration = 11;
-        OK(vgs__origin_of(s).explored == 2 * k);
-        s->b->upload(s->b->self, s->pool_x, B * 2, x, B * 2, VGS_F32, NULL);
-        s->b->upload(s->b->self, s->pool_mu, B * 2, mu, B * 2, VGS_F32, NULL);
-        s->b->upload(s->b->self, s->pool_musq, B, musq, B, VGS_F32, NULL);
-        OK(!vgs__make_target(s, 0, 1, NULL));
-        s->b->download(s->b->self, y[k], s->pool_y, B, B, VGS_F32, NULL);
+        OK(vgs__detour_of(s).steps == 2 * k);
+        s->b->upload(s->b->self, s->traj_x, B * 2, x, B * 2, VGS_F32, NULL);
+        s->b->upload(s->b->self, s->traj_mu, B * 2, mu, B * 2, VGS_F32, NULL);
+        s->b->upload(s->b->self, s->traj_mu2, B, mu2, B, VGS_F32, NULL);
+        OK(!vgs__fresh_run(s, &s->stage->fresh_step, 0, 1, NULL));
+        s->b->download(s->b->self, y[k], s->traj_y, B, B, VGS_F32, NULL);
         for (i = 0; i < B; ++i) mean[k] += (double)y[k][i] / B;
         for (i = 0; i < B; ++i) var[k] += pow((double)y[k][i] - mean[k], 2) / B;
         vgs_sampler_free(s);
@@ -947,7 +943,7 @@ static void factors_of(bool local)
     double k = 2;
     int t, j;
     b.k = 2;
-    c.one_step = c.fixed_kernel = false;
+    c.published = c.fixed_kernel = false;
     c.local_noise = local;
     c.explicit_drift = !local;
     c.batch = 128;
@@ -1006,7 +1002,7 @@ static void without_mean(const vgs_sampler *s, const double *x, double *y)
 /* V'' at x for all pairs of e_i. */
 static void curvatures(vgs_sampler *s, int t, const float *x, double v[6][6])
 {
-    double h = VGS__NUDGE * sqrt((double)s->s2[t]), e[6], f[6];
+    double h = VGS__FD_STEP * sqrt((double)s->s2[t]), e[6], f[6];
     int d = s->c.energy.dim, i, j;
     for (i = 0; i < d; ++i)
         for (j = 0; j < d; ++j) {
@@ -1047,11 +1043,11 @@ static int check_noise(vgs_sampler *s, int t, const float *x, const float *axes,
 
 static void scale_weights(vgs_sampler *s, float by)
 {
-    size_t n = (size_t)vgs_net_size(s->net), i;
-    float *w = (float *)malloc(n * sizeof *w);
-    OK(!s->b->download(s->b->self, w, s->target, 0, n, VGS_F32, NULL));
+    int n = vgs_model_size(s->target), i;
+    float *w = (float *)malloc((size_t)n * sizeof *w);
+    OK(!vgs_model_read(s->target, w, NULL));
     for (i = 0; i < n; ++i) w[i] *= by;
-    OK(!s->b->upload(s->b->self, s->target, 0, w, n, VGS_F32, NULL));
+    OK(!vgs_model_write(s->target, w, NULL));
     free(w);
 }
 
@@ -1068,17 +1064,17 @@ static void local_covariance(void)
         int d = k == 1 ? 6 : 2, limited = 0, more;
         c.energy.dim = d;
         c.energy.particles = k == 1 ? 3 : 0;
-        c.one_step = c.fixed_kernel = c.explicit_drift = false;
+        c.published = c.fixed_kernel = c.explicit_drift = false;
         c.local_noise = true;
         c.tau = 1.5f;
         if (k == 1) c.net.kind = VGS_NET_EGNN;
         s = create(&c);
         train(s, 10, NULL);
         if (k == 2) scale_weights(s, 2.5f);
-        OK(!vgs__rollout(s, NULL));
-        s->b->download(s->b->self, x, s->pool_x, 0, (size_t)((T + 1) * B * d), VGS_F32, NULL);
-        s->b->download(s->b->self, width, s->pool_width, 0, (size_t)(T * B * d), VGS_F32, NULL);
-        s->b->download(s->b->self, axes, s->pool_axes, 0, (size_t)(T * B * d * d), VGS_F32, NULL);
+        OK(!vgs__train_rollout(s, false, NULL));
+        s->b->download(s->b->self, x, s->traj_x, 0, (size_t)((T + 1) * B * d), VGS_F32, NULL);
+        s->b->download(s->b->self, width, s->traj_noise_std, 0, (size_t)(T * B * d), VGS_F32, NULL);
+        s->b->download(s->b->self, axes, s->traj_eigvec, 0, (size_t)(T * B * d * d), VGS_F32, NULL);
         for (t = 0; t < T - 1; ++t)
             for (i = 0; i < ROWS; ++i) {
                 int row = t * B + i;
@@ -1106,7 +1102,7 @@ static void factors_of_bad_energies(void)
         bowl b;
         vgs_config c = small(&b);
         vgs_sampler *s;
-        c.one_step = c.fixed_kernel = false;
+        c.published = c.fixed_kernel = false;
         s = create(&c);
         train(s, 4, NULL);
         s->b->download(s->b->self, before, s->factor, 0, 4 * T, VGS_F32, NULL);
@@ -1127,7 +1123,8 @@ static void factors_of_bad_energies(void)
 
 /* ---- energies that misbehave --------------------------------------------------------------------------- */
 
-/* Above energy_max the last drift is exactly 0, whatever the gradient is; unclamped_drift keeps it finite. */
+/* Above energy_max the last drift is exactly 0, whatever the gradient is; as published, with a gradient
+   limit, it is that of E, but finite. */
 static void energy_max(void)
 {
     static float path[6][64][2], x[64][2];
@@ -1140,10 +1137,10 @@ static void energy_max(void)
             vgs_sampler *s;
             vgs_draw d = plain();
             vgs_error err = { VGS_OK, "" };
-            T_IN("energy_max, gradient %g%s", (double)bad[k], raw ? ", unclamped" : "");
+            T_IN("energy_max, gradient %g%s", (double)bad[k], raw ? ", raw" : "");
             b.k = 1;
             c.energy_max = 1e-3f;                /* nearly all rows are above                         */
-            c.unclamped_drift = raw != 0;
+            c.grad_max = raw ? 1 : 1e30f;
             b.nan_at = 1;
             b.row = 7;
             b.bad = bad[k];
@@ -1177,6 +1174,7 @@ static void energy_max_border(void)
     vgs_draw d = plain();
     int i, below = 0, above = 0;
     c.energy_max = 0.25f;
+    c.grad_max = 1e30f;
     s = create(&c);
     d.path = &path[0][0][0];
     d.skip_final_noise = true;
@@ -1200,6 +1198,7 @@ static void infinite_energies(void)
     vgs_error err = { VGS_OK, "" };
     vgs_stats stats;
     c.energy_max = 50;
+    c.grad_max = 1e30f;
     s = create(&c);
     b.nan_at = 1;
     b.row = 3;
@@ -1358,7 +1357,7 @@ static void out_of_range(void)
         {"lr_half", "-1", false},      {"sigma_lr", "-1", false},      {"target_ema", "-0.1", false},
         {"target_ema", "1", false},    {"explore", "-1", false},       {"grad_max", "-1", false},
         {"lambda", "-0.5", false},     {"lambda", "1.5", false},       {"lambda", "0.5", false},
-        {"drift_max", "-1", false},    {"dim_effective", "-1", false}, {"dim_effective", "3", false},
+        {"drift_max", "-1", false},
         {"hidden", "-1", false},       {"layers", "-1", false},        {"time_dim", "3", false},
         {"time_hidden", "-1", false},  {"x_scale", "-1", false},       {"replay", "-1", false},
         {"replay", "65537", false},    {"refine", "-1", false},        {"refine", "5", false},
@@ -1431,13 +1430,13 @@ static void out_of_range_others(void)
     REFUSED("on_sphere", c.on_sphere = true; c.alpha = VGS_VP);
     REFUSED("dim", c.on_sphere = true; c.energy.dim = 1);
     REFUSED("sigma_lr", c.on_sphere = true; c.sigma_lr = 0.1f);
-    REFUSED("0 with one_step", c.slope_loss = 1);
-    REFUSED("0 with explicit_drift", c.slope_loss = 1; c.one_step = false);
-    REFUSED("0 with explore", c.slope_loss = 1; c.one_step = c.explicit_drift = false; c.explore = 1.2f);
-    REFUSED("local_noise = 1: must be 0 with one_step", c.local_noise = true);
-    REFUSED("local_noise = 1: must be 0 with fixed", c.local_noise = true; c.one_step = false);
+    REFUSED("0 with published", c.slope_loss = 1);
+    REFUSED("0 with explicit_drift", c.slope_loss = 1; c.published = false);
+    REFUSED("0 with explore", c.slope_loss = 1; c.published = c.explicit_drift = false; c.explore = 1.2f);
+    REFUSED("local_noise = 1: must be 0 with published", c.local_noise = true);
+    REFUSED("local_noise = 1: must be 0 with fixed", c.local_noise = true; c.published = false);
     REFUSED("local_noise = 1: must be 0 with explicit", c.local_noise = true;
-            c.one_step = c.fixed_kernel = false);
+            c.published = c.fixed_kernel = false);
     REFUSED("local_noise = 1: must be 0 with on_sphere", c.local_noise = c.on_sphere = true);
     REFUSED("slope_loss = nan", c.slope_loss = (float)NAN);
     REFUSED("too large", c.energy.dim = 100000; c.batch = 1 << 20);
@@ -1524,11 +1523,11 @@ static void resolve(void)
                once.value_lr == 5e-4f);
             OK(once.loss == VGS_SMOOTH_L1 && once.grad_max == 1 && once.length_scale == 1 &&
                once.detail_scale == 0.1f);
-            OK(once.dim_effective == (k ? 4 : 6) && once.steps >= 20 && once.steps <= 100 &&
-               once.target_ema == 0.9f && once.lambda == 0.9f && !once.one_step && !once.fixed_kernel);
-            c.one_step = true;
+            OK(vgs__effective_dim(&once) == (k ? 4 : 6) && once.steps >= 20 && once.steps <= 100 &&
+               once.target_ema == 0.9f && once.lambda == 0.9f && !once.published && !once.fixed_kernel);
+            c.published = true;
             CHECK(vgs_config_resolve(&c, &once, &err) == VGS_OK, "%s", err.msg);
-            OK(once.lambda == 0 && once.target_ema == 0);
+            OK(once.lambda == 0 && once.target_ema == 0 && once.fixed_kernel && once.explicit_drift);
             OK(once.net.hidden == 128 && once.net.layers == (k ? 2 : 3) && once.net.time_dim == 64 &&
                once.net.dim == 6);
             OK(once.s2_start > once.s2_end && once.s2_end > 0 && (!vp || once.s2_start < 1));
@@ -1551,7 +1550,7 @@ static int counted_energy(void *user, const float *x, int n, int dim, float *e, 
 static void energy_calls(void)
 {
     static const struct {
-        bool one_step, learned;
+        bool published, learned;
         int passes, replay, refine;
         float explore, slope;
     } list[] = { { true, false, 1, 0, 0, 1, 0 },    { true, false, 3, 0, 0, 1.5f, 0 },
@@ -1567,7 +1566,7 @@ static void energy_calls(void)
         double training;
         c.energy.eval = counted_energy;
         c.energy.user = &count;
-        c.one_step = c.explicit_drift = list[i].one_step;
+        c.published = c.explicit_drift = list[i].published;
         c.fixed_kernel = !list[i].learned;
         c.passes = list[i].passes;
         c.replay = list[i].replay;
@@ -1594,7 +1593,7 @@ int main(int argc, char **argv)
     RUN(draws);
     RUN(explore);
     RUN(explored_part);
-    RUN(kept_weights);
+    RUN(replay_weights);
     RUN(noised_back);
     RUN(slope_targets);
     RUN(slope_gradient);

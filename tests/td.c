@@ -110,7 +110,8 @@ static void golden_params(uint32_t u, float *p)
     }
 }
 
-static vgs_sampler *make(const golden_td_case *q, vgs_backend *backend)
+/* grad_max: 0 = none. As published, a limit of the gradient goes with a last drift of the energy as it is. */
+static vgs_sampler *make(const golden_td_case *q, double grad_max, vgs_backend *backend)
 {
     vgs_error err = { VGS_OK, "" };
     vgs_config c;
@@ -131,34 +132,34 @@ static vgs_sampler *make(const golden_td_case *q, vgs_backend *backend)
     c.s2_end = (float)q->s2_end;
     c.tau = (float)q->tau;
     c.explore = (float)q->explore;
-    c.grad_max = q->grad_max > 0 ? (float)q->grad_max : 1e30f;
+    c.grad_max = grad_max > 0 ? (float)grad_max : 1e30f;
     c.energy_max = (float)q->energy_max;
     c.drift_max = 1e30f;
-    c.one_step = c.fixed_kernel = c.explicit_drift = true;
+    c.published = true;
     c.value_lr = 1e-3f;
     c.sigma_lr = 1e-2f;
     c.backend = backend;
     s = vgs_sampler_create(&c, &err);
     if (!CHECK(s != NULL, "%s", err.msg)) return NULL;
-    OK(vgs_net_size(s->net) == P);
+    OK(vgs_model_size(s->online) == P);
     golden_params(GOLDEN_SEED_ONLINE, p);
-    backend->upload(backend->self, s->online, 0, p, P, VGS_F32, NULL);
+    OK(vgs_model_write(s->online, p, NULL) == VGS_OK);
     golden_params(GOLDEN_SEED_TARGET, p);
-    backend->upload(backend->self, s->target, 0, p, P, VGS_F32, NULL);
+    OK(vgs_model_write(s->target, p, NULL) == VGS_OK);
     return s;
 }
 
 /* All B rows at every t, in place of a rollout. */
-static void fill_pool(vgs_sampler *s, const float *x, const float *mu)
+static void fill_trajectories(vgs_sampler *s, const float *x, const float *mu)
 {
     float musq[B];
     int t, i;
     for (i = 0; mu && i < B; ++i) musq[i] = mu[2 * i] * mu[2 * i] + mu[2 * i + 1] * mu[2 * i + 1];
     for (t = 0; t < T; ++t) {
         size_t at_row = (size_t)(t * B);
-        s->b->upload(s->b->self, s->pool_x, at_row * D, x, B * D, VGS_F32, NULL);
-        if (mu) s->b->upload(s->b->self, s->pool_mu, at_row * D, mu, B * D, VGS_F32, NULL);
-        if (mu) s->b->upload(s->b->self, s->pool_musq, at_row, musq, B, VGS_F32, NULL);
+        s->b->upload(s->b->self, s->traj_x, at_row * D, x, B * D, VGS_F32, NULL);
+        if (mu) s->b->upload(s->b->self, s->traj_mu, at_row * D, mu, B * D, VGS_F32, NULL);
+        if (mu) s->b->upload(s->b->self, s->traj_mu2, at_row, musq, B, VGS_F32, NULL);
     }
 }
 
@@ -176,24 +177,24 @@ static void targets(vgs_sampler *s, const golden_td_case *q)
     double want[B];
     int i;
     look.eps = &golden_td_eps[0][0];
-    fill_pool(s, &golden_td_x[0][0], &golden_td_mu[0][0]);
-    CHECK(vgs__make_targets(s, 0, &err) == VGS_OK, "%s", err.msg);
-    get(s, s->pool_y, 0, y, T * B);
+    fill_trajectories(s, &golden_td_x[0][0], &golden_td_mu[0][0]);
+    CHECK(vgs__train_targets(s, 0, &err) == VGS_OK, "%s", err.msg);
+    get(s, s->traj_y, 0, y, T * B);
     for (i = 0; i < B; ++i) rows[i] = y[golden_td_t[i] * B + i] * D;
     near_all("y", rows, q->y, B, 2e-6, 0);
-    fill_pool(s, &golden_td_x[0][0], &golden_td_mu[0][0]);           /* again with |mu|^2 of nothing   */
-    for (i = 0; i < T; ++i) s->b->upload(s->b->self, s->pool_musq, (size_t)(i * B), zero, B, VGS_F32, NULL);
-    OK(vgs__make_targets(s, 0, NULL) == VGS_OK);
+    fill_trajectories(s, &golden_td_x[0][0], &golden_td_mu[0][0]);   /* again with |mu|^2 of nothing   */
+    for (i = 0; i < T; ++i) s->b->upload(s->b->self, s->traj_mu2, (size_t)(i * B), zero, B, VGS_F32, NULL);
+    OK(vgs__train_targets(s, 0, NULL) == VGS_OK);
     for (i = 0; i < B; ++i) {
         int t = golden_td_t[i];
         float without;
-        get(s, s->pool_y, (size_t)(t * B + i), &without, 1);
+        get(s, s->traj_y, (size_t)(t * B + i), &without, 1);
         rows[i] = (y[t * B + i] - without) * D;
         want[i] = q->cost[i] + q->tau * D * log(q->a[t]);
     }
     near_all("cost", rows, want, B, 1e-5, 3e-6);
-    fill_pool(s, &golden_td_x[0][0], &golden_td_mu[0][0]);
-    OK(vgs__make_targets(s, 0, NULL) == VGS_OK);
+    fill_trajectories(s, &golden_td_x[0][0], &golden_td_mu[0][0]);
+    OK(vgs__train_targets(s, 0, NULL) == VGS_OK);
 }
 
 /* Four Adam steps on the golden minibatch: losses, norms, gradient, weights after one and three. */
@@ -206,7 +207,7 @@ static void fits(vgs_sampler *s, const golden_td_case *q)
     for (i = 0; i < B; ++i) rows[i] = golden_td_t[i] * B + i;
     look.minibatch = rows;
     look.adams = 0;
-    CHECK(vgs__fit_pass(s, 0, &err) == VGS_OK, "%s", err.msg);
+    CHECK(vgs__fit_run(s, &s->stage->fit, &s->stage->fd, 0, &err) == VGS_OK, "%s", err.msg);
     look.minibatch = NULL;
     OK(look.adams == T);
     get(s, s->loss_log, 0, losses, T);
@@ -222,72 +223,44 @@ static void fits(vgs_sampler *s, const golden_td_case *q)
     near_all("weights after 3 steps", look.after[2], q->step3, P, 0, 4e-6);
 }
 
-/* mu and x_{t+1} of the golden rollout rows; at T-1 also with the energy not cut. */
-static void rollouts(vgs_sampler *s, const golden_td_case *q)
+/* mu [B,D] and x_{t+1} [B,D] of the golden rollout rows, each at its step; |mu|^2 beside it. */
+static void roll_rows(vgs_sampler *s, float *rows_mu, float *rows_next)
 {
     vgs_error err = { VGS_OK, "" };
-    vgs__roll r;
-    float mu[B * D], next[B * D], musq[B], rows_mu[B * D], rows_next[B * D];
-    double want_sq;
-    int t, i, j;
-    memset(&r, 0, sizeof r);
-    r.n = B;
-    r.for_start = VGS__FOR_START;
-    r.for_step = VGS__FOR_STEP;
-    r.c = r.step_c = r.last_c = (double)s->c.explore;
-    r.x = s->pool_x;
-    r.mu = s->pool_mu;
-    r.musq = s->pool_musq;
-    r.cost = s->pool_cost;
-    r.x_stride = r.mu_stride = B;
-    r.x_places = T + 1;
+    vgs__roll r = vgs__train_roll(s);
+    float mu[B * D], next[B * D], mu2[B];
+    int t, i;
     look.eps = &golden_ro_eps[0][0];
     for (t = 0; t < T; ++t) {
-        fill_pool(s, &golden_ro_x[0][0], NULL);
+        fill_trajectories(s, &golden_ro_x[0][0], NULL);
         CHECK(vgs__roll_step(s, &r, t, &err) == VGS_OK, "%s", err.msg);
-        get(s, s->pool_mu, (size_t)(t * B * D), mu, B * D);
-        get(s, s->pool_x, (size_t)((t + 1) * B * D), next, B * D);
-        get(s, s->pool_musq, (size_t)(t * B), musq, B);
-        for (i = 0; i < B; ++i)
-            for (j = 0; golden_ro_t[i] == t && j < D; ++j) {
-                want_sq = q->mu[2 * i] * q->mu[2 * i] + q->mu[2 * i + 1] * q->mu[2 * i + 1];
-                rows_mu[2 * i + j] = mu[2 * i + j];
-                rows_next[2 * i + j] = next[2 * i + j];
-                CHECK_NEAR(musq[i], want_sq, 1e-5, 1e-9);
-            }
+        get(s, s->traj_mu, (size_t)(t * B * D), mu, B * D);
+        get(s, s->traj_x, (size_t)((t + 1) * B * D), next, B * D);
+        get(s, s->traj_mu2, (size_t)(t * B), mu2, B);
+        for (i = 0; i < B; ++i) {
+            if (golden_ro_t[i] != t) continue;
+            memcpy(rows_mu + D * i, mu + D * i, D * sizeof *mu);
+            memcpy(rows_next + D * i, next + D * i, D * sizeof *next);
+            CHECK_NEAR(mu2[i], mu[2 * i] * mu[2 * i] + mu[2 * i + 1] * mu[2 * i + 1], 1e-6, 1e-12);
+        }
     }
-    near_all("mu", rows_mu, q->mu, B * D, 3e-6, 0);
-    near_all("next", rows_next, q->next, B * D, 2e-6, 0);
-    if (q->energy_max > 0) OK(rows_mu[8] == 0 && rows_mu[9] == 0);
 }
 
-static void unclamped(const golden_td_case *q, vgs_backend *backend)
+/* With the energy cut, row 4 has no drift; without, and with a limit of the gradient, it has that of E. */
+static void rollouts(const golden_td_case *q, vgs_backend *backend)
 {
-    vgs_sampler *s = make(q, backend), *raw;
-    vgs_config c;
-    vgs__roll r;
-    float mu[B * D], p[P];
-    double want[4];
+    float mu[B * D], next[B * D];
+    vgs_sampler *s = make(q, 0, backend);
     if (!s) return;
-    c = *vgs_sampler_config(s);
-    c.unclamped_drift = true;
-    raw = vgs_sampler_create(&c, NULL);
-    golden_params(GOLDEN_SEED_TARGET, p);
-    backend->upload(backend->self, raw->target, 0, p, P, VGS_F32, NULL);
-    memset(&r, 0, sizeof r);
-    r.n = B;
-    r.x = raw->pool_x;
-    r.mu = raw->pool_mu;
-    r.musq = raw->pool_musq;
-    r.cost = raw->pool_cost;
-    r.x_stride = r.mu_stride = B;
-    r.x_places = T + 1;
-    fill_pool(raw, &golden_ro_x[0][0], NULL);
-    OK(vgs__roll_step(raw, &r, T - 1, NULL) == VGS_OK);
-    get(raw, raw->pool_mu, (T - 1) * B * D, mu, B * D);
-    memcpy(want, q->mu_raw + 6, sizeof want);
-    near_all("mu_raw", mu + 6, want, 4, 3e-6, 0);
-    vgs_sampler_free(raw);
+    roll_rows(s, mu, next);
+    near_all("mu", mu, q->mu, B * D, 3e-6, 0);
+    near_all("next", next, q->next, B * D, 2e-6, 0);
+    if (q->energy_max > 0) OK(mu[8] == 0 && mu[9] == 0);
+    vgs_sampler_free(s);
+    s = make(q, q->grad_max > 0 ? q->grad_max : 1, backend);
+    if (!s) return;
+    roll_rows(s, mu, next);
+    near_all("mu_raw", mu, q->mu_raw, B * D, 3e-6, 0);
     vgs_sampler_free(s);
 }
 
@@ -300,7 +273,7 @@ static void sigmas(vgs_sampler *s, const golden_td_case *q)
     get(s, s->sigma, 0, &s0, 1);
     CHECK_NEAR(s0, q->s0_start, 1e-6, 0);
     for (k = 0; k < 3; ++k) {
-        CHECK(vgs__sigma_step(s, &err) == VGS_OK, "%s", err.msg);
+        CHECK(vgs__sigma_run(s, &s->stage->sigma_fit, &err) == VGS_OK, "%s", err.msg);
         get(s, s->sigma, 16, &grad, 1);
         get(s, s->sigma, 0, &s0, 1);
         if (!k) CHECK_NEAR(grad, q->s0_grad, 5e-6, 0);
@@ -338,17 +311,16 @@ static void training(void)
         const golden_td_case *q = &golden_td[k];
         vgs_sampler *s;
         T_IN("%s", q->name);
-        s = make(q, &backend);
+        s = make(q, q->grad_max, &backend);
         if (!s) continue;
         near_all("s2", s->s2, q->s2, T, 2e-7, 0);
         near_all("a", s->a, q->a, T, 2e-7, 0);
         targets(s, q);
         fits(s, q);
-        rollouts(s, q);
         sigmas(s, q);
         noise_factors(s, q);
         vgs_sampler_free(s);
-        if (q->energy_max > 0) unclamped(q, &backend);
+        rollouts(q, &backend);
     }
     vgs_cpu_free(look.cpu);
 }
@@ -370,10 +342,9 @@ static void target_network(void)
     c.batch = B;
     c.target_ema = 0.75f;
     s = vgs_sampler_create(&c, NULL);
-    get(s, s->target, 0, before, P);
+    OK(vgs_model_read(s->target, before, NULL) == VGS_OK);
     OK(vgs_sampler_train(s, 1, NULL, NULL) == VGS_OK);
-    get(s, s->target, 0, after, P);
-    get(s, s->online, 0, online, P);
+    OK(vgs_model_read(s->target, after, NULL) == VGS_OK && vgs_model_read(s->online, online, NULL) == VGS_OK);
     for (i = 0; i < P; ++i)
         if (!CHECK_NEAR(after[i], 0.75 * (double)before[i] + 0.25 * (double)online[i], 1e-6, 1e-8)) break;
     OK(memcmp(online, before, sizeof online) != 0);
