@@ -815,7 +815,7 @@ static void check_case(const gcase *c)
 #define BINARY(name) BUILD(name, return vgs_##name(g, x[0], x[1]);)
 static const int32_t which5[5] = { 2, 0, 1, 2, 2 };
 static const vgs_var none = { 0 };
-static vgs_energy callback = { NULL, quartic64, NULL, NULL, 3, 0, false };
+static vgs_energy callback = { NULL, quartic64, NULL, NULL, 3, 0, false, NULL };
 
 UNARY(exp) UNARY(log) UNARY(sqrt) UNARY(square) UNARY(reciprocal) UNARY(abs) UNARY(sin) UNARY(cos)
 UNARY(relu) UNARY(silu) UNARY(softplus) UNARY(sigmoid) UNARY(tanh)
@@ -1020,7 +1020,7 @@ typedef struct wrong { const char *says[3]; vgs_status code; vgs_var (*record)(v
 #define IN(c)    vgs_input(g, c)
 #define ST(r, c) vgs_state(g, r, c, VGS_F32)
 static const int32_t bad_which[2] = { 0, 3 };
-static vgs_energy two_kinds = { NULL, NULL, NULL, NULL, 3, 0, false };
+static vgs_energy two_kinds = { NULL, NULL, NULL, NULL, 3, 0, false, NULL };
 
 WRONG(add, vgs_add(g, IN(3), IN(4)))
 WRONG(add_rows, vgs_add(g, ST(2, 4), ST(3, 4)))
