@@ -522,7 +522,8 @@ static void switches_of_before(void)
         {{"one_step", "1", "fixed_kernel", "1", "explicit_drift", "1", "value", "egnn"},
          "no_base = 0 with one_step = 1"},
         {{"one_step", "1", "fixed_kernel", "1", "explicit_drift", "1", "value", "mlp", "no_base", "1"}, NULL},
-        {{"one_step", "0", "unclamped_drift", "1", "energy_max", "9"}, "unclamped_drift = 1 with one_step = 0"},
+        {{"one_step", "0", "unclamped_drift", "1", "energy_max", "9"},
+         "unclamped_drift = 1 with one_step = 0"},
         {{"one_step", "0", "unclamped_drift", "1", "energy_max", "0"}, NULL},
         {{"one_step", "1", "fixed_kernel", "1", "explicit_drift", "1", "value", "temb", "energy_max", "9",
           "grad_max", "1"}, "unclamped_drift = 0 with one_step = 1"},
@@ -539,7 +540,8 @@ static void switches_of_before(void)
         vgs_status st;
         T_IN("switches %d", (int)i);
         vgs_writer_tensor(w, "x", VGS_DTYPE_F32, 0, NULL, &x);
-        for (k = 0; k < 16 && list[i].meta[k]; k += 2) vgs_writer_meta(w, list[i].meta[k], list[i].meta[k + 1]);
+        for (k = 0; k < 16 && list[i].meta[k]; k += 2)
+            vgs_writer_meta(w, list[i].meta[k], list[i].meta[k + 1]);
         OK(vgs_writer_save(w, PATH, &err) == VGS_OK);
         vgs_writer_free(w);
         memset(&c, 0, sizeof c);

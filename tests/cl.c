@@ -32,9 +32,9 @@ static vgs_config config_of(const char *name, vgs_backend *b)
 
 static int weights(vgs_sampler *s, float *w, int room)
 {
-    int p = vgs_net_size(s->net);
+    int p = vgs_model_size(s->online);
     if (!CHECK(p <= room, "%d weights", p)) return 0;
-    OK(!s->b->download(s->b->self, w, s->online, 0, (size_t)p, VGS_F32, &err));
+    OK(!vgs_model_read(s->online, w, &err));
     return p;
 }
 
@@ -464,17 +464,16 @@ static void launches(void)
         const target *t = target_find(net[k].target);
         vgs_graph *g = vgs_graph_create(&err);
         vgs_config c;
-        vgs_net *n;
-        vgs_var params, x, v, slope;
+        vgs_model *m;
+        vgs_var x, v, slope;
         char value[32];
         int field = 0, count;
         memset(&c, 0, sizeof c);
         OK(!preset_fill(t, net[k].preset, &c, NULL, &err) && !vgs_config_resolve(&c, &c, &err));
-        n = vgs_net_create(&c.net, &err);
-        if (!CHECK(n != NULL, "%s", err.msg)) return;
-        params = vgs_params(g, vgs_net_size(n));
+        m = vgs_model_create(&c.net, the_device, 0, &err);
+        if (!CHECK(m != NULL, "%s", err.msg)) return;
         x = vgs_input(g, c.energy.dim);
-        v = vgs_net_apply(g, n, params, x, vgs_index(g), c.steps);
+        v = vgs_model_apply(g, m, x, vgs_index(g));
         OK(!vgs_gradient(g, v, &x, 1, &slope));
         vgs_output(g, v);
         vgs_output(g, slope);
@@ -488,7 +487,7 @@ static void launches(void)
                net[k].preset, value, count, vgs_graph_ops(g, false));
         OK(count <= net[k].most);
         vgs_graph_free(g);
-        vgs_net_free(n);
+        vgs_model_free(m);
     }
 }
 

@@ -118,9 +118,9 @@ static vgs_sampler *sampler_on(vgs_backend *b)
 
 static int weights(vgs_sampler *s, float w[ROOM])
 {
-    int n = vgs_net_size(s->net);
+    int n = vgs_model_size(s->online);
     if (!CHECK(n <= ROOM, "%d weights", n)) return 0;
-    OK(!s->b->download(s->b->self, w, s->online, 0, (size_t)n, VGS_F32, &err));
+    OK(!vgs_model_read(s->online, w, &err));
     return n;
 }
 

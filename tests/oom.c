@@ -189,7 +189,7 @@ static vgs_var bare(void *user, vgs_graph *g, vgs_var x)
     return vgs_mul(g, vgs_sum_cols(g, vgs_square(g, x)), vgs_view(g, k, 0, 1, 1, 1));
 }
 
-/* The parts of an iteration, a value, a draw from given rows, and E itself, with an energy that is a model. */
+/* The parts of an iteration, a value, a draw from given rows, and E itself; the energy is a model. */
 static bool sampler_parts(void)
 {
     static const float rows[8] = { 0, 1, 1, 0, 2, 1, 1, 2 };

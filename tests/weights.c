@@ -161,7 +161,7 @@ static void drift_in_double(const vgs_sampler *s, const known *net, int t, const
     for (j = 0; j < d && sqrt(norm) > limit; ++j) mu[j] *= limit / sqrt(norm);
 }
 
-/* The covariance of local_noise, I - s_t^2 V'' / tau, from slopes VGS__FD_STEP s_t apart; none is near the limits. */
+/* The covariance of local_noise, I - s_t^2 V'' / tau, from slopes a step h apart; none is near the limits. */
 static void covariance_in_double(const vgs_sampler *s, const known *net, int t, const float *x,
                                  double c[MOST][MOST])
 {
