@@ -9923,12 +9923,18 @@ static vgs_var vgs__target_next(vgs_sampler *s, vgs__kernel *k, vgs_var next, bo
     return vgs_affine_by(g, v, scale, none);
 }
 
-/* y less tau log(rho) / 2, in units of D */
-static vgs_var vgs__target_less_rho(const vgs_sampler *s, vgs__kernel *k, vgs_var y)
+/* tau log(rho) / 2, in units of D; no value where rho is 1 */
+static vgs_var vgs__target_log_rho(const vgs_sampler *s, vgs__kernel *k)
 {
-    vgs_graph *g = k->g;
-    if (s->c.fixed_kernel) return y;
-    return vgs_sub(g, y, vgs_affine(g, vgs_mean_cols(g, vgs_log(g, k->sqrt_rho)), s->c.tau, 0.0f));
+    if (s->c.fixed_kernel) return vgs__no_var();
+    return vgs_affine(k->g, vgs_mean_cols(k->g, vgs_log(k->g, k->sqrt_rho)), s->c.tau, 0.0f);
+}
+
+/* later + cost - log_rho */
+static vgs_var vgs__target_sum(vgs_graph *g, vgs_var later, vgs_var cost, vgs_var log_rho)
+{
+    vgs_var y = vgs_add(g, later, cost);
+    return vgs__exists(log_rho) ? vgs_sub(g, y, log_rho) : y;
 }
 
 /* For the exact value grad V_t is the mean of a_t grad V_{t+1}(x_{t+1}), and of a_t grad E(x_T) at last: its
@@ -9952,7 +9958,7 @@ static void vgs__return_record(vgs_sampler *s, vgs__return_stage *st, bool last)
     vgs_graph *g = st->g;
     const vgs_scalar none = { 0 };
     vgs__kernel *k = &st->k;
-    vgs_var y, cost, next = vgs__no_var(), energy = next;
+    vgs_var y, cost, log_rho, next = vgs__no_var(), energy = next;
     bool looks = last || s->c.lambda < 1.0f;     /* at what comes next, beside the later return        */
     vgs__kernel_open(s, k, g);
     st->next = vgs_input(g, s->c.energy.dim);
@@ -9969,12 +9975,13 @@ static void vgs__return_record(vgs_sampler *s, vgs__return_stage *st, bool last)
     y = last ? next : st->later;
     if (!last && looks) y = vgs_combine(g, y, s->c.lambda, next, 1.0f - s->c.lambda);
     cost = vgs_affine_by(g, st->cost, st->cost_scale, st->cost_add);
-    y = vgs__target_less_rho(s, k, vgs_add(g, y, cost));
+    log_rho = vgs__target_log_rho(s, k);
+    y = vgs__target_sum(g, y, cost, log_rho);
     vgs__kernel_check(k, y, VGS__BAD_VALUE, false);
     vgs_assign(g, st->y, y);
     if (s->c.replay) {
         y = last ? vgs_affine_by(g, energy, st->value_scale, none) : st->later_path;
-        vgs_assign(g, st->path, vgs__target_less_rho(s, k, vgs_add(g, y, cost)));
+        vgs_assign(g, st->path, vgs__target_sum(g, y, cost, log_rho));
     }
     if (s->c.slope_loss > 0.0f && last) vgs__return_last_grad(s, st, energy);
 }
@@ -10035,7 +10042,7 @@ static void vgs__fresh_record(vgs_sampler *s, vgs__fresh_stage *st, bool last)
     cost = s->c.published ? st->mu2 : vgs__kernel_cost(k, u, eps);
     cost = vgs_affine_by(g, cost, st->cost_scale, st->cost_add);
     y = vgs__target_next(s, k, vgs__kernel_move(s, k, st->x, u), last, st->value_scale, NULL);
-    y = vgs__target_less_rho(s, k, vgs_add(g, y, cost));
+    y = vgs__target_sum(g, y, cost, vgs__target_log_rho(s, k));
     vgs__kernel_check(k, y, VGS__BAD_VALUE, false);
     vgs_assign(g, st->y, y);
 }
