@@ -153,7 +153,9 @@ VGS_API const char *vgs_status_name(vgs_status code);                /* "VGS_E_A
 
 /* ==== >>energy =====================================================================================
    E(x) of the density exp(-E/tau): a C callback, one in double, or a function that records it into a graph.
-   Callback: x [n,dim] -> e [n] and, unless g is NULL, g = dE/dx [n,dim]; returns nonzero to fail.
+   Callback: x [n,dim] -> e [n] and, unless g is NULL, g = dE/dx [n,dim]; returns nonzero to fail. Energies
+   in double stay so in path weights, log Z, statistics, vgs_energy_check and classical samplers, where a
+   constant of E then costs no digits; training rounds them to float.
    A record function is called for every graph that needs E, with other handles each time: it must record the
    same ops whenever it is called. Parameters of E belong to a vgs_model, whose changes all graphs follow;
    bare vgs_params it binds by itself (vgs_bind), and vgs_sampler_touch says when they have changed. */
@@ -319,7 +321,7 @@ typedef struct vgs_draw {
     float    noise_scale;         /* c on every noise; 1, the sampler itself; below 1 is colder, biased    */
     bool     skip_final_noise;
     float   *path;                /* NULL, or [steps + 1, n, dim]: out, all x_t, where step t begins       */
-    float   *energy;              /* NULL, or [n]: out, E(x_T), not cut                                    */
+    float   *energy;              /* NULL, or [n]: out, E(x_T), not cut; log_weight has eval64's digits    */
     double  *log_weight;          /* NULL, or [n]: out, log w; E[w] = Z (vgs_weigh). Not on a sphere, and  */
                                   /* only of the sampler itself: noise_scale 1, final noise on             */
     float    resample;            /* 0, or a share of n in (0,1]: twisted SMC, below. Needs log_weight     */
@@ -464,14 +466,13 @@ VGS_API vgs_status vgs_model_load(vgs_model *m, const char *path, vgs_error *err
    Steps are fitted to `acceptance` while burning in, by dual averaging [Hoffman and Gelman 2014, 3.2] of
    the mean over all chains, then fixed. Particles stay in the mean-free subspace; log Z is that of this
    subspace. An energy that is not finite is never moved to. Random numbers are functions of (seed, chain,
-   level, iteration): the result does not depend on threads. A recorded energy (energy.record) has no
-   callback for these: what remains for it is `refine` of the sampler, and path weights. */
+   level, iteration): the result does not depend on threads. */
 
 typedef enum vgs_mcmc_method { VGS_HMC, VGS_MALA, VGS_METROPOLIS, VGS_LMC, VGS_PT } vgs_mcmc_method;
 VGS_API const char *vgs_mcmc_method_name(int i);         /* "hmc", "mala", ...; NULL past the last one */
 
 typedef struct vgs_mcmc_config {
-    vgs_energy   energy;          /* E(x), eval or eval64; required                                   */
+    vgs_energy   energy;          /* E(x), of any kind; required                                     */
     vgs_mcmc_method method;       /* VGS_HMC                                                          */
     vgs_mcmc_method local;        /* of pt, between swaps: VGS_HMC, VGS_MALA or VGS_METROPOLIS        */
     int          chains;          /* chains, or ladders of pt; 16, but no more than n                 */
@@ -4943,8 +4944,8 @@ static vgs_status vgs__energy_failed(const float *g, vgs_error *err)
                          "metropolis of vgs_mcmc)" : "");
 }
 
-/* One block of rows through the callback; double callbacks go through buffers of 2048 numbers, and leave E in
-   double if e64 is given. */
+/* One block of rows through the callback; double callbacks go through buffers of 2048 numbers. e64, unless
+   NULL, receives E as the callback gave it: to subtract from, as E may have a large constant. */
 static vgs_status vgs__energy_block(const vgs_energy *e, const float *x, int n, float *out, double *e64,
                                     float *g,
                                     vgs_error *err)
@@ -4952,7 +4953,9 @@ static vgs_status vgs__energy_block(const vgs_energy *e, const float *x, int n, 
     double xd[2048], gd[2048], ed[64], *px = xd, *pg = gd;
     int dim = e->dim, rows = dim <= 2048 ? 2048 / dim : 1, i, j, m, failed = 0;
     if (e->eval) {
-        return e->eval(e->user, x, n, dim, out, g) ? vgs__energy_failed(g, err) : VGS_OK;
+        if (e->eval(e->user, x, n, dim, out, g)) return vgs__energy_failed(g, err);
+        for (i = 0; e64 && i < n; ++i) e64[i] = (double)out[i];
+        return VGS_OK;
     }
     if (rows > 64) rows = 64;
     if (dim > 2048) {
@@ -5285,8 +5288,8 @@ static bool vgs__same_elements(const vgs_graph *g, int a, int b)
            vgs__offset_in_owner(g, a) == vgs__offset_in_owner(g, b);
 }
 
-/* Whether src could not be computed where `to` is, in place of a store at node `end`: an op up to there reads or
-   writes elements of `to`. src itself may read each where it will write it. */
+/* Whether src could not be computed where `to` is, in place of a store at node `end`: an op up to there
+   reads or writes elements of `to`. src itself may read each where it will write it. */
 static bool vgs__touched_before(const vgs_graph *g, int to, int src, int end)
 {
     int id, k, owner = vgs__owner(g, to);
@@ -6624,7 +6627,7 @@ static vgs_status vgs__evaluator_block(vgs__evaluator *v, const float *x, int n,
         if (st == VGS_OK) st = vgs_get(r->g, r->e, v->e, n, err);
         if (st == VGS_OK && g) st = vgs_get(r->g, r->grad, g, n, err);
     }
-    for (i = 0; e && !v->energy->eval64 && i < n && st == VGS_OK; ++i) e[i] = (double)v->e[i];
+    for (i = 0; e && v->energy->record && i < n && st == VGS_OK; ++i) e[i] = (double)v->e[i];
     return st;
 }
 
@@ -8117,7 +8120,7 @@ typedef struct vgs__level { double beta, step; vgs__dual dual; } vgs__level;
 
 /* Everything of one replica but its place: row [level * chains + chain]. */
 typedef struct vgs__replica {
-    float  ex, ey;                /* energies of x and y                                              */
+    double ex, ey;                /* energies of x and y                                              */
     double start;                 /* Hamiltonian before the move                                      */
     double alpha, alpha_sum;      /* acceptance probability of the last move; of all moves            */
     double refused;               /* sum over moves of the probability that a swap upwards is refused */
@@ -8141,6 +8144,7 @@ typedef struct vgs__mcmc {
     uint64_t        at;           /* iterations so far                                                */
     double          counted;      /* iterations since vgs__mcmc_forget                                */
     float          *x, *g, *y, *gy, *p;
+    vgs__evaluator  recorded;     /* of a recorded energy                                             */
     vgs__replica   *row;
     vgs__ladder    *ladder;
     vgs__level      level[VGS__MAX_LEVELS];
@@ -8232,35 +8236,48 @@ static double vgs__square(const float *x, int n)
     return s;
 }
 
+enum { VGS__MCMC_BLOCK = 64 };                   /* rows of one call of the energy                    */
+
+/* A recorded energy is evaluated by one thread, on its backend or a CPU backend of its own. */
+static vgs_status vgs__mcmc_energy_open(vgs__mcmc *m, vgs_error *err)
+{
+    if (!m->c.energy.record) return VGS_OK;
+    m->c.energy.thread_safe = false;
+    return vgs__evaluator_open(&m->recorded, &m->c.energy, NULL, vgs__team(m->c.threads), VGS__MCMC_BLOCK,
+                               err);
+}
+
 /* Energies ey of y, and gradients gy, in rows first..first+n. What is not finite becomes +inf. */
 static vgs_status vgs__mcmc_energy(vgs__mcmc *m, int first, int n, bool gradient, vgs_error *err)
 {
-    enum { BLOCK = 64 };
-    float e[BLOCK];
+    float rounded[VGS__MCMC_BLOCK];
+    double e[VGS__MCMC_BLOCK];
     int i, j, rows;
     vgs_status status = VGS_OK;
     for (i = 0; i < n && !status; i += rows) {
-        rows = n - i < BLOCK ? n - i : BLOCK;
-        status = vgs__energy_block(&m->c.energy, vgs__mcmc_at(m, m->y, first + i), rows, e, NULL,
-                                   gradient ? vgs__mcmc_at(m, m->gy, first + i) : NULL, err);
+        const float *y = vgs__mcmc_at(m, m->y, first + i);
+        float *gy = gradient ? vgs__mcmc_at(m, m->gy, first + i) : NULL;
+        rows = n - i < VGS__MCMC_BLOCK ? n - i : VGS__MCMC_BLOCK;
+        status = m->c.energy.record ? vgs__evaluator_run(&m->recorded, y, rows, e, gy, err)
+                                    : vgs__energy_block(&m->c.energy, y, rows, rounded, e, gy, err);
         for (j = 0; j < rows && !status; ++j)
-            m->row[first + i + j].ey = vgs__finite((double)e[j]) ? e[j] : (float)HUGE_VAL;
+            m->row[first + i + j].ey = fabs(e[j]) <= (double)FLT_MAX ? e[j] : HUGE_VAL;
     }
     return status;
 }
 
 /* V of exp(-U0 - beta V), the densities of a ladder: V = E/tau - U0, U0 = |x|^2/(2 length_scale^2). */
-static double vgs__mcmc_rise(const vgs__mcmc *m, const float *x, float e)
+static double vgs__mcmc_rise(const vgs__mcmc *m, const float *x, double e)
 {
     double s = m->c.length_scale;
-    return (double)e / m->c.tau - 0.5 * vgs__square(x, m->c.energy.dim) / (s * s);
+    return e / m->c.tau - 0.5 * vgs__square(x, m->c.energy.dim) / (s * s);
 }
 
-static double vgs__mcmc_potential(const vgs__mcmc *m, int level, const float *x, float e)
+static double vgs__mcmc_potential(const vgs__mcmc *m, int level, const float *x, double e)
 {
     double s = m->c.length_scale, beta = m->level[level].beta;
-    if (beta == 1.0) return (double)e / m->c.tau;
-    return beta * (double)e / m->c.tau + (1.0 - beta) * 0.5 * vgs__square(x, m->c.energy.dim) / (s * s);
+    if (beta == 1.0) return e / m->c.tau;
+    return beta * e / m->c.tau + (1.0 - beta) * 0.5 * vgs__square(x, m->c.energy.dim) / (s * s);
 }
 
 /* ---- moves ---- */
@@ -8272,7 +8289,7 @@ static void vgs__mcmc_accept(vgs__mcmc *m, uint64_t at, int level, int chain, do
     vgs__replica *r = &m->row[row];
     size_t bytes = (size_t)m->c.energy.dim * sizeof(float);
     double rise = end - r->start;
-    bool finite = vgs__finite((double)r->ey);
+    bool finite = vgs__finite(r->ey);
     r->alpha = finite && rise < 700.0 ? exp(rise > 0.0 ? -rise : 0.0) : 0.0;
     r->alpha_sum += r->alpha;
     if (!finite) return;
@@ -8402,6 +8419,7 @@ static void vgs__mcmc_exchange(vgs__mcmc *m, int a, int b)
     float *xa = vgs__mcmc_at(m, m->x, a), *xb = vgs__mcmc_at(m, m->x, b);
     float *ga = vgs__mcmc_at(m, m->g, a), *gb = vgs__mcmc_at(m, m->g, b), f;
     vgs__replica *ra = &m->row[a], *rb = &m->row[b];
+    double e = ra->ex;
     int i, trip = ra->trip;
     for (i = 0; i < m->c.energy.dim; ++i) {
         f = xa[i];
@@ -8411,9 +8429,8 @@ static void vgs__mcmc_exchange(vgs__mcmc *m, int a, int b)
         ga[i] = gb[i];
         gb[i] = f;
     }
-    f = ra->ex;
     ra->ex = rb->ex;
-    rb->ex = f;
+    rb->ex = e;
     ra->trip = rb->trip;
     rb->trip = trip;
 }
@@ -8685,7 +8702,7 @@ static vgs_status vgs__mcmc_burn_in(vgs__mcmc *m, vgs_error *err)
     return status;
 }
 
-static vgs_status vgs__mcmc_sample(vgs__mcmc *m, int n, float *x, float *e, vgs_error *err)
+static vgs_status vgs__mcmc_sample(vgs__mcmc *m, int n, float *x, double *e, vgs_error *err)
 {
     int chains = m->c.chains, rounds = (n + chains - 1) / chains, i, c;
     int top = vgs__mcmc_row(m, m->levels - 1, 0);
@@ -8742,14 +8759,14 @@ static vgs_status vgs__mcmc_start(vgs__mcmc *m, vgs_error *err)
             for (c = 0; c < m->c.chains; ++c) {
                 int row = vgs__mcmc_row(m, k, c);
                 float *x = vgs__mcmc_at(m, m->x, row);
-                if (trial && vgs__finite((double)m->row[row].ex)) continue;
+                if (trial && vgs__finite(m->row[row].ex)) continue;
                 if (m->c.start) memcpy(x, m->c.start + (size_t)c * (size_t)m->c.energy.dim, bytes);
                 else vgs__mcmc_normals(m, VGS__MC_START, (uint64_t)trial, k, c, m->c.length_scale, x);
                 vgs__mcmc_centre(m, x);
             }
         status = vgs__mcmc_look(m, err);
         for (lost = -1, k = rows - 1; k >= 0 && !status; --k)
-            if (!vgs__finite((double)m->row[k].ex)) lost = k;
+            if (!vgs__finite(m->row[k].ex)) lost = k;
         if (lost < 0 || m->c.start) break;
     }
     if (status || lost < 0) return status;
@@ -8767,11 +8784,10 @@ static vgs_status vgs__mcmc_check(vgs__mcmc *m, int n, vgs_error *err)
     vgs_mcmc_config *c = &m->c;
     const vgs_energy *e = &c->energy;
     static const double aims[4] = { 0.8, 0.574, 0.234, 0.9 };
-    if (e->record && !e->eval && !e->eval64)
-        return vgs__fail(err, VGS_E_ARG, "%s: config.energy is recorded, and this needs eval or eval64; "
-                         "the sampler's own refine and path weights remain", m->name);
     if (!e->eval + !e->eval64 + !e->record != 2 || e->dim < 1)
-        return vgs__fail(err, VGS_E_ARG, "%s: config.energy needs eval or eval64, and dim >= 1", m->name);
+        return vgs__fail(err, VGS_E_ARG,
+                         "%s: config.energy needs one of eval, eval64 and record, and dim >= 1",
+                         m->name);
     if (e->particles < 0 || e->particles == 1 || (e->particles && e->dim % e->particles))
         return vgs__fail(err, VGS_E_ARG, "%s: config.energy.particles = %d: must be 0 or a divisor > 1 of "
                          "dim = %d", m->name, e->particles, e->dim);
@@ -9049,11 +9065,11 @@ VGS__DEF vgs_status vgs_diagnose(const double *v, int draws, int chains, vgs_dia
 
 /* What is watched, number q of row x: the energy first. */
 static int vgs__watched(const vgs__mcmc *m) { return m->space ? 4 : 1 + m->c.energy.dim; }
-static double vgs__watch(const vgs__mcmc *m, int q, const float *x, float e)
+static double vgs__watch(const vgs__mcmc *m, int q, const float *x, double e)
 {
     int i, j, k, d = m->space;
     double nearest = HUGE_VAL, farthest = 0.0;
-    if (q == 0) return (double)e;
+    if (q == 0) return e;
     if (!d) return (double)x[q - 1];
     if (q == 1) return vgs__square(x, m->c.energy.dim);
     for (i = 0; i < m->c.energy.particles; ++i)
@@ -9070,13 +9086,13 @@ static double vgs__watch(const vgs__mcmc *m, int q, const float *x, float e)
 }
 
 /* R-hat and ESS of the worst; rows that do not fill a round of all chains are left out. */
-static vgs_status vgs__mcmc_diagnose(const vgs__mcmc *m, int n, const float *x, const float *e,
+static vgs_status vgs__mcmc_diagnose(const vgs__mcmc *m, int n, const float *x, const double *e,
                                      vgs_mcmc_stats *out, vgs_error *err)
 {
     int i, q, chains = m->c.chains, draws = n / chains;
     double mean = 0.0, *v;
     vgs_diagnosis d;
-    for (i = 0; i < n; ++i) mean += (double)e[i] / n;
+    for (i = 0; i < n; ++i) mean += e[i] / n;
     out->energy_mean = mean;
     if (draws < 4) return VGS_OK;
     v = (double *)vgs__alloc_or(err, m->name, (size_t)draws * (size_t)chains, sizeof *v);
@@ -9120,7 +9136,7 @@ VGS__DEF vgs_status vgs_mcmc(const vgs_mcmc_config *cfg, int n, float *x, vgs_mc
     vgs__mcmc m;
     vgs_mcmc_stats own;
     vgs_status status;
-    float *e = NULL;
+    double *e = NULL;
     memset(&m, 0, sizeof m);
     m.c = *cfg;
     m.name = "mcmc";
@@ -9130,9 +9146,10 @@ VGS__DEF vgs_status vgs_mcmc(const vgs_mcmc_config *cfg, int n, float *x, vgs_mc
                            VGS__MAX_DIAGNOSED);
     if (status) return status;
     if (m.c.chains > n) m.c.chains = n;
-    e = (float *)vgs__alloc_or(err, "mcmc", (size_t)n, sizeof *e);
+    e = (double *)vgs__alloc_or(err, "mcmc", (size_t)n, sizeof *e);
     if (!e) return VGS_E_NOMEM;
-    status = vgs__mcmc_open(&m, m.c.method != VGS_PT ? 1 : m.c.levels ? m.c.levels : 24, err);
+    status = vgs__mcmc_energy_open(&m, err);
+    if (!status) status = vgs__mcmc_open(&m, m.c.method != VGS_PT ? 1 : m.c.levels ? m.c.levels : 24, err);
     m.level[0].beta = 1.0;
     if (m.c.method == VGS_PT) vgs__mcmc_first_ladder(&m);
     if (!status) status = vgs__mcmc_start(&m, err);
@@ -9146,6 +9163,7 @@ VGS__DEF vgs_status vgs_mcmc(const vgs_mcmc_config *cfg, int n, float *x, vgs_mc
     if (!status && stats) *stats = own;
     vgs__free(e);
     vgs__mcmc_close(&m);
+    vgs__evaluator_close(&m.recorded);
     return status;
 }
 
@@ -9189,7 +9207,7 @@ static vgs_status vgs__refine_start(vgs__mcmc *m, const double *log_weight, cons
     }
     if (!status) status = vgs__mcmc_look(m, err);
     for (i = 0; i < n && !status; ++i)
-        if (!vgs__finite((double)m->row[i].ex))
+        if (!vgs__finite(m->row[i].ex))
             status = vgs__fail(err, VGS_E_NONFINITE, "refine: row %d of x has no finite energy: leave it "
                                "out, or give it the weight 0", which[i]);
     vgs__free(which);
@@ -9215,7 +9233,8 @@ VGS__DEF vgs_status vgs_refine(const vgs_mcmc_config *cfg, int steps, const doub
         return vgs__fail(err, VGS_E_ARG, "refine: config.method = %s: must be hmc, mala or metropolis",
                          vgs_mcmc_method_name((int)m.c.method));
     if (steps < 1) return vgs__fail(err, VGS_E_ARG, "refine: steps = %d: must be > 0", steps);
-    status = vgs__mcmc_open(&m, 1, err);
+    status = vgs__mcmc_energy_open(&m, err);
+    if (!status) status = vgs__mcmc_open(&m, 1, err);
     m.level[0].beta = 1.0;
     m.level[0].step = m.c.step;
     if (!status) status = vgs__refine_start(&m, log_weight, x, err);
@@ -9226,9 +9245,10 @@ VGS__DEF vgs_status vgs_refine(const vgs_mcmc_config *cfg, int steps, const doub
     if (!status) memcpy(x, m.x, (size_t)n * (size_t)m.c.energy.dim * sizeof *x);
     if (!status && stats) {
         vgs__mcmc_summary(&m, stats);
-        for (stats->energy_mean = 0.0, i = 0; i < n; ++i) stats->energy_mean += (double)m.row[i].ex / n;
+        for (stats->energy_mean = 0.0, i = 0; i < n; ++i) stats->energy_mean += m.row[i].ex / n;
     }
     vgs__mcmc_close(&m);
+    vgs__evaluator_close(&m.recorded);
     return status;
 }
 

@@ -134,10 +134,21 @@ static int nowhere(void *user, const float *x, int n, int dim, float *e, float *
     return 0;
 }
 
+/* E = x^2, recorded and as a callback: the same floats. */
 static vgs_var recorded(void *user, vgs_graph *g, vgs_var x)
 {
     (void)user;
     return vgs_sum_cols(g, vgs_square(g, x));
+}
+static int called(void *user, const float *x, int n, int dim, float *e, float *g)
+{
+    int i;
+    (void)user;
+    for (i = 0; i < n * dim; ++i) {
+        e[i] = x[i] * x[i];
+        if (g) g[i] = x[i] * 2;
+    }
+    return 0;
 }
 
 /* ==== chains ======================================================================================== */
@@ -194,6 +205,78 @@ static void gaussian(void)
         CHECK_NEAR(s.log_z, 0.5 * D * log(2 * 3.14159265358979 * 2) + log(0.125 * 6), 0, 4.5 * s.log_z_se);
         OK(s.log_z_se < 0.03 && s.round_trips > 100 && s.round_trip_rate < 1 / (2 + 2 * s.barrier));
     }
+}
+
+/* E = |x|^2/2 - 1e8: a float keeps multiples of 8 of it. */
+static int deep(void *user, const double *x, int n, int dim, double *e, double *g)
+{
+    int i;
+    (void)user;
+    for (i = 0; i < n; ++i) e[i] = -1e8;
+    for (i = 0; i < n * dim; ++i) {
+        e[i / dim] += x[i] * x[i] / 2;
+        if (g) g[i] = x[i];
+    }
+    return 0;
+}
+
+/* Differences of double energies are taken before anything is rounded. */
+static void constant(void)
+{
+    enum { N = 16000, D = 4, CHAINS = 16 };
+    static float x[N * D];
+    static const vgs_mcmc_method methods[4] = { VGS_HMC, VGS_MALA, VGS_METROPOLIS, VGS_PT };
+    static const double aims[4] = { 0.8, 0.574, 0.234, 0.8 };
+    vgs_mcmc_stats s;
+    int i;
+    for (i = 0; i < 4; ++i) {
+        vgs_mcmc_config c = config_of(NULL, D, methods[i]);
+        T_IN("%s", vgs_mcmc_method_name((int)c.method));
+        c.energy.eval64 = deep;
+        c.length_scale = 2;                      /* pt: N is not the target itself                    */
+        c.thin = c.method == VGS_METROPOLIS ? 60 : 20;
+        OK(vgs_mcmc(&c, N, x, &s, &err) == VGS_OK);
+        near_mean(x, N, D, CHAINS, length2, D, D);
+        CHECK(fabs(s.energy_mean + 1e8 - 0.5 * D) < 4.5 * s.energy_se && s.energy_se < 0.05,
+              "energy %.9g +- %g", s.energy_mean, s.energy_se);
+        CHECK_NEAR(s.acceptance, aims[i], 0, 0.05);
+        if (c.method != VGS_PT) continue;
+        CHECK(fabs(s.log_z - 1e8 - 0.5 * D * log(2 * 3.14159265358979)) < 4.5 * s.log_z_se &&
+              s.log_z_se < 0.05, "log Z %.9g +- %g", s.log_z, s.log_z_se);
+        c.method = VGS_HMC;
+        OK(vgs_refine(&c, 40, NULL, N, x, &s, &err) == VGS_OK);
+        near_mean(x, N, D, CHAINS, length2, D, D);
+        CHECK_NEAR(s.energy_mean + 1e8, 0.5 * D, 0, 4.5 * sqrt(0.5 * D / N));
+        CHECK_NEAR(s.acceptance, 0.8, 0, 0.1);
+    }
+}
+
+/* A recorded energy, on a CPU backend of its own or on a given one, is an energy as any other: the same chains. */
+static void kinds(void)
+{
+    static const vgs_mcmc_method methods[5] = { VGS_HMC, VGS_MALA, VGS_METROPOLIS, VGS_LMC, VGS_PT };
+    static float x[200], y[200];
+    vgs_backend *cpu = vgs_cpu_create(NULL, &err);
+    vgs_mcmc_stats s, t;
+    int i;
+    for (i = 0; i < 5; ++i) {
+        vgs_mcmc_config c = config_of(called, 1, methods[i]);
+        T_IN("%s", vgs_mcmc_method_name((int)c.method));
+        c.chains = 70;                           /* more than a block of the energy                   */
+        c.burn_in = 50;
+        OK(vgs_mcmc(&c, 200, x, NULL, &err) == VGS_OK);
+        c.energy.eval = NULL;
+        c.energy.record = recorded;
+        c.energy.backend = i % 2 ? cpu : NULL;
+        OK(vgs_mcmc(&c, 200, y, NULL, &err) == VGS_OK && !memcmp(x, y, sizeof x));
+        if (c.method > VGS_METROPOLIS) continue;
+        OK(vgs_refine(&c, 20, NULL, 200, y, &s, &err) == VGS_OK);
+        c.energy.record = NULL;
+        c.energy.eval = called;
+        OK(vgs_refine(&c, 20, NULL, 200, x, &t, &err) == VGS_OK && !memcmp(x, y, sizeof x));
+        OK(s.energy_mean == t.energy_mean && s.acceptance == t.acceptance);
+    }
+    vgs_cpu_free(cpu);
 }
 
 /* A Langevin step h that is always taken has the variance v/(1 - h^2/(4v)) of a Gaussian of variance v. */
@@ -535,7 +618,8 @@ static void refused(void)
               err.msg);                                                                                      \
     } while (0)
     REFUSED(c.energy.eval = NULL, VGS_E_ARG, "config.energy");
-    REFUSED((c.energy.eval = NULL, c.energy.record = recorded), VGS_E_ARG, "recorded");
+    REFUSED((c.energy.eval = NULL), VGS_E_ARG, "record");
+    REFUSED((c.energy.record = recorded), VGS_E_ARG, "record");
     REFUSED(c.energy.dim = 0, VGS_E_ARG, "dim");
     REFUSED(c.energy.particles = 3, VGS_E_ARG, "particles = 3");
     REFUSED(c.energy.particles = 1, VGS_E_ARG, "particles = 1");
@@ -576,6 +660,8 @@ int main(int argc, char **argv)
 {
     t_begin(argc, argv);
     RUN(gaussian);
+    RUN(constant);
+    RUN(kinds);
     RUN(langevin);
     RUN(tempering);
     RUN(ladder);
