@@ -61,10 +61,12 @@ $CC -std=c99 -ffast-math -I. -c "$work/other.c" -o "$work/f.o" 2> "$work/log"
 [ $? -ne 0 ] && grep -q 'ffast-math' "$work/log"
 ok "-ffast-math is refused" $?
 
-# every C block of the README is compiled
+# every C block of the README is a program that compiles, or lines of an example
 awk -v dir="$work" '/^```c$/ {n++; on = 1; next} /^```$/ {on = 0} on {print > (dir "/readme" n ".c")}' README.md
+sed 's/^ *//' examples/*.c > "$work/lines"
 for f in "$work"/readme*.c; do
-    $CC -std=c99 -I. "$f" -o "$work/a" -lm
+    if grep -q '^int main' "$f"; then $CC -std=c99 -I. "$f" -o "$work/a" -lm
+    else ! sed 's,  *//.*,,;s/^ *//;/^$/d;/^\.\.\.$/d' "$f" | grep -v -x -F -f "$work/lines"; fi
     ok "README block $(basename "$f")" $?
 done
 finish
