@@ -192,10 +192,10 @@ static vgs_var assign(bench *k)
     vgs_assign(k->g, state, input(k));
     return state;
 }
-static vgs_var assign_rows(bench *k)              /* into the second half of a state                   */
+static vgs_var assign_rows(bench *k)
 {
-    vgs_var state = vgs_state(k->g, -2, k->cols, VGS_F32);
-    vgs_assign_rows(k->g, state, scalar(k, k->rows), input(k));
+    vgs_var state = vgs_state(k->g, -1, k->cols, VGS_F32);
+    vgs_assign_rows(k->g, state, scalar(k, 0), input(k));
     return state;
 }
 static vgs_var gradient_params(bench *k)          /* a product, and d(its sum)/d(weights)              */
