@@ -27,9 +27,9 @@ run: build/train
 	./build/train gmm9 --out build/gmm9 --force
 	@echo "report: build/gmm9/report.html"
 
-examples: build/ring build/particles build/surrogate build/contrast build/train build/sample build/evaluate build/reference
+examples: build/ring build/particles build/surrogate build/contrast build/train build/sample build/evaluate build/reference build/inspect
 
-build/ring build/particles build/surrogate build/contrast build/train build/sample build/evaluate build/reference: vgs.h examples/*.h examples/*.c
+build/ring build/particles build/surrogate build/contrast build/train build/sample build/evaluate build/reference build/inspect: vgs.h examples/*.h examples/*.c
 	@mkdir -p build
 	$(CC) $(CFLAGS) $(OPENMP) examples/$(@F).c -o $@ -lm
 

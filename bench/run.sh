@@ -13,12 +13,13 @@ for a in "$@"; do
 done
 [ $# -eq 0 ] || command="$command BENCH='$*'"
 mkdir -p build
-for b in gemm step energy rng mcmc; do
+for b in gemm step ops energy rng mcmc; do
     $CC $CFLAGS $OPENMP bench/$b.c -o build/bench_$b -lm -ldl || exit 1
 done
 opencl=true                                      # with CLBlast, without it, or not at all
 $CC $CFLAGS -DVGS_CL_CLBLAST bench/cl.c -o build/bench_cl -lclblast -lOpenCL -lm 2> build/bench_cl.log ||
     $CC $CFLAGS bench/cl.c -o build/bench_cl -lOpenCL -lm 2> build/bench_cl.log || opencl=false
+! $opencl || $CC $CFLAGS -DVGS_USE_CL bench/ops.c -o build/bench_ops_cl -lOpenCL -lm || exit 1
 
 table() # COMMAND...: what it prints, under its command line
 {
@@ -62,6 +63,8 @@ report()
     printf '\n## A training iteration and a draw of 2000 rows\n'
     table build/bench_step --repeat $repeat --patience $patience --ops $clock $against
     table build/bench_step gmm9 dw4 lj13 --preset fast --repeat $repeat --ops $clock
+    printf '\n## Every op by itself\n'
+    table build/bench_ops $clock
     printf '\n## Energies and random numbers\n'
     table build/bench_energy
     table build/bench_rng
@@ -70,6 +73,7 @@ report()
     if $opencl; then
         printf '\n## Products on an OpenCL device\n'
         table build/bench_cl
+        table build/bench_ops_cl --device auto
     fi
 }
 

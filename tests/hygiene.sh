@@ -40,4 +40,7 @@ sed -n '/A COMPLETE PROGRAM/,/^   WHAT IT IS/p' vgs.h | sed '1d;$d' | sed 's/^  
 sed '1,2d;s/"..\/vgs.h"/"vgs.h"/' examples/ring.c | sed '/^$/d' > "$work/ring"
 cmp "$work/top" "$work/ring"
 ok "the top comment's program is examples/ring.c" $?
+
+! sh bench/house.sh --unshown | grep .
+ok "every public function is shown in an example, a bench or the README" $?
 finish

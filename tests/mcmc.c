@@ -244,6 +244,7 @@ static void constant(void)
         CHECK(fabs(s.log_z - 1e8 - 0.5 * D * log(2 * 3.14159265358979)) < 4.5 * s.log_z_se &&
               s.log_z_se < 0.05, "log Z %.9g +- %g", s.log_z, s.log_z_se);
         c.method = VGS_HMC;
+        c.length_scale = 1;
         OK(vgs_refine(&c, 40, NULL, N, x, &s, &err) == VGS_OK);
         near_mean(x, N, D, CHAINS, length2, D, D);
         CHECK_NEAR(s.energy_mean + 1e8, 0.5 * D, 0, 4.5 * sqrt(0.5 * D / N));

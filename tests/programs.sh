@@ -3,7 +3,7 @@ cd "$(dirname "$0")/.." || exit 1
 . tests/sh.inc
 small="--hidden 8 --time-dim 4 --steps 4 --batch 16 --threads 1"
 : "${OPENMP:=}"
-for p in train sample evaluate reference; do
+for p in train sample evaluate reference inspect; do
     [ -x build/$p ] || $CC -O2 $OPENMP examples/$p.c -o build/$p -lm || exit 1
 done
 status() { "$@" > "$work/out" 2> "$work/err"; echo $?; }
@@ -90,6 +90,25 @@ ok "biased samples without weights" $?
 ok "samples of another target are named" $?
 [ "$(status build/evaluate dw4 "$work/x.npy" --checkpoint "$work/none")" = 1 ]; ok "a checkpoint that is missing" $?
 [ "$(status build/evaluate gmm9 "$work/x.npy")" = 1 ] && grep -q 8 "$work/err"; ok "a wrong number of columns is named" $?
+build/inspect "$work/a/checkpoint.safetensors" > "$work/out" && grep -q '^checksum: .*fits' "$work/out" &&
+    grep -q '"batch": "16"' "$work/out" && grep -q 'F32 *\[4\] *"s2" [0-9.]* to [0-9.]*, mean' "$work/out" &&
+    grep -q 'F32 *\[\] *"init_sigma" = [0-9]' "$work/out"
+ok "inspect a checkpoint" $?
+build/inspect "$work/a/checkpoint.safetensors" s2 "$work/s2" && [ "$(wc -c < "$work/s2")" -eq 16 ]
+ok "inspect: the bytes of a tensor" $?
+build/inspect "$work/x.npy" > "$work/out" && grep -q '^100 rows' "$work/out" && grep -q 'column 7: .* to .*, mean' "$work/out"
+ok "inspect samples" $?
+build/inspect "$work/nan.npy" > "$work/out" && grep -q 'column 0: .*, 1 not finite' "$work/out"
+ok "inspect counts what is not finite" $?
+[ "$(status build/inspect "$work/a/checkpoint.safetensors" none "$work/s2")" = 1 ] && grep -q 'no tensor none.*VGS_E_ARG' "$work/err"
+ok "inspect: a tensor that is missing" $?
+head -c 300 "$work/a/checkpoint.safetensors" > "$work/cut.safetensors"
+[ "$(status build/inspect "$work/cut.safetensors")" = 1 ] && grep -q VGS_E_FORMAT "$work/err"; ok "inspect: a file that is cut" $?
+# one integer above 2^53, as a counter of another program
+printf '\100\000\000\000\000\000\000\000%-64s\001\000\000\000\000\000\040\000' \
+    '{"n":{"dtype":"I64","shape":[1],"data_offsets":[0,8]}}' > "$work/n.safetensors"
+build/inspect "$work/n.safetensors" > "$work/out" && grep -q '^checksum: none' "$work/out" && grep -q '"n" = 9007199254740993' "$work/out"
+ok "inspect: every digit of an integer" $?
 [ "$(status build/train)" = 2 ]; ok "no target: usage" $?
 [ "$(status build/train gmm9 --steps 0 --out "$work/c")" = 2 ] && grep -q 'steps = 0' "$work/err"
 ok "a field that is 0 and must not" $?
@@ -151,7 +170,7 @@ done
 build/train gmm9 --steps 33 --help > "$work/out" && grep -q -e '--steps .*; 1..65535; = 33$' "$work/out" &&
     grep -q -e '--alpha .*; ve vp; = ve$' "$work/out"
 ok "train --help: what a field can be and what it is" $?
-for p in train sample evaluate reference; do build/$p --help > "$work/out"; ok "$p --help" $?; done
+for p in train sample evaluate reference inspect; do build/$p --help > "$work/out"; ok "$p --help" $?; done
 build/sample "$work/a" -n 200 -o "$work/r.safetensors" --refine 5 > "$work/out" 2> "$work/err" &&
     grep -q 'refined: 5' "$work/err" && ! grep -q log_weight "$work/r.safetensors" &&
     build/sample "$work/a" -n 200 -o "$work/r.npy" --refine 5 2> "$work/err"
