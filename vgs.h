@@ -356,14 +356,14 @@ VGS_API vgs_status vgs_sampler_value(vgs_sampler *s, int t, const float *x, int 
                                      vgs_error *err);
 
 /* A training iteration in its parts, as training an energy by its samples needs it: roll out, take the
-   samples as negatives, update the energy, fit the value to the new energy along these trajectories. A call of
-   train with n = 1 is a rollout from noise and a fit.
-     rollout  B trajectories with Vbar: from noise (x_0 ~ N(0, s0^2 I), or the detours of explore and replay),
-              from the rows start [batch,dim], or from what is in place at t = 0
-     bind     `leaf` [B,dim] of a graph on the sampler's backend is x_t of the last rollout, t in 0..steps: to be
-              read or, at t = 0, to be assigned to. It stays so for later rollouts
-     fit      TD targets with the energy as it is now, all passes, then Vbar, and if x_0 was noise s0 and the
-              replay store
+   samples as negatives, update the energy, fit the value to the new energy along these trajectories. A call
+   of train with n = 1 is a rollout from noise and a fit.
+     rollout  B trajectories with Vbar: from noise (x_0 ~ N(0, s0^2 I), or the detours of explore and
+              replay), from the rows start [batch,dim], or from what is in place at t = 0
+     bind     `leaf` [B,dim] of a graph on the sampler's backend is x_t of the last rollout, t in 0..steps:
+              to be read or, at t = 0, to be assigned to. It stays so for later rollouts
+     fit      TD targets with the energy as it is now, all passes, then Vbar, and if x_0 was noise s0 and
+              the replay store
    VGS_E_NONFINITE: as in training. */
 typedef enum vgs_start { VGS_START_NOISE, VGS_START_ROWS, VGS_START_PLACED } vgs_start;
 VGS_API vgs_status vgs_sampler_rollout(vgs_sampler *s, vgs_start from, const float *start, vgs_error *err);
@@ -666,7 +666,7 @@ VGS_API vgs_var vgs_div     (vgs_graph *g, vgs_var a, vgs_var b);
 VGS_API vgs_var vgs_affine  (vgs_graph *g, vgs_var x, float a, float b);           /* a x + b         */
 VGS_API vgs_var vgs_affine_by(vgs_graph *g, vgs_var x, vgs_scalar a, vgs_scalar b);      /* {0}: 1, 0  */
 VGS_API vgs_var vgs_combine (vgs_graph *g, vgs_var a, float fa, vgs_var b, float fb);    /* fa a + fb b */
-VGS_API vgs_var vgs_combine_by(vgs_graph *g, vgs_var a, vgs_scalar fa, vgs_var b, vgs_scalar fb);   /* {0} 1 */
+VGS_API vgs_var vgs_combine_by(vgs_graph *g, vgs_var a, vgs_scalar fa, vgs_var b, vgs_scalar fb);
 VGS_API vgs_var vgs_exp     (vgs_graph *g, vgs_var x);
 VGS_API vgs_var vgs_log     (vgs_graph *g, vgs_var x);
 VGS_API vgs_var vgs_sqrt    (vgs_graph *g, vgs_var x);
@@ -685,7 +685,7 @@ VGS_API vgs_var vgs_clamp   (vgs_graph *g, vgs_var x, float lo, float hi); /* gr
 VGS_API vgs_var vgs_mask_above(vgs_graph *g, vgs_var x, vgs_var e, float limit);
 VGS_API vgs_var vgs_fill    (vgs_graph *g, int rows, int cols, float value);       /* rows as vgs_state's */
 VGS_API vgs_var vgs_fill_int(vgs_graph *g, int rows, vgs_scalar value);            /* [rows,1] int32   */
-VGS_API vgs_var vgs_limit_rows(vgs_graph *g, vgs_var x, vgs_scalar most);          /* longer rows are cut to  */
+VGS_API vgs_var vgs_limit_rows(vgs_graph *g, vgs_var x, vgs_scalar most);         /* longer rows are cut to  */
                                                                      /* this length; no gradient       */
 
 /* products: w [out,in] as in PyTorch, b [1,out] or {0}; table [T,out] gathered by t [B,1] as the bias */

@@ -50,7 +50,8 @@ int main(void)
         vgs_sampler_train(s, 200, NULL, &err) ||
         vgs_sampler_draw(s, &(vgs_draw){ .log_weight = log_weight }, 1000, draws[0], &err) ||
         vgs_weigh(log_weight, 1000, &w, &err)) goto failed;
-    printf("loss of the energy %.4f, log Z %.3f +- %.3f, ESS/N %.2f\n", (double)last, w.log_z, w.log_z_se, w.ess);
+    printf("loss of the energy %.4f, log Z %.3f +- %.3f, ESS/N %.2f\n", (double)last, w.log_z, w.log_z_se,
+           w.ess);
     for (int i = 0; i < 5; ++i) printf("%8.3f %8.3f\n", (double)draws[i][0], (double)draws[i][1]);
     vgs_sampler_free(s);
     vgs_graph_free(g);

@@ -252,7 +252,7 @@ static void constant(void)
     }
 }
 
-/* A recorded energy, on a CPU backend of its own or on a given one, is an energy as any other: the same chains. */
+/* A recorded energy, on a CPU backend of its own or on a given one, is one as any other: the same chains. */
 static void kinds(void)
 {
     static const vgs_mcmc_method methods[5] = { VGS_HMC, VGS_MALA, VGS_METROPOLIS, VGS_LMC, VGS_PT };
