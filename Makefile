@@ -7,11 +7,16 @@ WARN   = -Wall -Wextra -Wpedantic -Wconversion -Wsign-conversion -Wshadow -Wcast
          -Wmissing-prototypes -Wundef -Wdouble-promotion
 # Threads where the compiler has OpenMP; waiting threads sleep, so that a busy machine is no trouble.
 OPENMP = `sh tests/openmp.sh '$(CC)'`
-TESTS  = rng gemm ops nets model td backend sampler rollout weights repro energy metrics mcmc file checkpoint oom
+# The longest first, so that the two that run at a time end together. QUICK: some of them, or parts of them.
+TESTS  = opencl programs compile portable sampler rollout weights energy ops mcmc repro backend gemm metrics \
+         oom rng model hygiene checkpoint nets td file
+QUICK  = programs:basics ops gemm compile:basics weights:densities,both_sides rng checkpoint nets model td file
+SETUP  = CC='$(CC)' CXX='$(CXX)' CFLAGS='$(CFLAGS)' OPENMP="$(OPENMP)" MAKE='$(MAKE)'
 
 help:
 	@echo "make run        train a sampler of gmm9 and write its report (about a minute)"
 	@echo "make examples   build all programs of examples/ into build/"
+	@echo "make test-quick does it work here? some of the tests, about a minute"
 	@echo "make test       the tests, a few minutes (8 of one core)"
 	@echo "make test-all   the same under other compilers, sanitizers and processors (20 of one core)"
 	@echo "make bench      all of bench/ into bench/RESULTS.md: two hours; BENCH=--quick: a third of one"
@@ -27,17 +32,23 @@ run: build/train
 	./build/train gmm9 --out build/gmm9 --force
 	@echo "report: build/gmm9/report.html"
 
-examples: build/ring build/particles build/surrogate build/contrast build/train build/sample build/evaluate build/reference build/inspect
+PROGRAMS = build/ring build/particles build/surrogate build/contrast build/train build/sample build/evaluate \
+           build/reference build/inspect
 
-build/ring build/particles build/surrogate build/contrast build/train build/sample build/evaluate build/reference build/inspect: vgs.h examples/*.h examples/*.c
+examples: $(PROGRAMS)
+
+$(PROGRAMS): vgs.h examples/*.h examples/*.c
 	@mkdir -p build
 	$(CC) $(CFLAGS) $(OPENMP) examples/$(@F).c -o $@ -lm
 
-test: examples
-	@CC='$(CC)' CXX='$(CXX)' CFLAGS='$(CFLAGS)' OPENMP="$(OPENMP)" TESTS='$(TESTS)' sh tests/run.sh
+test:
+	@$(SETUP) sh tests/run.sh $(TESTS)
+
+test-quick:
+	@$(SETUP) sh tests/run.sh $(QUICK)
 
 test-all: test
-	@CC='$(CC)' CXX='$(CXX)' CFLAGS='$(CFLAGS)' OPENMP="$(OPENMP)" TESTS='$(TESTS)' sh tests/all.sh
+	@$(SETUP) sh tests/all.sh
 
 bench:
 	@CC='$(CC)' CFLAGS='$(CFLAGS)' OPENMP="$(OPENMP)" sh bench/run.sh $(BENCH)
@@ -52,4 +63,4 @@ embed:
 clean:
 	rm -rf build
 
-.PHONY: help run examples test test-all bench quality embed clean
+.PHONY: help run examples test test-quick test-all bench quality embed clean

@@ -9036,7 +9036,7 @@ VGS__DEF vgs_status vgs_diagnose(const double *v, int draws, int chains, vgs_dia
     vgs__halves h;
     double sum = 0.0, square = 0.0, folded, all = (double)draws * chains;
     int i, c;
-    if (draws < 4 || chains < 1 || all > VGS__MAX_DIAGNOSED)
+    if (draws < 4 || chains < 1 || all > (double)VGS__MAX_DIAGNOSED)
         return vgs__fail(err, VGS_E_ARG, "diagnose: draws = %d, chains = %d: must be at least 4 and 1, and "
                          "%d values together", draws, chains, VGS__MAX_DIAGNOSED);
     out->mean = out->mean_se = out->rhat = out->ess = vgs__nan();

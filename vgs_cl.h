@@ -2645,7 +2645,7 @@ static vgs_status vgs_cl__build(vgs_cl *cl, const vgs_cl_config *cfg, vgs_error 
         VGS_CL__KERNELS(VGS_CL__NAME)
 #undef VGS_CL__NAME
     };
-    const size_t most = VGS_CL__LINES + VGS_OP_COUNT;
+    const size_t most = (size_t)VGS_CL__LINES + VGS_OP_COUNT;
     const char **line = (const char **)vgs__alloc_or(err, "kernels", most, sizeof *line);
     int n, k;
     cl_int e;

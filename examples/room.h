@@ -32,7 +32,7 @@ static inline double memory_left(void)
     return limit > 0.0 && limit < bytes ? limit : bytes;
 }
 
-/* Bytes that can be written into the folder of `path`; 0: the system does not say. */
+/* Bytes that can be written into the folder of `path`; infinite: the system does not say. */
 static inline double disk_left(const char *path)
 {
 #if defined __unix__ || defined __APPLE__
@@ -46,14 +46,16 @@ static inline double disk_left(const char *path)
 #else
     (void)path;
 #endif
-    return 0.0;
+    return HUGE_VAL;
 }
 
-/* "412 MB", "16.0 GB" */
-static inline const char *size_text(double bytes, char text[32])
+/* "300 kB", "412 MB", "16.0 GB". What is needed is rounded up and what there is down, so that the two differ
+   if it is too little. */
+static inline const char *size_text(double bytes, double (*rounded)(double), char text[32])
 {
-    if (bytes < 1e9) snprintf(text, 32, "%.0f MB", ceil(1e-6 * bytes));
-    else snprintf(text, 32, "%.1f GB", 1e-9 * bytes);
+    if (bytes < 1e6) snprintf(text, 32, "%.0f kB", rounded(bytes / 1e3));
+    else if (bytes < 1e9) snprintf(text, 32, "%.0f MB", rounded(bytes / 1e6));
+    else snprintf(text, 32, "%.1f GB", rounded(bytes / 1e8) / 10.0);
     return text;
 }
 
@@ -71,10 +73,10 @@ static inline bool has_room(const char *path, int n, double memory, double disk)
     if (plain) vgs_file_discard(&f);
     if (memory > (double)(size_t)-1 || (have > 0.0 && memory > have))
         say("-n %d: takes %s of memory, and there are %s; make the samples in parts, each with a --seed of "
-            "its own", n, size_text(memory, need), size_text(have, is));
-    else if (plain && room > 0.0 && disk > room)
+            "its own", n, size_text(memory, ceil, need), size_text(have, floor, is));
+    else if (plain && disk > room)
         say("-n %d: makes a file of %s, and where %.200s will lie there is room for %s", n,
-            size_text(disk, need), path, size_text(room, is));
+            size_text(disk, ceil, need), path, size_text(room, floor, is));
     else return true;
     return false;
 }
@@ -84,8 +86,8 @@ static inline void announce(int n, double memory, double disk, double seconds)
 {
     char a[32], b[32], c[32];
     if (memory < 1e8 && seconds < 10.0) return;
-    say("%d samples: %s of memory, a file of %s, about %s", n, size_text(memory, a), size_text(disk, b),
-        duration(seconds, c));
+    say("%d samples: %s of memory, a file of %s, about %s", n, size_text(memory, ceil, a),
+        size_text(disk, ceil, b), duration(seconds, c));
 }
 
 #endif /* ROOM_H */

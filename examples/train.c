@@ -2,6 +2,7 @@
    cc -O2 examples/train.c -o train -lm                 (add -fopenmp to use all cores: the same bits)
    ./train gmm9                                         (./train --help tells the rest) */
 #define _POSIX_C_SOURCE 200809L                  /* clock_gettime, isatty, mkdir; precedes every include */
+#define _DARWIN_C_SOURCE                         /* flock, on macOS                                      */
 #define VGS_IMPLEMENTATION
 #include "../vgs.h"
 #define PROGRAM "train"
@@ -20,6 +21,8 @@
 #  define is_terminal() _isatty(2)
 #  define print_raw(text, n) _write(2, text, n)
 #else
+#  include <fcntl.h>
+#  include <sys/file.h>
 #  include <unistd.h>
 #  define make_folder(path) mkdir(path, 0777)
 #  define is_terminal() isatty(2)
@@ -185,6 +188,22 @@ static int make_dir(const char *dir)
     return status;
 }
 
+/* True, said, if another run writes into DIR. The lock ends with the program, however that ends. Where the
+   system has no flock, or none for folders (NFS), another run is not noticed. */
+static bool taken(const char *dir)
+{
+#ifdef LOCK_EX
+    int folder = open(dir, O_RDONLY | O_CLOEXEC);
+    if (folder >= 0 && flock(folder, LOCK_EX | LOCK_NB) && errno == EWOULDBLOCK) {
+        say("%s: another train is writing there; --out takes another folder", dir);
+        return true;
+    }
+#else
+    (void)dir;
+#endif
+    return false;
+}
+
 /* ==== where the configuration comes from ============================================================ */
 
 static vgs_status config_from_preset(run *r, vgs_error *err)
@@ -289,8 +308,8 @@ static bool has_memory(const run *r)
     double need = r->config.backend ? 0.0 : memory_needed(&r->config), have = memory_left();
     char a[32], b[32];
     if (!(have > 0.0 && need > have)) return true;
-    say("--batch %d: takes about %s of memory, and there are %s", r->config.batch, size_text(need, a),
-        size_text(have, b));
+    say("--batch %d: takes about %s of memory, and there are %s", r->config.batch, size_text(need, ceil, a),
+        size_text(have, floor, b));
     return false;
 }
 
@@ -310,6 +329,7 @@ static int start(run *r)
     if (r->resume && !file_exists(path) && errno == ENOENT)
         wrong_usage("%s: no checkpoint.safetensors there to go on with; without --resume a run starts there",
                     r->dir);
+    if (r->resume && taken(r->dir)) return EXIT_FAILED;              /* before its checkpoint is read */
     st = r->resume ? config_from_checkpoint(r, path, &err) : config_from_preset(r, &err);
     if (st != VGS_OK) return fail(&err);
     r->config.threads = r->threads;
@@ -321,7 +341,7 @@ static int start(run *r)
     if (r->resume && vgs_sampler_load(r->sampler, path, &err)) return fail(&err);
     r->first = vgs_sampler_iteration(r->sampler);
     keep_goal(r);
-    if (make_dir(r->dir)) return EXIT_FAILED;
+    if (make_dir(r->dir) || (!r->resume && taken(r->dir))) return EXIT_FAILED;
     if (r->force) {                              /* results of the run before are not this run's      */
         char old[MAX_PATH_LENGTH];
         remove(in_dir(r, "samples.npy", old));

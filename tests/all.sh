@@ -9,16 +9,17 @@ each() # LABEL TESTS RUNNER COMPILER...
     for t in $list; do
         "$@" tests/$t.c -o "$work/t" -lm > "$work/log" 2>&1 && $runner "$work/t" > "$work/log" 2>&1
         code=$?
-        [ $code -eq 0 ] || head -n 20 "$work/log"
+        [ $code -eq 0 ] || show "$work/log"
         ok "$label: $t" $code
         [ $code -ne 0 ] || echo "$label: $t"                         # a sign of life: some take minutes
     done
 }
 have() { command -v "$1" > "$work/where" || { skip "$1 is not installed"; false; }; }
 have clang && each "clang -O2" "$some sampler" "" clang -std=c99 -O2
-have clang && each "clang ASan, UBSan" "$some" "" clang -std=c99 -O1 -g -fsanitize=address,undefined
+sanitize="-std=c99 -O1 -g -fsanitize=address,undefined -fno-sanitize-recover=undefined"
+have clang && each "clang ASan, UBSan" "$some" "" clang $sanitize
 have gcc && each "gcc -O3 gnu17 native" "gemm ops nets repro" "" gcc -std=gnu17 -O3 -march=native
-have gcc && each "gcc ASan, UBSan" "file checkpoint oom" "" gcc -std=c99 -O1 -g -fsanitize=address,undefined
+have gcc && each "gcc ASan, UBSan" "file checkpoint oom" "" gcc $sanitize
 x87="rng nets td"                                                    # (bits may depend on rows there)
 m32() { "$@" -m32 "$work/m32.c" -o "$work/m32" 2> "$work/log" || { skip "$1 -m32 does not work"; false; }; }
 echo 'int main(void) { return 0; }' > "$work/m32.c"

@@ -1,4 +1,5 @@
-# The header in other settings: C++11, C11, gnu17, two units, static, without stdio, and the README's programs.
+# The header in other settings: C++ from 11 to 23, C11, gnu17, two units, static, without stdio; and the
+# README's programs.
 cd "$(dirname "$0")/.." || exit 1
 . tests/sh.inc
 cat > "$work/main.c" <<'END'
@@ -45,11 +46,6 @@ cp "$work/kit.c" "$work/kit.cc"
 try() { name=$1; shift; "$@" -I. && "$work/a"; ok "$name" $?; }
 
 try "two units, c99"     $CC -std=c99 -Wall -Wextra -Werror "$work/main.c" "$work/other.c" -o "$work/a" -lm
-try "two units, c11"     $CC -std=c11 -O1 "$work/main.c" "$work/other.c" -o "$work/a" -lm
-try "two units, gnu17"   $CC -std=gnu17 -O3 "$work/main.c" "$work/other.c" -o "$work/a" -lm
-try "static, twice"      $CC -std=c99 -Wall -Wextra -Werror "$work/one.c" -o "$work/a" -lm
-try "VGS_PORTABLE"       $CC -std=c99 -Wall -Wextra -Werror -DVGS_PORTABLE "$work/one.c" -o "$work/a" -lm
-try "VGS_NO_STDIO"       $CC -std=c99 -Wall -Wextra -Werror -DVGS_NO_STDIO "$work/one.c" -o "$work/a" -lm
 try "targets.h"          $CC -std=c99 -Wall -Wextra -Werror "$work/kit.c" -o "$work/a" -lm
 if command -v "$CXX" > "$work/where"; then
     try "two units, C++11" "$CXX" -std=c++11 -Wall -Wextra -Werror "$work/main.cc" "$work/other.cc" -o "$work/a"
@@ -57,6 +53,13 @@ if command -v "$CXX" > "$work/where"; then
 else
     skip "no C++ compiler ($CXX)"
 fi
+every_cxx "$work/other.cc"
+end_of_part basics
+try "two units, c11"     $CC -std=c11 -O1 "$work/main.c" "$work/other.c" -o "$work/a" -lm
+try "two units, gnu17"   $CC -std=gnu17 -O3 "$work/main.c" "$work/other.c" -o "$work/a" -lm
+try "static, twice"      $CC -std=c99 -Wall -Wextra -Werror "$work/one.c" -o "$work/a" -lm
+try "VGS_PORTABLE"       $CC -std=c99 -Wall -Wextra -Werror -DVGS_PORTABLE "$work/one.c" -o "$work/a" -lm
+try "VGS_NO_STDIO"       $CC -std=c99 -Wall -Wextra -Werror -DVGS_NO_STDIO "$work/one.c" -o "$work/a" -lm
 $CC -std=c99 -ffast-math -I. -c "$work/other.c" -o "$work/f.o" 2> "$work/log"
 [ $? -ne 0 ] && grep -q 'ffast-math' "$work/log"
 ok "-ffast-math is refused" $?

@@ -913,6 +913,7 @@ static void test_no_memory(void)
 
 int main(int argc, char **argv)
 {
+    t_begin(1, argv);                            /* no parts: a word is a folder                      */
     if (argc > 1) folder = argv[1];
     test_bytes();
     test_numbers();

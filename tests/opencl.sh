@@ -12,17 +12,14 @@ run() # NAME COMMAND...
     name=$1; shift
     "$@" > "$work/log" 2>&1
     code=$?
-    line=$(grep -E '^[0-9]+ passed, [0-9]+ failed' "$work/log" | tail -n 1)
-    p=$(echo "$line" | sed -n 's/^\([0-9]*\) passed.*/\1/p')
-    f=$(echo "$line" | sed -n 's/.* \([0-9]*\) failed.*/\1/p')
-    s=$(echo "$line" | sed -n 's/.* \([0-9]*\) skipped.*/\1/p')
-    passed=$((passed + ${p:-0})) failed=$((failed + ${f:-0}))
-    if [ -n "$s" ] && [ -n "$VGS_NEED_OPENCL" ]; then ok "$name: no device" 1
-    elif [ -n "$s" ]; then skip "$name: $(head -n 1 "$work/log")"
-    elif [ -z "$line" ] || { [ $code -ne 0 ] && [ "${f:-0}" -eq 0 ]; }; then
-        ok "$name: ended with status $code" 1
+    skipped_before=$skipped
+    add_sum "$work/log" $code
+    if [ "$s" -gt 0 ]; then
+        skipped=$skipped_before
+        if [ -n "$VGS_NEED_OPENCL" ]; then ok "$name: no device" 1
+        else skip "$name: $(head -n 1 "$work/log")"; fi
     fi
-    [ $code -eq 0 ] || grep -v -E '^[0-9]+ passed' "$work/log" | head -n 20
+    [ "$f" -eq 0 ] || { echo "FAILED: $name${why:+ $why}"; show "$work/log"; }
     grep -E '^gmm9|launches' "$work/log"
 }
 
@@ -64,6 +61,7 @@ if command -v "$CXX" > "$work/where"; then
 else
     skip "no C++ compiler ($CXX)"
 fi
+every_cxx "$work/one.cc"
 OCL_ICD_VENDORS="$work/none" "$work/a"; ok "no platform: an error, not a crash" $?
 
 build() # PROGRAM TEST FLAGS...

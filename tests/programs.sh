@@ -2,26 +2,48 @@
 cd "$(dirname "$0")/.." || exit 1
 . tests/sh.inc
 small="--hidden 8 --time-dim 4 --steps 4 --batch 16 --threads 1"
-: "${OPENMP:=}"
-for p in train sample evaluate reference inspect; do
-    [ -x build/$p ] || $CC -O2 $OPENMP examples/$p.c -o build/$p -lm || exit 1
-done
+: "${CFLAGS:=-std=c99 -O2}" "${OPENMP=$(sh tests/openmp.sh "$CC")}"
+made() { ${MAKE:-make} -s CC="$CC" CFLAGS="$CFLAGS" OPENMP="$OPENMP" "$1" 2> "$work/err"; ok "make $1" $?; }
 status() { "$@" > "$work/out" 2> "$work/err"; echo $?; }
 
-build/train dw4 --out "$work/a" --iterations 6 $small 2> "$work/err"; ok "train" $?
-build/train dw4 --out "$work/b" --iterations 3 $small 2> "$work/err"; ok "train half" $?
-build/train dw4 --out "$work/b" --resume --iterations 6 --threads 1 2> "$work/err"; ok "resume" $?
-cmp "$work/a/samples.npy" "$work/b/samples.npy"; ok "a resumed run draws the same samples" $?
-for f in checkpoint.safetensors log.jsonl samples.npy report.html; do [ -s "$work/a/$f" ]; ok "train writes $f" $?; done
+# A run, and one that is ended by Ctrl-C and resumed to the same number of iterations.
+made build/train
+build/train dw4 --out "$work/a" --iterations 6 $small > "$work/out" 2> "$work/err"; ok "train" $?
+for f in checkpoint.safetensors log.jsonl samples.npy report.html; do
+    [ -s "$work/a/$f" ]; ok "train writes $f" $?
+done
+interrupt='kill -INT $pid'
+at_line measuring "$interrupt" build/train dw4 --out "$work/b" --iterations 3 $small
+[ $? = 130 ] && grep -q 'stopped while measuring: checkpoint and samples' "$work/err"
+ok "Ctrl-C while measuring" $?
+at_line measuring "$interrupt" build/train dw4 --out "$work/b" --resume --iterations 6 --threads 1
+[ $? = 130 ] && cmp "$work/a/samples.npy" "$work/b/samples.npy"; ok "a resumed run draws the same samples" $?
 [ "$(status build/train dw4 --out "$work/a" $small)" = 2 ]; ok "a folder that holds a run is refused" $?
-# fewer iterations than the run has, and Ctrl-C while it is measured
-build/train dw4 --out "$work/b" --resume --iterations 2 --threads 1 > "$work/out" 2> "$work/err" &
-for i in 1 2 3 4 5 6 7 8 9 10; do grep -q measuring "$work/err" || sleep 1; done
-kill -INT $!
-wait $!
-[ $? = 130 ] && grep -q 'has 6 iterations already, and --iterations asks for 2' "$work/err"; ok "iterations that are there already" $?
-grep -q 'stopped while measuring: checkpoint and samples' "$work/err"; ok "Ctrl-C while measuring" $?
-cmp "$work/a/samples.npy" "$work/b/samples.npy"; ok "which changes no samples" $?
+end_of_part basics
+
+made examples
+build/train dw4 --out "$work/b" --resume --iterations 2 --threads 1 > "$work/out" 2> "$work/err"
+ok "resume" $?
+grep -q 'has 6 iterations already, and --iterations asks for 2' "$work/err"
+ok "iterations that are there already" $?
+[ -s "$work/b/report.html" ] && cmp "$work/a/samples.npy" "$work/b/samples.npy"
+ok "which change no samples" $?
+
+# While a run trains, two others into its folder.
+intrude()
+{
+    for how in "--force $small" "--resume --threads 1"; do
+        build/train dw4 --out "$work/two" --iterations 6 $how > "$work/others" 2>&1
+        [ $? = 1 ] && grep -q 'two: another train is writing there' "$work/others"
+        ok "a second run: ${how%% *}" $?
+    done
+    kill -INT $pid
+}
+at_line ELBO intrude build/train dw4 --out "$work/two" --minutes 10 $small
+[ $? = 130 ] && [ -s "$work/two/log.jsonl" ] && ! grep -v '^{.*}$' "$work/two/log.jsonl"
+ok "the first run is not disturbed" $?
+build/train dw4 --out "$work/two" --force --iterations 2 --tau 2 $small > "$work/out" 2> "$work/err"
+ok "a folder that a run has left" $?
 
 build/sample "$work/a" -n 100 -o "$work/x.npy" 2> "$work/err" &&
     build/sample "$work/a/checkpoint.safetensors" -n 100 -o "$work/y.npy" 2> "$work/err" &&
@@ -30,6 +52,39 @@ ok "sample from a folder and from its checkpoint" $?
 [ "$(status build/sample "$work/a" -n 100 -o "$work/none/x.npy")" = 1 ]; ok "a folder that is missing" $?
 [ "$(status build/sample "$work/a" -n 2147483647 -o "$work/z.npy" --refine 5)" = 1 ] && grep -q -E 'GB of memory|2e9' "$work/err"
 ok "sample: more than memory holds" $?
+# A disk that lacks a byte for 1000 rows, and a full one.
+cat > "$work/room.c" <<'END'
+#define _POSIX_C_SOURCE 200809L
+#define VGS_IMPLEMENTATION
+#include "vgs.h"
+#define PROGRAM "room"
+#include "examples/common.h"
+#include <sys/statvfs.h>
+static unsigned long blocks, block;
+static int a_disk(const char *path, struct statvfs *s)
+{
+    s->f_bavail = blocks;
+    s->f_frsize = block;
+    return !*path;
+}
+#define statvfs(path, s) a_disk(path, s)
+#include "examples/room.h"
+int main(int argc, char **argv)
+{
+    blocks = strtoul(argv[argc - 2], NULL, 10);
+    block = strtoul(argv[argc - 1], NULL, 10);
+    return !has_room(argv[1], 1000, 8e6, 8e6);
+}
+END
+$CC -std=c99 -O0 -I. "$work/room.c" -o "$work/room" -lm; ok "room.h compiles" $?
+[ "$(status "$work/room" "$work/q.npy" 7999999 1)" = 1 ] && grep -q 'file of 8 MB, .* for 7 MB' "$work/err"
+ok "a disk without room: what is needed is more than what there is" $?
+[ "$(status "$work/room" "$work/q.npy" 300 512)" = 1 ] && grep -q 'file of 8 MB, .* for 153 kB' "$work/err"
+ok "a small disk" $?
+[ "$(status "$work/room" "$work/q.npy" 0 4096)" = 1 ] && grep -q 'room for 0 kB' "$work/err"
+ok "a full disk" $?
+[ "$(status "$work/room" "$work/q.npy" 8000000 1)" = 0 ]; ok "a disk with just enough room" $?
+
 build/evaluate dw4 "$work/x.npy" --json > "$work/json" 2> "$work/err"; ok "evaluate --json" $?
 grep -q '100 rows are few: below about 1000' "$work/err"; ok "evaluate of few rows says so" $?
 build/sample "$work/a" -n 3 -o "$work/few.safetensors" > "$work/out" 2> "$work/err" &&
@@ -90,6 +145,7 @@ ok "biased samples without weights" $?
 ok "samples of another target are named" $?
 [ "$(status build/evaluate dw4 "$work/x.npy" --checkpoint "$work/none")" = 1 ]; ok "a checkpoint that is missing" $?
 [ "$(status build/evaluate gmm9 "$work/x.npy")" = 1 ] && grep -q 8 "$work/err"; ok "a wrong number of columns is named" $?
+made build/inspect
 build/inspect "$work/a/checkpoint.safetensors" > "$work/out" && grep -q '^checksum: .*fits' "$work/out" &&
     grep -q '"batch": "16"' "$work/out" && grep -q 'F32 *\[4\] *"s2" [0-9.]* to [0-9.]*, mean' "$work/out" &&
     grep -q 'F32 *\[\] *"init_sigma" = [0-9]' "$work/out"

@@ -3,6 +3,7 @@
 #ifndef T_H
 #define T_H
 #include <math.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stdbool.h>
 #include <stdio.h>
@@ -14,19 +15,23 @@
 #  define T_MAY
 #endif
 
-static int t_passed, t_failed, t_argc;
+static int t_passed, t_failed, t_argc, t_line;   /* t_file, t_line: of the last check                 */
 static char **t_argv, t_place[160];              /* t_place: printed with every failure               */
+static const char *t_file = "", *t_part = "";
+static unsigned long t_used;                     /* a bit for each word that chose a part             */
 
 #define CHECK(cond, ...) t_check((cond), __FILE__, __LINE__, __VA_ARGS__)        /* cond, format, ...  */
 #define OK(cond)         CHECK(cond, "%s", #cond)
 #define CHECK_NEAR(got, want, rel, abs) \
     t_near((double)(got), (double)(want), (double)(rel), (double)(abs), __FILE__, __LINE__, #got)
 #define T_IN(...)        ((void)snprintf(t_place, sizeof t_place, __VA_ARGS__))
-#define RUN(part)        do { if (t_wanted(#part)) { t_place[0] = 0; part(); } } while (0)
+#define RUN(part)        do { if (t_wanted(#part)) { t_part = #part; t_place[0] = 0; part(); } } while (0)
 
 static T_MAY bool t_check(bool ok, const char *file, int line, const char *format, ...)
 {
     va_list list;
+    t_file = file;
+    t_line = line;
     if (ok) return ++t_passed, true;
     if (++t_failed > 30) return false;                               /* enough to see what is wrong    */
     printf("%s:%d: %s%s", file, line, t_place, t_place[0] ? ": " : "");
@@ -34,6 +39,7 @@ static T_MAY bool t_check(bool ok, const char *file, int line, const char *forma
     vprintf(format, list);
     va_end(list);
     printf("\n");
+    fflush(stdout);                                                  /* a crash would lose it          */
     return false;
 }
 
@@ -47,15 +53,42 @@ static T_MAY bool t_near(double got, double want, double rel, double abs, const 
 
 static T_MAY bool t_wanted(const char *part)
 {
+    bool wanted = t_argc < 2;
     int i;
-    for (i = 1; i < t_argc; ++i) if (strstr(part, t_argv[i])) return true;
-    return t_argc < 2;
+    for (i = 1; i < t_argc; ++i) {
+        if (!strstr(part, t_argv[i])) continue;
+        wanted = true;
+        t_used |= 1ul << i;
+    }
+    return wanted;
 }
 
-static T_MAY void t_begin(int argc, char **argv) { t_argc = argc; t_argv = argv; }
+/* Says after which check a program crashes, and lets it crash. */
+static T_MAY void t_crash(int sig)
+{
+    fprintf(stderr, "%s:%d: signal %d after this check (%s%s%s)\n", t_file, t_line, sig, t_part,
+            t_place[0] ? ": " : "", t_place);
+    signal(sig, SIG_DFL);
+    raise(sig);
+}
+
+static T_MAY void t_begin(int argc, char **argv)
+{
+    static const int sig[] = { SIGABRT, SIGFPE, SIGILL, SIGSEGV };
+    size_t i;
+    for (i = 0; i < sizeof sig / sizeof *sig; ++i) {
+        void (*before)(int) = signal(sig[i], t_crash);
+        if (before != SIG_DFL) signal(sig[i], before);               /* a sanitizer reports by itself  */
+    }
+    t_argc = argc;
+    t_argv = argv;
+}
 
 static T_MAY int t_end(void)                                         /* what main returns              */
 {
+    int i;
+    for (i = 1; i < t_argc; ++i)
+        if (!(t_used >> i & 1)) t_check(false, __FILE__, __LINE__, "%s: there is no such part", t_argv[i]);
     printf("%d passed, %d failed\n", t_passed, t_failed);
     fflush(stdout);                                                  /* a leak checker may end it here */
     return t_failed != 0;
