@@ -347,7 +347,8 @@ typedef struct vgs_var { uint32_t id; } vgs_var;                     /* {0} = "n
 
 typedef int vgs_energy_fn  (void *user, const float  *x, int n, int dim, float  *e, float  *g);
 typedef int vgs_energy_fn64(void *user, const double *x, int n, int dim, double *e, double *g);
-typedef vgs_var vgs_energy_record(void *user, vgs_graph *g, vgs_var x);    /* [B,dim] -> [B,1]        */
+typedef vgs_var vgs_energy_record(void *user, vgs_graph *g, vgs_var x);    /* [B,dim] -> [B,1];        */
+                                                 /* vgs_params in it: vgs_bind them there and then     */
 
 typedef struct vgs_energy {                      /* exactly one of eval, eval64, record               */
     vgs_energy_fn     *eval;
@@ -383,7 +384,7 @@ VGS_API void       vgs_graph_reset (vgs_graph *g);                   /* forget a
 VGS_API vgs_status vgs_graph_status(const vgs_graph *g, vgs_error *err);   /* the first failure       */
 VGS_API void       vgs_shape(const vgs_graph *g, vgs_var v, int *rows, int *cols);
                                                  /* rows < 0: -rows times the batch                   */
-/* leaves */
+/* leaves; inputs, indices and parameters must be set or bound before the first run */
 VGS_API vgs_var vgs_input (vgs_graph *g, int cols);                  /* [B,cols] float                */
 VGS_API vgs_var vgs_index (vgs_graph *g);                            /* [B,1] int32                   */
 VGS_API vgs_var vgs_params(vgs_graph *g, int n);                     /* [1,n]: flat parameters        */
@@ -2314,6 +2315,7 @@ typedef struct vgs__node {
     const vgs_energy *energy;                    /* borrowed; ENERGY only                             */
     void *data;                                  /* TABLE: its values until compile uploads them      */
     bool output, live, body;
+    bool given;                                  /* leaves: set or bound at least once                */
     int group;                                   /* of ops that run together; grows along the order   */
     bool local;                                  /* what it makes is read within the group only       */
     vgs_buffer *buf;                             /* leaves: bound buffer; others: the arena           */
@@ -5374,6 +5376,21 @@ static vgs_status vgs__reserve(vgs_graph *g, vgs_error *err)
 
 VGS__DEF void vgs_graph_touch(vgs_graph *g) { g->dirty = true; }
 
+/* Before the first run: parameters and inputs that nobody gave are no zeros. */
+static vgs_status vgs__check_leaves(const vgs_graph *g, vgs_error *err)
+{
+    char s[40];
+    int id;
+    for (id = 0; id < g->n_node; ++id) {
+        const vgs__node *n = &g->node[id];
+        if ((n->op == VGS_OP_PARAMS || n->op == VGS_OP_INPUT) && n->live && !n->given)
+            return vgs__fail(err, VGS_E_ARG, "graph_run: %s %s was never given: vgs_set it after compile, or "
+                             "vgs_bind it (always so in an energy's record function)", vgs_op_name(n->op),
+                             vgs__shape_text(n, s));
+    }
+    return VGS_OK;
+}
+
 VGS__DEF vgs_status vgs_graph_run(vgs_graph *g, int batch, vgs_error *err)
 {
     int at = g->dirty ? 0 : g->n_prologue, k;
@@ -5383,6 +5400,7 @@ VGS__DEF vgs_status vgs_graph_run(vgs_graph *g, int batch, vgs_error *err)
     if (batch < 0 || batch > g->capacity)
         return vgs__fail(err, VGS_E_ARG, "graph_run: batch = %d: must be 0..%d, the capacity", batch,
                          g->capacity);
+    if (g->dirty && (st = vgs__check_leaves(g, err)) != VGS_OK) return st;
     b = g->backend;
     for (k = at; k < g->n_order; ++k) vgs__make_call(g, g->order[k], batch, &g->call[k]);
     if (b->run_list) st = b->run_list(b->self, g->call + at, g->n_order - at, err);
@@ -5399,6 +5417,7 @@ VGS__DEF vgs_status vgs_bind(vgs_graph *g, vgs_var leaf, vgs_buffer *buf, size_t
                          (unsigned)leaf.id);
     g->node[id].buf = buf;
     g->node[id].offset = offset;
+    g->node[id].given = buf != NULL;
     if (g->node[id].op == VGS_OP_PARAMS) g->dirty = true;
     return VGS_OK;
 }
@@ -5431,7 +5450,7 @@ static vgs_status vgs__copied(const vgs_graph *g, const char *what, vgs_var v, i
                          what, name, vgs__shape_text(&g->node[id], s));
     *t = vgs__tensor(g, id, batch);
     if (!t->buf)
-        return vgs__fail(err, VGS_E_ARG, "%s: %s %s has no memory, as nothing that is run uses it", what, name,
+        return vgs__fail(err, VGS_E_ARG, "%s: %s %s has no memory: nothing that is run uses it", what, name,
                          vgs__shape_text(&g->node[id], s));
     return VGS_OK;
 }
@@ -5445,6 +5464,7 @@ VGS__DEF vgs_status vgs_set(vgs_graph *g, vgs_var leaf, const void *x, int batch
         return vgs__fail(err, VGS_E_ARG, "set: %s is no leaf", vgs_op_name(g->node[id].op));
     if ((st = vgs__copied(g, "set", leaf, batch, &t, err)) != VGS_OK) return st;
     if (g->node[id].op == VGS_OP_PARAMS || g->node[id].op == VGS_OP_TABLE) g->dirty = true;
+    g->node[id].given = true;
     return g->backend->upload(g->backend->self, t.buf, t.offset, x, (size_t)t.rows * (size_t)t.cols,
                               g->node[id].type, err);
 }

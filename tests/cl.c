@@ -461,19 +461,25 @@ static void launches(void)
         vgs_graph *g = vgs_graph_create(&err);
         vgs_config c;
         vgs_net *n;
-        vgs_var params, x, v, slope;
+        vgs_var params, x, t_of, v, slope;
+        vgs_buffer *zero;
         char value[32];
         int field = 0, count;
         memset(&c, 0, sizeof c);
         OK(!vgs_preset(t, net[k].preset, &c, NULL, &err) && !vgs_config_resolve(&c, &c, &err));
         n = vgs_net_create(&c.net, &err);
         if (!CHECK(n != NULL, "%s", err.msg)) return;
+        zero = the_device->buffer_create(the_device->self, (size_t)vgs_net_size(n), &err);
         params = vgs_params(g, vgs_net_size(n));
         x = vgs_input(g, c.energy.dim);
-        v = vgs_net_apply(g, n, params, x, vgs_index(g), c.steps);
+        t_of = vgs_index(g);
+        v = vgs_net_apply(g, n, params, x, t_of, c.steps);
         OK(!vgs_gradient(g, v, &x, 1, &slope));
         vgs_output(g, v);
         vgs_output(g, slope);
+        OK(zero && 64 * c.energy.dim <= vgs_net_size(n));
+        OK(!vgs_bind(g, params, zero, 0, &err) && !vgs_bind(g, x, zero, 0, &err) &&
+           !vgs_bind(g, t_of, zero, 0, &err));
         OK(!vgs_graph_compile(g, the_device, 64, &err) && !vgs_graph_run(g, 64, &err));
         vgs_cl_reset(the_device);
         OK(!vgs_graph_run(g, 64, &err));
@@ -484,6 +490,7 @@ static void launches(void)
                net[k].preset, value, count, vgs_graph_ops(g, false));
         OK(count <= net[k].most);
         vgs_graph_free(g);
+        the_device->buffer_free(the_device->self, zero);
         vgs_net_free(n);
     }
 }

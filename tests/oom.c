@@ -119,7 +119,7 @@ static bool checkpoint_config(void)
 static bool graph(void)
 {
     static const int32_t which[3] = { 1, 0, 1 };
-    static const float table[4] = { 1, 2, 3, 4 };
+    static const float table[4] = { 1, 2, 3, 4 }, zero[20];
     vgs_backend *cpu = vgs_cpu_create(NULL, &err);
     vgs_graph *g = cpu ? vgs_graph_create(&err) : NULL;
     vgs_var x, y, p, grad, gx;
@@ -137,7 +137,8 @@ static bool graph(void)
         vgs_gradient(g, y, &x, 1, &gx);
         vgs_gradient_params(g, y, p, grad);
         vgs_output(g, gx);
-        ok = vgs_graph_compile(g, cpu, 5, &err) == VGS_OK && vgs_graph_run(g, 5, &err) == VGS_OK;
+        ok = vgs_graph_compile(g, cpu, 5, &err) == VGS_OK && vgs_set(g, x, zero, 5, &err) == VGS_OK &&
+             vgs_set(g, p, zero, 5, &err) == VGS_OK && vgs_graph_run(g, 5, &err) == VGS_OK;
         vgs_graph_free(g);
     }
     vgs_cpu_free(cpu);

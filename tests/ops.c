@@ -1185,6 +1185,42 @@ static void only_outputs(void)
     vgs_cpu_free(cpu);
 }
 
+/* Parameters and inputs that nobody gave are no zeros. */
+static void leaves_never_set(void)
+{
+    vgs_error err = { VGS_OK, "" };
+    vgs_graph *g = vgs_graph_create(NULL);
+    vgs_var in = vgs_input(g, 2), p = vgs_params(g, 3), unused = vgs_params(g, 5), y;
+    float x[4] = { 1, 2, 3, 4 };
+    vgs_buffer *buf;
+    int k;
+    cpu = vgs_cpu_create(NULL, NULL);
+    buf = cpu->buffer_create(cpu->self, 3, NULL);
+    for (k = 0; k < 2; ++k) {
+        y = vgs_mul(g, in, vgs_view(g, p, 1, 1, 2, 2));
+        vgs_output(g, y);
+        CHECK(vgs_set(g, p, x, 1, &err) == VGS_E_ARG && strstr(err.msg, "params [1,3]") &&
+              strstr(err.msg, "compile"), "%s", err.msg);
+        OK(vgs_graph_compile(g, cpu, 2, &err) == VGS_OK);
+        CHECK(vgs_graph_run(g, 2, &err) == VGS_E_ARG && strstr(err.msg, "input [B,2]") &&
+              strstr(err.msg, "vgs_set"), "%s", err.msg);
+        OK(vgs_set(g, in, x, 2, &err) == VGS_OK);
+        CHECK(vgs_graph_run(g, 2, &err) == VGS_E_ARG && strstr(err.msg, "params [1,3]") &&
+              strstr(err.msg, "vgs_bind"), "%s", err.msg);
+        CHECK(k || (vgs_set(g, unused, x, 1, &err) == VGS_E_ARG && strstr(err.msg, "params [1,5]")), "%s",
+              err.msg);
+        OK((k ? vgs_bind(g, p, buf, 0, &err) : vgs_set(g, p, x, 1, &err)) == VGS_OK);
+        CHECK(vgs_graph_run(g, 2, &err) == VGS_OK && vgs_get(g, y, x, 2, &err) == VGS_OK, "%s", err.msg);
+        OK(k ? x[3] == 0 : x[3] == 12);
+        vgs_graph_reset(g);
+        in = vgs_input(g, 2);
+        p = vgs_params(g, 3);
+    }
+    vgs_graph_free(g);
+    cpu->buffer_free(cpu->self, buf);
+    vgs_cpu_free(cpu);
+}
+
 static void huge_sizes(void)
 {
     vgs_error err = { VGS_OK, "" };
@@ -1288,6 +1324,7 @@ int main(int argc, char **argv)
     RUN(sticky);
     RUN(handles_and_life);
     RUN(only_outputs);
+    RUN(leaves_never_set);
     RUN(huge_sizes);
     RUN(gradient_limits);
     RUN(energy_check);

@@ -154,6 +154,59 @@ static void value_of(vgs_sampler *s, vgs_buffer *w, int t, const float *x, int n
     vgs_graph_free(g);
 }
 
+/* ---- a recorded energy with parameters of its own ---------------------------------------------------- */
+
+typedef struct recorded {                        /* E = k |x|^2 / 2, k in buf or nowhere               */
+    vgs_buffer *buf;
+    vgs_status set;                              /* of a vgs_set while recording                       */
+    vgs_error err;
+} recorded;
+
+static vgs_var recorded_bowl(void *user, vgs_graph *g, vgs_var x)
+{
+    recorded *r = (recorded *)user;
+    vgs_var k = vgs_params(g, 1);
+    const float two = 2;
+    if (r->buf) vgs_bind(g, k, r->buf, 0, NULL);
+    else r->set = vgs_set(g, k, &two, 1, &r->err);
+    return vgs_affine(g, vgs_mul(g, vgs_sum_cols(g, vgs_square(g, x)), vgs_view(g, k, 0, 1, 1, 1)), 0.5f, 0);
+}
+
+/* Parameters that the record function does not bind are an error, not zeros. */
+static void parameters_in_record(void)
+{
+    bowl b;
+    vgs_config c = small(&b);
+    vgs_backend *cpu = vgs_cpu_create(NULL, NULL);
+    recorded r = { NULL, VGS_OK, { VGS_OK, "" } };
+    vgs_error err = { VGS_OK, "" };
+    vgs_sampler *s;
+    const float two = 2;
+    float x[4], e[2];
+    vgs_draw d;
+    memset(&d, 0, sizeof d);
+    d.energy = e;
+    c.backend = cpu;
+    c.energy.eval = NULL;
+    c.energy.record = recorded_bowl;
+    c.energy.user = &r;
+    s = create(&c);
+    CHECK(r.set == VGS_E_ARG && strstr(r.err.msg, "params [1,1]") && strstr(r.err.msg, "compile"), "%s",
+          r.err.msg);
+    CHECK(vgs_sampler_train(s, 1, NULL, &err) == VGS_E_ARG && strstr(err.msg, "params [1,1]") &&
+          strstr(err.msg, "vgs_bind"), "%s", err.msg);
+    vgs_sampler_free(s);
+    r.buf = cpu->buffer_create(cpu->self, 1, NULL);
+    cpu->upload(cpu->self, r.buf, 0, &two, 1, VGS_F32, NULL);
+    s = create(&c);
+    train(s, 1, NULL);
+    draw(s, &d, 2, x);
+    CHECK_NEAR(e[1], square_norm(x + 2, 2), 1e-6, 0);
+    vgs_sampler_free(s);
+    cpu->buffer_free(cpu->self, r.buf);
+    vgs_cpu_free(cpu);
+}
+
 static void gaussian_value(void)
 {
     enum { N = 1024, T = 5 };
@@ -1590,6 +1643,7 @@ static void energy_calls(void)
 int main(int argc, char **argv)
 {
     t_begin(argc, argv);
+    RUN(parameters_in_record);
     RUN(gaussian_value);
     RUN(draws);
     RUN(explore);
