@@ -455,7 +455,7 @@ VGS_API vgs_var vgs_loss_of(vgs_graph *g, vgs_var prediction, vgs_var target, vg
 /* a C energy as an op: [B,dim] -> [B,1]; differentiable; `energy` is borrowed */
 VGS_API vgs_var vgs_energy_of(vgs_graph *g, const vgs_energy *energy, vgs_var x);
 
-/* gradients: d(sum of y)/dx_k -> gx[k], recorded as ops; x are inputs or any recorded values */
+/* gradients: d(sum of y)/dx_k -> gx[k], recorded as ops; x: inputs or recorded values, not vgs_params */
 VGS_API vgs_status vgs_gradient(vgs_graph *g, vgs_var y, const vgs_var *x, int n, vgs_var *gx);
 /* d(sum of y)/d(params) is written into `grad`, a vgs_state of the parameters' shape, at every run */
 VGS_API vgs_status vgs_gradient_params(vgs_graph *g, vgs_var y, vgs_var params, vgs_var grad);
@@ -4795,6 +4795,11 @@ static bool vgs__is_constant(const vgs_graph *g, int id)
     return g->node[id].op == VGS_OP_TAP && g->node[g->node[id].in[0]].op != VGS_OP_SILU;
 }
 
+static bool vgs__is_params_view(const vgs_graph *g, int id)
+{
+    return g->node[id].op == VGS_OP_VIEW && g->node[g->node[id].alias].op == VGS_OP_PARAMS;
+}
+
 /* Records the adjoints of all values between the wanted ones and y; adj[id].id = 0 where there is none.
    Views of parameters are leaves here: wanted or not, nothing lies behind them. */
 static void vgs__reverse(vgs_graph *g, int y, bool *on_path, vgs_var *adj)
@@ -4814,7 +4819,7 @@ static void vgs__reverse(vgs_graph *g, int y, bool *on_path, vgs_var *adj)
             need[k] = n.in[k] >= 0 && g->node[n.in[k]].type == VGS_F32 && on_path[n.in[k]];
             any = any || need[k];
         }
-        if (!any) continue;                                          /* one of x, or beyond all of them */
+        if (!any || vgs__is_params_view(g, id)) continue;            /* one of x, or beyond all of them */
         if (n.op == VGS_OP_TAP)
             vgs__graph_fail(g, VGS_E_ARG, "gradient: the slope of %s has none (first derivatives only)",
                             vgs_op_name(g->node[n.in[0]].op));
@@ -4848,7 +4853,13 @@ VGS__DEF vgs_status vgs_gradient(vgs_graph *g, vgs_var y, const vgs_var *x, int 
     int yid = vgs__operand(g, "gradient", y), ids[16] = { 0 }, k;
     for (k = 0; k < n; ++k) gx[k] = vgs__no_var();
     if (n > 16) vgs__graph_fail(g, VGS_E_ARG, "gradient: n = %d: at most 16 at a time", n);
-    for (k = 0; k < n && k < 16; ++k) ids[k] = vgs__operand(g, "gradient", x[k]);
+    for (k = 0; k < n && k < 16; ++k) {
+        char s[40];
+        ids[k] = vgs__operand(g, "gradient", x[k]);
+        if (ids[k] >= 0 && g->node[ids[k]].op == VGS_OP_PARAMS)
+            vgs__graph_fail(g, VGS_E_ARG, "gradient: x[%d] is params %s: use vgs_gradient_params", k,
+                            vgs__shape_text(&g->node[ids[k]], s));
+    }
     if (g->sticky.code != VGS_OK || vgs__gradient(g, yid, ids, n, gx) != VGS_OK) return g->sticky.code;
     for (k = 0; k < n; ++k)                                          /* y does not depend on x: zeros  */
         if (!gx[k].id) gx[k] = vgs__fill(g, g->node[ids[k]].rows, g->node[ids[k]].cols, 0.0f);
@@ -4863,8 +4874,18 @@ static vgs_var vgs__effect(vgs_graph *g, int op, vgs_var a, vgs_var b, vgs_var c
     return vgs__push_op(g, op, 1, 1, ia, ib, ic);
 }
 
-/* Every view of the parameters gets its place in `grad`. Where views overlap, their gradients are added
-   to zeros; elsewhere they are stored, which compile turns into no work at all. */
+/* Whether an op takes the parameters as they are, not a view of them. */
+static bool vgs__taken_whole(const vgs_graph *g, int params)
+{
+    int id, k;
+    for (id = params + 1; id < g->n_node; ++id)
+        for (k = 0; k < g->node[id].n_in && g->node[id].op != VGS_OP_VIEW; ++k)
+            if (g->node[id].in[k] == params) return true;
+    return false;
+}
+
+/* Every view of the parameters, and their whole, gets its place in `grad`. Where views overlap, their
+   gradients are added to zeros; elsewhere they are stored, which compile turns into no work at all. */
 VGS__DEF vgs_status vgs_gradient_params(vgs_graph *g, vgs_var y, vgs_var params, vgs_var grad)
 {
     int yid = vgs__operand(g, "gradient", y), p = vgs__operand(g, "gradient", params), i, r, c, n = 0, count;
@@ -4885,7 +4906,7 @@ VGS__DEF vgs_status vgs_gradient_params(vgs_graph *g, vgs_var y, vgs_var params,
         vgs__graph_fail(g, VGS_E_NOMEM, "out of memory: gradient of %d parameters", g->node[p].cols);
     for (i = 0; i < count && g->sticky.code == VGS_OK; ++i) {
         const vgs__node *v = &g->node[i];
-        if (v->op != VGS_OP_VIEW || v->alias != p) continue;
+        if (i == p ? !vgs__taken_whole(g, p) : v->op != VGS_OP_VIEW || v->alias != p) continue;
         for (r = 0; r < v->rows; ++r)
             for (c = 0; c < v->cols; ++c)
                 overlap = hit[v->alias_offset + (size_t)(r * v->ld + c)]++ > 0 || overlap;

@@ -878,6 +878,9 @@ BUILD(views_twice, vgs_var w = view(g, x, 0, 2, 2, 2);
                       view(g, x, 4, 1, 2, 2));)
 BUILD(views_overlap, return vgs_mul(g, vgs_linear(g, x[0], view(g, x, 0, 3, 2, 2), view(g, x, 2, 1, 3, 3)),
     view(g, x, 1, 1, 3, 3));)
+BUILD(params_whole, return vgs_add(g, vgs_mul(g, x[0], vgs_exp(g, x[1])), x[1]);)
+BUILD(params_and_view, return vgs_mul(g, vgs_add(g, x[0], x[1]),
+                                      vgs_linear(g, vgs_cols(g, x[0], 1, 3), view(g, x, 1, 1, 3, 3), none));)
 BUILD(views_halves, return vgs_add(g, vgs_linear(g, x[0], view(g, x, 0, 3, 2, 4), none),
     vgs_linear(g, vgs_square(g, x[0]), view(g, x, 2, 3, 2, 4), none));)
 BUILD(views_fold, return vgs_linear_at(g, x[0], vgs_matmul(g, view(g, x, 0, 3, 3, 3), view(g, x, 9, 3, 2, 2)),
@@ -932,6 +935,8 @@ static const gcase cases[] = {
     { "views", b_views, { { 'b', 0, 2, -1, 1 }, { 'p', 0, 17, -1, 1 } } },
     { "views_twice", b_views_twice, { { 'b', 0, 2, -1, 1 }, { 'p', 0, 6, -1, 1 } } },
     { "views_overlap", b_views_overlap, { { 'b', 0, 2, -1, 1 }, { 'p', 0, 6, -1, 1 } } },
+    { "params_whole", b_params_whole, { { 'b', 0, 4, -1, 1 }, { 'p', 0, 4, -1, 1 } } },
+    { "params_and_view", b_params_and_view, { { 'b', 0, 4, -1, 1 }, { 'p', 0, 4, -1, 1 } } },
     { "views_halves", b_views_halves, { { 'b', 0, 2, -1, 1 }, { 'p', 0, 12, -1, 1 } } },
     { "views_fold", b_views_fold,
       { { 'b', 0, 2, -1, 1 }, { 'p', 0, 24, -1, 1 }, { 'i', 4, 1, 0, 0 }, { 's', 4, 2, 0.2f, 1 } } }
@@ -1274,6 +1279,11 @@ static void gradient_limits(void)
     s = vgs_state(g, 1, 5, VGS_F32);
     OK(vgs_gradient_params(g, y, x[0], s) == VGS_E_SHAPE && vgs_graph_status(g, &err) &&
        strstr(err.msg, "[1,4]") && strstr(err.msg, "[1,5]"));
+    vgs_graph_reset(g);
+    x[0] = vgs_params(g, 6);
+    y = vgs_square(g, vgs_view(g, x[0], 0, 2, 3, 3));
+    CHECK(vgs_gradient(g, y, x, 1, gx) == VGS_E_ARG && vgs_graph_status(g, &err) &&
+          strstr(err.msg, "params [1,6]") && strstr(err.msg, "vgs_gradient_params"), "%s", err.msg);
     vgs_graph_free(g);
     vgs_cpu_free(cpu);
 }
