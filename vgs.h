@@ -93,7 +93,8 @@
    REPRODUCIBILITY
        Same build, same machine, same seed: same bits, for any number of threads and however a draw is
        split. Random numbers are functions of (seed, row, step, purpose, iteration); every sum has a fixed
-       order. On a busy machine OMP_WAIT_POLICY=passive avoids waiting for a core that others use.
+       order. A second draw with the same seed therefore has the same noise: give it a seed of its own.
+       On a busy machine OMP_WAIT_POLICY=passive avoids waiting for a core that others use.
        Where a compiler computes floats in more than float precision (FLT_EVAL_METHOD 1 or 2: 32-bit x86
        without SSE) results are right, but their bits may depend on threads and split.
 
@@ -747,7 +748,7 @@ typedef struct vgs_config {
     bool   scale_by_dim;          /* the network gives V/D                                                 */
     bool   on_sphere;             /* |x| = 1, moves along great circles, a_t = 1; one_step, fixed_kernel   */
     bool   skip_final_noise;      /* leave out the last noise when drawing (biased: gives the mean)        */
-    uint64_t seed;                /* of weights, noise and shuffles                                        */
+    uint64_t seed;                /* of weights, noise and shuffles; of draws, unless vgs_draw.seed is set */
     int    threads;               /* of the built-in backend: 0 = all; > 1 needs -fopenmp                  */
     vgs_backend *backend;         /* NULL = a CPU backend of the sampler's own                             */
     int  (*progress)(void *user, int64_t iteration);      /* after every iteration; nonzero cancels        */
@@ -787,8 +788,9 @@ VGS_API void         vgs_sampler_free  (vgs_sampler *s);             /* NULL is 
 VGS_API vgs_status   vgs_sampler_train (vgs_sampler *s, int n, vgs_stats *stats, vgs_error *err);
 
 typedef struct vgs_draw {
-    uint64_t seed;                /* 0 = the sampler's; a draw is a function of weights, seed and row, and */
-                                  /* with `correct` of config.seed                                         */
+    uint64_t seed;                /* 0 = the sampler's. A draw is a function of weights, seed and row (and */
+                                  /* with `correct` of config.seed): the same seed is the same noise again. */
+                                  /* Training on draws, as negatives, takes the iteration into the seed    */
     uint32_t first_row;           /* number of the first row: rows 64..127 can be drawn by themselves      */
     float    noise_scale;         /* c on every noise; 1, the sampler itself; below 1 is colder, biased    */
     bool     skip_final_noise;
