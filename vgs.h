@@ -1019,7 +1019,7 @@ typedef struct vgs_preset_info {
     bool  skip_final_noise;       /* likewise                                                         */
 } vgs_preset_info;
 
-VGS_API vgs_energy vgs_target_energy(const vgs_target *t);
+VGS_API vgs_energy vgs_target_energy(const vgs_target *t);           /* thread_safe if built in    */
 VGS_API vgs_status vgs_preset(const vgs_target *t, const char *preset, vgs_config *cfg, vgs_preset_info *info,
                               vgs_error *err);
 
@@ -14318,7 +14318,7 @@ VGS__DEF vgs_energy vgs_target_energy(const vgs_target *t)
     e.user = t->user;
     e.dim = t->dim;
     e.particles = t->particles;
-    e.thread_safe = true;
+    e.thread_safe = t->builtin != NULL;          /* of a user's own it is not known                   */
     return e;
 }
 

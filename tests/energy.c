@@ -421,6 +421,17 @@ static void test_callback(void)
     OK(vgs_metropolis(&c, N, x, &s, &err) == VGS_E_ENERGY);
 }
 
+/* Whether a user's own energy may be called from several threads is his to say. */
+static void test_thread_safe(void)
+{
+    vgs_target mine;
+    memset(&mine, 0, sizeof mine);
+    mine.name = "mine";
+    mine.dim = 2;
+    mine.eval = vgs_target_find("gmm9")->eval;
+    OK(!vgs_target_energy(&mine).thread_safe && vgs_target_energy(vgs_target_find("gmm9")).thread_safe);
+}
+
 int main(int argc, char **argv)
 {
     t_begin(argc, argv);
@@ -432,5 +443,6 @@ int main(int argc, char **argv)
     RUN(test_log_z);
     RUN(test_clusters);
     RUN(test_callback);
+    RUN(test_thread_safe);
     return t_end();
 }
