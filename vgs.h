@@ -2706,7 +2706,7 @@ typedef struct vgs__cpu {
     int cap_job, cap_group;
     double part[256];                            /* of sum_squares                                    */
     int bad_job, bad_row;                        /* of the check that holds the flag, -1 = none       */
-    int failed;                                  /* number of the group + 1                           */
+    int failures, failed;                        /* of this list; group of the first one + 1, 0 = none */
     vgs__pace pace[64];
     vgs_error error;
 } vgs__cpu;
@@ -5802,24 +5802,29 @@ static int vgs__list_make(vgs__cpu *cpu, const vgs_call *c, int n, vgs_error *er
 
 /* ---- running ---- */
 
-/* Keeps the failure of the earliest group; what follows it is not run. */
+/* Keeps the first failure of the list; what follows its group is not run. */
 static void vgs__stop_after(vgs__cpu *cpu, int group, const vgs_error *e)
 {
+    int before;
 #ifdef _OPENMP
-#  pragma omp critical(vgs_failed)
+#  pragma omp atomic capture
 #endif
-    if (!cpu->failed) {
-        cpu->error = *e;
-        cpu->failed = group + 1;
-    }
+    before = cpu->failures++;
+    if (before) return;
+    cpu->error = *e;
+#ifdef _OPENMP
+#  pragma omp atomic write
+#endif
+    cpu->failed = group + 1;
 }
 
-/* All threads of a crew agree on this when they begin a group: what later groups do does not count. */
+/* Whether a group before this one failed. All threads that have waited for each other in front of it agree on
+   this: what a faster thread does in this group does not count. */
 static bool vgs__stopped(vgs__cpu *cpu, int group)
 {
     int failed;
 #ifdef _OPENMP
-#  pragma omp critical(vgs_failed)
+#  pragma omp atomic read
 #endif
     failed = cpu->failed;
     return failed && failed <= group;
@@ -5923,7 +5928,8 @@ static void vgs__run_whole(vgs__cpu *cpu, int group, vgs__crew crew)
     }
 }
 
-/* What one thread does of all groups. Threads wait for each other where a shared group begins or ends. */
+/* What one thread does of all groups. Threads wait for each other where a shared group begins or ends, after
+   a failure, too: while thread 0 runs groups of its own the others cannot know of it. */
 static void vgs__run_groups(vgs__cpu *cpu, int groups, vgs__crew crew)
 {
     const vgs__crew alone = { 0, 1 };
@@ -5931,8 +5937,7 @@ static void vgs__run_groups(vgs__cpu *cpu, int groups, vgs__crew crew)
     for (i = 0; i < groups; ++i) {
         const vgs__jobs *g = &cpu->group[i];
         if (i > 0 && (g->shared || cpu->group[i - 1].shared)) vgs__crew_wait(crew);
-        if (vgs__stopped(cpu, i)) return;
-        if (!g->shared && crew.me) continue;
+        if ((!g->shared && crew.me) || vgs__stopped(cpu, i)) continue;
         if (g->whole) vgs__run_whole(cpu, i, g->shared ? crew : alone);
         else vgs__run_blocks(cpu, i, g->shared ? crew : alone);
     }
@@ -5996,7 +6001,7 @@ static vgs_status vgs__cpu_list(void *self, const vgs_call *c, int n, vgs_error 
     groups = vgs__list_make(cpu, c, n, err);
     if (groups < 0) return VGS_E_NOMEM;
     cpu->bad_job = -1;
-    cpu->failed = 0;
+    cpu->failures = cpu->failed = 0;
 #ifdef _OPENMP
     pace = vgs__pace_of(cpu, groups);
     way = pace ? vgs__pace_choose(pace) : 0;

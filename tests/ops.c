@@ -1226,6 +1226,46 @@ static void leaves_never_set(void)
     vgs_cpu_free(cpu);
 }
 
+#ifdef _OPENMP
+static int refuses(void *user, const float *x, int n, int dim, float *e, float *g)
+{
+    int i;
+    (void)x; (void)dim; (void)g;
+    for (i = 0; i < n; ++i) e[i] = 0;
+    return *(int *)user;
+}
+
+/* An energy that fails on one thread, two ops in front of a product that all threads share: they must still
+   meet there. (Where they do not, this hangs.) */
+static void failure_before_shared(void)
+{
+    enum { N = 512, H = 256 };
+    vgs_cpu_config two = { 2, VGS_ISA_AUTO };
+    vgs_graph *g = vgs_graph_create(NULL);
+    float *zero = (float *)calloc(N * H, sizeof *zero);
+    int fails = 1, k;
+    vgs_energy e;
+    vgs_error err = { VGS_OK, "" };
+    vgs_var x = vgs_state(g, 2, 4, VGS_F32), big = vgs_input(g, H), w = vgs_params(g, H * H), v;
+    memset(&e, 0, sizeof e);
+    e.eval = refuses;
+    e.user = &fails;
+    e.dim = 4;
+    cpu = vgs_cpu_create(&two, NULL);
+    v = vgs_exp(g, vgs_sum_rows(g, vgs_energy_of(g, &e, x)));
+    v = vgs_linear(g, vgs_add(g, big, v), vgs_view(g, w, 0, H, H, H), none);
+    vgs_output(g, v);
+    OK(vgs_graph_compile(g, cpu, N, &err) == VGS_OK && vgs_set(g, big, zero, N, &err) == VGS_OK &&
+       vgs_set(g, w, zero, 1, &err) == VGS_OK);
+    for (k = 0; k < 20; ++k) OK(vgs_graph_run(g, N, &err) == VGS_E_ENERGY);
+    fails = 0;
+    OK(vgs_graph_run(g, N, &err) == VGS_OK);
+    vgs_graph_free(g);
+    vgs_cpu_free(cpu);
+    free(zero);
+}
+#endif
+
 static void huge_sizes(void)
 {
     vgs_error err = { VGS_OK, "" };
@@ -1335,6 +1375,9 @@ int main(int argc, char **argv)
     RUN(handles_and_life);
     RUN(only_outputs);
     RUN(leaves_never_set);
+#ifdef _OPENMP
+    RUN(failure_before_shared);
+#endif
     RUN(huge_sizes);
     RUN(gradient_limits);
     RUN(energy_check);
