@@ -758,7 +758,8 @@ typedef struct vgs_config {
 /* Defaults filled in. err tells the first field that is out of range. */
 VGS_API vgs_status vgs_config_resolve(const vgs_config *cfg, vgs_config *resolved, vgs_error *err);
 
-/* The fields as text, for flags, files and tables: steps, s2_start, ..., and the net's: value, hidden, ... */
+/* The fields as text, for flags, files and tables: steps, s2_start, ..., and the net's: value, hidden, ...
+   Past the last one the texts are empty. */
 VGS_API const char *vgs_field_name(int i);                           /* NULL past the last one        */
 VGS_API const char *vgs_field_help(int i);
 VGS_API void        vgs_field_allowed(int i, char text[64]);         /* "1..65535", "> 0", "ve vp"    */
@@ -6364,8 +6365,13 @@ static vgs_status vgs__net_check(const vgs_net_config *c, vgs_error *err)
 
 VGS__DEF vgs_net *vgs_net_create(const vgs_net_config *cfg, vgs_error *err)
 {
-    vgs_net_config c = *cfg;
+    vgs_net_config c;
     vgs_net *net;
+    if (!cfg) {
+        vgs__fail(err, VGS_E_ARG, "net: the configuration is NULL");
+        return NULL;
+    }
+    c = *cfg;
     if (!c.hidden) c.hidden = 128;
     if (!c.time_dim) c.time_dim = 64;
     if (!c.time_hidden) c.time_hidden = c.hidden;
@@ -8971,6 +8977,8 @@ static const vgs__limit *vgs__limit_find(const vgs__limit *l, size_t n, const ch
 VGS__DEF void vgs_field_allowed(int i, char text[64])
 {
     const vgs__limit *l;
+    text[0] = '\0';
+    if (!vgs_field_name(i)) return;
     switch (vgs__fields[i].type) {
     case VGS__BOOL: snprintf(text, 64, "0 or 1"); break;
     case VGS__U64:  snprintf(text, 64, "0..2^64-1"); break;
@@ -8980,7 +8988,6 @@ VGS__DEF void vgs_field_allowed(int i, char text[64])
         if (!l)
             l = vgs__limit_find(vgs__net_limits, sizeof vgs__net_limits / sizeof *vgs__net_limits,
                                 vgs__fields[i].name);
-        text[0] = '\0';
         if (l) vgs__limit_text(l, text);
     }
 }
@@ -9075,10 +9082,13 @@ VGS__DEF vgs_status vgs_field_set(vgs_config *cfg, const char *name, const char 
 
 VGS__DEF void vgs_field_get(const vgs_config *cfg, int i, char text[32])
 {
-    const char *at = (const char *)cfg + vgs__fields[i].at, *w = "";
+    const char *at, *w = "";
     uint64_t u;
     int n;
     float f;
+    text[0] = '\0';
+    if (!vgs_field_name(i)) return;
+    at = (const char *)cfg + vgs__fields[i].at;
     switch (vgs__fields[i].type) {
     case VGS__INT: memcpy(&n, at, sizeof n); snprintf(text, 32, "%d", n); break;
     case VGS__BOOL: snprintf(text, 32, "%d", *(const bool *)(const void *)at ? 1 : 0); break;

@@ -510,6 +510,7 @@ static void bad_configurations(void)
         CHECK(err.code == VGS_E_ARG && strstr(err.msg, list[i].says[0]) && strstr(err.msg, list[i].says[1]),
               "%s", err.msg);
     }
+    CHECK(!vgs_net_create(NULL, &err) && err.code == VGS_E_ARG && strstr(err.msg, "NULL"), "%s", err.msg);
     memset(&c, 0, sizeof c);
     c.dim = 2;
     net = vgs_net_create(&c, &err);

@@ -1543,6 +1543,11 @@ static void fields(void)
         }
     }
     OK(n >= 34 && !vgs_field_name(-1) && !vgs_field_help(n));
+    for (i = -1; i <= n; i += n + 1) {
+        vgs_field_allowed(i, allowed);
+        vgs_field_get(&c, i, text);
+        CHECK(!allowed[0] && !text[0], "field %d: %s, %s", i, allowed, text);
+    }
     OK(vgs_field_set(&c, "no_such", "1", &err) == VGS_E_ARG && strstr(err.msg, "no_such"));
     OK(vgs_field_set(&c, "seed", "18446744073709551615", &err) == VGS_OK && c.seed == UINT64_MAX);
     OK(vgs_field_set(&c, "seed", "18446744073709551616", &err) == VGS_E_ARG &&
