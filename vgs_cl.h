@@ -2605,7 +2605,9 @@ static vgs_status vgs_cl__whole(vgs_cl *cl, const vgs_call *c, vgs_error *err)
     case VGS_OP_EMA:          return vgs_cl__ema(cl, c, err);
     case VGS_OP_RESAMPLE:     return vgs_cl__resample(cl, c, err);
     case VGS_OP_STORE:        return vgs_cl__store(cl, c, err);
-    default:                  return vgs_cl__energy(cl, c, err);
+    case VGS_OP_ENERGY:       return vgs_cl__energy(cl, c, err);
+    default:
+        return vgs__fail(err, VGS_E_DEVICE, "OpenCL: %s has no kernel", vgs_op_name(c->op));
     }
 }
 

@@ -543,7 +543,12 @@ static void borrowed(void)
 static void bad_input(void)
 {
     vgs_cl_config c = the_config;
+    vgs_call call;
     char text[200];
+    memset(&call, 0, sizeof call);
+    call.op = VGS_OP_ADD;                        /* stands for an op on whole tensors that has no kernel */
+    CHECK(vgs_cl__whole((vgs_cl *)the_device->self, &call, &err) == VGS_E_DEVICE && strstr(err.msg, "add"),
+          "%s", err.msg);
     OK(!vgs_cl_list(-1, text, &err) && !vgs_cl_list(1000, text, &err));
     c.device = "no such device";
     OK(!vgs_cl_create(&c, &err) && err.code == VGS_E_DEVICE && strstr(err.msg, "no such device"));
