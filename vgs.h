@@ -341,7 +341,9 @@ VGS_API vgs_status   vgs_cpu_run    (const vgs_backend *cpu, const vgs_call *cal
 
 /* ==== >>energy =====================================================================================
    E(x) of the density exp(-E/tau): a C callback, or a function that records it into a graph.
-   Callback: x [n,dim] -> e [n] and, unless g is NULL, g = dE/dx [n,dim]; returns nonzero to fail. */
+   Callback: x [n,dim] -> e [n] and, unless g is NULL, g = dE/dx [n,dim]; returns nonzero to fail. Energies
+   in double stay so in path weights, log Z, statistics, vgs_energy_check and classical samplers, where a
+   constant of E then costs no digits; training rounds them to float. */
 
 typedef struct vgs_graph vgs_graph;
 typedef struct vgs_var { uint32_t id; } vgs_var;                     /* {0} = "no value"              */
@@ -796,7 +798,7 @@ typedef struct vgs_draw {
     float    noise_scale;         /* c on every noise; 1, the sampler itself; below 1 is colder, biased    */
     bool     skip_final_noise;
     float   *path;                /* NULL, or [steps + 1, n, dim]: out, all x_t, where step t begins       */
-    float   *energy;              /* NULL, or [n]: out, E(x_T), not cut                                    */
+    float   *energy;              /* NULL, or [n]: out, E(x_T), not cut; log_weight has eval64's digits    */
     double  *log_weight;          /* NULL, or [n]: out, log w; E[w] = Z (vgs_weigh). Not on a sphere, and  */
                                   /* only of the sampler itself: noise_scale 1, final noise on             */
     float    resample;            /* 0, or a share of n in (0,1]: twisted SMC, below. Needs log_weight     */
@@ -4642,14 +4644,17 @@ static vgs_status vgs__energy_failed(const float *g, vgs_error *err)
                          "vgs_metropolis)" : "");
 }
 
-/* One block of rows through the callback; double callbacks go through buffers of 2048 numbers. */
-static vgs_status vgs__energy_block(const vgs_energy *e, const float *x, int n, float *out, float *g,
-                                    vgs_error *err)
+/* One block of rows through the callback; double callbacks go through buffers of 2048 numbers. out64, unless
+   NULL, receives the energies as the callback gave them: to subtract from, as E may have a large constant. */
+static vgs_status vgs__energy_block(const vgs_energy *e, const float *x, int n, float *out, double *out64,
+                                    float *g, vgs_error *err)
 {
     double xd[2048], gd[2048], ed[64], *px = xd, *pg = gd;
     int dim = e->dim, rows = dim <= 2048 ? 2048 / dim : 1, i, j, m, failed = 0;
     if (e->eval) {
-        return e->eval(e->user, x, n, dim, out, g) ? vgs__energy_failed(g, err) : VGS_OK;
+        if (e->eval(e->user, x, n, dim, out, g)) return vgs__energy_failed(g, err);
+        for (i = 0; out64 && i < n; ++i) out64[i] = (double)out[i];
+        return VGS_OK;
     }
     if (rows > 64) rows = 64;
     if (dim > 2048) {
@@ -4662,6 +4667,7 @@ static vgs_status vgs__energy_block(const vgs_energy *e, const float *x, int n, 
         for (j = 0; j < m * dim; ++j) px[j] = (double)x[(size_t)i * (size_t)dim + (size_t)j];
         failed = e->eval64(e->user, px, m, dim, ed, g ? pg : NULL);
         for (j = 0; j < m; ++j) out[i + j] = (float)ed[j];
+        for (j = 0; out64 && j < m; ++j) out64[i + j] = ed[j];
         for (j = 0; g && j < m * dim; ++j) g[(size_t)i * (size_t)dim + (size_t)j] = (float)pg[j];
     }
     if (px != xd) vgs__free(px);
@@ -4669,24 +4675,31 @@ static vgs_status vgs__energy_block(const vgs_energy *e, const float *x, int n, 
 }
 
 /* All rows: in one call, or in blocks of 64 over the threads when the energy allows it. */
-VGS__DEF vgs_status vgs_energy_eval(const vgs_energy *e, const float *x, int n, float *out, float *g,
-                                    int threads, vgs_error *err)
+static vgs_status vgs__energy_eval(const vgs_energy *e, const float *x, int n, float *out, double *out64,
+                                   float *g, int threads, vgs_error *err)
 {
     int b, blocks = (n + 63) / 64, bad = 0;
     size_t dim;
     if (!e || (!e->eval && !e->eval64) || e->dim < 1)
         return vgs__fail(err, VGS_E_ARG, "energy: a C callback (eval or eval64) and dim >= 1 are needed");
     dim = (size_t)e->dim;
-    if (!e->thread_safe || threads < 2) return n > 0 ? vgs__energy_block(e, x, n, out, g, err) : VGS_OK;
+    if (!e->thread_safe || threads < 2)
+        return n > 0 ? vgs__energy_block(e, x, n, out, out64, g, err) : VGS_OK;
 #ifdef _OPENMP
 #pragma omp parallel for num_threads(threads) reduction(+ : bad)
 #endif
     for (b = 0; b < blocks; ++b) {
         int r = b * 64, m = n - r < 64 ? n - r : 64;
-        bad += vgs__energy_block(e, x + (size_t)r * dim, m, out + r, g ? g + (size_t)r * dim : NULL, NULL) !=
-               VGS_OK;
+        bad += vgs__energy_block(e, x + (size_t)r * dim, m, out + r, out64 ? out64 + r : NULL,
+                                 g ? g + (size_t)r * dim : NULL, NULL) != VGS_OK;
     }
     return bad ? vgs__energy_failed(g, err) : VGS_OK;
+}
+
+VGS__DEF vgs_status vgs_energy_eval(const vgs_energy *e, const float *x, int n, float *out, float *g,
+                                    int threads, vgs_error *err)
+{
+    return vgs__energy_eval(e, x, n, out, NULL, g, threads, err);
 }
 
 /* out: e [r,1], out2: dE/dx [r,dim] */
@@ -4694,8 +4707,8 @@ static vgs_status vgs__energy_rows(const vgs__k *k, int r0, int r1, vgs_error *e
 {
     size_t at = (size_t)r0 * (size_t)k->energy->dim;
     if (r1 <= r0) return VGS_OK;
-    return vgs__energy_block(k->energy, k->in[0] + at, r1 - r0, k->out + r0, k->out2 ? k->out2 + at : NULL,
-                             err);
+    return vgs__energy_block(k->energy, k->in[0] + at, r1 - r0, k->out + r0, NULL,
+                             k->out2 ? k->out2 + at : NULL, err);
 }
 VGS__GRAD(energy)
 {
@@ -4734,6 +4747,7 @@ VGS__DEF vgs_status vgs_energy_check(const vgs_energy *e, const float *x, int n,
     size_t dim = e && e->dim > 0 ? (size_t)e->dim : 0;
     float *g = dim && n > 0 ? (float *)vgs__alloc(dim * (size_t)n, sizeof *g) : NULL;
     float *p = g ? (float *)vgs__alloc(dim * 2, sizeof *p) : NULL, ev[2];
+    double ed[2];
     int i, j;
     *worst = 0.0;
     if (!e || !dim || n <= 0)
@@ -4749,9 +4763,9 @@ VGS__DEF vgs_status vgs_energy_check(const vgs_energy *e, const float *x, int n,
             memcpy(p + dim, xi, dim * sizeof *p);
             p[j] += h;
             p[dim + (size_t)j] -= h;
-            st = vgs_energy_eval(e, p, 2, ev, NULL, 1, err);
+            st = vgs__energy_eval(e, p, 2, ev, ed, NULL, 1, err);
             if (st != VGS_OK) break;
-            diff = ((double)ev[0] - (double)ev[1]) / ((double)p[j] - (double)p[dim + (size_t)j]);
+            diff = (ed[0] - ed[1]) / ((double)p[j] - (double)p[dim + (size_t)j]);
             bad = fabs(diff - gj) / (1.0 + fabs(gj));
             if (!(bad - bad == 0.0))
                 st = vgs__fail(err, VGS_E_NONFINITE,
@@ -7586,7 +7600,7 @@ typedef struct vgs__level { double beta, step; vgs__dual dual; } vgs__level;
 
 /* Everything of one replica but its place: row [level * chains + chain]. */
 typedef struct vgs__replica {
-    float  ex, ey;                /* energies of x and y                                              */
+    double ex, ey;                /* energies of x and y                                              */
     double start;                 /* Hamiltonian before the move                                      */
     double alpha, alpha_sum;      /* acceptance probability of the last move; of all moves            */
     double refused;               /* sum over moves of the probability that a swap upwards is refused */
@@ -7705,31 +7719,32 @@ static double vgs__square(const float *x, int n)
 static vgs_status vgs__mcmc_energy(vgs__mcmc *m, int first, int n, bool gradient, vgs_error *err)
 {
     enum { BLOCK = 64 };
-    float e[BLOCK];
+    float rounded[BLOCK];
+    double e[BLOCK];
     int i, j, rows;
     vgs_status status = VGS_OK;
     for (i = 0; i < n && !status; i += rows) {
         rows = n - i < BLOCK ? n - i : BLOCK;
-        status = vgs__energy_block(&m->c.energy, vgs__mcmc_at(m, m->y, first + i), rows, e,
+        status = vgs__energy_block(&m->c.energy, vgs__mcmc_at(m, m->y, first + i), rows, rounded, e,
                                    gradient ? vgs__mcmc_at(m, m->gy, first + i) : NULL, err);
         for (j = 0; j < rows && !status; ++j)
-            m->row[first + i + j].ey = fabs((double)e[j]) <= (double)FLT_MAX ? e[j] : (float)HUGE_VAL;
+            m->row[first + i + j].ey = fabs(e[j]) <= (double)FLT_MAX ? e[j] : HUGE_VAL;
     }
     return status;
 }
 
 /* V of exp(-U0 - beta V), the densities of a ladder: V = E/tau - U0, U0 = |x|^2/(2 length_scale^2). */
-static double vgs__mcmc_rise(const vgs__mcmc *m, const float *x, float e)
+static double vgs__mcmc_rise(const vgs__mcmc *m, const float *x, double e)
 {
     double s = m->c.length_scale;
-    return (double)e / m->c.tau - 0.5 * vgs__square(x, m->c.energy.dim) / (s * s);
+    return e / m->c.tau - 0.5 * vgs__square(x, m->c.energy.dim) / (s * s);
 }
 
-static double vgs__mcmc_potential(const vgs__mcmc *m, int level, const float *x, float e)
+static double vgs__mcmc_potential(const vgs__mcmc *m, int level, const float *x, double e)
 {
     double s = m->c.length_scale, beta = m->level[level].beta;
-    if (beta == 1.0) return (double)e / m->c.tau;
-    return beta * (double)e / m->c.tau + (1.0 - beta) * 0.5 * vgs__square(x, m->c.energy.dim) / (s * s);
+    if (beta == 1.0) return e / m->c.tau;
+    return beta * e / m->c.tau + (1.0 - beta) * 0.5 * vgs__square(x, m->c.energy.dim) / (s * s);
 }
 
 /* ==== >>mcmc: moves ================================================================================ */
@@ -7741,7 +7756,7 @@ static void vgs__mcmc_accept(vgs__mcmc *m, uint64_t at, int level, int chain, do
     vgs__replica *r = &m->row[row];
     size_t bytes = (size_t)m->c.energy.dim * sizeof(float);
     double rise = end - r->start;
-    bool finite = (double)r->ey <= (double)FLT_MAX;
+    bool finite = r->ey <= (double)FLT_MAX;
     r->alpha = finite && rise < 700.0 ? exp(rise > 0.0 ? -rise : 0.0) : 0.0;
     r->alpha_sum += r->alpha;
     if (!finite) return;
@@ -7871,6 +7886,7 @@ static void vgs__mcmc_exchange(vgs__mcmc *m, int a, int b)
     float *xa = vgs__mcmc_at(m, m->x, a), *xb = vgs__mcmc_at(m, m->x, b);
     float *ga = vgs__mcmc_at(m, m->g, a), *gb = vgs__mcmc_at(m, m->g, b), f;
     vgs__replica *ra = &m->row[a], *rb = &m->row[b];
+    double e = ra->ex;
     int i, trip = ra->trip;
     for (i = 0; i < m->c.energy.dim; ++i) {
         f = xa[i];
@@ -7880,9 +7896,8 @@ static void vgs__mcmc_exchange(vgs__mcmc *m, int a, int b)
         ga[i] = gb[i];
         gb[i] = f;
     }
-    f = ra->ex;
     ra->ex = rb->ex;
-    rb->ex = f;
+    rb->ex = e;
     ra->trip = rb->trip;
     rb->trip = trip;
 }
@@ -8154,7 +8169,7 @@ static vgs_status vgs__mcmc_burn_in(vgs__mcmc *m, vgs_error *err)
     return status;
 }
 
-static vgs_status vgs__mcmc_sample(vgs__mcmc *m, int n, float *x, float *e, vgs_error *err)
+static vgs_status vgs__mcmc_sample(vgs__mcmc *m, int n, float *x, double *e, vgs_error *err)
 {
     int chains = m->c.chains, rounds = (n + chains - 1) / chains, i, c;
     int top = vgs__mcmc_row(m, m->levels - 1, 0);
@@ -8211,14 +8226,14 @@ static vgs_status vgs__mcmc_start(vgs__mcmc *m, vgs_error *err)
             for (c = 0; c < m->c.chains; ++c) {
                 int row = vgs__mcmc_row(m, k, c);
                 float *x = vgs__mcmc_at(m, m->x, row);
-                if (trial && (double)m->row[row].ex <= (double)FLT_MAX) continue;
+                if (trial && m->row[row].ex <= (double)FLT_MAX) continue;
                 if (m->c.start) memcpy(x, m->c.start + (size_t)c * (size_t)m->c.energy.dim, bytes);
                 else vgs__mcmc_normals(m, VGS__MC_START, (uint64_t)trial, k, c, m->c.length_scale, x);
                 vgs__mcmc_centre(m, x);
             }
         status = vgs__mcmc_look(m, err);
         for (lost = -1, k = rows - 1; k >= 0 && !status; --k)
-            if (!((double)m->row[k].ex <= (double)FLT_MAX)) lost = k;
+            if (!(m->row[k].ex <= (double)FLT_MAX)) lost = k;
         if (lost < 0 || m->c.start) break;
     }
     if (status || lost < 0) return status;
@@ -8518,11 +8533,11 @@ VGS__DEF vgs_status vgs_diagnose(const double *v, int draws, int chains, vgs_dia
 
 /* What is watched, number q of row x: the energy first. */
 static int vgs__watched(const vgs__mcmc *m) { return m->space ? 4 : 1 + m->c.energy.dim; }
-static double vgs__watch(const vgs__mcmc *m, int q, const float *x, float e)
+static double vgs__watch(const vgs__mcmc *m, int q, const float *x, double e)
 {
     int i, j, k, d = m->space;
     double nearest = HUGE_VAL, farthest = 0.0;
-    if (q == 0) return (double)e;
+    if (q == 0) return e;
     if (!d) return (double)x[q - 1];
     if (q == 1) return vgs__square(x, m->c.energy.dim);
     for (i = 0; i < m->c.energy.particles; ++i)
@@ -8539,13 +8554,13 @@ static double vgs__watch(const vgs__mcmc *m, int q, const float *x, float e)
 }
 
 /* R-hat and ESS of the worst; rows that do not fill a round of all chains are left out. */
-static vgs_status vgs__mcmc_diagnose(const vgs__mcmc *m, int n, const float *x, const float *e,
+static vgs_status vgs__mcmc_diagnose(const vgs__mcmc *m, int n, const float *x, const double *e,
                                      vgs_mcmc_stats *out, vgs_error *err)
 {
     int i, q, chains = m->c.chains, draws = n / chains;
     double mean = 0.0, *v;
     vgs_diagnosis d;
-    for (i = 0; i < n; ++i) mean += (double)e[i] / n;
+    for (i = 0; i < n; ++i) mean += e[i] / n;
     out->energy_mean = mean;
     if (draws < 4) return VGS_OK;
     v = (double *)vgs__alloc_or(err, m->name, (size_t)draws * (size_t)chains, sizeof *v);
@@ -8591,7 +8606,7 @@ VGS__DEF vgs_status vgs_mcmc(const vgs_mcmc_config *cfg, int n, float *x, vgs_mc
     vgs__mcmc m;
     vgs_mcmc_stats own;
     vgs_status status;
-    float *e = NULL;
+    double *e = NULL;
     memset(&m, 0, sizeof m);
     m.c = *cfg;
     m.name = "mcmc";
@@ -8601,7 +8616,7 @@ VGS__DEF vgs_status vgs_mcmc(const vgs_mcmc_config *cfg, int n, float *x, vgs_mc
                            VGS__MAX_DIAGNOSED);
     if (status) return status;
     if (m.c.chains > n) m.c.chains = n;
-    e = (float *)vgs__alloc_or(err, "mcmc", (size_t)n, sizeof *e);
+    e = (double *)vgs__alloc_or(err, "mcmc", (size_t)n, sizeof *e);
     if (!e) return VGS_E_NOMEM;
     status = vgs__mcmc_open(&m, m.c.method != VGS_PT ? 1 : m.c.levels ? m.c.levels : 24, err);
     m.level[0].beta = 1.0;
@@ -8660,7 +8675,7 @@ static vgs_status vgs__refine_start(vgs__mcmc *m, const double *log_weight, cons
     }
     if (!status) status = vgs__mcmc_look(m, err);
     for (i = 0; i < n && !status; ++i)
-        if (!((double)m->row[i].ex <= (double)FLT_MAX))
+        if (!(m->row[i].ex <= (double)FLT_MAX))
             status = vgs__fail(err, VGS_E_NONFINITE, "refine: row %d of x has no finite energy: leave it "
                                "out, or give it the weight 0", which[i]);
     vgs__free(which);
@@ -8697,7 +8712,7 @@ VGS__DEF vgs_status vgs_refine(const vgs_mcmc_config *cfg, int steps, const doub
     if (!status) memcpy(x, m.x, (size_t)n * (size_t)m.c.energy.dim * sizeof *x);
     if (!status && stats) {
         vgs__mcmc_summary(&m, stats);
-        for (stats->energy_mean = 0.0, i = 0; i < n; ++i) stats->energy_mean += (double)m.row[i].ex / n;
+        for (stats->energy_mean = 0.0, i = 0; i < n; ++i) stats->energy_mean += m.row[i].ex / n;
     }
     vgs__mcmc_close(&m);
     return status;
@@ -10411,7 +10426,8 @@ static vgs_status vgs__log_weight_constant(vgs_sampler *s, double s0, double *ou
     return st;
 }
 
-static vgs_status vgs__energies(vgs_sampler *s, const float *x, int n, float *e, vgs_error *err);
+static vgs_status vgs__energies(vgs_sampler *s, const float *x, int n, float *e, double *e64,
+                                vgs_error *err);
 
 /* A path's log w is |x_0|^2 / (2 s0^2) + the constant ... */
 static vgs_status vgs__log_weight_start(vgs_sampler *s, const vgs__roll *r, float *x, double *log_weight,
@@ -10445,9 +10461,11 @@ static vgs_status vgs__log_weight_step(vgs_sampler *s, const vgs__roll *r, float
 static vgs_status vgs__log_weight_end(vgs_sampler *s, int n, const float *x, float *e, double *log_weight,
                                       vgs_error *err)
 {
-    vgs_status st = vgs__energies(s, x, n, e, err);
+    double *e64 = log_weight ? (double *)vgs__alloc_or(err, "draw", (size_t)n, sizeof *e64) : NULL;
+    vgs_status st = log_weight && !e64 ? VGS_E_NOMEM : vgs__energies(s, x, n, e, e64, err);
     int i;
-    for (i = 0; log_weight && i < n && st == VGS_OK; ++i) log_weight[i] -= (double)e[i] / (double)s->c.tau;
+    for (i = 0; log_weight && i < n && st == VGS_OK; ++i) log_weight[i] -= e64[i] / (double)s->c.tau;
+    vgs__free(e64);
     return st;
 }
 
@@ -11340,13 +11358,13 @@ static int vgs__compare_double(const void *a, const void *b)
 }
 
 /* Energies of n samples; leaves the finite ones sorted in e and returns how many there are. */
-static int vgs__energy_stats(const vgs_sampler *s, const float *ef, int n, double *e, vgs_stats *out)
+static int vgs__energy_stats(const vgs_sampler *s, double *e, int n, vgs_stats *out)
 {
     int i, m = 0, above = 0;
     double sum = 0.0;
     for (i = 0; i < n; ++i) {
-        above += s->c.energy_max != 0.0f && ef[i] > s->c.energy_max;
-        if (ef[i] - ef[i] == 0.0f) { e[m++] = (double)ef[i]; sum += (double)ef[i]; }
+        above += s->c.energy_max != 0.0f && e[i] > (double)s->c.energy_max;
+        if (e[i] - e[i] == 0.0) { sum += e[i]; e[m++] = e[i]; }
     }
     qsort(e, (size_t)m, sizeof *e, vgs__compare_double);
     out->nonfinite = (double)(n - m) / n;
@@ -11358,14 +11376,15 @@ static int vgs__energy_stats(const vgs_sampler *s, const float *ef, int n, doubl
     return m;
 }
 
-/* E of host rows through the sampler's own energy, whatever its kind. */
-static vgs_status vgs__energies(vgs_sampler *s, const float *x, int n, float *e, vgs_error *err)
+/* E of host rows through the sampler's own energy, whatever its kind: rounded to float into e and, unless
+   NULL, with all digits that it has into e64. */
+static vgs_status vgs__energies(vgs_sampler *s, const float *x, int n, float *e, double *e64, vgs_error *err)
 {
+    int threads = s->own ? vgs_cpu_threads(s->own) : 1, i;
     vgs_graph *g;
     vgs_var in, v;
     vgs_status st;
-    if (!s->c.energy.record)
-        return vgs_energy_eval(&s->c.energy, x, n, e, NULL, s->own ? vgs_cpu_threads(s->own) : 1, err);
+    if (!s->c.energy.record) return vgs__energy_eval(&s->c.energy, x, n, e, e64, NULL, threads, err);
     if (!(g = vgs_graph_create(err))) return VGS_E_NOMEM;
     in = vgs_input(g, s->c.energy.dim);
     v = vgs_energy_of(g, &s->c.energy, in);
@@ -11374,6 +11393,7 @@ static vgs_status vgs__energies(vgs_sampler *s, const float *x, int n, float *e,
     if (st == VGS_OK) st = vgs_set(g, in, x, n, err);
     if (st == VGS_OK) st = vgs_graph_run(g, n, err);
     if (st == VGS_OK) st = vgs_get(g, v, e, n, err);
+    for (i = 0; e64 && i < n && st == VGS_OK; ++i) e64[i] = (double)e[i];
     vgs_graph_free(g);
     return st;
 }
@@ -11395,8 +11415,8 @@ static vgs_status vgs__measure(vgs_sampler *s, vgs_stats *out, vgs_error *err)
     if (st == VGS_OK) {
         for (i = 0; i < n; ++i) sum += work[i];
         out->elbo = s->c.on_sphere ? (double)NAN : sum / n;          /* no Gaussian kernels there      */
-        st = vgs__energies(s, x, n, e, err);
-        if (st == VGS_OK) vgs__energy_stats(s, e, n, work, out);
+        st = vgs__energies(s, x, n, e, work, err);
+        if (st == VGS_OK) vgs__energy_stats(s, work, n, out);
     }
     vgs__free(x);
     vgs__free(work);

@@ -195,6 +195,49 @@ static void gaussian(void)
     }
 }
 
+/* E = |x|^2/2 - 1e8: a float keeps multiples of 8 of it. */
+static int deep(void *user, const double *x, int n, int dim, double *e, double *g)
+{
+    int i;
+    (void)user;
+    for (i = 0; i < n; ++i) e[i] = -1e8;
+    for (i = 0; i < n * dim; ++i) {
+        e[i / dim] += x[i] * x[i] / 2;
+        if (g) g[i] = x[i];
+    }
+    return 0;
+}
+
+/* Differences of double energies are taken before anything is rounded. */
+static void constant(void)
+{
+    enum { N = 16000, D = 4, CHAINS = 16 };
+    static float x[N * D];
+    static const vgs_mcmc_method methods[4] = { VGS_HMC, VGS_MALA, VGS_METROPOLIS, VGS_PT };
+    static const double aims[4] = { 0.8, 0.574, 0.234, 0.8 };
+    vgs_mcmc_stats s;
+    int i;
+    for (i = 0; i < 4; ++i) {
+        vgs_mcmc_config c = config_of(NULL, D, methods[i]);
+        T_IN("%s", vgs_mcmc_method_name((int)c.method));
+        c.energy.eval64 = deep;
+        c.length_scale = 2;                      /* pt: N is not the target itself                    */
+        c.thin = c.method == VGS_METROPOLIS ? 60 : 20;
+        OK(vgs_mcmc(&c, N, x, &s, &err) == VGS_OK);
+        near_mean(x, N, D, CHAINS, length2, D, D);
+        CHECK(fabs(s.energy_mean + 1e8 - 0.5 * D) < 4.5 * s.energy_se && s.energy_se < 0.05,
+              "energy %.9g +- %g", s.energy_mean, s.energy_se);
+        CHECK_NEAR(s.acceptance, aims[i], 0, 0.05);
+        if (c.method != VGS_PT) continue;
+        CHECK(fabs(s.log_z - 1e8 - 0.5 * D * log(2 * 3.14159265358979)) < 4.5 * s.log_z_se &&
+              s.log_z_se < 0.05, "log Z %.9g +- %g", s.log_z, s.log_z_se);
+        c.method = VGS_HMC;
+        OK(vgs_refine(&c, 40, NULL, N, x, &s, &err) == VGS_OK);
+        near_mean(x, N, D, CHAINS, length2, D, D);
+        CHECK_NEAR(s.energy_mean + 1e8, 0.5 * D, 0, 4.5 * sqrt(0.5 * D / N));
+    }
+}
+
 /* A Langevin step h that is always taken has the variance v/(1 - h^2/(4v)) of a Gaussian of variance v. */
 static void langevin(void)
 {
@@ -575,6 +618,7 @@ int main(int argc, char **argv)
 {
     t_begin(argc, argv);
     RUN(gaussian);
+    RUN(constant);
     RUN(langevin);
     RUN(tempering);
     RUN(ladder);

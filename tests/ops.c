@@ -1339,6 +1339,18 @@ static int wrong_slope(void *user, const float *x, int n, int dim, float *e, flo
     return mode == 3;
 }
 
+static int deep64(void *user, const double *x, int n, int dim, double *e, double *g)
+{
+    int i;
+    (void)user;
+    (void)dim;
+    for (i = 0; i < n; ++i) {
+        e[i] = x[2 * i] * x[2 * i] + 3 * x[2 * i + 1] - 1e8;         /* a float keeps multiples of 8   */
+        if (g) { g[2 * i] = 2 * x[2 * i]; g[2 * i + 1] = 3; }
+    }
+    return 0;
+}
+
 static void energy_check(void)
 {
     static const float x[4] = { 0.5f, -1, 2, 0.25f };
@@ -1358,6 +1370,10 @@ static void energy_check(void)
     OK(vgs_energy_check(&e, x, 2, &worst, &err) == VGS_E_NONFINITE && strstr(err.msg, "component 1"));
     mode = 3;
     OK(vgs_energy_check(&e, x, 2, &worst, &err) == VGS_E_ENERGY);
+    e.eval = NULL;
+    e.eval64 = deep64;
+    OK(vgs_energy_check(&e, x, 2, &worst, &err) == VGS_OK);
+    CHECK(worst < 1e-3, "with a constant of -1e8 the gradient is off by %g", worst);
     e.dim = -1;
     CHECK(vgs_energy_check(&e, x, 2, &worst, &err) == VGS_E_ARG, "%s", err.msg);
     OK(vgs_energy_check(NULL, x, 2, &worst, &err) == VGS_E_ARG);

@@ -69,6 +69,67 @@ static vgs_draw plain(double *log_weight)
 
 static bool went_well(vgs_status st, const vgs_error *err) { return CHECK(st == VGS_OK, "%s", err->msg); }
 
+/* E = |x|^2/2 + the constant: of -1e8 a float keeps multiples of 8. */
+static int shifted_bowl(void *user, const double *x, int n, int dim, double *e, double *g)
+{
+    int i, j;
+    for (i = 0; i < n; ++i) {
+        e[i] = *(const double *)user;
+        for (j = 0; j < dim; ++j) {
+            double v = x[i * dim + j];
+            e[i] += v * v / 2;
+            if (g) g[i * dim + j] = v;
+        }
+    }
+    return 0;
+}
+
+/* A constant in a double energy costs no digits in weights (of draws, populations, scores), log Z and
+   statistics. */
+static void constant_in_energy(void)
+{
+    enum { N = 200 };
+    static const double constant[2] = { 0, -1e8 };
+    static float x[2][N * 2];
+    static double lw[2][3][N];
+    vgs_stats st[2];
+    vgs_weights w[2];
+    vgs_error err = { VGS_OK, "" };
+    bowl b;
+    double worst[3] = { 0, 0, 0 };
+    int k, i;
+    for (k = 0; k < 2; ++k) {
+        vgs_config c = small(&b, 1, 0);
+        double now = constant[k];
+        vgs_draw d = plain(lw[k][0]);
+        vgs_sampler *s;
+        c.energy.eval = NULL;
+        c.energy.eval64 = shifted_bowl;
+        c.energy.user = &now;
+        c.tau = 2;
+        s = create(&c);
+        went_well(vgs_sampler_draw(s, &d, N, x[k], &err), &err);
+        went_well(vgs_sampler_score(s, NULL, N, x[k], lw[k][1], &err), &err);
+        went_well(vgs_weigh(lw[k][0], N, &w[k], &err), &err);
+        d.log_weight = lw[k][2];
+        d.resample = 0.9f;
+        went_well(vgs_sampler_draw(s, &d, N, x[k], &err), &err);
+        went_well(vgs_sampler_train(s, 0, &st[k], &err), &err);
+        vgs_sampler_free(s);
+    }
+    OK(!memcmp(x[0], x[1], sizeof x[0]));
+    for (k = 0; k < 3; ++k)
+        for (i = 0; i < N; ++i) worst[k] = fmax(worst[k], fabs(lw[1][k][i] - lw[0][k][i] - 0.5e8));
+    CHECK(worst[0] < 1e-6 && worst[1] < 1e-6 && worst[2] < 1e-6, "log weights off by %g, %g, %g", worst[0],
+          worst[1], worst[2]);
+    CHECK_NEAR(w[1].log_z - 0.5e8, w[0].log_z, 0, 1e-6);
+    CHECK_NEAR(w[1].ess, w[0].ess, 0, 1e-6);
+    CHECK_NEAR(st[1].elbo - 0.5e8, st[0].elbo, 0, 1e-6);
+    CHECK_NEAR(st[1].energy_mean + 1e8, st[0].energy_mean, 0, 1e-6);
+    CHECK_NEAR(st[1].energy_median + 1e8, st[0].energy_median, 0, 1e-6);
+    CHECK_NEAR(st[1].energy_max + 1e8, st[0].energy_max, 0, 1e-6);
+}
+
 /* ---- densities of paths -------------------------------------------------------------------------------- */
 
 /* A network of one layer without time: V = out . silu(in u), for the mlp of create() below. */
@@ -868,6 +929,7 @@ int main(int argc, char **argv)
     RUN(weigh);
     RUN(sentences);
     RUN(resampling);
+    RUN(constant_in_energy);
     RUN(smc_is_unbiased);
     RUN(smc_and_plain);
     RUN(corrected_weights);
