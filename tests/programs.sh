@@ -145,7 +145,6 @@ ok "biased samples without weights" $?
 ok "samples of another target are named" $?
 [ "$(status build/evaluate dw4 "$work/x.npy" --checkpoint "$work/none")" = 1 ]; ok "a checkpoint that is missing" $?
 [ "$(status build/evaluate gmm9 "$work/x.npy")" = 1 ] && grep -q 8 "$work/err"; ok "a wrong number of columns is named" $?
-made build/inspect
 build/inspect "$work/a/checkpoint.safetensors" > "$work/out" && grep -q '^checksum: .*fits' "$work/out" &&
     grep -q '"batch": "16"' "$work/out" && grep -q 'F32 *\[4\] *"s2" [0-9.]* to [0-9.]*, mean' "$work/out" &&
     grep -q 'F32 *\[\] *"init_sigma" = [0-9]' "$work/out"
