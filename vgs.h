@@ -232,9 +232,9 @@ typedef struct vgs_net_config {
     bool relu;               /* MLP, autoencoder: ReLU in place of SiLU                         */
     bool move_coordinates;   /* EGNN: layers also move the points                               */
     float x_scale;           /* MLP: the network sees x, or what the wrapper gives, over x_scale; 1 */
-    int windows;             /* Gaussians of deviation x_scale, x_scale apart, for narrow features; */
-                             /* 0. MLP: of every number it sees, centred around 0, with a wrapper   */
-                             /* from 0 on; EGNN: messages see them beside r^2, of r, from 0 on      */
+    int windows;             /* radial basis functions per input, exp(-(x/w - k)^2/2), w = x_scale, */
+                             /* for narrow features; 0. MLP: of each coordinate, centres around 0   */
+                             /* (of distances: from 0 up). EGNN: of each distance, beside r^2       */
 } vgs_net_config;
 
 typedef enum vgs_schedule { VGS_EXP, VGS_LINEAR, VGS_QUAD, VGS_SIGMOID, VGS_CONSTANT } vgs_schedule;
@@ -332,9 +332,9 @@ typedef struct vgs_draw {
 /* n samples into x [n,dim]; draw may be NULL. E is asked n times, with energy or log_weight 2 n times.
    With `correct` MALA's step sizes are fitted at the first draw after training or loading, on 128 rows that
    only weights and config.seed decide: exactness wants them to know nothing of the rows drawn.
-   With `resample` the n rows are one population. In front of step t a row has its weight so far times
-   exp(-V_t(x_t)/tau), what is still to come according to the value; where the ESS of these falls below
-   resample n, rows are drawn again by them (systematically) and go on as equals. mean(w) is unbiased for Z
+   With `resample` the n rows are one population. Before step t a row has its weight so far times
+   exp(-V_t(x_t)/tau), what is still to come according to the value; when the ESS of these weights falls below
+   resample n, the rows are resampled (systematically) and get equal weight. mean(w) is unbiased for Z
    as before (a bad V only makes it worse), and mean(log w) a lower bound. Rows of one call then share
    ancestors: ess counts them as different, and only several calls with other first_row, which are
    independent, give error bars (vgs_weigh makes 20 blocks: let the calls be these). A draw that is split in
@@ -707,7 +707,7 @@ VGS_API vgs_var vgs_cols     (vgs_graph *g, vgs_var x, int first, int n);       
 VGS_API vgs_var vgs_concat   (vgs_graph *g, vgs_var a, vgs_var b);   /* columns of a, then of b       */
 VGS_API vgs_var vgs_gather   (vgs_graph *g, vgs_var x, vgs_var idx); /* row idx[i] of x; an index is    */
                                                                      /* dense, and must lie in range   */
-/* every sample owns n rows of x; e-th row of its m new ones is its row which[e] (m = length of which) */
+/* x: [B n, c] -> [B m, c]; row (b, e) = row (b, which[e]) of x, e < m = length of which */
 VGS_API vgs_var vgs_segment_gather(vgs_graph *g, vgs_var x, int n, const int32_t *which, int m);
 VGS_API vgs_var vgs_segment_sum   (vgs_graph *g, vgs_var x, int n, const int32_t *which, int m); /* adjoint */
 
@@ -896,7 +896,7 @@ enum { VGS_MAX_IN = 6, VGS_MAX_ATTR = 8 };
     X(R, CHECK, check)
 
 typedef enum vgs_op {
-    VGS_OP_INPUT, VGS_OP_PARAMS, VGS_OP_STATE, VGS_OP_TABLE, VGS_OP_VIEW, VGS_OP_TAP,  /* never run */
+    VGS_OP_INPUT, VGS_OP_PARAMS, VGS_OP_STATE, VGS_OP_TABLE, VGS_OP_VIEW, VGS_OP_SECOND,  /* never run */
 #define VGS_OP_ENUM(kind, ID, name) VGS_OP_##ID,
     VGS_OPS(VGS_OP_ENUM)
 #undef VGS_OP_ENUM
@@ -926,10 +926,10 @@ struct vgs_backend {
                             vgs_type type, vgs_error *err);
     vgs_status  (*run)     (void *self, const vgs_call *call, vgs_error *err);
     vgs_status  (*finish)  (void *self, vgs_error *err);                             /* wait for all  */
-    /* Optional, NULL = `run` one after the other. Neighbours of equal `group` need not wait for each other:
-       if parts > 0, all rows fall into that many equal parts, and a part depends on the same part of earlier
-       calls only; if parts = 0 they do not depend on each other. reserve is told of a list beforehand, with
-       the largest batch, so that run_list need not allocate. */
+    /* Optional, NULL = `run` for one call after the other. Consecutive calls of one group may run without a
+       barrier between them. parts > 0: split the rows into `parts` equal blocks; block i reads only block i
+       of earlier calls. parts = 0: the calls are independent. reserve gets each list once, with the largest
+       batch, before it is first run, so that run_list need not allocate. */
     vgs_status  (*run_list)(void *self, const vgs_call *calls, int n, vgs_error *err);
     vgs_status  (*reserve) (void *self, const vgs_call *calls, int n, vgs_error *err);
 };
@@ -971,11 +971,11 @@ VGS_API vgs_status   vgs_cpu_run    (const vgs_backend *cpu, const vgs_call *cal
    grad V_t(x_t) is the mean of a_t grad V_{t+1}(x_{t+1}), and at last of a_t grad E(x_T), so that
        g_t = a_t [(1 - lambda) grad Vbar_{t+1}(x_{t+1}) + lambda g_{t+1}],  g_T = grad E(x_T),
    D numbers where y_t is one; its gradient takes V at x +- d along the error, no second derivative.
-   With `local_noise` the eps of all steps but the last has the covariance I - s_t^2 V_t''(x_t)/tau, V_t''
-   the second derivatives of V_t by D differences of its slope, eigenvalues kept within limits: that of
-   the exact reverse kernel, narrow across modes and bonds, along which it stays wide. It depends on x_t
-   alone: the density of a step stays known.
-   With `correct` a draw takes Metropolis-adjusted Langevin steps on V_t in front of step t. They leave
+   With `local_noise` the noise of every step but the last has the covariance I - s_t^2 H/tau, H the Hessian
+   of V_t at x_t by finite differences of its gradient, eigenvalues clipped to [0.6, 4]. This is the
+   covariance of the exact reverse kernel to first order: small where V curves, large along flat directions. It depends
+   on x_t alone, so that the density of a step stays known.
+   With `correct` a draw takes Metropolis-adjusted Langevin steps on V_t before step t. They leave
    exp(-V_t/tau) as it is and forget what earlier steps did wrong; log w grows by the change of V_t/tau,
    after which E[w] = Z as before: annealed importance sampling [Neal 2001] along the learned path.
    Particles live in the mean-free subspace (D = (n-1) d): x_0 and every eps are projected.
@@ -1135,7 +1135,7 @@ static int vgs__compare_double(const void *a, const void *b)
     return (x > y) - (x < y);
 }
 
-static int vgs__team(int threads)                 /* 0 = all; 1 without OpenMP                          */
+static int vgs__thread_count(int threads)         /* 0 = all; 1 without OpenMP                          */
 {
 #ifdef _OPENMP
     return threads > 0 ? threads : omp_get_max_threads();
@@ -1608,8 +1608,8 @@ VGS__DEF vgs_status vgs_shuffle_particles(vgs_rng *r, const float *x, int n, int
 #define VGS__NC 1024              /* columns of B packed at a time, a multiple of every nr: L2 or L3     */
 #define VGS__LANES 8              /* columns that bias and activation take at a time; divides every nr   */
 #define VGS__TILE_MAX (12 * 32)   /* floats of the largest tile                                          */
-#define VGS__LOW 4                /* rows, columns up to which a tile at the edge is not computed whole  */
-#define VGS__NARROW 8
+#define VGS__FEW_ROWS 4           /* rows, columns up to which a tile at the edge is not computed whole  */
+#define VGS__FEW_COLS 8
 #define VGS__WORK (VGS__KC * (VGS__MC + VGS__NC))   /* floats of one thread's packed blocks */
 #define VGS__THREAD_WORK 4000000.0 /* multiply-adds below which one more thread costs more than it gains  */
 
@@ -1643,8 +1643,8 @@ typedef float vgs__dot_fn(int k, const float *a, const float *b);
 typedef struct vgs__gemm_kernel {
     int mr, nr;
     vgs__tile_fn *tile;
-    vgs__tile_fn *low, *narrow;   /* the first VGS__LOW rows of a tile, the first VGS__NARROW columns of six
-                                     rows of it, with the same operations; NULL = none                 */
+    vgs__tile_fn *low, *narrow;   /* the first VGS__FEW_ROWS rows of a tile, the first VGS__FEW_COLS columns
+                                     of six rows of it, with the same operations; NULL = none          */
     vgs__dot_fn *dot;             /* of products with one column; NULL = none                            */
     vgs__edge_fn *edge;
     vgs__finish_fn *finish;
@@ -1992,7 +1992,7 @@ VGS__HOT static void vgs__copy_panel(int k, int w, const float *src, ptrdiff_t l
 }
 
 /* out[4,0..3] = the transpose of the 4 x 4 block at src. */
-VGS__INLINE void vgs__turn4(const float *src, ptrdiff_t ld, float *out, int w)
+VGS__INLINE void vgs__transpose4(const float *src, ptrdiff_t ld, float *out, int w)
 {
 #ifdef VGS__X86
     __m128 r0 = _mm_loadu_ps(src), r1 = _mm_loadu_ps(src + ld);
@@ -2015,7 +2015,7 @@ VGS__HOT static void vgs__pack_cols(int k, int lanes, int w, const float *src, p
 {
     int p, l, i;
     for (l = 0; l + 4 <= lanes; l += 4, src += 4 * ld) {
-        for (p = 0; p + 4 <= k; p += 4) vgs__turn4(src + p, ld, out + p * w + l, w);
+        for (p = 0; p + 4 <= k; p += 4) vgs__transpose4(src + p, ld, out + p * w + l, w);
         for (; p < k; ++p)
             for (i = 0; i < 4; ++i) out[p * w + l + i] = src[i * ld + p];
     }
@@ -2096,16 +2096,16 @@ static void vgs__edge_tile(const vgs__gemm_kernel *kernel, int k, const vgs__pan
     float t[VGS__TILE_MAX];
     vgs__panels y = *x;
     int i;
-    if (cols <= VGS__NARROW && kernel->narrow)
+    if (cols <= VGS__FEW_COLS && kernel->narrow)
         for (i = 0; i < rows; i += 6, y.a += 6 * y.ai)
             kernel->narrow(k, &y, t + i * kernel->nr, kernel->nr, false);
-    else if (rows <= VGS__LOW && kernel->low) kernel->low(k, x, t, kernel->nr, false);
+    else if (rows <= VGS__FEW_ROWS && kernel->low) kernel->low(k, x, t, kernel->nr, false);
     else kernel->tile(k, x, t, kernel->nr, false);
     kernel->edge(rows, cols, t, kernel->nr, c, ldc, add);
 }
 
 /* C[i..i+rows, j..j+cols] (+)= the block of the sum, for one panel of B. */
-static void vgs__strip(const vgs__product *q, const vgs__block *z, int j, const float *apack,
+static void vgs__tile_row(const vgs__product *q, const vgs__block *z, int j, const float *apack,
                        const float *bpack)
 {
     const vgs__gemm_kernel *kernel = &q->kernel;
@@ -2138,7 +2138,7 @@ static void vgs__strip(const vgs__product *q, const vgs__block *z, int j, const 
 
 /* Bias and activation of C[i..i+m, j..j+n], once its sums are complete. The last columns go through a whole
    group of lanes beside C, so that all elements take the same path. */
-static void vgs__close(const vgs__product *q, int i, int m, int j, int n)
+static void vgs__finish_tile(const vgs__product *q, int i, int m, int j, int n)
 {
     const vgs__epilogue *ep = &q->ep;
     float x[VGS__LANES] = { 0 }, y[VGS__LANES] = { 0 }, *c = q->c + i * q->ldc + j;
@@ -2163,12 +2163,12 @@ static size_t vgs__padded(const vgs__product *q)
     return (size_t)((q->n + q->kernel.nr - 1) / q->kernel.nr * q->kernel.nr);
 }
 
-/* Whether 256 rows of a narrow strip keep out of each other's way in the L1 cache. */
-static bool vgs__spread(ptrdiff_t ld) { return ld <= 32 || (ld < 512 && ld % 64 != 0); }
+/* True when a strip of 256 rows has no set conflicts in the L1 cache, so that A need not be packed. */
+static bool vgs__fits_l1(ptrdiff_t ld) { return ld <= 32 || (ld < 512 && ld % 64 != 0); }
 
-/* A tile reads its rows of A at once, each forwards: direct, but where more of them fall into one set of the
-   L1 cache than it holds, and columns enough read them again. */
-static bool vgs__crowded(const vgs__product *q, int columns)
+/* True when A must be packed: with lda a multiple of 1024 the rows of a tile fall into one set of the L1
+   cache, and columns enough read them again. */
+static bool vgs__l1_conflict(const vgs__product *q, int columns)
 {
     return q->kernel.mr > 8 && q->lda % 1024 == 0 && columns > 512;
 }
@@ -2186,7 +2186,7 @@ static void vgs__gemm_dot(const vgs__product *q, int i0, int i1)
         float *c = q->c + i * q->ldc, sum = q->kernel.dot(q->k, q->a + i * q->lda, q->b);
         *c = q->ep.accumulate ? *c + sum : sum;
     }
-    vgs__close(q, i0, i1 - i0, 0, 1);
+    vgs__finish_tile(q, i0, i1 - i0, 0, 1);
 }
 
 /* C[i0..i1, j0..j1], by one thread with its own workspace. */
@@ -2200,7 +2200,7 @@ static void vgs__gemm_part(const vgs__product *q, int i0, int i1, int j0, int j1
         if (j1 > j0) vgs__gemm_dot(q, i0, i1);
         return;
     }
-    z.a_direct = q->form == VGS__TN ? vgs__spread(q->lda) : !vgs__crowded(q, j1 - j0);
+    z.a_direct = q->form == VGS__TN ? vgs__fits_l1(q->lda) : !vgs__l1_conflict(q, j1 - j0);
     /* B is not packed where it is read too few times */
     z.b_direct = !q->packed && q->form != VGS__NT && i1 - i0 <= 4 * q->kernel.mr;
     for (z.j = j0; z.j < j1; z.j += VGS__NC) {
@@ -2212,8 +2212,8 @@ static void vgs__gemm_part(const vgs__product *q, int i0, int i1, int j0, int j1
             for (z.i = i0; z.i < i1; z.i += VGS__MC) {
                 z.m = vgs__min(VGS__MC, i1 - z.i);
                 vgs__pack_a(q, &z, apack);
-                for (j = 0; j < z.n; j += nr) vgs__strip(q, &z, j, apack, bpack);
-                if (z.p + z.k == q->k) vgs__close(q, z.i, z.m, z.j, z.n);
+                for (j = 0; j < z.n; j += nr) vgs__tile_row(q, &z, j, apack, bpack);
+                if (z.p + z.k == q->k) vgs__finish_tile(q, z.i, z.m, z.j, z.n);
             }
         }
     }
@@ -2273,7 +2273,7 @@ static void vgs__gemm_cblas(const vgs__product *q)
     cblas_sgemm(CblasRowMajor, q->form == VGS__TN ? CblasTrans : CblasNoTrans,
                 q->form == VGS__NT ? CblasTrans : CblasNoTrans, q->m, q->n, q->k, 1.0f, q->a, (int)q->lda,
                 q->b, (int)q->ldb, q->ep.accumulate ? 1.0f : 0.0f, q->c, (int)q->ldc);
-    vgs__close(q, 0, q->m, 0, q->n);
+    vgs__finish_tile(q, 0, q->m, 0, q->n);
 }
 #endif
 
@@ -2388,7 +2388,7 @@ typedef struct vgs__node {
     int i[VGS_MAX_ATTR];
     float f[VGS_MAX_ATTR];
     int i_slot[VGS_MAX_ATTR], f_slot[VGS_MAX_ATTR];  /* -1, or the scalar that replaces it at run     */
-    int tap;                                     /* node that holds the second output, or -1          */
+    int second;                                  /* node that holds the second output, or -1          */
     int alias;                                   /* node whose storage this one looks into, or -1     */
     size_t alias_offset;                         /* in elements, from the start of that storage       */
     int ld;
@@ -2530,7 +2530,7 @@ static int vgs__push(vgs_graph *g, int op, int rows, int cols, vgs_type type)
     n->cols = cols;
     n->ld = cols;
     n->type = type;
-    n->tap = n->alias = -1;
+    n->second = n->alias = -1;
     for (k = 0; k < VGS_MAX_IN; ++k) n->in[k] = -1;
     for (k = 0; k < VGS_MAX_ATTR; ++k) n->i_slot[k] = n->f_slot[k] = -1;
     return g->n_node++;
@@ -2580,15 +2580,15 @@ static void vgs__slot_i(vgs_graph *g, vgs_var v, int k, vgs_scalar s)
 }
 
 /* The node's second output, made on first use: energy -> its gradient, sort -> its permutation. */
-static vgs_var vgs__tap(vgs_graph *g, int id, int cols, vgs_type type)
+static vgs_var vgs__second(vgs_graph *g, int id, int cols, vgs_type type)
 {
-    int t = g->node[id].tap;
+    int t = g->node[id].second;
     if (t < 0) {
-        t = vgs__push(g, VGS_OP_TAP, g->node[id].rows, cols, type);
+        t = vgs__push(g, VGS_OP_SECOND, g->node[id].rows, cols, type);
         if (t < 0) return vgs__no_var();
         g->node[t].in[0] = id;
         g->node[t].n_in = 1;
-        g->node[id].tap = t;
+        g->node[id].second = t;
     }
     return vgs__handle(g, t);
 }
@@ -2781,12 +2781,12 @@ typedef struct vgs__k {                          /* a call with its pointers res
     const vgs_energy *energy;
 } vgs__k;
 
-typedef struct vgs__job vgs__job;                /* >>cpu                                             */
-typedef struct vgs__jobs vgs__jobs;
+typedef struct vgs__cpu_call vgs__cpu_call;      /* >>cpu                                             */
+typedef struct vgs__cpu_group vgs__cpu_group;
 
-/* What one kind of list took lately, in seconds, alone and with all threads; the slower way is tried again
+/* Measured seconds of one kind of call list, with one thread and with all; the slower way is tried again
    after `wait` runs. */
-typedef struct vgs__pace { double cost, took[2]; int runs, wait; } vgs__pace;
+typedef struct vgs__timing { double cost, took[2]; int runs, wait; } vgs__timing;
 
 typedef struct vgs__cpu {
     vgs_backend base;
@@ -2795,20 +2795,20 @@ typedef struct vgs__cpu {
     float *work;                                 /* [threads]: packing space of the matrix product    */
     float *scratch, *packed;                     /* [threads]: values local to a group; packed B's    */
     size_t scratch_size, packed_size;            /* scratch: of one thread                            */
-    vgs__job *job;
-    vgs__jobs *group;
-    int cap_job, cap_group;
+    vgs__cpu_call *op_call;
+    vgs__cpu_group *group;
+    int cap_op, cap_group;
     double part[256];                            /* of sum_squares                                    */
-    int bad_job, bad_row;                        /* of the check that holds the flag, -1 = none       */
+    int bad_op, bad_row;                        /* of the check that holds the flag, -1 = none       */
     int failures, failed;                        /* of this list; group of the first one + 1, 0 = none */
-    vgs__pace pace[64];
+    vgs__timing timing[64];
     vgs_error error;
 } vgs__cpu;
 
-/* An op on a whole tensor runs on all threads of a crew at once, each with its own `me`. */
-typedef struct vgs__crew { int me, n; } vgs__crew;
+/* An op on a whole tensor runs on all threads of a team at once, each with its own `me`. */
+typedef struct vgs__team { int me, n; } vgs__team;
 
-static void vgs__crew_wait(vgs__crew t)
+static void vgs__team_wait(vgs__team t)
 {
 #ifdef _OPENMP
     if (t.n > 1) {
@@ -2826,7 +2826,7 @@ static void vgs__crew_wait(vgs__crew t)
 #endif
 #define VGS__KERNEL(name) static void vgs__k_##name(const vgs__k *k, int r0, int r1, int c0, int c1)
 #define VGS__WHOLE(name) \
-    static vgs_status vgs__k_##name(vgs__cpu *cpu, const vgs__k *k, vgs__crew crew, vgs_error *err)
+    static vgs_status vgs__k_##name(vgs__cpu *cpu, const vgs__k *k, vgs__team team, vgs_error *err)
 #define VGS__GRAD(name) \
     static void vgs__g_##name(vgs_graph *g, const vgs__node *n, vgs_var y, vgs_var gy, const bool *need, \
                               vgs_var *gx)
@@ -2940,7 +2940,7 @@ static vgs_var vgs__unary_f(vgs_graph *g, int op, vgs_var x, float f0, float f1)
     return v;
 }
 
-static int vgs__stretch(int a, int b, bool *ok)                      /* common length of a and b       */
+static int vgs__broadcast(int a, int b, bool *ok)                      /* common length of a and b       */
 {
     *ok = *ok && (a == b || a == 1 || b == 1);
     return a == 1 ? b : a;
@@ -2952,14 +2952,14 @@ static vgs_var vgs__binary(vgs_graph *g, int op, vgs_var x, vgs_var z)
     int a = vgs__float_operand(g, name, x), b = vgs__float_operand(g, name, z), rows, cols;
     bool ok = true;
     if (a < 0 || b < 0) return vgs__no_var();
-    rows = vgs__stretch(g->node[a].rows, g->node[b].rows, &ok);
-    cols = vgs__stretch(g->node[a].cols, g->node[b].cols, &ok);
+    rows = vgs__broadcast(g->node[a].rows, g->node[b].rows, &ok);
+    cols = vgs__broadcast(g->node[a].cols, g->node[b].cols, &ok);
     if (!ok) return vgs__shape_fail(g, name, a, b);
     return vgs__push_op(g, op, rows, cols, a, b, -1);
 }
 
 /* Sums a gradient over the rows and columns along which operand k of n was stretched. */
-static vgs_var vgs__unstretch(vgs_graph *g, const vgs__node *n, int k, vgs_var gx)
+static vgs_var vgs__reduce_to(vgs_graph *g, const vgs__node *n, int k, vgs_var gx)
 {
     const vgs__node *x = &g->node[n->in[k]];
     int rows = x->rows, cols = x->cols;
@@ -2968,9 +2968,9 @@ static vgs_var vgs__unstretch(vgs_graph *g, const vgs__node *n, int k, vgs_var g
     return gx;
 }
 
-static void vgs__give(vgs_graph *g, const vgs__node *n, int k, vgs_var gx_k, vgs_var *gx)
+static void vgs__set_grad(vgs_graph *g, const vgs__node *n, int k, vgs_var gx_k, vgs_var *gx)
 {
-    gx[k] = vgs__unstretch(g, n, k, gx_k);
+    gx[k] = vgs__reduce_to(g, n, k, gx_k);
 }
 
 /* ---- arithmetic ---------------------------------------------------------------------------------- */
@@ -2980,8 +2980,8 @@ VGS__MAP2_AVX2(add, _mm256_add_ps(a, b))
 VGS__GRAD(add)
 {
     (void)y;
-    if (need[0]) vgs__give(g, n, 0, gy, gx);
-    if (need[1]) vgs__give(g, n, 1, gy, gx);
+    if (need[0]) vgs__set_grad(g, n, 0, gy, gx);
+    if (need[1]) vgs__set_grad(g, n, 1, gy, gx);
 }
 VGS__DEF vgs_var vgs_add(vgs_graph *g, vgs_var a, vgs_var b) { return vgs__binary(g, VGS_OP_ADD, a, b); }
 
@@ -2990,8 +2990,8 @@ VGS__MAP2_AVX2(sub, _mm256_sub_ps(a, b))
 VGS__GRAD(sub)
 {
     (void)y;
-    if (need[0]) vgs__give(g, n, 0, gy, gx);
-    if (need[1]) vgs__give(g, n, 1, vgs_affine(g, gy, -1.0f, 0.0f), gx);
+    if (need[0]) vgs__set_grad(g, n, 0, gy, gx);
+    if (need[1]) vgs__set_grad(g, n, 1, vgs_affine(g, gy, -1.0f, 0.0f), gx);
 }
 VGS__DEF vgs_var vgs_sub(vgs_graph *g, vgs_var a, vgs_var b) { return vgs__binary(g, VGS_OP_SUB, a, b); }
 
@@ -3000,8 +3000,8 @@ VGS__MAP2_AVX2(mul, _mm256_mul_ps(a, b))
 VGS__GRAD(mul)
 {
     (void)y;
-    if (need[0]) vgs__give(g, n, 0, vgs_mul(g, gy, VGS__IN(n, 1)), gx);
-    if (need[1]) vgs__give(g, n, 1, vgs_mul(g, gy, VGS__IN(n, 0)), gx);
+    if (need[0]) vgs__set_grad(g, n, 0, vgs_mul(g, gy, VGS__IN(n, 1)), gx);
+    if (need[1]) vgs__set_grad(g, n, 1, vgs_mul(g, gy, VGS__IN(n, 0)), gx);
 }
 VGS__DEF vgs_var vgs_mul(vgs_graph *g, vgs_var a, vgs_var b) { return vgs__binary(g, VGS_OP_MUL, a, b); }
 
@@ -3010,8 +3010,8 @@ VGS__MAP2_AVX2(div, _mm256_div_ps(a, b))
 VGS__GRAD(div)
 {
     vgs_var ga = vgs_div(g, gy, VGS__IN(n, 1));
-    if (need[0]) vgs__give(g, n, 0, ga, gx);
-    if (need[1]) vgs__give(g, n, 1, vgs_affine(g, vgs_mul(g, ga, y), -1.0f, 0.0f), gx);
+    if (need[0]) vgs__set_grad(g, n, 0, ga, gx);
+    if (need[1]) vgs__set_grad(g, n, 1, vgs_affine(g, vgs_mul(g, ga, y), -1.0f, 0.0f), gx);
 }
 VGS__DEF vgs_var vgs_div(vgs_graph *g, vgs_var a, vgs_var b) { return vgs__binary(g, VGS_OP_DIV, a, b); }
 
@@ -3221,7 +3221,7 @@ VGS__KERNEL16(silu) { vgs__silu_rows(k, r0, r1, c0, c1); }
 VGS__GRAD(silu)
 {
     (void)need;
-    gx[0] = vgs_mul(g, gy, vgs__tap(g, vgs__id(g, y), n->cols, VGS_F32));
+    gx[0] = vgs_mul(g, gy, vgs__second(g, vgs__id(g, y), n->cols, VGS_F32));
 }
 VGS__UNARY_DEF(silu, SILU)
 
@@ -3265,7 +3265,7 @@ VGS__MAP2(mask_above, b <= f0 ? a : 0.0f)
 VGS__GRAD(mask_above)                                                /* of x; e only decides           */
 {
     (void)y;
-    if (need[0]) vgs__give(g, n, 0, vgs_mask_above(g, gy, VGS__IN(n, 1), n->f[0]), gx);
+    if (need[0]) vgs__set_grad(g, n, 0, vgs_mask_above(g, gy, VGS__IN(n, 1), n->f[0]), gx);
 }
 VGS__DEF vgs_var vgs_mask_above(vgs_graph *g, vgs_var x, vgs_var e, float limit)
 {
@@ -3313,8 +3313,8 @@ VGS__GRAD(loss)                                                      /* the targ
     vgs_var s = vgs__binary(g, VGS_OP_LOSS_GRAD, VGS__IN(n, 0), VGS__IN(n, 1));
     (void)y;
     vgs__attr_i(g, s, 0, n->i[0]);
-    if (need[0]) vgs__give(g, n, 0, vgs_mul(g, gy, s), gx);
-    if (need[1]) vgs__give(g, n, 1, vgs_affine(g, vgs_mul(g, gy, s), -1.0f, 0.0f), gx);
+    if (need[0]) vgs__set_grad(g, n, 0, vgs_mul(g, gy, s), gx);
+    if (need[1]) vgs__set_grad(g, n, 1, vgs_affine(g, vgs_mul(g, gy, s), -1.0f, 0.0f), gx);
 }
 VGS__DEF vgs_var vgs_loss_of(vgs_graph *g, vgs_var prediction, vgs_var target, vgs_loss kind)
 {
@@ -3392,11 +3392,11 @@ VGS__WHOLE(matmul)                                                   /* TN; othe
     if (q.m <= 0 || q.n <= 0) return VGS_OK;
 #ifdef VGS_USE_CBLAS
     if (q.k > 0) {
-        if (crew.me == 0) vgs__gemm_cblas(&q);
+        if (team.me == 0) vgs__gemm_cblas(&q);
         return VGS_OK;
     }
 #endif
-    vgs__gemm_thread(&q, crew.me, crew.n);
+    vgs__gemm_thread(&q, team.me, team.n);
     return VGS_OK;
 }
 
@@ -3574,7 +3574,7 @@ VGS__WHOLE(sum_rows)                                                 /* i0: divi
     int strips = (k->cols + 63) / 64, s, rows = k->in_rows[0];
     vgs__add_rows_fn *add = vgs__add_rows_of(cpu);
     (void)err;
-    for (s = crew.me; s < strips; s += crew.n) {
+    for (s = team.me; s < strips; s += team.n) {
         double total[64];
         int c, c0 = s * 64, n = k->cols - c0 < 64 ? k->cols - c0 : 64;
         vgs__sum_strip(add, k->in[0] + c0, k->ld[0], NULL, rows, n, total);
@@ -3946,11 +3946,11 @@ static size_t vgs__scatter_work(int rows, int tables) { return (size_t)rows + (s
 VGS__WHOLE(scatter_rows)
 {
     vgs__add_rows_fn *add = vgs__add_rows_of(cpu);
-    int *start = (int *)(void *)(cpu->scratch + (size_t)crew.me * cpu->scratch_size), *list, t;
+    int *start = (int *)(void *)(cpu->scratch + (size_t)team.me * cpu->scratch_size), *list, t;
     (void)err;
     list = start + k->rows + 2;
     vgs__rows_by_index(k->in[1], k->ld[1], k->in_rows[0], k->rows, start, list);
-    for (t = crew.me; t < k->rows; t += crew.n) {
+    for (t = team.me; t < k->rows; t += team.n) {
         double total[VGS__SUM_COLS];
         float *y = k->out + (size_t)t * (size_t)k->ld_out;
         int c, c0, n;
@@ -4276,12 +4276,12 @@ VGS__GRAD(sort_cols)
 {
     (void)need;
     gx[0] = vgs__push_op(g, VGS_OP_UNSORT_COLS, n->rows, n->cols, vgs__id(g, gy),
-                         g->node[vgs__id(g, y)].tap, -1);
+                         g->node[vgs__id(g, y)].second, -1);
 }
 VGS__DEF vgs_var vgs_sort_cols(vgs_graph *g, vgs_var x)
 {
     vgs_var v = vgs__unary(g, VGS_OP_SORT_COLS, x);
-    if (v.id) vgs__tap(g, vgs__id(g, v), g->node[vgs__id(g, v)].cols, VGS_I32);
+    if (v.id) vgs__second(g, vgs__id(g, v), g->node[vgs__id(g, v)].cols, VGS_I32);
     return v;
 }
 
@@ -4461,12 +4461,12 @@ VGS__INLINE float vgs__row_dot(const float *a, const float *b, int n)
 
 /* ---- eigenvectors: matrices side by side, one a lane, each with the same operations as alone --------- */
 
-enum { VGS__EIGEN_SIDE = 8, VGS__EIGEN_ROWS = 40 };                  /* larger matrices: one by one    */
+enum { VGS__EIGEN_LANES = 8, VGS__EIGEN_ROWS = 40 };                  /* larger matrices: one by one    */
 
 /* sum[lanes] = x . y, [n,lanes] both */
 VGS__INLINE void vgs__dots(int lanes, int n, const float *x, const float *y, float *sum)
 {
-    float s[VGS__EIGEN_SIDE] = { 0 };
+    float s[VGS__EIGEN_LANES] = { 0 };
     int j, l;
     for (j = 0; j < n; ++j)
         for (l = 0; l < lanes; ++l) s[l] += x[j * lanes + l] * y[j * lanes + l];
@@ -4476,7 +4476,7 @@ VGS__INLINE void vgs__dots(int lanes, int n, const float *x, const float *y, flo
 /* Turns x and y, of squared lengths xx and yy, so that they become orthogonal; false: they all were. */
 VGS__INLINE bool vgs__make_orthogonal(int lanes, int n, float *x, float *y, float *xx, float *yy)
 {
-    float c[VGS__EIGEN_SIDE], cosine[VGS__EIGEN_SIDE], sine[VGS__EIGEN_SIDE];
+    float c[VGS__EIGEN_LANES], cosine[VGS__EIGEN_LANES], sine[VGS__EIGEN_LANES];
     int j, l, turned = 0;
     vgs__dots(lanes, n, x, y, c);
     for (l = 0; l < lanes; ++l) turned |= fabsf(c[l]) > 1e-6f;
@@ -4490,7 +4490,7 @@ VGS__INLINE bool vgs__make_orthogonal(int lanes, int n, float *x, float *y, floa
         yy[l] += tangent * c[l];
     }
     for (j = 0; j < n; ++j, x += lanes, y += lanes) {
-        float a[VGS__EIGEN_SIDE], b[VGS__EIGEN_SIDE];                /* x and y do not overlap         */
+        float a[VGS__EIGEN_LANES], b[VGS__EIGEN_LANES];                /* x and y do not overlap         */
         for (l = 0; l < lanes; ++l) a[l] = cosine[l] * x[l] - sine[l] * y[l];
         for (l = 0; l < lanes; ++l) b[l] = sine[l] * x[l] + cosine[l] * y[l];
         for (l = 0; l < lanes; ++l) x[l] = a[l];
@@ -4536,9 +4536,9 @@ VGS__INLINE float vgs__eigen_load(int lanes, int n, const float *x, float *v)
 }
 
 /* The `rows` matrices from row r on; lanes beyond take the first again. v may be the output. */
-VGS__INLINE void vgs__eigen_side(const vgs__k *k, int r, int rows, int lanes, float *v, float *square)
+VGS__INLINE void vgs__eigen_lanes(const vgs__k *k, int r, int rows, int lanes, float *v, float *square)
 {
-    float scale[VGS__EIGEN_SIDE];
+    float scale[VGS__EIGEN_LANES];
     int i, j, l, n = k->i[0];
     for (l = 0; l < lanes; ++l)
         scale[l] = vgs__eigen_load(lanes, n, k->in[0] + (size_t)(r + (l < rows ? l : 0)) * (size_t)k->ld[0],
@@ -4560,17 +4560,17 @@ VGS__INLINE void vgs__eigen_side(const vgs__k *k, int r, int rows, int lanes, fl
    one after the other; out2: its eigenvalues; in any order. */
 VGS__HOT VGS__KERNEL(eigen)
 {
-    float v[VGS__EIGEN_ROWS * VGS__EIGEN_ROWS * VGS__EIGEN_SIDE], square[VGS__EIGEN_ROWS * VGS__EIGEN_SIDE];
+    float v[VGS__EIGEN_ROWS * VGS__EIGEN_ROWS * VGS__EIGEN_LANES], square[VGS__EIGEN_ROWS * VGS__EIGEN_LANES];
     int r;
     (void)c0;
     (void)c1;
     if (k->i[0] <= VGS__EIGEN_ROWS)
-        for (r = r0; r < r1; r += VGS__EIGEN_SIDE)
-            vgs__eigen_side(k, r, r1 - r < VGS__EIGEN_SIDE ? r1 - r : VGS__EIGEN_SIDE, VGS__EIGEN_SIDE, v,
+        for (r = r0; r < r1; r += VGS__EIGEN_LANES)
+            vgs__eigen_lanes(k, r, r1 - r < VGS__EIGEN_LANES ? r1 - r : VGS__EIGEN_LANES, VGS__EIGEN_LANES, v,
                             square);
     else
         for (r = r0; r < r1; ++r)
-            vgs__eigen_side(k, r, 1, 1, k->out + (size_t)r * (size_t)k->ld_out,
+            vgs__eigen_lanes(k, r, 1, 1, k->out + (size_t)r * (size_t)k->ld_out,
                             k->out2 + (size_t)r * (size_t)k->ld_out2);
 }
 VGS__NO_GRAD(eigen)
@@ -4579,7 +4579,7 @@ static vgs_var vgs__eigen(vgs_graph *g, vgs_var x, int n, vgs_var *values)
 {
     vgs_var v = vgs__unary(g, VGS_OP_EIGEN, x);
     vgs__attr_i(g, v, 0, n);
-    *values = vgs__exists(v) ? vgs__tap(g, vgs__id(g, v), n, VGS_F32) : v;
+    *values = vgs__exists(v) ? vgs__second(g, vgs__id(g, v), n, VGS_F32) : v;
     return v;
 }
 
@@ -4694,12 +4694,12 @@ VGS__WHOLE(sum_squares)
 #ifdef VGS__X86
     if (cpu->isa == VGS_ISA_AVX2 || cpu->isa == VGS_ISA_AVX512) squares = vgs__squares_avx2;
 #endif
-    for (p = crew.me; p < 256; p += crew.n) {
+    for (p = team.me; p < 256; p += team.n) {
         int first = p * each, left = n - first;
         cpu->part[p] = left > 0 ? squares(k->in[0] + first, left < each ? left : each) : 0.0;
     }
-    vgs__crew_wait(crew);
-    if (crew.me) return VGS_OK;
+    vgs__team_wait(team);
+    if (team.me) return VGS_OK;
     for (p = 0; p < 256; ++p) total += cpu->part[p];
     k->out[0] = (float)total;
     return VGS_OK;
@@ -4735,7 +4735,7 @@ VGS__WHOLE(resample)
     int r, j, pick = -1;
     (void)cpu;
     (void)err;
-    if (crew.me) return VGS_OK;
+    if (team.me) return VGS_OK;
     for (j = 0; j < m; ++j) {
         float w = k->in[0][(size_t)j * (size_t)k->ld[0]];
         top = w > top && w <= FLT_MAX ? w : top;
@@ -4778,7 +4778,7 @@ VGS__WHOLE(store)
     int r, c;
     (void)err;
     (void)cpu;
-    for (r = 0; r < k->in_rows[1] && crew.me == 0; ++r) {
+    for (r = 0; r < k->in_rows[1] && team.me == 0; ++r) {
         const float *x = k->in[1] + (size_t)r * (size_t)k->ld[1];
         float *y = k->in[0] + (size_t)(r + k->i[0]) * (size_t)k->ld[0];
         if (k->i[1]) for (c = 0; c < k->in_cols[1]; ++c) y[c] += x[c];
@@ -5005,7 +5005,7 @@ static vgs_status vgs__energy_rows(const vgs__k *k, int r0, int r1, vgs_error *e
 VGS__GRAD(energy)
 {
     (void)need;
-    gx[0] = vgs_mul(g, vgs__tap(g, vgs__id(g, y), g->node[n->in[0]].cols, VGS_F32), gy);
+    gx[0] = vgs_mul(g, vgs__second(g, vgs__id(g, y), g->node[n->in[0]].cols, VGS_F32), gy);
 }
 VGS__DEF vgs_var vgs_energy_of(vgs_graph *g, const vgs_energy *energy, vgs_var x)
 {
@@ -5039,7 +5039,7 @@ typedef void vgs__grad_fn(vgs_graph *g, const vgs__node *n, vgs_var y, vgs_var g
 
 static const struct { const char *name; vgs__grad_fn *grad; char kind; } vgs__op_table[] = {
     { "input", NULL, 0 }, { "params", NULL, 0 }, { "state", NULL, 0 }, { "table", NULL, 0 },
-    { "view", NULL, 0 }, { "tap", NULL, 0 },
+    { "view", NULL, 0 }, { "second", NULL, 0 },
 #define VGS__ROW(kind, ID, name) { #name, vgs__g_##name, #kind[0] },
     VGS_OPS(VGS__ROW)
 #undef VGS__ROW
@@ -5059,10 +5059,10 @@ static vgs_var vgs__view_grad(vgs_graph *g, const vgs__node *n, vgs_var gy)
     return base->cols == n->cols ? gy : vgs_reshape(g, gy, base->cols);
 }
 
-/* Second outputs are constants for the gradient: permutations, and what an energy says of itself. */
+/* No derivative goes through a second output: a permutation, or dE/dx (no second derivatives). */
 static bool vgs__is_constant(const vgs_graph *g, int id)
 {
-    return g->node[id].op == VGS_OP_TAP && g->node[g->node[id].in[0]].op != VGS_OP_SILU;
+    return g->node[id].op == VGS_OP_SECOND && g->node[g->node[id].in[0]].op != VGS_OP_SILU;
 }
 
 static bool vgs__is_params_view(const vgs_graph *g, int id)
@@ -5090,7 +5090,7 @@ static void vgs__reverse(vgs_graph *g, int y, bool *on_path, vgs_var *adj)
             any = any || need[k];
         }
         if (!any || vgs__is_params_view(g, id)) continue;            /* one of x, or beyond all of them */
-        if (n.op == VGS_OP_TAP)
+        if (n.op == VGS_OP_SECOND)
             vgs__graph_fail(g, VGS_E_ARG, "gradient: the slope of %s has none (first derivatives only)",
                             vgs_op_name(g->node[n.in[0]].op));
         else if (n.op == VGS_OP_VIEW && need[0]) gx[0] = vgs__view_grad(g, &n, adj[id]);
@@ -5207,7 +5207,7 @@ static bool vgs__is_effect(int op)
 }
 
 static bool vgs__is_leaf(int op) { return op <= VGS_OP_TABLE; }
-static bool vgs__runs(const vgs__node *n) { return n->live && n->op > VGS_OP_TAP; }
+static bool vgs__runs(const vgs__node *n) { return n->live && n->op > VGS_OP_SECOND; }
 
 /* The node that owns the storage, through any number of views. */
 static int vgs__owner(const vgs_graph *g, int id)
@@ -5224,9 +5224,9 @@ static void vgs__mark_live(vgs_graph *g)
     for (id = g->n_node - 1; id >= 0; --id)
         for (k = 0; g->node[id].live && k < g->node[id].n_in; ++k)
             if (g->node[id].in[k] >= 0) g->node[g->node[id].in[k]].live = true;
-    /* a tap is recorded after its op, and the op before it may have been passed already */
+    /* a second output is recorded after its op, and the op before it may have been passed already */
     for (id = 0; id < g->n_node; ++id)
-        if (g->node[id].op == VGS_OP_SORT_COLS && g->node[id].live) g->node[g->node[id].tap].live = true;
+        if (g->node[id].op == VGS_OP_SORT_COLS && g->node[id].live) g->node[g->node[id].second].live = true;
 }
 
 static void vgs__count_uses(const vgs_graph *g, int *uses)
@@ -5251,7 +5251,7 @@ static void vgs__fuse(vgs_graph *g, const int *uses)
     for (id = 0; id < g->n_node; ++id)
         for (k = 0; k < sizeof fusable / sizeof *fusable; ++k) {
             vgs__node *n = &g->node[id], *m;
-            if (!n->live || n->op != fusable[k].op || (n->tap >= 0 && g->node[n->tap].live)) continue;
+            if (!n->live || n->op != fusable[k].op || (n->second >= 0 && g->node[n->second].live)) continue;
             m = &g->node[n->in[0]];
             if (m->op != VGS_OP_MATMUL || uses[n->in[0]] != 1 || m->i[1] != VGS_ACT_NONE) continue;
             m->i[1] = (int)fusable[k].act;
@@ -5296,7 +5296,7 @@ static bool vgs__touched_before(const vgs_graph *g, int to, int src, int end)
     for (id = src; id < end; ++id) {
         const vgs__node *n = &g->node[id];
         bool map = id == src && vgs__op_table[n->op].kind == 'M';
-        if (!n->live || n->op <= VGS_OP_TAP) continue;
+        if (!n->live || n->op <= VGS_OP_SECOND) continue;
         if (id != src && vgs__owner(g, id) == owner && vgs__share_elements(g, id, to)) return true;
         for (k = 0; k < n->n_in; ++k)
             if (n->in[k] >= 0 && vgs__owner(g, n->in[k]) == owner && vgs__share_elements(g, n->in[k], to) &&
@@ -5313,7 +5313,7 @@ static void vgs__store_in_place(vgs_graph *g, const int *uses)
         vgs__node *n = &g->node[id], *src;
         if (n->op != VGS_OP_STORE || n->i[1] || n->i[0] || n->i_slot[0] >= 0) continue;
         src = &g->node[n->in[1]];
-        if (src->op <= VGS_OP_TAP || uses[n->in[1]] != 1) continue;
+        if (src->op <= VGS_OP_SECOND || uses[n->in[1]] != 1) continue;
         if (src->rows != g->node[n->in[0]].rows || src->cols != g->node[n->in[0]].cols || src->body == false)
             continue;
         if (vgs__touched_before(g, n->in[0], n->in[1], id)) continue;
@@ -5389,7 +5389,7 @@ static void vgs__mark(const vgs_graph *g, int id, vgs__marks *m)
     const vgs__node *n = &g->node[id];
     int k;
     m->wrote[vgs__owner(g, id)] = m->stamp;
-    if (n->tap >= 0) m->wrote[n->tap] = m->stamp;
+    if (n->second >= 0) m->wrote[n->second] = m->stamp;
     for (k = 0; k < n->n_in; ++k)
         if (n->in[k] >= 0) {
             int from = vgs__owner(g, n->in[k]);
@@ -5411,10 +5411,10 @@ static bool vgs__waits(const vgs_graph *g, int id, const vgs__marks *m, bool par
     return m->wrote[to] == m->stamp && !vgs__is_leaf(g->node[to].op);
 }
 
-/* Reorders the body so that groups become long: in turn as many ops as can run on rows of the batch, on whole
-   tensors, on rows of other tensors. Those on whole tensors come in rounds in which none waits for another.
-   An effect waits for all before it, and all after it for the effect. */
-static void vgs__gather_groups(vgs_graph *g, vgs__marks *m, int *left)
+/* Greedy list scheduling in three turns: ops on rows of the batch, ops on whole tensors, ops on other rows;
+   each turn takes all that are ready. Ops on whole tensors that depend on each other go to a next round. An
+   effect is a barrier. */
+static void vgs__order_groups(vgs_graph *g, vgs__marks *m, int *left)
 {
     enum { BATCH, WHOLE, OTHER, TURNS };
     int n = g->n_order - g->n_prologue, done = g->n_prologue, at, kept, turn = BATCH;
@@ -5474,7 +5474,7 @@ static vgs_status vgs__make_order(vgs_graph *g)
     m.read = m.wrote + g->n_node;
     m.crossed = m.read + g->n_node;
     m.stamp = 0;
-    vgs__gather_groups(g, &m, m.crossed + g->n_node);
+    vgs__order_groups(g, &m, m.crossed + g->n_node);
     vgs__number_groups(g, &m);
     vgs__free(memory);
     g->call = (vgs_call *)vgs__alloc((size_t)g->n_order + 1, sizeof *g->call);
@@ -5482,12 +5482,12 @@ static vgs_status vgs__make_order(vgs_graph *g)
 }
 
 /* first, last: places in the order. */
-typedef struct vgs__life { int first, last; size_t offset, size; } vgs__life;
+typedef struct vgs__live { int first, last; size_t offset, size; } vgs__live;
 
 /* More floats than any memory holds: an arena that would need more asks for these, and gets NULL. */
 #define VGS__NO_ROOM ((size_t)-1 / 4)
 
-static size_t vgs__room(const vgs_graph *g, const vgs__node *n)
+static size_t vgs__node_size(const vgs_graph *g, const vgs__node *n)
 {
     double rows = n->rows < 0 ? -(double)n->rows * g->capacity : n->rows;
     if (rows * n->cols > (double)VGS__NO_ROOM - 16.0) return VGS__NO_ROOM;
@@ -5496,25 +5496,25 @@ static size_t vgs__room(const vgs_graph *g, const vgs__node *n)
 
 /* Life of every stored value in places of the order. What the body reads of the prologue lives for ever,
    since the prologue does not run again; so do leaves of our own and outputs. */
-static void vgs__find_lives(const vgs_graph *g, vgs__life *life)
+static void vgs__live_find(const vgs_graph *g, vgs__live *life)
 {
     int at, k, id;
     for (id = 0; id < g->n_node; ++id) life[id].first = -1;
     for (id = 0; id < g->n_node; ++id) {
         const vgs__node *n = &g->node[id];
         bool own = vgs__is_leaf(n->op) && n->live && !n->buf;
-        if (own) { life[id].first = 0; life[id].last = INT_MAX; life[id].size = vgs__room(g, n); }
+        if (own) { life[id].first = 0; life[id].last = INT_MAX; life[id].size = vgs__node_size(g, n); }
     }
     for (at = 0; at < g->n_order; ++at) {
         const vgs__node *n = &g->node[g->order[at]];
         id = vgs__owner(g, g->order[at]);
         if (!vgs__is_leaf(g->node[id].op) && !vgs__is_effect(n->op) && life[id].first < 0) {
             life[id].first = life[id].last = at;
-            life[id].size = vgs__room(g, &g->node[id]);
+            life[id].size = vgs__node_size(g, &g->node[id]);
         }
-        if (n->tap >= 0 && g->node[n->tap].live) {
-            life[n->tap].first = life[n->tap].last = at;
-            life[n->tap].size = vgs__room(g, &g->node[n->tap]);
+        if (n->second >= 0 && g->node[n->second].live) {
+            life[n->second].first = life[n->second].last = at;
+            life[n->second].size = vgs__node_size(g, &g->node[n->second]);
         }
         for (k = 0; k < n->n_in; ++k)
             if (n->in[k] >= 0) {
@@ -5529,7 +5529,7 @@ static void vgs__find_lives(const vgs_graph *g, vgs__life *life)
 
 /* A value that is born and read within one group of parts is local to it. All others live as long as the
    groups in which they are born and last read, since the ops of a group have no order among them. */
-static void vgs__widen_lives(vgs_graph *g, vgs__life *life)
+static void vgs__live_extend(vgs_graph *g, vgs__live *life)
 {
     int at, k, begin = 0, end;
     for (; begin < g->n_order; begin = end) {
@@ -5539,7 +5539,7 @@ static void vgs__widen_lives(vgs_graph *g, vgs__life *life)
             vgs__node *n = &g->node[g->order[at]];
             int made[2];
             made[0] = vgs__is_effect(n->op) ? -1 : vgs__owner(g, g->order[at]);
-            made[1] = n->tap >= 0 && g->node[n->tap].live ? n->tap : -1;
+            made[1] = n->second >= 0 && g->node[n->second].live ? n->second : -1;
             n->local = vgs__parts(g, n) != 0 && made[0] >= 0;
             for (k = 0; k < 2; ++k)
                 if (made[k] >= 0)
@@ -5551,14 +5551,14 @@ static void vgs__widen_lives(vgs_graph *g, vgs__life *life)
 }
 
 /* The second half, once it is known what is local. */
-static void vgs__widen_ends(const vgs_graph *g, vgs__life *life)
+static void vgs__live_extend_ends(const vgs_graph *g, vgs__live *life)
 {
     int id, at;
     for (id = 0; id < g->n_node; ++id) {
-        vgs__life *a = &life[id];
+        vgs__live *a = &life[id];
         bool local;
         if (a->first < 0 || a->last >= g->n_order || vgs__is_leaf(g->node[id].op)) continue;
-        local = g->node[g->node[id].op == VGS_OP_TAP ? g->node[id].in[0] : id].local;
+        local = g->node[g->node[id].op == VGS_OP_SECOND ? g->node[id].in[0] : id].local;
         for (at = a->last; !local && at + 1 < g->n_order &&
              g->node[g->order[at + 1]].group == g->node[g->order[a->last]].group; ++at) {}
         if (!local) a->last = at;
@@ -5566,18 +5566,18 @@ static void vgs__widen_ends(const vgs_graph *g, vgs__life *life)
 }
 
 /* Lowest free place, first come first served. Returns the end of the arena. */
-static size_t vgs__place(const vgs_graph *g, vgs__life *life)
+static size_t vgs__live_place(const vgs_graph *g, vgs__live *life)
 {
     size_t end = 0;
     int id, other;
     for (id = 0; id < g->n_node; ++id) {
-        vgs__life *a = &life[id];
+        vgs__live *a = &life[id];
         bool moved = true;
         if (a->first < 0) continue;
         for (a->offset = 0; moved;) {
             moved = false;
             for (other = 0; other < id; ++other) {
-                const vgs__life *b = &life[other];
+                const vgs__live *b = &life[other];
                 if (b->first < 0 || b->last < a->first || a->last < b->first) continue;
                 if (a->offset < b->offset + b->size && b->offset < a->offset + a->size) {
                     a->offset = b->offset + b->size;
@@ -5631,7 +5631,7 @@ static vgs_status vgs__list_models(vgs_graph *g, vgs_error *err)
     return VGS_OK;
 }
 
-static vgs_status vgs__plan(vgs_graph *g, int *uses, vgs__life *life, vgs_error *err)
+static vgs_status vgs__layout(vgs_graph *g, int *uses, vgs__live *life, vgs_error *err)
 {
     int id;
     vgs__mark_live(g);
@@ -5642,10 +5642,10 @@ static vgs_status vgs__plan(vgs_graph *g, int *uses, vgs__life *life, vgs_error 
     vgs__store_in_place(g, uses);
     if (vgs__make_order(g) != VGS_OK)
         return vgs__fail(err, VGS_E_NOMEM, "out of memory: order of %d ops", g->n_node);
-    vgs__find_lives(g, life);
-    vgs__widen_lives(g, life);
-    vgs__widen_ends(g, life);
-    g->arena_size = vgs__place(g, life);
+    vgs__live_find(g, life);
+    vgs__live_extend(g, life);
+    vgs__live_extend_ends(g, life);
+    g->arena_size = vgs__live_place(g, life);
     g->arena = g->backend->buffer_create(g->backend->self, g->arena_size ? g->arena_size : 1, err);
     if (!g->arena) return err ? err->code : VGS_E_NOMEM;
     for (id = 0; id < g->n_node; ++id)
@@ -5660,7 +5660,7 @@ VGS__DEF vgs_status vgs_graph_compile(vgs_graph *g, vgs_backend *backend, int ca
 {
     vgs_error local;
     int *uses;
-    vgs__life *life;
+    vgs__live *life;
     vgs_status st;
     if (!err) err = &local;
     if (g->sticky.code != VGS_OK) return vgs_graph_status(g, err);
@@ -5670,12 +5670,12 @@ VGS__DEF vgs_status vgs_graph_compile(vgs_graph *g, vgs_backend *backend, int ca
         return vgs__fail(err, VGS_E_ARG, "graph_compile: capacity = %d, backend %s: must be >= 1 and given",
                          capacity, backend ? "given" : "NULL");
     uses = (int *)vgs__alloc((size_t)g->n_node + 1, sizeof *uses);
-    life = (vgs__life *)vgs__alloc((size_t)g->n_node + 1, sizeof *life);
+    life = (vgs__live *)vgs__alloc((size_t)g->n_node + 1, sizeof *life);
     g->backend = backend;
     g->capacity = capacity;
     g->dirty = true;
     if (!uses || !life) st = vgs__fail(err, VGS_E_NOMEM, "out of memory: compiling %d ops", g->n_node);
-    else st = vgs__plan(g, uses, life, err);
+    else st = vgs__layout(g, uses, life, err);
     if (st == VGS_OK && backend->reserve) st = vgs__reserve(g, err);
     vgs__free(uses);
     vgs__free(life);
@@ -5726,7 +5726,7 @@ static void vgs__make_call(const vgs_graph *g, int id, int batch, vgs_call *c)
     c->parts = parts < 0 ? batch : parts;
     c->local = n->local;
     c->out = vgs__tensor(g, vgs__is_effect(n->op) ? -1 : id, batch);
-    c->out2 = vgs__tensor(g, n->tap >= 0 && g->node[n->tap].live ? n->tap : -1, batch);
+    c->out2 = vgs__tensor(g, n->second >= 0 && g->node[n->second].live ? n->second : -1, batch);
     for (k = 0; k < VGS_MAX_IN; ++k) c->in[k] = vgs__tensor(g, n->in[k], batch);
     for (k = 0; k < VGS_MAX_ATTR; ++k) {
         c->i[k] = n->i_slot[k] < 0 ? n->i[k] : (int)(uint32_t)(int64_t)g->scalar[n->i_slot[k]];
@@ -5899,7 +5899,7 @@ VGS__DEF vgs_status vgs_get(vgs_graph *g, vgs_var v, void *x, int batch, vgs_err
 /* ==== >>cpu: the backend on this processor ========================================================== */
 
 typedef void vgs__rows_fn(const vgs__k *k, int r0, int r1, int c0, int c1);
-typedef vgs_status vgs__whole_fn(vgs__cpu *cpu, const vgs__k *k, vgs__crew crew, vgs_error *err);
+typedef vgs_status vgs__whole_fn(vgs__cpu *cpu, const vgs__k *k, vgs__team team, vgs_error *err);
 
 /* Products go by rows or whole; checks and energies by rows, but with more to tell than a kernel can. */
 static void vgs__k_check(const vgs__k *k, int r0, int r1, int c0, int c1)
@@ -5909,7 +5909,7 @@ static void vgs__k_check(const vgs__k *k, int r0, int r1, int c0, int c1)
 VGS__WHOLE(energy)
 {
     (void)cpu;
-    return crew.me ? VGS_OK : vgs__energy_rows(k, 0, k->in_rows[0], err);
+    return team.me ? VGS_OK : vgs__energy_rows(k, 0, k->in_rows[0], err);
 }
 
 #define VGS__ENTRY_M(name) { vgs__k_##name, NULL },
@@ -5943,7 +5943,7 @@ static vgs__rows_fn *vgs__rows_kernel(const vgs__cpu *cpu, int op)
 #  undef VGS__CASE
 #endif
     (void)cpu;
-    return vgs__cpu_table[op - (VGS_OP_TAP + 1)].rows;
+    return vgs__cpu_table[op - (VGS_OP_SECOND + 1)].rows;
 }
 
 static void vgs__resolve(const vgs_call *c, vgs__k *k)
@@ -5973,14 +5973,14 @@ static void vgs__resolve(const vgs_call *c, vgs__k *k)
    stays in the L2 cache: a multiple of every mr. */
 enum { VGS__BLOCK_ROWS = 96, VGS__SLOTS = 64 };
 
-/* A value that a job makes for its own group only: a range of the buffer that is never written; instead every
-   thread keeps the rows of one block at `at` of its scratch, `part` floats for each part. */
+/* A value that a call makes for its own group only: a range of the buffer that is never written; instead
+   every thread keeps the rows of one block at `at` of its scratch, `part` floats for each part. */
 typedef struct vgs__local { size_t offset, end, at, part; } vgs__local;
 
-/* Where an operand lies: at `fixed`, or `shift` floats into the local value of another job. */
+/* Where an operand lies: at `fixed`, or `shift` floats into the local value of another call. */
 typedef struct vgs__operand_of { float *fixed; const vgs__local *local; size_t shift; } vgs__operand_of;
 
-struct vgs__job {
+struct vgs__cpu_call {
     vgs__k k;
     int op, per;                                 /* per: rows of a part                               */
     bool whole, flat, local;
@@ -5989,14 +5989,14 @@ struct vgs__job {
     vgs__local out, out2;                        /* if `local`                                        */
     vgs__operand_of in[VGS_MAX_IN];
     const vgs_buffer *buf;
-    int last;                                    /* job that reads a local output last                */
+    int last;                                    /* call that reads a local output last                */
 };
 
 /* A group: jobs first..end; `shared`: long enough for more than one thread. */
-struct vgs__jobs { int first, end, parts, block; bool whole, shared; double cost; };
+struct vgs__cpu_group { int first, end, parts, block; bool whole, shared; double cost; };
 
 /* Rough nanoseconds: only decides whether threads pay. */
-static double vgs__cost(const vgs__job *j)
+static double vgs__cost(const vgs__cpu_call *j)
 {
     double n = (double)j->k.rows * j->k.cols;
     switch (j->op) {
@@ -6047,7 +6047,7 @@ static vgs__local vgs__local_of(const vgs_tensor *t, int parts)
     return v;
 }
 
-static void vgs__job_make(const vgs__cpu *cpu, const vgs_call *c, vgs__job *j)
+static void vgs__cpu_op_make(const vgs__cpu *cpu, const vgs_call *c, vgs__cpu_call *j)
 {
     const vgs_tensor *shape = c->out.buf ? &c->out : &c->in[0];
     vgs__resolve(c, &j->k);
@@ -6064,15 +6064,15 @@ static void vgs__job_make(const vgs__cpu *cpu, const vgs_call *c, vgs__job *j)
     j->last = -1;
 }
 
-/* Finds the local value in which operand k of job `at` lies, if any: the latest that was written there. */
-static void vgs__find_operand(vgs__job *job, int first, int at, int k, const vgs_tensor *t)
+/* Finds the local value in which operand k of call `at` lies, if any: the latest that was written there. */
+static void vgs__cpu_find_operand(vgs__cpu_call *call, int first, int at, int k, const vgs_tensor *t)
 {
-    vgs__operand_of *x = &job[at].in[k];
+    vgs__operand_of *x = &call[at].in[k];
     int from;
-    x->fixed = job[at].k.in[k];
+    x->fixed = call[at].k.in[k];
     x->local = NULL;
     for (from = at - 1; from >= first && t->buf; --from) {
-        vgs__job *j = &job[from];
+        vgs__cpu_call *j = &call[from];
         if (!j->local || j->buf != t->buf) continue;
         if (t->offset >= j->out.offset && t->offset < j->out.end) x->local = &j->out;
         else if (t->offset >= j->out2.offset && t->offset < j->out2.end) x->local = &j->out2;
@@ -6085,15 +6085,15 @@ static void vgs__find_operand(vgs__job *job, int first, int at, int k, const vgs
 
 /* Gives the local values of a group their places in the scratch, again and again the same where a value is
    not read any more. Returns the end. */
-static size_t vgs__place_locals(vgs__job *job, const vgs__jobs *g)
+static size_t vgs__cpu_place_locals(vgs__cpu_call *call, const vgs__cpu_group *g)
 {
     struct { size_t at, size; int until; } slot[VGS__SLOTS];
     size_t end = 0, size, size2, at;
     int i, s, n = 0;
     for (i = g->first; i < g->end; ++i) {
-        if (!job[i].local) continue;
-        size = (job[i].out.part * (size_t)g->block + 15) & ~(size_t)15;
-        size2 = (job[i].out2.part * (size_t)g->block + 15) & ~(size_t)15;
+        if (!call[i].local) continue;
+        size = (call[i].out.part * (size_t)g->block + 15) & ~(size_t)15;
+        size2 = (call[i].out2.part * (size_t)g->block + 15) & ~(size_t)15;
         for (s = 0; s < n && (slot[s].until >= i || slot[s].size < size + size2); ++s) {}
         at = s < n ? slot[s].at : end;
         if (s == n) end += size + size2;
@@ -6101,9 +6101,9 @@ static size_t vgs__place_locals(vgs__job *job, const vgs__jobs *g)
             slot[n].at = at;
             slot[n++].size = size + size2;
         }
-        if (s < n) slot[s].until = job[i].last > i ? job[i].last : i;
-        job[i].out.at = at;
-        job[i].out2.at = at + size;
+        if (s < n) slot[s].until = call[i].last > i ? call[i].last : i;
+        call[i].out.at = at;
+        call[i].out2.at = at + size;
     }
     return end;
 }
@@ -6121,7 +6121,7 @@ static bool vgs__grow_to(float **p, size_t *have, size_t want, size_t copies, vg
 }
 
 /* Whether B of a product is packed once for all rows: not if it is read too few times. */
-static bool vgs__packs(const vgs__job *j)
+static bool vgs__packs(const vgs__cpu_call *j)
 {
 #ifdef VGS_USE_CBLAS
     return false;
@@ -6136,7 +6136,7 @@ static bool vgs__packs(const vgs__job *j)
 #define VGS__FORK_NS  25000.0
 
 /* One group out of the calls from `first` on; its jobs are made. Returns where the next begins. */
-static int vgs__group_make(const vgs__cpu *cpu, const vgs_call *c, int n, int first, vgs__jobs *g)
+static int vgs__cpu_group_make(const vgs__cpu *cpu, const vgs_call *c, int n, int first, vgs__cpu_group *g)
 {
     int at, k, per = 1;
     double cost = 0.0;
@@ -6144,11 +6144,11 @@ static int vgs__group_make(const vgs__cpu *cpu, const vgs_call *c, int n, int fi
     g->parts = c[first].parts;
     g->whole = vgs__is_whole(c[first].op, c[first].i[0], c[first].energy);
     for (at = first; at < n && c[at].group == c[first].group; ++at) {
-        vgs__job *j = &cpu->job[at];
-        vgs__job_make(cpu, &c[at], j);
+        vgs__cpu_call *j = &cpu->op_call[at];
+        vgs__cpu_op_make(cpu, &c[at], j);
         cost += vgs__cost(j);
         if (j->per > per) per = j->per;
-        for (k = 0; k < VGS_MAX_IN; ++k) vgs__find_operand(cpu->job, first, at, k, &c[at].in[k]);
+        for (k = 0; k < VGS_MAX_IN; ++k) vgs__cpu_find_operand(cpu->op_call, first, at, k, &c[at].in[k]);
     }
     g->end = at;
     g->cost = cost;
@@ -6162,26 +6162,26 @@ static int vgs__list_make(vgs__cpu *cpu, const vgs_call *c, int n, vgs_error *er
 {
     int at = 0, i, groups = 0;
     size_t scratch = 0, packed = 0;
-    void *p = cpu->job, *q = cpu->group;
-    while (cpu->cap_job < n) if (!vgs__grow(&p, &cpu->cap_job, cpu->cap_job, sizeof *cpu->job)) break;
+    void *p = cpu->op_call, *q = cpu->group;
+    while (cpu->cap_op < n) if (!vgs__grow(&p, &cpu->cap_op, cpu->cap_op, sizeof *cpu->op_call)) break;
     while (cpu->cap_group < n) if (!vgs__grow(&q, &cpu->cap_group, cpu->cap_group, sizeof *cpu->group)) break;
-    cpu->job = (vgs__job *)p;
-    cpu->group = (vgs__jobs *)q;
-    if (cpu->cap_job < n || cpu->cap_group < n) {
+    cpu->op_call = (vgs__cpu_call *)p;
+    cpu->group = (vgs__cpu_group *)q;
+    if (cpu->cap_op < n || cpu->cap_group < n) {
         vgs__fail(err, VGS_E_NOMEM, "out of memory: a list of %d ops", n);
         return -1;
     }
     for (; at < n; ++groups) {
-        vgs__jobs *g = &cpu->group[groups];
+        vgs__cpu_group *g = &cpu->group[groups];
         size_t most = 0, end;
-        at = vgs__group_make(cpu, c, n, at, g);
-        end = vgs__place_locals(cpu->job, g);
+        at = vgs__cpu_group_make(cpu, c, n, at, g);
+        end = vgs__cpu_place_locals(cpu->op_call, g);
         for (i = g->first; i < g->end; ++i)
-            if (cpu->job[i].op == VGS_OP_SCATTER_ROWS) {
-                size_t own = vgs__scatter_work(cpu->job[i].k.in_rows[0], cpu->job[i].k.rows);
+            if (cpu->op_call[i].op == VGS_OP_SCATTER_ROWS) {
+                size_t own = vgs__scatter_work(cpu->op_call[i].k.in_rows[0], cpu->op_call[i].k.rows);
                 if (own > end) end = own;
-            } else if (vgs__packs(&cpu->job[i]))
-                most += vgs__padded(&cpu->job[i].product) * (size_t)cpu->job[i].product.k;
+            } else if (vgs__packs(&cpu->op_call[i]))
+                most += vgs__padded(&cpu->op_call[i].product) * (size_t)cpu->op_call[i].product.k;
         if (end > scratch) scratch = end;
         if (most > packed) packed = most;
     }
@@ -6222,16 +6222,16 @@ static bool vgs__stopped(vgs__cpu *cpu, int group)
 
 /* The flag goes to the first check of the list that finds something, and to its first row, whichever thread
    comes first. A flag that was set before stays. */
-static void vgs__report(vgs__cpu *cpu, const vgs__job *job, int row)
+static void vgs__report(vgs__cpu *cpu, const vgs__cpu_call *call, int row)
 {
-    const vgs__k *k = &job->k;
-    int f[4], at = (int)(job - cpu->job);
+    const vgs__k *k = &call->k;
+    int f[4], at = (int)(call - cpu->op_call);
 #ifdef _OPENMP
 #  pragma omp critical(vgs_check)
 #endif
-    if (cpu->bad_job < 0 ? !vgs__int_at(k->in[1], 0)
-                         : at < cpu->bad_job || (at == cpu->bad_job && row < cpu->bad_row)) {
-        cpu->bad_job = at;
+    if (cpu->bad_op < 0 ? !vgs__int_at(k->in[1], 0)
+                         : at < cpu->bad_op || (at == cpu->bad_op && row < cpu->bad_row)) {
+        cpu->bad_op = at;
         cpu->bad_row = row;
         f[0] = 1;
         f[1] = row + k->i[2];
@@ -6246,8 +6246,8 @@ static float *vgs__at(float *scratch, const vgs__local *v, int first, size_t shi
     return scratch + v->at + shift - (size_t)first * v->part;
 }
 
-/* Parts a..b of a job, by one thread; local values are those of a block that begins with part `a`. */
-static void vgs__run_parts(vgs__cpu *cpu, int group, const vgs__job *j, int me, int a, int b)
+/* Parts a..b of a call, by one thread; local values are those of a block that begins with part `a`. */
+static void vgs__run_parts(vgs__cpu *cpu, int group, const vgs__cpu_call *j, int me, int a, int b)
 {
     float *scratch = cpu->scratch ? cpu->scratch + (size_t)me * cpu->scratch_size : NULL;
     vgs__k k = j->k;
@@ -6276,74 +6276,74 @@ static void vgs__run_parts(vgs__cpu *cpu, int group, const vgs__job *j, int me, 
     } else j->rows(&k, r0, r1, 0, k.cols);
 }
 
-static void vgs__pack_group(vgs__cpu *cpu, const vgs__jobs *g, vgs__crew crew)
+static void vgs__pack_group(vgs__cpu *cpu, const vgs__cpu_group *g, vgs__team team)
 {
     size_t at = 0;
     int i;
     for (i = g->first; i < g->end; ++i) {
-        vgs__product *q = &cpu->job[i].product;
-        if (!vgs__packs(&cpu->job[i])) continue;
-        vgs__pack_share(q, cpu->packed + at, crew.me, crew.n);
-        if (crew.me == 0) q->packed = cpu->packed + at;
+        vgs__product *q = &cpu->op_call[i].product;
+        if (!vgs__packs(&cpu->op_call[i])) continue;
+        vgs__pack_share(q, cpu->packed + at, team.me, team.n);
+        if (team.me == 0) q->packed = cpu->packed + at;
         at += vgs__padded(q) * (size_t)q->k;
     }
-    if (at) vgs__crew_wait(crew);
+    if (at) vgs__team_wait(team);
 }
 
 /* A thread takes an equal share of the parts, block by block through all ops. */
-static void vgs__run_blocks(vgs__cpu *cpu, int group, vgs__crew crew)
+static void vgs__run_blocks(vgs__cpu *cpu, int group, vgs__team team)
 {
-    const vgs__jobs *g = &cpu->group[group];
-    int a = (int)((long long)g->parts * crew.me / crew.n), b, i,
-        end = (int)((long long)g->parts * (crew.me + 1) / crew.n);
-    vgs__pack_group(cpu, g, crew);
+    const vgs__cpu_group *g = &cpu->group[group];
+    int a = (int)((long long)g->parts * team.me / team.n), b, i,
+        end = (int)((long long)g->parts * (team.me + 1) / team.n);
+    vgs__pack_group(cpu, g, team);
     for (; a < end; a = b) {
         b = a + vgs__min(g->block, end - a);
-        for (i = g->first; i < g->end; ++i) vgs__run_parts(cpu, group, &cpu->job[i], crew.me, a, b);
+        for (i = g->first; i < g->end; ++i) vgs__run_parts(cpu, group, &cpu->op_call[i], team.me, a, b);
     }
 }
 
-static void vgs__run_whole(vgs__cpu *cpu, int group, vgs__crew crew)
+static void vgs__run_whole(vgs__cpu *cpu, int group, vgs__team team)
 {
-    const vgs__jobs *g = &cpu->group[group];
+    const vgs__cpu_group *g = &cpu->group[group];
     vgs_error err;
     int i;
     for (i = g->first; i < g->end; ++i) {
-        const vgs__job *j = &cpu->job[i];
+        const vgs__cpu_call *j = &cpu->op_call[i];
         if (j->rows)                             /* adam, ema: one row                                */
-            j->rows(&j->k, 0, 1, vgs__share(j->k.cols, 16, crew.me, crew.n),
-                    vgs__share(j->k.cols, 16, crew.me + 1, crew.n));
-        else if (vgs__cpu_table[j->op - VGS_OP_TAP - 1].whole(cpu, &j->k, crew, &err) != VGS_OK)
+            j->rows(&j->k, 0, 1, vgs__share(j->k.cols, 16, team.me, team.n),
+                    vgs__share(j->k.cols, 16, team.me + 1, team.n));
+        else if (vgs__cpu_table[j->op - VGS_OP_SECOND - 1].whole(cpu, &j->k, team, &err) != VGS_OK)
             vgs__stop_after(cpu, group, &err);
     }
 }
 
 /* What one thread does of all groups. Threads wait for each other where a shared group begins or ends, after
    a failure, too: while thread 0 runs groups of its own the others cannot know of it. */
-static void vgs__run_groups(vgs__cpu *cpu, int groups, vgs__crew crew)
+static void vgs__run_groups(vgs__cpu *cpu, int groups, vgs__team team)
 {
-    const vgs__crew alone = { 0, 1 };
+    const vgs__team alone = { 0, 1 };
     int i;
     for (i = 0; i < groups; ++i) {
-        const vgs__jobs *g = &cpu->group[i];
-        if (i > 0 && (g->shared || cpu->group[i - 1].shared)) vgs__crew_wait(crew);
-        if ((!g->shared && crew.me) || vgs__stopped(cpu, i)) continue;
-        if (g->whole) vgs__run_whole(cpu, i, g->shared ? crew : alone);
-        else vgs__run_blocks(cpu, i, g->shared ? crew : alone);
+        const vgs__cpu_group *g = &cpu->group[i];
+        if (i > 0 && (g->shared || cpu->group[i - 1].shared)) vgs__team_wait(team);
+        if ((!g->shared && team.me) || vgs__stopped(cpu, i)) continue;
+        if (g->whole) vgs__run_whole(cpu, i, g->shared ? team : alone);
+        else vgs__run_blocks(cpu, i, g->shared ? team : alone);
     }
 }
 
 /* Where a busy machine makes threads wait for each other's core, one alone is faster: the times tell. No bit
    depends on it. */
 #ifdef _OPENMP
-static vgs__pace *vgs__pace_of(vgs__cpu *cpu, int groups)
+static vgs__timing *vgs__timing_of(vgs__cpu *cpu, int groups)
 {
     double cost = 0.0;
-    vgs__pace *p;
+    vgs__timing *p;
     int i;
     for (i = 0; i < groups; ++i) cost += cpu->group[i].shared ? cpu->group[i].cost : 0.0;
     if (cost < VGS__FORK_NS) return NULL;
-    p = &cpu->pace[(unsigned)(cost / 64.0) % 64u];
+    p = &cpu->timing[(unsigned)(cost / 64.0) % 64u];
     if (p->cost != cost) {
         memset(p, 0, sizeof *p);
         p->cost = cost;
@@ -6353,7 +6353,7 @@ static vgs__pace *vgs__pace_of(vgs__cpu *cpu, int groups)
 }
 
 /* The faster way; the other one when its time has come. Threads get a few runs to start with. */
-static int vgs__pace_choose(vgs__pace *p)
+static int vgs__timing_choose(vgs__timing *p)
 {
     int best = p->took[0] == 0.0 ? p->runs >= 3 ? 0 : 1 : p->took[1] <= p->took[0];
     if (++p->runs % p->wait) return best;
@@ -6361,9 +6361,9 @@ static int vgs__pace_choose(vgs__pace *p)
     return !best;
 }
 
-/* At first the shortest time counts, and a trial as it is. Of the way in use one run tells little, for it may
-   have been interrupted: it moves the average by a tenth, and counts as four times that at most. */
-static void vgs__pace_note(vgs__pace *p, int way, double took)
+/* Times are smoothed (a tenth new) and outliers count as four times the average at most, because a run may
+   have been interrupted; the first runs keep the minimum. */
+static void vgs__timing_note(vgs__timing *p, int way, double took)
 {
     int best = p->took[1] <= p->took[0];
     double *t = &p->took[way];
@@ -6378,34 +6378,34 @@ static void vgs__pace_note(vgs__pace *p, int way, double took)
 static vgs_status vgs__cpu_list(void *self, const vgs_call *c, int n, vgs_error *err)
 {
     vgs__cpu *cpu = (vgs__cpu *)self;
-    const vgs__crew alone = { 0, 1 };
+    const vgs__team alone = { 0, 1 };
     int i, groups;
 #ifdef _OPENMP
     double start;
-    vgs__pace *pace;
+    vgs__timing *timing;
     int way;
 #endif
     for (i = 0; i < n; ++i)
-        if (c[i].op <= VGS_OP_TAP || c[i].op >= VGS_OP_COUNT)
+        if (c[i].op <= VGS_OP_SECOND || c[i].op >= VGS_OP_COUNT)
             return vgs__fail(err, VGS_E_ARG, "cpu: op %d cannot be run", c[i].op);
     groups = vgs__list_make(cpu, c, n, err);
     if (groups < 0) return VGS_E_NOMEM;
-    cpu->bad_job = -1;
+    cpu->bad_op = -1;
     cpu->failures = cpu->failed = 0;
 #ifdef _OPENMP
-    pace = vgs__pace_of(cpu, groups);
-    way = pace ? vgs__pace_choose(pace) : 0;
-    start = pace ? omp_get_wtime() : 0.0;
+    timing = vgs__timing_of(cpu, groups);
+    way = timing ? vgs__timing_choose(timing) : 0;
+    start = timing ? omp_get_wtime() : 0.0;
     if (way) {
 #  pragma omp parallel num_threads(cpu->threads)
         {
-            vgs__crew crew;
-            crew.me = omp_get_thread_num();
-            crew.n = omp_get_num_threads();
-            vgs__run_groups(cpu, groups, crew);
+            vgs__team team;
+            team.me = omp_get_thread_num();
+            team.n = omp_get_num_threads();
+            vgs__run_groups(cpu, groups, team);
         }
     } else vgs__run_groups(cpu, groups, alone);
-    if (pace) vgs__pace_note(pace, way, omp_get_wtime() - start);
+    if (timing) vgs__timing_note(timing, way, omp_get_wtime() - start);
 #else
     vgs__run_groups(cpu, groups, alone);
 #endif
@@ -6522,7 +6522,7 @@ static size_t vgs__cpu_bytes(const vgs_backend *backend)
     const vgs__cpu *cpu = (const vgs__cpu *)backend->self;
     size_t floats = vgs__gemm_work(cpu->threads) + (size_t)cpu->threads * cpu->scratch_size +
                     cpu->packed_size;
-    return sizeof *cpu + floats * sizeof(float) + (size_t)cpu->cap_job * sizeof *cpu->job +
+    return sizeof *cpu + floats * sizeof(float) + (size_t)cpu->cap_op * sizeof *cpu->op_call +
            (size_t)cpu->cap_group * sizeof *cpu->group;
 }
 
@@ -6535,7 +6535,7 @@ VGS__DEF void vgs_cpu_free(vgs_backend *backend)
     vgs__free(cpu->work);
     vgs__free(cpu->scratch);
     vgs__free(cpu->packed);
-    vgs__free(cpu->job);
+    vgs__free(cpu->op_call);
     vgs__free(cpu->group);
     vgs__free(cpu);
 }
@@ -8243,7 +8243,8 @@ static vgs_status vgs__mcmc_energy_open(vgs__mcmc *m, vgs_error *err)
 {
     if (!m->c.energy.record) return VGS_OK;
     m->c.energy.thread_safe = false;
-    return vgs__evaluator_open(&m->recorded, &m->c.energy, NULL, vgs__team(m->c.threads), VGS__MCMC_BLOCK,
+    return vgs__evaluator_open(&m->recorded, &m->c.energy, NULL, vgs__thread_count(m->c.threads),
+                               VGS__MCMC_BLOCK,
                                err);
 }
 
@@ -8267,7 +8268,7 @@ static vgs_status vgs__mcmc_energy(vgs__mcmc *m, int first, int n, bool gradient
 }
 
 /* V of exp(-U0 - beta V), the densities of a ladder: V = E/tau - U0, U0 = |x|^2/(2 length_scale^2). */
-static double vgs__mcmc_rise(const vgs__mcmc *m, const float *x, double e)
+static double vgs__mcmc_delta(const vgs__mcmc *m, const float *x, double e)
 {
     double s = m->c.length_scale;
     return e / m->c.tau - 0.5 * vgs__square(x, m->c.energy.dim) / (s * s);
@@ -8436,7 +8437,7 @@ static void vgs__mcmc_exchange(vgs__mcmc *m, int a, int b)
 }
 
 /* Adds the weight exp((beta_k - beta_{k+1}) V), which may be 0, to the stepping stone of a row. */
-static void vgs__mcmc_stone(vgs__replica *r, double v)
+static void vgs__mcmc_stepping_stone(vgs__replica *r, double v)
 {
     if (!(v >= -DBL_MAX)) return;
     if (v > r->top) {
@@ -8453,14 +8454,14 @@ static void vgs__mcmc_swap(vgs__mcmc *m, uint64_t at, int chain)
     vgs__ladder *l = &m->ladder[chain];
     for (k = 0; k <= top; ++k) {
         int row = vgs__mcmc_row(m, k, chain);
-        v[k] = vgs__mcmc_rise(m, vgs__mcmc_at(m, m->x, row), m->row[row].ex);
+        v[k] = vgs__mcmc_delta(m, vgs__mcmc_at(m, m->x, row), m->row[row].ex);
     }
     for (k = 0; k < top; ++k) {
         double gap = m->level[k + 1].beta - m->level[k].beta, rise = gap * (v[k] - v[k + 1]);
         double accept = rise < 700.0 ? exp(rise > 0.0 ? -rise : 0.0) : 0.0;
         vgs__replica *r = &m->row[vgs__mcmc_row(m, k, chain)];
         r->refused += 1.0 - accept;
-        vgs__mcmc_stone(r, -gap * v[k]);
+        vgs__mcmc_stepping_stone(r, -gap * v[k]);
     }
     for (k = (int)(at & 1); k < top; k += 2) {
         double rise = (m->level[k + 1].beta - m->level[k].beta) * (v[k] - v[k + 1]);
@@ -8592,7 +8593,7 @@ static vgs_status vgs__mcmc_chains(vgs__mcmc *m, uint64_t at, int n, int c0, int
 static vgs_status vgs__mcmc_advance(vgs__mcmc *m, int n, vgs_error *err)
 {
     int part = m->c.energy.thread_safe ? 4 : m->c.chains, parts = (m->c.chains + part - 1) / part;
-    int i, team = m->c.energy.thread_safe ? vgs__team(m->c.threads) : 1, bad = 0;
+    int i, team = m->c.energy.thread_safe ? vgs__thread_count(m->c.threads) : 1, bad = 0;
     uint64_t at = m->at;
     (void)team;
 #ifdef _OPENMP
@@ -8685,8 +8686,8 @@ static double vgs__mcmc_spent(const vgs__mcmc *m)
     return calls;
 }
 
-/* Rounds of 1, 1, 2, 4, 8 and 16 parts of 32. Each fits the steps anew, since those of the way down are not
-   those of the place; after each but the last a ladder is corrected. */
+/* Rounds of 1, 1, 2, 4, 8 and 16 parts of 32. Each fits the step sizes again, since those that suit the
+   descent are too small or large at equilibrium; after each but the last a ladder is corrected. */
 static vgs_status vgs__mcmc_burn_in(vgs__mcmc *m, vgs_error *err)
 {
     static const double share[6] = { 1 / 32.0, 1 / 32.0, 1 / 16.0, 1 / 8.0, 1 / 4.0, 1 / 2.0 };
@@ -9064,8 +9065,8 @@ VGS__DEF vgs_status vgs_diagnose(const double *v, int draws, int chains, vgs_dia
 }
 
 /* What is watched, number q of row x: the energy first. */
-static int vgs__watched(const vgs__mcmc *m) { return m->space ? 4 : 1 + m->c.energy.dim; }
-static double vgs__watch(const vgs__mcmc *m, int q, const float *x, double e)
+static int vgs__mcmc_diagnosed_count(const vgs__mcmc *m) { return m->space ? 4 : 1 + m->c.energy.dim; }
+static double vgs__mcmc_diagnosed(const vgs__mcmc *m, int q, const float *x, double e)
 {
     int i, j, k, d = m->space;
     double nearest = HUGE_VAL, farthest = 0.0;
@@ -9097,16 +9098,16 @@ static vgs_status vgs__mcmc_diagnose(const vgs__mcmc *m, int n, const float *x, 
     if (draws < 4) return VGS_OK;
     v = (double *)vgs__alloc_or(err, m->name, (size_t)draws * (size_t)chains, sizeof *v);
     if (!v) return VGS_E_NOMEM;
-    for (q = 0; q < vgs__watched(m); ++q) {
+    for (q = 0; q < vgs__mcmc_diagnosed_count(m); ++q) {
         for (i = 0; i < draws * chains; ++i)
-            v[i] = vgs__watch(m, q, x + (size_t)i * (size_t)m->c.energy.dim, e[i]);
+            v[i] = vgs__mcmc_diagnosed(m, q, x + (size_t)i * (size_t)m->c.energy.dim, e[i]);
         if (vgs_diagnose(v, draws, chains, &d, err)) break;
         if (q == 0) out->energy_se = d.mean_se;
         if (q == 0 || !(d.rhat <= out->rhat)) out->rhat = d.rhat;
         if (q == 0 || !(d.ess >= out->ess)) out->ess = d.ess;
     }
     vgs__free(v);
-    return q < vgs__watched(m) ? VGS_E_NOMEM : VGS_OK;
+    return q < vgs__mcmc_diagnosed_count(m) ? VGS_E_NOMEM : VGS_OK;
 }
 
 /* ---- what users call ---- */
@@ -9167,8 +9168,7 @@ VGS__DEF vgs_status vgs_mcmc(const vgs_mcmc_config *cfg, int n, float *x, vgs_mc
     return status;
 }
 
-/* which [n]: the rows that stay, row i n w_i/sum w times, rounded up or down: the n teeth of a comb fall on
-   them, which starts at u. */
+/* Systematic resampling with offset u in [0,1): which [n] holds row i n w_i/sum w times, up or down. */
 static vgs_status vgs__resample(const double *log_weight, int n, double u, int *which, vgs_error *err)
 {
     double top = -HUGE_VAL, sum = 0.0, below = 0.0;

@@ -2413,7 +2413,7 @@ static vgs_status vgs_cl__run_list(void *self, const vgs_call *c, int n, vgs_err
     if (cl->lost) return vgs_cl__lost(cl, err);
     cl->pending.n = cl->n_checks = 0;
     for (i = 0; i < n && st == VGS_OK; ++i) {
-        if (c[i].op <= VGS_OP_TAP || c[i].op >= VGS_OP_COUNT)
+        if (c[i].op <= VGS_OP_SECOND || c[i].op >= VGS_OP_COUNT)
             return vgs__fail(err, VGS_E_ARG, "OpenCL: op %d cannot be run", c[i].op);
         if (vgs_cl__by_rows(&c[i])) st = vgs_cl__append(cl, &c[i], c[i].parts, c[i].group, err);
         else st = vgs_cl__whole(cl, &c[i], err);
@@ -2450,7 +2450,7 @@ static const char *const vgs_cl__ops[] = {
 #undef VGS_CL__OP
     " };\n", NULL
 };
-typedef char vgs_cl__ops_begin_at_6[VGS_OP_TAP == 5 ? 1 : -1];
+typedef char vgs_cl__ops_begin_at_6[VGS_OP_SECOND == 5 ? 1 : -1];
 
 static int vgs_cl__lines(const char **to, int n, const char *const *from)
 {
