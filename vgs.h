@@ -54,7 +54,8 @@
 
    WHAT IT IS
        The method of "Value Gradient Sampler" with everything it needs: tensors recorded into a graph,
-       reverse-mode gradients, value networks, TD training, classical samplers, .npy and .safetensors files.
+       reverse-mode gradients, models and their training, TD learning, exact weights, classical samplers,
+       .npy and .safetensors files.
 
    vgs.h DOES NOT
        call a GPU (another backend may; see >>backend), link anything but libm, start threads of its own
@@ -95,7 +96,7 @@
 
    REPRODUCIBILITY
        Same build, same machine, same seed: same bits, for any number of threads and however a draw is
-       split. Random numbers are functions of (seed, row, step, purpose, iteration); every sum has a fixed
+       split. Random numbers are functions of (seed, stream, row, step, iteration); every sum has a fixed
        order. A second draw with the same seed therefore has the same noise: give it a seed of its own.
        On a busy machine OMP_WAIT_POLICY=passive avoids waiting for a core that others use.
        Where a compiler computes floats in more than float precision (FLT_EVAL_METHOD 1 or 2: 32-bit x86
@@ -658,7 +659,7 @@ typedef struct vgs_scalar { uint32_t id; } vgs_scalar;
 VGS_API vgs_scalar vgs_scalar_create(vgs_graph *g, double value);
 VGS_API void       vgs_scalar_set   (vgs_graph *g, vgs_scalar s, double value);
 
-/* elementwise; binary ops stretch an operand of one row, one column, or both */
+/* elementwise; binary ops broadcast an operand of one row, one column, or both */
 VGS_API vgs_var vgs_add     (vgs_graph *g, vgs_var a, vgs_var b);
 VGS_API vgs_var vgs_sub     (vgs_graph *g, vgs_var a, vgs_var b);
 VGS_API vgs_var vgs_mul     (vgs_graph *g, vgs_var a, vgs_var b);
@@ -729,8 +730,7 @@ VGS_API vgs_var vgs_sphere_move   (vgs_graph *g, vgs_var x, vgs_var v);
 typedef struct vgs_noise { vgs_scalar stream, step, first_row, iteration, seed_low, seed_high; } vgs_noise;
 VGS_API vgs_noise vgs_noise_create(vgs_graph *g);
 VGS_API void    vgs_noise_set   (vgs_graph *g, const vgs_noise *n, uint64_t seed, int stream,
-                                 int64_t iteration,
-                                 int step, uint32_t first_row);
+                                 int64_t iteration, int step, uint32_t first_row);
 VGS_API vgs_var vgs_normal      (vgs_graph *g, int cols, const vgs_noise *n);      /* [B,cols] ~ N(0,1) */
 VGS_API vgs_var vgs_permutation (vgs_graph *g, int n, vgs_scalar first, const vgs_noise *noise);
                                  /* [B,1] int32: entries first, first + 1, ... of a permutation of 0..n-1 */
@@ -797,8 +797,7 @@ typedef struct vgs_param_info {
 VGS_API vgs_model *vgs_model_create(const vgs_net_config *net, vgs_backend *b, uint64_t seed, vgs_error *err);
 /* Arrays of your own, n of them, without a network: name, rows, cols count. w [size], or NULL for zeros. */
 VGS_API vgs_model *vgs_model_create_arrays(const vgs_param_info *arrays, int n, const float *w,
-                                           vgs_backend *b,
-                                           vgs_error *err);
+                                           vgs_backend *b, vgs_error *err);
 VGS_API void       vgs_model_free  (vgs_model *m);                   /* NULL is fine                  */
 VGS_API const vgs_net_config *vgs_model_config(const vgs_model *m);  /* resolved; NULL of bare arrays */
 VGS_API int        vgs_model_size  (const vgs_model *m);             /* number of weights             */
@@ -848,7 +847,6 @@ VGS_API const char *vgs_isa_name(vgs_isa isa);       /* "portable", "neon", "avx
    Where tensors live and ops run. The CPU backend is built in; another one fills this table and is passed
    to the sampler's configuration. Sizes and offsets count elements of 4 bytes (float or int32). A backend
    only ever sees buffers of its own, so its memory need not be the host's. */
-
 
 typedef enum vgs_act {
     VGS_ACT_NONE,
@@ -2090,8 +2088,7 @@ static void vgs__pack_b(const vgs__product *q, const vgs__block *z, float *out)
 
 /* A tile that crosses the edge of C goes through one beside it. */
 static void vgs__edge_tile(const vgs__gemm_kernel *kernel, int k, const vgs__panels *x, float *c,
-                           ptrdiff_t ldc,
-                           int rows, int cols, bool add)
+                           ptrdiff_t ldc, int rows, int cols, bool add)
 {
     float t[VGS__TILE_MAX];
     vgs__panels y = *x;
@@ -4947,8 +4944,7 @@ static vgs_status vgs__energy_failed(const float *g, vgs_error *err)
 /* One block of rows through the callback; double callbacks go through buffers of 2048 numbers. e64, unless
    NULL, receives E as the callback gave it: to subtract from, as E may have a large constant. */
 static vgs_status vgs__energy_block(const vgs_energy *e, const float *x, int n, float *out, double *e64,
-                                    float *g,
-                                    vgs_error *err)
+                                    float *g, vgs_error *err)
 {
     double xd[2048], gd[2048], ed[64], *px = xd, *pg = gd;
     int dim = e->dim, rows = dim <= 2048 ? 2048 / dim : 1, i, j, m, failed = 0;
@@ -4977,8 +4973,7 @@ static vgs_status vgs__energy_block(const vgs_energy *e, const float *x, int n, 
 
 /* All rows of a callback: in one call, or in blocks of 64 over the threads when the energy allows it. */
 static vgs_status vgs__energy_call(const vgs_energy *e, const float *x, int n, float *out, double *e64,
-                                   float *g,
-                                   int threads, vgs_error *err)
+                                   float *g, int threads, vgs_error *err)
 {
     int b, blocks = (n + 63) / 64, bad = 0;
     size_t dim = (size_t)e->dim;
@@ -6557,8 +6552,7 @@ typedef struct vgs__evaluator {
 /* b: where a recorded energy runs; NULL = on energy->backend, or a CPU backend of its own. capacity: rows
    of a block; more are split. Close it also after a failure. */
 static vgs_status vgs__evaluator_open(vgs__evaluator *v, const vgs_energy *energy, vgs_backend *b,
-                                      int threads,
-                                      int capacity, vgs_error *err)
+                                      int threads, int capacity, vgs_error *err)
 {
     vgs_cpu_config cpu = { 0, VGS_ISA_AUTO };
     memset(v, 0, sizeof *v);
@@ -7824,8 +7818,7 @@ VGS__DEF vgs_model *vgs_model_create(const vgs_net_config *cfg, vgs_backend *b, 
 }
 
 VGS__DEF vgs_model *vgs_model_create_arrays(const vgs_param_info *arrays, int n, const float *w,
-                                            vgs_backend *b,
-                                            vgs_error *err)
+                                            vgs_backend *b, vgs_error *err)
 {
     vgs__net *net = (vgs__net *)vgs__alloc_or(err, "model", 1, sizeof *net);
     int i, j;
@@ -8031,8 +8024,7 @@ VGS__DEF vgs_var vgs_model_apply(vgs_graph *g, vgs_model *m, vgs_var x, vgs_var 
 
 /* x must be finite: the first row that is not sets the flag to {1, row + row, step, what}. */
 static void vgs__check_rows_of(vgs_graph *g, vgs_var x, vgs_var flag, int what, bool inf_passes,
-                               vgs_scalar step,
-                               vgs_scalar row)
+                               vgs_scalar step, vgs_scalar row)
 {
     vgs_var v = vgs__effect(g, VGS_OP_CHECK, x, flag, vgs__no_var());
     vgs__slot_i(g, v, 0, step);
@@ -9753,8 +9745,7 @@ static vgs_status vgs__start_run(vgs_sampler *s, vgs__start_stage *st, const vgs
     if (r->placed) return VGS_OK;
     if (r->start)
         return s->b->upload(s->b->self, r->x, place, r->start, (size_t)r->n * (size_t)s->c.energy.dim,
-                            VGS_F32,
-                            err);
+                            VGS_F32, err);
     vgs_bind(st->g, st->x0, r->x, place, NULL);
     vgs_scalar_set(st->g, st->scale, r->start_scale);
     vgs_noise_set(st->g, &st->noise, r->seed, r->start_stream, (int64_t)r->iteration, 0, r->first_row);
@@ -10125,8 +10116,7 @@ static vgs_status vgs__grad_run(vgs_sampler *s, vgs__grad_stage *st, int t, vgs_
 
 /* The transitions of a minibatch of a shuffled pass: their numbers and steps t. */
 static vgs_var vgs__train_minibatch(const vgs_sampler *s, vgs_graph *g, vgs_scalar first,
-                                    const vgs_noise *noise,
-                                    vgs_var *t)
+                                    const vgs_noise *noise, vgs_var *t)
 {
     vgs_var idx = vgs_permutation(g, s->c.steps * s->c.batch, first, noise);
     *t = vgs__int_div(g, idx, s->c.batch);
@@ -10418,8 +10408,7 @@ static vgs_status vgs__keep_refine(vgs_sampler *s, vgs__mala_stage *begin, vgs__
     code = vgs_graph_run(begin->g, s->c.batch, err);
     for (k = 0; k < s->c.refine && code == VGS_OK; ++k)
         code = vgs__mala_run(st, s->c.batch, s->c.seed, VGS__FOR_REFINE, VGS__FOR_REFINE_ACCEPT,
-                             s->iteration, k,
-                             0, err);
+                             s->iteration, k, 0, err);
     s->energy_calls += (double)s->c.batch * (s->c.refine + 1);
     return code;
 }
@@ -10701,8 +10690,7 @@ static vgs_status vgs__sampler_init(vgs_sampler *s, vgs_error *err)
     if ((st = vgs__make_buffers(s, err)) != VGS_OK) return st;
     if ((st = vgs__init_state(s, err)) != VGS_OK) return st;
     st = vgs__evaluator_open(&s->energies, &s->c.energy, s->b, s->own ? vgs_cpu_threads(s->own) : 1,
-                             s->capacity,
-                             err);
+                             s->capacity, err);
     return st == VGS_OK ? vgs__make_stages(s, err) : st;
 }
 
@@ -11065,8 +11053,7 @@ static int vgs__correct_steps(const vgs_sampler *s, const vgs_draw *o)
 /* y [n,D] = x as the method wants it: finite, for particles without the mean over each row's particles, on
    the sphere of length 1. */
 static vgs_status vgs__draw_rows_given(const vgs_sampler *s, const char *what, const float *x, int n,
-                                       int first,
-                                       float *y, vgs_error *err)
+                                       int first, float *y, vgs_error *err)
 {
     int d = s->c.energy.dim, p = s->c.energy.particles, i, j, k;
     for (i = 0; i < n; ++i, x += d, y += d) {
@@ -11441,8 +11428,7 @@ static vgs_status vgs__score_block(vgs_sampler *s, vgs__score_stage st[2], const
 }
 
 static vgs_status vgs__score(vgs_sampler *s, const vgs_draw *o, int n, const float *ref,
-                             vgs__score_stage st[2],
-                             const vgs__host *m, double *log_weight, vgs_error *err)
+                             vgs__score_stage st[2], const vgs__host *m, double *log_weight, vgs_error *err)
 {
     size_t d = (size_t)s->c.energy.dim;
     vgs__roll r = vgs__draw_roll(s, o, 0);
@@ -11455,8 +11441,7 @@ static vgs_status vgs__score(vgs_sampler *s, const vgs_draw *o, int n, const flo
         code = vgs__draw_rows_given(s, "score: ref", ref + (size_t)i * d, r.n, i, m->start, err);
         if (code == VGS_OK)
             code = vgs__score_block(s, st, &r, m->start, o->path ? o->path + (size_t)i * d : NULL, (size_t)n,
-                                    m,
-                                    log_weight + i, err);
+                                    m, log_weight + i, err);
     }
     vgs__corrector_free(s, &corrector);
     return vgs__draw_end(s, "score", code, err);
@@ -13727,8 +13712,7 @@ static vgs_status vgs__read_kept(const vgs_sampler *s, const vgs_safetensors *f,
 
 /* Weights; value_on defaults to value in a state_dict, which has none of our extras. */
 static vgs_status vgs__read_networks(const vgs_sampler *s, const vgs_safetensors *f, const char *path,
-                                     bool ours,
-                                     vgs__snapshot *h, vgs_error *err)
+                                     bool ours, vgs__snapshot *h, vgs_error *err)
 {
     size_t p = (size_t)vgs_model_size(s->online);
     bool online = ours;
@@ -13749,8 +13733,7 @@ static vgs_status vgs__read_networks(const vgs_sampler *s, const vgs_safetensors
 
 /* Schedule, s0 and factors. */
 static vgs_status vgs__read_kernel(const vgs_sampler *s, const vgs_safetensors *f, const char *path,
-                                   bool ours,
-                                   vgs__snapshot *h, vgs_error *err)
+                                   bool ours, vgs__snapshot *h, vgs_error *err)
 {
     size_t t = (size_t)s->c.steps, factors = vgs__factor_count(s), j;
     vgs_status st = VGS_OK;
