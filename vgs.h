@@ -971,8 +971,8 @@ VGS_API vgs_status   vgs_cpu_run    (const vgs_backend *cpu, const vgs_call *cal
    D numbers where y_t is one; its gradient takes V at x +- d along the error, no second derivative.
    With `local_noise` the noise of every step but the last has the covariance I - s_t^2 H/tau, H the Hessian
    of V_t at x_t by finite differences of its gradient, eigenvalues clipped to [0.6, 4]. This is the
-   covariance of the exact reverse kernel to first order: small where V curves, large along flat directions. It depends
-   on x_t alone, so that the density of a step stays known.
+   covariance of the exact reverse kernel to first order: small where V curves, large along flat
+   directions. It depends on x_t alone, so that the density of a step stays known.
    With `correct` a draw takes Metropolis-adjusted Langevin steps on V_t before step t. They leave
    exp(-V_t/tau) as it is and forget what earlier steps did wrong; log w grows by the change of V_t/tau,
    after which E[w] = Z as before: annealed importance sampling [Neal 2001] along the learned path.
@@ -1131,6 +1131,30 @@ static int vgs__compare_double(const void *a, const void *b)
 {
     double x = *(const double *)a, y = *(const double *)b;
     return (x > y) - (x < y);
+}
+
+/* x [n,d], n points: takes the mean point off. */
+static void vgs__centre(float *x, int n, int d)
+{
+    int i, k;
+    for (k = 0; k < d; ++k) {
+        double mean = 0.0;
+        for (i = 0; i < n; ++i) mean += (double)x[i * d + k];
+        for (mean /= n, i = 0; i < n; ++i) x[i * d + k] = (float)((double)x[i * d + k] - mean);
+    }
+}
+
+/* Systematic resampling by weights w [n] of this sum, with offset u in [0,1): which [n], ascending, holds row
+   i n w_i/sum times, rounded up or down; never a row of weight 0, wherever rounding puts the last point. */
+static void vgs__systematic(const double *w, int n, double sum, double u, int *which)
+{
+    int i, from = -1, last = n - 1;
+    double below = 0.0;
+    while (last > 0 && !(w[last] > 0.0)) --last;
+    for (i = 0; i < n; ++i) {
+        while (from < 0 || (below <= (i + u) / n * sum && from < last)) below += w[++from];
+        which[i] = from;
+    }
 }
 
 static int vgs__thread_count(int threads)         /* 0 = all; 1 without OpenMP                          */
@@ -8194,15 +8218,10 @@ static double vgs__mcmc_uniform(const vgs__mcmc *m, int use, uint64_t at, int le
     return ((double)w[0] + 0.5) * (1.0 / 4294967296.0);
 }
 
-/* x [n,d]: subtracts the mean point; d = 0: nothing to do. */
+/* x [n,d]; d = 0, a single point: nothing to do. */
 static void vgs__mcmc_centre(const vgs__mcmc *m, float *x)
 {
-    int i, k, n = m->c.energy.particles, d = m->space;
-    for (k = 0; k < d; ++k) {
-        double mean = 0.0;
-        for (i = 0; i < n; ++i) mean += (double)x[i * d + k];
-        for (mean /= n, i = 0; i < n; ++i) x[i * d + k] = (float)((double)x[i * d + k] - mean);
-    }
+    vgs__centre(x, m->c.energy.particles, m->space);
 }
 
 /* out [dim] ~ N(0, scale^2), mean-free for particles */
@@ -9160,11 +9179,11 @@ VGS__DEF vgs_status vgs_mcmc(const vgs_mcmc_config *cfg, int n, float *x, vgs_mc
     return status;
 }
 
-/* Systematic resampling with offset u in [0,1): which [n] holds row i n w_i/sum w times, up or down. */
+/* which [n]: the rows that stay, by their weights. */
 static vgs_status vgs__resample(const double *log_weight, int n, double u, int *which, vgs_error *err)
 {
-    double top = -HUGE_VAL, sum = 0.0, below = 0.0;
-    int i, j = 0;
+    double top = -HUGE_VAL, sum = 0.0, *w;
+    int i;
     for (i = 0; i < n; ++i) {
         if (!(log_weight[i] <= DBL_MAX))
             return vgs__fail(err, VGS_E_NONFINITE, "refine: log_weight[%d] = %g: must be below infinity", i,
@@ -9172,15 +9191,11 @@ static vgs_status vgs__resample(const double *log_weight, int n, double u, int *
         top = log_weight[i] > top ? log_weight[i] : top;
     }
     if (!(top >= -DBL_MAX)) return vgs__fail(err, VGS_E_NONFINITE, "refine: all weights are 0");
-    for (i = 0; i < n; ++i) sum += exp(log_weight[i] - top);
-    for (i = 0; i < n; ++i) {
-        below += exp(log_weight[i] - top) / sum * n;
-        while (j < n && j + u < below) which[j++] = i;
-    }
-    for (i = n; j < n;) {                        /* rounding may leave the last tooth beyond the end */
-        while (log_weight[--i] < top - 700.0) {}
-        while (j < n) which[j++] = i;
-    }
+    w = (double *)vgs__alloc_or(err, "refine", (size_t)n, sizeof *w);
+    if (!w) return VGS_E_NOMEM;
+    for (i = 0; i < n; ++i) sum += w[i] = exp(log_weight[i] - top);
+    vgs__systematic(w, n, sum, u, which);
+    vgs__free(w);
     return VGS_OK;
 }
 
@@ -11055,7 +11070,7 @@ static int vgs__correct_steps(const vgs_sampler *s, const vgs_draw *o)
 static vgs_status vgs__draw_rows_given(const vgs_sampler *s, const char *what, const float *x, int n,
                                        int first, float *y, vgs_error *err)
 {
-    int d = s->c.energy.dim, p = s->c.energy.particles, i, j, k;
+    int d = s->c.energy.dim, p = s->c.energy.particles, i, j;
     for (i = 0; i < n; ++i, x += d, y += d) {
         double norm = 0.0;
         for (j = 0; j < d; ++j) {
@@ -11065,11 +11080,7 @@ static vgs_status vgs__draw_rows_given(const vgs_sampler *s, const char *what, c
             y[j] = x[j];
             norm += (double)x[j] * (double)x[j];
         }
-        for (k = 0; p && k < d / p; ++k) {
-            double mean = 0.0;
-            for (j = k; j < d; j += d / p) mean += (double)x[j] / p;
-            for (j = k; j < d; j += d / p) y[j] = (float)((double)x[j] - mean);
-        }
+        if (p) vgs__centre(y, p, d / p);
         if (!s->c.on_sphere) continue;
         if (!(norm > 0.0)) return vgs__fail(err, VGS_E_ARG, "%s: row %d has length 0", what, first + i);
         for (j = 0; j < d; ++j) y[j] = (float)((double)x[j] / sqrt(norm));
@@ -11161,7 +11172,8 @@ typedef struct vgs__smc {                        /* a population of n rows      
     int n;
     vgs__roll r;
     float *x, *spare, *row, *v;                  /* [n,D] the caller's, [n,D]; [n]; [n] V_t/tau       */
-    double *e, *log_weight;                      /* [n]; [n] the caller's: as without resampling, and */
+    int *which;                                  /* [n]: rows that stay                               */
+    double *w, *log_weight;                      /* [n]; [n] the caller's: as without resampling, and */
 } vgs__smc;                                      /* then such that the mean weight stays unbiased     */
 
 static void vgs__smc_block(const vgs_sampler *s, vgs__smc *c, const vgs_draw *o, int i)
@@ -11217,7 +11229,7 @@ static vgs_status vgs__smc_value(vgs_sampler *s, vgs__smc *c, const vgs_draw *o,
     return st;
 }
 
-/* Twisted weights, log w - V_t/tau: their largest logarithm, and from there their sum; their ESS/n. */
+/* Twisted weights, log w - V_t/tau: their largest logarithm, from there w [n] and its sum; their ESS/n. */
 static double vgs__smc_ess(const vgs__smc *c, double *max, double *sum)
 {
     double square = 0.0;
@@ -11229,23 +11241,21 @@ static double vgs__smc_ess(const vgs__smc *c, double *max, double *sum)
         *max = v > *max ? v : *max;
     }
     for (i = 0; i < c->n; ++i) {
-        double w = exp(c->log_weight[i] - (double)c->v[i] - *max);
-        *sum += w;
-        square += w * w;
+        c->w[i] = exp(c->log_weight[i] - (double)c->v[i] - *max);
+        *sum += c->w[i];
+        square += c->w[i] * c->w[i];
     }
     return *sum * *sum / (c->n * square);
 }
 
-/* Systematic resampling: one uniform number u places n points (i + u)/n on the cumulated weights. All are
-   equals after that, with the mean twisted weight. */
+/* Systematic resampling by the twisted weights. All rows have the mean twisted weight after that. */
 static vgs_status vgs__smc_resample(vgs_sampler *s, vgs__smc *c, const vgs_draw *o, int t, double max,
                                     double sum, vgs_error *err)
 {
     size_t d = (size_t)s->c.energy.dim, n = (size_t)c->n, place;
     uint32_t key[2], counter[4] = { 0, 0, (uint32_t)VGS__FOR_RESAMPLE << 24, 0 }, u[4];
-    double start, below = 0.0;
     vgs_status st;
-    int i, from = -1;
+    int i;
     c->r.x_first = 0;
     place = vgs__roll_place(s, &c->r, t);
     st = s->b->download(s->b->self, c->x, c->r.x, place, n * d, VGS_F32, err);
@@ -11254,14 +11264,11 @@ static vgs_status vgs__smc_resample(vgs_sampler *s, vgs__smc *c, const vgs_draw 
     counter[0] = o->first_row;
     counter[1] = (uint32_t)t << 16;
     vgs_philox(key, counter, u);
-    start = ((double)u[0] + ((double)u[1] + 0.5) / 4294967296.0) / 4294967296.0;
+    vgs__systematic(c->w, c->n, sum, ((double)u[0] + ((double)u[1] + 0.5) / 4294967296.0) / 4294967296.0,
+                    c->which);
     for (i = 0; i < c->n && st == VGS_OK; ++i) {
-        while (from < 0 || (below <= (i + start) / c->n * sum && from < c->n - 1)) {
-            ++from;
-            below += exp(c->log_weight[from] - (double)c->v[from] - max);
-        }
-        memcpy(c->spare + (size_t)i * d, c->x + (size_t)from * d, d * sizeof *c->spare);
-        c->row[i] = c->v[from];
+        memcpy(c->spare + (size_t)i * d, c->x + (size_t)c->which[i] * d, d * sizeof *c->spare);
+        c->row[i] = c->v[c->which[i]];
     }
     for (i = 0; i < c->n && st == VGS_OK; ++i) c->log_weight[i] = max + log(sum / c->n) + (double)c->row[i];
     return st == VGS_OK ? s->b->upload(s->b->self, c->r.x, place, c->spare, n * d, VGS_F32, err) : st;
@@ -11283,8 +11290,8 @@ static vgs_status vgs__smc_run(vgs_sampler *s, vgs__smc *c, const vgs_draw *o, v
     if (st == VGS_OK)
         st = s->b->download(s->b->self, c->x, c->r.x, vgs__roll_place(s, &c->r, t), (size_t)c->n * d, VGS_F32,
                             err);
-    if (st == VGS_OK) st = vgs__weight_end(s, c->n, c->x, c->e, c->log_weight, err);
-    for (i = 0; o->energy && i < c->n && st == VGS_OK; ++i) o->energy[i] = (float)c->e[i];
+    if (st == VGS_OK) st = vgs__weight_end(s, c->n, c->x, c->w, c->log_weight, err);
+    for (i = 0; o->energy && i < c->n && st == VGS_OK; ++i) o->energy[i] = (float)c->w[i];
     return st;
 }
 
@@ -11315,17 +11322,18 @@ static vgs_status vgs__draw_smc(vgs_sampler *s, const vgs_draw *o, int n, float 
     c.r = vgs__draw_roll(s, o, 0);
     c.r.x = s->b->buffer_create(s->b->self, 2 * cells, err);
     c.r.x_stride = rows;
-    c.e = (double *)vgs__alloc_or(err, "draw", rows + (cells + 2 * rows + 1) / 2, sizeof *c.e);
-    if (!c.e || !c.r.x) st = VGS_E_NOMEM;
+    c.w = (double *)vgs__alloc_or(err, "draw", rows + (cells + 3 * rows + 1) / 2, sizeof *c.w);
+    if (!c.w || !c.r.x) st = VGS_E_NOMEM;
     if (st == VGS_OK) {
-        c.spare = (float *)(void *)(c.e + rows);
+        c.which = (int *)(void *)(c.w + rows);
+        c.spare = (float *)(void *)(c.which + rows);
         c.row = c.spare + cells;
         c.v = c.row + rows;
         st = vgs__corrector_make(s, &corrector, vgs__correct_steps(s, o), &c.r, err);
     }
     if (st == VGS_OK) st = vgs__smc_run(s, &c, o, err);
     vgs__corrector_free(s, &corrector);
-    vgs__free(c.e);
+    vgs__free(c.w);
     if (c.r.x) s->b->buffer_free(s->b->self, c.r.x);
     return vgs__draw_end(s, "draw", st, err);
 }

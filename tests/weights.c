@@ -627,13 +627,14 @@ static void resampling(void)
     vgs_sampler *s = create(&cfg);
     vgs_draw o = plain(lw);
     vgs__smc c;
+    double w[3];
     bool fine = true;
-    int k, i;
+    int which[3], k, i;
     memset(&c, 0, sizeof c);
     c.n = 3;
     c.r = vgs__draw_roll(s, &o, 0);
     c.r.x_stride = 3;
-    c.x = x, c.spare = spare, c.row = scratch, c.v = v, c.log_weight = lw;
+    c.x = x, c.spare = spare, c.row = scratch, c.v = v, c.log_weight = lw, c.w = w, c.which = which;
     for (k = 0; k < RUNS; ++k) {
         o.first_row = (uint32_t)k;
         for (i = 0; i < 3; ++i) lw[i] = 5 + log(share[i]) + (double)v[i];
