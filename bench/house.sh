@@ -12,6 +12,7 @@ row() { printf '| %-50s | %7s |\n' "$1" "$2"; }
 # as the compiler sees it: what macros declare counts, comments do not
 printf '#include "vgs.h"\n' | $CC -std=c99 -I. -E -P - | tr '\n' ' ' > "$work/header"
 grep -o 'extern [^;({]*(' "$work/header" | grep -o 'vgs_[a-z0-9_]* *(' | tr -d ' (' | sort -u > "$work/public"
+[ -s "$work/public" ] || { echo "vgs.h: no public function was found" >&2; exit 1; }
 cat examples/*.[ch] bench/*.[ch] vgs_cl.h README.md | grep -o 'vgs_[a-z0-9_]*' | sort -u > "$work/shown"
 comm -23 "$work/public" "$work/shown" > "$work/unshown"
 ! $names || { cat "$work/unshown"; exit 0; }
