@@ -388,6 +388,7 @@ VGS_API vgs_status vgs_config_resolve(const vgs_config *cfg, vgs_config *resolve
 /* The fields as text, for flags, files and tables: steps, s2_start, ..., and the net's: value, hidden, ...
    Past the last one the texts are empty. */
 VGS_API const char *vgs_field_name(int i);                           /* NULL past the last one        */
+VGS_API int         vgs_field_find(const char *name);                /* by an old name, too; -1: none */
 VGS_API const char *vgs_field_help(int i);
 VGS_API void        vgs_field_allowed(int i, char text[64]);         /* "1..65535", "> 0", "ve vp"    */
 VGS_API vgs_status  vgs_field_set (vgs_config *cfg, const char *name, const char *value, vgs_error *err);
@@ -6809,15 +6810,15 @@ static bool vgs__field_of_net(const vgs__field *f)
     return f->at >= offsetof(vgs_config, net) && f->at < offsetof(vgs_config, net) + sizeof(vgs_net_config);
 }
 
-static const vgs__field *vgs__field_find(const char *name)
+VGS__DEF int vgs_field_find(const char *name)
 {
     size_t k;
     int i;
     for (k = 0; k < sizeof vgs__field_aliases / sizeof *vgs__field_aliases; ++k)
         if (!strcmp(name, vgs__field_aliases[k].was)) name = vgs__field_aliases[k].is;
     for (i = 0; i < VGS__FIELD_COUNT; ++i)
-        if (!strcmp(name, vgs__fields[i].name)) return &vgs__fields[i];
-    return NULL;
+        if (!strcmp(name, vgs__fields[i].name)) return i;
+    return -1;
 }
 
 /* Fields of numbers as doubles. */
@@ -7216,7 +7217,7 @@ static vgs_status vgs__field_set_u64(void *at, const char *name, const char *val
 
 VGS__DEF vgs_status vgs_field_set(vgs_config *cfg, const char *name, const char *value, vgs_error *err)
 {
-    const vgs__field *f = vgs__field_find(name);
+    const vgs__field *f = vgs__field_at(vgs_field_find(name));
     double v = 0.0;
     char *at;
     if (!f) return vgs__fail(err, VGS_E_ARG, "%.60s: there is no such field", name);
@@ -13595,7 +13596,7 @@ static vgs_status vgs__check_meta(const char *const *meta, vgs_error *err)
 {
     int i;
     for (i = 0; meta && meta[i]; i += 2) {
-        if (!strncmp(meta[i], "vgs.", 4) || vgs__field_find(meta[i]))
+        if (!strncmp(meta[i], "vgs.", 4) || vgs_field_find(meta[i]) >= 0)
             return vgs__fail(err, VGS_E_ARG, "sampler_save: meta key %.60s is the library's own", meta[i]);
         if (!meta[i + 1])
             return vgs__fail(err, VGS_E_ARG, "sampler_save: meta key %.60s has no value", meta[i]);
@@ -13686,7 +13687,7 @@ VGS__DEF vgs_status vgs_checkpoint_config(const char *path, vgs_config *cfg, int
     if (!f) return err ? err->code : VGS_E_FORMAT;
     for (i = 0; i < vgs_safetensors_meta_count(f) && st == VGS_OK; ++i) {
         const char *key = vgs_safetensors_meta_key(f, i);
-        if (!vgs__field_find(key)) continue;
+        if (vgs_field_find(key) < 0) continue;
         st = vgs_field_set(&c, key, vgs_safetensors_meta(f, key), &why);
         if (st != VGS_OK) st = vgs__fail(err, VGS_E_FORMAT, "%.100s: metadata %.120s", path, why.msg);
         ++n;

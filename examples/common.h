@@ -39,11 +39,11 @@ PRINTF_LIKE static inline void say(const char *format, ...)
     fputc('\n', stderr);
 }
 
-static inline int field_index(const char *name)
+/* Of all kinds of fields only a yes/no takes 1 and refuses 2. */
+static inline bool field_is_flag(const char *name)
 {
-    for (int i = 0; vgs_field_name(i); ++i)
-        if (!strcmp(vgs_field_name(i), name)) return i;
-    return -1;
+    vgs_config c = { .steps = 0 };
+    return !vgs_field_set(&c, name, "1", NULL) && vgs_field_set(&c, name, "2", NULL);
 }
 
 /* "--burn-in" of burn_in, "-n" of n: a flag as --help shows it */
@@ -60,8 +60,8 @@ static inline const char *named_flag(const char *word)
 {
     if (!strncmp(word, "config.", 7)) return word[7] && !strchr(word + 7, '.') ? word + 7 : NULL;
     if (!strcmp(word, "cpu.threads")) return word + 4;
-    if (!strncmp(word, "net.", 4)) return field_index(word + 4) >= 0 ? word + 4 : NULL;
-    return strchr(word, '_') && field_index(word) >= 0 ? word : NULL;
+    if (!strncmp(word, "net.", 4)) return vgs_field_find(word + 4) >= 0 ? word + 4 : NULL;
+    return vgs_field_find(word) >= 0 && (strchr(word, '_') || field_is_flag(word)) ? word : NULL;
 }
 
 enum { TYPED = 2 * sizeof(vgs_error) };
@@ -243,24 +243,13 @@ static inline uint64_t args_u64(args *a)
 enum { MAX_FIELDS = 128 };
 typedef struct field_list { int n; struct { char name[64]; const char *value; } at[MAX_FIELDS]; } field_list;
 
-/* Of all kinds of fields only a yes/no takes 1 and refuses 2. */
-static inline bool field_is_flag(const char *name)
-{
-    vgs_config c = { .steps = 0 };
-    return !vgs_field_set(&c, name, "1", NULL) && vgs_field_set(&c, name, "2", NULL);
-}
-
-/* In a configuration 0 means the default; who writes a 0 after one of these means something else. */
+/* In a configuration 0 means the default; who writes a 0 for a field that must be positive means something
+   else. */
 static inline bool field_is_positive(const char *name)
 {
-    static const char *const list[] = {
-        "length_scale", "detail_scale", "steps", "s2_start", "s2_end", "tau", "batch", "passes", "value_lr",
-        "explore", "drift_max", "grad_max", "hidden", "layers", "time_dim", "time_hidden",
-        "x_scale"
-    };
-    for (size_t i = 0; i < sizeof list / sizeof *list; ++i)
-        if (!strcmp(name, list[i])) return true;
-    return false;
+    char allowed[64];
+    vgs_field_allowed(vgs_field_find(name), allowed);
+    return !strncmp(allowed, "1..", 3) || !strncmp(allowed, "even", 4) || !strncmp(allowed, "> 0", 3);
 }
 
 static inline void args_field(args *a, field_list *list)
@@ -268,13 +257,13 @@ static inline void args_field(args *a, field_list *list)
     vgs_config scratch = { .steps = 0 };
     vgs_error err;
     char text[32], flag[72];
-    if (field_index(a->key) < 0) wrong_usage("%.80s: there is no such option", a->word);
+    if (vgs_field_find(a->key) < 0) wrong_usage("%.80s: there is no such option", a->word);
     if (list->n == MAX_FIELDS) wrong_usage("too many options");
     strcpy(list->at[list->n].name, a->key);
     list->at[list->n].value = field_is_flag(a->key) ? args_flag_text(a) : args_value(a);
     if (vgs_field_set(&scratch, a->key, list->at[list->n].value, &err))
         wrong_usage("%s%s", flag_text(a->key, flag), err.msg + strlen(a->key));     /* "key = value: ..." */
-    vgs_field_get(&scratch, field_index(a->key), text);
+    vgs_field_get(&scratch, vgs_field_find(a->key), text);
     if (field_is_positive(a->key) && !strcmp(text, "0"))
         wrong_usage("%s = 0: must be > 0; leave it out for the default", flag_text(a->key, flag));
     ++list->n;
@@ -291,7 +280,7 @@ static inline void fields_refuse(const field_list *list, const vgs_config *c, co
 {
     for (int i = 0; i < list->n; ++i) {
         vgs_config other = *c;
-        int k = field_index(list->at[i].name);
+        int k = vgs_field_find(list->at[i].name);
         char is[32], wanted[32], flag[72];
         vgs_field_set(&other, list->at[i].name, list->at[i].value, NULL);
         vgs_field_get(c, k, is);

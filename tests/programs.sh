@@ -170,8 +170,8 @@ ok "a field that is 0 and must not" $?
 [ "$(status build/train gmm9 --steps 0.5 --out "$work/c")" = 2 ]; ok "a field that is no integer" $?
 [ "$(status build/train gmm9 --s2_start -1 --out "$work/c")" = 2 ] && grep -q -e '--s2-start = -1' "$work/err"
 ok "messages name the flag of a field" $?
-[ "$(status build/train gmm9 --one-step --lambda 1 --out "$work/c")" = 2 ] && grep -q -e '--lambda = 1.*with --one-step' "$work/err"
-ok "and those of fields that it goes against" $?
+[ "$(status build/train gmm9 --one-step --lambda 1 --out "$work/c")" = 2 ] && grep -q -e '--lambda = 1.*with --published' "$work/err"
+ok "and those of fields that it goes against, under a name of before, too" $?
 [ "$(status build/sample "$work/a" -n 9 -o "$work/a/checkpoint.safetensors")" = 2 ] && grep -q 'is the checkpoint' "$work/err"
 ok "sample does not write over its checkpoint" $?
 [ "$(status build/sample "$work/x.safetensors" -n 9 -o "$work/s.npy")" = 2 ] && grep -q 'x.safetensors: holds samples' "$work/err"
