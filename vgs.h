@@ -61,7 +61,8 @@
        call a GPU (another backend may; see >>backend), link anything but libm, start threads of its own
        (OpenMP does, if you compile with it), print, exit, abort, or keep any global state.
 
-   CONTENTS (search for the tag)
+   CONTENTS (search for the tag; the gradient of an op is VGS__GRAD(op), a training iteration is
+   vgs__train_iteration, the list of networks vgs__nets)
        Interface: >>errors >>energy >>sampler >>weights >>checkpoint >>mcmc >>files >>graph >>rng >>model
        >>gemm >>backend, then the method and its references
        Implementation: >>util >>math >>rng >>gemm >>graph >>ops >>gradient >>compile >>run >>cpu >>evaluate
@@ -87,7 +88,8 @@
 
    ERRORS
        A status, and one sentence in the caller's vgs_error: "config.s2_end = -1: must be > 0". Nothing is
-       printed. Graph calls keep the first failure; vgs_graph_compile reports it.
+       printed. Graph calls keep the first failure; vgs_graph_compile reports it. A pointer may be NULL only
+       where its comment says so, and vgs_error always.
 
    THREADS
        One thread at a time for each object (sampler, graph, backend); different objects are independent,
@@ -180,8 +182,8 @@ typedef struct vgs_energy {                      /* exactly one of eval, eval64,
     int   particles;                             /* n > 0: x is n points side by side, E is invariant */
                                                  /* under translation, D_eff = dim - dim/n            */
     bool  thread_safe;                           /* may be called at once on several blocks of rows   */
-    vgs_backend *backend;                        /* record: where E is computed outside of a sampler, */
-                                                 /* that of its models; NULL = a CPU backend          */
+    vgs_backend *backend;                        /* record: where calls outside of a sampler compute  */
+                                                 /* E, that of its models; NULL = a CPU backend       */
 } vgs_energy;
 
 /* E of the rows of x [n,dim] into e [n], and dE/dx into g [n,dim] unless NULL. A recorded energy is recorded
@@ -220,7 +222,7 @@ typedef struct vgs_net_config {
     vgs_net_kind kind;
     int dim;                 /* D, columns of x; required                                       */
     int steps;               /* T, t in 0..T-1; 0 = without time: MLP and autoencoder only      */
-    int out;                 /* MLP: outputs, 1; autoencoder: dim                               */
+    int out;                 /* MLP: number of outputs, 1; autoencoder: dim                     */
     int hidden;              /* h; 128                                                          */
     int layers;              /* MLP, each half of an autoencoder: hidden layers, 3; EGNN:       */
                              /* message rounds, 2                                               */
@@ -244,7 +246,7 @@ typedef enum vgs_loss { VGS_SMOOTH_L1, VGS_L2, VGS_L1 } vgs_loss;    /* smooth_l
 
 typedef struct vgs_config {
     vgs_energy     energy;        /* E(x); required. A record function's `user` must outlive the sampler   */
-    vgs_net_config net;           /* V(x,t); its dim, particles and steps are filled in                    */
+    vgs_net_config net;           /* V(x,t); its dim, particles, steps and out are set by the sampler      */
     float  length_scale;          /* std of a coordinate of the samples; 1                                 */
     float  detail_scale;          /* width of the finest feature; length_scale/10. The two set s2_start,   */
                                   /* s2_end and steps                                                      */
@@ -263,8 +265,8 @@ typedef struct vgs_config {
                                   /* 0.9 (0 if published; for none pass 1e-30)                             */
     float  lambda;                /* TD(lambda), in (0,1]: how far a target follows the trajectory before  */
                                   /* it trusts Vbar; 0.9 (0 if published)                                  */
-    float  explore;               /* multiplies the noise of training: of the first k steps, k random, or  */
-                                  /* of every step if published; 1                                         */
+    float  explore;               /* factor on the noise of the first k steps in training, k random for    */
+                                  /* each iteration; on that of all steps if published; 1                  */
     int    replay;                /* iterations whose samples are kept, to start from again: keeps rare    */
                                   /* modes; 0 = none. Not with published                                   */
     int    refine;                /* MALA steps on E that samples take before they are kept; 0             */
@@ -273,8 +275,8 @@ typedef struct vgs_config {
     float  slope_loss;            /* weight of the loss of grad V, beside that of V: for many dimensions;  */
                                   /* 0. Not with published, explicit_drift or explore                      */
     vgs_loss loss;                /* of the TD error; VGS_SMOOTH_L1                                        */
-    float  energy_max;            /* E is cut here in the target and in the last drift; 0 = not cut (to    */
-                                  /* cut at 0 pass 1e-30)                                                  */
+    float  energy_max;            /* E is cut here in the target and in the last drift: needed where E is  */
+                                  /* infinite in places; 0 = not cut (to cut at 0 pass 1e-30)              */
     float  drift_max;             /* limit of |mu_t| in units of s_t a_t sqrt(D); 1.5 (none: 1e30). With   */
                                   /* A = s_t^2 a_t^2 and curvature k of V, TD is unstable where A k > 1    */
     float  grad_max;              /* limit of the global gradient norm; 1 (none: 1e30)                     */
@@ -294,16 +296,16 @@ typedef struct vgs_config {
     void  *progress_user;
 } vgs_config;
 
-typedef struct vgs_stats {        /* after the iterations of a call; from draws of `batch` rows            */
+typedef struct vgs_stats {        /* after the iterations of a call; from min(batch, 512) draws            */
     int64_t iteration;            /* iterations so far, earlier calls included                             */
     double loss;                  /* mean over the minibatches of the last iteration                       */
-    double elbo;                  /* lower bound of log Z, from the running cost                           */
+    double elbo;                  /* lower bound of log Z: the mean log weight of these draws              */
     double energy_mean, energy_median, energy_min, energy_max;       /* true energies of finite samples    */
     double nonfinite;             /* share of samples whose energy is not finite                           */
     double clipped;               /* share of samples above energy_max                                     */
     double init_sigma;            /* s0                                                                    */
     double energy_calls;          /* energies evaluated in training so far, rows counted; those of these   */
-                                  /* statistics (min(batch, 512), three times a call) are not among them   */
+                                  /* statistics are not among them                                         */
 } vgs_stats;
 
 typedef struct vgs_sampler vgs_sampler;
@@ -316,7 +318,7 @@ VGS_API vgs_status   vgs_sampler_train (vgs_sampler *s, int n, vgs_stats *stats,
 typedef struct vgs_draw {
     uint64_t seed;                /* 0 = the sampler's. A draw is a function of weights, seed and row (and */
                                   /* with `correct` of config.seed): the same seed repeats its noise.      */
-                                  /* Draws that train something take the iteration into the seed           */
+                                  /* If draws feed training, give each iteration another seed              */
     const float *start;           /* NULL, or [n,dim]: x_0, in place of noise; without weights             */
     uint32_t first_row;           /* number of the first row: rows 64..127 can be drawn by themselves      */
     float    noise_scale;         /* c on every noise; 1, the sampler itself; below 1 is colder, biased    */
@@ -362,9 +364,10 @@ VGS_API vgs_status vgs_sampler_value(vgs_sampler *s, int t, const float *x, int 
      rollout  B trajectories with Vbar: from noise (x_0 ~ N(0, s0^2 I), or the detours of explore and
               replay), from the rows start [batch,dim], or from what is in place at t = 0
      bind     `leaf` [B,dim] of a graph on the sampler's backend is x_t of the last rollout, t in 0..steps:
-              to be read or, at t = 0, to be assigned to. It stays so for later rollouts
-     fit      TD targets with the energy as it is now, all passes, then Vbar, and if x_0 was noise s0 and
-              the replay store
+              to be read or, at t = 0, to be assigned to. It stays so for later rollouts, as long as the
+              sampler lives
+     fit      TD targets with the energy as it is now, all passes, then Vbar; and, if x_0 was noise, also s0
+              and the replay store
    VGS_E_NONFINITE: as in training. */
 typedef enum vgs_start { VGS_START_NOISE, VGS_START_ROWS, VGS_START_PLACED } vgs_start;
 VGS_API vgs_status vgs_sampler_rollout(vgs_sampler *s, vgs_start from, const float *start, vgs_error *err);
@@ -377,10 +380,12 @@ VGS_API vgs_status vgs_sampler_stats  (vgs_sampler *s, vgs_stats *stats, vgs_err
    again. Without this call the next one on the sampler is VGS_E_ARG. Models need none of this. */
 VGS_API vgs_status vgs_sampler_touch(vgs_sampler *s, vgs_error *err);
 
+/* The model Vbar is what draws go by: read its weights, or write others. Training goes on from V, the network
+   that learns, which Vbar follows. */
 VGS_API const vgs_config *vgs_sampler_config(const vgs_sampler *s);  /* resolved                      */
 VGS_API int64_t    vgs_sampler_iteration(const vgs_sampler *s);
 VGS_API size_t     vgs_sampler_bytes    (const vgs_sampler *s);      /* memory it holds on its backend */
-VGS_API vgs_model *vgs_sampler_model    (vgs_sampler *s);            /* Vbar, for its weights; owned by s */
+VGS_API vgs_model *vgs_sampler_model    (vgs_sampler *s);            /* Vbar, below; owned by s       */
 
 /* Defaults filled in. err tells the first field that is out of range. */
 VGS_API vgs_status vgs_config_resolve(const vgs_config *cfg, vgs_config *resolved, vgs_error *err);
@@ -448,7 +453,7 @@ VGS_API vgs_status vgs_model_load(vgs_model *m, const char *path, vgs_error *err
 #endif
 
 /* ==== >>mcmc =======================================================================================
-   Classical samplers of exp(-E/tau) for any energy with a C callback, as baseline, reference and refinement.
+   Classical samplers of exp(-E/tau) for any energy, as baseline, reference and refinement.
    All chains move at once, so that a callback sees many rows. A zeroed field takes the default shown.
 
    hmc         leapfrog steps from a fresh momentum, then accept or stay [Neal 2011]; their number is uniform
@@ -988,7 +993,7 @@ VGS_API vgs_status   vgs_cpu_run    (const vgs_backend *cpu, const vgs_call *cal
        factors       kappa = rho = 1. The exact reverse kernel of a Gaussian has rho = 1/(1 + A k).
        base          V is the network alone; here that of a Gaussian is added to an mlp or egnn, and an
                      mlp is blind beyond four standard deviations.
-       last drift    of the energy as it is, if grad_max limits the gradient; here E is cut at energy_max.
+       last drift    with a finite grad_max the gradient of E as it is; here of E cut at energy_max.
        drift_max     |mu_t| has no limit (1e30). Here it is at most drift_max s_t a_t sqrt(D).
    explicit_drift and fixed_kernel give the first and the third of these alone.
 
@@ -5640,7 +5645,8 @@ static vgs_status vgs__list_models(vgs_graph *g, vgs_error *err)
         if (vgs__of_model(n) && n->live) {
             if (n->model->freed) return vgs__fail(err, VGS_E_ARG, "graph_compile: a model has been freed");
             if (n->model->b != g->backend)
-                return vgs__fail(err, VGS_E_ARG, "graph_compile: a model lives on another backend");
+                return vgs__fail(err, VGS_E_ARG, "graph_compile: a model lives on another backend: set "
+                                 "config.backend, or energy.backend outside of a sampler, to the model's");
             g->model_node[g->n_model++] = id;
         }
         if (n->op != VGS_OP_ADAM && n->op != VGS_OP_EMA) continue;
@@ -5844,9 +5850,10 @@ VGS__DEF vgs_status vgs_bind(vgs_graph *g, vgs_var leaf, vgs_buffer *buf, size_t
                          (unsigned)leaf.id);
     if (g->node[id].model)
         return vgs__fail(err, VGS_E_ARG, "bind: the weights of a model have their place already");
+    if (!buf) return vgs__fail(err, VGS_E_ARG, "bind: the buffer is NULL");
     g->node[id].buf = buf;
     g->node[id].offset = offset;
-    g->node[id].given = buf != NULL;
+    g->node[id].given = true;
     if (g->node[id].op == VGS_OP_PARAMS) g->dirty = true;
     return VGS_OK;
 }
@@ -6619,6 +6626,7 @@ static vgs_status vgs__evaluator_record(vgs__evaluator *v, bool with_grad, vgs_e
     if (!(r->g = vgs_graph_create(err))) return VGS_E_NOMEM;
     r->x = vgs_input(r->g, v->energy->dim);
     r->e = vgs_energy_of(r->g, v->energy, r->x);
+    vgs_output(r->g, r->x);                      /* so that it can be set, though E may not depend on it */
     vgs_output(r->g, r->e);
     if (with_grad) {
         vgs_gradient(r->g, r->e, &r->x, 1, &r->grad);
@@ -6672,6 +6680,7 @@ VGS__DEF vgs_status vgs_energy_eval(const vgs_energy *e, const float *x, int n, 
     vgs_status st;
     size_t d;
     int i, m;
+    if (n < 0) return vgs__fail(err, VGS_E_ARG, "energy_eval: n = %d: must be >= 0", n);
     if (e && !e->record && !e->eval + !e->eval64 == 1 && e->dim > 0)
         return vgs__energy_call(e, x, n, out, NULL, g, threads, err);
     st = vgs__evaluator_open(&v, e, NULL, threads, n < block ? n > 0 ? n : 1 : block, err);
@@ -7063,9 +7072,6 @@ static vgs_status vgs__check_energy(const vgs_energy *e, vgs_error *err)
 static vgs_status vgs__check_schedule(const vgs_config *c, vgs_error *err)
 {
     bool start = !(c->s2_start < 1.0f);
-    if (c->detail_scale > c->length_scale)
-        return vgs__fail(err, VGS_E_ARG, "config.detail_scale = %g: must not exceed length_scale = %g",
-                         (double)c->detail_scale, (double)c->length_scale);
     if (c->alpha != VGS_VP || (!start && c->s2_end < 1.0f)) return VGS_OK;
     return vgs__fail(err, VGS_E_ARG, "config.%s = %g: must be > 0 and below 1", start ? "s2_start" : "s2_end",
                      (double)(start ? c->s2_start : c->s2_end));
@@ -7102,6 +7108,9 @@ static vgs_status vgs__check_together(const vgs_config *c, vgs_error *err)
 static vgs_status vgs__check_config(const vgs_config *c, vgs_error *err)
 {
     vgs_status st = vgs__check_energy(&c->energy, err);
+    if (st == VGS_OK && c->length_scale > 0.0f && c->detail_scale > c->length_scale)
+        st = vgs__fail(err, VGS_E_ARG, "config.detail_scale = %g: must not exceed length_scale = %g",
+                       (double)c->detail_scale, (double)c->length_scale);
     if (st == VGS_OK) st = vgs__fields_check(c, false, err);
     if (st == VGS_OK) st = vgs__check_schedule(c, err);
     if (st == VGS_OK) st = vgs__check_together(c, err);
@@ -7745,7 +7754,8 @@ static vgs_var vgs__net_egnn(vgs__pass *p)
     return vgs__net_apply_layer(p, o3, h);
 }
 
-/* ---- the list of networks: to add one, write its pass and a row here, in the order of vgs_net_kind ---- */
+/* ---- the list of networks, in the order of vgs_net_kind: to add one, write its pass and a row here, a kind
+   there, its name among vgs__fields, and under vgs__net_check_kind which fields it has ---- */
 
 static const struct { vgs_var (*pass)(vgs__pass *p); } vgs__nets[] = {
     { vgs__net_mlp }, { vgs__net_temb }, { vgs__net_deeper }, { vgs__net_deeperv2 }, { vgs__net_deeperv3 },
@@ -8613,10 +8623,11 @@ static vgs_status vgs__mcmc_advance(vgs__mcmc *m, int n, vgs_error *err)
 #endif
     for (i = 0; i < parts; ++i) {
         int c0 = i * part, c1 = m->c.chains - c0 < part ? m->c.chains : c0 + part;
-        bad += vgs__mcmc_chains(m, at, n, c0, c1, NULL) != VGS_OK;
+        bad += vgs__mcmc_chains(m, at, n, c0, c1, m->c.energy.record ? err : NULL) != VGS_OK;
     }
     m->at += (uint64_t)n;
     m->counted += n;
+    if (bad && m->c.energy.record) return VGS_E_ENERGY;              /* err says why                   */
     return bad ? vgs__fail(err, VGS_E_ENERGY, "%s: the energy callback failed", m->name) : VGS_OK;
 }
 
@@ -8746,6 +8757,7 @@ static vgs_status vgs__mcmc_look(vgs__mcmc *m, vgs_error *err)
     size_t bytes = (size_t)rows * (size_t)m->c.energy.dim * sizeof(float);
     memcpy(m->y, m->x, bytes);
     if (vgs__mcmc_energy(m, 0, rows, gradient, err)) {
+        if (m->c.energy.record) return err ? err->code : VGS_E_ENERGY;
         if (!gradient || vgs__mcmc_energy(m, 0, rows, false, NULL))
             return vgs__fail(err, VGS_E_ENERGY, "%s: the energy callback failed", m->name);
         return vgs__fail(err, VGS_E_ENERGY, "%s: the energy gives no gradient: metropolis, and pt with local "
@@ -11599,6 +11611,8 @@ VGS__DEF vgs_status vgs_sampler_rollout(vgs_sampler *s, vgs_start from, const fl
     vgs_status st = vgs__check_energy_params(s, "rollout", err);
     float *x;
     if (st != VGS_OK) return st;
+    if ((int)from < 0 || from > VGS_START_PLACED)
+        return vgs__fail(err, VGS_E_ARG, "rollout: from = %d: no such start", (int)from);
     if ((from == VGS_START_ROWS) != (start != NULL))
         return vgs__fail(err, VGS_E_ARG, "rollout: start = %s: rows are for VGS_START_ROWS, which needs them",
                          start ? "rows" : "NULL");
@@ -11622,6 +11636,8 @@ VGS__DEF vgs_status vgs_sampler_bind(const vgs_sampler *s, vgs_graph *g, vgs_var
         return vgs__fail(err, VGS_E_ARG, "sampler_bind: t = %d: must be 0..%d", t, s->c.steps);
     if (rows != -1 || cols != s->c.energy.dim)
         return vgs__fail(err, VGS_E_SHAPE, "sampler_bind: the leaf must be [B,%d]", s->c.energy.dim);
+    if (g->backend && g->backend != s->b)
+        return vgs__fail(err, VGS_E_ARG, "sampler_bind: the graph is compiled for another backend");
     return vgs_bind(g, leaf, s->traj_x, (size_t)t * (size_t)s->c.batch * (size_t)cols, err);
 }
 
@@ -13471,6 +13487,7 @@ VGS__DEF vgs_status vgs_model_save(const vgs_model *m, const char *path, vgs_err
     if (st != VGS_OK) return st;
     st = vgs_model_read(m, h.w, err);
     if (st == VGS_OK) st = vgs_model_read_adam(m, h.first, h.second, &h.step, err);
+    if (st == VGS_OK) st = vgs__check_finite(path, "weights", h.w, (size_t)m->net->size, false, err);
     w = st == VGS_OK ? vgs_writer_create(err) : NULL;
     if (w) {
         vgs__model_put(m, w, "", h.w);
@@ -13637,6 +13654,8 @@ VGS__DEF vgs_status vgs_sampler_save(const vgs_sampler *s, const char *path, con
     if (st == VGS_OK) st = vgs__snapshot_make(s, &h, err);
     if (st != VGS_OK) return st;
     st = vgs__snapshot_read(s, &h, err);
+    if (st == VGS_OK)                            /* what could not be loaded is not saved             */
+        st = vgs__check_finite(path, "value", h.target, 2 * (size_t)vgs_model_size(s->online), false, err);
     w = st == VGS_OK ? vgs_writer_create(err) : NULL;
     if (w) {
         vgs__write_tensors(s, w, &h);

@@ -85,6 +85,7 @@ static void write_all(const unsigned char *data, size_t n)
 
 static void round_trip(void)
 {
+    const float nan = NAN;
     static const char *const meta[] = { "note", "caf\xc3\xa9 \"x\"", "run", "17", NULL };
     static const char *const taken[] = { "steps", "3", NULL }, *const ours[] = { "vgs.other", "9", NULL };
     vgs_config c = config_of(), read;
@@ -123,6 +124,9 @@ static void round_trip(void)
     OK(vgs_sampler_save(a, "no/such/folder/x", NULL, &err) == VGS_E_IO &&
        vgs_sampler_load(a, "no_such_file", &err) == VGS_E_IO);
     OK(vgs_checkpoint_config("no_such_file", &read, &count, &err) == VGS_E_IO);
+    a->b->upload(a->b->self, a->online->w, 3, &nan, 1, VGS_F32, NULL);   /* could not be loaded again      */
+    OK(vgs_sampler_save(a, PATH ".no", NULL, &err) == VGS_E_NONFINITE && !fopen(PATH ".no", "rb") &&
+       vgs_model_save(a->online, PATH ".no", &err) == VGS_E_NONFINITE && strstr(err.msg, "weights[3]"));
     vgs_sampler_free(a);
     vgs_sampler_free(b);
 }

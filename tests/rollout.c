@@ -978,6 +978,46 @@ static void old_files(void)
 #undef ALL
 }
 
+static vgs_var of_nothing(void *user, vgs_graph *g, vgs_var x)       /* E = 1, whatever x is           */
+{
+    int rows, cols;
+    (void)user;
+    vgs_shape(g, x, &rows, &cols);
+    return vgs_fill(g, rows, 1, 1);
+}
+
+/* What a first reader tried. */
+static void misuse(void)
+{
+    vgs_backend *other = vgs_cpu_create(NULL, &err);
+    vgs_graph *g = vgs_graph_create(&err);
+    vgs_energy e = { NULL, NULL, of_nothing, NULL, 2, 0, false, NULL };
+    float x[4] = { 1, 2, 3, 4 }, v[2];
+    vgs_config c;
+    vgs_sampler *s;
+    vgs_var in = vgs_input(g, 2), out = vgs_square(g, in);
+    memset(&c, 0, sizeof c);
+    c.energy = e;
+    c.steps = 3;
+    c.batch = 4;
+    s = vgs_sampler_create(&c, &err);
+    if (!CHECK(s != NULL, "%s", err.msg)) return;
+    OK(vgs_energy_eval(&e, x, 2, v, NULL, 1, &err) == VGS_OK && v[0] == 1 && v[1] == 1);
+    OK(vgs_energy_eval(&e, x, -4, v, NULL, 1, &err) == VGS_E_ARG && strstr(err.msg, "n = -4"));
+    OK(vgs_sampler_rollout(s, (vgs_start)7, NULL, &err) == VGS_E_ARG && strstr(err.msg, "from = 7"));
+    vgs_output(g, out);
+    OK(vgs_graph_compile(g, other, 4, &err) == VGS_OK && vgs_set(g, in, x, 2, &err) == VGS_OK &&
+       vgs_graph_run(g, 2, &err) == VGS_OK);
+    OK(vgs_bind(g, in, NULL, 0, &err) == VGS_E_ARG && vgs_graph_run(g, 2, &err) == VGS_OK);
+    OK(vgs_sampler_bind(s, g, in, 0, &err) == VGS_E_ARG && strstr(err.msg, "another backend"));
+    c.detail_scale = 5;
+    c.steps = 0;
+    OK(!vgs_sampler_create(&c, &err) && strstr(err.msg, "detail_scale = 5"));
+    vgs_sampler_free(s);
+    vgs_graph_free(g);
+    vgs_cpu_free(other);
+}
+
 int main(int argc, char **argv)
 {
     vgs_cpu_config one = { 1, VGS_ISA_AUTO };
@@ -985,6 +1025,7 @@ int main(int argc, char **argv)
     cpu = vgs_cpu_create(&one, &err);
     RUN(energy_of_a_model);
     RUN(energy_of_bare_parameters);
+    RUN(misuse);
     RUN(recorded_energy);
     RUN(value_of_zeros);
     RUN(value_gradient);
