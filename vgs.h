@@ -1034,6 +1034,9 @@ VGS_API vgs_status   vgs_cpu_run    (const vgs_backend *cpu, const vgs_call *cal
 #include <stdlib.h>
 #include <string.h>
 #ifdef _OPENMP
+#  if _OPENMP < 201107
+#    error "vgs.h: OpenMP 3.1 is needed (atomic read, write, capture); MSVC has it with /openmp:llvm"
+#  endif
 #  include <omp.h>
 #endif
 

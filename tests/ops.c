@@ -942,11 +942,11 @@ static const gcase cases[] = {
     { "views", b_views, { { 'b', 0, 2, -1, 1 }, { 'p', 0, 17, -1, 1 } } },
     { "views_twice", b_views_twice, { { 'b', 0, 2, -1, 1 }, { 'p', 0, 6, -1, 1 } } },
     { "views_overlap", b_views_overlap, { { 'b', 0, 2, -1, 1 }, { 'p', 0, 6, -1, 1 } } },
-    { "params_whole", b_params_whole, { { 'b', 0, 4, -1, 1 }, { 'p', 0, 4, -1, 1 } } },
-    { "params_and_view", b_params_and_view, { { 'b', 0, 4, -1, 1 }, { 'p', 0, 4, -1, 1 } } },
     { "views_halves", b_views_halves, { { 'b', 0, 2, -1, 1 }, { 'p', 0, 12, -1, 1 } } },
     { "views_fold", b_views_fold,
-      { { 'b', 0, 2, -1, 1 }, { 'p', 0, 24, -1, 1 }, { 'i', 4, 1, 0, 0 }, { 's', 4, 2, 0.2f, 1 } } }
+      { { 'b', 0, 2, -1, 1 }, { 'p', 0, 24, -1, 1 }, { 'i', 4, 1, 0, 0 }, { 's', 4, 2, 0.2f, 1 } } },
+    { "params_whole", b_params_whole, { { 'b', 0, 4, -1, 1 }, { 'p', 0, 4, -1, 1 } } },
+    { "params_and_view", b_params_and_view, { { 'b', 0, 4, -1, 1 }, { 'p', 0, 4, -1, 1 } } }
 };
 
 static void gradients(void)
