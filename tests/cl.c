@@ -521,7 +521,9 @@ static void launches(void)
         vgs_graph *g = vgs_graph_create(&err);
         vgs_config c;
         vgs_model *m;
-        vgs_var x, v, slope;
+        vgs_var x, step, v, slope;
+        static const float points[64 * 64];      /* the widest target has 39 numbers in a row         */
+        static const int32_t steps[64];
         char value[32];
         int field = 0, count;
         memset(&c, 0, sizeof c);
@@ -529,11 +531,14 @@ static void launches(void)
         m = vgs_model_create(&c.net, the_device, 0, &err);
         if (!CHECK(m != NULL, "%s", err.msg)) return;
         x = vgs_input(g, c.energy.dim);
-        v = vgs_model_apply(g, m, x, vgs_index(g));
+        step = vgs_index(g);
+        v = vgs_model_apply(g, m, x, step);
         OK(!vgs_gradient(g, v, &x, 1, &slope));
         vgs_output(g, v);
         vgs_output(g, slope);
-        OK(!vgs_graph_compile(g, the_device, 64, &err) && !vgs_graph_run(g, 64, &err));
+        OK(!vgs_graph_compile(g, the_device, 64, &err));
+        OK(!vgs_set(g, x, points, 64, &err) && !vgs_set(g, step, steps, 64, &err));
+        OK(!vgs_graph_run(g, 64, &err));
         vgs_cl_reset(the_device);
         OK(!vgs_graph_run(g, 64, &err));
         count = (int)vgs_cl_counted(the_device).launches;
