@@ -6822,6 +6822,20 @@ static bool vgs__field_of_net(const vgs__field *f)
     return f->at >= offsetof(vgs_config, net) && f->at < offsetof(vgs_config, net) + sizeof(vgs_net_config);
 }
 
+/* What became of fields that are gone, for the message of vgs_field_set. */
+static const char *vgs__field_gone(const char *name)
+{
+    static const struct { const char *was, *now; } gone[] = {
+        { "no_base", "; published has no base" },
+        { "unclamped_drift", "; published does not clamp the drift" },
+        { "dim_effective", "; it follows from the energy" },
+        { "skip_final_noise", "; draws have it" } };
+    size_t k;
+    for (k = 0; k < sizeof gone / sizeof *gone; ++k)
+        if (!strcmp(name, gone[k].was)) return gone[k].now;
+    return "";
+}
+
 VGS__DEF int vgs_field_find(const char *name)
 {
     size_t k;
@@ -7232,7 +7246,7 @@ VGS__DEF vgs_status vgs_field_set(vgs_config *cfg, const char *name, const char 
     const vgs__field *f = vgs__field_at(vgs_field_find(name));
     double v = 0.0;
     char *at;
-    if (!f) return vgs__fail(err, VGS_E_ARG, "%.60s: there is no such field", name);
+    if (!f) return vgs__fail(err, VGS_E_ARG, "%.60s: there is no such field%s", name, vgs__field_gone(name));
     at = (char *)cfg + f->at;
     if (f->kind == VGS__ENUM) return vgs__field_set_enum(f, at, name, value, err);
     if (f->kind == VGS__U64) return vgs__field_set_u64(at, name, value, err);

@@ -257,7 +257,12 @@ static inline void args_field(args *a, field_list *list)
     vgs_config scratch = { .steps = 0 };
     vgs_error err;
     char text[32], flag[72];
-    if (vgs_field_find(a->key) < 0) wrong_usage("%.80s: there is no such option", a->word);
+    if (vgs_field_find(a->key) < 0) {
+        const char *gone;
+        vgs_field_set(&scratch, a->key, "", &err);                 /* says what became of an old field    */
+        gone = strstr(err.msg, "field; ");
+        wrong_usage("%.80s: there is no such option%s", a->word, gone ? gone + 5 : "");
+    }
     if (list->n == MAX_FIELDS) wrong_usage("too many options");
     strcpy(list->at[list->n].name, a->key);
     list->at[list->n].value = field_is_flag(a->key) ? args_flag_text(a) : args_value(a);

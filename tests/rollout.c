@@ -894,8 +894,10 @@ static void old_names(void)
     OK(!vgs_field_set(&c, "one_step", "1", &err) && c.published);
     OK(!vgs_field_set(&c, "one_step", "0", &err) && !c.published);
     OK(vgs_field_set(&c, "one_step", "2", &err) == VGS_E_ARG && strstr(err.msg, "one_step"));
-    OK(vgs_field_set(&c, "dim_effective", "3", &err) == VGS_E_ARG && strstr(err.msg, "no such field"));
-    OK(vgs_field_set(&c, "no_base", "1", &err) && vgs_field_set(&c, "unclamped_drift", "1", &err));
+    OK(vgs_field_set(&c, "dim_effective", "3", &err) == VGS_E_ARG && strstr(err.msg, "the energy"));
+    OK(vgs_field_set(&c, "no_base", "1", &err) && strstr(err.msg, "published"));
+    OK(vgs_field_set(&c, "unclamped_drift", "1", &err) && strstr(err.msg, "published"));
+    OK(vgs_field_set(&c, "nobase", "1", &err) && !strstr(err.msg, ";"));
     while (vgs_field_name(n)) OK(strcmp(vgs_field_name(n++), "one_step") != 0);
     for (i = -1; i <= n; i += n + 1) {
         OK(!vgs_field_name(i) && !vgs_field_help(i));
