@@ -66,23 +66,6 @@ static bool same(const state *a, const state *b)
            a->adam == b->adam && a->sigma == b->sigma && a->calls == b->calls;
 }
 
-static size_t read_all(unsigned char *data, size_t most)
-{
-    FILE *f = fopen(PATH, "rb");
-    size_t n = f ? fread(data, 1, most, f) : 0;
-    if (f) fclose(f);
-    return n;
-}
-
-static void write_all(const unsigned char *data, size_t n)
-{
-    FILE *f = fopen(PATH, "wb");
-    if (f) {
-        fwrite(data, 1, n, f);
-        fclose(f);
-    }
-}
-
 static void round_trip(void)
 {
     const float nan = NAN;
@@ -171,7 +154,7 @@ static bool refused(vgs_sampler *s, const unsigned char *data, size_t n, bool on
     bool ok = CHECK(!f && err.msg[0], "the parser took it");
     vgs_safetensors_free(f);
     if (!on_disk) return ok;
-    write_all(data, n);
+    t_write(PATH, data, n);
     return CHECK(vgs_sampler_load(s, PATH, &err) != VGS_OK && err.msg[0], "it was loaded") && ok;
 }
 
@@ -243,7 +226,7 @@ static void damage(void)
     size_t n, i;
     int bit;
     OK(!vgs_sampler_train(a, 1, NULL, NULL) && !vgs_sampler_save(a, PATH, NULL, NULL));
-    n = read_all(data, sizeof data);
+    n = t_read(PATH, data, sizeof data);
     OK(n > 1000 && n < sizeof data);
     c.seed = 7;
     b = create(&c);
@@ -262,7 +245,7 @@ static void damage(void)
     get_state(b, &is);
     t_place[0] = 0;
     OK(same(&was, &is));
-    write_all(data, n);
+    t_write(PATH, data, n);
     OK(vgs_sampler_load(b, PATH, &err) == VGS_OK);
     vgs_sampler_free(a);
     vgs_sampler_free(b);
@@ -416,7 +399,7 @@ static void made_by_python(void)
     c.alpha = VGS_VP;
     s = create(&c);
     p = (size_t)vgs_model_size(s->target);
-    write_all(checkpoint_file, sizeof checkpoint_file);
+    t_write(PATH, checkpoint_file, sizeof checkpoint_file);
     CHECK(vgs_sampler_load(s, PATH, &err) == VGS_OK, "%s", err.msg);
     get_state(s, &is);
     OK(p == CHECKPOINT_P);
@@ -442,7 +425,7 @@ static void write_before(const char *header, const uint32_t *data, size_t words)
     for (i = 0; i < 4; ++i) file[i] = (unsigned char)(n >> 8 * i);
     memcpy(file + 8, header, n);
     for (i = 0; i < 4 * words; ++i) file[8 + n + i] = (unsigned char)(data[i / 4] >> i % 4 * 8);
-    write_all(file, 8 + n + 4 * words);
+    t_write(PATH, file, 8 + n + 4 * words);
 }
 
 /* FNV-1a of the bytes of all tensors by name, and how many words they are. */

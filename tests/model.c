@@ -451,21 +451,6 @@ static void get_state(const vgs_model *m, state *s)
     OK(!vgs_model_read(m, s->w, NULL) && !vgs_model_read_adam(m, s->m, s->v, &s->step, NULL));
 }
 
-static size_t read_file(unsigned char *to, size_t most)
-{
-    FILE *f = fopen(PATH, "rb");
-    size_t n = f ? fread(to, 1, most, f) : 0;
-    if (f) fclose(f);
-    return n;
-}
-
-static void write_file(const unsigned char *x, size_t n)
-{
-    FILE *f = fopen(PATH, "wb");
-    OK(f && fwrite(x, 1, n, f) == n);
-    if (f) fclose(f);
-}
-
 /* Saves what n steps have taught; the other model then is this one, and goes on as this one does. */
 static void files(void)
 {
@@ -499,13 +484,13 @@ static void files(void)
     get_state(m[1], &b);
     OK(!memcmp(&c, &b, sizeof c) && c.step == 4 && memcmp(&a, &c, sizeof a));
 
-    size = read_file(file, sizeof file);
+    size = t_read(PATH, file, sizeof file);
     OK(size > 100 && size < sizeof file);
     for (i = 0; i < size; i += 7) {              /* cut; one bit wrong                                */
-        write_file(file, i);
+        t_write(PATH, file, i);
         CHECK(vgs_model_load(m[1], PATH, &err) != VGS_OK, "a file of %d bytes", (int)i);
         file[i] ^= 4;
-        write_file(file, size);
+        t_write(PATH, file, size);
         CHECK(vgs_model_load(m[1], PATH, &err) != VGS_OK, "byte %d is wrong", (int)i);
         file[i] ^= 4;
     }

@@ -84,6 +84,23 @@ static T_MAY void t_begin(int argc, char **argv)
     t_argv = argv;
 }
 
+/* The bytes of a file, at most `most`; 0 if there is none. */
+static T_MAY size_t t_read(const char *path, unsigned char *x, size_t most)
+{
+    FILE *f = fopen(path, "rb");
+    size_t n = f ? fread(x, 1, most, f) : 0;
+    if (f) fclose(f);
+    return n;
+}
+
+static T_MAY void t_write(const char *path, const unsigned char *x, size_t n)
+{
+    FILE *f = fopen(path, "wb");
+    bool whole = f && fwrite(x, 1, n, f) == n;
+    if (f && fclose(f)) whole = false;
+    t_check(whole, __FILE__, __LINE__, "%s: cannot be written", path);
+}
+
 static T_MAY int t_end(void)                                         /* what main returns              */
 {
     int i;
