@@ -872,36 +872,52 @@ typedef struct vgs_tensor {                      /* element (i,j) is at offset +
 enum { VGS_MAX_IN = 6, VGS_MAX_ATTR = 8 };
 
 /* The op table: what a backend has to run. kind: M = elementwise map, R = rows are independent, W = the
-   whole tensor at once. Forward and gradient of each op stand side by side under >>ops. */
+   whole tensor at once, U = elementwise update of in[0]. Then what >>compile must know (VGS__RANDOM, under
+   >>ops), and about how many nanoseconds it takes: out, in = elements of the output and of in[0]. Kernel and
+   gradient of each op stand side by side under >>ops. */
 #define VGS_OPS(X) \
-    X(M, ADD, add)               X(M, SUB, sub)                   X(M, MUL, mul)                \
-    X(M, DIV, div)               X(M, AFFINE, affine)             X(M, COMBINE, combine)        \
-    X(M, EXP, exp)               X(M, LOG, log)                   X(M, SQRT, sqrt)              \
-    X(M, SQUARE, square)         X(M, RECIPROCAL, reciprocal)     X(M, ABS, abs)                \
-    X(M, ABS_GRAD, abs_grad)     X(M, SIN, sin)                   X(M, COS, cos)                \
-    X(M, RELU, relu)             X(M, RELU_GRAD, relu_grad)       X(M, SILU, silu)              \
-    X(M, SOFTPLUS, softplus)     X(M, SIGMOID, sigmoid)           X(M, SIGMOID_GRAD, sigmoid_grad) \
-    X(M, TANH, tanh)             X(M, TANH_GRAD, tanh_grad)                                     \
-    X(M, CLAMP, clamp)           X(M, CLAMP_GRAD, clamp_grad)     X(M, FILL, fill)              \
-    X(M, LOSS, loss)             X(M, LOSS_GRAD, loss_grad)       X(M, MASK_ABOVE, mask_above)  \
-    X(M, FILL_INT, fill_int)     X(M, INT_DIV, int_div)                                         \
-    X(R, SUM_COLS, sum_cols)     X(R, LOGSUMEXP, logsumexp)       X(R, LAYERNORM, layernorm)    \
-    X(R, LAYERNORM_GRAD, layernorm_grad) X(R, LAYERNORM_HAT, layernorm_hat)                     \
-    X(R, PAD_COLS, pad_cols)     X(R, CONCAT, concat)             X(R, GATHER, gather)          \
-    X(R, SEGMENT_GATHER, segment_gather) X(R, SEGMENT_SUM, segment_sum)                         \
-    X(R, PAIR_DISTANCE, pair_distance)   X(R, PAIR_DISTANCE_GRAD, pair_distance_grad)           \
-    X(R, REMOVE_MEAN, remove_mean)       X(R, SORT_COLS, sort_cols)  X(R, UNSORT_COLS, unsort_cols) \
-    X(R, NORMAL, normal)         X(R, PERMUTATION, permutation)   X(R, LIMIT_ROWS, limit_rows)  \
-    X(R, EIGEN, eigen)                                                                          \
-    X(R, SPHERE_TANGENT, sphere_tangent) X(R, SPHERE_MOVE, sphere_move)                         \
-    X(W, MATMUL, matmul)         X(W, SUM_ROWS, sum_rows)         X(W, SCATTER_ROWS, scatter_rows) \
-    X(W, SUM_SQUARES, sum_squares) X(W, ENERGY, energy)           X(W, RESAMPLE, resample)      \
-    X(W, STORE, store)           X(M, ADAM, adam)                 X(M, EMA, ema)                \
-    X(R, CHECK, check)
+    X(M, ADD, add, 0, out)              X(M, SUB, sub, 0, out)          X(M, MUL, mul, 0, out)          \
+    X(M, DIV, div, 0, out)              X(M, AFFINE, affine, 0, out)    X(M, COMBINE, combine, 0, out)  \
+    X(M, EXP, exp, 0, out)              X(M, LOG, log, 0, out)          X(M, SQRT, sqrt, 0, out)        \
+    X(M, SQUARE, square, 0, out)        X(M, RECIPROCAL, reciprocal, 0, out)                            \
+    X(M, ABS, abs, 0, out)              X(M, ABS_GRAD, abs_grad, 0, out)                                \
+    X(M, SIN, sin, 0, out)              X(M, COS, cos, 0, out)                                          \
+    X(M, RELU, relu, 0, out)            X(M, RELU_GRAD, relu_grad, 0, out)                              \
+    X(M, SILU, silu, VGS__SLOPE, out)   X(M, SOFTPLUS, softplus, 0, out)                                \
+    X(M, SIGMOID, sigmoid, 0, out)      X(M, SIGMOID_GRAD, sigmoid_grad, 0, out)                        \
+    X(M, TANH, tanh, 0, out)            X(M, TANH_GRAD, tanh_grad, 0, out)                              \
+    X(M, CLAMP, clamp, 0, out)          X(M, CLAMP_GRAD, clamp_grad, 0, out)                            \
+    X(M, FILL, fill, 0, out)            X(M, LOSS, loss, 0, out)        X(M, LOSS_GRAD, loss_grad, 0, out) \
+    X(M, MASK_ABOVE, mask_above, 0, out)                                                                \
+    X(M, FILL_INT, fill_int, 0, out)    X(M, INT_DIV, int_div, 0, out)                                  \
+    X(R, SUM_COLS, sum_cols, 0, 2 * in) X(R, LOGSUMEXP, logsumexp, 0, out)                              \
+    X(R, LAYERNORM, layernorm, 0, out)  X(R, LAYERNORM_GRAD, layernorm_grad, 0, out)                    \
+    X(R, LAYERNORM_HAT, layernorm_hat, 0, out)                                                          \
+    X(R, PAD_COLS, pad_cols, 0, out)    X(R, CONCAT, concat, 0, out)                                    \
+    X(R, GATHER, gather, VGS__MIXES(0), out)                                                            \
+    X(R, SEGMENT_GATHER, segment_gather, VGS__SAMPLES | VGS__MIXES(1) | VGS__MIXES(2) | VGS__MIXES(3), out) \
+    X(R, SEGMENT_SUM, segment_sum, VGS__SAMPLES | VGS__MIXES(1) | VGS__MIXES(2) | VGS__MIXES(3), out)   \
+    X(R, PAIR_DISTANCE, pair_distance, 0, 2 * in)                                                       \
+    X(R, PAIR_DISTANCE_GRAD, pair_distance_grad, 0, out)                                                \
+    X(R, REMOVE_MEAN, remove_mean, 0, out)                                                              \
+    X(R, SORT_COLS, sort_cols, VGS__SECOND, 5 * out)                                                    \
+    X(R, UNSORT_COLS, unsort_cols, 0, out)                                                              \
+    X(R, NORMAL, normal, VGS__RANDOM, 4 * out)                                                          \
+    X(R, PERMUTATION, permutation, VGS__RANDOM, out)                                                    \
+    X(R, LIMIT_ROWS, limit_rows, 0, out)                                                                \
+    X(R, EIGEN, eigen, VGS__SECOND, 4 * out * i0)                                                       \
+    X(R, SPHERE_TANGENT, sphere_tangent, 0, out) X(R, SPHERE_MOVE, sphere_move, 0, out)                 \
+    X(W, MATMUL, matmul, VGS__MIXES(1) | VGS__MIXES(2), out * depth / 40)                               \
+    X(W, SUM_ROWS, sum_rows, 0, in / 5) X(W, SCATTER_ROWS, scatter_rows, 0, in / 2 + 4 * rows)          \
+    X(W, SUM_SQUARES, sum_squares, 0, in / 5)                                                           \
+    X(W, ENERGY, energy, 0, 10 * (in + out))                                                            \
+    X(W, RESAMPLE, resample, VGS__RANDOM, 0) /* one thread does it all */                               \
+    X(W, STORE, store, VGS__EFFECT, 0)  X(U, ADAM, adam, VGS__EFFECT, 0.4 * out)                        \
+    X(U, EMA, ema, VGS__EFFECT, out)    X(R, CHECK, check, VGS__EFFECT | VGS__MIXES(1), out)
 
 typedef enum vgs_op {
     VGS_OP_INPUT, VGS_OP_PARAMS, VGS_OP_STATE, VGS_OP_TABLE, VGS_OP_VIEW, VGS_OP_SECOND,  /* never run */
-#define VGS_OP_ENUM(kind, ID, name) VGS_OP_##ID,
+#define VGS_OP_ENUM(kind, ID, name, facts, cost) VGS_OP_##ID,
     VGS_OPS(VGS_OP_ENUM)
 #undef VGS_OP_ENUM
     VGS_OP_COUNT
@@ -1065,6 +1081,13 @@ VGS_API vgs_status   vgs_cpu_run    (const vgs_backend *cpu, const vgs_call *cal
 #  define VGS__HOT __attribute__((optimize("O3", "fp-contract=off")))
 #endif
 
+/* The loop that follows writes elements where it reads them or where nobody does: gcc need not check that. */
+#if defined __GNUC__ && !defined __clang__ && !defined __TINYC__
+#  define VGS__SAME_PLACES _Pragma("GCC ivdep")
+#else
+#  define VGS__SAME_PLACES
+#endif
+
 #ifdef __cplusplus
 extern "C" {
 #endif
@@ -1074,9 +1097,11 @@ extern "C" {
 #if defined __GNUC__ || defined __clang__
 #  define VGS__PRINTF(a, b) __attribute__((format(printf, a, b)))
 #  define VGS__INLINE static inline __attribute__((always_inline, unused))
+#  define VGS__UNUSED __attribute__((unused))
 #else
 #  define VGS__PRINTF(a, b)
 #  define VGS__INLINE static
+#  define VGS__UNUSED
 #endif
 
 VGS__DEF const char *vgs_status_name(vgs_status code)
@@ -1287,10 +1312,10 @@ VGS__INLINE void vgs__sincos_turns(float u, float *s, float *c)
     cs = cs * z - 1.388731625493765e-3f;
     cs = cs * z + 4.166664568298827e-2f;
     cs = cs * z * z - 0.5f * z + 1.0f;
-    a = (q & 1u) ? cs : sn;
-    b = (q & 1u) ? sn : cs;
-    *s = (q & 2u) ? -a : a;
-    *c = ((q + 1u) & 2u) ? -b : b;
+    a = vgs__pick((q & 1u) != 0, cs, sn);
+    b = vgs__pick((q & 1u) != 0, sn, cs);
+    *s = vgs__from_bits(vgs__to_bits(a) ^ (q & 2u) << 30);
+    *c = vgs__from_bits(vgs__to_bits(b) ^ ((q + 1u) & 2u) << 30);
 }
 
 VGS__INLINE float vgs__sigmoid(float x) { return 1.0f / (1.0f + vgs__exp(-x)); }
@@ -1682,6 +1707,9 @@ typedef struct vgs__gemm_kernel {
 } vgs__gemm_kernel;
 
 /* ---- bias and activation -------------------------------------------------------------------------- */
+
+/* Ops that a product takes with it, in the order of vgs_act. */
+#define VGS__ACTS(X) X(RELU, relu) X(SIGMOID, sigmoid) X(TANH, tanh) X(SILU, silu) X(SOFTPLUS, softplus)
 
 VGS__INLINE void vgs__act_lanes(vgs_act act, float *x)
 {
@@ -2801,6 +2829,16 @@ VGS__DEF vgs_var vgs_reshape(vgs_graph *g, vgs_var x, int cols)
    call with its shape rule. Maps (kind M) and row ops (kind R) fill rows r0..r1, columns c0..c1 of their
    output, every element by the same operations wherever it lies: splitting changes no bit. */
 
+/* What the op table tells of an op beyond its kind; most ops have none of it. */
+enum {
+    VGS__RANDOM  = 1,                            /* other numbers at every run, by i0..i5 (vgs_noise)  */
+    VGS__EFFECT  = 2,                            /* writes an operand, and runs for that alone         */
+    VGS__SECOND  = 4,                            /* its second output is always made                   */
+    VGS__SLOPE   = 8,                            /* its second output is its derivative                */
+    VGS__SAMPLES = 16                            /* rows of in[0] are its own only for whole samples   */
+};
+#define VGS__MIXES(k) (256 << (k))               /* a row of the output may take any row of in[k]      */
+
 typedef struct vgs__k {                          /* a call with its pointers resolved                 */
     float *out, *out2, *in[VGS_MAX_IN];          /* NULL = absent                                     */
     int rows, cols, ld_out, ld_out2;
@@ -2864,33 +2902,65 @@ static void vgs__team_wait(vgs__team t)
     vgs__graph_fail(g, VGS_E_ARG, "gradient: " #name " has none (first derivatives only)"); }
 #define VGS__IN(n, k) vgs__handle(g, (n)->in[k])
 
-/* y = expr of a (one operand), of a and b (two); f0, f1 are the op's real attributes. */
-#define VGS__MAP1(name, expr)                                                                         \
-    VGS__MAP_HOT VGS__KERNEL(name)                                                                    \
+/* Kernels for AVX2 and AVX-512, beside those of any processor, of which they keep every bit; >>cpu picks. */
+#ifdef VGS__X86
+#  define VGS__KERNEL8(name) VGS__AVX2 static void vgs__k_##name##_avx2(const vgs__k *k, int r0, int r1, \
+                                                                        int c0, int c1)
+#  define VGS__VERSION(name, isa, target)                                                             \
+    VGS__HOT target static void vgs__k_##name##isa(const vgs__k *k, int r0, int r1, int c0, int c1)   \
+    {                                                                                                 \
+        vgs__map_##name(k, r0, r1, c0, c1);                                                           \
+    }
+#  define VGS__VERSIONS(name) VGS__VERSION(name, _avx2, VGS__AVX2)
+#  define VGS__VERSION16(name) VGS__VERSION(name, _avx512, __attribute__((target("avx512f"))))
+#else
+#  define VGS__VERSIONS(name)
+#  define VGS__VERSION16(name)
+#endif
+
+/* A map: its loops, which compilers vectorise for each kind of processor; the kernels made of them; and its
+   formula as text with the number of operands, which vgs_cl.h compiles (0: it has loops of its own there). */
+#define VGS__MAP(name) \
+    VGS__INLINE void vgs__map_##name(const vgs__k *k, int r0, int r1, int c0, int c1)
+#define VGS__FORMULA(name, operands, expr) \
+    static const char vgs__formula_##name[] VGS__UNUSED = #operands ", " #expr;
+#define VGS__MAP_KERNELS(name)                                                                        \
+    VGS__MAP_HOT VGS__KERNEL(name) { vgs__map_##name(k, r0, r1, c0, c1); }                            \
+    VGS__VERSIONS(name)
+
+/* y = expr of a (one operand), of a and b (two); f0, f1, i0 are the op's attributes. */
+#define VGS__MAP1_LOOP(name, expr)                                                                    \
+    VGS__FORMULA(name, 1, expr)                                                                       \
+    VGS__MAP(name)                                                                                    \
     {                                                                                                 \
         const float f0 = k->f[0], f1 = k->f[1];                                                       \
+        const int i0 = k->i[0];                                                                       \
         int r, c;                                                                                     \
-        (void)f0; (void)f1;                                                                           \
+        (void)f0; (void)f1; (void)i0;                                                                 \
         for (r = r0; r < r1; ++r) {                                                                   \
             const float *pa = k->in[0] + (size_t)r * (size_t)k->ld[0];                                \
             float *y = k->out + (size_t)r * (size_t)k->ld_out;                                        \
+            VGS__SAME_PLACES                                                                          \
             for (c = c0; c < c1; ++c) { const float a = pa[c]; y[c] = (expr); }                       \
         }                                                                                             \
     }
+#define VGS__MAP1(name, expr) VGS__MAP1_LOOP(name, expr) VGS__MAP_KERNELS(name)
 
 #define VGS__MAP2_LOOP(ea, eb, expr) \
-    for (c = c0; c < c1; ++c) { const float a = (ea), b = (eb); y[c] = (expr); }
+    VGS__SAME_PLACES for (c = c0; c < c1; ++c) { const float a = (ea), b = (eb); y[c] = (expr); }
 
 /* An operand of one row has row stride 0; one of one column is a number for the whole row. */
 #define VGS__MAP2(name, expr)                                                                         \
-    VGS__MAP_HOT VGS__KERNEL(name)                                                                    \
+    VGS__FORMULA(name, 2, expr)                                                                       \
+    VGS__MAP(name)                                                                                    \
     {                                                                                                 \
         const float f0 = k->f[0], f1 = k->f[1];                                                       \
+        const int i0 = k->i[0];                                                                       \
         const size_t sa = k->in_rows[0] == 1 ? 0 : (size_t)k->ld[0];                                  \
         const size_t sb = k->in_rows[1] == 1 ? 0 : (size_t)k->ld[1];                                  \
         const bool wide_a = k->in_cols[0] == k->cols, wide_b = k->in_cols[1] == k->cols;              \
         int r, c;                                                                                     \
-        (void)f0; (void)f1;                                                                           \
+        (void)f0; (void)f1; (void)i0;                                                                 \
         for (r = r0; r < r1; ++r) {                                                                   \
             const float *pa = k->in[0] + (size_t)r * sa, *pb = k->in[1] + (size_t)r * sb;             \
             float *y = k->out + (size_t)r * (size_t)k->ld_out;                                        \
@@ -2898,51 +2968,8 @@ static void vgs__team_wait(vgs__team t)
             else if (wide_a) { const float one = pb[0]; VGS__MAP2_LOOP(pa[c], one, expr) }            \
             else { const float one = pa[0]; VGS__MAP2_LOOP(one, pb[c], expr) }                        \
         }                                                                                             \
-    }
-
-/* Kernels written for AVX2, beside the C that they repeat operation for operation; >>cpu picks them. */
-#ifdef VGS__X86
-#  define VGS__KERNEL8(name) VGS__AVX2 static void vgs__k_##name##_avx2(const vgs__k *k, int r0, int r1, \
-                                                                        int c0, int c1)
-/* For AVX-512 compilers vectorise the C itself. */
-#  define VGS__KERNEL16(name) VGS__HOT __attribute__((target("avx512f")))                               \
-    static void vgs__k_##name##_avx512(const vgs__k *k, int r0, int r1, int c0, int c1)
-#  define VGS__MAP1_AVX2(name, expr)                                                                  \
-    VGS__KERNEL8(name)                                                                                \
-    {                                                                                                 \
-        const __m256 f0 = vgs__set8(k->f[0]), f1 = vgs__set8(k->f[1]);                                \
-        int r, c;                                                                                     \
-        (void)f0; (void)f1;                                                                           \
-        for (r = r0; r < r1; ++r) {                                                                   \
-            const float *pa = k->in[0] + (size_t)r * (size_t)k->ld[0];                                \
-            float *y = k->out + (size_t)r * (size_t)k->ld_out;                                        \
-            for (c = c0; c < c1; c += 8) {                                                            \
-                const __m256 a = vgs__load8(pa + c, c1 - c);                                          \
-                vgs__store8(y + c, c1 - c, (expr));                                                   \
-            }                                                                                         \
-        }                                                                                             \
-    }
-#  define VGS__MAP2_AVX2(name, expr)                                                                  \
-    VGS__KERNEL8(name)                                                                                \
-    {                                                                                                 \
-        const size_t sa = k->in_rows[0] == 1 ? 0 : (size_t)k->ld[0];                                  \
-        const size_t sb = k->in_rows[1] == 1 ? 0 : (size_t)k->ld[1];                                  \
-        const bool wide_a = k->in_cols[0] == k->cols, wide_b = k->in_cols[1] == k->cols;              \
-        int r, c;                                                                                     \
-        for (r = r0; r < r1; ++r) {                                                                   \
-            const float *pa = k->in[0] + (size_t)r * sa, *pb = k->in[1] + (size_t)r * sb;             \
-            float *y = k->out + (size_t)r * (size_t)k->ld_out;                                        \
-            for (c = c0; c < c1; c += 8) {                                                            \
-                const __m256 a = wide_a ? vgs__load8(pa + c, c1 - c) : vgs__set8(pa[0]);              \
-                const __m256 b = wide_b ? vgs__load8(pb + c, c1 - c) : vgs__set8(pb[0]);              \
-                vgs__store8(y + c, c1 - c, (expr));                                                   \
-            }                                                                                         \
-        }                                                                                             \
-    }
-#else
-#  define VGS__MAP1_AVX2(name, expr)
-#  define VGS__MAP2_AVX2(name, expr)
-#endif
+    }                                                                                                 \
+    VGS__MAP_KERNELS(name)
 
 static vgs_var vgs__scatter_rows(vgs_graph *g, vgs_var x, vgs_var idx, int rows);
 
@@ -3006,7 +3033,6 @@ static void vgs__set_grad(vgs_graph *g, const vgs__node *n, int k, vgs_var gx_k,
 /* ---- arithmetic ---------------------------------------------------------------------------------- */
 
 VGS__MAP2(add, a + b)
-VGS__MAP2_AVX2(add, _mm256_add_ps(a, b))
 VGS__GRAD(add)
 {
     (void)y;
@@ -3016,7 +3042,6 @@ VGS__GRAD(add)
 VGS__DEF vgs_var vgs_add(vgs_graph *g, vgs_var a, vgs_var b) { return vgs__binary(g, VGS_OP_ADD, a, b); }
 
 VGS__MAP2(sub, a - b)
-VGS__MAP2_AVX2(sub, _mm256_sub_ps(a, b))
 VGS__GRAD(sub)
 {
     (void)y;
@@ -3026,7 +3051,6 @@ VGS__GRAD(sub)
 VGS__DEF vgs_var vgs_sub(vgs_graph *g, vgs_var a, vgs_var b) { return vgs__binary(g, VGS_OP_SUB, a, b); }
 
 VGS__MAP2(mul, a * b)
-VGS__MAP2_AVX2(mul, _mm256_mul_ps(a, b))
 VGS__GRAD(mul)
 {
     (void)y;
@@ -3036,7 +3060,6 @@ VGS__GRAD(mul)
 VGS__DEF vgs_var vgs_mul(vgs_graph *g, vgs_var a, vgs_var b) { return vgs__binary(g, VGS_OP_MUL, a, b); }
 
 VGS__MAP2(div, a / b)
-VGS__MAP2_AVX2(div, _mm256_div_ps(a, b))
 VGS__GRAD(div)
 {
     vgs_var ga = vgs_div(g, gy, VGS__IN(n, 1));
@@ -3046,7 +3069,6 @@ VGS__GRAD(div)
 VGS__DEF vgs_var vgs_div(vgs_graph *g, vgs_var a, vgs_var b) { return vgs__binary(g, VGS_OP_DIV, a, b); }
 
 VGS__MAP1(affine, a * f0 + f1)
-VGS__MAP1_AVX2(affine, _mm256_add_ps(_mm256_mul_ps(a, f0), f1))
 VGS__GRAD(affine)
 {
     vgs_var v = vgs__unary_f(g, VGS_OP_AFFINE, gy, n->f[0], 0.0f);
@@ -3069,7 +3091,7 @@ VGS__DEF vgs_var vgs_affine_by(vgs_graph *g, vgs_var x, vgs_scalar a, vgs_scalar
 }
 
 /* y = f0 a + f1 b + f2 c; b and c may be absent. The schedule step: a_t x - mu + sigma eps. */
-VGS__MAP_HOT VGS__KERNEL(combine)
+VGS__MAP(combine)
 {
     const float f0 = k->f[0], f1 = k->f[1], f2 = k->f[2];
     int r, c;
@@ -3079,31 +3101,16 @@ VGS__MAP_HOT VGS__KERNEL(combine)
         float *y = k->out + (size_t)r * (size_t)k->ld_out;
         if (k->in[2]) {
             const float *pc = k->in[2] + (size_t)r * (size_t)k->ld[2];
+            VGS__SAME_PLACES
             for (c = c0; c < c1; ++c) y[c] = pa[c] * f0 + pb[c] * f1 + pc[c] * f2;
         } else {
+            VGS__SAME_PLACES
             for (c = c0; c < c1; ++c) y[c] = pa[c] * f0 + pb[c] * f1;
         }
     }
 }
-#ifdef VGS__X86
-VGS__KERNEL8(combine)
-{
-    const __m256 f0 = vgs__set8(k->f[0]), f1 = vgs__set8(k->f[1]), f2 = vgs__set8(k->f[2]);
-    int r, c;
-    for (r = r0; r < r1; ++r) {
-        const float *pa = k->in[0] + (size_t)r * (size_t)k->ld[0];
-        const float *pb = k->in[1] + (size_t)r * (size_t)k->ld[1];
-        const float *pc = k->in[2] ? k->in[2] + (size_t)r * (size_t)k->ld[2] : NULL;
-        float *y = k->out + (size_t)r * (size_t)k->ld_out;
-        for (c = c0; c < c1; c += 8) {
-            __m256 v = _mm256_mul_ps(vgs__load8(pa + c, c1 - c), f0);
-            v = _mm256_add_ps(v, _mm256_mul_ps(vgs__load8(pb + c, c1 - c), f1));
-            if (pc) v = _mm256_add_ps(v, _mm256_mul_ps(vgs__load8(pc + c, c1 - c), f2));
-            vgs__store8(y + c, c1 - c, v);
-        }
-    }
-}
-#endif
+VGS__FORMULA(combine, 0, -)
+VGS__MAP_KERNELS(combine)
 VGS__GRAD(combine)
 {
     int k;
@@ -3142,112 +3149,80 @@ VGS__DEF vgs_var vgs_combine_by(vgs_graph *g, vgs_var a, vgs_scalar fa, vgs_var 
 /* gradient rule in one expression of gy, y and x = the operand */
 #define VGS__GRAD1(name, expr) \
     VGS__GRAD(name) { const vgs_var x = VGS__IN(n, 0); (void)need; (void)x; (void)y; gx[0] = (expr); }
+/* kernel, gradient and call of a function of one number */
+#define VGS__UNARY(name, ID, expr, gradient) \
+    VGS__MAP1(name, expr) VGS__GRAD1(name, gradient) VGS__UNARY_DEF(name, ID)
 
-VGS__INLINE void vgs__exp_rows(const vgs__k *k, int r0, int r1, int c0, int c1)
+VGS__UNARY(exp, EXP, vgs__exp(a), vgs_mul(g, gy, y))
+VGS__VERSION16(exp)
+
+VGS__UNARY(log, LOG, vgs__log(a), vgs_div(g, gy, x))
+
+VGS__MAP1_LOOP(sqrt, sqrtf(a))
+VGS__MAP_HOT VGS__KERNEL(sqrt) { vgs__map_sqrt(k, r0, r1, c0, c1); }
+#ifdef VGS__X86
+VGS__KERNEL8(sqrt)                                                   /* sqrtf may set errno: no lanes  */
 {
     int r, c;
     for (r = r0; r < r1; ++r) {
         const float *x = k->in[0] + (size_t)r * (size_t)k->ld[0];
         float *y = k->out + (size_t)r * (size_t)k->ld_out;
-        for (c = c0; c < c1; ++c) y[c] = vgs__exp(x[c]);
+        for (c = c0; c < c1; c += 8) vgs__store8(y + c, c1 - c, _mm256_sqrt_ps(vgs__load8(x + c, c1 - c)));
     }
 }
-VGS__MAP_HOT VGS__KERNEL(exp) { vgs__exp_rows(k, r0, r1, c0, c1); }
-#ifdef VGS__X86
-VGS__KERNEL16(exp) { vgs__exp_rows(k, r0, r1, c0, c1); }
 #endif
-VGS__MAP1_AVX2(exp, vgs__exp8(a))
-VGS__GRAD1(exp, vgs_mul(g, gy, y))
-VGS__UNARY_DEF(exp, EXP)
-
-VGS__MAP1(log, vgs__log(a))
-VGS__GRAD1(log, vgs_div(g, gy, x))
-VGS__UNARY_DEF(log, LOG)
-
-VGS__MAP1(sqrt, sqrtf(a))
-VGS__MAP1_AVX2(sqrt, _mm256_sqrt_ps(a))
 VGS__GRAD1(sqrt, vgs_affine(g, vgs_div(g, gy, y), 0.5f, 0.0f))
 VGS__UNARY_DEF(sqrt, SQRT)
 
-VGS__MAP1(square, a * a)
-VGS__MAP1_AVX2(square, _mm256_mul_ps(a, a))
-VGS__GRAD1(square, vgs_affine(g, vgs_mul(g, gy, x), 2.0f, 0.0f))
-VGS__UNARY_DEF(square, SQUARE)
+VGS__UNARY(square, SQUARE, a * a, vgs_affine(g, vgs_mul(g, gy, x), 2.0f, 0.0f))
 
-VGS__MAP1(reciprocal, 1.0f / a)
-VGS__MAP1_AVX2(reciprocal, _mm256_div_ps(vgs__set8(1.0f), a))
-VGS__GRAD1(reciprocal, vgs_affine(g, vgs_mul(g, gy, vgs_square(g, y)), -1.0f, 0.0f))
-VGS__UNARY_DEF(reciprocal, RECIPROCAL)
+VGS__UNARY(reciprocal, RECIPROCAL, 1.0f / a, vgs_affine(g, vgs_mul(g, gy, vgs_square(g, y)), -1.0f, 0.0f))
 
-VGS__MAP1(abs, fabsf(a))
-VGS__GRAD1(abs, vgs__binary(g, VGS_OP_ABS_GRAD, gy, x))
-VGS__UNARY_DEF(abs, ABS)
+VGS__UNARY(abs, ABS, fabsf(a), vgs__binary(g, VGS_OP_ABS_GRAD, gy, x))
 VGS__MAP2(abs_grad, b > 0.0f ? a : b < 0.0f ? -a : 0.0f)
 VGS__NO_GRAD(abs_grad)
 
 VGS__INLINE void vgs__sincos(float x, float *s, float *c)            /* turns in [0,1) first           */
 {
     float u = x * 0.159154943091895336f, n = vgs__rounded(u + 12582912.0f) - 12582912.0f;
-    u = (u > -4194304.0f && u < 4194304.0f) ? u - n : u - u;         /* too large: no digits are left  */
-    vgs__sincos_turns(u < 0.0f ? u + 1.0f : u, s, c);
+    u = vgs__pick(fabsf(u) < 4194304.0f, u - n, u - u);              /* too large: no digits are left  */
+    vgs__sincos_turns(vgs__pick(u < 0.0f, u + 1.0f, u), s, c);
 }
 VGS__INLINE float vgs__sin(float x) { float s, c; vgs__sincos(x, &s, &c); return s; }
 VGS__INLINE float vgs__cos(float x) { float s, c; vgs__sincos(x, &s, &c); return c; }
 
-VGS__MAP1(sin, vgs__sin(a))
-VGS__GRAD1(sin, vgs_mul(g, gy, vgs_cos(g, x)))
-VGS__UNARY_DEF(sin, SIN)
+VGS__UNARY(sin, SIN, vgs__sin(a), vgs_mul(g, gy, vgs_cos(g, x)))
 
-VGS__MAP1(cos, vgs__cos(a))
-VGS__GRAD1(cos, vgs_affine(g, vgs_mul(g, gy, vgs_sin(g, x)), -1.0f, 0.0f))
-VGS__UNARY_DEF(cos, COS)
+VGS__UNARY(cos, COS, vgs__cos(a), vgs_affine(g, vgs_mul(g, gy, vgs_sin(g, x)), -1.0f, 0.0f))
 
-VGS__MAP1(relu, a > 0.0f ? a : (a == a ? 0.0f : a))
-VGS__GRAD1(relu, vgs__binary(g, VGS_OP_RELU_GRAD, gy, y))
-VGS__UNARY_DEF(relu, RELU)
+VGS__UNARY(relu, RELU, a > 0.0f ? a : (a == a ? 0.0f : a), vgs__binary(g, VGS_OP_RELU_GRAD, gy, y))
 VGS__MAP2(relu_grad, b > 0.0f ? a : 0.0f)                            /* from the output                */
-VGS__MAP2_AVX2(relu_grad, _mm256_and_ps(a, _mm256_cmp_ps(b, _mm256_setzero_ps(), _CMP_GT_OQ)))
 VGS__NO_GRAD(relu_grad)
 
 /* out2: the derivative, so that forward and gradient share the exponential */
-VGS__INLINE void vgs__silu_rows(const vgs__k *k, int r0, int r1, int c0, int c1)
+VGS__MAP(silu)
 {
     int r, c;
     for (r = r0; r < r1; ++r) {
         const float *x = k->in[0] + (size_t)r * (size_t)k->ld[0];
         float *y = k->out + (size_t)r * (size_t)k->ld_out;
         float *slope = k->out2 ? k->out2 + (size_t)r * (size_t)k->ld_out2 : NULL;
-        if (slope)
+        if (slope) {
+            VGS__SAME_PLACES
             for (c = c0; c < c1; ++c) {
                 float a = x[c], s = vgs__sigmoid(a);
                 y[c] = a * s;
                 slope[c] = s * (1.0f + a * (1.0f - s));
             }
-        else
+        } else {
+            VGS__SAME_PLACES
             for (c = c0; c < c1; ++c) y[c] = x[c] * vgs__sigmoid(x[c]);
-    }
-}
-VGS__MAP_HOT VGS__KERNEL(silu) { vgs__silu_rows(k, r0, r1, c0, c1); }
-#ifdef VGS__X86
-VGS__KERNEL8(silu)
-{
-    const __m256 one = vgs__set8(1.0f);
-    int r, c;
-    for (r = r0; r < r1; ++r) {
-        const float *x = k->in[0] + (size_t)r * (size_t)k->ld[0];
-        float *y = k->out + (size_t)r * (size_t)k->ld_out;
-        float *slope = k->out2 ? k->out2 + (size_t)r * (size_t)k->ld_out2 : NULL;
-        for (c = c0; c < c1; c += 8) {
-            const __m256 a = vgs__load8(x + c, c1 - c), s = vgs__sigmoid8(a);
-            vgs__store8(y + c, c1 - c, _mm256_mul_ps(a, s));
-            if (slope)
-                vgs__store8(slope + c, c1 - c, _mm256_mul_ps(s, _mm256_add_ps(one, _mm256_mul_ps(a,
-                                                                    _mm256_sub_ps(one, s)))));
         }
     }
 }
-VGS__KERNEL16(silu) { vgs__silu_rows(k, r0, r1, c0, c1); }
-#endif
+VGS__FORMULA(silu, 0, a * vgs__sigmoid(a))
+VGS__MAP_KERNELS(silu)
+VGS__VERSION16(silu)
 VGS__GRAD(silu)
 {
     (void)need;
@@ -3255,23 +3230,14 @@ VGS__GRAD(silu)
 }
 VGS__UNARY_DEF(silu, SILU)
 
-VGS__MAP1(softplus, vgs__softplus(a))
-VGS__GRAD1(softplus, vgs_mul(g, gy, vgs_sigmoid(g, x)))
-VGS__UNARY_DEF(softplus, SOFTPLUS)
+VGS__UNARY(softplus, SOFTPLUS, vgs__softplus(a), vgs_mul(g, gy, vgs_sigmoid(g, x)))
 
-VGS__MAP1(sigmoid, vgs__sigmoid(a))
-VGS__MAP1_AVX2(sigmoid, vgs__sigmoid8(a))
-VGS__GRAD1(sigmoid, vgs__binary(g, VGS_OP_SIGMOID_GRAD, gy, y))
-VGS__UNARY_DEF(sigmoid, SIGMOID)
+VGS__UNARY(sigmoid, SIGMOID, vgs__sigmoid(a), vgs__binary(g, VGS_OP_SIGMOID_GRAD, gy, y))
 VGS__MAP2(sigmoid_grad, a * b * (1.0f - b))
-VGS__MAP2_AVX2(sigmoid_grad, _mm256_mul_ps(_mm256_mul_ps(a, b), _mm256_sub_ps(vgs__set8(1.0f), b)))
 VGS__NO_GRAD(sigmoid_grad)
 
-VGS__MAP1(tanh, vgs__tanh(a))
-VGS__GRAD1(tanh, vgs__binary(g, VGS_OP_TANH_GRAD, gy, y))
-VGS__UNARY_DEF(tanh, TANH)
+VGS__UNARY(tanh, TANH, vgs__tanh(a), vgs__binary(g, VGS_OP_TANH_GRAD, gy, y))
 VGS__MAP2(tanh_grad, a * (1.0f - b * b))
-VGS__MAP2_AVX2(tanh_grad, _mm256_mul_ps(a, _mm256_sub_ps(vgs__set8(1.0f), _mm256_mul_ps(b, b))))
 VGS__NO_GRAD(tanh_grad)
 
 static vgs_var vgs__clamp_grad(vgs_graph *g, vgs_var gy, vgs_var x, const vgs__node *n)
@@ -3304,13 +3270,15 @@ VGS__DEF vgs_var vgs_mask_above(vgs_graph *g, vgs_var x, vgs_var e, float limit)
     return v;
 }
 
-VGS__KERNEL(fill)                                                    /* f0; over the rows of it if i0  */
+VGS__MAP(fill)                                                       /* f0; over the rows of it if i0  */
 {
     const float f0 = k->i[0] ? k->f[0] / (float)k->full_rows : k->f[0];
     int r, c;
     for (r = r0; r < r1; ++r)
         for (c = c0; c < c1; ++c) k->out[(size_t)r * (size_t)k->ld_out + (size_t)c] = f0;
 }
+VGS__FORMULA(fill, 0, -)
+VGS__MAP_KERNELS(fill)
 VGS__NO_GRAD(fill)
 
 VGS__DEF vgs_var vgs_fill(vgs_graph *g, int rows, int cols, float value)
@@ -3335,8 +3303,8 @@ VGS__INLINE float vgs__loss_slope(float d, int kind)
     if (kind == VGS_SMOOTH_L1) return d > 1.0f ? 1.0f : d < -1.0f ? -1.0f : d;
     return 2.0f * d;
 }
-VGS__MAP2(loss, vgs__loss(a - b, k->i[0]))
-VGS__MAP2(loss_grad, vgs__loss_slope(a - b, k->i[0]))
+VGS__MAP2(loss, vgs__loss(a - b, i0))
+VGS__MAP2(loss_grad, vgs__loss_slope(a - b, i0))
 VGS__NO_GRAD(loss_grad)
 VGS__GRAD(loss)                                                      /* the target is a constant       */
 {
@@ -3355,12 +3323,14 @@ VGS__DEF vgs_var vgs_loss_of(vgs_graph *g, vgs_var prediction, vgs_var target, v
 
 /* ---- integers ------------------------------------------------------------------------------------ */
 
-VGS__KERNEL(fill_int)                                                /* i0 everywhere                  */
+VGS__MAP(fill_int)                                                   /* i0 everywhere                  */
 {
     int r, c;
     for (r = r0; r < r1; ++r)
         for (c = c0; c < c1; ++c) memcpy(&k->out[(size_t)r * (size_t)k->ld_out + (size_t)c], &k->i[0], 4);
 }
+VGS__FORMULA(fill_int, 0, -)
+VGS__MAP_KERNELS(fill_int)
 VGS__NO_GRAD(fill_int)
 VGS__DEF vgs_var vgs_fill_int(vgs_graph *g, int rows, vgs_scalar value)
 {
@@ -3369,7 +3339,7 @@ VGS__DEF vgs_var vgs_fill_int(vgs_graph *g, int rows, vgs_scalar value)
     return v;
 }
 
-VGS__KERNEL(int_div)                                                 /* a / i0                         */
+VGS__MAP(int_div)                                                    /* a / i0                         */
 {
     int r, c, v;
     for (r = r0; r < r1; ++r)
@@ -3379,6 +3349,8 @@ VGS__KERNEL(int_div)                                                 /* a / i0  
             memcpy(&k->out[(size_t)r * (size_t)k->ld_out + (size_t)c], &v, 4);
         }
 }
+VGS__FORMULA(int_div, 0, -)
+VGS__MAP_KERNELS(int_div)
 VGS__NO_GRAD(int_div)
 static vgs_var vgs__int_div(vgs_graph *g, vgs_var x, int by)
 {
@@ -4922,7 +4894,7 @@ static vgs_var vgs__adam(vgs_graph *g, const vgs_var in[6], float norm_max)
     return a;
 }
 
-VGS__MAP_HOT VGS__KERNEL(ema)                                        /* dst = f0 dst + (1 - f0) src    */
+VGS__MAP(ema)                                                        /* dst = f0 dst + (1 - f0) src    */
 {
     float *d = k->in[0];
     const float *s = k->in[1], keep = k->f[0];
@@ -4930,23 +4902,10 @@ VGS__MAP_HOT VGS__KERNEL(ema)                                        /* dst = f0
     (void)r0;
     (void)r1;
     if (vgs__int_at(k->in[2], 0)) return;
+    VGS__SAME_PLACES
     for (c = c0; c < c1; ++c) d[c] = keep * d[c] + (1.0f - keep) * s[c];
 }
-#ifdef VGS__X86
-VGS__KERNEL8(ema)
-{
-    const __m256 keep = vgs__set8(k->f[0]), take = vgs__set8(1.0f - k->f[0]);
-    int c;
-    (void)r0;
-    (void)r1;
-    if (vgs__int_at(k->in[2], 0)) return;
-    for (c = c0; c < c1; c += 8) {
-        __m256 v = _mm256_mul_ps(keep, vgs__load8(k->in[0] + c, c1 - c));
-        v = _mm256_add_ps(v, _mm256_mul_ps(take, vgs__load8(k->in[1] + c, c1 - c)));
-        vgs__store8(k->in[0] + c, c1 - c, v);
-    }
-}
-#endif
+VGS__MAP_KERNELS(ema)
 VGS__NO_GRAD(ema)
 
 /* in: x, flag.  The first row that is not finite sets the flag to {1, row + i2, step i0, what i1};
@@ -5065,10 +5024,10 @@ VGS__DEF vgs_var vgs_energy_of(vgs_graph *g, const vgs_energy *energy, vgs_var x
 typedef void vgs__grad_fn(vgs_graph *g, const vgs__node *n, vgs_var y, vgs_var gy, const bool *need,
                           vgs_var *gx);
 
-static const struct { const char *name; vgs__grad_fn *grad; char kind; } vgs__op_table[] = {
-    { "input", NULL, 0 }, { "params", NULL, 0 }, { "state", NULL, 0 }, { "table", NULL, 0 },
-    { "view", NULL, 0 }, { "second", NULL, 0 },
-#define VGS__ROW(kind, ID, name) { #name, vgs__g_##name, #kind[0] },
+static const struct { const char *name; vgs__grad_fn *grad; char kind; int facts; } vgs__op_table[] = {
+    { "input", NULL, 0, 0 }, { "params", NULL, 0, 0 }, { "state", NULL, 0, 0 }, { "table", NULL, 0, 0 },
+    { "view", NULL, 0, 0 }, { "second", NULL, 0, 0 },
+#define VGS__ROW(kind, ID, name, facts, cost) { #name, vgs__g_##name, #kind[0], facts },
     VGS_OPS(VGS__ROW)
 #undef VGS__ROW
 };
@@ -5077,6 +5036,9 @@ VGS__DEF const char *vgs_op_name(int op)
 {
     return op >= 0 && op < VGS_OP_COUNT ? vgs__op_table[op].name : "unknown op";
 }
+
+static bool vgs__op_is(int op, int fact) { return (vgs__op_table[op].facts & fact) != 0; }
+static bool vgs__is_update(int op) { return vgs__op_table[op].kind == 'U'; }
 
 /* A view's gradient lies in zeros of its base's shape; a reshape's is reshaped back. */
 static vgs_var vgs__view_grad(vgs_graph *g, const vgs__node *n, vgs_var gy)
@@ -5090,7 +5052,7 @@ static vgs_var vgs__view_grad(vgs_graph *g, const vgs__node *n, vgs_var gy)
 /* No derivative goes through a second output: a permutation, or dE/dx (no second derivatives). */
 static bool vgs__is_constant(const vgs_graph *g, int id)
 {
-    return g->node[id].op == VGS_OP_SECOND && g->node[g->node[id].in[0]].op != VGS_OP_SILU;
+    return g->node[id].op == VGS_OP_SECOND && !vgs__op_is(g->node[g->node[id].in[0]].op, VGS__SLOPE);
 }
 
 static bool vgs__is_params_view(const vgs_graph *g, int id)
@@ -5170,7 +5132,7 @@ static bool vgs__taken_whole(const vgs_graph *g, int params)
     int id, k;
     for (id = params + 1; id < g->n_node; ++id) {
         const vgs__node *n = &g->node[id];
-        if (n->op == VGS_OP_VIEW || n->op == VGS_OP_ADAM || n->op == VGS_OP_EMA) continue;
+        if (n->op == VGS_OP_VIEW || vgs__is_update(n->op)) continue;
         for (k = 0; k < n->n_in; ++k)
             if (n->in[k] == params) return true;
     }
@@ -5229,11 +5191,7 @@ VGS__DEF void vgs_output(vgs_graph *g, vgs_var v)
     if (id >= 0) g->node[id].output = true;
 }
 
-static bool vgs__is_effect(int op)
-{
-    return op == VGS_OP_STORE || op == VGS_OP_ADAM || op == VGS_OP_EMA || op == VGS_OP_CHECK;
-}
-
+static bool vgs__is_effect(int op) { return vgs__op_is(op, VGS__EFFECT); }
 static bool vgs__is_leaf(int op) { return op <= VGS_OP_TABLE; }
 static bool vgs__runs(const vgs__node *n) { return n->live && n->op > VGS_OP_SECOND; }
 
@@ -5254,7 +5212,8 @@ static void vgs__mark_live(vgs_graph *g)
             if (g->node[id].in[k] >= 0) g->node[g->node[id].in[k]].live = true;
     /* a second output is recorded after its op, and the op before it may have been passed already */
     for (id = 0; id < g->n_node; ++id)
-        if (g->node[id].op == VGS_OP_SORT_COLS && g->node[id].live) g->node[g->node[id].second].live = true;
+        if (vgs__op_is(g->node[id].op, VGS__SECOND) && g->node[id].live)
+            g->node[g->node[id].second].live = true;
 }
 
 static void vgs__count_uses(const vgs_graph *g, int *uses)
@@ -5271,8 +5230,9 @@ static void vgs__count_uses(const vgs_graph *g, int *uses)
 static void vgs__fuse(vgs_graph *g, const int *uses)
 {
     static const struct { int op; vgs_act act; } fusable[] = {
-        { VGS_OP_RELU, VGS_ACT_RELU }, { VGS_OP_SIGMOID, VGS_ACT_SIGMOID }, { VGS_OP_TANH, VGS_ACT_TANH },
-        { VGS_OP_SILU, VGS_ACT_SILU }, { VGS_OP_SOFTPLUS, VGS_ACT_SOFTPLUS }
+#define VGS__ROW(ID, name) { VGS_OP_##ID, VGS_ACT_##ID },
+        VGS__ACTS(VGS__ROW)
+#undef VGS__ROW
     };
     int id;
     size_t k;
@@ -5357,14 +5317,13 @@ static void vgs__split_stages(vgs_graph *g)
     int id, k;
     for (id = 0; id < g->n_node; ++id) {
         vgs__node *n = &g->node[id];
-        n->body = n->op == VGS_OP_INPUT || n->op == VGS_OP_STATE || n->op == VGS_OP_NORMAL ||
-                  n->op == VGS_OP_PERMUTATION || n->op == VGS_OP_RESAMPLE || vgs__is_effect(n->op) ||
-                  n->rows < 0;
+        n->body = n->op == VGS_OP_INPUT || n->op == VGS_OP_STATE || n->rows < 0 ||
+                  vgs__op_is(n->op, VGS__RANDOM | VGS__EFFECT);
         for (k = 0; k < VGS_MAX_ATTR; ++k) n->body = n->body || n->i_slot[k] >= 0 || n->f_slot[k] >= 0;
         for (k = 0; k < n->n_in; ++k)
             if (n->in[k] >= 0)
                 n->body = n->body || g->node[n->in[k]].body || g->node[vgs__owner(g, n->in[k])].body;
-        if (n->op == VGS_OP_ADAM || n->op == VGS_OP_EMA)             /* who reads later wants what is new  */
+        if (vgs__is_update(n->op))                                   /* who reads later wants what is new  */
             g->node[vgs__owner(g, n->in[0])].body = true;
     }
 }
@@ -5377,9 +5336,7 @@ static bool vgs__is_whole(int op, int form, const vgs_energy *energy)
     switch (op) {
     case VGS_OP_MATMUL: return form == VGS__TN;
     case VGS_OP_ENERGY: return !energy->thread_safe;
-    case VGS_OP_ADAM:
-    case VGS_OP_EMA:    return true;
-    default:            return vgs__op_table[op].kind == 'W';
+    default:            return vgs__op_table[op].kind == 'W' || vgs__is_update(op);
     }
 }
 
@@ -5395,15 +5352,8 @@ static int vgs__parts(const vgs_graph *g, const vgs__node *n)
 static bool vgs__by_part(const vgs_graph *g, const vgs__node *n, int k)
 {
     const vgs__node *x = &g->node[n->in[k]];
-    if (vgs__parts(g, n) != (x->rows < 0 ? -1 : x->rows)) return false;
-    switch (n->op) {
-    case VGS_OP_MATMUL:         return k == 0 || k == 3;
-    case VGS_OP_GATHER:         return k == 1;
-    case VGS_OP_SEGMENT_GATHER:
-    case VGS_OP_SEGMENT_SUM:    return k == 0 && x->rows < 0;        /* parts are whole samples        */
-    case VGS_OP_CHECK:          return k == 0;
-    default:                    return true;
-    }
+    if (vgs__parts(g, n) != (x->rows < 0 ? -1 : x->rows) || vgs__op_is(n->op, VGS__MIXES(k))) return false;
+    return x->rows < 0 || !vgs__op_is(n->op, VGS__SAMPLES);          /* parts of a batch are samples   */
 }
 
 /* Storage that a set of ops writes, reads, and reads across parts: mark[id] == stamp where it does. */
@@ -5652,7 +5602,7 @@ static vgs_status vgs__list_models(vgs_graph *g, vgs_error *err)
                                  "config.backend, or energy.backend outside of a sampler, to the model's");
             g->model_node[g->n_model++] = id;
         }
-        if (n->op != VGS_OP_ADAM && n->op != VGS_OP_EMA) continue;
+        if (!vgs__is_update(n->op)) continue;
         to = vgs__owner(g, n->in[0]);
         g->node[to].updated = true;
         if (n->op == VGS_OP_ADAM) n->steps = g->node[to].steps++;
@@ -5942,35 +5892,38 @@ VGS__WHOLE(energy)
     return team.me ? VGS_OK : vgs__energy_rows(k, 0, k->in_rows[0], err);
 }
 
-#define VGS__ENTRY_M(name) { vgs__k_##name, NULL },
-#define VGS__ENTRY_R(name) { vgs__k_##name, NULL },
-#define VGS__ENTRY_W(name) { NULL, vgs__k_##name },
-#define VGS__ENTRY(kind, ID, name) VGS__ENTRY_##kind(name)
-static const struct { vgs__rows_fn *rows; vgs__whole_fn *whole; } vgs__cpu_table[] = {
+#ifdef VGS__X86
+#  define VGS__ENTRY_M(name) { vgs__k_##name, vgs__k_##name##_avx2, NULL },
+#else
+#  define VGS__ENTRY_M(name) { vgs__k_##name, NULL, NULL },
+#endif
+#define VGS__ENTRY_R(name) { vgs__k_##name, vgs__k_##name, NULL },
+#define VGS__ENTRY_W(name) { NULL, NULL, vgs__k_##name },
+#define VGS__ENTRY_U(name) VGS__ENTRY_M(name)
+#define VGS__ENTRY(kind, ID, name, facts, cost) VGS__ENTRY_##kind(name)
+static const struct { vgs__rows_fn *rows, *rows_avx2; vgs__whole_fn *whole; } vgs__cpu_table[] = {
     VGS_OPS(VGS__ENTRY)
 };
 #undef VGS__ENTRY_M
 #undef VGS__ENTRY_R
 #undef VGS__ENTRY_W
+#undef VGS__ENTRY_U
 #undef VGS__ENTRY
-
-/* The kernels that were written for AVX2. */
-#define VGS__AVX2_OPS(X) \
-    X(ADD, add) X(SUB, sub) X(MUL, mul) X(DIV, div) X(AFFINE, affine) X(COMBINE, combine) X(EXP, exp)   \
-    X(RELU_GRAD, relu_grad) X(SIGMOID, sigmoid) X(SIGMOID_GRAD, sigmoid_grad) X(TANH_GRAD, tanh_grad)   \
-    X(SQRT, sqrt) X(SQUARE, square) X(RECIPROCAL, reciprocal) X(SILU, silu)     \
-    X(LAYERNORM, layernorm) X(LAYERNORM_GRAD, layernorm_grad) X(LAYERNORM_HAT, layernorm_hat)           \
-    X(SORT_COLS, sort_cols) X(NORMAL, normal) X(ADAM, adam) X(EMA, ema)
 
 static vgs__rows_fn *vgs__rows_kernel(const vgs__cpu *cpu, int op)
 {
 #ifdef VGS__X86
     if (cpu->isa == VGS_ISA_AVX512 && op == VGS_OP_EXP) return vgs__k_exp_avx512;
     if (cpu->isa == VGS_ISA_AVX512 && op == VGS_OP_SILU) return vgs__k_silu_avx512;
-#  define VGS__CASE(ID, name) case VGS_OP_##ID: return vgs__k_##name##_avx2;
     if (cpu->isa == VGS_ISA_AVX2 || cpu->isa == VGS_ISA_AVX512)
-        switch (op) { VGS__AVX2_OPS(VGS__CASE) default: break; }
-#  undef VGS__CASE
+        switch (op) {                            /* row ops that are written for AVX2                 */
+        case VGS_OP_LAYERNORM:      return vgs__k_layernorm_avx2;
+        case VGS_OP_LAYERNORM_GRAD: return vgs__k_layernorm_grad_avx2;
+        case VGS_OP_LAYERNORM_HAT:  return vgs__k_layernorm_hat_avx2;
+        case VGS_OP_SORT_COLS:      return vgs__k_sort_cols_avx2;
+        case VGS_OP_NORMAL:         return vgs__k_normal_avx2;
+        default:                    return vgs__cpu_table[op - (VGS_OP_SECOND + 1)].rows_avx2;
+        }
 #endif
     (void)cpu;
     return vgs__cpu_table[op - (VGS_OP_SECOND + 1)].rows;
@@ -6028,23 +5981,14 @@ struct vgs__cpu_group { int first, end, parts, block; bool whole, shared; double
 /* Rough nanoseconds: only decides whether threads pay. */
 static double vgs__cost(const vgs__cpu_call *j)
 {
-    double n = (double)j->k.rows * j->k.cols;
+    const double rows = j->k.in_rows[0], in = rows * j->k.in_cols[0], out = (double)j->k.rows * j->k.cols;
+    const double depth = j->k.i[0] == VGS__TN ? rows : j->k.in_cols[0];      /* of a product            */
+    const int i0 = j->k.i[0];
     switch (j->op) {
-    case VGS_OP_MATMUL:
-        return n * (j->k.i[0] == VGS__TN ? j->k.in_rows[0] : j->k.in_cols[0]) / 40.0;
-    case VGS_OP_NORMAL:         return 4.0 * n;
-    case VGS_OP_ENERGY:         return 10.0 * (double)j->k.in_rows[0] * j->k.in_cols[0] + 10.0 * n;
-    case VGS_OP_SORT_COLS:      return 5.0 * n;
-    case VGS_OP_EIGEN:          return 4.0 * n * j->k.i[0];
-    case VGS_OP_PAIR_DISTANCE:
-    case VGS_OP_SUM_COLS:       return 2.0 * (double)j->k.in_rows[0] * j->k.in_cols[0];
-    case VGS_OP_SCATTER_ROWS:   return 0.5 * j->k.in_rows[0] * (j->k.in_cols[0] + 8.0);
-    case VGS_OP_SUM_ROWS:
-    case VGS_OP_SUM_SQUARES:    return 0.2 * (double)j->k.in_rows[0] * j->k.in_cols[0];
-    case VGS_OP_STORE:          return 0.0;
-    case VGS_OP_ADAM:           return 0.4 * n;
-    case VGS_OP_RESAMPLE:       return 0.0;                          /* one thread does it all         */
-    default:                    return n;
+#define VGS__CASE(kind, ID, name, facts, cost) case VGS_OP_##ID: return cost;
+    VGS_OPS(VGS__CASE)
+#undef VGS__CASE
+    default: return 0.0;
     }
 }
 

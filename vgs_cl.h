@@ -312,6 +312,17 @@ static const char *const vgs_cl__src_common[] = {
     "    return (x > 0.0f \? x : 0.0f) + (x == x \? l : x);\n",
     "}\n",
     "\n",
+    "/* as the formulas of vgs.h call them */\n",
+    "#define vgs__exp      vexp\n",
+    "#define vgs__log      vlog\n",
+    "#define vgs__sin      vsin\n",
+    "#define vgs__cos      vcos\n",
+    "#define vgs__sigmoid  vsigmoid\n",
+    "#define vgs__tanh     vtanh\n",
+    "#define vgs__softplus vsoftplus\n",
+    "#define sqrtf         sqrt\n",
+    "#define fabsf         fabs\n",
+    "\n",
     "/* ---- random numbers: Philox4x32-10, bit for bit that of vgs.h ----------------------------------"
         "----- */\n",
     "\n",
@@ -357,17 +368,25 @@ static const char *const vgs_cl__src_rows[] = {
     "#define F(k) as_float(w[20 + (k)])\n",
     "\n",
     "#define ROWS for (r = r0; r < r1; ++r)\n",
+    "/* Maps come as their formulas in vgs.h: MAPS is a MAP(op, operands, formula) for each, ACTS(X) an\n",
+    "   X(activation, operands, formula) for each that a product takes with it. 0 operands: more than a "
+        "formula. */\n",
+    "#define MAP(ID, operands, expr) MAP##operands(ID, expr)\n",
+    "#define MAP0(ID, expr)\n",
     "#define MAP1(ID, expr) \\\n",
-    "    case OP_##ID: \\\n",
+    "    case ID: \\\n",
     "        ROWS { \\\n",
+    "            const float f0 = F(0), f1 = F(1); \\\n",
     "            __global const float *pa = ROW(x0, r); \\\n",
     "            __global float *y = ROW(out, r); \\\n",
     "            LANES(c, cols) { const float a = pa[c]; y[c] = (expr); } \\\n",
     "        } \\\n",
     "        break;\n",
     "#define MAP2(ID, expr) \\\n",
-    "    case OP_##ID: \\\n",
+    "    case ID: \\\n",
     "        ROWS { \\\n",
+    "            const float f0 = F(0), f1 = F(1); \\\n",
+    "            const int i0 = I(0); \\\n",
     "            __global const float *pa = ROW(x0, r), *pb = ROW(x1, r); \\\n",
     "            __global float *y = ROW(out, r); \\\n",
     "            if (x0.narrow) { \\\n",
@@ -380,13 +399,13 @@ static const char *const vgs_cl__src_rows[] = {
     "        } \\\n",
     "        break;\n",
     "\n",
-    "inline float loss_of(float d, int kind)               /* 0 smooth L1, 1 squares, 2 L1              "
-        "      */\n",
+    "inline float vgs__loss(float d, int kind)               /* 0 smooth L1, 1 squares, 2 L1            "
+        "        */\n",
     "{\n",
     "    float a = fabs(d);\n",
     "    return kind == 2 \? a : kind == 0 \? (a < 1.0f \? 0.5f * d * d : a - 0.5f) : d * d;\n",
     "}\n",
-    "inline float loss_slope(float d, int kind)\n",
+    "inline float vgs__loss_slope(float d, int kind)\n",
     "{\n",
     "    return kind == 2 \? (d > 0.0f \? 1.0f : d < 0.0f \? -1.0f : d)\n",
     "         : kind == 0 \? (d > 1.0f \? 1.0f : d < -1.0f \? -1.0f : d) : 2.0f * d;\n",
@@ -549,32 +568,7 @@ static const char *const vgs_cl__src_rows[] = {
     "            r1 = 1;\n",
     "        }\n",
     "        switch (op) {\n",
-    "        MAP2(ADD, a + b)\n",
-    "        MAP2(SUB, a - b)\n",
-    "        MAP2(MUL, a * b)\n",
-    "        MAP2(DIV, a / b)\n",
-    "        MAP1(AFFINE, a * F(0) + F(1))\n",
-    "        MAP1(EXP, vexp(a))\n",
-    "        MAP1(LOG, vlog(a))\n",
-    "        MAP1(SQRT, sqrt(a))\n",
-    "        MAP1(SQUARE, a * a)\n",
-    "        MAP1(RECIPROCAL, 1.0f / a)\n",
-    "        MAP1(ABS, fabs(a))\n",
-    "        MAP2(ABS_GRAD, b > 0.0f \? a : b < 0.0f \? -a : 0.0f)\n",
-    "        MAP1(SIN, vsin(a))\n",
-    "        MAP1(COS, vcos(a))\n",
-    "        MAP1(RELU, a > 0.0f \? a : (a == a \? 0.0f : a))\n",
-    "        MAP2(RELU_GRAD, b > 0.0f \? a : 0.0f)\n",
-    "        MAP1(SOFTPLUS, vsoftplus(a))\n",
-    "        MAP1(SIGMOID, vsigmoid(a))\n",
-    "        MAP2(SIGMOID_GRAD, a * b * (1.0f - b))\n",
-    "        MAP1(TANH, vtanh(a))\n",
-    "        MAP2(TANH_GRAD, a * (1.0f - b * b))\n",
-    "        MAP1(CLAMP, a < F(0) \? F(0) : a > F(1) \? F(1) : a)\n",
-    "        MAP2(CLAMP_GRAD, (b < F(0) || b > F(1)) \? 0.0f : a)\n",
-    "        MAP2(MASK_ABOVE, b <= F(0) \? a : 0.0f)\n",
-    "        MAP2(LOSS, loss_of(a - b, I(0)))\n",
-    "        MAP2(LOSS_GRAD, loss_slope(a - b, I(0)))\n",
+    "        MAPS\n",
     "        case OP_COMBINE:\n",
     "            ROWS {\n",
     "                __global const float *pa = ROW(x0, r), *pb = ROW(x1, r), *pc = ROW(x2, r);\n",
@@ -1170,15 +1164,12 @@ static const char *const vgs_cl__src_gemm[] = {
     "#  define MADD(a, b, c) ((a) * (b) + (c))\n",
     "#endif\n",
     "\n",
-    "inline float act_of(float x, int act)\n",
+    "inline float act_of(float a, int act)\n",
     "{\n",
+    "#define ACT(act, operands, expr) case act: return (expr);\n",
     "    switch (act) {\n",
-    "    case 1: return x > 0.0f \? x : (x == x \? 0.0f : x);\n",
-    "    case 2: return vsigmoid(x);\n",
-    "    case 3: return vtanh(x);\n",
-    "    case 4: return x * vsigmoid(x);\n",
-    "    case 5: return vsoftplus(x);\n",
-    "    default: return x;\n",
+    "    ACTS(ACT)\n",
+    "    default: return a;\n",
     "    }\n",
     "}\n",
     "\n",
@@ -1304,7 +1295,8 @@ static const char *const vgs_cl__src_gemm[] = {
     "#define A_ROW(i) __global const float *a##i = a.p + (size_t)min(i0 + i, q.m - 1) * (size_t)ai;\n",
     "#define KEEP(i)  vstore16(u##i, 0, t + 48 * i); vstore16(v##i, 0, t + 48 * i + 16); \\\n",
     "                 vstore16(w##i, 0, t + 48 * i + 32);\n",
-    "#define WIDE(act_expr) for (j = 0; j < n; ++j) { const float x = line[j]; y[j] = (act_expr); }\n",
+    "#define LINE(expr) for (j = 0; j < n; ++j) { const float a = line[j]; y[j] = (expr); }\n",
+    "#define ACT_LINE(act, operands, expr) case act: LINE(expr) break;\n",
     "\n",
     "/* Group (columns, rows); q.tiles tiles share the panels evenly. */\n",
     "KERNEL vgs_tall(HEAP, int2 a_at, int2 packed_at, int2 bias_at, int2 idx_at, int2 c_at, const produc"
@@ -1353,12 +1345,8 @@ static const char *const vgs_cl__src_gemm[] = {
     "            for (j = 0; j < n; ++j) line[j] += from[j];\n",
     "        }\n",
     "        switch (q.act) {\n",
-    "        case 1: WIDE(x > 0.0f \? x : (x == x \? 0.0f : x)) break;\n",
-    "        case 2: WIDE(vsigmoid(x)) break;\n",
-    "        case 3: WIDE(vtanh(x)) break;\n",
-    "        case 4: WIDE(x * vsigmoid(x)) break;\n",
-    "        case 5: WIDE(vsoftplus(x)) break;\n",
-    "        default: WIDE(x) break;\n",
+    "        ACTS(ACT_LINE)\n",
+    "        default: LINE(a) break;\n",
     "        }\n",
     "    }\n",
     "}\n",
@@ -1894,7 +1882,7 @@ static bool vgs_cl__encode(const vgs_call *c, int parts, cl_int *w)
 {
     const vgs_tensor *shape = c->out.buf ? &c->out : &c->in[0];
     bool stretch = vgs_cl__is_map(c->op) && c->in[1].buf && c->op != VGS_OP_COMBINE, ok;
-    bool random = c->op == VGS_OP_NORMAL || c->op == VGS_OP_PERMUTATION;
+    bool random = vgs__op_is(c->op, VGS__RANDOM);
     int k;
     w[0] = c->op | (vgs_cl__is_flat(c) ? 0x10000 : 0);
     w[1] = shape->rows / parts;
@@ -2381,7 +2369,7 @@ static vgs_status vgs_cl__energy(vgs_cl *cl, const vgs_call *c, vgs_error *err)
 
 static vgs_status vgs_cl__whole(vgs_cl *cl, const vgs_call *c, vgs_error *err)
 {
-    bool reads_flag = c->op == VGS_OP_ADAM || c->op == VGS_OP_EMA;
+    bool reads_flag = vgs__is_update(c->op);
     vgs_status st = reads_flag ? vgs_cl__flush_checks(cl, err) : vgs_cl__flush(cl, err);
     if (st != VGS_OK) return st;
     switch (c->op) {
@@ -2401,7 +2389,7 @@ static vgs_status vgs_cl__whole(vgs_cl *cl, const vgs_call *c, vgs_error *err)
 
 static bool vgs_cl__by_rows(const vgs_call *c)
 {
-    return vgs__op_table[c->op].kind != 'W' && c->op != VGS_OP_ADAM && c->op != VGS_OP_EMA;
+    return vgs_cl__is_map(c->op) || vgs__op_table[c->op].kind == 'R';
 }
 
 /* Everything is queued, in order; nothing waits but for a callback. */
@@ -2445,12 +2433,36 @@ enum { VGS_CL__LINES = VGS_CL__STRINGS(common) + VGS_CL__STRINGS(rows) + VGS_CL_
 /* The numbers of the ops, for switch. */
 static const char *const vgs_cl__ops[] = {
     "enum { OP_FIRST = 6 - 1",
-#define VGS_CL__OP(kind, ID, name) ", OP_" #ID,
+#define VGS_CL__OP(kind, ID, name, facts, cost) ", OP_" #ID,
     VGS_OPS(VGS_CL__OP)
 #undef VGS_CL__OP
     " };\n", NULL
 };
 typedef char vgs_cl__ops_begin_at_6[VGS_OP_SECOND == 5 ? 1 : -1];
+
+/* The formulas of maps and activations, for kernels/rows.cl and gemm.cl. */
+static const char *const vgs_cl__formulas[] = {
+    "#define MAPS",
+#define VGS_CL__MAP_M(ID, name) " MAP(OP_" #ID ", ", vgs__formula_##name, ")",
+#define VGS_CL__MAP_R(ID, name)
+#define VGS_CL__MAP_W(ID, name)
+#define VGS_CL__MAP_U(ID, name)
+#define VGS_CL__MAP(kind, ID, name, facts, cost) VGS_CL__MAP_##kind(ID, name)
+    VGS_OPS(VGS_CL__MAP)
+#undef VGS_CL__MAP
+#undef VGS_CL__MAP_M
+#undef VGS_CL__MAP_R
+#undef VGS_CL__MAP_W
+#undef VGS_CL__MAP_U
+    "\nenum { ACT_NONE",
+#define VGS_CL__ACT(ID, name) ", ACT_" #ID
+    VGS__ACTS(VGS_CL__ACT) " };\n#define ACTS(X)",
+#undef VGS_CL__ACT
+#define VGS_CL__ACT(ID, name) " X(ACT_" #ID ", ", vgs__formula_##name, ")",
+    VGS__ACTS(VGS_CL__ACT)
+#undef VGS_CL__ACT
+    "\n", NULL
+};
 
 static int vgs_cl__lines(const char **to, int n, const char *const *from)
 {
@@ -2645,12 +2657,13 @@ static vgs_status vgs_cl__build(vgs_cl *cl, const vgs_cl_config *cfg, vgs_error 
         VGS_CL__KERNELS(VGS_CL__NAME)
 #undef VGS_CL__NAME
     };
-    const size_t most = (size_t)VGS_CL__LINES + VGS_OP_COUNT;
+    const size_t most = (size_t)VGS_CL__LINES + VGS_OP_COUNT + sizeof vgs_cl__formulas / sizeof(char *);
     const char **line = (const char **)vgs__alloc_or(err, "kernels", most, sizeof *line);
     int n, k;
     cl_int e;
     if (!line) return VGS_E_NOMEM;
     n = vgs_cl__lines(line, 0, vgs_cl__ops);
+    n = vgs_cl__lines(line, n, vgs_cl__formulas);
     n = vgs_cl__lines(line, n, vgs_cl__src_common);
     n = vgs_cl__lines(line, n, vgs_cl__src_rows);
     n = vgs_cl__lines(line, n, vgs_cl__src_whole);

@@ -159,6 +159,17 @@ inline float vsoftplus(float x)
     return (x > 0.0f ? x : 0.0f) + (x == x ? l : x);
 }
 
+/* as the formulas of vgs.h call them */
+#define vgs__exp      vexp
+#define vgs__log      vlog
+#define vgs__sin      vsin
+#define vgs__cos      vcos
+#define vgs__sigmoid  vsigmoid
+#define vgs__tanh     vtanh
+#define vgs__softplus vsoftplus
+#define sqrtf         sqrt
+#define fabsf         fabs
+
 /* ---- random numbers: Philox4x32-10, bit for bit that of vgs.h --------------------------------------- */
 
 inline uint4 philox(uint k0, uint k1, uint4 c)

@@ -7,15 +7,12 @@
 #  define MADD(a, b, c) ((a) * (b) + (c))
 #endif
 
-inline float act_of(float x, int act)
+inline float act_of(float a, int act)
 {
+#define ACT(act, operands, expr) case act: return (expr);
     switch (act) {
-    case 1: return x > 0.0f ? x : (x == x ? 0.0f : x);
-    case 2: return vsigmoid(x);
-    case 3: return vtanh(x);
-    case 4: return x * vsigmoid(x);
-    case 5: return vsoftplus(x);
-    default: return x;
+    ACTS(ACT)
+    default: return a;
     }
 }
 
@@ -136,7 +133,8 @@ KERNEL vgs_pack(HEAP, int2 b_at, int2 to_at, int n, int k, int transposed)
 #define A_ROW(i) __global const float *a##i = a.p + (size_t)min(i0 + i, q.m - 1) * (size_t)ai;
 #define KEEP(i)  vstore16(u##i, 0, t + 48 * i); vstore16(v##i, 0, t + 48 * i + 16); \
                  vstore16(w##i, 0, t + 48 * i + 32);
-#define WIDE(act_expr) for (j = 0; j < n; ++j) { const float x = line[j]; y[j] = (act_expr); }
+#define LINE(expr) for (j = 0; j < n; ++j) { const float a = line[j]; y[j] = (expr); }
+#define ACT_LINE(act, operands, expr) case act: LINE(expr) break;
 
 /* Group (columns, rows); q.tiles tiles share the panels evenly. */
 KERNEL vgs_tall(HEAP, int2 a_at, int2 packed_at, int2 bias_at, int2 idx_at, int2 c_at, const product q)
@@ -182,12 +180,8 @@ KERNEL vgs_tall(HEAP, int2 a_at, int2 packed_at, int2 bias_at, int2 idx_at, int2
             for (j = 0; j < n; ++j) line[j] += from[j];
         }
         switch (q.act) {
-        case 1: WIDE(x > 0.0f ? x : (x == x ? 0.0f : x)) break;
-        case 2: WIDE(vsigmoid(x)) break;
-        case 3: WIDE(vtanh(x)) break;
-        case 4: WIDE(x * vsigmoid(x)) break;
-        case 5: WIDE(vsoftplus(x)) break;
-        default: WIDE(x) break;
+        ACTS(ACT_LINE)
+        default: LINE(a) break;
         }
     }
 }

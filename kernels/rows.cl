@@ -11,17 +11,24 @@ typedef struct calls { int w[VGS_CALLS * VGS_WORDS]; } calls;
 #define F(k) as_float(w[20 + (k)])
 
 #define ROWS for (r = r0; r < r1; ++r)
+/* Maps come as their formulas in vgs.h: MAPS is a MAP(op, operands, formula) for each, ACTS(X) an
+   X(activation, operands, formula) for each that a product takes with it. 0 operands: more than a formula. */
+#define MAP(ID, operands, expr) MAP##operands(ID, expr)
+#define MAP0(ID, expr)
 #define MAP1(ID, expr) \
-    case OP_##ID: \
+    case ID: \
         ROWS { \
+            const float f0 = F(0), f1 = F(1); \
             __global const float *pa = ROW(x0, r); \
             __global float *y = ROW(out, r); \
             LANES(c, cols) { const float a = pa[c]; y[c] = (expr); } \
         } \
         break;
 #define MAP2(ID, expr) \
-    case OP_##ID: \
+    case ID: \
         ROWS { \
+            const float f0 = F(0), f1 = F(1); \
+            const int i0 = I(0); \
             __global const float *pa = ROW(x0, r), *pb = ROW(x1, r); \
             __global float *y = ROW(out, r); \
             if (x0.narrow) { \
@@ -34,12 +41,12 @@ typedef struct calls { int w[VGS_CALLS * VGS_WORDS]; } calls;
         } \
         break;
 
-inline float loss_of(float d, int kind)               /* 0 smooth L1, 1 squares, 2 L1                    */
+inline float vgs__loss(float d, int kind)               /* 0 smooth L1, 1 squares, 2 L1                    */
 {
     float a = fabs(d);
     return kind == 2 ? a : kind == 0 ? (a < 1.0f ? 0.5f * d * d : a - 0.5f) : d * d;
 }
-inline float loss_slope(float d, int kind)
+inline float vgs__loss_slope(float d, int kind)
 {
     return kind == 2 ? (d > 0.0f ? 1.0f : d < 0.0f ? -1.0f : d)
          : kind == 0 ? (d > 1.0f ? 1.0f : d < -1.0f ? -1.0f : d) : 2.0f * d;
@@ -192,32 +199,7 @@ KERNEL vgs_rows(HEAP, const calls list, int n, int parts, int block)
             r1 = 1;
         }
         switch (op) {
-        MAP2(ADD, a + b)
-        MAP2(SUB, a - b)
-        MAP2(MUL, a * b)
-        MAP2(DIV, a / b)
-        MAP1(AFFINE, a * F(0) + F(1))
-        MAP1(EXP, vexp(a))
-        MAP1(LOG, vlog(a))
-        MAP1(SQRT, sqrt(a))
-        MAP1(SQUARE, a * a)
-        MAP1(RECIPROCAL, 1.0f / a)
-        MAP1(ABS, fabs(a))
-        MAP2(ABS_GRAD, b > 0.0f ? a : b < 0.0f ? -a : 0.0f)
-        MAP1(SIN, vsin(a))
-        MAP1(COS, vcos(a))
-        MAP1(RELU, a > 0.0f ? a : (a == a ? 0.0f : a))
-        MAP2(RELU_GRAD, b > 0.0f ? a : 0.0f)
-        MAP1(SOFTPLUS, vsoftplus(a))
-        MAP1(SIGMOID, vsigmoid(a))
-        MAP2(SIGMOID_GRAD, a * b * (1.0f - b))
-        MAP1(TANH, vtanh(a))
-        MAP2(TANH_GRAD, a * (1.0f - b * b))
-        MAP1(CLAMP, a < F(0) ? F(0) : a > F(1) ? F(1) : a)
-        MAP2(CLAMP_GRAD, (b < F(0) || b > F(1)) ? 0.0f : a)
-        MAP2(MASK_ABOVE, b <= F(0) ? a : 0.0f)
-        MAP2(LOSS, loss_of(a - b, I(0)))
-        MAP2(LOSS_GRAD, loss_slope(a - b, I(0)))
+        MAPS
         case OP_COMBINE:
             ROWS {
                 __global const float *pa = ROW(x0, r), *pb = ROW(x1, r), *pc = ROW(x2, r);
