@@ -1,0 +1,643 @@
+/* detect.c - learns what good images look like, and finds what is not like them
+   cc -O2 examples/detect.c -o detect -lm               (add -fopenmp to use all cores: the same results)
+   ./detect train FOLDER --out DIR && ./detect score DIR IMAGE --maps MAPS      (./detect --help tells the rest)
+   Needs stb_image.h and stb_image_write.h: examples/image.h says where they are had. */
+#define _POSIX_C_SOURCE 200809L                  /* clock_gettime, fseeko, opendir, mkdir; precedes every include */
+#define VGS_IMPLEMENTATION
+#include "../vgs.h"
+#define PROGRAM "detect"
+#include "common.h"
+#include <errno.h>
+#include <signal.h>
+#include "json.h"
+#include "room.h"
+#include "image.h"
+#include "folder.h"
+#include "store.h"
+#include "features.h"
+#include "gaussian.h"
+#include "neighbour.h"
+#include "settings.h"
+#include "extractor.h"
+#include "detector.h"
+#include "roc.h"
+#include "heat.h"
+
+enum { LEAST_GOOD = 5 };
+
+typedef struct options {
+    settings how;
+    const char *command, *out, *groups, *maps, *weights;
+    char **names;            /* the words that are no keys                                               */
+    int    n, threads;
+    bool   json, resume, force;
+} options;
+
+static volatile sig_atomic_t stopped;
+
+static void on_signal(int sig)
+{
+    signal(sig, SIG_DFL);                        /* a second one ends the program at once                */
+    stopped = 1;
+}
+
+static int help(void)
+{
+    puts("detect - learns what good images look like, and finds what is not like them\n"
+         "\n"
+         "usage: detect train FOLDER --out DIR [options]\n"
+         "       detect score DIR IMAGE_OR_FOLDER...|- [--maps OUT] [--json]\n"
+         "       detect evaluate DIR FOLDER [--json]\n"
+         "       detect add DIR FOLDER\n"
+         "\n"
+         "  FOLDER            train/good, test/KIND, ground_truth/KIND/STEM_mask.png as in MVTec-AD; a folder of\n"
+         "                    such classes (one detector for all); or any folder of good images\n"
+         "  --out DIR         detector.safetensors, and what `add` and --resume need\n"
+         "  --groups FILE     lines FILE,GROUP: images of one group show the same thing, and calibration never\n"
+         "                    splits them; or --group-gap, below; else each image is alone\n"
+         "  --resume          goes on with features that a stopped training has left in DIR\n"
+         "  --force           replaces a detector that is in DIR\n"
+         "  --maps OUT        OUT/STEM_overlay.png, OUT/STEM_mask.png, OUT/STEM_map.npy of each image\n"
+         "  --json            results only: a line of JSON an image, or one object\n"
+         "  -                 names of images from standard input, one a line\n"
+         "  --threads N       0 = all that there are (0); more than 1 needs a build with -fopenmp\n"
+         "\n"
+         "Of a training (and, where said, what is kept with the detector):");
+    settings_help();
+    puts("\nExit status: 0 done (also where images are bad), 1 failed or an image could not be read, 2 wrong usage,\n"
+         "130 stopped by Ctrl-C.");
+    return finish_stdout();
+}
+
+static void set_setting(args *a, settings *s)
+{
+    const setting *k = setting_find(a->key);
+    const char *value;
+    char flag[72];
+    if (!k) wrong_usage("%.80s: there is no such option", a->word);
+    value = args_value(a);
+    if (setting_set(s, k, value)) return;
+    if (k->kind == 'm') wrong_usage("--method %.60s: must be %s", value, k->help);
+    wrong_usage("%s = %.40s: must be %s in %g..%g", flag_text(k->name, flag), value,
+                k->kind == 'd' ? "a number" : "an integer", k->least, k->most);
+}
+
+static options parse(int argc, char **argv)
+{
+    args a = { .argc = argc, .argv = argv };
+    options o = { .how = settings_initial() };
+    o.names = (char **)room_for((size_t)argc, sizeof *o.names);
+    while (args_next(&a)) {
+        if (!*a.key && !o.command) o.command = a.word;
+        else if (!*a.key) o.names[o.n++] = argv[a.at];
+        else if (args_is(&a, "help") || args_is(&a, "h")) exit(help());
+        else if (args_is(&a, "out")) o.out = args_value(&a);
+        else if (args_is(&a, "groups")) o.groups = args_value(&a);
+        else if (args_is(&a, "maps")) o.maps = args_value(&a);
+        else if (args_is(&a, "threads")) o.threads = args_threads(&a);
+        else if (args_is(&a, "json")) o.json = args_flag(&a);
+        else if (args_is(&a, "resume")) o.resume = args_flag(&a);
+        else if (args_is(&a, "force")) o.force = args_flag(&a);
+        else set_setting(&a, &o.how);
+    }
+    if (!o.command) wrong_usage("train, score, evaluate or add is missing");
+    if (o.how.pool % 2 == 0) wrong_usage("--pool %d: must be odd", o.how.pool);
+    return o;
+}
+
+static char *in_folder(const char *folder, const char *name) { return text_format("%s/%s", folder, name); }
+
+/* ==== train ========================================================================================= */
+
+/* A line of progress on stderr every two seconds. */
+static void progress(const char *what, int done, int all, double start)
+{
+    static double shown;
+    double now = seconds_now();
+    char text[32];
+    if (now - shown < 2.0 || done < 1) return;
+    shown = now;
+    say("%s: %d of %d, %s left", what, done, all, duration((now - start) / done * (all - done), text));
+}
+
+/* What was read of the images: they may be fewer than the folder has. */
+typedef struct training {
+    options *o;
+    photos all;
+    int *group, groups;      /* of the images in the store                                               */
+    int *fold;
+    bool *use;
+    int unreadable;
+    store features;
+} training;
+
+/* Removes photo i; those after it move up. */
+static void photos_drop(photos *p, int i)
+{
+    free(p->at[i].path), free(p->at[i].name), free(p->at[i].mask);
+    memmove(p->at + i, p->at + i + 1, (size_t)(p->n - i - 1) * sizeof *p->at);
+    --p->n;
+}
+
+/* One image into the store; a status other than OK is of this image only. */
+static vgs_status extract_one(training *t, extractor *e, const photo *p, float *x, vgs_error *err)
+{
+    unsigned char *data;
+    size_t bytes;
+    image m = { 0 };
+    uint64_t hash;
+    vgs_status st = read_file(p->path, &data, &bytes, err);
+    if (st) return st;
+    hash = hash_bytes(data, bytes);
+    if (store_has(&t->features, hash)) return free(data), VGS_OK;
+    st = image_decode(data, bytes, 3, p->path, &m, err);
+    free(data);
+    if (!st) st = extractor_run(e, &m, p->path, x, err);
+    image_free(&m);
+    if (st || store_add(&t->features, hash, x)) return st;
+    say("the file of features: %s", strerror(errno));
+    exit(EXIT_FAILED);
+}
+
+/* Features of all images that can be read. False: stopped. */
+static bool extract_all(training *t, extractor *e)
+{
+    float *x = (float *)room_for(extractor_numbers(e), sizeof *x);
+    double start = seconds_now();
+    vgs_error err;
+    for (int i = 0; i < t->all.n && !stopped;) {
+        if (!extract_one(t, e, t->all.at + i, x, &err)) progress("features", ++i, t->all.n, start);
+        else {
+            say("%s", err.msg);
+            ++t->unreadable;
+            photos_drop(&t->all, i);
+        }
+    }
+    free(x);
+    return !stopped;
+}
+
+static bool find_groups(training *t)
+{
+    const options *o = t->o;
+    int n = t->all.n;
+    t->group = (int *)room_for((size_t)n + 1, sizeof *t->group);
+    t->fold = (int *)room_for((size_t)n + 1, sizeof *t->fold);
+    t->use = (bool *)room_for((size_t)n + 1, sizeof *t->use);
+    if (o->groups) t->groups = group_by_file(&t->all, o->groups, t->group);
+    else if (o->how.group_gap > 0) t->groups = group_by_gap(&t->all, o->how.group_gap, t->group);
+    else for (t->groups = 0; t->groups < n; ++t->groups) t->group[t->groups] = t->groups;
+    if (t->groups < 0) return false;
+    say("%d good images in %d group%s%s", n, t->groups, t->groups == 1 ? "" : "s",
+        o->groups || o->how.group_gap > 0 ? "" : ": each image alone (--group-gap or --groups tells otherwise)");
+    if (t->groups >= 2) return true;
+    say("calibration takes 2 groups at least");
+    return false;
+}
+
+/* Scores of every image by models that have not seen its fold: maps [n, methods, cells]. */
+static bool cross_score(training *t, detector *d, float *maps)
+{
+    settings *s = &d->how;
+    int folds = s->folds < t->groups ? s->folds : t->groups;
+    size_t stride = (size_t)(s->grid * s->grid * methods_in_use(s));
+    float *x = (float *)room_for(t->features.numbers, sizeof *x);
+    double start = seconds_now();
+    bool ok = true;
+    deal_folds(t->group, t->all.n, t->groups, folds, s->seed, t->fold);
+    for (int f = 0; f < folds && ok && !stopped; ++f) {
+        models m = models_create(s, d->extract.channels, s->rows);
+        for (int i = 0; i < t->all.n; ++i) t->use[i] = t->fold[i] != f;
+        ok = models_fit(&m, s, &t->features, t->use);
+        for (int i = 0; i < t->all.n && ok; ++i) {
+            if (t->use[i]) continue;
+            store_get(&t->features, i, x);
+            models_score(&m, s, x, maps + (size_t)i * stride);
+        }
+        models_free(&m);
+        progress("calibration", f + 1, folds + 1, start);
+    }
+    free(x);
+    return ok && !stopped;
+}
+
+/* Calibration, then the models of all images. */
+static bool fit_all(training *t, detector *d)
+{
+    int cells = d->how.grid * d->how.grid, methods = methods_in_use(&d->how), n = t->all.n;
+    float *maps = (float *)room_for((size_t)n * (size_t)(cells * methods), sizeof *maps);
+    float *map = (float *)room_for((size_t)n * (size_t)cells, sizeof *map);
+    bool ok = cross_score(t, d, maps);
+    if (ok) {
+        measure_scale(d, maps, n);
+        for (int i = 0; i < n; ++i)
+            combine_maps(d, maps + (size_t)i * (size_t)(cells * methods), map + (size_t)i * (size_t)cells);
+        calibrate(d, map, n);
+        for (int i = 0; i < n; ++i) t->use[i] = true;
+        d->fitted = models_create(&d->how, d->extract.channels, d->how.rows);
+        ok = models_fit(&d->fitted, &d->how, &t->features, t->use);
+    }
+    free(maps);
+    free(map);
+    return ok;
+}
+
+static void say_result(const detector *d)
+{
+    if (d->rate > d->how.false_alarms)
+        say("%d good images: the smallest rate of false alarms that can be promised is 1/%d = %.4f, not %g", d->good,
+            d->good + 1, d->rate, d->how.false_alarms);
+    say("a score above %.4f is bad: %.3g %% false alarms, on average over random good images (not over parts)",
+        d->threshold, 100 * d->rate);
+}
+
+/* The list of what is in the store, for `add`. */
+static vgs_status write_list(const training *t, const char *path, vgs_error *err)
+{
+    vgs_file f;
+    if (vgs_file_begin(&f, path, err)) return err->code;
+    fputs("file,group\n", f.stream);
+    for (int i = 0; i < t->all.n; ++i) fprintf(f.stream, "%s,%d\n", t->all.at[i].name, t->group[i]);
+    return vgs_file_commit(&f, err);
+}
+
+static void training_free(training *t)
+{
+    photos_free(&t->all);
+    free(t->group);
+    free(t->fold);
+    free(t->use);
+    store_close(&t->features);
+}
+
+/* How the features in a store were made: what must be the same to go on with it. */
+static char *features_key(const settings *s, const extractor *e)
+{
+    return text_format("bank 1, size %d, grid %d, channels %d, unit %d, pool %d", s->size, s->grid, e->channels,
+                       s->unit, s->pool);
+}
+
+static int train_into(training *t, detector *d, const char *path)
+{
+    const options *o = t->o;
+    char *store_path = in_folder(o->out, "features.cache"), *list = in_folder(o->out, "images.csv");
+    char *key = features_key(&d->how, &d->extract), size[32];
+    double bytes = (double)t->all.n * (double)extractor_numbers(&d->extract) * sizeof(float);
+    vgs_error err;
+    int status = EXIT_FAILED;
+    if (!o->resume) remove(store_path);
+    say("%d images in %d class%s; their features take %s in %s", t->all.n, t->all.class_count,
+        t->all.class_count == 1 ? "" : "es", size_text(bytes, ceil, size), store_path);
+    if (store_open(&t->features, store_path, key, extractor_numbers(&d->extract))) {
+        if (!extract_all(t, &d->extract)) say("stopped; --resume goes on"), status = EXIT_STOPPED;
+        else if (t->all.n < LEAST_GOOD) say("%d good images: at least %d are needed", t->all.n, LEAST_GOOD);
+        else if (find_groups(t)) {
+            if (!fit_all(t, d)) status = stopped ? EXIT_STOPPED : EXIT_FAILED;
+            else if (write_list(t, list, &err) || detector_save(d, path, &err)) say("%s", err.msg);
+            else status = 0, say_result(d);
+        }
+    }
+    free(store_path);
+    free(list);
+    free(key);
+    return status;
+}
+
+static int train(options *o)
+{
+    training t = { .o = o };
+    detector d = { .how = o->how };
+    char *path;
+    int status = EXIT_FAILED;
+    if (o->n != 1) wrong_usage("train: one folder is wanted, %d are given", o->n);
+    if (!o->out) wrong_usage("train: --out DIR is missing");
+    path = in_folder(o->out, "detector.safetensors");
+    if (file_exists(path) && !o->force && !o->resume)
+        wrong_usage("%s: there is a detector already; --force replaces it", path);
+    if (mkdir(o->out, 0777) && errno != EEXIST) return say("%s: %s", o->out, strerror(errno)), EXIT_FAILED;
+    extractor_create(&d.extract, &d.how);
+    if (photos_scan(&t.all, o->names[0], false)) status = train_into(&t, &d, path);
+    if (status == 0) say("%s", path);
+    if (status == 0 && t.unreadable) say("%d images could not be read", t.unreadable), status = EXIT_FAILED;
+    training_free(&t);
+    detector_free(&d);
+    free(path);
+    return status;
+}
+
+/* ==== score ========================================================================================= */
+
+typedef struct scoring {
+    const options *o;
+    detector d;
+    float *scratch, *map;
+    int done, bad, unreadable, failed;
+} scoring;
+
+static bool open_detector(const char *folder, scoring *s)
+{
+    char *path = in_folder(folder, "detector.safetensors");
+    vgs_error err;
+    bool ok = !detector_load(&s->d, path, &err);
+    if (!ok) say("%s", err.msg);
+    else {
+        s->d.extract.how = &s->d.how;
+        s->scratch = detector_scratch(&s->d);
+        s->map = (float *)room_for((size_t)(s->d.how.grid * s->d.how.grid), sizeof *s->map);
+    }
+    free(path);
+    return ok;
+}
+
+static void close_detector(scoring *s)
+{
+    detector_free(&s->d);
+    free(s->scratch);
+    free(s->map);
+}
+
+static void print_verdict(const scoring *s, const char *name, const verdict *v, double ms_decode)
+{
+    json j = { stdout, false };
+    int label = v->p <= s->d.rate * (1 + 1e-12);
+    if (!s->o->json) {
+        printf("%s  %-4s score %.4f  p %.4f\n", name, label ? "BAD" : "good", v->score, v->p);
+        return;
+    }
+    json_open(&j, NULL, '{');
+    json_string(&j, "file", name);
+    json_double(&j, "score", v->score);
+    json_double(&j, "p_value", v->p);
+    json_i64(&j, "label", label);
+    json_double(&j, "threshold", s->d.threshold);
+    json_double(&j, "ms_decode", ms_decode);
+    json_double(&j, "ms_resize", v->ms_resize);
+    json_double(&j, "ms_features", v->ms_features);
+    json_double(&j, "ms_score", v->ms_score);
+    json_close(&j, '}');
+    json_line(&j);
+}
+
+static void score_one(scoring *s, const char *path, const char *name)
+{
+    double start = seconds_now(), decoded;
+    image m;
+    verdict v;
+    vgs_error err;
+    vgs_status st = image_read(path, 3, &m, &err);
+    decoded = seconds_now();
+    if (!st) st = detector_score(&s->d, &m, path, s->scratch, s->map, &v, &err);
+    if (st) say("%s", err.msg), ++s->unreadable;
+    else {
+        print_verdict(s, path, &v, 1e3 * (decoded - start));
+        ++s->done;
+        if (s->o->maps && write_maps(&s->d, &m, s->map, s->o->maps, name, &err)) say("%s", err.msg), ++s->failed;
+    }
+    image_free(&m);
+}
+
+static void score_folder(scoring *s, const char *folder)
+{
+    photos p = { 0 };
+    photos_class(&p, last_part(folder));
+    if (!walk(&p, folder, "", NULL, NULL)) ++s->failed;
+    else if (!p.n) say("%s: no image (.png .jpg .jpeg .bmp) in it", folder), ++s->failed;
+    for (int i = 0; i < p.n && !stopped; ++i) score_one(s, p.at[i].path, p.at[i].name);
+    photos_free(&p);
+}
+
+static void score_names(scoring *s)
+{
+    char line[4096], *name;
+    while (!stopped && fgets(line, sizeof line, stdin)) {
+        line[strcspn(line, "\r\n")] = '\0';
+        if (!*line) continue;
+        name = last_part(line);
+        score_one(s, line, name);
+        fflush(stdout);
+        free(name);
+    }
+}
+
+static int score(options *o)
+{
+    scoring s = { .o = o };
+    if (o->n < 2) wrong_usage("score: DIR and images are wanted");
+    if (!open_detector(o->names[0], &s)) return EXIT_FAILED;
+    for (int i = 1; i < o->n && !stopped; ++i) {
+        char *name = last_part(o->names[i]);
+        if (!strcmp(o->names[i], "-")) score_names(&s);
+        else if (is_folder(o->names[i])) score_folder(&s, o->names[i]);
+        else score_one(&s, o->names[i], name);
+        free(name);
+    }
+    close_detector(&s);
+    if (s.unreadable) say("%d images could not be scored", s.unreadable);
+    if (stopped) return EXIT_STOPPED;
+    return finish_stdout() || s.unreadable || s.failed ? EXIT_FAILED : 0;
+}
+
+/* ==== evaluate ====================================================================================== */
+
+typedef struct result { double image_auroc, pixel_auroc, aupro_30, aupro_5, average_precision, f1_best,
+    false_alarm_rate, detection_rate; int n_good, n_bad, lost_masks, regions; } result;
+
+typedef struct figure { const char *name; size_t at; bool count; } figure;
+static const figure figures[] = {
+#define FIGURE(name, count) { #name, offsetof(result, name), count },
+    FIGURE(image_auroc, false) FIGURE(pixel_auroc, false) FIGURE(aupro_30, false) FIGURE(aupro_5, false)
+    FIGURE(average_precision, false) FIGURE(f1_best, false) FIGURE(false_alarm_rate, false)
+    FIGURE(detection_rate, false) FIGURE(n_good, true) FIGURE(n_bad, true) FIGURE(lost_masks, true)
+#undef FIGURE
+};
+enum { FIGURES = (int)(sizeof figures / sizeof *figures) };
+
+typedef struct evaluated {
+    photos all;
+    float *maps;             /* [n, cells]                                                               */
+    double *score;           /* [n]; NaN: could not be read                                              */
+    double *p;
+} evaluated;
+
+/* The mask of a photo at size x size, NULL if there is none; its lost regions are added to *lost. */
+static unsigned char *read_mask(const photo *p, int size, int *lost, vgs_error *err)
+{
+    image m, photo_itself;
+    unsigned char *out = NULL;
+    err->code = VGS_OK;
+    if (!p->mask || image_read(p->mask, 1, &m, err)) return NULL;
+    if (!image_read(p->path, 1, &photo_itself, err)) {
+        if (m.width != photo_itself.width || m.height != photo_itself.height) {
+            err->code = VGS_E_SHAPE;
+            snprintf(err->msg, sizeof err->msg, "%.150s: a mask of %d x %d, for an image of %d x %d", p->mask,
+                     m.width, m.height, photo_itself.width, photo_itself.height);
+        } else {
+            out = (unsigned char *)room_for((size_t)size * (size_t)size, 1);
+            image_nearest(&m, size, size, out);
+            *lost += lost_regions(m.data, m.width, m.height, size);
+        }
+        image_free(&photo_itself);
+    }
+    image_free(&m);
+    return out;
+}
+
+/* Pixel figures of the photos of one class, or of all (which < 0). A bad image without a mask is left out. */
+static int pixel_figures(const evaluated *e, const detector *d, int which, result *r)
+{
+    int cells = d->how.grid * d->how.grid, wrong = 0;
+    pixel_bins b = pixel_bins_create(e->maps, (size_t)e->all.n * (size_t)cells);
+    vgs_error err;
+    for (int i = 0; i < e->all.n; ++i) {
+        const photo *p = e->all.at + i;
+        unsigned char *mask = NULL;
+        if ((which >= 0 && p->class_index != which) || isnan(e->score[i])) continue;
+        if (p->bad && !p->mask) continue;
+        mask = read_mask(p, d->how.size, &r->lost_masks, &err);
+        if (p->bad && !mask) say("%s", err.msg), ++wrong;
+        else r->regions += pixel_bins_add(&b, e->maps + (size_t)i * (size_t)cells, d->how.grid, mask, d->how.size);
+        free(mask);
+    }
+    r->pixel_auroc = roc_area(b.roc.good, b.roc.bad, b.roc.n);
+    r->aupro_30 = partial_area(b.roc.good, b.roc.region, b.roc.n, 0.3);
+    r->aupro_5 = partial_area(b.roc.good, b.roc.region, b.roc.n, 0.05);
+    r->average_precision = average_precision(b.roc.good, b.roc.bad, b.roc.n);
+    pixel_bins_free(&b);
+    return wrong;
+}
+
+static void image_figures(const evaluated *e, const detector *d, int which, result *r)
+{
+    scored *s = (scored *)room_for((size_t)e->all.n, sizeof *s);
+    int n = 0, alarms = 0, found = 0;
+    roc_bins b;
+    for (int i = 0; i < e->all.n; ++i) {
+        const photo *p = e->all.at + i;
+        bool called = e->p[i] <= d->rate * (1 + 1e-12);
+        if ((which >= 0 && p->class_index != which) || isnan(e->score[i])) continue;
+        s[n++] = (scored){ e->score[i], p->bad };
+        if (p->bad) ++r->n_bad, found += called;
+        else ++r->n_good, alarms += called;
+    }
+    b = roc_of_images(s, n);
+    r->image_auroc = roc_area(b.good, b.bad, b.n);
+    r->f1_best = best_f1(b.good, b.bad, b.n);
+    r->false_alarm_rate = r->n_good ? (double)alarms / r->n_good : (double)NAN;
+    r->detection_rate = r->n_bad ? (double)found / r->n_bad : (double)NAN;
+    roc_free(&b);
+    free(s);
+}
+
+/* Means over the classes; counts are summed. */
+static result mean_result(const result *r, int n)
+{
+    result mean = { 0 };
+    for (int k = 0; k < FIGURES; ++k) {
+        double sum = 0;
+        int count = 0;
+        for (int i = 0; i < n; ++i) {
+            const char *at = (const char *)(r + i) + figures[k].at;
+            double v = figures[k].count ? *(const int *)(const void *)at : *(const double *)(const void *)at;
+            if (!isnan(v)) sum += v, ++count;
+        }
+        if (figures[k].count) *(int *)(void *)((char *)&mean + figures[k].at) = (int)sum;
+        else *(double *)(void *)((char *)&mean + figures[k].at) = count ? sum / count : (double)NAN;
+    }
+    return mean;
+}
+
+static void json_result(json *j, const char *key, const result *r)
+{
+    json_open(j, key, '{');
+    for (int k = 0; k < FIGURES; ++k) {
+        const char *at = (const char *)r + figures[k].at;
+        if (figures[k].count) json_i64(j, figures[k].name, *(const int *)(const void *)at);
+        else json_double(j, figures[k].name, *(const double *)(const void *)at);
+    }
+    json_close(j, '}');
+}
+
+static void print_results(const options *o, const photos *p, const result *mean, const result *each)
+{
+    json j = { stdout, false };
+    (void)o;
+    json_open(&j, NULL, '{');
+    json_result(&j, "mean", mean);
+    json_open(&j, "classes", '{');
+    for (int c = 0; c < p->class_count; ++c) json_result(&j, p->classes[c], each + c);
+    json_close(&j, '}');
+    json_close(&j, '}');
+    json_line(&j);
+}
+
+static void score_all(scoring *s, evaluated *e)
+{
+    size_t cells = (size_t)(s->d.how.grid * s->d.how.grid);
+    double start = seconds_now();
+    vgs_error err;
+    for (int i = 0; i < e->all.n && !stopped; ++i) {
+        image m;
+        verdict v;
+        vgs_status st = image_read(e->all.at[i].path, 3, &m, &err);
+        if (!st) st = detector_score(&s->d, &m, e->all.at[i].path, s->scratch, e->maps + (size_t)i * cells, &v, &err);
+        image_free(&m);
+        e->score[i] = st ? (double)NAN : v.score;
+        e->p[i] = st ? 1 : v.p;
+        if (st) say("%s", err.msg), ++s->unreadable;
+        progress("scores", i + 1, e->all.n, start);
+    }
+}
+
+static int evaluate_all(scoring *s, evaluated *e)
+{
+    result each[256] = { { 0 } }, mean;
+    int wrong = 0, classes = e->all.class_count;
+    score_all(s, e);
+    if (stopped) return EXIT_STOPPED;
+    if (classes > 256) return say("%d classes: at most 256", classes), EXIT_FAILED;
+    for (int c = 0; c < classes; ++c) {
+        image_figures(e, &s->d, c, each + c);
+        wrong += pixel_figures(e, &s->d, c, each + c);
+    }
+    mean = mean_result(each, classes);
+    print_results(s->o, &e->all, &mean, each);
+    if (s->unreadable) say("%d images could not be scored", s->unreadable);
+    if (wrong) say("%d masks could not be used", wrong);
+    return finish_stdout() || s->unreadable || wrong ? EXIT_FAILED : 0;
+}
+
+static int evaluate_command(options *o)
+{
+    scoring s = { .o = o };
+    evaluated e = { 0 };
+    int status = EXIT_FAILED;
+    if (o->n != 2) wrong_usage("evaluate: DIR and FOLDER are wanted");
+    if (!open_detector(o->names[0], &s)) return EXIT_FAILED;
+    if (photos_scan(&e.all, o->names[1], true)) {
+        e.maps = (float *)room_for((size_t)e.all.n * (size_t)(s.d.how.grid * s.d.how.grid), sizeof *e.maps);
+        e.score = (double *)room_for(2 * (size_t)e.all.n, sizeof *e.score);
+        e.p = e.score + e.all.n;
+        status = evaluate_all(&s, &e);
+    }
+    photos_free(&e.all);
+    free(e.maps);
+    free(e.score);
+    close_detector(&s);
+    return status;
+}
+
+/* ==== all together ================================================================================== */
+
+int main(int argc, char **argv)
+{
+    options o = parse(argc, argv);
+    int status;
+    signal(SIGINT, on_signal);
+    signal(SIGTERM, on_signal);
+    if (!strcmp(o.command, "train")) status = train(&o);
+    else if (!strcmp(o.command, "score")) status = score(&o);
+    else if (!strcmp(o.command, "evaluate")) status = evaluate_command(&o);
+    else wrong_usage("%.60s: there is no such command; train, score, evaluate, add", o.command);
+    free(o.names);
+    return status;
+}

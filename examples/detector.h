@@ -1,0 +1,336 @@
+/* detector.h - a detector of anomalies: scores of cells by one or several methods, what scores good images have,
+   and the file that holds it all. Include it after extractor.h and neighbour.h.
+
+   Calibration: the groups of good images are dealt into folds; every image is scored by models that have not
+   seen its group. From these scores come the mean and deviation that put methods on one scale, the p-value of
+   an image, (1 + #{good scores >= its score})/(n + 1), the threshold for a promised rate of false alarms, and
+   the colours of the maps. The promise is for a random new image, not for a random new group. */
+#ifndef DETECTOR_H
+#define DETECTOR_H
+
+enum { PIXEL_LEVELS = 401 };
+
+/* What is fitted to features. */
+typedef struct models { gaussian location, one; neighbour bank; } models;
+
+typedef struct detector {
+    settings how;
+    extractor extract;
+    models fitted;
+    double mean[METHODS], deviation[METHODS];    /* of the cells of good images, for each method         */
+    int    good;                                 /* n, good images                                       */
+    double *scores;                              /* [good], ascending                                    */
+    double rate, threshold;                      /* what can be promised; a higher score is bad          */
+    float  pixels[PIXEL_LEVELS];                 /* score that a share 10^(-k/100) of good cells exceeds */
+} detector;
+
+/* ==== models ======================================================================================== */
+
+static inline void models_free(models *m)
+{
+    gaussian_free(&m->location);
+    gaussian_free(&m->one);
+    neighbour_free(&m->bank);
+}
+
+static inline models models_create(const settings *s, int channels, int rows)
+{
+    models m = { 0 };
+    if (s->method & LOCATION) m.location = gaussian_create(s->grid * s->grid, channels);
+    if (s->method & MAHALANOBIS) m.one = gaussian_create(1, channels);
+    if (s->method & NEIGHBOUR) m.bank = neighbour_create(rows, channels);
+    return m;
+}
+
+/* False, said: features without a positive covariance. */
+static inline bool models_fit(models *m, const settings *s, store *st, const bool *use)
+{
+    bool ok = true;
+    if (s->method & LOCATION) ok = gaussian_fit(&m->location, st, use, s->grid, s->window, s->ridge);
+    if (ok && s->method & MAHALANOBIS) ok = gaussian_fit(&m->one, st, use, s->grid, 0, s->ridge);
+    if (s->method & NEIGHBOUR) neighbour_fit(&m->bank, st, use, s->grid * s->grid, s->seed);
+    if (!ok) say("--ridge %g: the covariance of the features is not positive; a larger ridge helps", s->ridge);
+    return ok;
+}
+
+/* Scores of the cells by each method in use, one after the other: maps [methods in use, cells]. */
+static inline void models_score(const models *m, const settings *s, const float *x, float *maps)
+{
+    int cells = s->grid * s->grid;
+    if (s->method & LOCATION) gaussian_score(&m->location, x, cells, maps), maps += cells;
+    if (s->method & MAHALANOBIS) gaussian_score(&m->one, x, cells, maps), maps += cells;
+    if (s->method & NEIGHBOUR) neighbour_score(&m->bank, x, cells, maps);
+}
+
+static inline int methods_in_use(const settings *s)
+{
+    int n = 0;
+    for (int k = 0; k < METHODS; ++k) n += s->method >> k & 1;
+    return n;
+}
+
+/* map = the sum over the methods of (score - mean)/deviation. */
+static inline void combine_maps(const detector *d, const float *maps, float *map)
+{
+    int cells = d->how.grid * d->how.grid, methods = methods_in_use(&d->how);
+    for (int k = 0; k < cells; ++k) {
+        double sum = 0;
+        for (int i = 0; i < methods; ++i)
+            sum += ((double)maps[i * cells + k] - d->mean[i]) / d->deviation[i];
+        map[k] = (float)sum;
+    }
+}
+
+static inline double map_score(const float *map, int cells)
+{
+    float most = map[0];
+    for (int k = 1; k < cells; ++k) if (map[k] > most) most = map[k];
+    return (double)most;
+}
+
+/* ==== calibration =================================================================================== */
+
+static inline int compare_scores(const void *a, const void *b)
+{
+    double x = *(const double *)a, y = *(const double *)b;
+    return (x > y) - (x < y);
+}
+
+/* fold [n] of each image: groups in random order, dealt in turn */
+static inline void deal_folds(const int *group, int n, int groups, int folds, uint64_t seed, int *fold)
+{
+    vgs_rng r = { seed, 64, 0 };
+    int *order = (int *)room_for((size_t)groups, sizeof *order);
+    for (int g = 0; g < groups; ++g) {
+        int k = (int)vgs_rng_below(&r, (uint32_t)g + 1);
+        order[g] = order[k];
+        order[k] = g;
+    }
+    for (int i = 0; i < n; ++i) fold[i] = order[group[i]] % folds;
+    free(order);
+}
+
+/* Mean and deviation of each method's scores: maps [n, methods, cells]. */
+static inline void measure_scale(detector *d, const float *maps, int n)
+{
+    int cells = d->how.grid * d->how.grid, methods = methods_in_use(&d->how);
+    double count = (double)n * cells;
+    for (int m = 0; m < methods; ++m) {
+        double sum = 0, square = 0;
+        for (int i = 0; i < n; ++i)
+            for (int k = 0; k < cells; ++k) sum += (double)maps[(i * methods + m) * cells + k];
+        d->mean[m] = sum / count;
+        for (int i = 0; i < n; ++i)
+            for (int k = 0; k < cells; ++k) {
+                double v = (double)maps[(i * methods + m) * cells + k] - d->mean[m];
+                square += v * v;
+            }
+        d->deviation[m] = square > 0 ? sqrt(square / count) : 1;
+    }
+}
+
+/* The share that can be promised with n good images, and the threshold for it: the ceil((n+1)(1-rate))-th of
+   the ascending scores. */
+static inline void set_threshold(detector *d)
+{
+    double least = 1.0 / (d->good + 1), k;
+    d->rate = d->how.false_alarms < least ? least : d->how.false_alarms;
+    k = ceil((d->good + 1) * (1 - d->rate) - 1e-9);
+    d->threshold = d->scores[(int)(k < 1 ? 1 : k > d->good ? d->good : k) - 1];
+}
+
+/* p-value of an image's score. */
+static inline double p_value(const detector *d, double score)
+{
+    int lo = 0, hi = d->good;                    /* the first that is >= score */
+    while (lo < hi) {
+        int middle = (lo + hi) / 2;
+        if (d->scores[middle] >= score) hi = middle;
+        else lo = middle + 1;
+    }
+    return (1.0 + d->good - lo) / (d->good + 1.0);
+}
+
+/* From combined maps of good images [n, cells], whose order is lost. */
+static inline void calibrate(detector *d, float *maps, int n)
+{
+    int cells = d->how.grid * d->how.grid;
+    size_t count = (size_t)n * (size_t)cells;
+    double *all = (double *)room_for(count, sizeof *all);
+    d->good = n;
+    free(d->scores);
+    d->scores = (double *)room_for((size_t)n, sizeof *d->scores);
+    for (int i = 0; i < n; ++i) d->scores[i] = map_score(maps + (size_t)i * (size_t)cells, cells);
+    qsort(d->scores, (size_t)n, sizeof *d->scores, compare_scores);
+    for (size_t i = 0; i < count; ++i) all[i] = (double)maps[i];
+    qsort(all, count, sizeof *all, compare_scores);
+    for (int k = 0; k < PIXEL_LEVELS; ++k) {
+        size_t above = (size_t)((double)count * pow(10.0, -k / 100.0));
+        d->pixels[k] = (float)all[above < count ? count - 1 - above : 0];
+    }
+    free(all);
+    set_threshold(d);
+}
+
+/* -log10 of the share of good cells that exceed the score, 0..4; beyond all of them 4 */
+static inline double heat(const detector *d, double score)
+{
+    int lo = 0, hi = PIXEL_LEVELS - 1;
+    if (score <= (double)d->pixels[0]) return 0;
+    if (score > (double)d->pixels[hi]) return 4;
+    while (hi - lo > 1) {
+        int middle = (lo + hi) / 2;
+        if ((double)d->pixels[middle] < score) lo = middle;
+        else hi = middle;
+    }
+    return hi / 100.0;
+}
+
+/* ==== scoring ======================================================================================= */
+
+typedef struct verdict { double score, p, ms_resize, ms_features, ms_score; } verdict;
+
+/* map [grid, grid], out. scratch: [numbers + methods x cells] */
+static inline vgs_status detector_score(detector *d, const image *m, const char *path, float *scratch, float *map,
+                                        verdict *v, vgs_error *err)
+{
+    float *maps = scratch + extractor_numbers(&d->extract);
+    double start;
+    if (extractor_run(&d->extract, m, path, scratch, err)) return err->code;
+    start = seconds_now();
+    models_score(&d->fitted, &d->how, scratch, maps);
+    combine_maps(d, maps, map);
+    v->score = map_score(map, d->how.grid * d->how.grid);
+    v->p = p_value(d, v->score);
+    v->ms_resize = d->extract.ms_resize;
+    v->ms_features = d->extract.ms_features;
+    v->ms_score = 1e3 * (seconds_now() - start);
+    if (isfinite(v->score)) return VGS_OK;
+    return image_error(err, VGS_E_NONFINITE, path, "the score is not finite");
+}
+
+static inline float *detector_scratch(const detector *d)
+{
+    size_t cells = (size_t)d->how.grid * (size_t)d->how.grid;
+    return (float *)room_for(extractor_numbers(&d->extract) + (METHODS + 1) * cells, sizeof(float));
+}
+
+/* ==== the file ====================================================================================== */
+
+static inline void detector_free(detector *d)
+{
+    extractor_free(&d->extract);
+    models_free(&d->fitted);
+    free(d->scores);
+    d->scores = NULL;
+}
+
+static inline void write_gaussian(vgs_writer *w, const char *name, const gaussian *g)
+{
+    uint64_t mean[2] = { (uint64_t)g->cells, (uint64_t)g->channels };
+    uint64_t root[2] = { (uint64_t)g->cells, (uint64_t)triangle(g->channels) };
+    char key[64];
+    if (!g->mean) return;
+    vgs_writer_tensor(w, (snprintf(key, sizeof key, "%s.mean", name), key), VGS_DTYPE_F32, 2, mean, g->mean);
+    vgs_writer_tensor(w, (snprintf(key, sizeof key, "%s.root", name), key), VGS_DTYPE_F32, 2, root, g->root);
+}
+
+static inline vgs_status detector_save(const detector *d, const char *path, vgs_error *err)
+{
+    const models *m = &d->fitted;
+    uint64_t good = (uint64_t)d->good, levels = PIXEL_LEVELS, methods = (uint64_t)methods_in_use(&d->how);
+    uint64_t bank[2] = { (uint64_t)m->bank.rows, (uint64_t)m->bank.channels };
+    vgs_writer *w = vgs_writer_create(err);
+    vgs_status st;
+    if (!w) return err->code;
+    write_gaussian(w, "location", &m->location);
+    write_gaussian(w, "mahalanobis", &m->one);
+    if (m->bank.bank) vgs_writer_tensor(w, "neighbour.bank", VGS_DTYPE_F32, 2, bank, m->bank.bank);
+    vgs_writer_tensor(w, "calibration.scores", VGS_DTYPE_F64, 1, &good, d->scores);
+    vgs_writer_tensor(w, "calibration.pixels", VGS_DTYPE_F32, 1, &levels, d->pixels);
+    vgs_writer_tensor(w, "calibration.mean", VGS_DTYPE_F64, 1, &methods, d->mean);
+    vgs_writer_tensor(w, "calibration.deviation", VGS_DTYPE_F64, 1, &methods, d->deviation);
+    vgs_writer_meta(w, "detector", "1");
+    for (int i = 0; i < SETTINGS; ++i) {
+        char text[64];
+        vgs_writer_meta(w, setting_list[i].name, setting_text(&d->how, setting_list + i, text));
+    }
+    vgs_writer_meta(w, "extractor", "bank 1");
+    vgs_writer_number(w, "rate", d->rate);
+    vgs_writer_number(w, "threshold", d->threshold);
+    st = vgs_writer_save(w, path, err);
+    vgs_writer_free(w);
+    return st;
+}
+
+static inline vgs_status read_gaussian(const vgs_safetensors *f, const char *name, gaussian *g, vgs_error *err)
+{
+    char key[64];
+    vgs_status st;
+    snprintf(key, sizeof key, "%s.mean", name);
+    st = vgs_safetensors_floats(f, key, g->mean, (size_t)g->cells * (size_t)g->channels, err);
+    snprintf(key, sizeof key, "%s.root", name);
+    return st ? st : vgs_safetensors_floats(f, key, g->root, (size_t)g->cells * triangle(g->channels), err);
+}
+
+static inline vgs_status read_settings(const vgs_safetensors *f, const char *path, settings *s, vgs_error *err)
+{
+    const char *version = vgs_safetensors_meta(f, "detector");
+    char text[160];
+    if (!version) return image_error(err, VGS_E_FORMAT, path, "not a detector of this program");
+    if (strcmp(version, "1")) {
+        snprintf(text, sizeof text, "a detector of version %.20s; this program reads version 1", version);
+        return image_error(err, VGS_E_FORMAT, path, text);
+    }
+    *s = settings_initial();
+    for (int i = 0; i < SETTINGS; ++i) {
+        const char *value = vgs_safetensors_meta(f, setting_list[i].name);
+        if (value && setting_set(s, setting_list + i, value)) continue;
+        snprintf(text, sizeof text, "%s = %.40s", setting_list[i].name, value ? value : "missing");
+        return image_error(err, VGS_E_FORMAT, path, text);
+    }
+    return VGS_OK;
+}
+
+static inline vgs_status read_calibration(const vgs_safetensors *f, const char *path, detector *d, vgs_error *err)
+{
+    const vgs_file_tensor *t = vgs_safetensors_find(f, "calibration.scores");
+    size_t methods = (size_t)methods_in_use(&d->how);
+    vgs_status st;
+    if (!t || t->count < 1 || t->count > INT_MAX) return image_error(err, VGS_E_FORMAT, path, "no calibration.scores");
+    d->good = (int)t->count;
+    d->scores = (double *)room_for(t->count, sizeof *d->scores);
+    st = vgs_safetensors_doubles(f, "calibration.scores", d->scores, t->count, err);
+    if (!st) st = vgs_safetensors_floats(f, "calibration.pixels", d->pixels, PIXEL_LEVELS, err);
+    if (!st) st = vgs_safetensors_doubles(f, "calibration.mean", d->mean, methods, err);
+    if (!st) st = vgs_safetensors_doubles(f, "calibration.deviation", d->deviation, methods, err);
+    if (!st) st = vgs_safetensors_number(f, "rate", &d->rate, err);
+    return st ? st : vgs_safetensors_number(f, "threshold", &d->threshold, err);
+}
+
+static inline vgs_status detector_load(detector *d, const char *path, vgs_error *err)
+{
+    vgs_safetensors *f = vgs_safetensors_open(path, err);
+    const vgs_file_tensor *bank = f ? vgs_safetensors_find(f, "neighbour.bank") : NULL;
+    vgs_status st;
+    *d = (detector){ .good = 0 };
+    if (!f) return err->code;
+    st = read_settings(f, path, &d->how, err);
+    if (!st) {
+        extractor_create(&d->extract, &d->how);
+        d->fitted = models_create(&d->how, d->extract.channels, bank && bank->ndim ? (int)bank->shape[0] : 1);
+        if (d->how.method & LOCATION) st = read_gaussian(f, "location", &d->fitted.location, err);
+    }
+    if (!st && d->how.method & MAHALANOBIS) st = read_gaussian(f, "mahalanobis", &d->fitted.one, err);
+    if (!st && d->how.method & NEIGHBOUR) {
+        neighbour *b = &d->fitted.bank;
+        st = vgs_safetensors_floats(f, "neighbour.bank", b->bank, (size_t)b->rows * (size_t)b->channels, err);
+        neighbour_squares(b);
+    }
+    if (!st) st = read_calibration(f, path, d, err);
+    vgs_safetensors_free(f);
+    if (st) detector_free(d);
+    return st;
+}
+
+#endif /* DETECTOR_H */

@@ -1,0 +1,170 @@
+/* gaussian.h - how far a feature lies from the good ones, in standard deviations: the Mahalanobis distance to
+   one Gaussian for all cells, or to one for each cell, fitted on it and its neighbours. Include it after
+   store.h. */
+#ifndef GAUSSIAN_H
+#define GAUSSIAN_H
+
+typedef struct gaussian {
+    int cells, channels;     /* cells: 1, or one of each cell of the grid                                */
+    float *mean;             /* [cells, channels]                                                        */
+    float *root;             /* [cells, channels (channels + 1)/2]: R = L^-1, S = L L^T, rows of the     */
+                             /* lower triangle; the distance is |R (x - mean)|                           */
+} gaussian;
+
+static inline size_t triangle(int n) { return (size_t)n * (size_t)(n + 1) / 2; }
+
+static inline void *room_for(size_t n, size_t size)
+{
+    void *p = n < (size_t)-1 / size ? calloc(n, size) : NULL;
+    if (!p) say("out of memory: %.0f MB", (double)n * (double)size / 1e6), exit(EXIT_FAILED);
+    return p;
+}
+
+static inline gaussian gaussian_create(int cells, int channels)
+{
+    gaussian g = { cells, channels, NULL, NULL };
+    g.mean = (float *)room_for((size_t)cells * (size_t)channels, sizeof *g.mean);
+    g.root = (float *)room_for((size_t)cells * triangle(channels), sizeof *g.root);
+    return g;
+}
+
+static inline void gaussian_free(gaussian *g)
+{
+    free(g->mean);
+    free(g->root);
+    g->mean = g->root = NULL;
+}
+
+/* Sums of rows x and of their products x x^T, x less `origin`, so that little is lost when means are taken off */
+typedef struct moments { double count; double *sum, *product; } moments;
+
+static inline void moments_add(moments *m, const float *x, const float *origin, int channels)
+{
+    double *p = m->product, d[4096];
+    m->count += 1;
+    for (int i = 0; i < channels; ++i) {
+        double v = d[i] = (double)(x[i] - origin[i]);
+        m->sum[i] += v;
+        for (int j = 0; j <= i; ++j) p[j] += v * d[j];
+        p += i + 1;
+    }
+}
+
+/* s [n,n], lower triangle: its inverse Cholesky factor in place. False: not positive. */
+static inline bool inverse_root(double *s, int n)
+{
+    for (int i = 0; i < n; ++i)
+        for (int j = 0; j <= i; ++j) {
+            double v = s[i * n + j];
+            for (int k = 0; k < j; ++k) v -= s[i * n + k] * s[j * n + k];
+            if (i == j && !(v > 0)) return false;
+            s[i * n + j] = i == j ? sqrt(v) : v / s[j * n + j];
+        }
+    for (int i = 0; i < n; ++i)                                      /* L R = 1, row by row            */
+        for (int j = 0; j <= i; ++j) {
+            double v = i == j;
+            for (int k = j; k < i; ++k) v -= s[i * n + k] * s[k * n + j];
+            s[i * n + j] = v / s[i * n + i];
+        }
+    return true;
+}
+
+/* Adds the moments m, of neighbours, to the scratch: sum [C], product [C,C] lower. */
+static inline void moments_gather(const moments *m, int channels, double *count, double *sum, double *product)
+{
+    const double *p = m->product;
+    *count += m->count;
+    for (int i = 0; i < channels; ++i) {
+        sum[i] += m->sum[i];
+        for (int j = 0; j <= i; ++j) product[i * channels + j] += *p++;
+    }
+}
+
+/* Mean and root of cell `at` from gathered sums; ridge: of the mean variance, added to each. */
+static inline bool gaussian_solve(gaussian *g, int at, double count, double *sum, double *product,
+                                  const float *origin, double ridge)
+{
+    int c = g->channels;
+    double variance = 0;
+    float *root = g->root + (size_t)at * triangle(c);
+    for (int i = 0; i < c; ++i) sum[i] /= count;
+    for (int i = 0; i < c; ++i) {
+        g->mean[(size_t)at * (size_t)c + (size_t)i] = (float)(sum[i] + (double)origin[i]);
+        for (int j = 0; j <= i; ++j) product[i * c + j] = product[i * c + j] / count - sum[i] * sum[j];
+        variance += product[i * c + i] / c;
+    }
+    for (int i = 0; i < c; ++i) product[i * c + i] += ridge * variance + 1e-12;
+    if (!inverse_root(product, c)) return false;
+    for (int i = 0; i < c; ++i) for (int j = 0; j <= i; ++j) *root++ = (float)product[i * c + j];
+    return true;
+}
+
+/* Fits to the images i of the store with use[i]. window: cells on each side that a cell shares its Gaussian
+   with. grid^2 cells, or one. False: no positive covariance. */
+static inline bool gaussian_fit(gaussian *g, store *s, const bool *use, int grid, int window, double ridge)
+{
+    int c = g->channels, cells = grid * grid;
+    moments *m = (moments *)room_for((size_t)g->cells, sizeof *m);
+    double *memory = (double *)room_for((size_t)g->cells * (triangle(c) + (size_t)c), sizeof *memory);
+    double *sum = (double *)room_for((size_t)c * (size_t)(c + 1), sizeof *sum), *product = sum + c;
+    float *x = (float *)room_for(s->numbers, sizeof *x), *origin = (float *)room_for((size_t)c, sizeof *origin);
+    bool first = true, ok = true;
+    for (int k = 0; k < g->cells; ++k) {
+        m[k].sum = memory + (size_t)k * (triangle(c) + (size_t)c);
+        m[k].product = m[k].sum + c;
+    }
+    for (int i = 0; i < s->n; ++i) {
+        if (!use[i]) continue;
+        store_get(s, i, x);
+        if (first) memcpy(origin, x, (size_t)c * sizeof *x);
+        first = false;
+        for (int k = 0; k < cells; ++k)
+            moments_add(m + (g->cells == 1 ? 0 : k), x + (size_t)k * (size_t)c, origin, c);
+    }
+    for (int k = 0; k < g->cells && ok; ++k) {
+        int y0 = k / grid - window, y1 = k / grid + window, x0 = k % grid - window, x1 = k % grid + window;
+        double count = 0;
+        memset(sum, 0, (size_t)c * (size_t)(c + 1) * sizeof *sum);
+        if (g->cells == 1) moments_gather(m, c, &count, sum, product);
+        for (int q = 0; q < g->cells && g->cells > 1; ++q)
+            if (q / grid >= y0 && q / grid <= y1 && q % grid >= x0 && q % grid <= x1)
+                moments_gather(m + q, c, &count, sum, product);
+        ok = gaussian_solve(g, k, count, sum, product, origin, ridge);
+    }
+    free(m);
+    free(memory);
+    free(sum);
+    free(x);
+    free(origin);
+    return ok;
+}
+
+/* In eight partial sums, which compilers turn into vectors */
+static inline float dot(const float *a, const float *b, int n)
+{
+    float s[8] = { 0 }, rest = 0;
+    int i = 0;
+    for (; i + 8 <= n; i += 8) for (int k = 0; k < 8; ++k) s[k] += a[i + k] * b[i + k];
+    for (; i < n; ++i) rest += a[i] * b[i];
+    return ((s[0] + s[4]) + (s[1] + s[5])) + ((s[2] + s[6]) + (s[3] + s[7])) + rest;
+}
+
+/* Distances of the features x [cells, channels] into map [cells]. */
+static inline void gaussian_score(const gaussian *g, const float *x, int cells, float *map)
+{
+    int c = g->channels;
+    float d[4096];
+    for (int k = 0; k < cells; ++k) {
+        int at = g->cells == 1 ? 0 : k;
+        const float *mean = g->mean + (size_t)at * (size_t)c, *row = g->root + (size_t)at * triangle(c);
+        float sum = 0;
+        for (int i = 0; i < c; ++i) d[i] = x[(size_t)k * (size_t)c + (size_t)i] - mean[i];
+        for (int i = 0; i < c; row += ++i) {
+            float v = dot(row, d, i + 1);
+            sum += v * v;
+        }
+        map[k] = sqrtf(sum);
+    }
+}
+
+#endif /* GAUSSIAN_H */

@@ -1,0 +1,124 @@
+/* settings.h - what a user can choose of a detector, as flags, as the metadata of its file, and in messages. Include
+   it after common.h. */
+#ifndef SETTINGS_H
+#define SETTINGS_H
+
+enum { LOCATION = 1, MAHALANOBIS = 2, NEIGHBOUR = 4, METHODS = 3 };
+static const char *const method_names[METHODS] = { "location", "mahalanobis", "neighbour" };
+
+typedef struct settings {
+    int    method;           /* sum of the constants above; the scores of several are added              */
+    int    size;             /* images are resized to size x size                                        */
+    int    grid;             /* cells on each side                                                       */
+    int    unit;             /* features are divided by their length                                     */
+    int    pool;             /* features are averaged over pool x pool cells; odd                        */
+    int    window;           /* location: cells on each side that share a Gaussian                       */
+    int    rows;             /* neighbour: rows of the bank                                              */
+    int    folds;            /* models of the cross-calibration                                          */
+    double ridge;            /* of the mean variance, added to each variance                             */
+    double false_alarms;     /* promised share                                                           */
+    double group_gap;        /* 0: each image is a group                                                 */
+    double minutes;          /* limit of the training; 0: none                                           */
+    uint64_t seed;
+} settings;
+
+typedef struct setting {
+    const char *name;
+    size_t at;
+    char   kind;             /* i, d, u (uint64_t), m (methods)                                          */
+    double least, most;
+    const char *initial, *help;
+} setting;
+
+static const setting setting_list[] = {
+#define SETTING(name, kind, least, most, initial, help) \
+    { #name, offsetof(settings, name), kind, least, most, initial, help },
+    SETTING(method, 'm', 0, 0, "location", "location, mahalanobis, neighbour, or several: location,neighbour")
+    SETTING(size, 'i', 32, 2048, "224", "images are resized to this many pixels on both sides")
+    SETTING(grid, 'i', 2, 256, "14", "cells on each side of a map")
+    SETTING(unit, 'i', 0, 1, "1", "1: features are divided by their length")
+    SETTING(pool, 'i', 1, 15, "1", "features are averaged over as many cells on each side; odd")
+    SETTING(window, 'i', 0, 256, "2", "location: cells on each side that share a Gaussian")
+    SETTING(rows, 'i', 1, 20000, "1000", "neighbour: good features that are kept")
+    SETTING(folds, 'i', 2, 100, "5", "models of the calibration, each without a part of the groups")
+    SETTING(ridge, 'd', 0, 10, "0.01", "of the mean variance, added to all")
+    SETTING(false_alarms, 'd', 0, 0.5, "0.01", "promised share of good images that are called bad")
+    SETTING(group_gap, 'd', 0, 1e15, "0", "last numbers of file names that differ by no more are one group")
+    SETTING(minutes, 'd', 0, 1e6, "5", "limit of the training")
+    SETTING(seed, 'u', 0, 0, "1", "of all that is random")
+#undef SETTING
+};
+enum { SETTINGS = (int)(sizeof setting_list / sizeof *setting_list) };
+
+static inline int methods_parse(const char *text)
+{
+    int sum = 0;
+    while (*text) {
+        size_t n = strcspn(text, ",+");
+        int k = 0;
+        while (k < METHODS && (strlen(method_names[k]) != n || strncmp(text, method_names[k], n))) ++k;
+        if (k == METHODS) return 0;
+        sum |= 1 << k;
+        text += n;
+        if (*text && !*++text) return 0;
+    }
+    return sum;
+}
+
+/* False: out of range. */
+static inline bool setting_set(settings *s, const setting *k, const char *text)
+{
+    char *at = (char *)s + k->at, *end;
+    double v = strtod(text, &end);
+    bool number = end > text && !*end && v >= k->least && v <= k->most;
+    vgs_config c = { .seed = 0 };
+    if (k->kind == 'm') return (*(int *)(void *)at = methods_parse(text)) != 0;
+    if (k->kind == 'u') {
+        if (vgs_field_set(&c, "seed", text, NULL)) return false;
+        *(uint64_t *)(void *)at = c.seed;
+        return true;
+    }
+    if (!number || (k->kind == 'i' && v != floor(v))) return false;
+    if (k->kind == 'i') *(int *)(void *)at = (int)v;
+    else *(double *)(void *)at = v;
+    return true;
+}
+
+static inline const char *setting_text(const settings *s, const setting *k, char text[64])
+{
+    const char *at = (const char *)s + k->at;
+    int method;
+    text[0] = '\0';
+    if (k->kind == 'i') snprintf(text, 64, "%d", *(const int *)(const void *)at);
+    if (k->kind == 'd') vgs_number_text(*(const double *)(const void *)at, text);
+    if (k->kind == 'u') snprintf(text, 64, "%" PRIu64, *(const uint64_t *)(const void *)at);
+    if (k->kind != 'm') return text;
+    method = *(const int *)(const void *)at;
+    for (int i = 0; i < METHODS; ++i)
+        if (method >> i & 1) snprintf(text + strlen(text), 64 - strlen(text), "%s%s", *text ? "," : "",
+                                      method_names[i]);
+    return text;
+}
+
+static inline settings settings_initial(void)
+{
+    settings s = { 0 };
+    for (int i = 0; i < SETTINGS; ++i) setting_set(&s, setting_list + i, setting_list[i].initial);
+    return s;
+}
+
+static inline const setting *setting_find(const char *name)
+{
+    for (int i = 0; i < SETTINGS; ++i) if (!strcmp(setting_list[i].name, name)) return setting_list + i;
+    return NULL;
+}
+
+static inline void settings_help(void)
+{
+    char flag[72];
+    for (int i = 0; i < SETTINGS; ++i)
+        printf("  %-18s %s (%s)\n", flag_text(setting_list[i].name, flag), setting_list[i].help,
+               setting_list[i].initial);
+}
+
+#endif /* SETTINGS_H */

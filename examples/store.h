@@ -1,0 +1,87 @@
+/* store.h - features of all training images, in a file: memory does not grow with their number. Include it after
+   folder.h. The file is a line of text that tells how the features were made, then a record an image: the
+   hash of the image file, and its features [cells, channels]. A run that was stopped goes on with it. */
+#ifndef STORE_H
+#define STORE_H
+
+enum { STORE_HEADER = 1024 };
+
+typedef struct store {
+    FILE *file;
+    size_t numbers;          /* of one image: cells x channels                                           */
+    int n;                   /* images in use                                                            */
+    int kept;                /* images that the file has, from an earlier run                            */
+} store;
+
+static inline size_t store_record(const store *s) { return sizeof(uint64_t) + s->numbers * sizeof(float); }
+
+static inline bool store_seek(store *s, int i)
+{
+    double at = STORE_HEADER + (double)i * (double)store_record(s);
+    return at < 9e18 && !fseeko(s->file, (off_t)at, SEEK_SET);
+}
+
+/* FNV-1a, 64 bits */
+static inline uint64_t hash_bytes(const unsigned char *p, size_t n)
+{
+    uint64_t h = 14695981039346656037u;
+    for (size_t i = 0; i < n; ++i) h = (h ^ p[i]) * 1099511628211u;
+    return h;
+}
+
+/* Opens or creates. how: the text that decides whether what is there can be used. False, said: it cannot be
+   created. */
+static inline bool store_open(store *s, const char *path, const char *how, size_t numbers)
+{
+    char is[STORE_HEADER] = { 0 }, wanted[STORE_HEADER] = { 0 };
+    struct stat st;
+    snprintf(wanted, sizeof wanted, "vgs features 1: %s\n", how);
+    *s = (store){ fopen(path, "r+b"), numbers, 0, 0 };
+    if (s->file && fread(is, 1, sizeof is, s->file) == sizeof is && !memcmp(is, wanted, sizeof is)) {
+        if (!fstat(fileno(s->file), &st))
+            s->kept = (int)(((double)st.st_size - STORE_HEADER) / (double)store_record(s));
+        return true;
+    }
+    if (s->file) fclose(s->file);
+    s->file = fopen(path, "w+b");
+    if (s->file && fwrite(wanted, 1, sizeof wanted, s->file) == sizeof wanted) return true;
+    say("%s: %s", path, strerror(errno));
+    if (s->file) fclose(s->file);
+    s->file = NULL;
+    return false;
+}
+
+static inline void store_close(store *s)
+{
+    if (s->file) fclose(s->file);
+    s->file = NULL;
+}
+
+/* Whether the next image, of this hash, is there already. */
+static inline bool store_has(store *s, uint64_t hash)
+{
+    uint64_t is;
+    if (s->n >= s->kept || !store_seek(s, s->n) || fread(&is, sizeof is, 1, s->file) != 1 || is != hash)
+        return s->kept = s->n, false;
+    ++s->n;
+    return true;
+}
+
+static inline bool store_add(store *s, uint64_t hash, const float *x)
+{
+    if (!store_seek(s, s->n) || fwrite(&hash, sizeof hash, 1, s->file) != 1 ||
+        fwrite(x, sizeof *x, s->numbers, s->file) != s->numbers || fflush(s->file)) return false;
+    ++s->n;
+    return true;
+}
+
+/* The features of image i into x [cells, channels]. */
+static inline void store_get(store *s, int i, float *x)
+{
+    uint64_t hash;
+    if (!store_seek(s, i) || fread(&hash, sizeof hash, 1, s->file) != 1 ||
+        fread(x, sizeof *x, s->numbers, s->file) != s->numbers)
+        say("the file of features: image %d cannot be read", i), exit(EXIT_FAILED);
+}
+
+#endif /* STORE_H */
