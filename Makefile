@@ -16,6 +16,7 @@ SETUP  = CC='$(CC)' CXX='$(CXX)' CFLAGS='$(CFLAGS)' OPENMP="$(OPENMP)" MAKE='$(M
 help:
 	@echo "make run        train a sampler of gmm9 and write its report (about a minute)"
 	@echo "make examples   build all programs of examples/ into build/"
+	@echo "make detect     build build/detect, the detector of image anomalies (needs Debian's libstb-dev)"
 	@echo "make test-quick does it work here? some of the tests, about a minute"
 	@echo "make test       the tests, a few minutes (8 of one core)"
 	@echo "make test-all   the same under other compilers, sanitizers and processors (20 of one core)"
@@ -41,6 +42,12 @@ $(PROGRAMS): vgs.h examples/*.h examples/*.c
 	@mkdir -p build
 	$(CC) $(CFLAGS) $(OPENMP) examples/$(@F).c -o $@ -lm
 
+detect: build/detect
+
+build/detect: vgs.h examples/*.h examples/detect.c
+	@mkdir -p build
+	$(CC) $(CFLAGS) $(OPENMP) examples/detect.c -o $@ -lm
+
 test:
 	@$(SETUP) sh tests/run.sh $(TESTS)
 
@@ -63,4 +70,4 @@ embed:
 clean:
 	rm -rf build
 
-.PHONY: help run examples test test-quick test-all bench quality embed clean
+.PHONY: help run examples detect test test-quick test-all bench quality embed clean

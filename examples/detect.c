@@ -1,8 +1,10 @@
 /* detect.c - learns what good images look like, and finds what is not like them
    cc -O2 examples/detect.c -o detect -lm               (add -fopenmp to use all cores: the same results)
-   ./detect train FOLDER --out DIR && ./detect score DIR IMAGE --maps MAPS      (./detect --help tells the rest)
+   ./detect train FOLDER --out DIR &&
+       ./detect score DIR IMAGE --maps MAPS      (./detect --help tells the rest)
    Needs stb_image.h and stb_image_write.h: examples/image.h says where they are had. */
-#define _POSIX_C_SOURCE 200809L                  /* clock_gettime, fseeko, opendir, mkdir; precedes every include */
+#define _POSIX_C_SOURCE 200809L                  /* clock_gettime, fseeko, opendir, mkdir; precedes every
+   include */
 #define VGS_IMPLEMENTATION
 #include "../vgs.h"
 #define PROGRAM "detect"
@@ -50,11 +52,11 @@ static int help(void)
          "       detect evaluate DIR FOLDER [--json]\n"
          "       detect add DIR FOLDER\n"
          "\n"
-         "  FOLDER            train/good, test/KIND, ground_truth/KIND/STEM_mask.png as in MVTec-AD; a folder of\n"
-         "                    such classes (one detector for all); or any folder of good images\n"
+         "  FOLDER            train/good, test/KIND, ground_truth/KIND/STEM_mask.png as in MVTec-AD; a\n"
+         "                    folder of such classes (one detector for all); or any folder of good images\n"
          "  --out DIR         detector.safetensors, and what `add` and --resume need\n"
-         "  --groups FILE     lines FILE,GROUP: images of one group show the same thing, and calibration never\n"
-         "                    splits them; or --group-gap, below; else each image is alone\n"
+         "  --groups FILE     lines FILE,GROUP: images of one group show the same thing, which calibration\n"
+         "                    never splits; or --group-gap, below; else each image is alone\n"
          "  --resume          goes on with features that a stopped training has left in DIR\n"
          "  --force           replaces a detector that is in DIR\n"
          "  --maps OUT        OUT/STEM_overlay.png, OUT/STEM_mask.png, OUT/STEM_map.npy of each image\n"
@@ -64,8 +66,8 @@ static int help(void)
          "\n"
          "Of a training (and, where said, what is kept with the detector):");
     settings_help();
-    puts("\nExit status: 0 done (also where images are bad), 1 failed or an image could not be read, 2 wrong usage,\n"
-         "130 stopped by Ctrl-C.");
+    puts("\nExit status: 0 done (also where images are bad), 1 failed or an image could not be read,\n"
+         "2 wrong usage, 130 stopped by Ctrl-C.");
     return finish_stdout();
 }
 
@@ -189,7 +191,8 @@ static bool find_groups(training *t)
     else for (t->groups = 0; t->groups < n; ++t->groups) t->group[t->groups] = t->groups;
     if (t->groups < 0) return false;
     say("%d good images in %d group%s%s", n, t->groups, t->groups == 1 ? "" : "s",
-        o->groups || o->how.group_gap > 0 ? "" : ": each image alone (--group-gap or --groups tells otherwise)");
+        o->groups ||
+            o->how.group_gap > 0 ? "" : ": each image alone (--group-gap or --groups tells otherwise)");
     if (t->groups >= 2) return true;
     say("calibration takes 2 groups at least");
     return false;
@@ -245,9 +248,9 @@ static bool fit_all(training *t, detector *d)
 static void say_result(const detector *d)
 {
     if (d->rate > d->how.false_alarms)
-        say("%d good images: the smallest rate of false alarms that can be promised is 1/%d = %.4f, not %g", d->good,
-            d->good + 1, d->rate, d->how.false_alarms);
-    say("a score above %.4f is bad: %.3g %% false alarms, on average over random good images (not over parts)",
+        say("%d good images: the smallest rate of false alarms that can be promised is 1/%d = %.4f, not %g",
+            d->good, d->good + 1, d->rate, d->how.false_alarms);
+    say("a score above %.4f is bad: %.3g %% false alarms, on average over random good images (not parts)",
         d->threshold, 100 * d->rate);
 }
 
@@ -273,7 +276,8 @@ static void training_free(training *t)
 /* How the features in a store were made: what must be the same to go on with it. */
 static char *features_key(const settings *s, const extractor *e)
 {
-    return text_format("bank 1, size %d, grid %d, channels %d, unit %d, pool %d", s->size, s->grid, e->channels,
+    return text_format("bank 1, size %d, grid %d, channels %d, unit %d, pool %d", s->size, s->grid,
+                       e->channels,
                        s->unit, s->pool);
 }
 
@@ -391,7 +395,8 @@ static void score_one(scoring *s, const char *path, const char *name)
     else {
         print_verdict(s, path, &v, 1e3 * (decoded - start));
         ++s->done;
-        if (s->o->maps && write_maps(&s->d, &m, s->map, s->o->maps, name, &err)) say("%s", err.msg), ++s->failed;
+        if (s->o->maps && write_maps(&s->d, &m, s->map, s->o->maps, name, &err)) say("%s", err.msg),
+            ++s->failed;
     }
     image_free(&m);
 }
@@ -495,7 +500,8 @@ static int pixel_figures(const evaluated *e, const detector *d, int which, resul
         if (p->bad && !p->mask) continue;
         mask = read_mask(p, d->how.size, &r->lost_masks, &err);
         if (p->bad && !mask) say("%s", err.msg), ++wrong;
-        else r->regions += pixel_bins_add(&b, e->maps + (size_t)i * (size_t)cells, d->how.grid, mask, d->how.size);
+        else r->regions += pixel_bins_add(&b, e->maps + (size_t)i * (size_t)cells, d->how.grid, mask,
+                                          d->how.size);
         free(mask);
     }
     r->pixel_auroc = roc_area(b.roc.good, b.roc.bad, b.roc.n);
@@ -579,7 +585,8 @@ static void score_all(scoring *s, evaluated *e)
         image m;
         verdict v;
         vgs_status st = image_read(e->all.at[i].path, 3, &m, &err);
-        if (!st) st = detector_score(&s->d, &m, e->all.at[i].path, s->scratch, e->maps + (size_t)i * cells, &v, &err);
+        if (!st) st = detector_score(&s->d, &m, e->all.at[i].path, s->scratch, e->maps + (size_t)i * cells,
+                                     &v, &err);
         image_free(&m);
         e->score[i] = st ? (double)NAN : v.score;
         e->p[i] = st ? 1 : v.p;

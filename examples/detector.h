@@ -1,5 +1,5 @@
-/* detector.h - a detector of anomalies: scores of cells by one or several methods, what scores good images have,
-   and the file that holds it all. Include it after extractor.h and neighbour.h.
+/* detector.h - a detector of anomalies: scores of cells by one or several methods, what scores good images
+   have, and the file that holds it all. Include it after extractor.h and neighbour.h.
 
    Calibration: the groups of good images are dealt into folds; every image is scored by models that have not
    seen its group. From these scores come the mean and deviation that put methods on one scale, the p-value of
@@ -49,7 +49,8 @@ static inline bool models_fit(models *m, const settings *s, store *st, const boo
     if (s->method & LOCATION) ok = gaussian_fit(&m->location, st, use, s->grid, s->window, s->ridge);
     if (ok && s->method & MAHALANOBIS) ok = gaussian_fit(&m->one, st, use, s->grid, 0, s->ridge);
     if (s->method & NEIGHBOUR) neighbour_fit(&m->bank, st, use, s->grid * s->grid, s->seed);
-    if (!ok) say("--ridge %g: the covariance of the features is not positive; a larger ridge helps", s->ridge);
+    if (!ok) say("--ridge %g: the covariance of the features is not positive; a larger ridge helps",
+                 s->ridge);
     return ok;
 }
 
@@ -191,7 +192,8 @@ static inline double heat(const detector *d, double score)
 typedef struct verdict { double score, p, ms_resize, ms_features, ms_score; } verdict;
 
 /* map [grid, grid], out. scratch: [numbers + methods x cells] */
-static inline vgs_status detector_score(detector *d, const image *m, const char *path, float *scratch, float *map,
+static inline vgs_status detector_score(detector *d, const image *m, const char *path, float *scratch,
+                                        float *map,
                                         verdict *v, vgs_error *err)
 {
     float *maps = scratch + extractor_numbers(&d->extract);
@@ -263,7 +265,8 @@ static inline vgs_status detector_save(const detector *d, const char *path, vgs_
     return st;
 }
 
-static inline vgs_status read_gaussian(const vgs_safetensors *f, const char *name, gaussian *g, vgs_error *err)
+static inline vgs_status read_gaussian(const vgs_safetensors *f, const char *name, gaussian *g,
+                                       vgs_error *err)
 {
     char key[64];
     vgs_status st;
@@ -273,7 +276,8 @@ static inline vgs_status read_gaussian(const vgs_safetensors *f, const char *nam
     return st ? st : vgs_safetensors_floats(f, key, g->root, (size_t)g->cells * triangle(g->channels), err);
 }
 
-static inline vgs_status read_settings(const vgs_safetensors *f, const char *path, settings *s, vgs_error *err)
+static inline vgs_status read_settings(const vgs_safetensors *f, const char *path, settings *s,
+                                       vgs_error *err)
 {
     const char *version = vgs_safetensors_meta(f, "detector");
     char text[160];
@@ -292,12 +296,14 @@ static inline vgs_status read_settings(const vgs_safetensors *f, const char *pat
     return VGS_OK;
 }
 
-static inline vgs_status read_calibration(const vgs_safetensors *f, const char *path, detector *d, vgs_error *err)
+static inline vgs_status read_calibration(const vgs_safetensors *f, const char *path, detector *d,
+                                          vgs_error *err)
 {
     const vgs_file_tensor *t = vgs_safetensors_find(f, "calibration.scores");
     size_t methods = (size_t)methods_in_use(&d->how);
     vgs_status st;
-    if (!t || t->count < 1 || t->count > INT_MAX) return image_error(err, VGS_E_FORMAT, path, "no calibration.scores");
+    if (!t || t->count < 1 || t->count > INT_MAX) return image_error(err, VGS_E_FORMAT, path,
+        "no calibration.scores");
     d->good = (int)t->count;
     d->scores = (double *)room_for(t->count, sizeof *d->scores);
     st = vgs_safetensors_doubles(f, "calibration.scores", d->scores, t->count, err);

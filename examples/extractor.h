@@ -1,5 +1,5 @@
-/* extractor.h - from an image to the features of each cell: resize, filters or a network, neighbourhood, length.
-   Include it after image.h, features.h and settings.h. */
+/* extractor.h - from an image to the features of each cell: resize, filters or a network, neighbourhood,
+   length. Include it after image.h, features.h and settings.h. */
 #ifndef EXTRACTOR_H
 #define EXTRACTOR_H
 
@@ -65,11 +65,13 @@ static inline vgs_status unit_cells(float *x, int grid, int channels, const char
 }
 
 /* Features [grid, grid, channels] of an image into x. path: for messages. */
-static inline vgs_status extractor_run(extractor *e, const image *m, const char *path, float *x, vgs_error *err)
+static inline vgs_status extractor_run(extractor *e, const image *m, const char *path, float *x,
+                                       vgs_error *err)
 {
     const settings *s = e->how;
     double start = seconds_now(), resized;
-    if (!image_resize(m, s->size, s->size, e->pixels)) return image_error(err, VGS_E_NOMEM, path, "out of memory");
+    if (!image_resize(m, s->size, s->size, e->pixels)) return image_error(err, VGS_E_NOMEM, path,
+        "out of memory");
     resized = seconds_now();
     if (!bank_features(e->pixels, s->size, s->grid, e->raw))
         return image_error(err, VGS_E_NOMEM, path, "out of memory");

@@ -4,7 +4,7 @@
    Brightness and two colour differences go through a pyramid of four scales, each half as wide as the one
    before. At every scale of the brightness: first derivatives in four directions (their size), second
    derivatives in four directions (bright and dark lines apart), and the deviation from the mean of the
-   surroundings (bright and dark apart); of the colours: mean and size of the gradient. Each response is pooled
+   surroundings (bright and dark apart); of the colours the size of the gradient. Each response is pooled
    over the cell and half of its neighbours (a triangle), and its logarithm is the feature: sizes of gradients
    spread over decades, and the Gaussian of a detector wants them even. */
 #ifndef FEATURES_H
@@ -12,7 +12,7 @@
 
 enum { BANK_SCALES = 4, BANK_RESPONSES = 14, BANK_CHANNELS = BANK_SCALES * (BANK_RESPONSES + 3) + 3 };
 
-typedef struct plane { float *at; int size; } plane;               /* size x size                             */
+typedef struct plane { float *at; int size; } plane;                 /* size x size               */
 
 /* Mirrored at the border, as far as one size away. */
 static inline float plane_get(const plane *p, int x, int y)

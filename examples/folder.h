@@ -103,7 +103,8 @@ static inline void photos_add(photos *p, const char *path, const char *name, cha
         if (!more) say("out of memory"), exit(EXIT_FAILED);
         p->at = more;
     }
-    p->at[p->n++] = (photo){ text_format("%s", path), text_format("%s", name), mask, p->class_count - 1, bad };
+    p->at[p->n++] = (photo){ text_format("%s", path), text_format("%s", name), mask, p->class_count - 1,
+                            bad };
 }
 
 /* The mask of ROOT/test/KIND/STEM.png, if there is one. */
@@ -173,7 +174,8 @@ static inline bool scan_class(photos *p, const char *root, const char *before, b
     if (!test) ok = walk(p, path, name, NULL, NULL);
     else ok = (n = list_folder(path, &kinds)) >= 0;
     for (int i = 0; i < n; ++i) {
-        char *inner = text_format("%s/%s", path, kinds[i]), *inner_name = text_format("%s/%s", name, kinds[i]);
+        char *inner = text_format("%s/%s", path, kinds[i]), *inner_name = text_format("%s/%s", name,
+            kinds[i]);
         if (is_folder(inner)) ok = walk(p, inner, inner_name, root, kinds[i]) && ok;
         free(inner);
         free(inner_name);
@@ -285,7 +287,8 @@ static inline int group_by_file(const photos *p, const char *path, int *group)
         ++number;
         line[strcspn(line, "\r\n")] = '\0';
         if (!*line) continue;
-        if (!name || !*name) return say("--groups %s: line %d is not FILE,GROUP", path, number), fclose(f), -1;
+        if (!name || !*name) return say("--groups %s: line %d is not FILE,GROUP", path, number), fclose(f),
+            -1;
         *comma = '\0';
         while (k < count && strcmp(names[k], name)) ++k;
         if (k == (int)(sizeof names / sizeof *names)) return say("--groups %s: too many groups", path), -1;

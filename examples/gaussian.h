@@ -35,7 +35,8 @@ static inline void gaussian_free(gaussian *g)
     g->mean = g->root = NULL;
 }
 
-/* Sums of rows x and of their products x x^T, x less `origin`, so that little is lost when means are taken off */
+/* Sums of rows x and of their products x x^T, x less `origin`, so that little is lost when means are taken
+   off */
 typedef struct moments { double count; double *sum, *product; } moments;
 
 static inline void moments_add(moments *m, const float *x, const float *origin, int channels)
@@ -107,7 +108,8 @@ static inline bool gaussian_fit(gaussian *g, store *s, const bool *use, int grid
     moments *m = (moments *)room_for((size_t)g->cells, sizeof *m);
     double *memory = (double *)room_for((size_t)g->cells * (triangle(c) + (size_t)c), sizeof *memory);
     double *sum = (double *)room_for((size_t)c * (size_t)(c + 1), sizeof *sum), *product = sum + c;
-    float *x = (float *)room_for(s->numbers, sizeof *x), *origin = (float *)room_for((size_t)c, sizeof *origin);
+    float *x = (float *)room_for(s->numbers, sizeof *x), *origin = (float *)room_for((size_t)c,
+        sizeof *origin);
     bool first = true, ok = true;
     for (int k = 0; k < g->cells; ++k) {
         m[k].sum = memory + (size_t)k * (triangle(c) + (size_t)c);

@@ -18,7 +18,8 @@ static inline void heat_overlay(const detector *d, const image *m, const float *
     for (int y = 0; y < m->height; ++y)
         for (int x = 0; x < m->width; ++x) {
             size_t at = 3 * ((size_t)y * (size_t)m->width + (size_t)x);
-            double v = heat(d, map_at(map, d->how.grid, x, y, m->width, m->height)) / 4, share = 0.15 + 0.5 * v;
+            double v = heat(d, map_at(map, d->how.grid, x, y, m->width, m->height)) / 4,
+                share = 0.15 + 0.5 * v;
             unsigned char rgb[3];
             heat_colour(v, rgb);
             for (size_t k = 0; k < 3; ++k)
@@ -42,7 +43,8 @@ static inline void make_folders(const char *path)
     for (char *p = copy + 1; *p; ++p) {
         if (*p != '/') continue;
         *p = '\0';
-        mkdir(copy, 0777);                       /* what cannot be made shows when the file is written       */
+        /* what cannot be made shows when the file is written       */
+        mkdir(copy, 0777);
         *p = '/';
     }
     free(copy);

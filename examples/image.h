@@ -1,5 +1,5 @@
-/* image.h - photographs in and out: PNG, JPEG and BMP files by stb_image, Pillow's bilinear resize bit for bit,
-   PNG files by stb_image_write. Include it after vgs.h and common.h.
+/* image.h - photographs in and out: PNG, JPEG and BMP files by stb_image, Pillow's bilinear resize bit for
+   bit, PNG files by stb_image_write. Include it after vgs.h and common.h.
 
    stb_image.h and stb_image_write.h (public domain) are not part of this project. Debian and Ubuntu have them
    in libstb-dev; elsewhere put the two files into a folder stb/ and name the folder above it with -I. */
@@ -66,7 +66,8 @@ static inline vgs_status read_file(const char *path, unsigned char **data, size_
     *bytes = (size_t)s.st_size;
     *data = (unsigned char *)malloc(*bytes);
     if (!*data) image_error(err, VGS_E_NOMEM, path, "out of memory");
-    else if (fread(*data, 1, *bytes, f) != *bytes) image_error(err, VGS_E_IO, path, "could not be read whole");
+    else if (fread(*data, 1, *bytes, f) != *bytes) image_error(err, VGS_E_IO, path,
+        "could not be read whole");
     else return fclose(f), VGS_OK;
     fclose(f);
     free(*data);
@@ -103,7 +104,8 @@ static inline int jpeg_orientation(const unsigned char *p, size_t n)
     if (n < 4 || p[0] != 0xFF || p[1] != 0xD8) return 1;
     for (size_t at = 2; at + 4 <= n && p[at] == 0xFF;) {
         size_t size = (size_t)p[at + 2] << 8 | p[at + 3];
-        if (p[at + 1] == 0xDA || size < 2 || at + 2 + size > n) return 1;        /* the picture itself begins */
+        /* the picture itself begins */
+        if (p[at + 1] == 0xDA || size < 2 || at + 2 + size > n) return 1;
         if (p[at + 1] == 0xE1 && size > 8 && !memcmp(p + at + 4, "Exif\0\0", 6))
             return exif_orientation(p + at + 10, size - 8);
         at += 2 + size;
@@ -115,7 +117,8 @@ static inline int jpeg_orientation(const unsigned char *p, size_t n)
 static inline vgs_status image_turn(image *m, int orientation, const char *path, vgs_error *err)
 {
     bool swap = orientation >= 5, mirror_x = orientation == 2 || orientation == 3 || orientation == 7 ||
-        orientation == 8, mirror_y = orientation == 3 || orientation == 4 || orientation == 6 || orientation == 7;
+        orientation == 8, mirror_y = orientation == 3 || orientation == 4 || orientation == 6 ||
+            orientation == 7;
     int w = swap ? m->height : m->width, h = swap ? m->width : m->height, c = m->channels;
     unsigned char *to;
     if (orientation == 1) return VGS_OK;
@@ -167,8 +170,8 @@ static inline vgs_status image_read(const char *path, int channels, image *m, vg
 
 /* ==== resizing ====================================================================================== */
 
-/* The weights of one axis in Pillow's BILINEAR, a triangle as wide as the scale: output i is the sum over j of
-   weight[i * most + j] times input first[i] + j, j < count[i]. In 22 bits after the point. */
+/* The weights of one axis in Pillow's BILINEAR, a triangle as wide as the scale: output i is the sum over j
+   of weight[i * most + j] times input first[i] + j, j < count[i]. In 22 bits after the point. */
 typedef struct resize_axis { int most, *first, *count; int32_t *weight; double *exact; } resize_axis;
 
 static inline void resize_axis_free(resize_axis *a)
@@ -239,8 +242,8 @@ static inline void resize_column(const resize_axis *a, int i, const unsigned cha
     }
 }
 
-/* out [height, width, channels] of the image, as Pillow's resize((width, height), BILINEAR) bit for bit. False:
-   out of memory. */
+/* out [height, width, channels] of the image, as Pillow's resize((width, height), BILINEAR) bit for bit.
+   False: out of memory. */
 static inline bool image_resize(const image *m, int width, int height, unsigned char *out)
 {
     resize_axis x = { 0 }, y = { 0 };
@@ -249,7 +252,8 @@ static inline bool image_resize(const image *m, int width, int height, unsigned 
     unsigned char *between = (unsigned char *)malloc((size_t)m->height * row);
     bool ok = between && resize_axis_create(&x, m->width, width) && resize_axis_create(&y, m->height, height);
     for (int i = 0; ok && i < m->height; ++i)
-        resize_row(&x, width, m->data + (size_t)i * (size_t)m->width * (size_t)c, between + (size_t)i * row, c);
+        resize_row(&x, width, m->data + (size_t)i * (size_t)m->width * (size_t)c,
+                   between + (size_t)i * row, c);
     for (int i = 0; ok && i < height; ++i) resize_column(&y, i, between, row, out + (size_t)i * row);
     free(between);
     resize_axis_free(&x);
@@ -265,7 +269,8 @@ static inline void image_nearest(const image *m, int width, int height, unsigned
     for (int y = 0; y < height; ++y)
         for (int x = 0; x < width; ++x) {
             size_t u = (size_t)((x + 0.5) * sx), v = (size_t)((y + 0.5) * sy);
-            memcpy(out + ((size_t)y * (size_t)width + (size_t)x) * c, m->data + (v * (size_t)m->width + u) * c, c);
+            memcpy(out + ((size_t)y * (size_t)width + (size_t)x) * c,
+                   m->data + (v * (size_t)m->width + u) * c, c);
         }
 }
 

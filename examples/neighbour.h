@@ -35,7 +35,8 @@ static inline void neighbour_squares(neighbour *b)
 }
 
 /* At most NEIGHBOUR_ROWS cells of the images in use, each equally likely; returns how many. */
-static inline int neighbour_candidates(store *s, const bool *use, int cells, int channels, vgs_rng *r, float *rows)
+static inline int neighbour_candidates(store *s, const bool *use, int cells, int channels, vgs_rng *r,
+                                       float *rows)
 {
     double left = 0, wanted = NEIGHBOUR_ROWS;
     float *x = (float *)room_for(s->numbers, sizeof *x);
@@ -55,7 +56,8 @@ static inline int neighbour_candidates(store *s, const bool *use, int cells, int
     return n;
 }
 
-/* A greedy coreset (k-centre): a random row, then always the one that is farthest from all that are chosen. */
+/* A greedy coreset (k-centre): a random row, then always the one that is farthest from all that are chosen.
+   */
 static inline void neighbour_fit(neighbour *b, store *s, const bool *use, int cells, uint64_t seed)
 {
     vgs_rng r = { seed, 65, 0 };

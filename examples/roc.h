@@ -1,9 +1,9 @@
-/* roc.h - how well scores tell bad from good: ROC of images and of pixels, PRO of regions, precision, F1. Include
-   it after common.h and gaussian.h (room_for). Scores are ranked as they are; ties count half.
+/* roc.h - how well scores tell bad from good: ROC of images and of pixels, PRO of regions, precision, F1.
+   Include it after common.h and gaussian.h (room_for). Scores are ranked as they are; ties count half.
 
    PRO at a threshold is the mean over all regions (8-connected) of the share of their pixels above it. With
-   the weight 1/(regions x pixels of the region) for each bad pixel it is the weighted share of bad pixels: one
-   histogram gives the curve. */
+   the weight 1/(regions x pixels of the region) for each bad pixel it is the weighted share of bad pixels,
+   and one histogram gives the curve. */
 #ifndef ROC_H
 #define ROC_H
 
@@ -106,7 +106,8 @@ static inline roc_bins roc_of_images(scored *s, int n)
 
 /* ==== pixels ======================================================================================== */
 
-/* Bins between the sorted scores of cells, which pixels are interpolated from: as fine as scores are dense. */
+/* Bins between the sorted scores of cells, which pixels are interpolated from: as fine as scores are
+   dense. */
 enum { SUBDIVIDE = 8 };
 typedef struct pixel_bins { int n; double *edge; roc_bins roc; } pixel_bins;
 
@@ -188,7 +189,8 @@ static inline double map_at(const float *map, int grid, int x, int y, int width,
 }
 
 /* Counts an image's pixels. mask [size, size], or NULL: all are good. Returns the number of its regions. */
-static inline int pixel_bins_add(pixel_bins *b, const float *map, int grid, const unsigned char *mask, int size)
+static inline int pixel_bins_add(pixel_bins *b, const float *map, int grid, const unsigned char *mask,
+                                 int size)
 {
     int pixels = size * size, regions = 0;
     int *label = mask ? (int *)room_for((size_t)pixels, sizeof *label) : NULL, *area = NULL;

@@ -1,5 +1,5 @@
-/* settings.h - what a user can choose of a detector, as flags, as the metadata of its file, and in messages. Include
-   it after common.h. */
+/* settings.h - what a user can choose of a detector, as flags, as the metadata of its file, and in messages.
+   Include it after common.h. */
 #ifndef SETTINGS_H
 #define SETTINGS_H
 

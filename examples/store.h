@@ -1,6 +1,6 @@
-/* store.h - features of all training images, in a file: memory does not grow with their number. Include it after
-   folder.h. The file is a line of text that tells how the features were made, then a record an image: the
-   hash of the image file, and its features [cells, channels]. A run that was stopped goes on with it. */
+/* store.h - features of all training images, in a file: memory does not grow with their number. Include it
+   after folder.h. The file is a line of text that tells how the features were made, then a record an image:
+   the hash of the image file, and its features [cells, channels]. A run that was stopped goes on with it. */
 #ifndef STORE_H
 #define STORE_H
 
