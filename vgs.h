@@ -244,12 +244,28 @@ typedef enum vgs_schedule { VGS_EXP, VGS_LINEAR, VGS_QUAD, VGS_SIGMOID, VGS_CONS
 typedef enum vgs_alpha    { VGS_VE, VGS_VP } vgs_alpha;              /* variance exploding, preserving */
 typedef enum vgs_loss { VGS_SMOOTH_L1, VGS_L2, VGS_L1 } vgs_loss;    /* smooth_l1: delta = 1          */
 
+typedef enum vgs_coordinates {   /* u of x = m + L u, in which a sampler works, with (E - E0)/tau     */
+    VGS_COORDINATES_AUTO,        /* plain where s2_start, s2_end, init_sigma, x_scale or windows is given, */
+                                 /* on a sphere, as published and with the reference networks; else scale  */
+                                 /* for particles, full up to D = 128, diagonal above                      */
+    VGS_PLAIN,                   /* u = x                                                             */
+    VGS_SCALE,                   /* m = 0, L = c                                                      */
+    VGS_DIAGONAL,
+    VGS_FULL                     /* L is a triangular matrix                                          */
+} vgs_coordinates;
+
 typedef struct vgs_config {
     vgs_energy     energy;        /* E(x); required. A record function's `user` must outlive the sampler   */
     vgs_net_config net;           /* V(x,t); its dim, particles, steps and out are set by the sampler      */
-    float  length_scale;          /* std of a coordinate of the samples; 1                                 */
+    float  length_scale;          /* std of a coordinate of the samples; 1. Where there is a pilot: how    */
+                                  /* far from 0 it begins, a hint                                          */
     float  detail_scale;          /* width of the finest feature; length_scale/10. The two set s2_start,   */
                                   /* s2_end and steps                                                      */
+    vgs_coordinates coordinates;  /* unless plain, s2_start, s2_end, init_sigma, x_scale and what follows  */
+                                  /* from them are lengths in u; all that comes in or out is in x          */
+    int    pilot_calls;           /* energy calls of the pilot, a short classical run at the first call of */
+                                  /* train, which finds m, L, E0 and what is not given here; 20000, none   */
+                                  /* if negative or coordinates are plain (as text: 0)                     */
     int    steps;                 /* T; D ln(length/detail)^2, within 20..100                              */
     vgs_schedule schedule;        /* of s_t^2 over t; VGS_EXP                                              */
     float  s2_start, s2_end;      /* s_t^2 at t = 0 and T-1, > 0, < 1 if VP; from the two scales           */
@@ -6688,6 +6704,7 @@ VGS__DEF vgs_status vgs_energy_check(const vgs_energy *e, const float *x, int n,
 
 typedef enum vgs__field_kind {
     VGS__INT, VGS__EVEN,                         /* an integer, an even one, in lo..hi                */
+    VGS__OFF,                                    /* an integer; as text 0 is "none", -1 in the field  */
     VGS__ABOVE, VGS__FROM,                       /* a float > lo, >= lo, and <= hi                    */
     VGS__BOOL, VGS__ENUM, VGS__U64
 } vgs__field_kind;
@@ -6701,6 +6718,8 @@ typedef struct vgs__field {
 } vgs__field;
 
 #define VGS__BIG ((double)FLT_MAX)
+#define VGS__WIDTH 2.0
+enum { VGS__MOST_FULL = 128 };                   /* dimensions of a sampler that takes a full matrix  */
 enum { VGS__MALA_MOST = 1000000 };               /* steps of MALA; numbers of others lie above        */
 static const vgs__field vgs__fields[] = {
 #define VGS__F(field, kind, lo, hi, standard, words, help) \
@@ -6709,6 +6728,8 @@ static const vgs__field vgs__fields[] = {
     { #name, offsetof(vgs_config, net.field), VGS__##kind, lo, hi, standard, words, help },
     VGS__F(length_scale, ABOVE, 0, VGS__BIG, 1, NULL, "std of a coordinate of the samples, for the defaults")
     VGS__F(detail_scale, ABOVE, 0, VGS__BIG, 0, NULL, "width of the finest feature, for the defaults")
+    VGS__F(coordinates, ENUM, 0, 0, 0, "auto plain scale diagonal full", "what the sampler works in")
+    VGS__F(pilot_calls, OFF, -1, 1 << 30, 20000, NULL, "energy calls of the pilot, 0 = none")
     VGS__F(steps, INT, 1, 65535, 0, NULL, "T, steps from noise to sample")
     VGS__F(schedule, ENUM, 0, 0, 0, "exp linear quad sigmoid constant", "of s_t^2 over t")
     VGS__F(s2_start, ABOVE, 0, VGS__BIG, 0, NULL, "s_t^2 at t = 0")
@@ -6808,7 +6829,7 @@ static double vgs__field_number(const vgs__field *f, const void *config)
 static void vgs__field_put(const vgs__field *f, void *config, double v)
 {
     char *at = (char *)config + f->at;
-    int whole = (int)(f->kind == VGS__INT || f->kind == VGS__EVEN ? v : 0.0);
+    int whole = (int)(f->kind <= VGS__OFF ? v : 0.0);
     float real = (float)v;
     if (f->kind == VGS__ABOVE || f->kind == VGS__FROM) memcpy(at, &real, sizeof real);
     else memcpy(at, &whole, sizeof whole);
@@ -6828,8 +6849,9 @@ static void vgs__fields_fill(vgs_config *c, bool of_net)
 /* "1..65535", "even, 4..65536", "> 0", ">= 0", ">= 0, < 1" */
 static void vgs__field_range(const vgs__field *f, char text[48])
 {
-    if (f->kind == VGS__INT || f->kind == VGS__EVEN)
-        snprintf(text, 48, "%s%.0f..%.0f", f->kind == VGS__EVEN ? "even, " : "", f->lo, f->hi);
+    if (f->kind <= VGS__OFF)
+        snprintf(text, 48, "%s%.0f..%.0f", f->kind == VGS__EVEN ? "even, " : "",
+                 f->kind == VGS__OFF ? 0.0 : f->lo, f->hi);
     else if (f->lo < -1e30) snprintf(text, 48, "finite");
     else if (f->hi == 1.0) snprintf(text, 48, "%g..1", f->lo);
     else snprintf(text, 48, "%s %g%s", f->kind == VGS__ABOVE ? ">" : ">=", f->lo, f->hi < 1.0 ? ", < 1" : "");
@@ -6983,11 +7005,26 @@ static float vgs__default_s2(const vgs_config *c, double s2)
     return (float)(c->alpha == VGS_VP && s2 > 0.5 ? 0.5 : s2);       /* must stay below 1              */
 }
 
+static bool vgs__is_plain(const vgs_config *c) { return c->coordinates == VGS_PLAIN; }
+
+/* Where all that has a scale is given by hand, coordinates are plain. */
+static vgs_coordinates vgs__default_coordinates(const vgs_config *c)
+{
+    bool by_hand = c->s2_start != 0.0f || c->s2_end != 0.0f || c->init_sigma != 0.0f || c->net.windows ||
+                   c->net.x_scale != 0.0f;
+    bool ours = c->net.kind == VGS_NET_MLP || c->net.kind == VGS_NET_EGNN;
+    if (by_hand || !ours || c->published || c->explicit_drift || c->on_sphere) return VGS_PLAIN;
+    if (vgs__is_particles(c)) return VGS_SCALE;
+    return c->energy.dim <= VGS__MOST_FULL ? VGS_FULL : VGS_DIAGONAL;
+}
+
 /* A geometric path of variances from length^2 down to a quarter of detail^2. With the exact value it costs
-   about D ln^2 / T nats (ln = log of the ratio of lengths), so T follows from the two scales. */
+   about D ln^2 / T nats (ln = log of the ratio of lengths), so T follows from the two scales. In coordinates
+   of its own a sampler has a length of VGS__WIDTH, twice that of its samples. */
 static void vgs__default_path(vgs_config *c)
 {
-    double length = (double)c->length_scale, detail = 0.5 * (double)c->detail_scale,
+    double unit = vgs__is_plain(c) ? 1.0 : VGS__WIDTH / (double)c->length_scale;
+    double length = unit * (double)c->length_scale, detail = 0.5 * unit * (double)c->detail_scale,
            ratio = log(length / detail), r;
     if (!c->steps) {
         double t = (double)vgs__effective_dim(c) * ratio * ratio;
@@ -7000,7 +7037,9 @@ static void vgs__default_path(vgs_config *c)
 
 static void vgs__config_fill(vgs_config *c)
 {
+    if (c->coordinates == VGS_COORDINATES_AUTO) c->coordinates = vgs__default_coordinates(c);
     vgs__fields_fill(c, false);
+    if (vgs__is_plain(c)) c->pilot_calls = -1;
     if (c->detail_scale == 0.0f) c->detail_scale = c->length_scale / 10.0f;
     if (c->steps >= 0 && c->length_scale > 0.0f && c->detail_scale > 0.0f &&
         c->detail_scale <= c->length_scale)
@@ -7060,6 +7099,13 @@ static vgs_status vgs__check_together(const vgs_config *c, vgs_error *err)
         return vgs__fail(err, VGS_E_ARG, "config.refine = %d: must be 0 without replay", c->refine);
     if (c->on_sphere && (c->alpha != VGS_VE || vgs__is_particles(c) || c->energy.dim < 2))
         return vgs__fail(err, VGS_E_ARG, "config.on_sphere = 1: needs alpha ve, no particles and dim >= 2");
+    if (!vgs__is_plain(c) && (no_local || (c->net.kind != VGS_NET_MLP && c->net.kind != VGS_NET_EGNN)))
+        return vgs__fail(err, VGS_E_ARG, "config.coordinates = %d: must be 1 (plain) with %s",
+                         (int)c->coordinates, no_local ? no_local : "a network that is neither mlp nor egnn");
+    if ((vgs__is_particles(c) && c->coordinates > VGS_SCALE) ||
+        (c->coordinates == VGS_FULL && c->energy.dim > 4096))
+        return vgs__fail(err, VGS_E_ARG, "config.coordinates = %d: particles need plain (1) or scale (2), and a "
+                         "full matrix (4) dim <= 4096", (int)c->coordinates);
     if (c->on_sphere && c->sigma_lr > 0.0f)
         return vgs__fail(err, VGS_E_ARG, "config.sigma_lr = %g: a sphere has no s0; leave it 0",
                          (double)c->sigma_lr);
@@ -7201,6 +7247,8 @@ VGS__DEF vgs_status vgs_field_set(vgs_config *cfg, const char *name, const char 
         if (v != 0.0 && v != 1.0) return vgs__fail(err, VGS_E_ARG, "%s = %.40s: must be 0 or 1", name, value);
         *(bool *)(void *)at = v != 0.0;
         return VGS_OK;
+    case VGS__OFF:
+        v = v == 0.0 ? -1.0 : v;                 /* falls through */
     case VGS__INT:
     case VGS__EVEN:
         if (!(v >= -2147483648.0 && v <= 2147483647.0) || floor(v) != v)
@@ -7230,7 +7278,10 @@ VGS__DEF void vgs_field_get(const vgs_config *cfg, int i, char text[32])
         n = vgs__word(f->words, n, &w);
         snprintf(text, 32, "%.*s", n, w);
         break;
-    default: vgs__print_double(text, 32, vgs__field_number(f, cfg), f->kind <= VGS__EVEN ? 10 : 9);
+    default:
+        vgs__print_double(text, 32, f->kind == VGS__OFF ? fmax(vgs__field_number(f, cfg), 0.0)
+                                                        : vgs__field_number(f, cfg),
+                          f->kind <= VGS__OFF ? 10 : 9);
     }
 }
 
@@ -9233,6 +9284,203 @@ VGS__DEF vgs_status vgs_refine(const vgs_mcmc_config *cfg, int steps, const doub
     return status;
 }
 
+/* ==== >>frame: the coordinates that a sampler works in ===============================================
+   Units of length and energy, the origin and the constant of E change nothing about a density. A sampler sees
+   u of x = m + L u, where its samples have a variance of about 1 along every axis, and the energy
+   (E(x) - e0)/tau at temperature 1. */
+
+typedef struct vgs__frame {
+    const vgs_energy *of;                        /* E(x)                                              */
+    vgs_energy energy;                           /* in u                                              */
+    vgs_coordinates kind;
+    int dim;
+    double *m, *l;                               /* [D], then [1], [D] or [D,D] lower triangular      */
+    double e0, tau;
+    double log_volume;                           /* log |det L|; of particles in their subspace       */
+    vgs_backend *b;                              /* of buf: m, L, e0, 1/tau, for a recorded energy    */
+    vgs_buffer *buf;
+} vgs__frame;
+
+static size_t vgs__frame_l_count(const vgs__frame *f)
+{
+    size_t d = (size_t)f->dim;
+    return f->kind == VGS_SCALE ? 1 : f->kind == VGS_DIAGONAL ? d : d * d;
+}
+
+/* x = m + L u, for one row */
+static void vgs__frame_point(const vgs__frame *f, const double *u, double *x)
+{
+    int d = f->dim, i, j;
+    for (i = 0; i < d; ++i) {
+        double s = 0.0;
+        if (f->kind == VGS_FULL) for (j = 0; j <= i; ++j) s += f->l[i * d + j] * u[j];
+        else s = f->l[f->kind == VGS_SCALE ? 0 : i] * u[i];
+        x[i] = f->m[i] + s;
+    }
+}
+
+/* g = L^T g/tau, in place: from lower rows of L, which an entry still needs, to its own */
+static void vgs__frame_gradient(const vgs__frame *f, double *g)
+{
+    int d = f->dim, i, j;
+    for (j = 0; j < d; ++j) {
+        double s = 0.0;
+        if (f->kind == VGS_FULL) for (i = j; i < d; ++i) s += f->l[i * d + j] * g[i];
+        else s = f->l[f->kind == VGS_SCALE ? 0 : j] * g[j];
+        g[j] = s / f->tau;
+    }
+}
+
+/* u of x, in place: forward substitution */
+static void vgs__frame_inverse(const vgs__frame *f, double *x)
+{
+    int d = f->dim, i, j;
+    for (i = 0; i < d; ++i) {
+        double s = x[i] - f->m[i];
+        if (f->kind == VGS_FULL) for (j = 0; j < i; ++j) s -= f->l[i * d + j] * x[j];
+        x[i] = s / f->l[f->kind == VGS_SCALE ? 0 : f->kind == VGS_FULL ? i * (d + 1) : i];
+    }
+}
+
+/* dE/dx of what a sampler has for a gradient, in place: tau L^-T g, back substitution */
+static void vgs__frame_covector(const vgs__frame *f, double *g)
+{
+    int d = f->dim, i, j;
+    for (i = d - 1; i >= 0; --i) {
+        double s = f->tau * g[i];
+        if (f->kind == VGS_FULL) for (j = i + 1; j < d; ++j) s -= f->l[j * d + i] * g[j];
+        g[i] = s / f->l[f->kind == VGS_SCALE ? 0 : f->kind == VGS_FULL ? i * (d + 1) : i];
+    }
+}
+
+typedef enum vgs__direction { VGS__TO_X, VGS__TO_U, VGS__GRAD_TO_X } vgs__direction;
+
+/* Rows x [n,D] from one to the other, in place; row [D] is scratch. Nothing happens in plain coordinates. */
+static void vgs__frame_rows(const vgs__frame *f, vgs__direction to, float *x, int n)
+{
+    double *v = f->m + f->dim, *w = v + f->dim;  /* scratch behind m                                  */
+    int i, j;
+    if (f->kind == VGS_PLAIN) return;
+    for (i = 0; i < n; ++i, x += f->dim) {
+        for (j = 0; j < f->dim; ++j) v[j] = (double)x[j];
+        if (to == VGS__TO_X) vgs__frame_point(f, v, w);
+        else if (to == VGS__TO_U) vgs__frame_inverse(f, v);
+        else vgs__frame_covector(f, v);
+        for (j = 0; j < f->dim; ++j) x[j] = (float)(to == VGS__TO_X ? w[j] : v[j]);
+    }
+}
+
+/* Up to 64 rows of E(x) in double, from a callback of either kind. */
+static int vgs__frame_call(const vgs_energy *of, const double *x, int n, double *e, double *g, float *room)
+{
+    size_t d = (size_t)of->dim, i, count = (size_t)n * d;
+    float *xf = room, *gf = room + count, *ef = gf + count;
+    int failed;
+    if (of->eval64) return of->eval64(of->user, x, n, of->dim, e, g);
+    for (i = 0; i < count; ++i) xf[i] = (float)x[i];
+    failed = of->eval(of->user, xf, n, of->dim, ef, g ? gf : NULL);
+    for (i = 0; i < (size_t)n; ++i) e[i] = (double)ef[i];
+    for (i = 0; g && i < count; ++i) g[i] = (double)gf[i];
+    return failed;
+}
+
+/* (E - e0)/tau at u [n,dim], a vgs_energy_fn64. A place without a finite energy is outside: +infinity, and no
+   gradient. */
+static int vgs__frame_eval(void *user, const double *u, int n, int dim, double *e, double *g)
+{
+    const vgs__frame *f = (const vgs__frame *)user;
+    size_t d = (size_t)dim, rows = (size_t)n;
+    double *x = (double *)vgs__alloc(rows * (2 * d + 1), sizeof *x);
+    int i, j, failed;
+    if (!x) return 1;
+    for (i = 0; i < n; ++i) vgs__frame_point(f, u + (size_t)i * d, x + (size_t)i * d);
+    failed = vgs__frame_call(f->of, x, n, e, g, (float *)(void *)(x + rows * d));
+    for (i = 0; i < n && !failed; ++i) {
+        double *gi = g ? g + (size_t)i * d : NULL;
+        e[i] = vgs__finite(e[i]) ? (e[i] - f->e0) / f->tau : HUGE_VAL;
+        if (gi && vgs__finite(e[i])) vgs__frame_gradient(f, gi);
+        else for (j = 0; gi && j < dim; ++j) gi[j] = 0.0;
+    }
+    vgs__free(x);
+    return failed;
+}
+
+/* The same of a recorded energy, a vgs_energy_record. */
+static vgs_var vgs__frame_record(void *user, vgs_graph *g, vgs_var u)
+{
+    const vgs__frame *f = (const vgs__frame *)user;
+    size_t d = (size_t)f->dim, at = d + vgs__frame_l_count(f);
+    int rows = f->kind == VGS_FULL ? f->dim : 1, cols = f->kind == VGS_SCALE ? 1 : f->dim;
+    vgs_var m = vgs__bound_state(g, 1, f->dim, f->buf, 0), l = vgs__bound_state(g, rows, cols, f->buf, d), e;
+    vgs_var x = f->kind == VGS_FULL ? vgs_linear(g, u, l, m) : vgs_add(g, vgs_mul(g, u, l), m);
+    e = vgs_energy_of(g, f->of, x);
+    e = vgs_sub(g, e, vgs__bound_state(g, 1, 1, f->buf, at));
+    return vgs_mul(g, e, vgs__bound_state(g, 1, 1, f->buf, at + 1));
+}
+
+/* E from what a sampler sees of it. */
+static double vgs__frame_energy(const vgs__frame *f, double e)
+{
+    return f->kind == VGS_PLAIN ? e : f->e0 + f->tau * e;
+}
+
+/* Tells what follows from m, L and e0 that they have changed. */
+static vgs_status vgs__frame_changed(vgs__frame *f, vgs_error *err)
+{
+    size_t d = (size_t)f->dim, n = vgs__frame_l_count(f), i;
+    int p = f->of->particles;
+    float *v;
+    vgs_status st;
+    f->log_volume = 0.0;
+    for (i = 0; i < d; ++i)
+        f->log_volume += log(f->l[f->kind == VGS_SCALE ? 0 : f->kind == VGS_FULL ? i * (d + 1) : i]);
+    if (p) f->log_volume *= 1.0 - 1.0 / p;
+    if (!f->buf) return VGS_OK;
+    if (!(v = (float *)vgs__alloc_or(err, "coordinates", d + n + 2, sizeof *v))) return VGS_E_NOMEM;
+    for (i = 0; i < d; ++i) v[i] = (float)f->m[i];
+    for (i = 0; i < n; ++i) v[d + i] = (float)f->l[i];
+    v[d + n] = (float)f->e0;
+    v[d + n + 1] = (float)(1.0 / f->tau);
+    st = f->b->upload(f->b->self, f->buf, 0, v, d + n + 2, VGS_F32, err);
+    vgs__free(v);
+    return st;
+}
+
+/* m = 0, L = scale, e0 = 0. `of` must outlive the frame. An energy that is recorded, or that a backend of the
+   caller's computes from a callback, is recorded; another callback keeps its digits in double. */
+static vgs_status vgs__frame_open(vgs__frame *f, const vgs_energy *of, vgs_coordinates kind, double scale,
+                                  double tau, vgs_backend *b, bool record, vgs_error *err)
+{
+    size_t d = (size_t)of->dim, i;
+    memset(f, 0, sizeof *f);
+    f->of = of;
+    f->kind = kind;
+    f->dim = of->dim;
+    f->tau = tau;
+    f->energy = *of;
+    if (kind == VGS_PLAIN) f->tau = 1.0;
+    if (kind == VGS_PLAIN) return VGS_OK;
+    f->energy.eval = NULL;
+    f->energy.eval64 = record ? NULL : vgs__frame_eval;
+    f->energy.record = record ? vgs__frame_record : NULL;
+    f->energy.user = f;
+    f->energy.backend = b;
+    f->m = (double *)vgs__alloc_or(err, "coordinates", 3 * d + vgs__frame_l_count(f), sizeof *f->m);
+    if (!f->m) return VGS_E_NOMEM;
+    f->l = f->m + 3 * d;
+    for (i = 0; i < vgs__frame_l_count(f); ++i) f->l[i] = kind != VGS_FULL || i % (d + 1) == 0 ? scale : 0.0;
+    f->b = b;
+    if (record && !(f->buf = b->buffer_create(b->self, d + vgs__frame_l_count(f) + 2, err)))
+        return VGS_E_NOMEM;
+    return vgs__frame_changed(f, err);
+}
+
+static void vgs__frame_close(vgs__frame *f)
+{
+    if (f->buf) f->b->buffer_free(f->b->self, f->buf);
+    vgs__free(f->m);
+}
+
 /* ==== >>sampler: its state ===========================================================================
    One iteration of training is a few compiled graphs, the stages, that are run with other scalars; all state
    is in buffers of the backend. Each stage has a struct with its graph, its leaves and its scalars; what it
@@ -9272,12 +9520,17 @@ typedef struct vgs__detour { int steps; bool recalled; } vgs__detour;
 typedef enum vgs__rolled { VGS__ROLLED_NOT, VGS__ROLLED, VGS__ROLLED_GIVEN } vgs__rolled;    /* given x_0 */
 
 struct vgs_sampler {
-    vgs_config c;
+    vgs_config c, given;                         /* resolved, and as the caller gave it               */
     vgs_backend *own, *b;                        /* own: to be freed; b: in use                       */
     vgs_model *online, *target;                  /* V, and Vbar that draws go by                      */
     vgs__evaluator energies;                     /* E of host rows                                    */
+    vgs__frame frame;
+    const vgs_energy *energy;                    /* in the coordinates that it works in, as are ...   */
+    double tau;                                  /* ... the temperature, 1 unless they are plain, and */
+    float energy_max;
     int dim, factors;                            /* D of the method; F: D, or 1 for particles         */
     int capacity;                                /* rows of the graphs that draw                      */
+    bool last_by_value;                          /* the drift of the last step is that of V, not of E */
     float *s2, *a;                               /* [T]                                               */
     int64_t iteration, sigma_step;
     int64_t kept;                                /* iterations whose samples were kept                */
@@ -9324,10 +9577,16 @@ static vgs_var vgs__value_variance(const vgs_sampler *s, vgs_graph *g, vgs_var t
     return v;
 }
 
-/* factor / v_t [B,1] of the Gaussian of std length_scale. */
+/* The std of a coordinate of the samples. */
+static double vgs__value_length(const vgs_sampler *s)
+{
+    return vgs__is_plain(&s->c) ? (double)s->c.length_scale : 1.0;
+}
+
+/* factor / v_t [B,1] of the Gaussian of this std. */
 static vgs_var vgs__value_precision(const vgs_sampler *s, vgs_graph *g, vgs_var t, double factor)
 {
-    return vgs__value_variance(s, g, t, (double)s->c.length_scale * (double)s->c.length_scale, factor);
+    return vgs__value_variance(s, g, t, vgs__value_length(s) * vgs__value_length(s), factor);
 }
 
 /* V, or V/D if scale_by_dim: what the network gives and, for our own ones, tau |x|^2 / (2 v_t). That is exact
@@ -9337,7 +9596,7 @@ static vgs_var vgs__value_precision(const vgs_sampler *s, vgs_graph *g, vgs_var 
 static vgs_var vgs__value(const vgs_sampler *s, vgs_graph *g, vgs_model *m, vgs_var x, vgs_var t)
 {
     bool egnn = s->c.net.kind == VGS_NET_EGNN;
-    double half = 0.5 * (double)s->c.tau / (s->c.scale_by_dim ? s->dim : 1);
+    double half = 0.5 * s->tau / (s->c.scale_by_dim ? s->dim : 1);
     vgs_var u = x, v, base;
     if (s->c.published || (s->c.net.kind != VGS_NET_MLP && !egnn)) return vgs_model_apply(g, m, x, t);
     if (!egnn && s->c.net.wrapper == VGS_WRAPPER_NONE) {
@@ -9446,17 +9705,23 @@ static void vgs__kernel_bind_noise(const vgs_sampler *s, vgs__kernel *k, size_t 
     vgs_bind(k->g, k->eigvec, s->traj_eigvec, row * d * d, NULL);
 }
 
+/* Whether the drift of step t is that of E. */
+static bool vgs__last_by_energy(const vgs_sampler *s, int t)
+{
+    return t == s->c.steps - 1 && !s->last_by_value;
+}
+
 /* Whether the drift of step t is of V_{t+1}, or E, at a_t x rather than of V_t at x. */
 static bool vgs__kernel_looks_ahead(const vgs_sampler *s, int t)
 {
-    return s->c.explicit_drift || t == s->c.steps - 1;
+    return s->c.explicit_drift || vgs__last_by_energy(s, t);
 }
 
 /* Step t, whose drift is of V_{value_t}: t, or t + 1 with the factor that the published drift has. */
 static void vgs__kernel_set(const vgs_sampler *s, vgs__kernel *k, int t, int value_t, double noise_scale)
 {
     size_t f = (size_t)s->factors;
-    double s2 = (double)s->s2[t], a = (double)s->a[t], tau = (double)s->c.tau, sigma = sqrt(s2) * a;
+    double s2 = (double)s->s2[t], a = (double)s->a[t], tau = s->tau, sigma = sqrt(s2) * a;
     double scale = s->c.scale_by_dim && value_t < s->c.steps ? s->dim : 1;
     vgs_bind(k->g, k->kappa, s->factor, 2 * (size_t)t * f, NULL);
     vgs_bind(k->g, k->sqrt_rho, s->factor, (2 * (size_t)t + 1) * f, NULL);
@@ -9497,14 +9762,14 @@ static vgs_var vgs__kernel_eps(const vgs_sampler *s, vgs_graph *g, const vgs_noi
 static vgs_var vgs__kernel_grad(vgs_sampler *s, vgs__kernel *k, vgs_var z, bool last)
 {
     vgs_graph *g = k->g;
-    vgs_var e = last ? vgs_energy_of(g, &s->c.energy, z) : vgs__value_at(s, g, z, k->value_t);
+    vgs_var e = last ? vgs_energy_of(g, s->energy, z) : vgs__value_at(s, g, z, k->value_t);
     vgs_var grad = vgs__no_var();
-    bool cut = last && s->c.energy_max != 0.0f;
+    bool cut = last && s->energy_max != 0.0f;
     vgs_gradient(g, e, &z, 1, &grad);
     if (last) vgs__kernel_check(k, e, VGS__BAD_ENERGY, cut);
     if (!cut) return grad;
     return vgs__last_drift_is_raw(&s->c) ? vgs_clamp(g, grad, -1e15f, 1e15f)     /* squares stay finite */
-                                         : vgs_mask_above(g, grad, e, s->c.energy_max);
+                                         : vgs_mask_above(g, grad, e, s->energy_max);
 }
 
 /* mu at x before kappa, from the gradient there */
@@ -9829,7 +10094,7 @@ static void vgs__mala_bind(vgs__mala_stage *st, vgs_buffer *x, size_t place, vgs
 static vgs_var vgs__mala_potential(vgs_sampler *s, vgs__mala_stage *st, vgs_var x, bool value, vgs_var *grad)
 {
     vgs_graph *g = st->g;
-    vgs_var v = value ? vgs__value_at(s, g, x, st->t) : vgs_energy_of(g, &s->c.energy, x);
+    vgs_var v = value ? vgs__value_at(s, g, x, st->t) : vgs_energy_of(g, s->energy, x);
     if (value && s->c.scale_by_dim) v = vgs_affine(g, v, (float)s->dim, 0.0f);
     *grad = vgs__no_var();
     vgs_gradient(g, v, &x, 1, grad);
@@ -9862,14 +10127,14 @@ static void vgs__mala_step_record(vgs_sampler *s, vgs__mala_stage *st, bool valu
     vgs__mala_leaves(s, st);
     xi = vgs__kernel_eps(s, g, &st->noise);
     width = vgs_sqrt(g, vgs_affine(g, st->h, 2.0f, 0.0f));
-    drift = vgs_affine(g, vgs_div(g, st->h, width), 1.0f / s->c.tau, 0.0f);      /* of xi              */
+    drift = vgs_affine(g, vgs_div(g, st->h, width), 1.0f / (float)s->tau, 0.0f);      /* of xi              */
     move = vgs_mul(g, vgs_sub(g, xi, vgs_mul(g, st->grad, drift)), width);
     x = vgs_add(g, st->x, move);
     v = vgs__mala_potential(s, st, x, value, &grad);
     back = vgs_sub(g, vgs_mul(g, grad, drift), vgs_div(g, move, width));         /* xi of x' -> x      */
     d = vgs_mul(g, vgs_sub(g, back, xi), vgs_add(g, back, xi));
     d = vgs_affine(g, vgs_sum_cols(g, d), 0.5f, 0.0f);
-    d = vgs_add(g, d, vgs_affine(g, vgs_sub(g, v, st->e), 1.0f / s->c.tau, 0.0f));
+    d = vgs_add(g, d, vgs_affine(g, vgs_sub(g, v, st->e), 1.0f / (float)s->tau, 0.0f));
     share = vgs_sum_cols(g, vgs_square(g, vgs_normal(g, 2, &st->accept)));
     d = vgs_sub(g, d, vgs_affine(g, share, 0.5f, 0.0f));
     share = vgs_mean_rows(g, vgs__mala_accepted(g, vgs_fill(g, -1, 1, 1.0f), d));
@@ -9916,10 +10181,10 @@ static vgs_var vgs__target_next(vgs_sampler *s, vgs__kernel *k, vgs_var next, bo
     const vgs_scalar none = { 0 };
     vgs_var v;
     if (!last) return vgs_affine_by(g, vgs__value_at(s, g, next, k->value_t), scale, none);
-    v = vgs_energy_of(g, &s->c.energy, next);
-    vgs__kernel_check(k, v, VGS__BAD_ENERGY, s->c.energy_max != 0.0f);
+    v = vgs_energy_of(g, s->energy, next);
+    vgs__kernel_check(k, v, VGS__BAD_ENERGY, s->energy_max != 0.0f);
     if (energy) *energy = v;
-    if (s->c.energy_max != 0.0f) v = vgs_clamp(g, v, -FLT_MAX, s->c.energy_max);
+    if (s->energy_max != 0.0f) v = vgs_clamp(g, v, -FLT_MAX, s->energy_max);
     return vgs_affine_by(g, v, scale, none);
 }
 
@@ -9927,7 +10192,7 @@ static vgs_var vgs__target_next(vgs_sampler *s, vgs__kernel *k, vgs_var next, bo
 static vgs_var vgs__target_log_rho(const vgs_sampler *s, vgs__kernel *k)
 {
     if (s->c.fixed_kernel) return vgs__no_var();
-    return vgs_affine(k->g, vgs_mean_cols(k->g, vgs_log(k->g, k->sqrt_rho)), s->c.tau, 0.0f);
+    return vgs_affine(k->g, vgs_mean_cols(k->g, vgs_log(k->g, k->sqrt_rho)), (float)s->tau, 0.0f);
 }
 
 /* later + cost - log_rho */
@@ -9945,7 +10210,7 @@ static void vgs__return_last_grad(vgs_sampler *s, vgs__return_stage *st, vgs_var
     const vgs_scalar none = { 0 };
     vgs_var grad = vgs__no_var();
     vgs_gradient(g, energy, &st->next, 1, &grad);
-    if (s->c.energy_max != 0.0f) grad = vgs_mask_above(g, grad, energy, s->c.energy_max);
+    if (s->energy_max != 0.0f) grad = vgs_mask_above(g, grad, energy, s->energy_max);
     vgs__kernel_check(&st->k, grad, VGS__BAD_GRADIENT, false);
     vgs_assign(g, st->grad_out, vgs_affine_by(g, grad, st->k.a, none));
 }
@@ -10005,8 +10270,8 @@ static vgs_status vgs__return_run(vgs_sampler *s, vgs__return_stage *st, int t, 
     if (s->c.replay) vgs_bind(st->g, st->path, s->traj_path, row, NULL);
     if (s->c.slope_loss > 0.0f) vgs_bind(st->g, st->grad_out, s->traj_grad, row * d, NULL);
     vgs__target_set(s, &st->k, t, st->value_scale);
-    vgs_scalar_set(st->g, st->cost_scale, (double)s->c.tau / s->dim);
-    vgs_scalar_set(st->g, st->cost_add, -(double)s->c.tau * log((double)s->a[t]));
+    vgs_scalar_set(st->g, st->cost_scale, s->tau / s->dim);
+    vgs_scalar_set(st->g, st->cost_add, -s->tau * log((double)s->a[t]));
     return vgs_graph_run(st->g, s->c.batch, err);
 }
 
@@ -10050,7 +10315,7 @@ static void vgs__fresh_record(vgs_sampler *s, vgs__fresh_stage *st, bool last)
 static vgs_status vgs__fresh_run(vgs_sampler *s, vgs__fresh_stage *st, int pass, int t, vgs_error *err)
 {
     size_t d = (size_t)s->c.energy.dim, row = (size_t)t * (size_t)s->c.batch;
-    double tau = (double)s->c.tau, a = (double)s->a[t], s2 = (double)s->s2[t], dim = s->dim;
+    double tau = s->tau, a = (double)s->a[t], s2 = (double)s->s2[t], dim = s->dim;
     vgs_bind(st->g, st->x, s->traj_x, row * d, NULL);
     vgs_bind(st->g, st->mu, s->traj_mu, row * d, NULL);
     vgs_bind(st->g, st->mu2, s->traj_mu2, row, NULL);
@@ -10097,7 +10362,7 @@ static vgs_status vgs__grad_run(vgs_sampler *s, vgs__grad_stage *st, int t, vgs_
     vgs_bind(st->g, st->kappa, s->factor, 2 * next * (size_t)s->factors, NULL);
     vgs_scalar_set(st->g, st->of_later, lambda * a);
     vgs_scalar_set(st->g, st->of_mu,
-                   (1.0 - lambda) * a * (double)s->c.tau / ((double)s->s2[t + 1] * (double)s->a[t + 1]));
+                   (1.0 - lambda) * a * s->tau / ((double)s->s2[t + 1] * (double)s->a[t + 1]));
     return vgs_graph_run(st->g, s->c.batch, err);
 }
 
@@ -10243,7 +10508,7 @@ static void vgs__sigma_record(vgs_sampler *s, vgs__sigma_stage *st)
     s0 = vgs__bound_state(g, 1, 1, s->sigma, 0);
     x = vgs_mul(g, vgs__kernel_eps(s, g, &st->noise), s0);
     vgs_gradient(g, vgs_mean_rows(g, vgs__value_at(s, g, x, st->t)), &s0, 1, &grad);
-    grad = vgs_sub(g, grad, vgs_affine(g, vgs_reciprocal(g, s0), (float)(d * (double)s->c.tau), 0.0f));
+    grad = vgs_sub(g, grad, vgs_affine(g, vgs_reciprocal(g, s0), (float)(d * s->tau), 0.0f));
     a[0] = s0;
     a[1] = vgs__bound_state(g, 1, 1, s->sigma, 16);
     a[2] = vgs__bound_state(g, 1, 1, s->sigma, 32);
@@ -10379,7 +10644,7 @@ static void vgs__keep_record(vgs_sampler *s, vgs__keep_stage *st)
     w = vgs_div(g, vgs_sum_cols(g, vgs_square(g, st->x0)), vgs_square(g, s0));
     v = vgs_affine(g, vgs_log(g, s0), dim, 0.0f);
     w = vgs_add(g, vgs_affine(g, w, 0.5f, 0.0f), v);
-    w = vgs_sub(g, w, vgs_affine(g, st->path, dim / s->c.tau, 0.0f));
+    w = vgs_sub(g, w, vgs_affine(g, st->path, dim / (float)s->tau, 0.0f));
     vgs_assign_rows(g, vgs__bound_state(g, n, 1, s->replay_weight, 0), st->first, w);
     vgs_assign_rows(g, vgs__bound_state(g, n, d, s->replay_x, 0), st->first, st->x);
 }
@@ -10641,36 +10906,76 @@ static vgs_status vgs__upload_fill(vgs_sampler *s, vgs_buffer *to, size_t n, flo
     return st;
 }
 
-/* s0 from the schedule, factors of 1, an empty replay store (log w = -FLT_MAX) whose MALA begins with a step
-   of s2_end/2. */
+/* Factors of 1; in coordinates of its own those with which a step of the base is exact: of the Gaussian of
+   variance v_t at t, rho_t = 1 - s_t^2 / v_t. */
+static vgs_status vgs__init_factors(vgs_sampler *s, vgs_error *err)
+{
+    size_t n = vgs__factor_count(s), f = (size_t)s->factors, j;
+    float *w = (float *)vgs__alloc_or(err, "sampler", n, sizeof *w);
+    double v = 1.0;
+    vgs_status st = VGS_E_NOMEM;
+    int t;
+    if (!w) return st;
+    for (j = 0; j < n; ++j) w[j] = 1.0f;
+    for (t = s->c.steps - 1; t >= 0 && !vgs__is_plain(&s->c); --t) {
+        v = vgs__chain_variance(s, t, v);
+        for (j = 0; j < f && !s->c.fixed_kernel; ++j)
+            w[(2 * (size_t)t + 1) * f + j] = (float)sqrt(1.0 - (double)s->s2[t] / v);
+    }
+    st = s->b->upload(s->b->self, s->factor, 0, w, n, VGS_F32, err);
+    vgs__free(w);
+    return st;
+}
+
+/* s0 from the schedule, factors, an empty replay store (log w = -FLT_MAX) whose MALA begins with a step of
+   s2_end/2. */
 static vgs_status vgs__init_state(vgs_sampler *s, vgs_error *err)
 {
     float s0 = (float)vgs_schedule_fill(&s->c, s->s2, s->a), h = 0.5f * s->c.s2_end;
     vgs_status st = s->b->upload(s->b->self, s->sigma, 0, &s0, 1, VGS_F32, err);
-    if (st == VGS_OK) st = vgs__upload_fill(s, s->factor, vgs__factor_count(s), 1.0f, err);
+    if (st == VGS_OK) st = vgs__init_factors(s, err);
     if (st != VGS_OK || !s->c.replay) return st;
     st = vgs__upload_fill(s, s->replay_weight, vgs__replay_rows(s), -FLT_MAX, err);
     return st == VGS_OK ? s->b->upload(s->b->self, s->mala_h, 0, &h, 1, VGS_F32, err) : st;
 }
 
+/* The arrays of the last layer become 0, and so does what the network gives. */
+static vgs_status vgs__model_begin_at_zero(vgs_model *m, vgs_error *err)
+{
+    static const char *const last[] = { "out.weight", "level.", "additive.", "out.3." };
+    float *w = (float *)vgs__alloc_or(err, "weights", (size_t)m->net->size, sizeof *w);
+    vgs_status st = w ? vgs_model_read(m, w, err) : VGS_E_NOMEM;
+    int i, k;
+    for (i = 0; i < m->net->n_info && st == VGS_OK; ++i) {
+        const vgs_param_info *p = &m->net->info[i];
+        size_t bytes = (size_t)(p->rows ? p->rows : 1) * (size_t)p->cols * sizeof *w;
+        for (k = 0; k < 4; ++k)
+            if (!strncmp(p->name, last[k], strlen(last[k]))) memset(w + p->offset, 0, bytes);
+    }
+    if (st == VGS_OK) st = vgs_model_write(m, w, err);
+    vgs__free(w);
+    return st;
+}
+
 static vgs_status vgs__make_models(vgs_sampler *s, vgs_error *err)
 {
+    vgs_status st = VGS_OK;
     s->online = vgs_model_create(&s->c.net, s->b, s->c.seed, err);
     s->target = s->online ? vgs_model_create(&s->c.net, s->b, s->c.seed, err) : NULL;
     if (!s->target) return VGS_E_NOMEM;
     s->bytes += 5 * 4 * (size_t)vgs_model_size(s->online);           /* weights twice, gradient, moments  */
-    return VGS_OK;
+    if (vgs__is_plain(&s->c)) return VGS_OK;
+    st = vgs__model_begin_at_zero(s->online, err);
+    return st == VGS_OK ? vgs__model_begin_at_zero(s->target, err) : st;
 }
 
-static vgs_status vgs__sampler_init(vgs_sampler *s, vgs_error *err)
+/* What depends on s->c, on a backend that is there. */
+static vgs_status vgs__sampler_build(vgs_sampler *s, vgs_error *err)
 {
-    vgs_cpu_config cpu = { 0, VGS_ISA_AUTO };
     size_t t = (size_t)s->c.steps;
     vgs_status st;
-    cpu.threads = s->c.threads;
-    if (!s->c.backend && !(s->own = vgs_cpu_create(&cpu, err))) return VGS_E_NOMEM;
-    s->b = s->c.backend ? s->c.backend : s->own;
     s->capacity = s->c.batch > 512 ? s->c.batch : 512;
+    s->last_by_value = !vgs__is_plain(&s->c);    /* V begins as the exact one of a Gaussian           */
     s->s2 = (float *)vgs__alloc_or(err, "schedule", 3 * t, sizeof *s->s2);
     if (!s->s2) return VGS_E_NOMEM;
     s->a = s->s2 + t;
@@ -10678,9 +10983,49 @@ static vgs_status vgs__sampler_init(vgs_sampler *s, vgs_error *err)
     if ((st = vgs__make_models(s, err)) != VGS_OK) return st;
     if ((st = vgs__make_buffers(s, err)) != VGS_OK) return st;
     if ((st = vgs__init_state(s, err)) != VGS_OK) return st;
-    st = vgs__evaluator_open(&s->energies, &s->c.energy, s->b, s->own ? vgs_cpu_threads(s->own) : 1,
-                             s->capacity, err);
+    st = vgs__evaluator_open(&s->energies, s->energy, s->b, s->own ? vgs_cpu_threads(s->own) : 1, s->capacity,
+                             err);
     return st == VGS_OK ? vgs__make_stages(s, err) : st;
+}
+
+/* The reverse, also after a failure. */
+static void vgs__sampler_unbuild(vgs_sampler *s)
+{
+    if (s->stage) {
+#define VGS__FREE(kind, name, when, rows, told) vgs_graph_free(s->stage->name.g);
+        VGS__STAGES(VGS__FREE)
+#undef VGS__FREE
+    }
+    vgs__free(s->stage);
+    s->stage = NULL;
+    vgs__evaluator_close(&s->energies);
+    memset(&s->energies, 0, sizeof s->energies);
+#define VGS__FREE(name, when, n)     if (s->name) s->b->buffer_free(s->b->self, s->name);                                                  s->name = NULL;
+    VGS__BUFFERS(VGS__FREE)
+#undef VGS__FREE
+    vgs_model_free(s->online);
+    vgs_model_free(s->target);
+    vgs__free(s->s2);
+    s->online = s->target = NULL;
+    s->s2 = NULL;
+    s->bytes = 0;
+}
+
+static vgs_status vgs__sampler_init(vgs_sampler *s, vgs_error *err)
+{
+    vgs_cpu_config cpu = { 0, VGS_ISA_AUTO };
+    const vgs_config *c = &s->c;
+    bool record = c->energy.record || (c->energy.eval && c->backend), plain = vgs__is_plain(c);
+    vgs_status st;
+    cpu.threads = c->threads;
+    if (!c->backend && !(s->own = vgs_cpu_create(&cpu, err))) return VGS_E_NOMEM;
+    s->b = c->backend ? c->backend : s->own;
+    s->energy = plain ? &s->c.energy : &s->frame.energy;
+    s->tau = plain ? (double)c->tau : 1.0;
+    s->energy_max = c->energy_max / (plain ? 1.0f : c->tau);
+    st = vgs__frame_open(&s->frame, &s->c.energy, c->coordinates, (double)c->length_scale, (double)c->tau, s->b,
+                         record, err);
+    return st == VGS_OK ? vgs__sampler_build(s, err) : st;
 }
 
 /* ---- an energy whose parameters belong to no model ---- */
@@ -10718,6 +11063,7 @@ VGS__DEF vgs_sampler *vgs_sampler_create(const vgs_config *cfg, vgs_error *err)
     if (vgs_config_resolve(cfg, &c, err) != VGS_OK) return NULL;
     s = (vgs_sampler *)vgs__alloc_or(err, "sampler", 1, sizeof *s);
     if (!s) return NULL;
+    s->given = *cfg;
     s->c = c;
     s->dim = vgs__effective_dim(&c);
     s->factors = vgs__is_particles(&c) ? 1 : c.energy.dim;
@@ -10730,19 +11076,8 @@ VGS__DEF vgs_sampler *vgs_sampler_create(const vgs_config *cfg, vgs_error *err)
 VGS__DEF void vgs_sampler_free(vgs_sampler *s)
 {
     if (!s) return;
-    if (s->stage) {
-#define VGS__FREE(kind, name, when, rows, told) vgs_graph_free(s->stage->name.g);
-        VGS__STAGES(VGS__FREE)
-#undef VGS__FREE
-    }
-    vgs__free(s->stage);
-    vgs__evaluator_close(&s->energies);
-#define VGS__FREE(name, when, n) if (s->name) s->b->buffer_free(s->b->self, s->name);
-    VGS__BUFFERS(VGS__FREE)
-#undef VGS__FREE
-    vgs_model_free(s->online);
-    vgs_model_free(s->target);
-    vgs__free(s->s2);
+    vgs__sampler_unbuild(s);
+    vgs__frame_close(&s->frame);
     vgs_cpu_free(s->own);
     vgs__free(s);
 }
@@ -10777,7 +11112,7 @@ VGS__DEF vgs_status vgs_sampler_touch(vgs_sampler *s, vgs_error *err)
 
 /* ---- path weights: log w = |x_0|^2 / (2 s0^2) + constant - sum of the steps' costs - E/tau ---- */
 
-/* D [sum_t log(sqrt(rho_t) a_t) + log(s0) + log(2 pi)/2] */
+/* D [sum_t log(sqrt(rho_t) a_t) + log(s0) + log(2 pi)/2], and what coordinates make of Z */
 static vgs_status vgs__weight_constant(vgs_sampler *s, double s0, double *out, vgs_error *err)
 {
     size_t n = vgs__factor_count(s), f = (size_t)s->factors, t, j;
@@ -10788,7 +11123,7 @@ static vgs_status vgs__weight_constant(vgs_sampler *s, double s0, double *out, v
         *out += log((double)s->a[t]);
         for (j = 0; j < f; ++j) *out += log((double)w[(2 * t + 1) * f + j]) / (double)f;
     }
-    *out *= s->dim;
+    *out = *out * s->dim + s->frame.log_volume - s->frame.e0 / s->frame.tau;
     vgs__free(w);
     return st;
 }
@@ -10827,7 +11162,7 @@ static vgs_status vgs__weight_end(vgs_sampler *s, int n, const float *x, double 
 {
     vgs_status st = vgs__sampler_energies(s, x, n, e, err);
     int i;
-    for (i = 0; log_weight && i < n && st == VGS_OK; ++i) log_weight[i] -= e[i] / (double)s->c.tau;
+    for (i = 0; log_weight && i < n && st == VGS_OK; ++i) log_weight[i] -= e[i] / s->tau;
     return st;
 }
 
@@ -10883,7 +11218,7 @@ struct vgs__corrector {
 /* Step t of a trajectory, by the stage that it takes. */
 static vgs_status vgs__roll_step(vgs_sampler *s, const vgs__roll *r, int t, vgs_error *err)
 {
-    vgs__step_stage *st = t == s->c.steps - 1 ? &s->stage->last : &s->stage->step;
+    vgs__step_stage *st = vgs__last_by_energy(s, t) ? &s->stage->last : &s->stage->step;
     if (r->corrector && t < s->c.steps - 1 && r->corrector->step.g) {
         st = &r->corrector->step;
         vgs_bind(st->g, st->grad, r->corrector->grad, 0, NULL);
@@ -10928,7 +11263,7 @@ static vgs_status vgs__correct(vgs_sampler *s, const vgs__roll *r, int t, double
 {
     vgs__corrector *c = r->corrector;
     int64_t first = sign > 0.0 ? VGS__MALA_FORWARD : VGS__MALA_BACK;
-    double unit = sign / (double)s->c.tau;
+    double unit = sign / s->tau;
     vgs_status st;
     int k;
     if (!c) return VGS_OK;
@@ -11055,6 +11390,7 @@ static vgs_status vgs__draw_rows_given(const vgs_sampler *s, const char *what, c
             norm += (double)x[j] * (double)x[j];
         }
         if (p) vgs__centre(y, p, d / p);
+        vgs__frame_rows(&s->frame, VGS__TO_U, y, 1);
         if (!s->c.on_sphere) continue;
         if (!(norm > 0.0)) return vgs__fail(err, VGS_E_ARG, "%s: row %d has length 0", what, first + i);
         for (j = 0; j < d; ++j) y[j] = (float)((double)x[j] / sqrt(norm));
@@ -11100,9 +11436,12 @@ static vgs_status vgs__draw_block(vgs_sampler *s, const vgs__roll *r, const vgs_
     }
     if (st == VGS_OK)
         st = s->b->download(s->b->self, x, r->x, vgs__roll_place(s, r, s->c.steps), n * d, VGS_F32, err);
-    if (st != VGS_OK || !(o->log_weight || o->energy)) return st;
-    st = vgs__weight_end(s, r->n, x, m->e, o->log_weight, err);
-    for (i = 0; o->energy && i < r->n && st == VGS_OK; ++i) o->energy[i] = (float)m->e[i];
+    if (st == VGS_OK && (o->log_weight || o->energy)) st = vgs__weight_end(s, r->n, x, m->e, o->log_weight, err);
+    for (i = 0; o->energy && i < r->n && st == VGS_OK; ++i)
+        o->energy[i] = (float)vgs__frame_energy(&s->frame, m->e[i]);
+    vgs__frame_rows(&s->frame, VGS__TO_X, x, r->n);
+    for (t = 0; o->path && t <= s->c.steps && st == VGS_OK; ++t)
+        vgs__frame_rows(&s->frame, VGS__TO_X, o->path + (size_t)t * path_rows * d, r->n);
     return st;
 }
 
@@ -11191,7 +11530,7 @@ static vgs_status vgs__smc_value(vgs_sampler *s, vgs__smc *c, const vgs_draw *o,
     vgs__value_stage *v = &s->stage->twist;
     vgs_status st = VGS_OK;
     int i;
-    vgs__value_stage_set(s, v, t, 1.0 / (double)s->c.tau);
+    vgs__value_stage_set(s, v, t, 1.0 / s->tau);
     for (i = 0; i < c->n && st == VGS_OK; i += c->r.n) {
         vgs__smc_block(s, c, o, i);
         vgs_bind(v->g, v->x, c->r.x, vgs__roll_place(s, &c->r, t), NULL);
@@ -11265,7 +11604,9 @@ static vgs_status vgs__smc_run(vgs_sampler *s, vgs__smc *c, const vgs_draw *o, v
         st = s->b->download(s->b->self, c->x, c->r.x, vgs__roll_place(s, &c->r, t), (size_t)c->n * d, VGS_F32,
                             err);
     if (st == VGS_OK) st = vgs__weight_end(s, c->n, c->x, c->w, c->log_weight, err);
-    for (i = 0; o->energy && i < c->n && st == VGS_OK; ++i) o->energy[i] = (float)c->w[i];
+    for (i = 0; o->energy && i < c->n && st == VGS_OK; ++i)
+        o->energy[i] = (float)vgs__frame_energy(&s->frame, c->w[i]);
+    vgs__frame_rows(&s->frame, VGS__TO_X, c->x, c->n);
     return st;
 }
 
@@ -11363,8 +11704,9 @@ VGS__DEF vgs_status vgs_sampler_value(vgs_sampler *s, int t, const float *x, int
 {
     vgs__value_stage *st = g ? &s->stage->value : &s->stage->twist;
     size_t d = (size_t)s->c.energy.dim;
+    float *room;
     vgs_status code;
-    int i, m;
+    int i, k, m;
     if (t < 0 || t >= s->c.steps)
         return vgs__fail(err, VGS_E_ARG, "value: t = %d: must be 0..%d", t, s->c.steps - 1);
     if (n < 0 || (n > 0 && (!x || !v)))
@@ -11373,14 +11715,20 @@ VGS__DEF vgs_status vgs_sampler_value(vgs_sampler *s, int t, const float *x, int
     vgs__value_stage_set(s, st, t, 1.0);
     vgs_bind(st->g, st->x, s->draw_x, 0, NULL);
     vgs_bind(st->g, st->v, s->draw_cost, 0, NULL);
-    for (i = 0; i < n && code == VGS_OK; i += m) {
+    room = (float *)vgs__alloc_or(err, "value", (size_t)s->capacity * d, sizeof *room);
+    for (i = 0; i < n && room && code == VGS_OK; i += m) {
         m = vgs__draw_rows(s, n, i);
-        code = vgs_set(st->g, st->x, x + (size_t)i * d, m, err);
+        memcpy(room, x + (size_t)i * d, (size_t)m * d * sizeof *room);
+        vgs__frame_rows(&s->frame, VGS__TO_U, room, m);
+        code = vgs_set(st->g, st->x, room, m, err);
         if (code == VGS_OK) code = vgs_graph_run(st->g, m, err);
         if (code == VGS_OK) code = vgs_get(st->g, st->v, v + i, m, err);
         if (code == VGS_OK && g) code = vgs_get(st->g, st->grad, g + (size_t)i * d, m, err);
+        if (code == VGS_OK && g) vgs__frame_rows(&s->frame, VGS__GRAD_TO_X, g + (size_t)i * d, m);
+        for (k = i; k < i + m && code == VGS_OK; ++k) v[k] = (float)vgs__frame_energy(&s->frame, (double)v[k]);
     }
-    return code;
+    vgs__free(room);
+    return room ? code : VGS_E_NOMEM;
 }
 
 /* ---- scoring ---- */
@@ -11398,12 +11746,14 @@ static vgs_status vgs__score_block(vgs_sampler *s, vgs__score_stage st[2], const
     if (code == VGS_OK)
         code = s->b->upload(s->b->self, r->x, vgs__roll_place(s, r, s->c.steps), x, n * d, VGS_F32, err);
     for (t = s->c.steps; t >= 0 && code == VGS_OK; --t) {
-        if (t < s->c.steps) code = vgs__score_run(s, &st[t == s->c.steps - 1], r, t, err);
+        if (t < s->c.steps) code = vgs__score_run(s, &st[vgs__last_by_energy(s, t)], r, t, err);
         if (t < s->c.steps && code == VGS_OK)
             code = vgs__weight_add(s, r->cost, r->n, -1.0, m->row, log_weight, err);
         if (path && code == VGS_OK)
             code = s->b->download(s->b->self, path + (size_t)t * path_rows * d, r->x,
                                   vgs__roll_place(s, r, t), n * d, VGS_F32, err);
+        if (path && code == VGS_OK)
+            vgs__frame_rows(&s->frame, VGS__TO_X, path + (size_t)t * path_rows * d, r->n);
         if (t < s->c.steps && code == VGS_OK) code = vgs__correct(s, r, t, -1.0, m->row, log_weight, err);
     }
     return code == VGS_OK ? vgs__weight_start(s, r, x, log_weight, err) : code;
@@ -11501,7 +11851,7 @@ static vgs_status vgs__train_rollout(vgs_sampler *s, bool placed, vgs_error *err
     st = r.recalled ? vgs__recall_run(s, &s->stage->recall, &s->stage->back, r.detour, err)
                     : vgs__start_run(s, &s->stage->start, &r, err);
     for (t = 0; t < s->c.steps && st == VGS_OK; ++t) st = vgs__roll_step(s, &r, t, err);
-    s->energy_calls += s->c.batch;
+    s->energy_calls += s->last_by_value ? 0 : s->c.batch;
     return st;
 }
 
@@ -11648,7 +11998,9 @@ static vgs_status vgs__measure(vgs_sampler *s, vgs_stats *out, vgs_error *err)
     draw.correct = -1;
     if (st == VGS_OK) st = vgs__draw(s, &draw, (uint64_t)s->iteration + 1, n, x, err);
     for (i = 0; i < n && st == VGS_OK; ++i) sum += work[i];
+    if (st == VGS_OK) vgs__frame_rows(&s->frame, VGS__TO_U, x, n);
     if (st == VGS_OK) st = vgs__sampler_energies(s, x, n, work, err);
+    for (i = 0; i < n && st == VGS_OK; ++i) work[i] = vgs__frame_energy(&s->frame, work[i]);
     out->elbo = s->c.on_sphere ? vgs__nan() : sum / n;
     if (st == VGS_OK) vgs__energy_stats(s, work, n, out);
     vgs__free(x);
