@@ -324,6 +324,15 @@ typedef struct vgs_stats {        /* after the iterations of a call; from min(ba
                                   /* statistics are not among them                                         */
 } vgs_stats;
 
+typedef struct vgs_pilot {        /* what the pilot found                                              */
+    double energy_calls;
+    double energy_offset;         /* E0, in units of E                                                 */
+    double detail;                /* width of the finest feature over that of all, along an axis of u  */
+    double rhat;                  /* how far its chains spread together over how far each does alone,  */
+                                  /* at worst: above 1.2 they disagree                                 */
+    int    steps, rows;           /* T that follows; samples that it leaves                            */
+} vgs_pilot;
+
 typedef struct vgs_sampler vgs_sampler;
 VGS_API vgs_sampler *vgs_sampler_create(const vgs_config *cfg, vgs_error *err);
 VGS_API void         vgs_sampler_free  (vgs_sampler *s);             /* NULL is fine                  */
@@ -7023,9 +7032,11 @@ static vgs_coordinates vgs__default_coordinates(const vgs_config *c)
    of its own a sampler has a length of VGS__WIDTH, twice that of its samples. */
 static void vgs__default_path(vgs_config *c)
 {
-    double unit = vgs__is_plain(c) ? 1.0 : VGS__WIDTH / (double)c->length_scale;
-    double length = unit * (double)c->length_scale, detail = 0.5 * unit * (double)c->detail_scale,
-           ratio = log(length / detail), r;
+    double unit = vgs__is_plain(c) ? (double)c->length_scale : 1.0;
+    double length = vgs__is_plain(c) ? unit : VGS__WIDTH,
+           detail = 0.5 * unit * (double)c->detail_scale / (double)c->length_scale, ratio, r;
+    if (vgs__is_plain(c)) detail = 0.5 * (double)c->detail_scale;
+    ratio = log(length / detail);
     if (!c->steps) {
         double t = (double)vgs__effective_dim(c) * ratio * ratio;
         c->steps = t < 20.0 ? 20 : t > 100.0 ? 100 : (int)t;
@@ -9534,6 +9545,9 @@ struct vgs_sampler {
     float *s2, *a;                               /* [T]                                               */
     int64_t iteration, sigma_step;
     int64_t kept;                                /* iterations whose samples were kept                */
+    int kept_fixed;                              /* iterations' worth of the pilot's, which stay      */
+    bool piloted;
+    vgs_pilot pilot;
     double energy_calls;
     vgs__rolled rolled;                          /* since the last fit                                */
     vgs__detour detour;                          /* of the last rollout                               */
@@ -10675,7 +10689,8 @@ static vgs_status vgs__keep_run(vgs_sampler *s, vgs__keep_stage *st, vgs_error *
     if (s->c.refine) vgs_bind(st->g, st->x, s->mala_x, 0, NULL);
     else vgs_bind(st->g, st->x, s->traj_x, (size_t)s->c.steps * rows, NULL);
     vgs_bind(st->g, st->path, s->traj_path, 0, NULL);
-    vgs_scalar_set(st->g, st->first, (double)(s->kept % s->c.replay) * s->c.batch);
+    vgs_scalar_set(st->g, st->first, (double)(s->kept_fixed + s->kept % (s->c.replay - s->kept_fixed)) *
+                                     s->c.batch);
     code = vgs_graph_run(st->g, s->c.batch, err);
     if (code == VGS_OK) s->kept++;
     return code;
@@ -10760,7 +10775,7 @@ static vgs__detour vgs__detour_of(const vgs_sampler *s)
 {
     vgs__detour d = { 0, false };
     double u = 0.6180339887498949 * (double)s->iteration;
-    bool recall = s->c.replay && s->kept >= s->c.replay;             /* begins with a full store       */
+    bool recall = s->c.replay && (s->kept_fixed || s->kept >= s->c.replay);      /* of a full store    */
     u = 2.0 * (u - floor(u)) - 1.0;
     if (u <= 0.0 || !(recall || vgs__explores(s))) return d;
     d.steps = (int)(u * (s->c.steps - 1));
@@ -11811,6 +11826,681 @@ VGS__DEF vgs_status vgs_sampler_score(vgs_sampler *s, const vgs_draw *draw, int 
     return code;
 }
 
+/* ==== >>pilot: a short classical run that finds coordinates ===========================================
+   A number of chains descend from a wide start by a pooled quasi-Newton method, run hot, are cooled, and then
+   sample by hmc; all in coordinates that are fitted anew on the way. What they know at the end gives m, L,
+   E0, the width of the finest feature, and rows for the replay store. A function of the configuration. */
+
+enum { VGS__PILOT_CHAINS = 64, VGS__PILOT_LEAPFROG = 4 };
+#define VGS__PILOT_HOT 16.0                      /* temperature, in units of tau                      */
+
+typedef struct vgs__pilot {
+    vgs_sampler *s;
+    vgs__frame *f;
+    vgs__mcmc m;
+    int n, dim;                                  /* chains                                            */
+    double calls, most;
+    double *reach;                               /* [n]: longest step of a descent                    */
+    double *cov, *slope;                         /* [D,D]: second moments of u and of the slopes      */
+    double *l, *work;                            /* as in a frame; [4 D D + 2 D]                      */
+    double *x, *g, *e;                           /* [room,D], [room,D], [room]: samples, in x, dE/dx, E */
+    int rows, room;                              /* row i is of chain i % n                           */
+} vgs__pilot;
+
+/* ---- symmetric matrices [n,n], in double ---- */
+
+/* a = K K^T, K lower triangular, in place; false if a is not positive definite. */
+static bool vgs__cholesky(double *a, int n)
+{
+    int i, j, k;
+    for (j = 0; j < n; ++j) {
+        for (k = 0; k < j; ++k) a[j * n + j] -= a[j * n + k] * a[j * n + k];
+        if (!(a[j * n + j] > 0.0) || !vgs__finite(a[j * n + j])) return false;
+        a[j * n + j] = sqrt(a[j * n + j]);
+        for (i = j + 1; i < n; ++i) {
+            for (k = 0; k < j; ++k) a[i * n + j] -= a[i * n + k] * a[j * n + k];
+            a[i * n + j] /= a[j * n + j];
+        }
+        for (i = 0; i < j; ++i) a[i * n + j] = 0.0;
+    }
+    return true;
+}
+
+/* Cyclic Jacobi: the columns of v become the eigenvectors of a, its diagonal the eigenvalues. */
+static void vgs__jacobi(double *a, double *v, int n)
+{
+    int i, p, q, sweep;
+    for (i = 0; i < n * n; ++i) v[i] = i % (n + 1) == 0;
+    for (sweep = 0; sweep < 40; ++sweep) {
+        double off = 0.0, all = 0.0;
+        for (p = 0; p < n; ++p)
+            for (q = 0; q < n; ++q) *(p == q ? &all : &off) += a[p * n + q] * a[p * n + q];
+        if (!(off > 1e-26 * all)) return;
+        for (p = 0; p < n; ++p)
+            for (q = p + 1; q < n; ++q) {
+                double apq = a[p * n + q], d, t, c, s;
+                if (apq == 0.0) continue;
+                d = (a[q * n + q] - a[p * n + p]) / (2.0 * apq);
+                t = (d < 0.0 ? -1.0 : 1.0) / (fabs(d) + sqrt(d * d + 1.0));
+                c = 1.0 / sqrt(t * t + 1.0);
+                s = t * c;
+                for (i = 0; i < n; ++i) {
+                    double x = a[i * n + p], y = a[i * n + q];
+                    a[i * n + p] = c * x - s * y;
+                    a[i * n + q] = s * x + c * y;
+                }
+                for (i = 0; i < n; ++i) {
+                    double x = a[p * n + i], y = a[q * n + i];
+                    a[p * n + i] = c * x - s * y;
+                    a[q * n + i] = s * x + c * y;
+                    x = v[i * n + p];
+                    y = v[i * n + q];
+                    v[i * n + p] = c * x - s * y;
+                    v[i * n + q] = s * x + c * y;
+                }
+            }
+    }
+}
+
+/* P with P Q P = C, the covariance that suits positions of second moment C and gradients of Q: exact for a
+   quadratic energy, whatever the points [affine-invariant geometric mean of C and 1/Q]. With Q = K K^T it is
+   K^-T (K^T C K)^(1/2) K^-1. Destroys c and q; p [n,n]; work [2 n n]. */
+static bool vgs__geometric_mean(double *c, double *q, double *p, double *work, int n)
+{
+    double *v = work, *a = work + n * n;
+    int i, j, k;
+    if (!vgs__cholesky(q, n)) return false;
+    for (i = 0; i < n; ++i)                      /* a = C K, then p = K^T a                           */
+        for (j = 0; j < n; ++j) {
+            double sum = 0.0;
+            for (k = j; k < n; ++k) sum += c[i * n + k] * q[k * n + j];
+            a[i * n + j] = sum;
+        }
+    for (i = 0; i < n; ++i)
+        for (j = 0; j < n; ++j) {
+            double sum = 0.0;
+            for (k = i; k < n; ++k) sum += q[k * n + i] * a[k * n + j];
+            p[i * n + j] = sum;
+        }
+    for (i = 0; i < n; ++i)
+        for (j = 0; j < i; ++j) p[i * n + j] = p[j * n + i] = 0.5 * (p[i * n + j] + p[j * n + i]);
+    vgs__jacobi(p, v, n);
+    for (j = 0; j < n; ++j) {                    /* columns of v = K^-T v s^(1/4)                     */
+        double root = p[j * n + j] > 0.0 ? sqrt(sqrt(p[j * n + j])) : 0.0;
+        for (i = n - 1; i >= 0; --i) {
+            double sum = v[i * n + j] * (root > 0.0 ? 1.0 : 0.0);
+            for (k = i + 1; k < n; ++k) sum -= q[k * n + i] * v[k * n + j];
+            v[i * n + j] = sum / q[i * n + i];
+        }
+        for (i = 0; i < n; ++i) v[i * n + j] *= root;
+    }
+    for (i = 0; i < n; ++i)
+        for (j = 0; j < n; ++j) {
+            double sum = 0.0;
+            for (k = 0; k < n; ++k) sum += v[i * n + k] * v[j * n + k];
+            p[i * n + j] = sum;
+        }
+    return true;
+}
+
+/* ---- fits of L ---- */
+
+/* L from second moments: of the geometric mean, or of cov alone (slope = NULL). ridge is added to both in
+   units of their diagonals. False if it cannot be. l: as in a frame; cov and slope stay. */
+static bool vgs__pilot_fit(const vgs__pilot *p, const double *cov, const double *slope, double ridge, double *l)
+{
+    int d = p->dim, i, j;
+    double *c = p->work, *q = c + d * d, *scale = p->work + 4 * d * d, sum = 0.0, of = 0.0;
+    for (i = 0; i < d; ++i) {                    /* of each coordinate alone                          */
+        double v = cov[i * d + i], w = slope ? slope[i * d + i] : 1.0 / v;
+        if (!(v > 0.0) || !(w > 0.0) || !vgs__finite(v) || !vgs__finite(w)) return false;
+        scale[i] = sqrt(sqrt(v / w));
+        sum += v;
+        of += w;
+    }
+    if (p->f->kind == VGS_SCALE) l[0] = slope ? sqrt(sqrt(sum / of)) : sqrt(sum / p->s->dim);
+    for (i = 0; i < d && p->f->kind == VGS_DIAGONAL; ++i) l[i] = scale[i];
+    if (p->f->kind != VGS_FULL) return true;
+    for (i = 0; i < d; ++i)
+        for (j = 0; j < d; ++j) {
+            c[i * d + j] = cov[i * d + j] / (scale[i] * scale[j]) * (i == j ? 1.0 + ridge : 1.0);
+            if (slope) q[i * d + j] = slope[i * d + j] * (scale[i] * scale[j]) * (i == j ? 1.0 + ridge : 1.0);
+        }
+    if (slope && !vgs__geometric_mean(c, q, l, q + d * d, d)) return false;
+    if (!slope) memcpy(l, c, (size_t)d * (size_t)d * sizeof *l);
+    for (i = 0; i < d; ++i)
+        for (j = 0; j < d; ++j) l[i * d + j] *= scale[i] * scale[j];
+    return vgs__cholesky(l, d);
+}
+
+/* ---- coordinates that move with the chains ---- */
+
+/* The second moments of n rows, u about its mean and slopes about 0 (pairs: both about 0), row i with weight
+   weight[i], or 1. */
+static void vgs__pilot_moments(vgs__pilot *p, const double *u, const double *g, int n, bool centre)
+{
+    int d = p->dim, i, j, k;
+    double *mean = p->work;
+    for (j = 0; j < d; ++j) mean[j] = 0.0;
+    for (i = 0; i < n && centre; ++i)
+        for (j = 0; j < d; ++j) mean[j] += u[(size_t)i * (size_t)d + (size_t)j] / n;
+    for (j = 0; j < d * d; ++j) p->cov[j] = p->slope[j] = 0.0;
+    for (i = 0; i < n; ++i, u += d, g += d)
+        for (j = 0; j < d; ++j)
+            for (k = 0; k <= j; ++k) {
+                p->cov[j * d + k] += (u[j] - mean[j]) * (u[k] - mean[k]) / n;
+                p->slope[j * d + k] += g[j] * g[k] / n;
+            }
+    for (j = 0; j < d; ++j)
+        for (k = 0; k < j; ++k) {
+            p->cov[k * d + j] = p->cov[j * d + k];
+            p->slope[k * d + j] = p->slope[j * d + k];
+        }
+}
+
+/* L = L K, where K is what the moments in the coordinates of before say; where they say nothing, no slope at
+   all along a coordinate, this grows. */
+static bool vgs__pilot_compose(vgs__pilot *p, double ridge)
+{
+    int d = p->dim, i, j, k;
+    double *l = p->f->l;
+    bool fits = vgs__pilot_fit(p, p->cov, p->slope, ridge, p->l);
+    if (p->f->kind != VGS_FULL) {
+        size_t n = vgs__frame_l_count(p->f), at;
+        for (at = 0; at < n; ++at) l[at] *= fits ? p->l[at] : p->slope[at * (size_t)(d + 1)] > 0.0 ? 1.0 : 4.0;
+        return fits;
+    }
+    for (i = 0; i < d && !fits; ++i)
+        for (j = 0; j <= i && !(p->slope[i * d + i] > 0.0); ++j) l[i * d + j] *= 4.0;
+    for (i = 0; i < d && fits; ++i)
+        for (j = 0; j <= i; ++j) {               /* entries to the right of j are not needed again     */
+            double sum = 0.0;
+            for (k = j; k <= i; ++k) sum += l[i * d + k] * p->l[k * d + j];
+            l[i * d + j] = sum;
+        }
+    return fits;
+}
+
+/* The chains as rows in x, u and slopes: u = {x, g} read before, written after the coordinates moved. */
+static void vgs__pilot_to_x(vgs__pilot *p, const float *u, const float *g, double *x, double *gx)
+{
+    int i, d = p->dim;
+    for (i = 0; i < d; ++i) p->work[i] = (double)u[i];
+    vgs__frame_point(p->f, p->work, x);
+    for (i = 0; i < d; ++i) gx[i] = (double)g[i];
+    vgs__frame_covector(p->f, gx);
+}
+
+static void vgs__pilot_to_u(vgs__pilot *p, double *x, double *gx, float *u, float *g)
+{
+    int i, d = p->dim;
+    vgs__frame_inverse(p->f, x);
+    vgs__frame_gradient(p->f, gx);
+    for (i = 0; i < d; ++i) u[i] = (float)x[i];
+    for (i = 0; i < d; ++i) g[i] = (float)gx[i];
+}
+
+/* m to the mean of the chains, L as p->cov and p->slope say; the chains stay where they are. */
+static vgs_status vgs__pilot_reframe(vgs__pilot *p, double ridge, vgs_error *err)
+{
+    size_t d = (size_t)p->dim, i, j, n = (size_t)p->n;
+    for (i = 0; i < n; ++i)
+        vgs__pilot_to_x(p, p->m.x + i * d, p->m.g + i * d, p->x + i * d, p->g + i * d);
+    vgs__pilot_compose(p, ridge);
+    for (j = 0; j < d && !p->f->of->particles; ++j) {
+        p->f->m[j] = 0.0;
+        for (i = 0; i < n; ++i) p->f->m[j] += p->x[i * d + j] / (double)n;
+    }
+    for (i = 0; i < n; ++i)
+        vgs__pilot_to_u(p, p->x + i * d, p->g + i * d, p->m.x + i * d, p->m.g + i * d);
+    return vgs__frame_changed(p->f, err);
+}
+
+/* ---- descent ---- */
+
+static vgs_status vgs__pilot_energies(vgs__pilot *p, vgs_error *err)
+{
+    p->calls += p->n;
+    return vgs__mcmc_energy(&p->m, 0, p->n, true, err);
+}
+
+/* Chains start from N(0, L^2); those without a finite energy where another is. If no chain has one, wider and
+   narrower starts are tried. */
+static vgs_status vgs__pilot_start(vgs__pilot *p, vgs_error *err)
+{
+    size_t d = (size_t)p->dim, bytes = d * sizeof(float);
+    int i, k, tries, found = 0;
+    vgs_status st = VGS_OK;
+    for (tries = 0; tries < 24 && !found && st == VGS_OK; ++tries) {
+        double scale = pow(2.0, tries % 2 ? -(tries + 1) : tries);
+        for (i = 0; i < p->n; ++i)
+            vgs__mcmc_normals(&p->m, VGS__MC_START, (uint64_t)tries, 0, i, scale, p->m.y + (size_t)i * d);
+        st = vgs__pilot_energies(p, err);
+        for (i = 0; i < p->n; ++i) found += vgs__finite(p->m.row[i].ey);
+    }
+    if (st == VGS_OK && !found)
+        return vgs__fail(err, VGS_E_NONFINITE, "pilot: the energy is finite nowhere: %d rows around 0, from "
+                         "2^-24 to 2^22 times length_scale wide, were tried. Give length_scale, or an energy "
+                         "that is finite near 0", (int)p->calls);
+    for (i = 0, k = 0; i < p->n && st == VGS_OK; ++i) {
+        int from = i;
+        while (!vgs__finite(p->m.row[from].ey)) from = k++ % p->n;
+        memcpy(p->m.x + (size_t)i * d, p->m.y + (size_t)from * d, bytes);
+        memcpy(p->m.g + (size_t)i * d, p->m.gy + (size_t)from * d, bytes);
+        p->m.row[i].ex = p->m.row[from].ey;
+        p->reach[i] = sqrt((double)p->s->dim);
+    }
+    return st;
+}
+
+/* Where chain i tries to go: down its slope, in these coordinates a Newton step, at most `reach` far; in the
+   first round at random, to see curvature. */
+static void vgs__pilot_aim(vgs__pilot *p, int i, int round)
+{
+    size_t d = (size_t)p->dim, j;
+    const float *x = p->m.x + (size_t)i * d, *g = p->m.g + (size_t)i * d;
+    float *y = p->m.y + (size_t)i * d;
+    double norm = 0.0, step;
+    if (round == 0) vgs__mcmc_normals(&p->m, VGS__MC_NOISE, 0, 0, i, 0.1, y);
+    for (j = 0; j < d; ++j) norm += (double)g[j] * (double)g[j];
+    step = norm > p->reach[i] * p->reach[i] ? p->reach[i] / sqrt(norm) : 1.0;
+    for (j = 0; j < d; ++j) y[j] = (float)((double)x[j] + (round == 0 ? (double)y[j] : -step * (double)g[j]));
+}
+
+/* Takes the step of chain i if E falls; the pair of differences, scaled so that steep places do not outweigh
+   all others, into u and g. False: there is no pair. */
+static bool vgs__pilot_take(vgs__pilot *p, int i, double *u, double *g)
+{
+    size_t d = (size_t)p->dim, j;
+    float *x = p->m.x + (size_t)i * d, *gx = p->m.g + (size_t)i * d;
+    const float *y = p->m.y + (size_t)i * d, *gy = p->m.gy + (size_t)i * d;
+    double uu = 0.0, gg = 0.0, unit;
+    bool finite = vgs__finite(p->m.row[i].ey);
+    for (j = 0; j < d; ++j) {
+        u[j] = (double)y[j] - (double)x[j];
+        g[j] = (double)gy[j] - (double)gx[j];
+        uu += u[j] * u[j];
+        gg += g[j] * g[j];
+    }
+    if (finite && p->m.row[i].ey <= p->m.row[i].ex) {
+        memcpy(x, y, d * sizeof *x);
+        memcpy(gx, gy, d * sizeof *gx);
+        p->m.row[i].ex = p->m.row[i].ey;
+        p->reach[i] *= 4.0;
+    } else p->reach[i] = 0.25 * sqrt(uu);
+    unit = uu > 0.0 && gg > 0.0 ? 1.0 / sqrt(sqrt(uu * gg)) : 1.0;
+    for (j = 0; j < d; ++j) {
+        u[j] *= unit;
+        g[j] *= unit;
+    }
+    return finite && uu > 0.0 && vgs__finite(uu) && vgs__finite(gg);
+}
+
+/* Rounds until little falls: all chains step, and coordinates follow the curvature that they meet. */
+static vgs_status vgs__pilot_descend(vgs__pilot *p, double most, vgs_error *err)
+{
+    int d = p->dim, i, round, pairs;
+    double *u = p->x, *g = p->g, before, after;
+    vgs_status st = VGS_OK;
+    for (round = 0; p->calls + p->n <= most && st == VGS_OK; ++round) {
+        for (before = after = 0.0, i = 0; i < p->n; ++i) before += p->m.row[i].ex;
+        for (i = 0; i < p->n; ++i) vgs__pilot_aim(p, i, round);
+        st = vgs__pilot_energies(p, err);
+        for (pairs = i = 0; i < p->n && st == VGS_OK; ++i)
+            pairs += vgs__pilot_take(p, i, u + (size_t)pairs * (size_t)d, g + (size_t)pairs * (size_t)d);
+        if (st != VGS_OK) return st;
+        vgs__pilot_moments(p, u, g, pairs > 0 ? pairs : 1, false);
+        if (pairs > 0) st = vgs__pilot_reframe(p, 0.5 * d / pairs, err);
+        for (i = 0; i < p->n; ++i) after += p->m.row[i].ex;
+        if (round > 8 && before - after < 0.01 * p->n) break;
+    }
+    return st;
+}
+
+/* ---- hot, cooling, sampling ---- */
+
+/* One move of all chains at this temperature, and the step that follows from it. */
+static vgs_status vgs__pilot_move(vgs__pilot *p, double temperature, vgs_error *err)
+{
+    vgs__level *l = &p->m.level[0];
+    double ratio = sqrt(temperature / p->m.c.tau), alpha = 0.0, spent = vgs__mcmc_spent(&p->m);
+    vgs_status st;
+    int i;
+    l->step *= ratio;
+    l->dual.centre += log(ratio);
+    l->dual.average += log(ratio);
+    p->m.c.tau = temperature;
+    st = vgs__mcmc_advance(&p->m, 1, err);
+    for (i = 0; i < p->n; ++i) alpha += p->m.row[i].alpha / p->n;
+    l->step = vgs__dual_update(&l->dual, p->m.c.acceptance, alpha, sqrt(temperature));
+    p->calls += vgs__mcmc_spent(&p->m) - spent;
+    return st;
+}
+
+/* Coordinates follow the chains: as covariance what their places and slopes say together. */
+static vgs_status vgs__pilot_follow(vgs__pilot *p, vgs_error *err)
+{
+    int d = p->dim, i, n = p->n * d;
+    double *u = p->x, *g = p->g;
+    for (i = 0; i < n; ++i) {
+        u[i] = (double)p->m.x[i];
+        g[i] = (double)p->m.g[i];
+    }
+    vgs__pilot_moments(p, u, g, p->n, true);
+    return vgs__pilot_reframe(p, 1.0 * d / p->n, err);
+}
+
+/* The chains' places become samples. */
+static void vgs__pilot_keep(vgs__pilot *p)
+{
+    size_t d = (size_t)p->dim, i, to = (size_t)p->rows;
+    for (i = 0; i < (size_t)p->n; ++i, ++to) {
+        vgs__pilot_to_x(p, p->m.x + i * d, p->m.g + i * d, p->x + to * d, p->g + to * d);
+        p->e[to] = vgs__frame_energy(p->f, p->m.row[i].ex);
+    }
+    p->rows += p->n;
+}
+
+static vgs_status vgs__pilot_sample(vgs__pilot *p, vgs_error *err)
+{
+    const double price = p->n * (double)VGS__PILOT_LEAPFROG;
+    int rounds = (int)((p->most - p->calls) / price), hot = rounds / 5, cool = rounds / 5, i;
+    int kept = p->room / p->n;
+    vgs_status st = VGS_OK;
+    for (i = 0; i < rounds && st == VGS_OK && p->calls < p->most; ++i) {
+        double t = i < hot ? 1.0 : i < hot + cool ? (double)(i - hot) / cool : 0.0;
+        double temperature = i < hot ? VGS__PILOT_HOT : i < hot + cool ? pow(VGS__PILOT_HOT, 1.0 - t) : 1.0;
+        st = vgs__pilot_move(p, temperature, err);
+        if (st == VGS_OK && i >= rounds - kept) vgs__pilot_keep(p);
+        else if (st == VGS_OK && i >= hot && i % 2) st = vgs__pilot_follow(p, err);
+    }
+    return st;
+}
+
+/* ---- what the samples say ---- */
+
+/* A Gaussian of the samples in the present coordinates: mean [D] and l, from the rows of chains of one parity
+   (2: of all). By places alone, or by places and slopes, which is exact where E is quadratic. */
+static bool vgs__pilot_gaussian(vgs__pilot *p, const double *u, const double *g, int parity, bool slopes,
+                                double *mean, double *l)
+{
+    int d = p->dim, i, j, k, n = 0;
+    double *some = p->work + 4 * d * d + 2 * d, *mean_g = some - d;
+    double *us = some, *gs = some + (size_t)p->rows * (size_t)d;
+    for (i = 0; i < p->rows; ++i) {
+        if (parity < 2 && i % p->n % 2 != parity) continue;
+        memcpy(us + (size_t)n * (size_t)d, u + (size_t)i * (size_t)d, (size_t)d * sizeof *u);
+        memcpy(gs + (size_t)n++ * (size_t)d, g + (size_t)i * (size_t)d, (size_t)d * sizeof *g);
+    }
+    vgs__pilot_moments(p, us, gs, n, true);
+    if (n < 2 || !vgs__pilot_fit(p, p->cov, slopes ? p->slope : NULL, slopes ? 1e-9 : 1e-6, l)) return false;
+    for (j = 0; j < d; ++j) mean[j] = mean_g[j] = 0.0;
+    for (i = 0; i < n; ++i)
+        for (j = 0; j < d; ++j) {
+            mean[j] += us[(size_t)i * (size_t)d + (size_t)j] / n;
+            mean_g[j] += gs[(size_t)i * (size_t)d + (size_t)j] / n;
+        }
+    if (p->f->of->particles) for (j = 0; j < d; ++j) mean[j] = 0.0;
+    else if (p->f->kind == VGS_FULL && slopes) { /* mean - L L^T mean_g                               */
+        for (j = 0; j < d; ++j) {
+            double sum = 0.0;
+            for (k = j; k < d; ++k) sum += l[k * d + j] * mean_g[k];
+            mean_g[j] = sum;
+        }
+        for (j = 0; j < d; ++j)
+            for (k = 0; k <= j; ++k) mean[j] -= l[j * d + k] * mean_g[k];
+    } else if (slopes) for (j = 0; j < d; ++j) mean[j] -= l[j] * l[j] * mean_g[j];
+    return true;
+}
+
+/* log N(u; mean, l l^T) of a row, without its constant; v [D] is scratch. */
+static double vgs__pilot_density(const vgs__pilot *p, const double *u, const double *mean, const double *l,
+                                 double *v)
+{
+    int d = p->dim, i, k;
+    double sum = 0.0;
+    for (i = 0; i < d; ++i) {
+        double c = p->f->kind == VGS_FULL ? l[i * (d + 1)] : l[p->f->kind == VGS_SCALE ? 0 : i];
+        v[i] = u[i] - mean[i];
+        for (k = 0; k < i && p->f->kind == VGS_FULL; ++k) v[i] -= l[i * d + k] * v[k];
+        v[i] /= c;
+        sum -= 0.5 * v[i] * v[i] + log(c) * (p->f->of->particles ? 1.0 - 1.0 / p->f->of->particles : 1.0);
+    }
+    return sum;
+}
+
+/* Which Gaussian says more of chains that it was not fitted to? One of places alone is right for several
+   modes, and wrong in many dimensions, where the other may be exact. */
+static bool vgs__pilot_by_slopes(vgs__pilot *p, const double *u, const double *g)
+{
+    double likely[2] = { 0.0, 0.0 }, *mean = p->work + 4 * p->dim * p->dim;
+    int parity, i, k;
+    for (k = 0; k < 2; ++k)
+        for (parity = 0; parity < 2; ++parity) {
+            if (!vgs__pilot_gaussian(p, u, g, parity, k == 1, mean, p->l)) {
+                likely[k] = -HUGE_VAL;
+                continue;
+            }
+            for (i = 0; i < p->rows; ++i)
+                if (i % p->n % 2 != parity)
+                    likely[k] += vgs__pilot_density(p, u + (size_t)i * (size_t)p->dim, mean, p->l, p->work);
+        }
+    return likely[1] > likely[0];
+}
+
+/* Rows of chains whose mean energy is far above the middle of all are left out: a bad minimum held them. */
+static void vgs__pilot_drop_strays(vgs__pilot *p)
+{
+    double *mean = p->work, *sorted = mean + p->n, limit;
+    int i, n = p->n, rows = p->rows, kept = 0, c;
+    size_t bytes = (size_t)p->dim * sizeof *p->x;
+    for (c = 0; c < n; ++c)
+        for (mean[c] = 0.0, i = c; i < rows; i += n) mean[c] += p->e[i] * n / rows;
+    memcpy(sorted, mean, (size_t)n * sizeof *sorted);
+    qsort(sorted, (size_t)n, sizeof *sorted, vgs__compare_double);
+    limit = sorted[n / 2] + p->f->tau * (10.0 + 5.0 * sqrt((double)p->dim));
+    for (i = 0; i < rows; ++i) {
+        if (!(mean[i % n] <= limit)) continue;
+        memmove(p->x + (size_t)kept * (size_t)p->dim, p->x + (size_t)i * (size_t)p->dim, bytes);
+        memmove(p->g + (size_t)kept * (size_t)p->dim, p->g + (size_t)i * (size_t)p->dim, bytes);
+        p->e[kept++] = p->e[i];
+    }
+    for (c = 0, n = 0; c < p->n; ++c) n += mean[c] <= limit;
+    p->rows = kept;
+    p->n = n;
+}
+
+static void vgs__pilot_rows(const vgs__pilot *p, double *u, double *g)
+{
+    int i;
+    for (i = 0; i < p->rows; ++i) {
+        vgs__frame_inverse(p->f, u + (size_t)i * (size_t)p->dim);
+        vgs__frame_gradient(p->f, g + (size_t)i * (size_t)p->dim);
+    }
+}
+
+/* The worst ratio of how far chains spread together to how far each does alone; rows u. */
+static double vgs__pilot_rhat(const vgs__pilot *p, const double *u)
+{
+    int d = p->dim, n = p->n, each = p->rows / n, i, j, c;
+    double worst = 1.0;
+    for (j = 0; j < d; ++j) {
+        double all = 0.0, within = 0.0, between = 0.0;
+        for (i = 0; i < p->rows; ++i) all += u[(size_t)i * (size_t)d + (size_t)j] / p->rows;
+        for (c = 0; c < n; ++c) {
+            double mean = 0.0, v;
+            for (i = c; i < p->rows; i += n) mean += u[(size_t)i * (size_t)d + (size_t)j] / each;
+            for (i = c; i < p->rows; i += n) {
+                v = u[(size_t)i * (size_t)d + (size_t)j] - mean;
+                within += v * v / ((double)p->rows - n);
+            }
+            between += (mean - all) * (mean - all) / (n - 1.0);
+        }
+        if (sqrt(1.0 + between / within) > worst) worst = sqrt(1.0 + between / within);
+    }
+    return worst;
+}
+
+/* L, m and e0 that the samples give; then, in the new coordinates, u and slopes, and what else they tell. */
+static vgs_status vgs__pilot_conclude(vgs__pilot *p, vgs_pilot *found, double *u, double *g, vgs_error *err)
+{
+    size_t all = (size_t)p->rows * (size_t)p->dim * sizeof *u;
+    double *mean = p->work + 4 * p->dim * p->dim, width = 0.0, bend;
+    int d = p->dim, i, j;
+    bool slopes;
+    memcpy(u, p->x, all);
+    memcpy(g, p->g, all);
+    vgs__pilot_rows(p, u, g);
+    slopes = vgs__pilot_by_slopes(p, u, g);
+    if (!vgs__pilot_gaussian(p, u, g, 2, slopes, mean, p->l))
+        return vgs__fail(err, VGS_E_NONFINITE, "pilot: %d samples have no covariance: give length_scale, or "
+                         "coordinates = plain with s2_start and s2_end", p->rows);
+    vgs__frame_point(p->f, mean, p->work);
+    memcpy(p->f->m, p->work, (size_t)d * sizeof *mean);
+    for (i = d - 1; i >= 0 && p->f->kind == VGS_FULL; --i)
+        for (j = 0; j <= i; ++j) {
+            double sum = 0.0;
+            int k;
+            for (k = j; k <= i; ++k) sum += p->f->l[i * d + k] * p->l[k * d + j];
+            p->f->l[i * d + j] = sum;
+        }
+    for (i = 0; i < (int)vgs__frame_l_count(p->f) && p->f->kind != VGS_FULL; ++i) p->f->l[i] *= p->l[i];
+    memcpy(u, p->x, all);
+    memcpy(g, p->g, all);
+    vgs__pilot_rows(p, u, g);
+    for (p->f->e0 = 0.0, i = 0; i < p->rows; ++i) {
+        double square = 0.0;
+        for (j = 0; j < d; ++j) square += u[(size_t)i * (size_t)d + (size_t)j] * u[(size_t)i * (size_t)d + (size_t)j];
+        p->f->e0 += (p->e[i] - 0.5 * p->f->tau * square) / p->rows;
+    }
+    vgs__pilot_moments(p, u, g, p->rows, true);
+    memcpy(p->work, p->slope, (size_t)d * (size_t)d * sizeof *mean);
+    if (d <= VGS__MOST_FULL) vgs__jacobi(p->work, p->work + d * d, d);
+    for (bend = 1.0, i = 0; i < d; ++i) {
+        double k = p->work[i * (d + 1)];
+        bend = k > bend ? k : bend;
+        if (k > 1.0) width += 0.25 * log(k) * log(k);
+    }
+    found->detail = 1.0 / sqrt(bend);
+    found->steps = (int)fmin(16.0 + 2.0 * width, 100.0);
+    found->rhat = vgs__pilot_rhat(p, u);
+    found->rows = p->rows;
+    found->energy_offset = p->f->e0;
+    return vgs__frame_changed(p->f, err);
+}
+
+/* ---- the whole ---- */
+
+static vgs_status vgs__pilot_open(vgs__pilot *p, vgs_sampler *s, vgs_error *err)
+{
+    size_t d = (size_t)s->c.energy.dim, room, l = vgs__frame_l_count(&s->frame);
+    vgs_status st;
+    memset(p, 0, sizeof *p);
+    p->s = s;
+    p->f = &s->frame;
+    p->dim = (int)d;
+    p->most = (double)s->c.pilot_calls;
+    p->n = (int)fmax(8.0, fmin((double)VGS__PILOT_CHAINS, p->most / 100.0));
+    room = 24 * (size_t)p->n;
+    p->room = (int)room;
+    p->m.name = "pilot";
+    p->m.c.energy = s->frame.energy;
+    p->m.c.method = VGS_HMC;
+    p->m.c.chains = p->n;
+    p->m.c.leapfrog = VGS__PILOT_LEAPFROG;
+    p->m.c.seed = s->c.seed;
+    p->m.c.threads = s->own ? vgs_cpu_threads(s->own) : 1;
+    p->m.c.step = 0.5;
+    if ((st = vgs__mcmc_check(&p->m, 1, err)) != VGS_OK) return st;
+    if ((st = vgs__mcmc_energy_open(&p->m, err)) != VGS_OK) return st;
+    if ((st = vgs__mcmc_open(&p->m, 1, err)) != VGS_OK) return st;
+    p->m.level[0].beta = 1.0;
+    p->m.level[0].step = p->m.c.step;
+    vgs__dual_begin(&p->m.level[0].dual, p->m.c.step);
+    p->m.level[0].dual.centre = log(p->m.c.step);
+    p->cov = (double *)vgs__alloc_or(err, "pilot", 6 * d * d + 2 * d + l + room * (4 * d + 1) + (size_t)p->n * 2,
+                                     sizeof *p->cov);
+    if (!p->cov) return VGS_E_NOMEM;
+    p->slope = p->cov + d * d;
+    p->l = p->slope + d * d;
+    p->reach = p->l + l;
+    p->x = p->reach + p->n;
+    p->g = p->x + room * d;
+    p->e = p->g + room * d;
+    p->work = p->e + room;
+    return VGS_OK;
+}
+
+static void vgs__pilot_close(vgs__pilot *p)
+{
+    vgs__mcmc_close(&p->m);
+    vgs__evaluator_close(&p->m.recorded);
+    vgs__free(p->cov);
+}
+
+/* What is left open in the caller's configuration follows from what was found; the sampler is made anew. */
+static vgs_status vgs__pilot_apply(vgs_sampler *s, const vgs_pilot *found, vgs_error *err)
+{
+    vgs_config c = s->given;
+    vgs_status st;
+    c.coordinates = s->c.coordinates;
+    if (c.detail_scale == 0.0f) c.detail_scale = (float)found->detail * s->c.length_scale;
+    if (c.steps == 0) c.steps = found->steps;
+    if (c.replay == 0) c.replay = 64;
+    st = vgs_config_resolve(&c, &c, err);
+    if (st != VGS_OK) return st;
+    vgs__sampler_unbuild(s);
+    s->c = c;
+    return vgs__sampler_build(s, err);
+}
+
+/* Samples u of the pilot fill whole iterations of the replay store, at most half of it, and stay there. Their
+   weight is that of a sampler whose log Z is right: e0 is such that it is about 0. */
+static vgs_status vgs__pilot_fill(vgs_sampler *s, const double *u, int n, vgs_error *err)
+{
+    size_t d = (size_t)s->c.energy.dim, i, count, most = vgs__replay_rows(s) / 2;
+    float *x;
+    vgs_status st;
+    s->kept_fixed = n / s->c.batch < s->c.replay / 2 ? n / s->c.batch : s->c.replay / 2;
+    count = (size_t)s->kept_fixed * (size_t)s->c.batch;
+    if (!count) return VGS_OK;
+    (void)most;
+    if (!(x = (float *)vgs__alloc_or(err, "pilot", count * (d + 1), sizeof *x))) return VGS_E_NOMEM;
+    for (i = 0; i < count; ++i) {
+        size_t from = i * (size_t)n / count, j;
+        for (j = 0; j < d; ++j) x[i * d + j] = (float)u[from * d + j];
+        x[count * d + i] = 0.0f;
+    }
+    st = s->b->upload(s->b->self, s->replay_x, 0, x, count * d, VGS_F32, err);
+    if (st == VGS_OK) st = s->b->upload(s->b->self, s->replay_weight, 0, x + count * d, count, VGS_F32, err);
+    vgs__free(x);
+    return st;
+}
+
+static vgs_status vgs__pilot_run(vgs_sampler *s, vgs_error *err)
+{
+    vgs__pilot p;
+    double *u = NULL, *g;
+    vgs_status st = vgs__pilot_open(&p, s, err);
+    if (st == VGS_OK) st = vgs__pilot_start(&p, err);
+    if (st == VGS_OK) st = vgs__pilot_descend(&p, 0.2 * p.most, err);
+    if (st == VGS_OK) st = vgs__pilot_sample(&p, err);
+    if (st == VGS_OK) vgs__pilot_drop_strays(&p);
+    if (st == VGS_OK) {
+        size_t cells = (size_t)p.rows * (size_t)p.dim;
+        u = (double *)vgs__alloc_or(err, "pilot", 2 * cells, sizeof *u);
+        g = u ? u + cells : NULL;
+        st = u ? vgs__pilot_conclude(&p, &s->pilot, u, g, err) : VGS_E_NOMEM;
+    }
+    s->pilot.energy_calls = p.calls;
+    if (st == VGS_OK) st = vgs__pilot_apply(s, &s->pilot, err);
+    if (st == VGS_OK) st = vgs__pilot_fill(s, u, p.rows, err);
+    if (st == VGS_OK) s->energy_calls += p.calls;
+    vgs__free(u);
+    vgs__pilot_close(&p);
+    return st;
+}
+
 /* ==== >>iterate: an iteration, and training =========================================================== */
 
 static vgs__roll vgs__train_roll(const vgs_sampler *s)
@@ -12036,6 +12726,10 @@ VGS__DEF vgs_status vgs_sampler_train(vgs_sampler *s, int n, vgs_stats *stats, v
     int i;
     if (n < 0) return vgs__fail(err, VGS_E_ARG, "train: n = %d: must be >= 0", n);
     st = vgs__check_energy_params(s, "train", err);
+    if (st == VGS_OK && n > 0 && !s->piloted && s->c.pilot_calls > 0) {
+        if ((st = vgs__pilot_run(s, err)) != VGS_OK) return st;
+        s->piloted = true;
+    }
     for (i = 0; i < n && st == VGS_OK; ++i) {
         st = vgs__train_iteration(s, err);
         if (st == VGS_OK && s->c.progress && s->c.progress(s->c.progress_user, s->iteration))
