@@ -303,6 +303,10 @@ typedef struct vgs_config {
     bool   local_noise;           /* eps has a covariance that depends on x_t: fewer steps do, for dim     */
                                   /* more gradients and dim^2 numbers each. Not with published,            */
                                   /* fixed_kernel or explicit_drift                                        */
+    int    energy_features;       /* points at which V looks at E, around where the base expects x_T: V    */
+                                  /* then knows what E knows, for as many energy gradients in every step   */
+                                  /* of a draw. 0: the pilot decides; none if negative (as text: 0), or    */
+                                  /* coordinates are plain                                                 */
     bool   scale_by_dim;          /* the network gives V/D                                                 */
     bool   on_sphere;             /* |x| = 1, moves along great circles, a_t = 1; implies published        */
     uint64_t seed;                /* of weights, noise and shuffles; of draws, unless vgs_draw.seed is set */
@@ -327,6 +331,7 @@ typedef struct vgs_stats {        /* after the iterations of a call; from min(ba
 typedef struct vgs_pilot {        /* what the pilot found                                              */
     double energy_calls;
     double energy_offset;         /* E0, in units of E                                                 */
+    double energy_limit;          /* (E - E0)/tau that no sample comes near                            */
     double detail;                /* width of the finest feature over that of all, along an axis of u  */
     double rhat;                  /* how far its chains spread together over how far each does alone,  */
                                   /* at worst: above 1.2 they disagree                                 */
@@ -6728,6 +6733,7 @@ typedef struct vgs__field {
 
 #define VGS__BIG ((double)FLT_MAX)
 #define VGS__WIDTH 2.0
+enum { VGS__MOST_POINTS = 64 };                  /* of E in V                                         */
 enum { VGS__MOST_FULL = 128 };                   /* dimensions of a sampler that takes a full matrix  */
 enum { VGS__MALA_MOST = 1000000 };               /* steps of MALA; numbers of others lie above        */
 static const vgs__field vgs__fields[] = {
@@ -6767,6 +6773,7 @@ static const vgs__field vgs__fields[] = {
     VGS__F(fixed_kernel, BOOL, 0, 0, 0, NULL, "steps keep drift and noise factors of 1, as published")
     VGS__F(explicit_drift, BOOL, 0, 0, 0, NULL, "drift from the value after the step, as published")
     VGS__F(local_noise, BOOL, 0, 0, 0, NULL, "noise of a step from the curvature of V where it starts")
+    VGS__F(energy_features, OFF, -1, VGS__MOST_POINTS, 0, NULL, "points at which V looks at E, 0 = none")
     VGS__F(scale_by_dim, BOOL, 0, 0, 0, NULL, "network gives V/D")
     VGS__F(on_sphere, BOOL, 0, 0, 0, NULL, "samples live on |x| = 1")
     VGS__F(seed, U64, 0, 0, 0, NULL, "of weights, noise and shuffles")
@@ -7050,7 +7057,7 @@ static void vgs__config_fill(vgs_config *c)
 {
     if (c->coordinates == VGS_COORDINATES_AUTO) c->coordinates = vgs__default_coordinates(c);
     vgs__fields_fill(c, false);
-    if (vgs__is_plain(c)) c->pilot_calls = -1;
+    if (vgs__is_plain(c)) c->pilot_calls = c->energy_features = -1;
     if (c->detail_scale == 0.0f) c->detail_scale = c->length_scale / 10.0f;
     if (c->steps >= 0 && c->length_scale > 0.0f && c->detail_scale > 0.0f &&
         c->detail_scale <= c->length_scale)
@@ -9506,6 +9513,9 @@ static void vgs__frame_close(vgs__frame *f)
     X(traj_mu,        true,           T * B * D)                                                      \
     X(traj_mu2,       true,           T * B)           /* |mu|^2                                        */ \
     X(traj_cost,      true,           T * B)                                                          \
+    X(traj_part,      own,            T * B)           /* all of V_t(x_t) but the network             */ \
+    X(feature,        c->energy_features > 0, T)       /* lambda_t                                    */ \
+    X(draw_part,      own,            C)                                                              \
     X(traj_y,         true,           passes * T * B)  /* TD targets over D                             */ \
     X(traj_noise_std, c->local_noise, T * B * D)                                                      \
     X(traj_eigvec,    c->local_noise, T * B * D * D)                                                  \
@@ -9541,6 +9551,8 @@ struct vgs_sampler {
     float energy_max;
     int dim, factors;                            /* D of the method; F: D, or 1 for particles         */
     int capacity;                                /* rows of the graphs that draw                      */
+    double feature_width;                        /* l of lambda_t                                     */
+    float feature_max;                           /* E is cut here in the feature                      */
     bool last_by_value;                          /* the drift of the last step is that of V, not of E */
     float *s2, *a;                               /* [T]                                               */
     int64_t iteration, sigma_step;
@@ -9567,7 +9579,7 @@ struct vgs_sampler {
 enum { VGS__FOR_START = 1, VGS__FOR_STEP, VGS__FOR_TARGET, VGS__FOR_SIGMA, VGS__FOR_SHUFFLE,
        VGS__FOR_DRAW_START, VGS__FOR_DRAW_STEP, VGS__FOR_FACTOR, VGS__FOR_RECALL, VGS__FOR_BACK,
        VGS__FOR_REFINE, VGS__FOR_REFINE_ACCEPT, VGS__FOR_SCORE, VGS__FOR_RESAMPLE, VGS__FOR_CORRECT,
-       VGS__FOR_CORRECT_ACCEPT };
+       VGS__FOR_CORRECT_ACCEPT, VGS__FOR_POINTS };
 
 /* The variance at step t of the noising chain, from that at t + 1. */
 static double vgs__chain_variance(const vgs_sampler *s, int t, double var)
@@ -9603,23 +9615,113 @@ static vgs_var vgs__value_precision(const vgs_sampler *s, vgs_graph *g, vgs_var 
     return vgs__value_variance(s, g, t, vgs__value_length(s) * vgs__value_length(s), factor);
 }
 
-/* V, or V/D if scale_by_dim: what the network gives and, for our own ones, tau |x|^2 / (2 v_t). That is exact
-   for the Gaussian up to O(step), and keeps samples where they are until the network has learned. The mlp
-   sees x / sqrt(1 + x^2 / (16 v_t)), which hardly differs within two standard deviations and ends at four:
-   far out, where it never learned, it tells nothing, and the Gaussian brings the sample back. */
-static vgs_var vgs__value(const vgs_sampler *s, vgs_graph *g, vgs_model *m, vgs_var x, vgs_var t)
+/* Whether V has a part beside the network. */
+static bool vgs__value_has_base(const vgs_sampler *s)
 {
-    bool egnn = s->c.net.kind == VGS_NET_EGNN;
-    double half = 0.5 * s->tau / (s->c.scale_by_dim ? s->dim : 1);
-    vgs_var u = x, v, base;
-    if (s->c.published || (s->c.net.kind != VGS_NET_MLP && !egnn)) return vgs_model_apply(g, m, x, t);
-    if (!egnn && s->c.net.wrapper == VGS_WRAPPER_NONE) {
+    return !s->c.published && (s->c.net.kind == VGS_NET_MLP || s->c.net.kind == VGS_NET_EGNN);
+}
+
+/* What the network gives. The mlp sees x / sqrt(1 + x^2 / (16 v_t)), which hardly differs within two standard
+   deviations and ends at four: far out, where it never learned, it tells nothing, and the Gaussian brings the
+   sample back. */
+static vgs_var vgs__value_net(const vgs_sampler *s, vgs_graph *g, vgs_model *m, vgs_var x, vgs_var t)
+{
+    vgs_var u = x;
+    if (vgs__value_has_base(s) && s->c.net.kind == VGS_NET_MLP && s->c.net.wrapper == VGS_WRAPPER_NONE) {
         u = vgs_mul(g, vgs_square(g, x), vgs__value_precision(s, g, t, 1.0 / 16.0));
         u = vgs_div(g, x, vgs_sqrt(g, vgs_affine(g, u, 1.0f, 1.0f)));
     }
-    v = vgs_model_apply(g, m, u, t);
-    base = vgs_mul(g, vgs_sum_cols(g, vgs_square(g, x)), vgs__value_precision(s, g, t, half));
-    return vgs_add(g, v, base);
+    return vgs_model_apply(g, m, u, t);
+}
+
+/* tau |x|^2 / (2 v_t), the value of a Gaussian up to O(step) and a function of t: it keeps samples where they
+   are until the network has learned. In coordinates of its own it is the exact one, with D/2 log v_t. */
+static vgs_var vgs__value_base(const vgs_sampler *s, vgs_graph *g, vgs_var x, vgs_var t)
+{
+    double unit = s->c.scale_by_dim ? 1.0 / s->dim : 1.0;
+    vgs_var v = vgs_mul(g, vgs_sum_cols(g, vgs_square(g, x)), vgs__value_precision(s, g, t, 0.5 * s->tau * unit));
+    if (vgs__is_plain(&s->c)) return v;
+    return vgs_add(g, v, vgs_affine(g, vgs_log(g, vgs__value_precision(s, g, t, 1.0)),
+                                    (float)(-0.5 * s->dim * unit), 0.0f));
+}
+
+/* ---- what V knows of E: lambda_t R(x_T), R = E - |x_T|^2/2, at the x_T that the base expects from x_t ---- */
+
+/* c_t [B,1] of the mean c_t x_t of x_T, or its standard deviation, where x_T ~ N(0, I). */
+static vgs_var vgs__value_posterior(const vgs_sampler *s, vgs_graph *g, vgs_var t, bool deviation)
+{
+    float *k = (float *)vgs__alloc((size_t)s->c.steps, sizeof *k);
+    double v = 1.0, a = 1.0;
+    vgs_var out;
+    int i;
+    if (!k) return vgs__graph_fail(g, VGS_E_NOMEM, "out of memory: value of %d steps", s->c.steps);
+    for (i = s->c.steps - 1; i >= 0; --i) {
+        v = vgs__chain_variance(s, i, v);
+        a *= (double)s->a[i];
+        k[i] = (float)(deviation ? sqrt(fmax(1.0 - 1.0 / (a * a * v), 0.0)) : 1.0 / (a * v));
+    }
+    out = vgs_gather(g, vgs_table(g, k, s->c.steps, 1), t);
+    vgs__free(k);
+    return out;
+}
+
+/* K points z_k around 0, each with its opposite: [1,K D]. */
+static vgs_var vgs__value_points(const vgs_sampler *s, vgs_graph *g, int count)
+{
+    size_t d = (size_t)s->c.energy.dim, n = (size_t)count * d, i;
+    float *z = (float *)vgs__alloc(n, sizeof *z);
+    vgs_rng r = { 0, VGS__FOR_POINTS, 0 };
+    vgs_var v;
+    if (!z) return vgs__graph_fail(g, VGS_E_NOMEM, "out of memory: %d points", count);
+    vgs_rng_normals(&r, z, (size_t)(count / 2) * d);
+    for (i = 0; i < (size_t)(count / 2) * d; ++i) z[(size_t)(count / 2) * d + i] = -z[i];
+    for (i = 0; s->c.energy.particles && i < (size_t)count; ++i)
+        vgs__centre(z + i * d, s->c.energy.particles, (int)d / s->c.energy.particles);
+    v = vgs_table(g, z, 1, (int)n);
+    vgs__free(z);
+    return v;
+}
+
+/* R [B,1] at x_T, E no more than the limit: what lies outside has no slope. */
+static vgs_var vgs__value_excess(const vgs_sampler *s, vgs_graph *g, vgs_var x)
+{
+    vgs_var e = vgs_clamp(g, vgs_energy_of(g, s->energy, x), -FLT_MAX, s->feature_max);
+    return vgs_sub(g, e, vgs_affine(g, vgs_sum_cols(g, vgs_square(g, x)), 0.5f, 0.0f));
+}
+
+/* With K > 1 points the mean of exp(-R) around there. */
+static vgs_var vgs__value_feature(const vgs_sampler *s, vgs_graph *g, vgs_var x, vgs_var t)
+{
+    int n = s->c.energy_features, d = s->c.energy.dim;
+    int32_t same[VGS__MOST_POINTS] = { 0 };
+    vgs_var r, at = vgs_mul(g, x, vgs__value_posterior(s, g, t, false)), wide;
+    vgs_var factor = vgs_gather(g, vgs__bound_state(g, s->c.steps, 1, s->feature, 0), t);
+    if (n == 1) r = vgs__value_excess(s, g, at);
+    else {
+        at = vgs_reshape(g, vgs_segment_gather(g, at, 1, same, n), n * d);
+        wide = vgs_mul(g, vgs__value_points(s, g, n), vgs__value_posterior(s, g, t, true));
+        r = vgs_reshape(g, vgs__value_excess(s, g, vgs_reshape(g, vgs_add(g, at, wide), d)), n);
+        r = vgs_affine(g, vgs_logsumexp(g, vgs_affine(g, r, -1.0f, 0.0f)), -1.0f, (float)log((double)n));
+    }
+    if (s->c.scale_by_dim) r = vgs_affine(g, r, 1.0f / (float)s->dim, 0.0f);
+    return vgs_mul(g, r, factor);
+}
+
+/* All of V but the network. */
+static vgs_var vgs__value_part(const vgs_sampler *s, vgs_graph *g, vgs_var x, vgs_var t)
+{
+    vgs_var v = vgs__value_base(s, g, x, t);
+    return s->c.energy_features > 0 ? vgs_add(g, v, vgs__value_feature(s, g, x, t)) : v;
+}
+
+/* V, or V/D if scale_by_dim. *part: all but the network, if wanted. */
+static vgs_var vgs__value(const vgs_sampler *s, vgs_graph *g, vgs_model *m, vgs_var x, vgs_var t, vgs_var *part)
+{
+    vgs_var v = vgs__value_net(s, g, m, x, t), known;
+    if (!vgs__value_has_base(s)) return v;
+    known = vgs__value_part(s, g, x, t);
+    if (part) *part = known;
+    return vgs_add(g, v, known);
 }
 
 /* Vbar_t at all rows of x, for a t that is set at every run. */
@@ -9627,7 +9729,7 @@ static vgs_var vgs__value_at(const vgs_sampler *s, vgs_graph *g, vgs_var x, vgs_
 {
     int rows = 0, cols;
     vgs_shape(g, x, &rows, &cols);
-    return vgs__value(s, g, s->target, x, vgs_fill_int(g, rows, t));
+    return vgs__value(s, g, s->target, x, vgs_fill_int(g, rows, t), NULL);
 }
 
 /* A gradient within the mean-free subspace. */
@@ -9671,6 +9773,7 @@ typedef struct vgs__kernel {
     vgs_graph *g;
     vgs_var kappa, sqrt_rho, flag;               /* [1,F], [1,F]; of the check                        */
     vgs_var noise_std, eigvec;                   /* local_noise: [B,D], [B,D D]; else no values       */
+    vgs_var part;                                /* all of V but the network, where the drift is of V */
     vgs_scalar a, drift_scale, drift_max, sigma, neg_inv_sigma, noise_scale;
     vgs_scalar value_t;                          /* the drift is of V at this t                       */
     vgs_scalar fd_step, hess_scale;              /* of local_noise: h, and -s_t^2/(tau h)             */
@@ -9776,9 +9879,12 @@ static vgs_var vgs__kernel_eps(const vgs_sampler *s, vgs_graph *g, const vgs_noi
 static vgs_var vgs__kernel_grad(vgs_sampler *s, vgs__kernel *k, vgs_var z, bool last)
 {
     vgs_graph *g = k->g;
-    vgs_var e = last ? vgs_energy_of(g, s->energy, z) : vgs__value_at(s, g, z, k->value_t);
-    vgs_var grad = vgs__no_var();
+    vgs_var e = vgs__no_var(), grad = e;
     bool cut = last && s->energy_max != 0.0f;
+    int rows = 0, cols;
+    vgs_shape(g, z, &rows, &cols);
+    if (last) e = vgs_energy_of(g, s->energy, z);
+    else e = vgs__value(s, g, s->target, z, vgs_fill_int(g, rows, k->value_t), &k->part);
     vgs_gradient(g, e, &z, 1, &grad);
     if (last) vgs__kernel_check(k, e, VGS__BAD_ENERGY, cut);
     if (!cut) return grad;
@@ -9946,9 +10052,25 @@ typedef struct vgs__step_stage {
     vgs__kernel k;
     vgs_var x, grad, next, mu, cost;             /* grad: of the corrector's step only                */
     vgs_var mu2;                                 /* published: |mu|^2, in place of the cost           */
+    vgs_var part;                                /* all of V_t(x_t) but the network                   */
     vgs_var noise_std, eigvec;
     vgs_noise noise;
 } vgs__step_stage;
+
+/* V at x_t is what the network gives and what a rollout stores beside: fits and targets need not evaluate it,
+   nor E, again. */
+static bool vgs__stores_part(const vgs_sampler *s) { return !vgs__is_plain(&s->c); }
+
+static void vgs__step_store_part(const vgs_sampler *s, vgs__step_stage *st)
+{
+    vgs_graph *g = st->g;
+    int rows = 0, cols;
+    vgs_shape(g, st->x, &rows, &cols);
+    st->part = vgs_state(g, -1, 1, VGS_F32);
+    if (!vgs__exists(st->k.part))                /* the drift is of E, or was known                   */
+        st->k.part = vgs__value_part(s, g, st->x, vgs_fill_int(g, rows, st->k.step));
+    vgs_assign(g, st->part, st->k.part);
+}
 
 static void vgs__step_record(vgs_sampler *s, vgs__step_stage *st, bool last, bool corrected)
 {
@@ -9978,6 +10100,7 @@ static void vgs__step_record(vgs_sampler *s, vgs__step_stage *st, bool last, boo
         vgs_assign(g, st->eigvec, k->eigvec);
     }
     if (!s->c.on_sphere) vgs_assign(g, st->cost, vgs__kernel_cost(k, u, eps));   /* no weights there   */
+    if (vgs__stores_part(s)) vgs__step_store_part(s, st);
     vgs_assign(g, st->next, vgs__kernel_move(s, k, st->x, u));
 }
 
@@ -9994,7 +10117,7 @@ typedef struct vgs__roll {                       /* where and how trajectories a
     bool recalled;                               /* tell the drift: x_t is there already              */
     const float *start;                          /* NULL, or [n,D]: x_0                               */
     bool placed;                                 /* x_0 is in place                                   */
-    vgs_buffer *x, *mu, *mu2, *cost, *noise_std, *eigvec;
+    vgs_buffer *x, *mu, *mu2, *cost, *part, *noise_std, *eigvec;
     vgs__corrector *corrector;                   /* NULL: none                                        */
     size_t x_first;                              /* row of x where this block begins                  */
     size_t x_stride, mu_stride;                  /* rows from one step's place to the next one's      */
@@ -10028,6 +10151,7 @@ static void vgs__step_bind(const vgs_sampler *s, vgs__step_stage *st, const vgs_
     vgs_bind(st->g, st->mu, r->mu, row * d, NULL);
     vgs_bind(st->g, st->mu2, r->mu2, row, NULL);
     vgs_bind(st->g, st->cost, r->cost, row, NULL);
+    if (vgs__stores_part(s)) vgs_bind(st->g, st->part, r->part, row, NULL);
     if (!s->c.local_noise) return;
     vgs_bind(st->g, st->noise_std, r->noise_std, row * d, NULL);
     vgs_bind(st->g, st->eigvec, r->eigvec, row * d * d, NULL);
@@ -10182,18 +10306,25 @@ typedef struct vgs__return_stage {
     vgs_graph *g;
     vgs__kernel k;
     vgs_var next, cost, later, y;                /* x_{t+1}; c_t; y_{t+1}/D; y_t/D                    */
+    vgs_var part;                                /* of V at x_{t+1}                                   */
     vgs_var later_path, path;                    /* replay: what a path costs from t+1 and t on, with E */
     vgs_var grad_out;                            /* last, slope_loss: what grad V_{T-1} should be     */
     vgs_scalar value_scale, cost_scale, cost_add;
 } vgs__return_stage;
 
-/* E or V at x', in units of D, E cut at energy_max; energy, if wanted: E itself */
-static vgs_var vgs__target_next(vgs_sampler *s, vgs__kernel *k, vgs_var next, bool last, vgs_scalar scale,
-                                vgs_var *energy)
+/* E or V at x', in units of D, E cut at energy_max; energy, if wanted: E itself. part: of V there, if known. */
+static vgs_var vgs__target_next(vgs_sampler *s, vgs__kernel *k, vgs_var next, vgs_var part, bool last,
+                                vgs_scalar scale, vgs_var *energy)
 {
     vgs_graph *g = k->g;
     const vgs_scalar none = { 0 };
     vgs_var v;
+    int rows = 0, cols;
+    vgs_shape(g, next, &rows, &cols);
+    if (!last && vgs__exists(part)) {
+        v = vgs__value_net(s, g, s->target, next, vgs_fill_int(g, rows, k->value_t));
+        return vgs_affine_by(g, vgs_add(g, v, part), scale, none);
+    }
     if (!last) return vgs_affine_by(g, vgs__value_at(s, g, next, k->value_t), scale, none);
     v = vgs_energy_of(g, s->energy, next);
     vgs__kernel_check(k, v, VGS__BAD_ENERGY, s->energy_max != 0.0f);
@@ -10250,7 +10381,8 @@ static void vgs__return_record(vgs_sampler *s, vgs__return_stage *st, bool last)
     st->value_scale = vgs_scalar_create(g, 1);
     st->cost_scale = vgs_scalar_create(g, 1);
     st->cost_add = vgs_scalar_create(g, 0);
-    if (looks) next = vgs__target_next(s, k, st->next, last, st->value_scale, &energy);
+    if (vgs__stores_part(s) && !last) st->part = vgs_state(g, -1, 1, VGS_F32);
+    if (looks) next = vgs__target_next(s, k, st->next, st->part, last, st->value_scale, &energy);
     y = last ? next : st->later;
     if (!last && looks) y = vgs_combine(g, y, s->c.lambda, next, 1.0f - s->c.lambda);
     cost = vgs_affine_by(g, st->cost, st->cost_scale, st->cost_add);
@@ -10278,6 +10410,7 @@ static vgs_status vgs__return_run(vgs_sampler *s, vgs__return_stage *st, int t, 
     bool last = t == s->c.steps - 1;
     vgs_bind(st->g, st->next, s->traj_x, (row + b) * d, NULL);
     if (!last) vgs_bind(st->g, st->later, s->traj_y, row + b, NULL);
+    if (!last && vgs__stores_part(s)) vgs_bind(st->g, st->part, s->traj_part, row + b, NULL);
     vgs_bind(st->g, st->cost, s->traj_cost, row, NULL);
     vgs_bind(st->g, st->y, s->traj_y, row, NULL);
     if (s->c.replay && !last) vgs_bind(st->g, st->later_path, s->traj_path, row + b, NULL);
@@ -10320,7 +10453,7 @@ static void vgs__fresh_record(vgs_sampler *s, vgs__fresh_stage *st, bool last)
     u = vgs__kernel_u(s, k, st->mu, eps);
     cost = s->c.published ? st->mu2 : vgs__kernel_cost(k, u, eps);
     cost = vgs_affine_by(g, cost, st->cost_scale, st->cost_add);
-    y = vgs__target_next(s, k, vgs__kernel_move(s, k, st->x, u), last, st->value_scale, NULL);
+    y = vgs__target_next(s, k, vgs__kernel_move(s, k, st->x, u), vgs__no_var(), last, st->value_scale, NULL);
     y = vgs__target_sum(g, y, cost, vgs__target_log_rho(s, k));
     vgs__kernel_check(k, y, VGS__BAD_VALUE, false);
     vgs_assign(g, st->y, y);
@@ -10412,7 +10545,7 @@ static void vgs__fd_record(vgs_sampler *s, vgs__fd_stage *st)
     st->first = vgs_scalar_create(g, 0);
     idx = vgs__train_minibatch(s, g, st->first, &st->noise, &t);
     x = vgs__train_gather(s, g, s->traj_x, d, idx);
-    vgs_gradient(g, vgs__value(s, g, s->online, x, t), &x, 1, &r);
+    vgs_gradient(g, vgs__value(s, g, s->online, x, t, NULL), &x, 1, &r);
     y = vgs__train_gather(s, g, s->traj_grad, d, idx);
     r = vgs_combine(g, r, s->c.scale_by_dim ? 1.0f : per_dim, y, -per_dim);
     norm = vgs_sqrt(g, vgs_affine(g, vgs_sum_cols(g, vgs_square(g, r)), 1.0f, 1e-30f));
@@ -10444,7 +10577,8 @@ static vgs_var vgs__fit_value(vgs_sampler *s, vgs__fit_stage *st, vgs_var idx, v
     int d = s->c.energy.dim;
     bool pair = s->c.slope_loss > 0.0f;
     vgs_var v, x = pair ? vgs__bound_state(g, -2, d, s->fd_x, 0) : vgs__train_gather(s, g, s->traj_x, d, idx);
-    v = vgs__value(s, g, s->online, x, pair ? vgs_segment_gather(g, t, 1, twice, 2) : t);
+    if (pair) t = vgs_segment_gather(g, t, 1, twice, 2);
+    v = vgs__stores_part(s) ? vgs__value_net(s, g, s->online, x, t) : vgs__value(s, g, s->online, x, t, NULL);
     if (!s->c.scale_by_dim) v = vgs_affine(g, v, 1.0f / (float)s->dim, 0.0f);
     if (!pair) return v;
     v = vgs_reshape(g, v, 2);
@@ -10464,6 +10598,9 @@ static void vgs__fit_record(vgs_sampler *s, vgs__fit_stage *st)
     idx = vgs__train_minibatch(s, g, st->first, &st->noise, &t);
     st->y = vgs__bound_state(g, s->c.steps * s->c.batch, 1, s->traj_y, 0);
     y = vgs_gather(g, st->y, idx);
+    if (vgs__stores_part(s))                     /* of the network alone                              */
+        y = vgs_combine(g, y, 1.0f, vgs__train_gather(s, g, s->traj_part, 1, idx),
+                        s->c.scale_by_dim ? -1.0f : -1.0f / (float)s->dim);
     loss = vgs_loss_of(g, vgs__fit_value(s, st, idx, t, &grad_loss), y, s->c.loss);
     mean = vgs_mean_rows(g, loss);
     if (s->c.slope_loss > 0.0f) loss = vgs_add(g, loss, grad_loss);
@@ -10894,7 +11031,7 @@ static vgs_status vgs__make_buffers(vgs_sampler *s, vgs_error *err)
     const size_t T = (size_t)c->steps, B = (size_t)c->batch, D = (size_t)c->energy.dim;
     const size_t F = (size_t)s->factors, C = (size_t)s->capacity, passes = (size_t)c->passes;
     const size_t kept = (size_t)c->replay * B;
-    const bool slope_loss = c->slope_loss > 0.0f;
+    const bool slope_loss = c->slope_loss > 0.0f, own = !vgs__is_plain(c);
 #define VGS__MAKE(name, when, n) \
     if (when) {                                                                                       \
         s->name = s->b->buffer_create(s->b->self, (n), err);                                          \
@@ -10942,6 +11079,23 @@ static vgs_status vgs__init_factors(vgs_sampler *s, vgs_error *err)
     return st;
 }
 
+/* lambda_t = 1 / (1 + w_t / width^2), w_t the noise from x_T back to t; 0 where width is 0. */
+static vgs_status vgs__feature_write(vgs_sampler *s, vgs_error *err)
+{
+    size_t n = (size_t)s->c.steps;
+    float *k = (float *)vgs__alloc_or(err, "sampler", n, sizeof *k);
+    double w = 0.0, l2 = s->feature_width * s->feature_width;
+    vgs_status st = VGS_E_NOMEM;
+    int t;
+    for (t = s->c.steps - 1; k && t >= 0; --t) {
+        w = vgs__chain_variance(s, t, w);
+        k[t] = (float)(l2 > 0.0 ? l2 / (l2 + w) : 0.0);
+    }
+    if (k) st = s->b->upload(s->b->self, s->feature, 0, k, n, VGS_F32, err);
+    vgs__free(k);
+    return st;
+}
+
 /* s0 from the schedule, factors, an empty replay store (log w = -FLT_MAX) whose MALA begins with a step of
    s2_end/2. */
 static vgs_status vgs__init_state(vgs_sampler *s, vgs_error *err)
@@ -10949,6 +11103,7 @@ static vgs_status vgs__init_state(vgs_sampler *s, vgs_error *err)
     float s0 = (float)vgs_schedule_fill(&s->c, s->s2, s->a), h = 0.5f * s->c.s2_end;
     vgs_status st = s->b->upload(s->b->self, s->sigma, 0, &s0, 1, VGS_F32, err);
     if (st == VGS_OK) st = vgs__init_factors(s, err);
+    if (st == VGS_OK && s->c.energy_features > 0) st = vgs__feature_write(s, err);
     if (st != VGS_OK || !s->c.replay) return st;
     st = vgs__upload_fill(s, s->replay_weight, vgs__replay_rows(s), -FLT_MAX, err);
     return st == VGS_OK ? s->b->upload(s->b->self, s->mala_h, 0, &h, 1, VGS_F32, err) : st;
@@ -11024,6 +11179,14 @@ static void vgs__sampler_unbuild(vgs_sampler *s)
     s->online = s->target = NULL;
     s->s2 = NULL;
     s->bytes = 0;
+}
+
+/* A sampler of another resolved configuration, with the same energy, backend and coordinates. */
+static vgs_status vgs__sampler_rebuild(vgs_sampler *s, const vgs_config *c, vgs_error *err)
+{
+    vgs__sampler_unbuild(s);
+    s->c = *c;
+    return vgs__sampler_build(s, err);
 }
 
 static vgs_status vgs__sampler_init(vgs_sampler *s, vgs_error *err)
@@ -11205,6 +11368,7 @@ static vgs__roll vgs__draw_roll(const vgs_sampler *s, const vgs_draw *o, uint64_
     r.mu = s->draw_mu;
     r.mu2 = s->draw_mu2;
     r.cost = s->draw_cost;
+    r.part = s->draw_part;
     r.noise_std = s->draw_noise_std;
     r.eigvec = s->draw_eigvec;
     r.x_stride = (size_t)s->capacity;
@@ -12381,6 +12545,9 @@ static vgs_status vgs__pilot_conclude(vgs__pilot *p, vgs_pilot *found, double *u
         bend = k > bend ? k : bend;
         if (k > 1.0) width += 0.25 * log(k) * log(k);
     }
+    for (found->energy_limit = 0.0, i = 0; i < p->rows; ++i)
+        found->energy_limit = fmax(found->energy_limit, (p->e[i] - p->f->e0) / p->f->tau);
+    found->energy_limit = 2.0 * found->energy_limit + 50.0;
     found->detail = 1.0 / sqrt(bend);
     found->steps = (int)fmin(16.0 + 2.0 * width, 100.0);
     found->rhat = vgs__pilot_rhat(p, u);
@@ -12438,33 +12605,108 @@ static void vgs__pilot_close(vgs__pilot *p)
     vgs__free(p->cov);
 }
 
-/* What is left open in the caller's configuration follows from what was found; the sampler is made anew. */
-static vgs_status vgs__pilot_apply(vgs_sampler *s, const vgs_pilot *found, vgs_error *err)
+/* ---- choices that draws decide ---- */
+
+enum { VGS__CHOICE_ROWS = 256 };
+
+/* log w of rows that always have the same noise: what differs between two states is their doing. Forward: of
+   paths back from the first of the pilot's samples, which all its chains have part in. */
+static vgs_status vgs__choice_weights(vgs_sampler *s, bool forward, double *log_weight, vgs_error *err)
 {
-    vgs_config c = s->given;
-    vgs_status st;
-    c.coordinates = s->c.coordinates;
-    if (c.detail_scale == 0.0f) c.detail_scale = (float)found->detail * s->c.length_scale;
-    if (c.steps == 0) c.steps = found->steps;
-    if (c.replay == 0) c.replay = 64;
-    st = vgs_config_resolve(&c, &c, err);
-    if (st != VGS_OK) return st;
-    vgs__sampler_unbuild(s);
-    s->c = c;
-    return vgs__sampler_build(s, err);
+    size_t cells = VGS__CHOICE_ROWS * (size_t)s->c.energy.dim;
+    float *x = (float *)vgs__alloc_or(err, "draw", cells, sizeof *x);
+    vgs_draw draw;
+    vgs_status st = x ? VGS_OK : VGS_E_NOMEM;
+    memset(&draw, 0, sizeof draw);
+    draw.correct = -1;
+    if (forward && x) {
+        st = s->b->download(s->b->self, x, s->replay_x, 0, cells, VGS_F32, err);
+        vgs__frame_rows(&s->frame, VGS__TO_X, x, VGS__CHOICE_ROWS);
+        if (st == VGS_OK) st = vgs_sampler_score(s, &draw, VGS__CHOICE_ROWS, x, log_weight, err);
+    } else if (x) {
+        draw.log_weight = log_weight;
+        st = vgs__draw(s, &draw, (uint64_t)1 << 40, VGS__CHOICE_ROWS, x, err);
+    }
+    vgs__free(x);
+    return st;
+}
+
+/* The mean of the numbers above -infinity, and the log of their share; of those below the largest twentieth. */
+static double vgs__choice_mean(double *v, int n, bool trimmed)
+{
+    double sum = 0.0;
+    int i, inside = 0;
+    if (trimmed) {
+        qsort(v, (size_t)n, sizeof *v, vgs__compare_double);
+        n -= n / 20;
+    }
+    for (i = 0; i < n; ++i)
+        if (v[i] >= -DBL_MAX && ++inside) sum += v[i];
+    return inside ? log((double)inside / n) + sum / inside : -HUGE_VAL;
+}
+
+/* How far the sampler is from the target: what the ELBO lacks, and what the EUBO of the pilot's samples has
+   too much, up to a constant. The one alone would choose a single mode. HUGE_VAL where it cannot be had. */
+static vgs_status vgs__choice_gap(vgs_sampler *s, double *gap, vgs_error *err)
+{
+    bool both = s->kept_fixed * s->c.batch >= VGS__CHOICE_ROWS;
+    double *w = (double *)vgs__alloc_or(err, "draw", VGS__CHOICE_ROWS, sizeof *w);
+    double each = VGS__CHOICE_ROWS * (2.0 + fmax(s->c.energy_features, 0) * (double)s->c.steps);
+    vgs_status st = w ? vgs__choice_weights(s, false, w, err) : VGS_E_NOMEM;
+    *gap = st == VGS_OK ? -vgs__choice_mean(w, VGS__CHOICE_ROWS, false) : HUGE_VAL;
+    if (st == VGS_OK && both) {
+        st = vgs__choice_weights(s, true, w, err);
+        *gap = st == VGS_OK ? *gap + vgs__choice_mean(w, VGS__CHOICE_ROWS, true) : HUGE_VAL;
+    }
+    s->energy_calls += each * (both ? 2.0 : 1.0);
+    vgs__free(w);
+    return st == VGS_E_NONFINITE ? VGS_OK : st;  /* a choice that fails is none                       */
+}
+
+/* The width of the features by the gap of the untrained sampler; 0, none, unless they gain this much. */
+#define VGS__FEATURE_GAIN 0.1
+static vgs_status vgs__choose_width(vgs_sampler *s, vgs_error *err)
+{
+    double best = 0.0, width = 2.0, gap, least;
+    vgs_status st = vgs__choice_gap(s, &least, err);
+    least = s->given.energy_features > 0 ? HUGE_VAL : least - VGS__FEATURE_GAIN;
+    for (; width > 0.02 && st == VGS_OK; width *= 0.5) {
+        s->feature_width = width;
+        st = vgs__feature_write(s, err);
+        if (st == VGS_OK) st = vgs__choice_gap(s, &gap, err);
+        if (gap < least) {
+            least = gap;
+            best = width;
+        }
+    }
+    s->feature_width = best;
+    return st == VGS_OK ? vgs__feature_write(s, err) : st;
+}
+
+/* Whether the last drift is that of V or of E, by the same measure. */
+static vgs_status vgs__choose_last(vgs_sampler *s, vgs_error *err)
+{
+    double gap[2] = { 0.0, 0.0 };
+    vgs_status st = VGS_OK;
+    int k;
+    for (k = 0; k < 2 && st == VGS_OK; ++k) {
+        s->last_by_value = k == 1;
+        st = vgs__choice_gap(s, &gap[k], err);
+    }
+    s->last_by_value = gap[1] <= gap[0];
+    return st;
 }
 
 /* Samples u of the pilot fill whole iterations of the replay store, at most half of it, and stay there. Their
    weight is that of a sampler whose log Z is right: e0 is such that it is about 0. */
 static vgs_status vgs__pilot_fill(vgs_sampler *s, const double *u, int n, vgs_error *err)
 {
-    size_t d = (size_t)s->c.energy.dim, i, count, most = vgs__replay_rows(s) / 2;
+    size_t d = (size_t)s->c.energy.dim, i, count;
     float *x;
     vgs_status st;
     s->kept_fixed = n / s->c.batch < s->c.replay / 2 ? n / s->c.batch : s->c.replay / 2;
     count = (size_t)s->kept_fixed * (size_t)s->c.batch;
     if (!count) return VGS_OK;
-    (void)most;
     if (!(x = (float *)vgs__alloc_or(err, "pilot", count * (d + 1), sizeof *x))) return VGS_E_NOMEM;
     for (i = 0; i < count; ++i) {
         size_t from = i * (size_t)n / count, j;
@@ -12475,6 +12717,31 @@ static vgs_status vgs__pilot_fill(vgs_sampler *s, const double *u, int n, vgs_er
     if (st == VGS_OK) st = s->b->upload(s->b->self, s->replay_weight, 0, x + count * d, count, VGS_F32, err);
     vgs__free(x);
     return st;
+}
+
+/* What is left open in the caller's configuration follows from what was found; the sampler is made anew. */
+static vgs_status vgs__pilot_apply(vgs_sampler *s, const vgs_pilot *found, const double *u, vgs_error *err)
+{
+    vgs_config c = s->given;
+    vgs_status st;
+    c.coordinates = s->c.coordinates;
+    if (c.detail_scale == 0.0f) c.detail_scale = (float)found->detail * s->c.length_scale;
+    if (c.steps == 0) c.steps = found->steps;
+    if (c.replay == 0) c.replay = 64;
+    if (c.energy_features == 0) c.energy_features = 1;
+    if (s->energy_max == 0.0f) s->feature_max = (float)found->energy_limit;
+    else s->feature_max = s->energy_max;
+    s->feature_width = 0.0;
+    st = vgs_config_resolve(&c, &c, err);
+    if (st == VGS_OK) st = vgs__sampler_rebuild(s, &c, err);
+    if (st == VGS_OK) st = vgs__pilot_fill(s, u, found->rows, err);
+    if (st == VGS_OK && c.energy_features > 0) st = vgs__choose_width(s, err);
+    if (st == VGS_OK && c.energy_features > 0 && s->feature_width == 0.0) {
+        c.energy_features = -1;                  /* they do not pay                                   */
+        st = vgs__sampler_rebuild(s, &c, err);
+        if (st == VGS_OK) st = vgs__pilot_fill(s, u, found->rows, err);
+    }
+    return st == VGS_OK ? vgs__choose_last(s, err) : st;
 }
 
 static vgs_status vgs__pilot_run(vgs_sampler *s, vgs_error *err)
@@ -12493,8 +12760,7 @@ static vgs_status vgs__pilot_run(vgs_sampler *s, vgs_error *err)
         st = u ? vgs__pilot_conclude(&p, &s->pilot, u, g, err) : VGS_E_NOMEM;
     }
     s->pilot.energy_calls = p.calls;
-    if (st == VGS_OK) st = vgs__pilot_apply(s, &s->pilot, err);
-    if (st == VGS_OK) st = vgs__pilot_fill(s, u, p.rows, err);
+    if (st == VGS_OK) st = vgs__pilot_apply(s, &s->pilot, u, err);
     if (st == VGS_OK) s->energy_calls += p.calls;
     vgs__free(u);
     vgs__pilot_close(&p);
@@ -12518,6 +12784,7 @@ static vgs__roll vgs__train_roll(const vgs_sampler *s)
     r.mu = s->traj_mu;
     r.mu2 = s->traj_mu2;
     r.cost = s->traj_cost;
+    r.part = s->traj_part;
     r.noise_std = s->traj_noise_std;
     r.eigvec = s->traj_eigvec;
     r.x_stride = r.mu_stride = (size_t)s->c.batch;
