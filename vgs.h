@@ -9540,6 +9540,13 @@ static void vgs__frame_close(vgs__frame *f)
 typedef struct vgs__detour { int steps; bool recalled; } vgs__detour;
 typedef enum vgs__rolled { VGS__ROLLED_NOT, VGS__ROLLED, VGS__ROLLED_GIVEN } vgs__rolled;    /* given x_0 */
 
+/* What a draw depends on, on the host. */
+typedef struct vgs__state {
+    float *w, *factor, s0;                       /* [size], [T,2,F]; w = NULL: none yet               */
+    double gap;                                  /* vgs__choice_gap of it                             */
+    bool last_by_value;
+} vgs__state;
+
 struct vgs_sampler {
     vgs_config c, given;                         /* resolved, and as the caller gave it               */
     vgs_backend *own, *b;                        /* own: to be freed; b: in use                       */
@@ -9560,6 +9567,10 @@ struct vgs_sampler {
     int kept_fixed;                              /* iterations' worth of the pilot's, which stay      */
     bool piloted;
     vgs_pilot pilot;
+    vgs__state best, training;                   /* draws go by the best one; that of the last iteration */
+    uint64_t drawn_version;                      /* of Vbar when the best took its place              */
+    float lr_factor;                             /* on value_lr: halves where the gap does not fall   */
+    int stalled;                                 /* measurements since it last fell                   */
     double energy_calls;
     vgs__rolled rolled;                          /* since the last fit                                */
     vgs__detour detour;                          /* of the last rollout                               */
@@ -10616,6 +10627,7 @@ static vgs_status vgs__fit_run(vgs_sampler *s, vgs__fit_stage *st, vgs__fd_stage
     vgs_status code = VGS_OK;
     int k;
     if (s->c.lr_half > 0.0f) rate *= pow(0.5, (double)s->iteration / (double)s->c.lr_half);
+    else if (s->piloted) rate *= (double)s->lr_factor;
     vgs_scalar_set(st->g, st->lr, rate);
     vgs_bind(st->g, st->y, s->traj_y, s->c.published ? (size_t)pass * rows : 0, NULL);
     vgs_noise_set(st->g, &st->noise, s->c.seed, VGS__FOR_SHUFFLE, s->iteration, pass, 0);
@@ -10969,6 +10981,12 @@ static vgs_status vgs__score_run(vgs_sampler *s, vgs__score_stage *st, const vgs
     return vgs_graph_run(st->g, r->n, err);
 }
 
+static void vgs__state_free(vgs__state *h)
+{
+    vgs__free(h->w);
+    memset(h, 0, sizeof *h);
+}
+
 /* ==== >>life: the sampler's stages, creation ========================================================== */
 
 /* kind, name, when it exists, rows, what its record function is told. Those that never exist at first are
@@ -11242,6 +11260,7 @@ VGS__DEF vgs_sampler *vgs_sampler_create(const vgs_config *cfg, vgs_error *err)
     s = (vgs_sampler *)vgs__alloc_or(err, "sampler", 1, sizeof *s);
     if (!s) return NULL;
     s->given = *cfg;
+    s->lr_factor = 1.0f;
     s->c = c;
     s->dim = vgs__effective_dim(&c);
     s->factors = vgs__is_particles(&c) ? 1 : c.energy.dim;
@@ -11254,6 +11273,8 @@ VGS__DEF vgs_sampler *vgs_sampler_create(const vgs_config *cfg, vgs_error *err)
 VGS__DEF void vgs_sampler_free(vgs_sampler *s)
 {
     if (!s) return;
+    vgs__state_free(&s->best);
+    vgs__state_free(&s->training);
     vgs__sampler_unbuild(s);
     vgs__frame_close(&s->frame);
     vgs_cpu_free(s->own);
@@ -11995,20 +12016,22 @@ VGS__DEF vgs_status vgs_sampler_score(vgs_sampler *s, const vgs_draw *draw, int 
    sample by hmc; all in coordinates that are fitted anew on the way. What they know at the end gives m, L,
    E0, the width of the finest feature, and rows for the replay store. A function of the configuration. */
 
-enum { VGS__PILOT_CHAINS = 64, VGS__PILOT_LEAPFROG = 4 };
+enum { VGS__PILOT_DESCENTS = 64, VGS__PILOT_CHAINS = 256, VGS__PILOT_LEAPFROG = 10, VGS__PILOT_KEPT = 6 };
 #define VGS__PILOT_HOT 16.0                      /* temperature, in units of tau                      */
 
 typedef struct vgs__pilot {
     vgs_sampler *s;
     vgs__frame *f;
     vgs__mcmc m;
-    int n, dim;                                  /* chains                                            */
+    int n, dim;                                  /* chains in use: of descents, then all              */
+    int all, kept;
     double calls, most;
     double *reach;                               /* [n]: longest step of a descent                    */
     double *cov, *slope;                         /* [D,D]: second moments of u and of the slopes      */
     double *l, *work;                            /* as in a frame; [4 D D + 2 D]                      */
     double *x, *g, *e;                           /* [room,D], [room,D], [room]: samples, in x, dE/dx, E */
-    int rows, room;                              /* row i is of chain i % n                           */
+    int rows, room;                              /* row i is of chain i % n; the oldest give way      */
+    double *place, *force;                       /* [all,D]: of the chains, in x, while coordinates move */
 } vgs__pilot;
 
 /* ---- symmetric matrices [n,n], in double ---- */
@@ -12209,14 +12232,14 @@ static vgs_status vgs__pilot_reframe(vgs__pilot *p, double ridge, vgs_error *err
 {
     size_t d = (size_t)p->dim, i, j, n = (size_t)p->n;
     for (i = 0; i < n; ++i)
-        vgs__pilot_to_x(p, p->m.x + i * d, p->m.g + i * d, p->x + i * d, p->g + i * d);
+        vgs__pilot_to_x(p, p->m.x + i * d, p->m.g + i * d, p->place + i * d, p->force + i * d);
     vgs__pilot_compose(p, ridge);
     for (j = 0; j < d && !p->f->of->particles; ++j) {
         p->f->m[j] = 0.0;
-        for (i = 0; i < n; ++i) p->f->m[j] += p->x[i * d + j] / (double)n;
+        for (i = 0; i < n; ++i) p->f->m[j] += p->place[i * d + j] / (double)n;
     }
     for (i = 0; i < n; ++i)
-        vgs__pilot_to_u(p, p->x + i * d, p->g + i * d, p->m.x + i * d, p->m.g + i * d);
+        vgs__pilot_to_u(p, p->place + i * d, p->force + i * d, p->m.x + i * d, p->m.g + i * d);
     return vgs__frame_changed(p->f, err);
 }
 
@@ -12304,7 +12327,7 @@ static bool vgs__pilot_take(vgs__pilot *p, int i, double *u, double *g)
 static vgs_status vgs__pilot_descend(vgs__pilot *p, double most, vgs_error *err)
 {
     int d = p->dim, i, round, pairs;
-    double *u = p->x, *g = p->g, before, after;
+    double *u = p->place, *g = p->force, before, after;
     vgs_status st = VGS_OK;
     for (round = 0; p->calls + p->n <= most && st == VGS_OK; ++round) {
         for (before = after = 0.0, i = 0; i < p->n; ++i) before += p->m.row[i].ex;
@@ -12334,9 +12357,11 @@ static vgs_status vgs__pilot_move(vgs__pilot *p, double temperature, vgs_error *
     l->dual.centre += log(ratio);
     l->dual.average += log(ratio);
     p->m.c.tau = temperature;
+    p->m.c.leapfrog = (int)fmin(1.0 + sqrt(temperature) / l->step, VGS__PILOT_LEAPFROG);
     st = vgs__mcmc_advance(&p->m, 1, err);
     for (i = 0; i < p->n; ++i) alpha += p->m.row[i].alpha / p->n;
     l->step = vgs__dual_update(&l->dual, p->m.c.acceptance, alpha, sqrt(temperature));
+    l->step = fmin(l->step, 1.2 * sqrt(temperature));                /* more has no use where E curves    */
     p->calls += vgs__mcmc_spent(&p->m) - spent;
     return st;
 }
@@ -12345,7 +12370,7 @@ static vgs_status vgs__pilot_move(vgs__pilot *p, double temperature, vgs_error *
 static vgs_status vgs__pilot_follow(vgs__pilot *p, vgs_error *err)
 {
     int d = p->dim, i, n = p->n * d;
-    double *u = p->x, *g = p->g;
+    double *u = p->place, *g = p->force;
     for (i = 0; i < n; ++i) {
         u[i] = (double)p->m.x[i];
         g[i] = (double)p->m.g[i];
@@ -12357,26 +12382,75 @@ static vgs_status vgs__pilot_follow(vgs__pilot *p, vgs_error *err)
 /* The chains' places become samples. */
 static void vgs__pilot_keep(vgs__pilot *p)
 {
-    size_t d = (size_t)p->dim, i, to = (size_t)p->rows;
+    size_t d = (size_t)p->dim, i, to = (size_t)(p->kept++ % VGS__PILOT_KEPT * p->n);
     for (i = 0; i < (size_t)p->n; ++i, ++to) {
         vgs__pilot_to_x(p, p->m.x + i * d, p->m.g + i * d, p->x + to * d, p->g + to * d);
         p->e[to] = vgs__frame_energy(p->f, p->m.row[i].ex);
     }
-    p->rows += p->n;
+    p->rows = p->rows < p->room ? p->rows + p->n : p->room;
 }
 
+/* All chains, from the places of those that descended. */
+static void vgs__pilot_multiply(vgs__pilot *p)
+{
+    size_t d = (size_t)p->dim, bytes = d * sizeof(float);
+    int i, n = p->n;
+    for (i = n; i < p->all; ++i) {
+        memcpy(p->m.x + (size_t)i * d, p->m.x + (size_t)(i % n) * d, bytes);
+        memcpy(p->m.g + (size_t)i * d, p->m.g + (size_t)(i % n) * d, bytes);
+        p->m.row[i].ex = p->m.row[i % n].ex;
+    }
+    p->n = p->all;
+}
+
+/* Weights w [n] for a change of 1/temperature by `rise`, or of less, so that nine tenths of the chains count:
+   in many dimensions moves must do the rest. Their sum. */
+static double vgs__pilot_weights(const vgs__pilot *p, double rise, double *w)
+{
+    double least = HUGE_VAL, sum = 0.0, square = 1.0;
+    int i;
+    for (i = 0; i < p->n; ++i) least = fmin(least, p->m.row[i].ex);
+    for (; sum * sum < 0.9 * p->n * square; rise *= 0.7)
+        for (sum = square = 0.0, i = 0; i < p->n; ++i) {
+            w[i] = exp(-rise * (p->m.row[i].ex - least));
+            sum += w[i];
+            square += w[i] * w[i];
+        }
+    return sum;
+}
+
+/* Chains are resampled for a lower temperature: so their numbers in modes and arms follow the masses. */
+static void vgs__pilot_resample(vgs__pilot *p, int number, double rise)
+{
+    size_t d = (size_t)p->dim, i;
+    double *w = p->work, *e = w + p->n, sum = vgs__pilot_weights(p, rise, w);
+    int *which = (int *)(void *)(e + p->n);
+    vgs__systematic(w, p->n, sum, vgs__mcmc_uniform(&p->m, VGS__MC_RESAMPLE, (uint64_t)number, 0, 0), which);
+    memcpy(p->m.y, p->m.x, (size_t)p->n * d * sizeof(float));
+    memcpy(p->m.gy, p->m.g, (size_t)p->n * d * sizeof(float));
+    for (i = 0; i < (size_t)p->n; ++i) e[i] = p->m.row[i].ex;
+    for (i = 0; i < (size_t)p->n; ++i) {
+        memcpy(p->m.x + i * d, p->m.y + (size_t)which[i] * d, d * sizeof(float));
+        memcpy(p->m.g + i * d, p->m.gy + (size_t)which[i] * d, d * sizeof(float));
+        p->m.row[i].ex = e[which[i]];
+    }
+}
+
+/* Hot for the first three tenths of the calls that are left, cooled in the next three, then at 1. */
 static vgs_status vgs__pilot_sample(vgs__pilot *p, vgs_error *err)
 {
-    const double price = p->n * (double)VGS__PILOT_LEAPFROG;
-    int rounds = (int)((p->most - p->calls) / price), hot = rounds / 5, cool = rounds / 5, i;
-    int kept = p->room / p->n;
+    const double from = p->calls, left = fmax(p->most - from, 1.0);
+    double before = VGS__PILOT_HOT, now, done = 0.0;
     vgs_status st = VGS_OK;
-    for (i = 0; i < rounds && st == VGS_OK && p->calls < p->most; ++i) {
-        double t = i < hot ? 1.0 : i < hot + cool ? (double)(i - hot) / cool : 0.0;
-        double temperature = i < hot ? VGS__PILOT_HOT : i < hot + cool ? pow(VGS__PILOT_HOT, 1.0 - t) : 1.0;
-        st = vgs__pilot_move(p, temperature, err);
-        if (st == VGS_OK && i >= rounds - kept) vgs__pilot_keep(p);
-        else if (st == VGS_OK && i >= hot && i % 2) st = vgs__pilot_follow(p, err);
+    int i;
+    vgs__pilot_multiply(p);
+    for (i = 0; (done < 1.0 || before > 1.0 || p->rows < p->room) && st == VGS_OK; ++i, before = now) {
+        now = pow(VGS__PILOT_HOT, fmax(0.0, fmin(1.0, 2.0 - done / 0.3)));
+        if (now < before) vgs__pilot_resample(p, i, 1.0 / now - 1.0 / before);
+        st = vgs__pilot_move(p, now, err);
+        if (st == VGS_OK && now == 1.0) vgs__pilot_keep(p);
+        if (st == VGS_OK && done > 0.25 && done < 0.9) st = vgs__pilot_follow(p, err);
+        done = (p->calls - from) / left;
     }
     return st;
 }
@@ -12567,13 +12641,14 @@ static vgs_status vgs__pilot_open(vgs__pilot *p, vgs_sampler *s, vgs_error *err)
     p->f = &s->frame;
     p->dim = (int)d;
     p->most = (double)s->c.pilot_calls;
-    p->n = (int)fmax(8.0, fmin((double)VGS__PILOT_CHAINS, p->most / 100.0));
-    room = 24 * (size_t)p->n;
+    p->n = (int)fmax(4.0, fmin((double)VGS__PILOT_DESCENTS, p->most / 300.0));
+    p->all = p->n * (VGS__PILOT_CHAINS / VGS__PILOT_DESCENTS);
+    room = VGS__PILOT_KEPT * (size_t)p->all;
     p->room = (int)room;
     p->m.name = "pilot";
     p->m.c.energy = s->frame.energy;
     p->m.c.method = VGS_HMC;
-    p->m.c.chains = p->n;
+    p->m.c.chains = p->all;
     p->m.c.leapfrog = VGS__PILOT_LEAPFROG;
     p->m.c.seed = s->c.seed;
     p->m.c.threads = s->own ? vgs_cpu_threads(s->own) : 1;
@@ -12585,16 +12660,18 @@ static vgs_status vgs__pilot_open(vgs__pilot *p, vgs_sampler *s, vgs_error *err)
     p->m.level[0].step = p->m.c.step;
     vgs__dual_begin(&p->m.level[0].dual, p->m.c.step);
     p->m.level[0].dual.centre = log(p->m.c.step);
-    p->cov = (double *)vgs__alloc_or(err, "pilot", 6 * d * d + 2 * d + l + room * (4 * d + 1) + (size_t)p->n * 2,
-                                     sizeof *p->cov);
+    p->cov = (double *)vgs__alloc_or(err, "pilot", 6 * d * d + 2 * d + l + room * (4 * d + 2) +
+                                     (size_t)p->all * (2 * d + 2), sizeof *p->cov);
     if (!p->cov) return VGS_E_NOMEM;
     p->slope = p->cov + d * d;
     p->l = p->slope + d * d;
     p->reach = p->l + l;
-    p->x = p->reach + p->n;
+    p->x = p->reach + p->all;
     p->g = p->x + room * d;
     p->e = p->g + room * d;
-    p->work = p->e + room;
+    p->place = p->e + room;
+    p->force = p->place + (size_t)p->all * d;
+    p->work = p->force + (size_t)p->all * d;
     return VGS_OK;
 }
 
@@ -12717,6 +12794,69 @@ static vgs_status vgs__pilot_fill(vgs_sampler *s, const double *u, int n, vgs_er
     if (st == VGS_OK) st = s->b->upload(s->b->self, s->replay_weight, 0, x + count * d, count, VGS_F32, err);
     vgs__free(x);
     return st;
+}
+
+/* ---- the best state: training goes on from its own, draws go by the one that measured best ---- */
+
+enum { VGS__MEASURE_EVERY = 25, VGS__STALL = 4 };
+
+static vgs_status vgs__state_read(vgs_sampler *s, vgs__state *h, vgs_error *err)
+{
+    size_t p = (size_t)vgs_model_size(s->target), f = vgs__factor_count(s);
+    vgs_status st;
+    if (!h->w && !(h->w = (float *)vgs__alloc_or(err, "state", p + f, sizeof *h->w))) return VGS_E_NOMEM;
+    h->factor = h->w + p;
+    h->last_by_value = s->last_by_value;
+    st = vgs_model_read(s->target, h->w, err);
+    if (st == VGS_OK) st = s->b->download(s->b->self, h->factor, s->factor, 0, f, VGS_F32, err);
+    return st == VGS_OK ? s->b->download(s->b->self, &h->s0, s->sigma, 0, 1, VGS_F32, err) : st;
+}
+
+static vgs_status vgs__state_write(vgs_sampler *s, const vgs__state *h, vgs_error *err)
+{
+    vgs_status st = vgs_model_write(s->target, h->w, err);
+    s->last_by_value = h->last_by_value;
+    if (st == VGS_OK) st = s->b->upload(s->b->self, s->factor, 0, h->factor, vgs__factor_count(s), VGS_F32, err);
+    return st == VGS_OK ? s->b->upload(s->b->self, s->sigma, 0, &h->s0, 1, VGS_F32, err) : st;
+}
+
+/* Measures the present state; it becomes the best if it is. The learning rate halves after VGS__STALL
+   measurements without a better one. */
+static vgs_status vgs__best_measure(vgs_sampler *s, vgs_error *err)
+{
+    double gap;
+    vgs_status st = vgs__choice_gap(s, &gap, err);
+    if (st != VGS_OK) return st;
+    s->training.gap = gap;
+    if (!s->best.w || gap < s->best.gap) {
+        s->best.gap = gap;
+        s->stalled = 0;
+        return vgs__state_read(s, &s->best, err);
+    }
+    if (++s->stalled < VGS__STALL) return VGS_OK;
+    s->stalled = 0;
+    s->lr_factor *= s->lr_factor > 0.02f ? 0.5f : 1.0f;
+    return VGS_OK;
+}
+
+/* At the end of a call of train. */
+static vgs_status vgs__best_take(vgs_sampler *s, vgs_error *err)
+{
+    vgs_status st = VGS_OK;
+    if (!s->best.w) return st;
+    st = vgs__state_read(s, &s->training, err);
+    if (st == VGS_OK) st = vgs__state_write(s, &s->best, err);
+    s->drawn_version = vgs_model_version(s->target);
+    return st;
+}
+
+/* At its begin; weights that the caller has written are those to go on from. */
+static vgs_status vgs__best_leave(vgs_sampler *s, vgs_error *err)
+{
+    if (!s->training.w) return VGS_OK;
+    if (s->drawn_version == vgs_model_version(s->target)) return vgs__state_write(s, &s->training, err);
+    vgs__state_free(&s->best);
+    return VGS_OK;
 }
 
 /* What is left open in the caller's configuration follows from what was found; the sampler is made anew. */
@@ -12989,20 +13129,24 @@ VGS__DEF vgs_status vgs_sampler_stats(vgs_sampler *s, vgs_stats *stats, vgs_erro
 
 VGS__DEF vgs_status vgs_sampler_train(vgs_sampler *s, int n, vgs_stats *stats, vgs_error *err)
 {
-    vgs_status st;
+    vgs_status st, end;
     int i;
     if (n < 0) return vgs__fail(err, VGS_E_ARG, "train: n = %d: must be >= 0", n);
     st = vgs__check_energy_params(s, "train", err);
     if (st == VGS_OK && n > 0 && !s->piloted && s->c.pilot_calls > 0) {
         if ((st = vgs__pilot_run(s, err)) != VGS_OK) return st;
         s->piloted = true;
-    }
+        st = vgs__best_measure(s, err);
+    } else if (st == VGS_OK && n > 0) st = vgs__best_leave(s, err);
     for (i = 0; i < n && st == VGS_OK; ++i) {
         st = vgs__train_iteration(s, err);
+        if (st == VGS_OK && s->piloted && s->iteration % VGS__MEASURE_EVERY == 0) st = vgs__best_measure(s, err);
         if (st == VGS_OK && s->c.progress && s->c.progress(s->c.progress_user, s->iteration))
             st = vgs__fail(err, VGS_E_CANCELLED, "train: cancelled after iteration %lld",
                            (long long)s->iteration);
     }
+    end = n > 0 ? vgs__best_take(s, st == VGS_OK ? err : NULL) : VGS_OK;
+    st = st == VGS_OK ? end : st;
     return st == VGS_OK && stats ? vgs__fill_stats(s, stats, err) : st;
 }
 
