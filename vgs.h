@@ -12436,14 +12436,14 @@ static void vgs__pilot_resample(vgs__pilot *p, int number, double rise)
     }
 }
 
-/* Hot for the first three tenths of the calls that are left, cooled in the next three, then at 1. */
-static vgs_status vgs__pilot_sample(vgs__pilot *p, vgs_error *err)
+/* Hot for the first three tenths of the calls that are left, cooled in the next three, then at 1; or from
+   `done` of it on. */
+static vgs_status vgs__pilot_sample(vgs__pilot *p, double done, vgs_error *err)
 {
-    const double from = p->calls, left = fmax(p->most - from, 1.0);
-    double before = VGS__PILOT_HOT, now, done = 0.0;
+    const double left = fmax((p->most - p->calls) / (1.0 - done), 1.0), from = p->calls - done * left;
+    double before = done < 0.6 ? VGS__PILOT_HOT : 1.0, now;
     vgs_status st = VGS_OK;
     int i;
-    vgs__pilot_multiply(p);
     for (i = 0; (done < 1.0 || before > 1.0 || p->rows < p->room) && st == VGS_OK; ++i, before = now) {
         now = pow(VGS__PILOT_HOT, fmax(0.0, fmin(1.0, 2.0 - done / 0.3)));
         if (now < before) vgs__pilot_resample(p, i, 1.0 / now - 1.0 / before);
@@ -12623,7 +12623,7 @@ static vgs_status vgs__pilot_conclude(vgs__pilot *p, vgs_pilot *found, double *u
         found->energy_limit = fmax(found->energy_limit, (p->e[i] - p->f->e0) / p->f->tau);
     found->energy_limit = 2.0 * found->energy_limit + 50.0;
     found->detail = 1.0 / sqrt(bend);
-    found->steps = (int)fmin(16.0 + 2.0 * width, 100.0);
+    found->steps = (int)fmin(16.0 + 4.0 * width, 100.0);
     found->rhat = vgs__pilot_rhat(p, u);
     found->rows = p->rows;
     found->energy_offset = p->f->e0;
@@ -12641,8 +12641,8 @@ static vgs_status vgs__pilot_open(vgs__pilot *p, vgs_sampler *s, vgs_error *err)
     p->f = &s->frame;
     p->dim = (int)d;
     p->most = (double)s->c.pilot_calls;
-    p->n = (int)fmax(4.0, fmin((double)VGS__PILOT_DESCENTS, p->most / 300.0));
-    p->all = p->n * (VGS__PILOT_CHAINS / VGS__PILOT_DESCENTS);
+    p->n = VGS__PILOT_DESCENTS;
+    p->all = VGS__PILOT_CHAINS;
     room = VGS__PILOT_KEPT * (size_t)p->all;
     p->room = (int)room;
     p->m.name = "pilot";
@@ -12869,8 +12869,9 @@ static vgs_status vgs__pilot_apply(vgs_sampler *s, const vgs_pilot *found, const
     if (c.steps == 0) c.steps = found->steps;
     if (c.replay == 0) c.replay = 64;
     if (c.energy_features == 0) c.energy_features = 1;
-    if (s->energy_max == 0.0f) s->feature_max = (float)found->energy_limit;
-    else s->feature_max = s->energy_max;
+    s->energy_max = c.energy_max != 0.0f ? (float)(((double)c.energy_max - s->frame.e0) / s->frame.tau)
+                                         : (float)found->energy_limit;
+    s->feature_max = s->energy_max;
     s->feature_width = 0.0;
     st = vgs_config_resolve(&c, &c, err);
     if (st == VGS_OK) st = vgs__sampler_rebuild(s, &c, err);
@@ -12884,14 +12885,30 @@ static vgs_status vgs__pilot_apply(vgs_sampler *s, const vgs_pilot *found, const
     return st == VGS_OK ? vgs__choose_last(s, err) : st;
 }
 
-static vgs_status vgs__pilot_run(vgs_sampler *s, vgs_error *err)
+/* The chains start from these rows in u, one each. */
+static vgs_status vgs__pilot_place(vgs__pilot *p, const float *u, vgs_error *err)
+{
+    p->n = p->all;
+    memcpy(p->m.x, u, (size_t)p->n * (size_t)p->dim * sizeof *u);
+    p->calls += p->n;
+    return vgs__mcmc_look(&p->m, err);
+}
+
+/* Coordinates and what follows from them; from the rows start [chains,D] in u, if they are given. */
+static vgs_status vgs__pilot_run(vgs_sampler *s, const float *start, vgs_error *err)
 {
     vgs__pilot p;
     double *u = NULL, *g;
     vgs_status st = vgs__pilot_open(&p, s, err);
-    if (st == VGS_OK) st = vgs__pilot_start(&p, err);
-    if (st == VGS_OK) st = vgs__pilot_descend(&p, 0.2 * p.most, err);
-    if (st == VGS_OK) st = vgs__pilot_sample(&p, err);
+    if (st == VGS_OK && start) {
+        p.most *= 0.5;
+        st = vgs__pilot_place(&p, start, err);
+    } else if (st == VGS_OK) {
+        st = vgs__pilot_start(&p, err);
+        if (st == VGS_OK) st = vgs__pilot_descend(&p, 0.2 * p.most, err);
+        if (st == VGS_OK) vgs__pilot_multiply(&p);
+    }
+    if (st == VGS_OK) st = vgs__pilot_sample(&p, start ? 0.6 : 0.0, err);
     if (st == VGS_OK) vgs__pilot_drop_strays(&p);
     if (st == VGS_OK) {
         size_t cells = (size_t)p.rows * (size_t)p.dim;
@@ -12899,11 +12916,44 @@ static vgs_status vgs__pilot_run(vgs_sampler *s, vgs_error *err)
         g = u ? u + cells : NULL;
         st = u ? vgs__pilot_conclude(&p, &s->pilot, u, g, err) : VGS_E_NOMEM;
     }
-    s->pilot.energy_calls = p.calls;
+    s->pilot.energy_calls += p.calls;
+    s->energy_calls += p.calls;
     if (st == VGS_OK) st = vgs__pilot_apply(s, &s->pilot, u, err);
-    if (st == VGS_OK) s->energy_calls += p.calls;
     vgs__free(u);
     vgs__pilot_close(&p);
+    return st;
+}
+
+/* Coordinates once more, from draws by weight: what the first pilot could not reach the sampler has found. */
+enum { VGS__AGAIN_ROWS = 4096, VGS__AGAIN_AT = 100 };
+static vgs_status vgs__pilot_again(vgs_sampler *s, vgs_error *err)
+{
+    size_t d = (size_t)s->c.energy.dim, i, n = VGS__AGAIN_ROWS, chains = VGS__PILOT_CHAINS;
+    float *x = (float *)vgs__alloc_or(err, "pilot", (n + chains) * d, sizeof *x), *start = x ? x + n * d : NULL;
+    double *w = x ? (double *)vgs__alloc_or(err, "pilot", 2 * n, sizeof *w) : NULL, sum = 0.0, top = -HUGE_VAL;
+    int *which = w ? (int *)(void *)(w + n) : NULL;
+    vgs_draw draw;
+    vgs_status st = w ? VGS_OK : VGS_E_NOMEM;
+    memset(&draw, 0, sizeof draw);
+    draw.log_weight = w;
+    draw.correct = -1;
+    if (st == VGS_OK) st = vgs__draw(s, &draw, (uint64_t)1 << 41, (int)n, x, err);
+    for (i = 0; i < n && st == VGS_OK; ++i) top = w[i] > top ? w[i] : top;
+    if (st == VGS_OK && top >= -DBL_MAX) {
+        for (i = 0; i < n; ++i) sum += w[i] = exp(w[i] - top);
+        vgs__systematic(w, (int)n, sum, 0.5, which);
+        for (i = 0; i < chains; ++i)
+            memcpy(start + i * d, x + (size_t)which[i * n / chains + n / chains / 2] * d, d * sizeof *x);
+        vgs__frame_rows(&s->frame, VGS__TO_U, start, (int)chains);
+        vgs__state_free(&s->best);
+        vgs__state_free(&s->training);
+        s->lr_factor = 1.0f;
+        s->stalled = 0;
+        s->kept = 0;
+        st = vgs__pilot_run(s, start, err);
+    }
+    vgs__free(x);
+    vgs__free(w);
     return st;
 }
 
@@ -13134,12 +13184,13 @@ VGS__DEF vgs_status vgs_sampler_train(vgs_sampler *s, int n, vgs_stats *stats, v
     if (n < 0) return vgs__fail(err, VGS_E_ARG, "train: n = %d: must be >= 0", n);
     st = vgs__check_energy_params(s, "train", err);
     if (st == VGS_OK && n > 0 && !s->piloted && s->c.pilot_calls > 0) {
-        if ((st = vgs__pilot_run(s, err)) != VGS_OK) return st;
+        if ((st = vgs__pilot_run(s, NULL, err)) != VGS_OK) return st;
         s->piloted = true;
         st = vgs__best_measure(s, err);
     } else if (st == VGS_OK && n > 0) st = vgs__best_leave(s, err);
     for (i = 0; i < n && st == VGS_OK; ++i) {
         st = vgs__train_iteration(s, err);
+        if (st == VGS_OK && s->piloted && s->iteration == VGS__AGAIN_AT) st = vgs__pilot_again(s, err);
         if (st == VGS_OK && s->piloted && s->iteration % VGS__MEASURE_EVERY == 0) st = vgs__best_measure(s, err);
         if (st == VGS_OK && s->c.progress && s->c.progress(s->c.progress_user, s->iteration))
             st = vgs__fail(err, VGS_E_CANCELLED, "train: cancelled after iteration %lld",
@@ -14950,21 +15001,55 @@ VGS__DEF vgs_status vgs_model_load(vgs_model *m, const char *path, vgs_error *er
 
 /* ---- samplers ---- */
 
+/* Numbers of a sampler in coordinates of its own: type, key under "vgs.", member. */
+#define VGS__OWN(X) \
+    X(double, e0, frame.e0)                 X(float, energy_limit, energy_max)                        \
+    X(float, feature_limit, feature_max)    X(double, feature_width, feature_width)                   \
+    X(bool, last_by_value, last_by_value)   X(bool, piloted, piloted)                                 \
+    X(int, kept_fixed, kept_fixed)          X(float, lr_factor, lr_factor)                            \
+    X(int, stalled, stalled)                X(double, best_gap, best.gap)                             \
+    X(bool, training_last, training.last_by_value)                                                    \
+    X(double, pilot_energy_calls, pilot.energy_calls) X(double, pilot_detail, pilot.detail)           \
+    X(double, pilot_rhat, pilot.rhat)       X(int, pilot_steps, pilot.steps)                          \
+    X(int, pilot_rows, pilot.rows)          X(double, pilot_limit, pilot.energy_limit)                \
+    X(double, pilot_offset, pilot.energy_offset)
+
+enum {
+#define VGS__KEY(type, key, member) VGS__OWN_##key,
+    VGS__OWN(VGS__KEY)
+#undef VGS__KEY
+    VGS__OWN_COUNT
+};
+
 /* Host copies of everything a checkpoint holds: p weights each, T steps, s0 and its two moments, and k
    samples for replay with their log w. */
 typedef struct vgs__snapshot {
     float *target, *online, *m, *v, *factor, *s2, *a, *replay_x, *replay_weight, sigma[3], mala_h;
     int64_t iteration, adam_step, sigma_step, kept;
     double energy_calls;
+    double *frame, own[VGS__OWN_COUNT];          /* m, L; the numbers below                           */
+    vgs__state training;                         /* w = NULL: none                                    */
 } vgs__snapshot;
+
+static void vgs__snapshot_free(vgs__snapshot *h)
+{
+    vgs__free(h->target);
+    vgs__free(h->frame);
+    vgs__state_free(&h->training);
+}
 
 static vgs_status vgs__snapshot_make(const vgs_sampler *s, vgs__snapshot *h, vgs_error *err)
 {
     size_t p = (size_t)vgs_model_size(s->online), t = (size_t)s->c.steps, f = vgs__factor_count(s);
     size_t k = vgs__replay_rows(s), d = (size_t)s->c.energy.dim;
     memset(h, 0, sizeof *h);
+    h->frame = (double *)vgs__alloc_or(err, "checkpoint", d + vgs__frame_l_count(&s->frame), sizeof *h->frame);
+    if (!h->frame) return VGS_E_NOMEM;
     h->target = (float *)vgs__alloc_or(err, "checkpoint", 4 * p + f + 2 * t + k * (d + 1), sizeof *h->target);
-    if (!h->target) return VGS_E_NOMEM;
+    if (!h->target) {
+        vgs__free(h->frame);
+        return VGS_E_NOMEM;
+    }
     h->online = h->target + p;
     h->m = h->online + p;
     h->v = h->m + p;
@@ -15024,6 +15109,11 @@ static void vgs__write_meta(const vgs_sampler *s, vgs_writer *w, const char *con
     vgs__write_counter(w, "vgs.sigma_step", s->sigma_step);
     if (s->c.replay) vgs__write_counter(w, "vgs.kept", s->kept);
     vgs_writer_number(w, "vgs.energy_calls", s->energy_calls);
+    if (!vgs__is_plain(&s->c)) {
+#define VGS__KEY(type, key, member) vgs_writer_number(w, "vgs." #key, fmin((double)s->member, 1e300));
+        VGS__OWN(VGS__KEY)
+#undef VGS__KEY
+    }
     for (i = 0; meta && meta[i] && meta[i + 1]; i += 2) vgs_writer_meta(w, meta[i], meta[i + 1]);
 }
 
@@ -15037,6 +15127,20 @@ static vgs_status vgs__check_meta(const char *const *meta, vgs_error *err)
             return vgs__fail(err, VGS_E_ARG, "sampler_save: meta key %.60s has no value", meta[i]);
     }
     return VGS_OK;
+}
+
+/* Coordinates, and the state of training where draws go by a better one. */
+static void vgs__write_own(const vgs_sampler *s, vgs_writer *w)
+{
+    const uint64_t d = (uint64_t)s->c.energy.dim, l = (uint64_t)vgs__frame_l_count(&s->frame), one = 1;
+    const uint64_t p = (uint64_t)vgs_model_size(s->online), f = (uint64_t)vgs__factor_count(s);
+    if (vgs__is_plain(&s->c)) return;
+    vgs_writer_tensor(w, "vgs.coordinates_m", VGS_DTYPE_F64, 1, &d, s->frame.m);
+    vgs_writer_tensor(w, "vgs.coordinates_l", VGS_DTYPE_F64, 1, &l, s->frame.l);
+    if (!s->training.w) return;
+    vgs_writer_tensor(w, "vgs.training_value", VGS_DTYPE_F32, 1, &p, s->training.w);
+    vgs_writer_tensor(w, "vgs.training_factor", VGS_DTYPE_F32, 1, &f, s->training.factor);
+    vgs_writer_tensor(w, "vgs.training_sigma", VGS_DTYPE_F32, 1, &one, &s->training.s0);
 }
 
 static void vgs__write_tensors(const vgs_sampler *s, vgs_writer *w, const vgs__snapshot *h)
@@ -15057,6 +15161,7 @@ static void vgs__write_tensors(const vgs_sampler *s, vgs_writer *w, const vgs__s
     vgs_writer_tensor(w, "vgs.adam_m", VGS_DTYPE_F32, 1, &p, h->m);
     vgs_writer_tensor(w, "vgs.adam_v", VGS_DTYPE_F32, 1, &p, h->v);
     vgs_writer_tensor(w, "vgs.sigma_moments", VGS_DTYPE_F32, 1, &two, h->sigma + 1);
+    vgs__write_own(s, w);
     if (!s->c.replay) return;
     vgs_writer_tensor(w, "vgs.kept_x", VGS_DTYPE_F32, 2, kept, h->replay_x);
     vgs_writer_tensor(w, "vgs.kept_weight", VGS_DTYPE_F32, 1, kept, h->replay_weight);
@@ -15081,7 +15186,7 @@ VGS__DEF vgs_status vgs_sampler_save(const vgs_sampler *s, const char *path, con
         st = vgs_writer_save(w, path, err);
         vgs_writer_free(w);
     } else if (st == VGS_OK) st = VGS_E_NOMEM;
-    vgs__free(h.target);
+    vgs__snapshot_free(&h);
     return st;
 }
 
@@ -15202,6 +15307,45 @@ static vgs_status vgs__read_kernel(const vgs_sampler *s, const vgs_safetensors *
     return st == VGS_OK ? vgs__check_squares(path, "vgs.sigma_moments", h->sigma + 2, 1, err) : st;
 }
 
+static vgs_status vgs__read_training(const vgs_sampler *s, const vgs_safetensors *f, const char *path,
+                                     vgs__state *h, vgs_error *err)
+{
+    size_t p = (size_t)vgs_model_size(s->online), n = vgs__factor_count(s);
+    vgs_status st;
+    if (!vgs_safetensors_find(f, "vgs.training_value")) return VGS_OK;
+    if (!(h->w = (float *)vgs__alloc_or(err, "checkpoint", p + n, sizeof *h->w))) return VGS_E_NOMEM;
+    h->factor = h->w + p;
+    st = vgs_safetensors_floats(f, "vgs.training_value", h->w, p, err);
+    if (st == VGS_OK) st = vgs_safetensors_floats(f, "vgs.training_factor", h->factor, n, err);
+    if (st == VGS_OK) st = vgs_safetensors_floats(f, "vgs.training_sigma", &h->s0, 1, err);
+    if (st == VGS_OK) st = vgs__check_finite(path, "vgs.training_value", h->w, p, false, err);
+    if (st == VGS_OK) st = vgs__check_finite(path, "vgs.training_factor", h->factor, n, true, err);
+    return st == VGS_OK ? vgs__check_finite(path, "vgs.training_sigma", &h->s0, 1, true, err) : st;
+}
+
+/* A file of before coordinates: u is x, E0 is 0. */
+static vgs_status vgs__read_own(const vgs_sampler *s, const vgs_safetensors *f, const char *path,
+                                vgs__snapshot *h, vgs_error *err)
+{
+    static const char *const key[] = {
+#define VGS__KEY(type, key, member) "vgs." #key,
+        VGS__OWN(VGS__KEY)
+#undef VGS__KEY
+    };
+    size_t d = (size_t)s->c.energy.dim, l = vgs__frame_l_count(&s->frame), i;
+    vgs_status st = vgs_safetensors_doubles(f, "vgs.coordinates_m", h->frame, d, err);
+    if (st == VGS_OK) st = vgs_safetensors_doubles(f, "vgs.coordinates_l", h->frame + d, l, err);
+    for (i = 0; i < VGS__OWN_COUNT && st == VGS_OK; ++i) st = vgs_safetensors_number(f, key[i], &h->own[i], err);
+    for (i = 0; i < d + l && st == VGS_OK; ++i)
+        if (!vgs__finite(h->frame[i]))
+            st = vgs__fail(err, VGS_E_NONFINITE, "%.120s: its coordinates are not finite", path);
+    if (st == VGS_OK && !(h->own[VGS__OWN_kept_fixed] >= 0.0 &&
+                          h->own[VGS__OWN_kept_fixed] <= 0.5 * s->c.replay))
+        st = vgs__fail(err, VGS_E_FORMAT, "%.120s: vgs.kept_fixed = %g: must be 0..%d", path,
+                       h->own[VGS__OWN_kept_fixed], s->c.replay / 2);
+    return st == VGS_OK ? vgs__read_training(s, f, path, &h->training, err) : st;
+}
+
 static vgs_status vgs__read_snapshot(const vgs_sampler *s, const vgs_safetensors *f, const char *path,
                                      vgs__snapshot *h, vgs_error *err)
 {
@@ -15213,7 +15357,46 @@ static vgs_status vgs__read_snapshot(const vgs_sampler *s, const vgs_safetensors
     if (st == VGS_OK) st = vgs__read_counter(f, "vgs.sigma_step", &h->sigma_step, err);
     if (st == VGS_OK && vgs_safetensors_meta(f, "vgs.energy_calls"))
         st = vgs_safetensors_number(f, "vgs.energy_calls", &h->energy_calls, err);
-    return st == VGS_OK && s->c.replay ? vgs__read_kept(s, f, path, h, err) : st;
+    if (st == VGS_OK && s->c.replay) st = vgs__read_kept(s, f, path, h, err);
+    return st == VGS_OK && !vgs__is_plain(&s->c) ? vgs__read_own(s, f, path, h, err) : st;
+}
+
+/* Coordinates and what goes with them. Graphs have limits of E as constants: they are made anew. */
+static vgs_status vgs__apply_own(vgs_sampler *s, vgs__snapshot *h, vgs_error *err)
+{
+    size_t d = (size_t)s->c.energy.dim;
+    vgs_config c = s->c;
+    vgs_status st;
+    if (vgs__is_plain(&s->c)) return VGS_OK;
+    memcpy(s->frame.m, h->frame, d * sizeof *h->frame);
+    memcpy(s->frame.l, h->frame + d, vgs__frame_l_count(&s->frame) * sizeof *h->frame);
+    vgs__state_free(&s->best);
+    vgs__state_free(&s->training);
+    s->frame.e0 = h->own[VGS__OWN_e0];
+    s->energy_max = (float)h->own[VGS__OWN_energy_limit];
+    s->feature_max = (float)h->own[VGS__OWN_feature_limit];
+    s->feature_width = h->own[VGS__OWN_feature_width];
+    st = vgs__frame_changed(&s->frame, err);
+    if (st == VGS_OK) st = vgs__sampler_rebuild(s, &c, err);
+#define VGS__KEY(type, key, member) s->member = (type)h->own[VGS__OWN_##key];
+    VGS__OWN(VGS__KEY)
+#undef VGS__KEY
+    return st;
+}
+
+/* The state of training, where there is one; then what draws go by is the best. */
+static vgs_status vgs__apply_training(vgs_sampler *s, vgs__snapshot *h, vgs_error *err)
+{
+    double gap = s->best.gap;
+    vgs_status st;
+    if (!h->training.w) return VGS_OK;
+    h->training.last_by_value = s->training.last_by_value;
+    s->training = h->training;
+    h->training.w = NULL;
+    st = vgs__state_read(s, &s->best, err);
+    s->best.gap = gap;
+    s->drawn_version = vgs_model_version(s->target);
+    return st;
 }
 
 VGS__DEF vgs_status vgs_sampler_load(vgs_sampler *s, const char *path, vgs_error *err)
@@ -15224,7 +15407,9 @@ VGS__DEF vgs_status vgs_sampler_load(vgs_sampler *s, const char *path, vgs_error
     if (!f) return err ? err->code : VGS_E_FORMAT;
     st = vgs__snapshot_make(s, &h, err);
     if (st == VGS_OK) st = vgs__read_snapshot(s, f, path, &h, err);
+    if (st == VGS_OK) st = vgs__apply_own(s, &h, err);
     if (st == VGS_OK) st = vgs__snapshot_write(s, &h, err);
+    if (st == VGS_OK) st = vgs__apply_training(s, &h, err);
     if (st == VGS_OK) {
         memcpy(s->s2, h.s2, (size_t)s->c.steps * sizeof *s->s2);
         memcpy(s->a, h.a, (size_t)s->c.steps * sizeof *s->a);
@@ -15234,7 +15419,7 @@ VGS__DEF vgs_status vgs_sampler_load(vgs_sampler *s, const char *path, vgs_error
         s->energy_calls = h.energy_calls;
         s->rolled = VGS__ROLLED_NOT;
     }
-    vgs__free(h.target);
+    vgs__snapshot_free(&h);
     vgs_safetensors_free(f);
     return st;
 }
