@@ -15,6 +15,7 @@ SETUP  = CC='$(CC)' CXX='$(CXX)' CFLAGS='$(CFLAGS)' OPENMP="$(OPENMP)" MAKE='$(M
 
 help:
 	@echo "make run        train a sampler of gmm9 and write its report (about a minute)"
+	@echo "make run-ebm    learn an energy of 8 Gaussians from data (below a minute)"
 	@echo "make examples   build all programs of examples/ into build/"
 	@echo "make detect     build build/detect, the detector of image anomalies (needs Debian's libstb-dev)"
 	@echo "make test-quick does it work here? some of the tests, about a minute"
@@ -33,8 +34,12 @@ run: build/train
 	./build/train gmm9 --out build/gmm9 --force
 	@echo "report: build/gmm9/report.html"
 
+run-ebm: build/ebm
+	./build/ebm demo 8gauss --out build/8gauss --force
+	@echo "report: build/8gauss/report.html"
+
 PROGRAMS = build/ring build/particles build/surrogate build/contrast build/train build/sample build/evaluate \
-           build/reference build/inspect
+           build/reference build/inspect build/ebm
 
 examples: $(PROGRAMS)
 
@@ -70,4 +75,4 @@ embed:
 clean:
 	rm -rf build
 
-.PHONY: help run examples detect test test-quick test-all bench quality embed clean
+.PHONY: help run run-ebm examples detect test test-quick test-all bench quality embed clean
