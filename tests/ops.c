@@ -773,11 +773,13 @@ static void compare_gradient(built *c, built *r, int k, size_t n)
 
 static void check_case(const gcase *c)
 {
+    const vgs_rng its_own = { 5, 0, 0 };         /* numbers that no other case moves                  */
     vgs_error err = { VGS_OK, "" };
     built q[2];
     int k, j, n = leaves(c);
     float *x;
     T_IN("gradient of %s", c->name);
+    rng = its_own;
     cpu = vgs_cpu_create(NULL, NULL);
     if (CHECK(record(c, cpu, &q[0], &err) == VGS_OK && record(c, &ref_backend, &q[1], &err) == VGS_OK, "%s",
               err.msg)) {
