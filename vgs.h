@@ -159,6 +159,9 @@ VGS_API const char *vgs_status_name(vgs_status code);                /* "VGS_E_A
    Callback: x [n,dim] -> e [n] and, unless g is NULL, g = dE/dx [n,dim]; returns nonzero to fail. Energies
    in double stay so in path weights, log Z, statistics, vgs_energy_check and classical samplers, where a
    constant of E then costs no digits; training rounds them to float.
+   Where E is +infinity or NaN, behind a wall or in a hole, x is outside: its weight is 0, it is never moved
+   to, and whatever dE/dx is there is ignored. Minus infinity, and a gradient that is not finite where E is,
+   are errors.
    A record function is called for every graph that needs E, with other handles each time: it must record the
    same ops whenever it is called. Parameters of E belong to a vgs_model, whose changes all graphs follow;
    bare vgs_params it binds by itself (vgs_bind), and vgs_sampler_touch says when they have changed. */
@@ -277,8 +280,9 @@ typedef struct vgs_config {
     float  slope_loss;            /* weight of the loss of grad V, beside that of V: for many dimensions;  */
                                   /* 0. Not with published, explicit_drift or explore                      */
     vgs_loss loss;                /* of the TD error; VGS_SMOOTH_L1                                        */
-    float  energy_max;            /* E is cut here in the target and in the last drift: needed where E is  */
-                                  /* infinite in places; 0 = not cut (to cut at 0 pass 1e-30)              */
+    float  energy_max;            /* E is cut here in the target and in the last drift: for energies that  */
+                                  /* are enormous in places; 0 = not cut (to cut at 0 pass 1e-30). Walls   */
+                                  /* of +infinity or NaN need none                                         */
     float  drift_max;             /* limit of |mu_t| in units of s_t a_t sqrt(D); 1.5 (none: 1e30). With   */
                                   /* A = s_t^2 a_t^2 and curvature k of V, TD is unstable where A k > 1    */
     float  grad_max;              /* limit of the global gradient norm; 1 (none: 1e30)                     */
@@ -303,7 +307,8 @@ typedef struct vgs_stats {        /* after the iterations of a call; from min(ba
     double loss;                  /* mean over the minibatches of the last iteration                       */
     double elbo;                  /* lower bound of log Z: the mean log weight of these draws              */
     double energy_mean, energy_median, energy_min, energy_max;       /* true energies of finite samples    */
-    double nonfinite;             /* share of samples whose energy is not finite                           */
+    double nonfinite;             /* share of samples outside, where the energy is infinite or NaN         */
+    const float *outside;         /* NULL, or [dim]: the first of them; the sampler's, until its next ones */
     double clipped;               /* share of samples above energy_max                                     */
     double init_sigma;            /* s0                                                                    */
     double energy_calls;          /* energies evaluated in training so far, rows counted; those of these   */
@@ -313,8 +318,10 @@ typedef struct vgs_stats {        /* after the iterations of a call; from min(ba
 typedef struct vgs_sampler vgs_sampler;
 VGS_API vgs_sampler *vgs_sampler_create(const vgs_config *cfg, vgs_error *err);
 VGS_API void         vgs_sampler_free  (vgs_sampler *s);             /* NULL is fine                  */
-/* n >= 0 more iterations; stats may be NULL. VGS_E_NONFINITE names row and step of the first bad energy:
-   nothing is learned from it, and the sampler can still be used. VGS_E_CANCELLED keeps what is done. */
+/* n >= 0 more iterations; stats may be NULL. VGS_E_NONFINITE names row and step of the first energy that is
+   minus infinity, or has a gradient that is not finite, with value and x; or it says that all rows are
+   outside. Nothing is learned from it, and the sampler can still be used. VGS_E_CANCELLED keeps what is
+   done. */
 VGS_API vgs_status   vgs_sampler_train (vgs_sampler *s, int n, vgs_stats *stats, vgs_error *err);
 
 typedef struct vgs_draw {
@@ -410,14 +417,15 @@ VGS_API double vgs_schedule_fill(const vgs_config *resolved, float *s2, float *a
 /* What path weights say (vgs_draw.log_weight): E[w] = Z. At a small ess all of these are wrong by more than
    their errors tell, and a mode that is never drawn is not missed by them: log_z and ess are then those of
    the rest. khat is the shape of a generalised Pareto fitted to the largest weights [PSIS]: below 0.5 w has a
-   variance, above 0.7 no error bar can be trusted. An infinite se or khat: n is too small to tell. A weight
-   of 0 (-inf: an energy that is infinite) makes elbo -inf; if all are 0, log_z is -inf, too. Never NaN. */
+   variance, above 0.7 no error bar can be trusted. An infinite se or khat: n is too small to tell. Weights of
+   0 (log w = -inf) are rows outside, where E is infinite; if all are, log_z and elbo are -inf. Never NaN. */
 typedef struct vgs_weights {
     double log_z, log_z_se;       /* log mean w, never too high on average; error from 20 blocks      */
-    double elbo, elbo_se;         /* mean log w <= log Z                                              */
+    double elbo, elbo_se;         /* mean log w, or log P + its mean over the rows inside; <= log Z   */
     double ess;                   /* (sum w)^2 / (n sum w^2), in [1/n, 1]: share of rows that count   */
     double khat;                  /* Pareto shape of the largest min(n/5, 3 sqrt n) weights           */
     int    n;
+    double inside;                /* P, share of rows with a weight above 0: where E is finite        */
 } vgs_weights;
 VGS_API vgs_status vgs_weigh(const double *log_weight, int n, vgs_weights *out, vgs_error *err);
 
@@ -5066,7 +5074,7 @@ VGS__MAP_KERNELS(ema)
 VGS__NO_GRAD(ema)
 
 /* in: x, flag.  The first row that is not finite sets the flag to {1, row + i2, step i0, what i1};
-   i3: +infinity passes (an energy that will be cut). Returns that row or
+   i3: x is an energy, whose +infinity and NaN pass. Returns that row or
    -1; >>cpu sets the flag. */
 static int vgs__check_rows(const vgs__k *k, int r0, int r1)
 {
@@ -5074,7 +5082,7 @@ static int vgs__check_rows(const vgs__k *k, int r0, int r1)
     for (r = r0; r < r1; ++r) {
         const float *x = k->in[0] + (size_t)r * (size_t)k->ld[0];
         bool bad = false;
-        for (c = 0; c < k->in_cols[0]; ++c) bad |= !(x[c] - x[c] == 0.0f) && !(k->i[3] && x[c] > 0.0f);
+        for (c = 0; c < k->in_cols[0]; ++c) bad |= k->i[3] ? x[c] < -FLT_MAX : !(x[c] - x[c] == 0.0f);
         if (bad) return r;
     }
     return -1;
@@ -8215,15 +8223,16 @@ VGS__DEF vgs_var vgs_model_apply(vgs_graph *g, vgs_model *m, vgs_var x, vgs_var 
 
 /* ---- training ---- */
 
-/* x must be finite: the first row that is not sets the flag to {1, row + row, step, what}. */
-static void vgs__check_rows_of(vgs_graph *g, vgs_var x, vgs_var flag, int what, bool inf_passes,
+/* x must be finite, or an energy that may be +infinity or NaN: the first row that is not sets the flag to
+   {1, row + row, step, what}. */
+static void vgs__check_rows_of(vgs_graph *g, vgs_var x, vgs_var flag, int what, bool energy,
                                vgs_scalar step, vgs_scalar row)
 {
     vgs_var v = vgs__effect(g, VGS_OP_CHECK, x, flag, vgs__no_var());
     vgs__slot_i(g, v, 0, step);
     vgs__attr_i(g, v, 1, what);
     vgs__slot_i(g, v, 2, row);
-    vgs__attr_i(g, v, 3, inf_passes);
+    vgs__attr_i(g, v, 3, energy);
 }
 
 VGS__DEF void vgs_check(vgs_graph *g, vgs_var x, vgs_model *m)
@@ -9468,6 +9477,9 @@ VGS__DEF vgs_status vgs_refine(const vgs_mcmc_config *cfg, int steps, const doub
 typedef struct vgs__detour { int steps; bool recalled; } vgs__detour;
 typedef enum vgs__rolled { VGS__ROLLED_NOT, VGS__ROLLED, VGS__ROLLED_GIVEN } vgs__rolled;    /* given x_0 */
 
+/* The rows of a last step: places of x_{T-1} and x_T in x, and the number of the first. */
+typedef struct vgs__seen { vgs_buffer *x; size_t from, to; uint32_t first_row; int n; } vgs__seen;
+
 struct vgs_sampler {
     vgs_config c;
     vgs_backend *own, *b;                        /* own: to be freed; b: in use                       */
@@ -9479,6 +9491,9 @@ struct vgs_sampler {
     int64_t iteration, sigma_step;
     int64_t kept;                                /* iterations whose samples were kept                */
     double energy_calls;
+    double outside_max;                          /* share of a batch outside that is an error: 1, all */
+    vgs__seen seen;                              /* the last step that looked at E                    */
+    float *outside_x;                            /* [D]: vgs_stats.outside                            */
     vgs__rolled rolled;                          /* since the last fit                                */
     vgs__detour detour;                          /* of the last rollout                               */
     float *correct_step;                         /* [T]: h of MALA on V_t, for this version of Vbar   */
@@ -9598,13 +9613,16 @@ typedef struct vgs__kernel {
     vgs_scalar a, drift_scale, drift_max, sigma, neg_inv_sigma, noise_scale;
     vgs_scalar value_t;                          /* the drift is of V at this t                       */
     vgs_scalar fd_step, hess_scale;              /* of local_noise: h, and -s_t^2/(tau h)             */
+    vgs_scalar least_inside;                     /* of targets: minus the least share of rows inside  */
     vgs_scalar step, row;                        /* for what a check says                             */
 } vgs__kernel;
 
+#define VGS__OUTSIDE 1e30f                       /* an energy that no row has, whose sums are finite  */
+#define VGS__WALL 0.4f                           /* in tau: what a step that led outside adds to V    */
 #define VGS__RHO_MIN 0.6f                        /* of local_noise: a weight of half has no variance  */
 #define VGS__RHO_MAX 4.0f
 #define VGS__FD_STEP 0.25                        /* h in units of s_t                                 */
-enum { VGS__BAD_LOSS, VGS__BAD_ENERGY, VGS__BAD_GRADIENT, VGS__BAD_VALUE };
+enum { VGS__BAD_LOSS, VGS__BAD_ENERGY, VGS__BAD_GRADIENT, VGS__BAD_VALUE, VGS__BAD_OUTSIDE };
 
 static void vgs__kernel_open(const vgs_sampler *s, vgs__kernel *k, vgs_graph *g)
 {
@@ -9622,6 +9640,7 @@ static void vgs__kernel_open(const vgs_sampler *s, vgs__kernel *k, vgs_graph *g)
     k->value_t = vgs_scalar_create(g, 0);
     k->fd_step = vgs_scalar_create(g, 1);
     k->hess_scale = vgs_scalar_create(g, 0);
+    k->least_inside = vgs_scalar_create(g, 0);
     k->step = vgs_scalar_create(g, 0);
     k->row = vgs_scalar_create(g, 0);
 }
@@ -9677,9 +9696,21 @@ static void vgs__kernel_set_step(const vgs_sampler *s, vgs__kernel *k, int t, do
     vgs_scalar_set(k->g, k->row, row);
 }
 
-static void vgs__kernel_check(vgs__kernel *k, vgs_var x, int what, bool inf_passes)
+static void vgs__kernel_check(vgs__kernel *k, vgs_var x, int what)
 {
-    vgs__check_rows_of(k->g, x, k->flag, what, inf_passes, k->step, k->row);
+    vgs__check_rows_of(k->g, x, k->flag, what, what == VGS__BAD_ENERGY, k->step, k->row);
+}
+
+/* ---- outside: where E is +infinity or NaN, behind a wall or in a hole ---- */
+
+/* x where E is finite, 0 outside, whatever x is there. Minus infinity is no wall: checks find it. */
+static vgs_var vgs__inside(vgs_graph *g, vgs_var x, vgs_var e) { return vgs_mask_above(g, x, e, FLT_MAX); }
+
+/* x where E is finite, y outside; all [B,1], y finite or [1,1]. */
+static vgs_var vgs__or_outside(vgs_graph *g, vgs_var x, vgs_var e, vgs_var y)
+{
+    vgs_var outside = vgs_affine(g, vgs__inside(g, vgs_fill(g, -1, 1, -1.0f), e), 1.0f, 1.0f);
+    return vgs_add(g, vgs__inside(g, x, e), vgs_mul(g, outside, y));
 }
 
 /* eps [B,D], in the mean-free subspace for particles */
@@ -9690,7 +9721,7 @@ static vgs_var vgs__kernel_eps(const vgs_sampler *s, vgs_graph *g, const vgs_noi
 
 /* ---- the drift ---- */
 
-/* grad V at z, or grad E in the last step */
+/* grad V at z, or in the last step grad E, which is taken as 0 outside */
 static vgs_var vgs__kernel_grad(vgs_sampler *s, vgs__kernel *k, vgs_var z, bool last)
 {
     vgs_graph *g = k->g;
@@ -9698,10 +9729,11 @@ static vgs_var vgs__kernel_grad(vgs_sampler *s, vgs__kernel *k, vgs_var z, bool 
     vgs_var grad = vgs__no_var();
     bool cut = last && s->c.energy_max != 0.0f;
     vgs_gradient(g, e, &z, 1, &grad);
-    if (last) vgs__kernel_check(k, e, VGS__BAD_ENERGY, cut);
-    if (!cut) return grad;
-    return vgs__last_drift_is_raw(&s->c) ? vgs_clamp(g, grad, -1e15f, 1e15f)     /* squares stay finite */
-                                         : vgs_mask_above(g, grad, e, s->c.energy_max);
+    if (!last) return grad;
+    vgs__kernel_check(k, e, VGS__BAD_ENERGY);
+    if (cut && !vgs__last_drift_is_raw(&s->c)) return vgs_mask_above(g, grad, e, s->c.energy_max);
+    grad = vgs__inside(g, grad, e);
+    return cut ? vgs_clamp(g, grad, -1e15f, 1e15f) : grad;           /* squares stay finite           */
 }
 
 /* mu at x before kappa, from the gradient there */
@@ -9714,7 +9746,7 @@ static vgs_var vgs__kernel_drift(vgs_sampler *s, vgs__kernel *k, vgs_var x, vgs_
     if (!invariant && !last) mu = vgs__centred(s, g, mu);
     if (s->c.on_sphere) mu = vgs_sphere_tangent(g, mu, x);
     if (s->c.drift_max < 1e30f) mu = vgs_limit_rows(g, mu, k->drift_max);
-    vgs__kernel_check(k, mu, last ? VGS__BAD_GRADIENT : VGS__BAD_VALUE, false);
+    vgs__kernel_check(k, mu, last ? VGS__BAD_GRADIENT : VGS__BAD_VALUE);
     return mu;
 }
 
@@ -9951,16 +9983,68 @@ static void vgs__step_bind(const vgs_sampler *s, vgs__step_stage *st, const vgs_
     vgs_bind(st->g, st->eigvec, r->eigvec, row * d * d, NULL);
 }
 
+static void vgs__see(vgs_sampler *s, const vgs__roll *r)
+{
+    s->seen.x = r->x;
+    s->seen.from = vgs__roll_place(s, r, s->c.steps - 1);
+    s->seen.to = vgs__roll_place(s, r, s->c.steps);
+    s->seen.first_row = r->first_row;
+    s->seen.n = r->n;
+}
+
 static vgs_status vgs__step_run(vgs_sampler *s, vgs__step_stage *st, const vgs__roll *r, int t,
                                 vgs_error *err)
 {
     bool last = t == s->c.steps - 1;
     vgs__step_bind(s, st, r, t);
+    if (last) vgs__see(s, r);
     if (r->recalled && t < r->detour) vgs_bind(st->g, st->next, s->draw_x, 0, NULL);
     vgs__kernel_set_step(s, &st->k, t, last ? r->last_scale : t < r->detour ? r->start_scale : r->step_scale,
                          r->first_row);
     vgs_noise_set(st->g, &st->noise, r->seed, r->step_stream, (int64_t)r->iteration, t, r->first_row);
     return vgs_graph_run(st->g, r->n, err);
+}
+
+/* E [n] of host rows, in double from an energy in double; +infinity wherever they are outside. */
+static vgs_status vgs__sampler_energies(vgs_sampler *s, const float *x, int n, double *e, vgs_error *err)
+{
+    vgs_status st = vgs__evaluator_run(&s->energies, x, n, e, NULL, err);
+    int i;
+    for (i = 0; i < n && st == VGS_OK; ++i) if (!(e[i] <= DBL_MAX)) e[i] = HUGE_VAL;
+    return st;
+}
+
+/* Is E minus infinity at x [D], or, where it is finite, a component of its gradient g [D] not? Then text. */
+static bool vgs__energy_says(vgs_sampler *s, const float *x, float *g, char text[200])
+{
+    int d = s->c.energy.dim, shown = d < 4 ? d : 4, j = 0, at;
+    double e;
+    if (vgs__evaluator_run(&s->energies, x, 1, &e, g, NULL) != VGS_OK || !(e <= DBL_MAX)) return false;
+    while (e >= -DBL_MAX && j < d && vgs__finite((double)g[j])) ++j;
+    if (j == d) return false;
+    at = e >= -DBL_MAX ? snprintf(text, 200, "; E = %g, dE/dx[%d] = %g at x = (", e, j, (double)g[j])
+                       : snprintf(text, 200, "; E = %g at x = (", e);
+    for (j = 0; j < shown; ++j)
+        at += snprintf(text + at, 200 - (size_t)at, "%s%g", j ? ", " : "", (double)x[j]);
+    snprintf(text + at, 200 - (size_t)at, "%s", shown < d ? ", ...)" : ")");
+    return true;
+}
+
+/* What E says at a row of the last step where a check found it bad: at a x_{T-1}, or at x_T. Empty if the
+   row is gone, or E says something else now. */
+static void vgs__describe_row(vgs_sampler *s, uint32_t row, char text[200])
+{
+    size_t d = (size_t)s->c.energy.dim, at = (size_t)(row - s->seen.first_row) * d, j;
+    float *x = row - s->seen.first_row < (uint32_t)s->seen.n ? (float *)vgs__alloc(2 * d, sizeof *x) : NULL;
+    int k;
+    text[0] = '\0';
+    for (k = 0; x && k < 2 && !text[0]; ++k) {
+        size_t place = k ? s->seen.to : s->seen.from;
+        if (s->b->download(s->b->self, x, s->seen.x, place + at, d, VGS_F32, NULL) != VGS_OK) break;
+        for (j = 0; j < d && !k; ++j) x[j] *= s->a[s->c.steps - 1];
+        if (!vgs__energy_says(s, x, x + d, text)) text[0] = '\0';
+    }
+    vgs__free(x);
 }
 
 /* Reads the flag; if it is set, clears it and tells what was found. */
@@ -9969,16 +10053,18 @@ static vgs_status vgs__read_flag(vgs_sampler *s, const char *doing, vgs_error *e
     static const char *const what[] = { "the loss", "the energy", "the energy's gradient",
                                         "the value network" };
     int32_t f[4];
+    char text[200] = "";
     vgs_status st = vgs__model_read_flag(s->online, f, err);
     if (st != VGS_OK || !f[0]) return st;
-    return vgs__fail(err, VGS_E_NONFINITE, "%s: %s is not finite at row %u, step %d of %d (iteration %lld)",
-                     doing, what[f[3] & 3], (unsigned)f[1], (int)f[2], s->c.steps, (long long)s->iteration);
-}
-
-/* E [n] of host rows, in double from an energy in double. */
-static vgs_status vgs__sampler_energies(vgs_sampler *s, const float *x, int n, double *e, vgs_error *err)
-{
-    return vgs__evaluator_run(&s->energies, x, n, e, NULL, err);
+    if (f[3] == VGS__BAD_OUTSIDE)
+        return vgs__fail(err, VGS_E_NONFINITE, "%s: the energy is infinite or NaN at %s %d rows of a batch "
+                         "(iteration %lld): nothing says where it is finite", doing,
+                         s->outside_max < 1.0 ? "half or more of the" : "all", s->c.batch,
+                         (long long)s->iteration);
+    if (f[3] == VGS__BAD_ENERGY || f[3] == VGS__BAD_GRADIENT) vgs__describe_row(s, (uint32_t)f[1], text);
+    return vgs__fail(err, VGS_E_NONFINITE, "%s: %s is not finite at row %u, step %d of %d (iteration %lld)%s",
+                     doing, what[f[3] & 3], (unsigned)f[1], (int)f[2], s->c.steps, (long long)s->iteration,
+                     text);
 }
 
 /* ==== >>mala: Metropolis-adjusted Langevin steps ====================================================== */
@@ -10022,7 +10108,8 @@ static void vgs__mala_bind(vgs__mala_stage *st, vgs_buffer *x, size_t place, vgs
     vgs_bind(st->g, st->h, h, h_at, NULL);
 }
 
-/* E, or V_t, at x, and its gradient. */
+/* E, or V_t, at x, and its gradient; outside E is so high that no row goes there, and flat, so that a row
+   from there comes back by chance. */
 static vgs_var vgs__mala_potential(vgs_sampler *s, vgs__mala_stage *st, vgs_var x, bool value, vgs_var *grad)
 {
     vgs_graph *g = st->g;
@@ -10030,8 +10117,12 @@ static vgs_var vgs__mala_potential(vgs_sampler *s, vgs__mala_stage *st, vgs_var 
     if (value && s->c.scale_by_dim) v = vgs_affine(g, v, (float)s->dim, 0.0f);
     *grad = vgs__no_var();
     vgs_gradient(g, v, &x, 1, grad);
-    if (value) *grad = vgs__centred(s, g, *grad);
-    return v;
+    if (value) {
+        *grad = vgs__centred(s, g, *grad);
+        return v;
+    }
+    *grad = vgs__inside(g, *grad, v);
+    return vgs__or_outside(g, v, v, vgs_fill(g, 1, 1, VGS__OUTSIDE));
 }
 
 static void vgs__mala_begin_record(vgs_sampler *s, vgs__mala_stage *st, bool value)
@@ -10050,8 +10141,7 @@ static vgs_var vgs__mala_accepted(vgs_graph *g, vgs_var x, vgs_var d) { return v
                                                                                               0.0f); }
 
 /* x' = x - h g/tau + sqrt(2h) xi, accepted if -log(alpha) <= an exponential number, half the square of two
-   normal ones. h follows the share of accepted rows to VGS__MALA_ACCEPTANCE, or stays where the rate is 0. A
-   place without a finite energy is never entered. */
+   normal ones. h follows the share of accepted rows to VGS__MALA_ACCEPTANCE, or stays where the rate is 0. */
 static void vgs__mala_step_record(vgs_sampler *s, vgs__mala_stage *st, bool value)
 {
     vgs_graph *g = st->g;
@@ -10099,13 +10189,52 @@ static vgs_status vgs__mala_run(vgs__mala_stage *st, int n, uint64_t seed, int s
 typedef struct vgs__return_stage {
     vgs_graph *g;
     vgs__kernel k;
-    vgs_var next, cost, later, y;                /* x_{t+1}; c_t; y_{t+1}/D; y_t/D                    */
+    vgs_var x, next, cost, later, y;             /* x_t; x_{t+1}; c_t; y_{t+1}/D; y_t/D               */
     vgs_var later_path, path;                    /* replay: what a path costs from t+1 and t on, with E */
     vgs_var grad_out;                            /* last, slope_loss: what grad V_{T-1} should be     */
     vgs_scalar value_scale, cost_scale, cost_add;
 } vgs__return_stage;
 
-/* E or V at x', in units of D, E cut at energy_max; energy, if wanted: E itself */
+/* The most that E counts for outside, [1,1]: energy_max if there is one, else the mean of the energies
+   inside, more three times their mean distance from it, more 10 tau. Nothing is learned where the share of
+   rows outside reaches s->outside_max. */
+static vgs_var vgs__target_ceiling(vgs_sampler *s, vgs__kernel *k, vgs_var e)
+{
+    vgs_graph *g = k->g;
+    const vgs_scalar none = { 0 };
+    vgs_var share = vgs_mean_rows(g, vgs__inside(g, vgs_fill(g, -1, 1, 1.0f), e)), mean, far;
+    mean = vgs_log(g, vgs_affine_by(g, share, none, k->least_inside));   /* not finite up to 0         */
+    vgs__kernel_check(k, mean, VGS__BAD_OUTSIDE);
+    if (s->c.energy_max != 0.0f) return vgs_fill(g, 1, 1, s->c.energy_max);
+    mean = vgs_div(g, vgs_mean_rows(g, vgs__inside(g, e, e)), share);
+    far = vgs_div(g, vgs_mean_rows(g, vgs__inside(g, vgs_abs(g, vgs_sub(g, e, mean)), e)), share);
+    far = vgs_affine(g, far, 3.0f, 10.0f * s->c.tau);
+    return vgs_clamp(g, vgs_add(g, mean, far), -VGS__OUTSIDE, VGS__OUTSIDE);
+}
+
+/* y_{T-1}/D where the step from x led outside: V(x) + VGS__WALL tau, or the ceiling. A share p of such rows
+   raises V(x) by p/(1 - p) times that, which follows -tau log(1 - p), what the wall takes from the target
+   there: with 0.4 up to p = 0.8. Where all are outside V rises until the ceiling. (Measured on truncated
+   Gaussians, ESS/N: the ceiling alone, for all of these rows, .26 to .34, samples pass or V bends far from
+   the wall; 1 tau .31 to .36, 0.7 .36 to .51, 0.3 .34 to .68, 0.15 .30 to .65.) */
+static vgs_var vgs__target_outside(vgs_sampler *s, vgs__kernel *k, vgs_var x, vgs_var e)
+{
+    vgs_graph *g = k->g;
+    float per_dim = 1.0f / (float)s->dim;
+    vgs_var most = vgs_affine(g, vgs__target_ceiling(s, k, e), per_dim, 0.0f);
+    vgs_var v = vgs__value(s, g, s->target, x, vgs_fill_int(g, -1, k->step));
+    v = vgs_affine(g, v, s->c.scale_by_dim ? 1.0f : per_dim, VGS__WALL * s->c.tau * per_dim);
+    v = vgs_sub(g, v, most);                     /* up to 0                                           */
+    return vgs_add(g, vgs_clamp(g, v, -FLT_MAX, 0.0f), most);
+}
+
+/* y_{T-1}/D of all rows from that of those inside; the step from x led to energies e. */
+static vgs_var vgs__target_last(vgs_sampler *s, vgs__kernel *k, vgs_var x, vgs_var e, vgs_var y)
+{
+    return vgs__or_outside(k->g, y, e, vgs__target_outside(s, k, x, e));
+}
+
+/* E or V at x', in units of D, E cut at energy_max; *energy: E itself, at last */
 static vgs_var vgs__target_next(vgs_sampler *s, vgs__kernel *k, vgs_var next, bool last, vgs_scalar scale,
                                 vgs_var *energy)
 {
@@ -10114,8 +10243,8 @@ static vgs_var vgs__target_next(vgs_sampler *s, vgs__kernel *k, vgs_var next, bo
     vgs_var v;
     if (!last) return vgs_affine_by(g, vgs__value_at(s, g, next, k->value_t), scale, none);
     v = vgs_energy_of(g, &s->c.energy, next);
-    vgs__kernel_check(k, v, VGS__BAD_ENERGY, s->c.energy_max != 0.0f);
-    if (energy) *energy = v;
+    vgs__kernel_check(k, v, VGS__BAD_ENERGY);
+    *energy = v;
     if (s->c.energy_max != 0.0f) v = vgs_clamp(g, v, -FLT_MAX, s->c.energy_max);
     return vgs_affine_by(g, v, scale, none);
 }
@@ -10142,8 +10271,8 @@ static void vgs__return_last_grad(vgs_sampler *s, vgs__return_stage *st, vgs_var
     const vgs_scalar none = { 0 };
     vgs_var grad = vgs__no_var();
     vgs_gradient(g, energy, &st->next, 1, &grad);
-    if (s->c.energy_max != 0.0f) grad = vgs_mask_above(g, grad, energy, s->c.energy_max);
-    vgs__kernel_check(&st->k, grad, VGS__BAD_GRADIENT, false);
+    grad = vgs_mask_above(g, grad, energy, s->c.energy_max != 0.0f ? s->c.energy_max : FLT_MAX);
+    vgs__kernel_check(&st->k, grad, VGS__BAD_GRADIENT);
     vgs_assign(g, st->grad_out, vgs_affine_by(g, grad, st->k.a, none));
 }
 
@@ -10159,6 +10288,7 @@ static void vgs__return_record(vgs_sampler *s, vgs__return_stage *st, bool last)
     bool looks = last || s->c.lambda < 1.0f;     /* at what comes next, beside the later return        */
     vgs__kernel_open(s, k, g);
     st->next = vgs_input(g, s->c.energy.dim);
+    st->x = vgs_input(g, s->c.energy.dim);
     st->cost = vgs_state(g, -1, 1, VGS_F32);
     st->later = vgs_state(g, -1, 1, VGS_F32);
     st->y = vgs_state(g, -1, 1, VGS_F32);
@@ -10174,10 +10304,15 @@ static void vgs__return_record(vgs_sampler *s, vgs__return_stage *st, bool last)
     cost = vgs_affine_by(g, st->cost, st->cost_scale, st->cost_add);
     log_rho = vgs__target_log_rho(s, k);
     y = vgs__target_sum(g, y, cost, log_rho);
-    vgs__kernel_check(k, y, VGS__BAD_VALUE, false);
+    if (last) y = vgs__target_last(s, k, st->x, energy, y);
+    vgs__kernel_check(k, y, VGS__BAD_VALUE);
     vgs_assign(g, st->y, y);
     if (s->c.replay) {
-        y = last ? vgs_affine_by(g, energy, st->value_scale, none) : st->later_path;
+        y = st->later_path;
+        if (last) {
+            y = vgs__or_outside(g, energy, energy, vgs_fill(g, 1, 1, VGS__OUTSIDE));         /* weight 0 */
+            y = vgs_affine_by(g, y, st->value_scale, none);
+        }
         vgs_assign(g, st->path, vgs__target_sum(g, y, cost, log_rho));
     }
     if (s->c.slope_loss > 0.0f && last) vgs__return_last_grad(s, st, energy);
@@ -10187,6 +10322,7 @@ static void vgs__return_record(vgs_sampler *s, vgs__return_stage *st, bool last)
 static void vgs__target_set(const vgs_sampler *s, vgs__kernel *k, int t, vgs_scalar value_scale)
 {
     vgs__kernel_set(s, k, t, t + 1, 1.0);
+    vgs_scalar_set(k->g, k->least_inside, s->outside_max - 1.0);
     vgs_scalar_set(k->g, value_scale, t == s->c.steps - 1 || !s->c.scale_by_dim ? 1.0 / s->dim : 1.0);
 }
 
@@ -10194,6 +10330,7 @@ static vgs_status vgs__return_run(vgs_sampler *s, vgs__return_stage *st, int t, 
 {
     size_t d = (size_t)s->c.energy.dim, b = (size_t)s->c.batch, row = (size_t)t * b;
     bool last = t == s->c.steps - 1;
+    if (last) vgs_bind(st->g, st->x, s->traj_x, row * d, NULL);
     vgs_bind(st->g, st->next, s->traj_x, (row + b) * d, NULL);
     if (!last) vgs_bind(st->g, st->later, s->traj_y, row + b, NULL);
     vgs_bind(st->g, st->cost, s->traj_cost, row, NULL);
@@ -10223,7 +10360,7 @@ static void vgs__fresh_record(vgs_sampler *s, vgs__fresh_stage *st, bool last)
 {
     vgs_graph *g = st->g;
     vgs__kernel *k = &st->k;
-    vgs_var eps, u, cost, y;
+    vgs_var eps, u, cost, y, energy = vgs__no_var();
     vgs__kernel_open(s, k, g);
     vgs__kernel_stored_noise(s, k);
     st->x = vgs_input(g, s->c.energy.dim);
@@ -10238,9 +10375,10 @@ static void vgs__fresh_record(vgs_sampler *s, vgs__fresh_stage *st, bool last)
     u = vgs__kernel_u(s, k, st->mu, eps);
     cost = s->c.published ? st->mu2 : vgs__kernel_cost(k, u, eps);
     cost = vgs_affine_by(g, cost, st->cost_scale, st->cost_add);
-    y = vgs__target_next(s, k, vgs__kernel_move(s, k, st->x, u), last, st->value_scale, NULL);
+    y = vgs__target_next(s, k, vgs__kernel_move(s, k, st->x, u), last, st->value_scale, &energy);
     y = vgs__target_sum(g, y, cost, vgs__target_log_rho(s, k));
-    vgs__kernel_check(k, y, VGS__BAD_VALUE, false);
+    if (last) y = vgs__target_last(s, k, st->x, energy, y);
+    vgs__kernel_check(k, y, VGS__BAD_VALUE);
     vgs_assign(g, st->y, y);
 }
 
@@ -10742,6 +10880,7 @@ static vgs_status vgs__score_run(vgs_sampler *s, vgs__score_stage *st, const vgs
     vgs_bind(st->g, st->next, r->x, vgs__roll_place(s, r, t + 1), NULL);
     vgs_bind(st->g, st->x, r->x, vgs__roll_place(s, r, t), NULL);
     vgs_bind(st->g, st->cost, r->cost, 0, NULL);
+    if (t == s->c.steps - 1) vgs__see(s, r);
     vgs__kernel_set_step(s, &st->k, t, 1.0, r->first_row);
     vgs_scalar_set(st->g, st->inv_a, 1.0 / (double)s->a[t]);
     vgs_scalar_set(st->g, st->s, sqrt((double)s->s2[t]));
@@ -10868,10 +11007,12 @@ static vgs_status vgs__sampler_init(vgs_sampler *s, vgs_error *err)
     if (!s->c.backend && !(s->own = vgs_cpu_create(&cpu, err))) return VGS_E_NOMEM;
     s->b = s->c.backend ? s->c.backend : s->own;
     s->capacity = s->c.batch > 512 ? s->c.batch : 512;
-    s->s2 = (float *)vgs__alloc_or(err, "schedule", 3 * t, sizeof *s->s2);
+    s->s2 = (float *)vgs__alloc_or(err, "schedule", 3 * t + (size_t)s->c.energy.dim, sizeof *s->s2);
     if (!s->s2) return VGS_E_NOMEM;
     s->a = s->s2 + t;
     s->correct_step = s->a + t;
+    s->outside_x = s->correct_step + t;
+    s->outside_max = 1.0;
     if ((st = vgs__make_models(s, err)) != VGS_OK) return st;
     if ((st = vgs__make_buffers(s, err)) != VGS_OK) return st;
     if ((st = vgs__init_state(s, err)) != VGS_OK) return st;
@@ -11812,14 +11953,17 @@ VGS__DEF vgs_status vgs_sampler_fit(vgs_sampler *s, vgs_error *err)
 
 /* ---- statistics ---- */
 
-/* Energies of n samples; leaves the finite ones sorted in e and returns how many there are. */
-static int vgs__energy_stats(const vgs_sampler *s, double *e, int n, vgs_stats *out)
+/* Energies of the n samples x; leaves the finite ones sorted in e and returns how many there are. */
+static int vgs__energy_stats(vgs_sampler *s, const float *x, double *e, int n, vgs_stats *out)
 {
+    size_t d = (size_t)s->c.energy.dim;
     int i, m = 0, above = 0;
     double sum = 0.0;
     for (i = 0; i < n; ++i) {
         above += s->c.energy_max != 0.0f && e[i] > (double)s->c.energy_max;
-        if (vgs__finite(e[i])) { e[m++] = e[i]; sum += e[m - 1]; }
+        if (vgs__finite(e[i])) { e[m++] = e[i]; sum += e[m - 1]; continue; }
+        if (!out->outside) memcpy(s->outside_x, x + (size_t)i * d, d * sizeof *x);
+        out->outside = s->outside_x;
     }
     qsort(e, (size_t)m, sizeof *e, vgs__compare_double);
     out->nonfinite = (double)(n - m) / n;
@@ -11834,20 +11978,22 @@ static int vgs__energy_stats(const vgs_sampler *s, double *e, int n, vgs_stats *
 /* Draws of `batch` rows with c = 1; the ELBO is the mean of log w. */
 static vgs_status vgs__measure(vgs_sampler *s, vgs_stats *out, vgs_error *err)
 {
-    int n = s->c.batch < 512 ? s->c.batch : 512, i;
+    int n = s->c.batch < 512 ? s->c.batch : 512;
     size_t d = (size_t)s->c.energy.dim;
     float *x = (float *)vgs__alloc_or(err, "statistics", (size_t)n * d, sizeof *x);
-    double *work = x ? (double *)vgs__alloc_or(err, "statistics", (size_t)n, sizeof *work) : NULL, sum = 0.0;
+    double *work = x ? (double *)vgs__alloc_or(err, "statistics", (size_t)n, sizeof *work) : NULL;
+    vgs_weights w;
     vgs_draw draw;
     vgs_status st = work ? VGS_OK : VGS_E_NOMEM;
     memset(&draw, 0, sizeof draw);
     draw.log_weight = s->c.on_sphere ? NULL : work;
     draw.correct = -1;
     if (st == VGS_OK) st = vgs__draw(s, &draw, (uint64_t)s->iteration + 1, n, x, err);
-    for (i = 0; i < n && st == VGS_OK; ++i) sum += work[i];
+    w.elbo = vgs__nan();
+    if (st == VGS_OK && !s->c.on_sphere) st = vgs_weigh(work, n, &w, err);
     if (st == VGS_OK) st = vgs__sampler_energies(s, x, n, work, err);
-    out->elbo = s->c.on_sphere ? vgs__nan() : sum / n;
-    if (st == VGS_OK) vgs__energy_stats(s, work, n, out);
+    out->elbo = w.elbo;
+    if (st == VGS_OK) vgs__energy_stats(s, x, work, n, out);
     vgs__free(x);
     vgs__free(work);
     return st;
@@ -11941,21 +12087,26 @@ static double vgs__khat(double *log_weight, int n)
     return n - first > 4 ? vgs__pareto_shape(y, n - first) : HUGE_VAL;
 }
 
+/* The error of log P, from a share P of n rows. */
+static double vgs__log_inside_se(double inside, int n) { return sqrt((1.0 - inside) / (inside * n)); }
+
 /* All but khat of weights of which not all are 0; max is the largest log_weight. */
 static void vgs__weigh_moments(const double *log_weight, int n, double max, vgs_weights *out)
 {
     enum { BLOCKS = 20 };
     int i, count = n < 2 * BLOCKS ? n / 2 : BLOCKS;
-    double sum = 0.0, w1 = 0.0, w2 = 0.0, blocks = 0.0, spread = 0.0;
+    double sum = 0.0, inside = 0.0, w1 = 0.0, w2 = 0.0, blocks = 0.0, spread = 0.0;
     for (i = 0; i < n; ++i) {
         double w = exp(log_weight[i] - max);
         w1 += w;
         w2 += w * w;
+        if (!(log_weight[i] >= -DBL_MAX)) continue;
         sum += log_weight[i] - max;
+        inside += 1.0;
     }
     for (i = 0; i < n; ++i) {
-        double v = log_weight[i] - max - sum / n;
-        spread += v * v;
+        double v = log_weight[i] - max - sum / inside;
+        if (log_weight[i] >= -DBL_MAX) spread += v * v;
     }
     for (i = 0; i < count; ++i) {
         int first = (int)((long long)n * i / count), end = (int)((long long)n * (i + 1) / count);
@@ -11963,10 +12114,12 @@ static void vgs__weigh_moments(const double *log_weight, int n, double max, vgs_
         blocks += r * r;
     }
     out->log_z = max + log(w1 / n);
-    out->elbo = max + sum / n;
+    out->inside = inside / n;
+    out->elbo = max + sum / inside + log(out->inside);
     out->ess = w1 * w1 / (n * w2);
     if (count > 1) out->log_z_se = sqrt(blocks / ((double)count * (count - 1)));
-    if (n > 1 && sum >= -DBL_MAX) out->elbo_se = sqrt(spread / ((double)n * (n - 1)));
+    if (inside > 1.0)
+        out->elbo_se = hypot(sqrt(spread / (inside * (inside - 1.0))), vgs__log_inside_se(out->inside, n));
 }
 
 /* Of sign times log_weight. An infinity of the wrong sign, or NaN, is an error. */
@@ -11985,6 +12138,7 @@ static vgs_status vgs__weigh(const double *log_weight, double sign, int n, vgs_w
         max = v[i] > max ? v[i] : max;
     }
     out->n = n;
+    out->inside = 0.0;
     out->log_z = out->elbo = -HUGE_VAL;
     out->log_z_se = out->elbo_se = out->khat = HUGE_VAL;
     out->ess = 1.0 / n;

@@ -536,19 +536,20 @@ static void effect_ops(int n, int flag)
     put(&q, 0, 1, n, -1, 1);
     place(&q, OUT, 1, 1, false);
     finish(&q);
-    for (k = 0; k < 6; ++k) {                    /* fine, NaN, +inf, -inf; the last two with i3 = 1   */
+    for (k = 0; k < 8; ++k) {                    /* fine, NaN, +inf, -inf; and as energies, i3 = 1    */
         start(&q, VGS_OP_CHECK);
         put(&q, 0, 5, n, -1, 1);
         if (k % 4)
             set(&q, 0, 3, n / 2,
                 k % 4 == 1 ? (double)NAN : k % 4 == 2 ? (double)INFINITY : -(double)INFINITY);
         if (k == 4) set(&q, 0, 2, 0, (double)INFINITY);
+        if (k == 7) set(&q, 0, 1, 0, (double)NAN);
         put_ints(&q, 1, 1, 4, 1);
         if (flag) set(&q, 1, 0, 0, 1);
         attr_i(&q, 0, 12);
         attr_i(&q, 1, 2);
         attr_i(&q, 2, 100);
-        attr_i(&q, 3, k >= 3);
+        attr_i(&q, 3, k >= 4);
         finish(&q);
     }
 }

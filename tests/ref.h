@@ -361,7 +361,7 @@ static void ref_effects(const vgs_call *call)
     if (call->op == VGS_OP_CHECK && IN(1, 0, 0) == 0)
         for (i = 0; i < n && !bad; ++i) {
             for (j = 0; j < m; ++j)
-                bad = bad || isnan(IN(0, i, j)) || (isinf(IN(0, i, j)) && !(call->i[3] && IN(0, i, j) > 0));
+                bad = bad || (call->i[3] ? IN(0, i, j) == -HUGE_VAL : !isfinite(IN(0, i, j)));
             if (bad)
                 IN(1, 0, 0) = 1, IN(1, 0, 1) = i + call->i[2], IN(1, 0, 2) = call->i[0],
                          IN(1, 0, 3) = call->i[1];
