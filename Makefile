@@ -8,13 +8,14 @@ WARN   = -Wall -Wextra -Wpedantic -Wconversion -Wsign-conversion -Wshadow -Wcast
 # Threads where the compiler has OpenMP; waiting threads sleep, so that a busy machine is no trouble.
 OPENMP = `sh tests/openmp.sh '$(CC)'`
 # The longest first, so that the two that run at a time end together. QUICK: some of them, or parts of them.
-TESTS  = opencl programs compile portable sampler rollout weights energy ops mcmc repro backend gemm metrics \
-         oom rng model hygiene checkpoint nets td file
+TESTS  = opencl opencl_groups programs compile portable sampler rollout weights energy ops mcmc repro backend \
+         gemm metrics oom rng model hygiene checkpoint nets td file
 QUICK  = programs:basics ops gemm compile:basics weights:densities,both_sides rng checkpoint nets model td file
 SETUP  = CC='$(CC)' CXX='$(CXX)' CFLAGS='$(CFLAGS)' OPENMP="$(OPENMP)" MAKE='$(MAKE)'
 
 help:
 	@echo "make run        train a sampler of gmm9 and write its report (about a minute)"
+	@echo "make run-ebm    learn an energy of 8 Gaussians from data (below a minute)"
 	@echo "make examples   build all programs of examples/ into build/"
 	@echo "make detect     build build/detect, the detector of image anomalies (needs Debian's libstb-dev)"
 	@echo "make test-quick does it work here? some of the tests, about a minute"
@@ -33,8 +34,12 @@ run: build/train
 	./build/train gmm9 --out build/gmm9 --force
 	@echo "report: build/gmm9/report.html"
 
+run-ebm: build/ebm
+	./build/ebm demo 8gauss --out build/8gauss --force
+	@echo "report: build/8gauss/report.html"
+
 PROGRAMS = build/ring build/particles build/surrogate build/contrast build/train build/sample build/evaluate \
-           build/reference build/inspect
+           build/reference build/inspect build/ebm
 
 examples: $(PROGRAMS)
 
@@ -70,4 +75,4 @@ embed:
 clean:
 	rm -rf build
 
-.PHONY: help run examples detect test test-quick test-all bench quality embed clean
+.PHONY: help run run-ebm examples detect test test-quick test-all bench quality embed clean

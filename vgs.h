@@ -63,11 +63,11 @@
 
    CONTENTS (search for the tag; the gradient of an op is VGS__GRAD(op), a training iteration is
    vgs__train_iteration, the list of networks vgs__nets)
-       Interface: >>errors >>energy >>sampler >>weights >>checkpoint >>mcmc >>files >>graph >>rng >>model
-       >>gemm >>backend, then the method and its references
+       Interface: >>errors >>energy >>sampler >>weights >>checkpoint >>ebm >>mcmc >>files >>graph >>rng
+       >>model >>gemm >>backend, then the method and its references
        Implementation: >>util >>math >>rng >>gemm >>graph >>ops >>gradient >>compile >>run >>cpu >>evaluate
        >>config >>model >>mcmc >>sampler >>value >>kernel >>rollout >>mala >>train >>replay >>score >>life
-       >>draw >>smc >>iterate >>weights >>files >>checkpoint
+       >>draw >>smc >>iterate >>weights >>files >>checkpoint >>ebm
 
    COMPILE-TIME OPTIONS      where            meaning
        VGS_IMPLEMENTATION    one file         the implementation, too
@@ -159,6 +159,9 @@ VGS_API const char *vgs_status_name(vgs_status code);                /* "VGS_E_A
    Callback: x [n,dim] -> e [n] and, unless g is NULL, g = dE/dx [n,dim]; returns nonzero to fail. Energies
    in double stay so in path weights, log Z, statistics, vgs_energy_check and classical samplers, where a
    constant of E then costs no digits; training rounds them to float.
+   Where E is +infinity or NaN, behind a wall or in a hole, x is outside: its weight is 0, it is never moved
+   to, and whatever dE/dx is there is ignored. Minus infinity, and a gradient that is not finite where E is,
+   are errors.
    A record function is called for every graph that needs E, with other handles each time: it must record the
    same ops whenever it is called. Parameters of E belong to a vgs_model, whose changes all graphs follow;
    bare vgs_params it binds by itself (vgs_bind), and vgs_sampler_touch says when they have changed. */
@@ -222,12 +225,14 @@ typedef struct vgs_net_config {
     vgs_net_kind kind;
     int dim;                 /* D, columns of x; required                                       */
     int steps;               /* T, t in 0..T-1; 0 = without time: MLP and autoencoder only      */
-    int out;                 /* MLP: number of outputs, 1; autoencoder: dim                     */
+    int out;                 /* MLP: number of outputs, 1; autoencoder: dim, with energy 1      */
     int hidden;              /* h; 128                                                          */
     int layers;              /* MLP, each half of an autoencoder: hidden layers, 3; EGNN:       */
                              /* message rounds, 2                                               */
     int code;                /* autoencoder: width of its code; dim/2, at most 128              */
     bool unit;               /* autoencoder: code and output are divided by their lengths       */
+    bool energy;             /* autoencoder: gives g^2 |x - r|^2, r the reconstruction, in place */
+                             /* of r; g is one more weight, out_scale, from 1 on                */
     int time_dim;            /* m, width of the sinusoid: even, >= 4; 64                        */
     int time_hidden;         /* f, width of te in MLP, deeper and deeperv3; hidden              */
     int particles;           /* n, for a wrapper or EGNN                                        */
@@ -291,8 +296,9 @@ typedef struct vgs_config {
     float  slope_loss;            /* weight of the loss of grad V, beside that of V: for many dimensions;  */
                                   /* 0. Not with published, explicit_drift or explore                      */
     vgs_loss loss;                /* of the TD error; VGS_SMOOTH_L1                                        */
-    float  energy_max;            /* E is cut here in the target and in the last drift: needed where E is  */
-                                  /* infinite in places; 0 = not cut (to cut at 0 pass 1e-30)              */
+    float  energy_max;            /* E is cut here in the target and in the last drift: for energies that  */
+                                  /* are enormous in places; 0 = not cut (to cut at 0 pass 1e-30). Walls   */
+                                  /* of +infinity or NaN need none                                         */
     float  drift_max;             /* limit of |mu_t| in units of s_t a_t sqrt(D); 1.5 (none: 1e30). With   */
                                   /* A = s_t^2 a_t^2 and curvature k of V, TD is unstable where A k > 1    */
     float  grad_max;              /* limit of the global gradient norm; 1 (none: 1e30)                     */
@@ -321,7 +327,8 @@ typedef struct vgs_stats {        /* after the iterations of a call; from min(ba
     double loss;                  /* mean over the minibatches of the last iteration                       */
     double elbo;                  /* lower bound of log Z: the mean log weight of these draws              */
     double energy_mean, energy_median, energy_min, energy_max;       /* true energies of finite samples    */
-    double nonfinite;             /* share of samples whose energy is not finite                           */
+    double nonfinite;             /* share of samples outside, where the energy is infinite or NaN         */
+    const float *outside;         /* NULL, or [dim]: the first of them; the sampler's, until its next ones */
     double clipped;               /* share of samples above energy_max                                     */
     double init_sigma;            /* s0                                                                    */
     double energy_calls;          /* energies evaluated in training so far, rows counted; those of these   */
@@ -341,8 +348,10 @@ typedef struct vgs_pilot {        /* what the pilot found                       
 typedef struct vgs_sampler vgs_sampler;
 VGS_API vgs_sampler *vgs_sampler_create(const vgs_config *cfg, vgs_error *err);
 VGS_API void         vgs_sampler_free  (vgs_sampler *s);             /* NULL is fine                  */
-/* n >= 0 more iterations; stats may be NULL. VGS_E_NONFINITE names row and step of the first bad energy:
-   nothing is learned from it, and the sampler can still be used. VGS_E_CANCELLED keeps what is done. */
+/* n >= 0 more iterations; stats may be NULL. VGS_E_NONFINITE names row and step of the first energy that is
+   minus infinity, or has a gradient that is not finite, with value and x; or it says that all rows are
+   outside. Nothing is learned from it, and the sampler can still be used. VGS_E_CANCELLED keeps what is
+   done. */
 VGS_API vgs_status   vgs_sampler_train (vgs_sampler *s, int n, vgs_stats *stats, vgs_error *err);
 
 typedef struct vgs_draw {
@@ -438,14 +447,15 @@ VGS_API double vgs_schedule_fill(const vgs_config *resolved, float *s2, float *a
 /* What path weights say (vgs_draw.log_weight): E[w] = Z. At a small ess all of these are wrong by more than
    their errors tell, and a mode that is never drawn is not missed by them: log_z and ess are then those of
    the rest. khat is the shape of a generalised Pareto fitted to the largest weights [PSIS]: below 0.5 w has a
-   variance, above 0.7 no error bar can be trusted. An infinite se or khat: n is too small to tell. A weight
-   of 0 (-inf: an energy that is infinite) makes elbo -inf; if all are 0, log_z is -inf, too. Never NaN. */
+   variance, above 0.7 no error bar can be trusted. An infinite se or khat: n is too small to tell. Weights of
+   0 (log w = -inf) are rows outside, where E is infinite; if all are, log_z and elbo are -inf. Never NaN. */
 typedef struct vgs_weights {
     double log_z, log_z_se;       /* log mean w, never too high on average; error from 20 blocks      */
-    double elbo, elbo_se;         /* mean log w <= log Z                                              */
+    double elbo, elbo_se;         /* mean log w, or log P + its mean over the rows inside; <= log Z   */
     double ess;                   /* (sum w)^2 / (n sum w^2), in [1/n, 1]: share of rows that count   */
     double khat;                  /* Pareto shape of the largest min(n/5, 3 sqrt n) weights           */
     int    n;
+    double inside;                /* P, share of rows with a weight above 0: where E is finite        */
 } vgs_weights;
 VGS_API vgs_status vgs_weigh(const double *log_weight, int n, vgs_weights *out, vgs_error *err);
 
@@ -480,6 +490,157 @@ VGS_API vgs_status vgs_sampler_load(vgs_sampler *s, const char *path, vgs_error 
    vgs.adam_m. and vgs.adam_v. before these. A file without moments resets them. */
 VGS_API vgs_status vgs_model_save(const vgs_model *m, const char *path, vgs_error *err);
 VGS_API vgs_status vgs_model_load(vgs_model *m, const char *path, vgs_error *err);
+#endif
+
+/* ==== >>ebm ========================================================================================
+   An energy-based model: E of the density exp(-E/tau)/Z is learned from data. In an iteration E falls where
+   a batch of data lies and rises where as many negatives lie, by one step of Adam down
+       loss = mean e+ - mean e- + gamma (mean e+^2 + mean e-^2),   e = E/divide,
+   and then the sampler that made the negatives is fitted to the new E. The objectives differ in these:
+       cd            data taken back by the noising chain, and T steps of VGS from there   [VGS] section 4
+       gcd           VGS from noise: it samples the density itself                         [GCD]
+       langevin      Langevin steps on E from noise, on the sphere from where cd starts
+       persistent    Langevin steps on from the negatives of before                        [PCD]
+       none          where cd starts, without a sampler: what sampling adds shows beside it
+       discrepancy   no negatives: mean log(w/M + 1/M sum_j exp((E(x) - E(x_j))/tau)), x_j = x with noise
+                     that all share and noise of its own, each of variance ed_variance      [ED]
+   With gamma the fixed point has pi/p = (1 + 2 gamma e)/(1 - 2 gamma e): a density wants it small, a score
+   needs it only as the brake that ends the growth of E. E of an autoencoder is g^2 |x - r|^2/tau_e.
+   Rows on the sphere (sampler.on_sphere) are divided by their lengths, and r has length 1. */
+
+/* Copies the n rows of these numbers, in any order and some perhaps twice, to x [n,dim]; nonzero fails. */
+typedef int vgs_rows_fn(void *user, const int64_t *row, int n, int dim, float *x);
+
+typedef struct vgs_data {                        /* rows to learn from                                */
+    const float *x;                              /* [rows,dim] in memory, borrowed; or                */
+    vgs_rows_fn *read;                           /* ... read when they are needed, with `user`        */
+    void   *user;
+    int64_t rows;                                /* up to 2^30                                        */
+    int     dim;
+} vgs_data;
+
+/* E(x) [B,1] of x [B,dim], with the weights of `model`: those that learn, or their average. */
+typedef vgs_var vgs_ebm_record(void *user, vgs_graph *g, vgs_model *model, vgs_var x);
+
+typedef enum vgs_objective {
+    VGS_OBJECTIVE_AUTO,                          /* gcd, on the sphere cd                             */
+    VGS_CD, VGS_GCD, VGS_LANGEVIN, VGS_PERSISTENT, VGS_NO_SAMPLER, VGS_DISCREPANCY
+} vgs_objective;
+
+typedef enum vgs_starts {        /* where negatives start                                             */
+    VGS_STARTS_AUTO,             /* as the objective says above                                       */
+    VGS_STARTS_DATA,             /* data taken back by all T moves of the noising chain               */
+    VGS_STARTS_NEAR,             /* data less far: by start_code, start_degrees or start_steps        */
+    VGS_STARTS_NOISE,            /* x_0 of the sampler, or of length_scale                            */
+    VGS_STARTS_STORE             /* the negatives of before; cd takes them back as it does data       */
+} vgs_starts;
+
+typedef struct vgs_ebm_config {
+    vgs_net_config net;           /* E(x): an mlp or an autoencoder without time; its dim is required       */
+    vgs_ebm_record *record;       /* NULL, or E as you record it                                            */
+    void      *user;              /* first argument of record                                               */
+    vgs_model *model;             /* record: the weights that learn, borrowed, on sampler.backend           */
+    vgs_config sampler;           /* of the negatives: batch, steps, tau, on_sphere, seed, backend ...; its */
+                                  /* energy is set here; progress is called after every iteration          */
+    vgs_objective objective;
+    vgs_starts starts;
+    float gamma;                  /* weight of the squares; cd, none: 1, else 0.01 (for none pass 1e-30)    */
+    int   divide;                 /* e = E/divide; cd and on the sphere D, else 1                           */
+    float tau_e;                  /* autoencoder: E = g^2 |x - r|^2/tau_e; 0.1                              */
+    float base_std;               /* mlp in R^D: tau |x|^2/(2 base_std^2) is added, so that there is a Z; */
+                                  /* 1.5 length_scale (none: 1e30)                                          */
+    float lr;                     /* Adam step of E; cd 1e-4, else 1e-3                                     */
+    float lr_end;                 /* share of lr that is left after `decay` iterations; 0.01                */
+    int   decay;                  /* iterations in which lr falls to that linearly; 0 = it stays            */
+    float grad_max;               /* limit of the gradient norm of E; cd none, else 1 (none: 1e30)          */
+    float ema;                    /* share of the averaged weights that each iteration keeps; 0.99 (for   */
+                                  /* none pass 1e-30)                                                       */
+    float limit;                  /* |e| above it ends training with an error; 10000                        */
+    int   rounds;                 /* rollouts and fits of the sampler for each step of E; 1                 */
+    float start_code;             /* near, autoencoder: noise on the code over its length; 0.3              */
+    float start_degrees;          /* near, on the sphere: about this far from the data                      */
+    int   start_steps;            /* near: moves of the noising chain, its last; T/5                        */
+    int   store;                  /* batches that are kept to start from; persistent 8, else 2              */
+    float reinit;                 /* persistent: share of the kept that noise replaces each time; 0.05      */
+    int   langevin_steps;         /* 20                                                                     */
+    float langevin_step;          /* h of x - h/2 grad E/tau + sqrt(h) eps; detail_scale^2/4, on the sphere */
+                                  /* s2_end                                                                */
+    float ed_variance;            /* discrepancy: detail_scale^2, on the sphere s2_end                      */
+    float ed_weight;              /* discrepancy: w; 1                                                      */
+    int   ed_samples;             /* discrepancy: M; 16                                                     */
+    int   fit;                    /* iterations of pretraining as an autoencoder; 0                         */
+    float fit_lr;                 /* Adam step at first, falling to 0 as a cosine; 1e-3                     */
+} vgs_ebm_config;
+
+typedef struct vgs_ebm_stats {    /* of the batch, the starts and the negatives of the last iteration, with */
+    int64_t iteration, fitted;    /* E as it is now; NaN where the objective has no such thing. fitted: of  */
+    double  loss;                 /* pretraining                                                            */
+    double  e_data, e_start, e_draws;            /* mean e                                                  */
+    double  gamma_share;          /* of the weights +-1 + 2 gamma e of the rows in the gradient, gamma's    */
+    double  scale;                /* g                                                                      */
+    double  drift_first, drift_last;             /* mean |mu_t| of VGS at t = 0, T-1, over sigma_t sqrt(D)  */
+    double  start_distance;       /* mean, from a row of data to the start made of it: Euclidean, on the    */
+    double  draw_distance;        /* sphere degrees; and from the start to the negative                     */
+    double  spread;               /* std of all negatives over that of the data: 0 if they are all alike    */
+} vgs_ebm_stats;
+
+typedef struct vgs_ebm vgs_ebm;
+VGS_API vgs_ebm    *vgs_ebm_create(const vgs_ebm_config *cfg, vgs_error *err);
+VGS_API void        vgs_ebm_free  (vgs_ebm *m);                      /* NULL is fine                  */
+/* n >= 0 more iterations, batch by batch through epochs of shuffled rows; what does not fill a batch is left
+   out. Nothing is allocated, and nothing moved but data rows and an error flag. stats may be NULL, and take
+   three passes of E. VGS_E_NONFINITE: a row that is NaN, by its number; an energy that is not finite, or
+   above `limit`: its weights are then as before. VGS_E_ARG: a row of length 0 on the sphere; fewer rows than
+   a batch. VGS_E_CANCELLED: sampler.progress. */
+VGS_API vgs_status  vgs_ebm_train (vgs_ebm *m, const vgs_data *data, int n, vgs_ebm_stats *stats,
+                                   vgs_error *err);
+/* n >= 0 iterations of pretraining as an autoencoder, before the first of training: mean |x - r|^2, which of
+   the last batch is *loss unless NULL. */
+VGS_API vgs_status  vgs_ebm_fit   (vgs_ebm *m, const vgs_data *data, int n, double *loss, vgs_error *err);
+/* E by the averaged weights of x [n,dim] into e [n]. */
+VGS_API vgs_status  vgs_ebm_score (vgs_ebm *m, const float *x, int n, float *e, vgs_error *err);
+/* n rows of what the negatives come from into x [n,dim]: the sampler's draws, which path, energy and
+   log_weight may be asked of, too; without VGS `langevin_steps` of Langevin (none, discrepancy: 1000), where
+   seed and first_row of draw count. Starts that are made of data are taken from the last `store` batches of
+   them. draw may be NULL. */
+VGS_API vgs_status  vgs_ebm_sample(vgs_ebm *m, const vgs_draw *draw, int n, float *x, vgs_error *err);
+/* After training: the averaged weights become those that the sampler goes by, so that draws and their path
+   weights are of the same E as scores. */
+VGS_API vgs_status  vgs_ebm_average(vgs_ebm *m, vgs_error *err);
+
+VGS_API const vgs_ebm_config *vgs_ebm_settings(const vgs_ebm *m);    /* resolved                      */
+VGS_API int64_t      vgs_ebm_iteration(const vgs_ebm *m);
+VGS_API int64_t      vgs_ebm_fitted   (const vgs_ebm *m);            /* iterations of pretraining     */
+VGS_API size_t       vgs_ebm_bytes    (const vgs_ebm *m);            /* memory it holds on its backend */
+VGS_API vgs_sampler *vgs_ebm_sampler  (vgs_ebm *m);                  /* owned by m; NULL: not VGS     */
+VGS_API vgs_model   *vgs_ebm_model    (vgs_ebm *m, bool average);    /* owned by m, or yours          */
+VGS_API vgs_energy   vgs_ebm_energy   (vgs_ebm *m);                  /* E by the averaged weights, for */
+                                                 /* vgs_energy_eval, vgs_mcmc and graphs on its backend */
+
+/* Defaults filled in; err tells the first field that is out of range, or a combination without sense. */
+VGS_API vgs_status  vgs_ebm_config_resolve(const vgs_ebm_config *cfg, vgs_ebm_config *resolved,
+                                           vgs_error *err);
+/* The fields of E as text, as vgs_field_name and the others; in checkpoints "energy_" precedes them. */
+VGS_API const char *vgs_ebm_field_name(int i);                       /* NULL past the last one        */
+VGS_API int         vgs_ebm_field_find(const char *name);            /* -1: none                      */
+VGS_API const char *vgs_ebm_field_help(int i);
+VGS_API void        vgs_ebm_field_allowed(int i, char text[64]);
+VGS_API vgs_status  vgs_ebm_field_set(vgs_ebm_config *cfg, const char *name, const char *value,
+                                      vgs_error *err);
+VGS_API void        vgs_ebm_field_get(const vgs_ebm_config *cfg, int i, char text[32]);
+
+#ifndef VGS_NO_STDIO
+/* One file: E's averaged weights under their own names, which for an autoencoder are those of the reference
+   implementation (encoder.net.0.weight, ..., out_scale); learned.* and Adam's moments vgs.energy_*; the
+   sampler as vgs_sampler_save has it; the kept starts; all fields. Training goes on from it bit for bit. */
+VGS_API vgs_status  vgs_ebm_save(const vgs_ebm *m, const char *path, const char *const *meta,
+                                 vgs_error *err);
+/* Into a model of the same configuration; nothing is changed on failure. A state_dict of the reference's
+   energy, its names with or without "state_dict." before them, gives the weights alone. */
+VGS_API vgs_status  vgs_ebm_load(vgs_ebm *m, const char *path, vgs_error *err);
+/* Overwrites the fields of cfg that the file's metadata has; *count tells how many (0: not from us). */
+VGS_API vgs_status  vgs_ebm_checkpoint_config(const char *path, vgs_ebm_config *cfg, int *count,
+                                              vgs_error *err);
 #endif
 
 /* ==== >>mcmc =======================================================================================
@@ -1045,6 +1206,10 @@ VGS_API vgs_status   vgs_cpu_run    (const vgs_backend *cpu, const vgs_call *cal
 
    REFERENCES
    [VGS]  Value Gradient Sampler, arXiv:2502.13280; AISTATS 2026, PMLR 300:3979
+   [GCD]  Yoon et al., Generalized Contrastive Divergence, arXiv:2312.03397
+   [PCD]  Tieleman, Training restricted Boltzmann machines using approximations to the likelihood gradient,
+          ICML 2008
+   [ED]   Schroeder et al., Energy Discrepancies, arXiv:2307.06431
    [EGNN] Satorras et al., E(n) Equivariant Graph Neural Networks, arXiv:2102.09844
    [Tancik 2020] Fourier features let networks learn high frequency functions, arXiv:2006.10739
    [PSIS] Vehtari et al., Pareto Smoothed Importance Sampling, arXiv:1507.02646; JMLR 25 (2024)
@@ -4939,7 +5104,7 @@ VGS__MAP_KERNELS(ema)
 VGS__NO_GRAD(ema)
 
 /* in: x, flag.  The first row that is not finite sets the flag to {1, row + i2, step i0, what i1};
-   i3: +infinity passes (an energy that will be cut). Returns that row or
+   i3: x is an energy, whose +infinity and NaN pass. Returns that row or
    -1; >>cpu sets the flag. */
 static int vgs__check_rows(const vgs__k *k, int r0, int r1)
 {
@@ -4947,7 +5112,7 @@ static int vgs__check_rows(const vgs__k *k, int r0, int r1)
     for (r = r0; r < r1; ++r) {
         const float *x = k->in[0] + (size_t)r * (size_t)k->ld[0];
         bool bad = false;
-        for (c = 0; c < k->in_cols[0]; ++c) bad |= !(x[c] - x[c] == 0.0f) && !(k->i[3] && x[c] > 0.0f);
+        for (c = 0; c < k->in_cols[0]; ++c) bad |= k->i[3] ? x[c] < -FLT_MAX : !(x[c] - x[c] == 0.0f);
         if (bad) return r;
     }
     return -1;
@@ -6894,9 +7059,10 @@ static int vgs__word(const char *words, int k, const char **start)
     return end ? (int)(end - words) : (int)strlen(words);
 }
 
-static vgs_status vgs__field_check(const vgs__field *f, const vgs_config *c, vgs_error *err)
+/* owner: of the field, for the message. */
+static vgs_status vgs__field_check(const vgs__field *f, const void *c, const char *owner, vgs_error *err)
 {
-    const char *owner = vgs__field_of_net(f) ? "net" : "config", *w;
+    const char *w;
     bool real = f->kind == VGS__ABOVE || f->kind == VGS__FROM;
     double v;
     char text[48];
@@ -6918,7 +7084,8 @@ static vgs_status vgs__fields_check(const vgs_config *c, bool of_net, vgs_error 
     vgs_status st = VGS_OK;
     int i;
     for (i = 0; i < VGS__FIELD_COUNT && st == VGS_OK; ++i)
-        if (vgs__field_of_net(&vgs__fields[i]) == of_net) st = vgs__field_check(&vgs__fields[i], c, err);
+        if (vgs__field_of_net(&vgs__fields[i]) == of_net)
+            st = vgs__field_check(&vgs__fields[i], c, of_net ? "net" : "config", err);
     return st;
 }
 
@@ -6944,7 +7111,7 @@ static void vgs__net_fill(vgs_net_config *n)
     *n = c.net;
     if (!n->time_hidden) n->time_hidden = n->hidden;
     if (!n->layers) n->layers = n->kind == VGS_NET_EGNN ? 2 : 3;
-    if (!n->out) n->out = n->kind == VGS_NET_AUTOENCODER ? n->dim : 1;
+    if (!n->out) n->out = n->kind == VGS_NET_AUTOENCODER && !n->energy ? n->dim : 1;
     if (!n->code && n->kind == VGS_NET_AUTOENCODER) n->code = n->dim < 256 ? (n->dim + 1) / 2 : 128;
 }
 
@@ -6952,17 +7119,17 @@ static void vgs__net_fill(vgs_net_config *n)
 static vgs_status vgs__net_check_kind(const vgs_net_config *c, vgs_error *err)
 {
     bool plain = c->steps == 0;
+    int out = c->kind == VGS_NET_AUTOENCODER && !c->energy ? c->dim : 1;
     if (plain && !vgs__net_is_ours(c->kind))
         return vgs__fail(err, VGS_E_ARG,
                          "net.steps = 0: only mlp and autoencoder know a network without time");
     if (c->kind == VGS_NET_AUTOENCODER && !plain)
         return vgs__fail(err, VGS_E_ARG, "net.steps = %d: must be 0, an autoencoder knows no time", c->steps);
-    if (c->kind == VGS_NET_AUTOENCODER ? c->out != c->dim : c->out != 1 && c->kind != VGS_NET_MLP)
-        return vgs__fail(err, VGS_E_ARG, "net.out = %d: must be %d, only an mlp has a choice", c->out,
-                         c->kind == VGS_NET_AUTOENCODER ? c->dim : 1);
-    if (c->kind != VGS_NET_AUTOENCODER && (c->code || c->unit))
+    if (c->kind != VGS_NET_MLP && c->out != out)
+        return vgs__fail(err, VGS_E_ARG, "net.out = %d: must be %d, only an mlp has a choice", c->out, out);
+    if (c->kind != VGS_NET_AUTOENCODER && (c->code || c->unit || c->energy))
         return vgs__fail(err, VGS_E_ARG, "net.%s: only an autoencoder has it; leave it 0",
-                         c->code ? "code" : "unit");
+                         c->code ? "code" : c->unit ? "unit" : "energy");
     if (c->windows && (vgs__net_is_egnn(c->kind) || (c->kind == VGS_NET_MLP && !plain && c->out == 1)))
         return VGS_OK;
     if (c->windows)
@@ -7191,9 +7358,8 @@ static const vgs__field *vgs__field_at(int i)
 VGS__DEF const char *vgs_field_name(int i) { return vgs__field_at(i) ? vgs__field_at(i)->name : NULL; }
 VGS__DEF const char *vgs_field_help(int i) { return vgs__field_at(i) ? vgs__field_at(i)->help : NULL; }
 
-VGS__DEF void vgs_field_allowed(int i, char text[64])
+static void vgs__field_allowed(const vgs__field *f, char text[64])
 {
-    const vgs__field *f = vgs__field_at(i);
     text[0] = '\0';
     if (!f) return;
     switch (f->kind) {
@@ -7203,6 +7369,7 @@ VGS__DEF void vgs_field_allowed(int i, char text[64])
     default:        vgs__field_range(f, text);
     }
 }
+VGS__DEF void vgs_field_allowed(int i, char text[64]) { vgs__field_allowed(vgs__field_at(i), text); }
 
 /* Decimal numbers are written with a point, whatever the locale says. */
 static bool vgs__parse_double(const char *s, double *v)
@@ -7249,13 +7416,11 @@ static vgs_status vgs__field_set_u64(void *at, const char *name, const char *val
     return VGS_OK;
 }
 
-VGS__DEF vgs_status vgs_field_set(vgs_config *cfg, const char *name, const char *value, vgs_error *err)
+static vgs_status vgs__field_set(const vgs__field *f, void *cfg, const char *name, const char *value,
+                                 vgs_error *err)
 {
-    const vgs__field *f = vgs__field_at(vgs_field_find(name));
     double v = 0.0;
-    char *at;
-    if (!f) return vgs__fail(err, VGS_E_ARG, "%.60s: there is no such field%s", name, vgs__field_gone(name));
-    at = (char *)cfg + f->at;
+    char *at = (char *)cfg + f->at;
     if (f->kind == VGS__ENUM) return vgs__field_set_enum(f, at, name, value, err);
     if (f->kind == VGS__U64) return vgs__field_set_u64(at, name, value, err);
     if (!vgs__parse_double(value, &v))
@@ -7280,9 +7445,15 @@ VGS__DEF vgs_status vgs_field_set(vgs_config *cfg, const char *name, const char 
     return VGS_OK;
 }
 
-VGS__DEF void vgs_field_get(const vgs_config *cfg, int i, char text[32])
+VGS__DEF vgs_status vgs_field_set(vgs_config *cfg, const char *name, const char *value, vgs_error *err)
 {
-    const vgs__field *f = vgs__field_at(i);
+    const vgs__field *f = vgs__field_at(vgs_field_find(name));
+    if (!f) return vgs__fail(err, VGS_E_ARG, "%.60s: there is no such field%s", name, vgs__field_gone(name));
+    return vgs__field_set(f, cfg, name, value, err);
+}
+
+static void vgs__field_get(const vgs__field *f, const void *cfg, char text[32])
+{
     const char *at = f ? (const char *)cfg + f->at : NULL, *w = "";
     uint64_t u;
     int n;
@@ -7301,6 +7472,10 @@ VGS__DEF void vgs_field_get(const vgs_config *cfg, int i, char text[32])
                                                         : vgs__field_number(f, cfg),
                           f->kind <= VGS__OFF ? 10 : 9);
     }
+}
+VGS__DEF void vgs_field_get(const vgs_config *cfg, int i, char text[32])
+{
+    vgs__field_get(vgs__field_at(i), cfg, text);
 }
 
 /* ==== >>model: networks and their weights ============================================================ */
@@ -7432,11 +7607,26 @@ static vgs_var vgs__net_unit(vgs__pass *p, vgs_var u)
     return vgs_div(p->g, u, vgs_sqrt(p->g, vgs_sum_cols(p->g, vgs_square(p->g, u))));
 }
 
+static vgs_var vgs__net_encode(vgs__pass *p, vgs_var x)
+{
+    return vgs__net_unit(p, vgs__net_chain(p, "encoder.net", x, p->net->inner, p->net->c.code));
+}
+
+static vgs_var vgs__net_decode(vgs__pass *p, vgs_var code)
+{
+    return vgs__net_unit(p, vgs__net_chain(p, "decoder.net", code, p->net->c.code, p->net->c.dim));
+}
+
+/* r of x; or g^2 |x - r|^2 */
 static vgs_var vgs__net_autoencoder(vgs__pass *p)
 {
-    const vgs_net_config *c = &p->net->c;
-    vgs_var code = vgs__net_unit(p, vgs__net_chain(p, "encoder.net", p->x, p->net->inner, c->code));
-    return vgs__net_unit(p, vgs__net_chain(p, "decoder.net", code, c->code, c->dim));
+    vgs_graph *g = p->g;
+    const vgs_param_info *scale = p->net->c.energy ? vgs__net_array(p, "out_scale", "", 0, 1) : NULL;
+    vgs_var r = vgs__net_encode(p, p->x);
+    r = vgs__net_decode(p, r);
+    if (!g || !scale) return r;
+    r = vgs_sum_cols(g, vgs_square(g, vgs_sub(g, p->x, r)));
+    return vgs_mul(g, r, vgs_square(g, vgs__net_view(p, scale)));
 }
 
 /* ---- an mlp of x and t ---- */
@@ -7825,6 +8015,9 @@ static vgs__net *vgs__net_create(const vgs_net_config *cfg, vgs_error *err)
     return NULL;
 }
 
+/* g of an autoencoder's energy: 1 at first, and where a file lacks it; a single number in files. */
+static bool vgs__param_is_scale(const vgs_param_info *p) { return !strcmp(p->name, "out_scale"); }
+
 /* PyTorch's: weights and biases of a Linear uniform in +-1/sqrt(fan_in), LayerNorm 1 and 0. A bias follows
    its weight in the list; a vector that follows no matrix is a norm's gain, then its bias. */
 static void vgs__net_init(const vgs__net *net, vgs_rng *r, float *w)
@@ -7837,6 +8030,10 @@ static void vgs__net_init(const vgs__net *net, vgs_rng *r, float *w)
         bool gain = norm && strstr(p->name, ".weight") != NULL;
         if (!p->rows && !gain && i > 0 && !net->info[i - 1].rows) norm = true;
         if (p->rows) bound = 1.0 / sqrt((double)p->cols);
+        if (vgs__param_is_scale(p)) {
+            w[p->offset] = 1.0f;
+            continue;
+        }
         for (j = 0; j < (p->rows ? p->rows : 1) * p->cols; ++j)
             w[p->offset + j] =
                 norm ? (gain ? 1.0f : 0.0f) : (float)((2.0 * vgs_rng_uniform(r) - 1.0) * bound);
@@ -8054,6 +8251,17 @@ VGS__DEF vgs_var vgs_model_array(vgs_graph *g, vgs_model *m, const char *name)
     return vgs__graph_fail(g, VGS_E_ARG, "model: there is no array %.60s", name);
 }
 
+/* A pass that records m's network, before its first array. */
+static vgs__pass vgs__model_pass(vgs_graph *g, vgs_model *m, vgs_var w)
+{
+    vgs__pass p;
+    memset(&p, 0, sizeof p);
+    p.net = m->net;
+    p.g = g;
+    p.weights = w;
+    return p;
+}
+
 VGS__DEF vgs_var vgs_model_apply(vgs_graph *g, vgs_model *m, vgs_var x, vgs_var t)
 {
     vgs_var w = vgs_model_weights(g, m);
@@ -8070,10 +8278,7 @@ VGS__DEF vgs_var vgs_model_apply(vgs_graph *g, vgs_model *m, vgs_var x, vgs_var 
     if (vgs__exists(t) != (c->steps > 0))
         return vgs__graph_fail(g, VGS_E_ARG, "model: net.steps = %d: t must %sbe given", c->steps,
                                c->steps ? "" : "not ");
-    memset(&p, 0, sizeof p);
-    p.net = m->net;
-    p.g = g;
-    p.weights = w;
+    p = vgs__model_pass(g, m, w);
     p.x = x;
     p.t = t;
     if (c->steps) p.sinusoid = vgs__net_sinusoid(g, c->steps, c->time_dim);
@@ -8087,15 +8292,16 @@ VGS__DEF vgs_var vgs_model_apply(vgs_graph *g, vgs_model *m, vgs_var x, vgs_var 
 
 /* ---- training ---- */
 
-/* x must be finite: the first row that is not sets the flag to {1, row + row, step, what}. */
-static void vgs__check_rows_of(vgs_graph *g, vgs_var x, vgs_var flag, int what, bool inf_passes,
+/* x must be finite, or an energy that may be +infinity or NaN: the first row that is not sets the flag to
+   {1, row + row, step, what}. */
+static void vgs__check_rows_of(vgs_graph *g, vgs_var x, vgs_var flag, int what, bool energy,
                                vgs_scalar step, vgs_scalar row)
 {
     vgs_var v = vgs__effect(g, VGS_OP_CHECK, x, flag, vgs__no_var());
     vgs__slot_i(g, v, 0, step);
     vgs__attr_i(g, v, 1, what);
     vgs__slot_i(g, v, 2, row);
-    vgs__attr_i(g, v, 3, inf_passes);
+    vgs__attr_i(g, v, 3, energy);
 }
 
 VGS__DEF void vgs_check(vgs_graph *g, vgs_var x, vgs_model *m)
@@ -9546,6 +9752,8 @@ typedef struct vgs__state {
     double gap;                                  /* vgs__choice_gap of it                             */
     bool last_by_value;
 } vgs__state;
+/* The rows of a last step: places of x_{T-1} and x_T in x, and the number of the first. */
+typedef struct vgs__seen { vgs_buffer *x; size_t from, to; uint32_t first_row; int n; } vgs__seen;
 
 struct vgs_sampler {
     vgs_config c, given;                         /* resolved, and as the caller gave it               */
@@ -9572,6 +9780,9 @@ struct vgs_sampler {
     float lr_factor;                             /* on value_lr: halves where the gap does not fall   */
     int stalled;                                 /* measurements since it last fell                   */
     double energy_calls;
+    double outside_max;                          /* share of a batch outside that is an error: 1, all */
+    vgs__seen seen;                              /* the last step that looked at E                    */
+    float *outside_x;                            /* [D]: vgs_stats.outside                            */
     vgs__rolled rolled;                          /* since the last fit                                */
     vgs__detour detour;                          /* of the last rollout                               */
     float *correct_step;                         /* [T]: h of MALA on V_t, for this version of Vbar   */
@@ -9788,13 +9999,16 @@ typedef struct vgs__kernel {
     vgs_scalar a, drift_scale, drift_max, sigma, neg_inv_sigma, noise_scale;
     vgs_scalar value_t;                          /* the drift is of V at this t                       */
     vgs_scalar fd_step, hess_scale;              /* of local_noise: h, and -s_t^2/(tau h)             */
+    vgs_scalar least_inside;                     /* of targets: minus the least share of rows inside  */
     vgs_scalar step, row;                        /* for what a check says                             */
 } vgs__kernel;
 
+#define VGS__OUTSIDE 1e30f                       /* an energy that no row has, whose sums are finite  */
+#define VGS__WALL 0.4f                           /* in tau: what a step that led outside adds to V    */
 #define VGS__RHO_MIN 0.6f                        /* of local_noise: a weight of half has no variance  */
 #define VGS__RHO_MAX 4.0f
 #define VGS__FD_STEP 0.25                        /* h in units of s_t                                 */
-enum { VGS__BAD_LOSS, VGS__BAD_ENERGY, VGS__BAD_GRADIENT, VGS__BAD_VALUE };
+enum { VGS__BAD_LOSS, VGS__BAD_ENERGY, VGS__BAD_GRADIENT, VGS__BAD_VALUE, VGS__BAD_OUTSIDE };
 
 static void vgs__kernel_open(const vgs_sampler *s, vgs__kernel *k, vgs_graph *g)
 {
@@ -9812,6 +10026,7 @@ static void vgs__kernel_open(const vgs_sampler *s, vgs__kernel *k, vgs_graph *g)
     k->value_t = vgs_scalar_create(g, 0);
     k->fd_step = vgs_scalar_create(g, 1);
     k->hess_scale = vgs_scalar_create(g, 0);
+    k->least_inside = vgs_scalar_create(g, 0);
     k->step = vgs_scalar_create(g, 0);
     k->row = vgs_scalar_create(g, 0);
 }
@@ -9873,9 +10088,21 @@ static void vgs__kernel_set_step(const vgs_sampler *s, vgs__kernel *k, int t, do
     vgs_scalar_set(k->g, k->row, row);
 }
 
-static void vgs__kernel_check(vgs__kernel *k, vgs_var x, int what, bool inf_passes)
+static void vgs__kernel_check(vgs__kernel *k, vgs_var x, int what)
 {
-    vgs__check_rows_of(k->g, x, k->flag, what, inf_passes, k->step, k->row);
+    vgs__check_rows_of(k->g, x, k->flag, what, what == VGS__BAD_ENERGY, k->step, k->row);
+}
+
+/* ---- outside: where E is +infinity or NaN, behind a wall or in a hole ---- */
+
+/* x where E is finite, 0 outside, whatever x is there. Minus infinity is no wall: checks find it. */
+static vgs_var vgs__inside(vgs_graph *g, vgs_var x, vgs_var e) { return vgs_mask_above(g, x, e, FLT_MAX); }
+
+/* x where E is finite, y outside; all [B,1], y finite or [1,1]. */
+static vgs_var vgs__or_outside(vgs_graph *g, vgs_var x, vgs_var e, vgs_var y)
+{
+    vgs_var outside = vgs_affine(g, vgs__inside(g, vgs_fill(g, -1, 1, -1.0f), e), 1.0f, 1.0f);
+    return vgs_add(g, vgs__inside(g, x, e), vgs_mul(g, outside, y));
 }
 
 /* eps [B,D], in the mean-free subspace for particles */
@@ -9886,7 +10113,7 @@ static vgs_var vgs__kernel_eps(const vgs_sampler *s, vgs_graph *g, const vgs_noi
 
 /* ---- the drift ---- */
 
-/* grad V at z, or grad E in the last step */
+/* grad V at z, or in the last step grad E, which is taken as 0 outside */
 static vgs_var vgs__kernel_grad(vgs_sampler *s, vgs__kernel *k, vgs_var z, bool last)
 {
     vgs_graph *g = k->g;
@@ -9897,10 +10124,11 @@ static vgs_var vgs__kernel_grad(vgs_sampler *s, vgs__kernel *k, vgs_var z, bool 
     if (last) e = vgs_energy_of(g, s->energy, z);
     else e = vgs__value(s, g, s->target, z, vgs_fill_int(g, rows, k->value_t), &k->part);
     vgs_gradient(g, e, &z, 1, &grad);
-    if (last) vgs__kernel_check(k, e, VGS__BAD_ENERGY, cut);
-    if (!cut) return grad;
-    return vgs__last_drift_is_raw(&s->c) ? vgs_clamp(g, grad, -1e15f, 1e15f)     /* squares stay finite */
-                                         : vgs_mask_above(g, grad, e, s->energy_max);
+    if (!last) return grad;
+    vgs__kernel_check(k, e, VGS__BAD_ENERGY);
+    if (cut && !vgs__last_drift_is_raw(&s->c)) return vgs_mask_above(g, grad, e, s->energy_max);
+    grad = vgs__inside(g, grad, e);
+    return cut ? vgs_clamp(g, grad, -1e15f, 1e15f) : grad;           /* squares stay finite           */
 }
 
 /* mu at x before kappa, from the gradient there */
@@ -9913,7 +10141,7 @@ static vgs_var vgs__kernel_drift(vgs_sampler *s, vgs__kernel *k, vgs_var x, vgs_
     if (!invariant && !last) mu = vgs__centred(s, g, mu);
     if (s->c.on_sphere) mu = vgs_sphere_tangent(g, mu, x);
     if (s->c.drift_max < 1e30f) mu = vgs_limit_rows(g, mu, k->drift_max);
-    vgs__kernel_check(k, mu, last ? VGS__BAD_GRADIENT : VGS__BAD_VALUE, false);
+    vgs__kernel_check(k, mu, last ? VGS__BAD_GRADIENT : VGS__BAD_VALUE);
     return mu;
 }
 
@@ -10168,16 +10396,73 @@ static void vgs__step_bind(const vgs_sampler *s, vgs__step_stage *st, const vgs_
     vgs_bind(st->g, st->eigvec, r->eigvec, row * d * d, NULL);
 }
 
+static void vgs__see(vgs_sampler *s, const vgs__roll *r)
+{
+    s->seen.x = r->x;
+    s->seen.from = vgs__roll_place(s, r, s->c.steps - 1);
+    s->seen.to = vgs__roll_place(s, r, s->c.steps);
+    s->seen.first_row = r->first_row;
+    s->seen.n = r->n;
+}
+
 static vgs_status vgs__step_run(vgs_sampler *s, vgs__step_stage *st, const vgs__roll *r, int t,
                                 vgs_error *err)
 {
     bool last = t == s->c.steps - 1;
     vgs__step_bind(s, st, r, t);
+    if (last) vgs__see(s, r);
     if (r->recalled && t < r->detour) vgs_bind(st->g, st->next, s->draw_x, 0, NULL);
     vgs__kernel_set_step(s, &st->k, t, last ? r->last_scale : t < r->detour ? r->start_scale : r->step_scale,
                          r->first_row);
     vgs_noise_set(st->g, &st->noise, r->seed, r->step_stream, (int64_t)r->iteration, t, r->first_row);
     return vgs_graph_run(st->g, r->n, err);
+}
+
+/* E [n] of host rows, in double from an energy in double; +infinity wherever they are outside. */
+static vgs_status vgs__sampler_energies(vgs_sampler *s, const float *x, int n, double *e, vgs_error *err)
+{
+    vgs_status st = vgs__evaluator_run(&s->energies, x, n, e, NULL, err);
+    int i;
+    for (i = 0; i < n && st == VGS_OK; ++i) if (!(e[i] <= DBL_MAX)) e[i] = HUGE_VAL;
+    return st;
+}
+
+/* Is E minus infinity at x [D], or, where it is finite, a component of its gradient g [D] not? Then text, of
+   the place and the gradient in x, which x and g become. */
+static bool vgs__energy_says(vgs_sampler *s, float *x, float *g, char text[200])
+{
+    int d = s->c.energy.dim, shown = d < 4 ? d : 4, j = 0, at;
+    double e;
+    if (vgs__evaluator_run(&s->energies, x, 1, &e, g, NULL) != VGS_OK || !(e <= DBL_MAX)) return false;
+    while (e >= -DBL_MAX && j < d && vgs__finite((double)g[j])) ++j;
+    if (j == d) return false;
+    e = vgs__frame_energy(&s->frame, e);
+    vgs__frame_rows(&s->frame, VGS__TO_X, x, 1);
+    vgs__frame_rows(&s->frame, VGS__GRAD_TO_X, g, 1);
+    for (j = 0; j + 1 < d && vgs__finite((double)g[j]); ) ++j;
+    at = e >= -DBL_MAX ? snprintf(text, 200, "; E = %g, dE/dx[%d] = %g at x = (", e, j, (double)g[j])
+                       : snprintf(text, 200, "; E = %g at x = (", e);
+    for (j = 0; j < shown; ++j)
+        at += snprintf(text + at, 200 - (size_t)at, "%s%g", j ? ", " : "", (double)x[j]);
+    snprintf(text + at, 200 - (size_t)at, "%s", shown < d ? ", ...)" : ")");
+    return true;
+}
+
+/* What E says at a row of the last step where a check found it bad: at a x_{T-1}, or at x_T. Empty if the
+   row is gone, or E says something else now. */
+static void vgs__describe_row(vgs_sampler *s, uint32_t row, char text[200])
+{
+    size_t d = (size_t)s->c.energy.dim, at = (size_t)(row - s->seen.first_row) * d, j;
+    float *x = row - s->seen.first_row < (uint32_t)s->seen.n ? (float *)vgs__alloc(2 * d, sizeof *x) : NULL;
+    int k;
+    text[0] = '\0';
+    for (k = 0; x && k < 2 && !text[0]; ++k) {
+        size_t place = k ? s->seen.to : s->seen.from;
+        if (s->b->download(s->b->self, x, s->seen.x, place + at, d, VGS_F32, NULL) != VGS_OK) break;
+        for (j = 0; j < d && !k; ++j) x[j] *= s->a[s->c.steps - 1];
+        if (!vgs__energy_says(s, x, x + d, text)) text[0] = '\0';
+    }
+    vgs__free(x);
 }
 
 /* Reads the flag; if it is set, clears it and tells what was found. */
@@ -10186,16 +10471,18 @@ static vgs_status vgs__read_flag(vgs_sampler *s, const char *doing, vgs_error *e
     static const char *const what[] = { "the loss", "the energy", "the energy's gradient",
                                         "the value network" };
     int32_t f[4];
+    char text[200] = "";
     vgs_status st = vgs__model_read_flag(s->online, f, err);
     if (st != VGS_OK || !f[0]) return st;
-    return vgs__fail(err, VGS_E_NONFINITE, "%s: %s is not finite at row %u, step %d of %d (iteration %lld)",
-                     doing, what[f[3] & 3], (unsigned)f[1], (int)f[2], s->c.steps, (long long)s->iteration);
-}
-
-/* E [n] of host rows, in double from an energy in double. */
-static vgs_status vgs__sampler_energies(vgs_sampler *s, const float *x, int n, double *e, vgs_error *err)
-{
-    return vgs__evaluator_run(&s->energies, x, n, e, NULL, err);
+    if (f[3] == VGS__BAD_OUTSIDE)
+        return vgs__fail(err, VGS_E_NONFINITE, "%s: the energy is infinite or NaN at %s %d rows of a batch "
+                         "(iteration %lld): nothing says where it is finite", doing,
+                         s->outside_max < 1.0 ? "half or more of the" : "all", s->c.batch,
+                         (long long)s->iteration);
+    if (f[3] == VGS__BAD_ENERGY || f[3] == VGS__BAD_GRADIENT) vgs__describe_row(s, (uint32_t)f[1], text);
+    return vgs__fail(err, VGS_E_NONFINITE, "%s: %s is not finite at row %u, step %d of %d (iteration %lld)%s",
+                     doing, what[f[3] & 3], (unsigned)f[1], (int)f[2], s->c.steps, (long long)s->iteration,
+                     text);
 }
 
 /* ==== >>mala: Metropolis-adjusted Langevin steps ====================================================== */
@@ -10239,7 +10526,8 @@ static void vgs__mala_bind(vgs__mala_stage *st, vgs_buffer *x, size_t place, vgs
     vgs_bind(st->g, st->h, h, h_at, NULL);
 }
 
-/* E, or V_t, at x, and its gradient. */
+/* E, or V_t, at x, and its gradient; outside E is so high that no row goes there, and flat, so that a row
+   from there comes back by chance. */
 static vgs_var vgs__mala_potential(vgs_sampler *s, vgs__mala_stage *st, vgs_var x, bool value, vgs_var *grad)
 {
     vgs_graph *g = st->g;
@@ -10247,8 +10535,12 @@ static vgs_var vgs__mala_potential(vgs_sampler *s, vgs__mala_stage *st, vgs_var 
     if (value && s->c.scale_by_dim) v = vgs_affine(g, v, (float)s->dim, 0.0f);
     *grad = vgs__no_var();
     vgs_gradient(g, v, &x, 1, grad);
-    if (value) *grad = vgs__centred(s, g, *grad);
-    return v;
+    if (value) {
+        *grad = vgs__centred(s, g, *grad);
+        return v;
+    }
+    *grad = vgs__inside(g, *grad, v);
+    return vgs__or_outside(g, v, v, vgs_fill(g, 1, 1, VGS__OUTSIDE));
 }
 
 static void vgs__mala_begin_record(vgs_sampler *s, vgs__mala_stage *st, bool value)
@@ -10267,8 +10559,7 @@ static vgs_var vgs__mala_accepted(vgs_graph *g, vgs_var x, vgs_var d) { return v
                                                                                               0.0f); }
 
 /* x' = x - h g/tau + sqrt(2h) xi, accepted if -log(alpha) <= an exponential number, half the square of two
-   normal ones. h follows the share of accepted rows to VGS__MALA_ACCEPTANCE, or stays where the rate is 0. A
-   place without a finite energy is never entered. */
+   normal ones. h follows the share of accepted rows to VGS__MALA_ACCEPTANCE, or stays where the rate is 0. */
 static void vgs__mala_step_record(vgs_sampler *s, vgs__mala_stage *st, bool value)
 {
     vgs_graph *g = st->g;
@@ -10316,14 +10607,53 @@ static vgs_status vgs__mala_run(vgs__mala_stage *st, int n, uint64_t seed, int s
 typedef struct vgs__return_stage {
     vgs_graph *g;
     vgs__kernel k;
-    vgs_var next, cost, later, y;                /* x_{t+1}; c_t; y_{t+1}/D; y_t/D                    */
+    vgs_var x, next, cost, later, y;             /* x_t; x_{t+1}; c_t; y_{t+1}/D; y_t/D               */
     vgs_var part;                                /* of V at x_{t+1}                                   */
     vgs_var later_path, path;                    /* replay: what a path costs from t+1 and t on, with E */
     vgs_var grad_out;                            /* last, slope_loss: what grad V_{T-1} should be     */
     vgs_scalar value_scale, cost_scale, cost_add;
 } vgs__return_stage;
 
-/* E or V at x', in units of D, E cut at energy_max; energy, if wanted: E itself. part: of V there, if known. */
+/* The most that E counts for outside, [1,1]: energy_max if there is one, else the mean of the energies
+   inside, more three times their mean distance from it, more 10 tau. Nothing is learned where the share of
+   rows outside reaches s->outside_max. */
+static vgs_var vgs__target_ceiling(vgs_sampler *s, vgs__kernel *k, vgs_var e)
+{
+    vgs_graph *g = k->g;
+    const vgs_scalar none = { 0 };
+    vgs_var share = vgs_mean_rows(g, vgs__inside(g, vgs_fill(g, -1, 1, 1.0f), e)), mean, far;
+    mean = vgs_log(g, vgs_affine_by(g, share, none, k->least_inside));   /* not finite up to 0         */
+    vgs__kernel_check(k, mean, VGS__BAD_OUTSIDE);
+    if (s->energy_max != 0.0f) return vgs_fill(g, 1, 1, s->energy_max);
+    mean = vgs_div(g, vgs_mean_rows(g, vgs__inside(g, e, e)), share);
+    far = vgs_div(g, vgs_mean_rows(g, vgs__inside(g, vgs_abs(g, vgs_sub(g, e, mean)), e)), share);
+    far = vgs_affine(g, far, 3.0f, 10.0f * (float)s->tau);
+    return vgs_clamp(g, vgs_add(g, mean, far), -VGS__OUTSIDE, VGS__OUTSIDE);
+}
+
+/* y_{T-1}/D where the step from x led outside: V(x) + VGS__WALL tau, or the ceiling. A share p of such rows
+   raises V(x) by p/(1 - p) times that, which follows -tau log(1 - p), what the wall takes from the target
+   there: with 0.4 up to p = 0.8. Where all are outside V rises until the ceiling. (Measured on truncated
+   Gaussians, ESS/N: the ceiling alone, for all of these rows, .26 to .34, samples pass or V bends far from
+   the wall; 1 tau .31 to .36, 0.7 .36 to .51, 0.3 .34 to .68, 0.15 .30 to .65.) */
+static vgs_var vgs__target_outside(vgs_sampler *s, vgs__kernel *k, vgs_var x, vgs_var e)
+{
+    vgs_graph *g = k->g;
+    float per_dim = 1.0f / (float)s->dim;
+    vgs_var most = vgs_affine(g, vgs__target_ceiling(s, k, e), per_dim, 0.0f);
+    vgs_var v = vgs__value(s, g, s->target, x, vgs_fill_int(g, -1, k->step), NULL);
+    v = vgs_affine(g, v, s->c.scale_by_dim ? 1.0f : per_dim, VGS__WALL * (float)s->tau * per_dim);
+    v = vgs_sub(g, v, most);                     /* up to 0                                           */
+    return vgs_add(g, vgs_clamp(g, v, -FLT_MAX, 0.0f), most);
+}
+
+/* y_{T-1}/D of all rows from that of those inside; the step from x led to energies e. */
+static vgs_var vgs__target_last(vgs_sampler *s, vgs__kernel *k, vgs_var x, vgs_var e, vgs_var y)
+{
+    return vgs__or_outside(k->g, y, e, vgs__target_outside(s, k, x, e));
+}
+
+/* E or V at x', in units of D, E cut at energy_max; *energy: E itself, at last. part: of V there, if known. */
 static vgs_var vgs__target_next(vgs_sampler *s, vgs__kernel *k, vgs_var next, vgs_var part, bool last,
                                 vgs_scalar scale, vgs_var *energy)
 {
@@ -10338,8 +10668,8 @@ static vgs_var vgs__target_next(vgs_sampler *s, vgs__kernel *k, vgs_var next, vg
     }
     if (!last) return vgs_affine_by(g, vgs__value_at(s, g, next, k->value_t), scale, none);
     v = vgs_energy_of(g, s->energy, next);
-    vgs__kernel_check(k, v, VGS__BAD_ENERGY, s->energy_max != 0.0f);
-    if (energy) *energy = v;
+    vgs__kernel_check(k, v, VGS__BAD_ENERGY);
+    *energy = v;
     if (s->energy_max != 0.0f) v = vgs_clamp(g, v, -FLT_MAX, s->energy_max);
     return vgs_affine_by(g, v, scale, none);
 }
@@ -10366,8 +10696,8 @@ static void vgs__return_last_grad(vgs_sampler *s, vgs__return_stage *st, vgs_var
     const vgs_scalar none = { 0 };
     vgs_var grad = vgs__no_var();
     vgs_gradient(g, energy, &st->next, 1, &grad);
-    if (s->energy_max != 0.0f) grad = vgs_mask_above(g, grad, energy, s->energy_max);
-    vgs__kernel_check(&st->k, grad, VGS__BAD_GRADIENT, false);
+    grad = vgs_mask_above(g, grad, energy, s->energy_max != 0.0f ? s->energy_max : FLT_MAX);
+    vgs__kernel_check(&st->k, grad, VGS__BAD_GRADIENT);
     vgs_assign(g, st->grad_out, vgs_affine_by(g, grad, st->k.a, none));
 }
 
@@ -10383,6 +10713,7 @@ static void vgs__return_record(vgs_sampler *s, vgs__return_stage *st, bool last)
     bool looks = last || s->c.lambda < 1.0f;     /* at what comes next, beside the later return        */
     vgs__kernel_open(s, k, g);
     st->next = vgs_input(g, s->c.energy.dim);
+    st->x = vgs_input(g, s->c.energy.dim);
     st->cost = vgs_state(g, -1, 1, VGS_F32);
     st->later = vgs_state(g, -1, 1, VGS_F32);
     st->y = vgs_state(g, -1, 1, VGS_F32);
@@ -10399,10 +10730,15 @@ static void vgs__return_record(vgs_sampler *s, vgs__return_stage *st, bool last)
     cost = vgs_affine_by(g, st->cost, st->cost_scale, st->cost_add);
     log_rho = vgs__target_log_rho(s, k);
     y = vgs__target_sum(g, y, cost, log_rho);
-    vgs__kernel_check(k, y, VGS__BAD_VALUE, false);
+    if (last) y = vgs__target_last(s, k, st->x, energy, y);
+    vgs__kernel_check(k, y, VGS__BAD_VALUE);
     vgs_assign(g, st->y, y);
     if (s->c.replay) {
-        y = last ? vgs_affine_by(g, energy, st->value_scale, none) : st->later_path;
+        y = st->later_path;
+        if (last) {
+            y = vgs__or_outside(g, energy, energy, vgs_fill(g, 1, 1, VGS__OUTSIDE));         /* weight 0 */
+            y = vgs_affine_by(g, y, st->value_scale, none);
+        }
         vgs_assign(g, st->path, vgs__target_sum(g, y, cost, log_rho));
     }
     if (s->c.slope_loss > 0.0f && last) vgs__return_last_grad(s, st, energy);
@@ -10412,6 +10748,7 @@ static void vgs__return_record(vgs_sampler *s, vgs__return_stage *st, bool last)
 static void vgs__target_set(const vgs_sampler *s, vgs__kernel *k, int t, vgs_scalar value_scale)
 {
     vgs__kernel_set(s, k, t, t + 1, 1.0);
+    vgs_scalar_set(k->g, k->least_inside, s->outside_max - 1.0);
     vgs_scalar_set(k->g, value_scale, t == s->c.steps - 1 || !s->c.scale_by_dim ? 1.0 / s->dim : 1.0);
 }
 
@@ -10419,6 +10756,7 @@ static vgs_status vgs__return_run(vgs_sampler *s, vgs__return_stage *st, int t, 
 {
     size_t d = (size_t)s->c.energy.dim, b = (size_t)s->c.batch, row = (size_t)t * b;
     bool last = t == s->c.steps - 1;
+    if (last) vgs_bind(st->g, st->x, s->traj_x, row * d, NULL);
     vgs_bind(st->g, st->next, s->traj_x, (row + b) * d, NULL);
     if (!last) vgs_bind(st->g, st->later, s->traj_y, row + b, NULL);
     if (!last && vgs__stores_part(s)) vgs_bind(st->g, st->part, s->traj_part, row + b, NULL);
@@ -10449,7 +10787,7 @@ static void vgs__fresh_record(vgs_sampler *s, vgs__fresh_stage *st, bool last)
 {
     vgs_graph *g = st->g;
     vgs__kernel *k = &st->k;
-    vgs_var eps, u, cost, y;
+    vgs_var eps, u, cost, y, energy = vgs__no_var();
     vgs__kernel_open(s, k, g);
     vgs__kernel_stored_noise(s, k);
     st->x = vgs_input(g, s->c.energy.dim);
@@ -10464,9 +10802,11 @@ static void vgs__fresh_record(vgs_sampler *s, vgs__fresh_stage *st, bool last)
     u = vgs__kernel_u(s, k, st->mu, eps);
     cost = s->c.published ? st->mu2 : vgs__kernel_cost(k, u, eps);
     cost = vgs_affine_by(g, cost, st->cost_scale, st->cost_add);
-    y = vgs__target_next(s, k, vgs__kernel_move(s, k, st->x, u), vgs__no_var(), last, st->value_scale, NULL);
+    y = vgs__target_next(s, k, vgs__kernel_move(s, k, st->x, u), vgs__no_var(), last, st->value_scale,
+                         &energy);
     y = vgs__target_sum(g, y, cost, vgs__target_log_rho(s, k));
-    vgs__kernel_check(k, y, VGS__BAD_VALUE, false);
+    if (last) y = vgs__target_last(s, k, st->x, energy, y);
+    vgs__kernel_check(k, y, VGS__BAD_VALUE);
     vgs_assign(g, st->y, y);
 }
 
@@ -10974,6 +11314,7 @@ static vgs_status vgs__score_run(vgs_sampler *s, vgs__score_stage *st, const vgs
     vgs_bind(st->g, st->next, r->x, vgs__roll_place(s, r, t + 1), NULL);
     vgs_bind(st->g, st->x, r->x, vgs__roll_place(s, r, t), NULL);
     vgs_bind(st->g, st->cost, r->cost, 0, NULL);
+    if (t == s->c.steps - 1) vgs__see(s, r);
     vgs__kernel_set_step(s, &st->k, t, 1.0, r->first_row);
     vgs_scalar_set(st->g, st->inv_a, 1.0 / (double)s->a[t]);
     vgs_scalar_set(st->g, st->s, sqrt((double)s->s2[t]));
@@ -11164,10 +11505,12 @@ static vgs_status vgs__sampler_build(vgs_sampler *s, vgs_error *err)
     vgs_status st;
     s->capacity = s->c.batch > 512 ? s->c.batch : 512;
     s->last_by_value = !vgs__is_plain(&s->c);    /* V begins as the exact one of a Gaussian           */
-    s->s2 = (float *)vgs__alloc_or(err, "schedule", 3 * t, sizeof *s->s2);
+    s->s2 = (float *)vgs__alloc_or(err, "schedule", 3 * t + (size_t)s->c.energy.dim, sizeof *s->s2);
     if (!s->s2) return VGS_E_NOMEM;
     s->a = s->s2 + t;
     s->correct_step = s->a + t;
+    s->outside_x = s->correct_step + t;
+    s->outside_max = 1.0;
     if ((st = vgs__make_models(s, err)) != VGS_OK) return st;
     if ((st = vgs__make_buffers(s, err)) != VGS_OK) return st;
     if ((st = vgs__init_state(s, err)) != VGS_OK) return st;
@@ -13094,6 +13437,9 @@ VGS__DEF vgs_status vgs_sampler_bind(const vgs_sampler *s, vgs_graph *g, vgs_var
         return vgs__fail(err, VGS_E_ARG, "sampler_bind: t = %d: must be 0..%d", t, s->c.steps);
     if (rows != -1 || cols != s->c.energy.dim)
         return vgs__fail(err, VGS_E_SHAPE, "sampler_bind: the leaf must be [B,%d]", s->c.energy.dim);
+    if (!vgs__is_plain(&s->c))
+        return vgs__fail(err, VGS_E_ARG, "sampler_bind: x_t is there in coordinates of its own only: needs "
+                         "config.coordinates = plain");
     if (g->backend && g->backend != s->b)
         return vgs__fail(err, VGS_E_ARG, "sampler_bind: the graph is compiled for another backend");
     return vgs_bind(g, leaf, s->traj_x, (size_t)t * (size_t)s->c.batch * (size_t)cols, err);
@@ -13112,14 +13458,17 @@ VGS__DEF vgs_status vgs_sampler_fit(vgs_sampler *s, vgs_error *err)
 
 /* ---- statistics ---- */
 
-/* Energies of n samples; leaves the finite ones sorted in e and returns how many there are. */
-static int vgs__energy_stats(const vgs_sampler *s, double *e, int n, vgs_stats *out)
+/* Energies of the n samples x; leaves the finite ones sorted in e and returns how many there are. */
+static int vgs__energy_stats(vgs_sampler *s, const float *x, double *e, int n, vgs_stats *out)
 {
+    size_t d = (size_t)s->c.energy.dim;
     int i, m = 0, above = 0;
     double sum = 0.0;
     for (i = 0; i < n; ++i) {
         above += s->c.energy_max != 0.0f && e[i] > (double)s->c.energy_max;
-        if (vgs__finite(e[i])) { e[m++] = e[i]; sum += e[m - 1]; }
+        if (vgs__finite(e[i])) { e[m++] = e[i]; sum += e[m - 1]; continue; }
+        if (!out->outside) memcpy(s->outside_x, x + (size_t)i * d, d * sizeof *x);
+        out->outside = s->outside_x;
     }
     qsort(e, (size_t)m, sizeof *e, vgs__compare_double);
     out->nonfinite = (double)(n - m) / n;
@@ -13134,22 +13483,26 @@ static int vgs__energy_stats(const vgs_sampler *s, double *e, int n, vgs_stats *
 /* Draws of `batch` rows with c = 1; the ELBO is the mean of log w. */
 static vgs_status vgs__measure(vgs_sampler *s, vgs_stats *out, vgs_error *err)
 {
-    int n = s->c.batch < 512 ? s->c.batch : 512, i;
+    int n = s->c.batch < 512 ? s->c.batch : 512;
     size_t d = (size_t)s->c.energy.dim;
     float *x = (float *)vgs__alloc_or(err, "statistics", (size_t)n * d, sizeof *x);
-    double *work = x ? (double *)vgs__alloc_or(err, "statistics", (size_t)n, sizeof *work) : NULL, sum = 0.0;
+    double *work = x ? (double *)vgs__alloc_or(err, "statistics", (size_t)n, sizeof *work) : NULL;
+    vgs_weights w;
     vgs_draw draw;
+    int i;
     vgs_status st = work ? VGS_OK : VGS_E_NOMEM;
     memset(&draw, 0, sizeof draw);
     draw.log_weight = s->c.on_sphere ? NULL : work;
     draw.correct = -1;
     if (st == VGS_OK) st = vgs__draw(s, &draw, (uint64_t)s->iteration + 1, n, x, err);
-    for (i = 0; i < n && st == VGS_OK; ++i) sum += work[i];
+    w.elbo = vgs__nan();
+    if (st == VGS_OK && !s->c.on_sphere) st = vgs_weigh(work, n, &w, err);
     if (st == VGS_OK) vgs__frame_rows(&s->frame, VGS__TO_U, x, n);
     if (st == VGS_OK) st = vgs__sampler_energies(s, x, n, work, err);
+    if (st == VGS_OK) vgs__frame_rows(&s->frame, VGS__TO_X, x, n);
     for (i = 0; i < n && st == VGS_OK; ++i) work[i] = vgs__frame_energy(&s->frame, work[i]);
-    out->elbo = s->c.on_sphere ? vgs__nan() : sum / n;
-    if (st == VGS_OK) vgs__energy_stats(s, work, n, out);
+    out->elbo = w.elbo;
+    if (st == VGS_OK) vgs__energy_stats(s, x, work, n, out);
     vgs__free(x);
     vgs__free(work);
     return st;
@@ -13186,6 +13539,7 @@ VGS__DEF vgs_status vgs_sampler_train(vgs_sampler *s, int n, vgs_stats *stats, v
     if (st == VGS_OK && n > 0 && !s->piloted && s->c.pilot_calls > 0) {
         if ((st = vgs__pilot_run(s, NULL, err)) != VGS_OK) return st;
         s->piloted = true;
+        s->outside_max = 0.5;
         st = vgs__best_measure(s, err);
     } else if (st == VGS_OK && n > 0) st = vgs__best_leave(s, err);
     for (i = 0; i < n && st == VGS_OK; ++i) {
@@ -13252,21 +13606,26 @@ static double vgs__khat(double *log_weight, int n)
     return n - first > 4 ? vgs__pareto_shape(y, n - first) : HUGE_VAL;
 }
 
+/* The error of log P, from a share P of n rows. */
+static double vgs__log_inside_se(double inside, int n) { return sqrt((1.0 - inside) / (inside * n)); }
+
 /* All but khat of weights of which not all are 0; max is the largest log_weight. */
 static void vgs__weigh_moments(const double *log_weight, int n, double max, vgs_weights *out)
 {
     enum { BLOCKS = 20 };
     int i, count = n < 2 * BLOCKS ? n / 2 : BLOCKS;
-    double sum = 0.0, w1 = 0.0, w2 = 0.0, blocks = 0.0, spread = 0.0;
+    double sum = 0.0, inside = 0.0, w1 = 0.0, w2 = 0.0, blocks = 0.0, spread = 0.0;
     for (i = 0; i < n; ++i) {
         double w = exp(log_weight[i] - max);
         w1 += w;
         w2 += w * w;
+        if (!(log_weight[i] >= -DBL_MAX)) continue;
         sum += log_weight[i] - max;
+        inside += 1.0;
     }
     for (i = 0; i < n; ++i) {
-        double v = log_weight[i] - max - sum / n;
-        spread += v * v;
+        double v = log_weight[i] - max - sum / inside;
+        if (log_weight[i] >= -DBL_MAX) spread += v * v;
     }
     for (i = 0; i < count; ++i) {
         int first = (int)((long long)n * i / count), end = (int)((long long)n * (i + 1) / count);
@@ -13274,10 +13633,12 @@ static void vgs__weigh_moments(const double *log_weight, int n, double max, vgs_
         blocks += r * r;
     }
     out->log_z = max + log(w1 / n);
-    out->elbo = max + sum / n;
+    out->inside = inside / n;
+    out->elbo = max + sum / inside + log(out->inside);
     out->ess = w1 * w1 / (n * w2);
     if (count > 1) out->log_z_se = sqrt(blocks / ((double)count * (count - 1)));
-    if (n > 1 && sum >= -DBL_MAX) out->elbo_se = sqrt(spread / ((double)n * (n - 1)));
+    if (inside > 1.0)
+        out->elbo_se = hypot(sqrt(spread / (inside * (inside - 1.0))), vgs__log_inside_se(out->inside, n));
 }
 
 /* Of sign times log_weight. An infinity of the wrong sign, or NaN, is an error. */
@@ -13296,6 +13657,7 @@ static vgs_status vgs__weigh(const double *log_weight, double sign, int n, vgs_w
         max = v[i] > max ? v[i] : max;
     }
     out->n = n;
+    out->inside = 0.0;
     out->log_z = out->elbo = -HUGE_VAL;
     out->log_z_se = out->elbo_se = out->khat = HUGE_VAL;
     out->ess = 1.0 / n;
@@ -14865,7 +15227,8 @@ static void vgs__model_put(const vgs_model *m, vgs_writer *w, const char *prefix
         snprintf(name, sizeof name, "%.60s%s", prefix, p->name);
         shape[0] = (uint64_t)(p->rows ? p->rows : p->cols);
         shape[1] = (uint64_t)p->cols;
-        vgs_writer_tensor(w, name, VGS_DTYPE_F32, p->rows ? 2 : 1, shape, x + p->offset);
+        vgs_writer_tensor(w, name, VGS_DTYPE_F32, p->rows ? 2 : !vgs__param_is_scale(p), shape,
+                          x + p->offset);
     }
 }
 
@@ -14881,6 +15244,10 @@ static vgs_status vgs__model_get(const vgs_model *m, const vgs_safetensors *f, c
         bool fits;
         snprintf(name, sizeof name, "%.60s%s", prefix, p->name);
         t = vgs_safetensors_find(f, name);
+        if (!t && vgs__param_is_scale(p)) {
+            out[p->offset] = 1.0f;
+            continue;
+        }
         if (!t) return vgs__fail(err, VGS_E_FORMAT, "%.120s: there is no tensor %s", path, name);
         fits = p->rows ? t->ndim == 2 && t->shape[0] == (uint64_t)p->rows && t->shape[1] == (uint64_t)p->cols
                        : t->count == (size_t)p->cols && t->ndim <= 2;
@@ -15422,6 +15789,1393 @@ VGS__DEF vgs_status vgs_sampler_load(vgs_sampler *s, const char *path, vgs_error
     vgs__snapshot_free(&h);
     vgs_safetensors_free(f);
     return st;
+}
+#endif /* VGS_NO_STDIO */
+
+/* ==== >>ebm ======================================================================================== */
+
+/* ---- fields ---- */
+
+static const vgs__field vgs__ebm_fields[] = {
+#define VGS__F(field, kind, lo, hi, standard, words, help) \
+    { #field, offsetof(vgs_ebm_config, field), VGS__##kind, lo, hi, standard, words, help },
+#define VGS__N(field, kind, lo, hi, standard, words, help) \
+    { #field, offsetof(vgs_ebm_config, net.field), VGS__##kind, lo, hi, standard, words, help },
+    VGS__F(objective, ENUM, 0, 0, 0, "auto cd gcd langevin persistent none discrepancy", "what E learns from")
+    VGS__F(starts, ENUM, 0, 0, 0, "auto data near noise store", "where negatives start")
+    VGS__F(gamma, ABOVE, 0, VGS__BIG, 0, NULL, "weight of the squared energies in the loss")
+    VGS__F(divide, INT, 1, 1 << 20, 0, NULL, "the loss takes E over this")
+    VGS__F(tau_e, ABOVE, 0, VGS__BIG, (double)0.1f, NULL, "autoencoder: E = g^2 |x - r|^2/tau_e")
+    VGS__F(base_std, ABOVE, 0, VGS__BIG, 0, NULL, "mlp: std of the Gaussian that confines, 1e30 = none")
+    VGS__F(lr, ABOVE, 0, VGS__BIG, 0, NULL, "learning rate of E")
+    VGS__F(lr_end, ABOVE, 0, 1, (double)0.01f, NULL, "share of lr that is left after decay iterations")
+    VGS__F(decay, INT, 0, INT_MAX, 0, NULL, "iterations in which lr falls, 0 = it stays")
+    VGS__F(grad_max, ABOVE, 0, VGS__BIG, 0, NULL, "limit of the gradient norm, 1e30 = none")
+    VGS__F(ema, FROM, 0, (double)0.99999994f, (double)0.99f, NULL, "share of the averaged weights kept")
+    VGS__F(limit, ABOVE, 0, VGS__BIG, 10000, NULL, "training ends where |e| is above it")
+    VGS__F(rounds, INT, 1, 1000, 1, NULL, "rollouts and fits of the sampler for each step of E")
+    VGS__F(start_code, FROM, 0, VGS__BIG, 0, NULL, "near: noise on an autoencoder's code over its length")
+    VGS__F(start_degrees, FROM, 0, 90, 0, NULL, "near, on the sphere: degrees from the data")
+    VGS__F(start_steps, INT, 0, 65535, 0, NULL, "near: moves of the noising chain")
+    VGS__F(store, INT, 1, 65536, 0, NULL, "batches that are kept to start from")
+    VGS__F(reinit, FROM, 0, 1, 0, NULL, "persistent: share of the kept that noise replaces")
+    VGS__F(langevin_steps, INT, 1, 1000000, 20, NULL, "steps of a Langevin chain")
+    VGS__F(langevin_step, ABOVE, 0, VGS__BIG, 0, NULL, "step h of a Langevin chain")
+    VGS__F(ed_variance, ABOVE, 0, VGS__BIG, 0, NULL, "discrepancy: variance of each noise")
+    VGS__F(ed_weight, ABOVE, 0, VGS__BIG, 1, NULL, "discrepancy: w")
+    VGS__F(ed_samples, INT, 1, 65536, 16, NULL, "discrepancy: M")
+    VGS__F(fit, INT, 0, INT_MAX, 0, NULL, "iterations of pretraining as an autoencoder")
+    VGS__F(fit_lr, ABOVE, 0, VGS__BIG, (double)1e-3f, NULL, "learning rate of pretraining at first")
+    VGS__N(kind, ENUM, 0, 0, 0, "mlp temb deeper deeperv2 deeperv3 egnn autoencoder", "network of E")
+    VGS__N(hidden, INT, 1, 65536, 128, NULL, "width of E's network")
+    VGS__N(layers, INT, 1, 1000, 3, NULL, "hidden layers of an mlp, of each half of an autoencoder")
+    VGS__N(code, INT, 0, 1000000, 0, NULL, "width of an autoencoder's code")
+    VGS__N(unit, BOOL, 0, 0, 0, NULL, "autoencoder: code and output have length 1")
+    VGS__N(relu, BOOL, 0, 0, 0, NULL, "ReLU in place of SiLU")
+    VGS__N(x_scale, ABOVE, 0, VGS__BIG, 1, NULL, "an mlp sees x over this")
+#undef VGS__F
+#undef VGS__N
+};
+enum { VGS__EBM_FIELD_COUNT = (int)(sizeof vgs__ebm_fields / sizeof *vgs__ebm_fields) };
+
+static const vgs__field *vgs__ebm_field_at(int i)
+{
+    return i >= 0 && i < VGS__EBM_FIELD_COUNT ? &vgs__ebm_fields[i] : NULL;
+}
+
+VGS__DEF const char *vgs_ebm_field_name(int i)
+{
+    return vgs__ebm_field_at(i) ? vgs__ebm_field_at(i)->name : NULL;
+}
+VGS__DEF const char *vgs_ebm_field_help(int i)
+{
+    return vgs__ebm_field_at(i) ? vgs__ebm_field_at(i)->help : NULL;
+}
+
+VGS__DEF int vgs_ebm_field_find(const char *name)
+{
+    int i;
+    for (i = 0; i < VGS__EBM_FIELD_COUNT; ++i)
+        if (!strcmp(name, vgs__ebm_fields[i].name)) return i;
+    return -1;
+}
+
+VGS__DEF void vgs_ebm_field_allowed(int i, char text[64])
+{
+    const vgs__field *f = vgs__ebm_field_at(i);
+    vgs__field_allowed(f, text);
+    if (f && !strcmp(f->name, "kind")) snprintf(text, 64, "mlp autoencoder");
+}
+
+VGS__DEF vgs_status vgs_ebm_field_set(vgs_ebm_config *cfg, const char *name, const char *value,
+                                      vgs_error *err)
+{
+    const vgs__field *f = vgs__ebm_field_at(vgs_ebm_field_find(name));
+    if (!f) return vgs__fail(err, VGS_E_ARG, "%.60s: there is no such field of an energy", name);
+    return vgs__field_set(f, cfg, name, value, err);
+}
+
+VGS__DEF void vgs_ebm_field_get(const vgs_ebm_config *cfg, int i, char text[32])
+{
+    vgs__field_get(vgs__ebm_field_at(i), cfg, text);
+}
+
+/* ---- the configuration ---- */
+
+static bool vgs__ebm_has_sampler(const vgs_ebm_config *c)
+{
+    return c->objective == VGS_CD || c->objective == VGS_GCD;
+}
+
+static bool vgs__ebm_has_chain(const vgs_ebm_config *c)
+{
+    return c->objective == VGS_LANGEVIN || c->objective == VGS_PERSISTENT;
+}
+
+static bool vgs__ebm_encodes(const vgs_ebm_config *c)
+{
+    return !c->record && c->net.kind == VGS_NET_AUTOENCODER;
+}
+
+/* Whether starts are made of data rows. */
+static bool vgs__ebm_from_data(const vgs_ebm_config *c)
+{
+    return c->starts == VGS_STARTS_DATA || c->starts == VGS_STARTS_NEAR ||
+           (c->starts == VGS_STARTS_STORE && c->objective == VGS_CD);
+}
+
+static void vgs__ebm_fill_objective(vgs_ebm_config *c)
+{
+    const bool sphere = c->sampler.on_sphere;
+    if (c->objective == VGS_OBJECTIVE_AUTO) c->objective = sphere ? VGS_CD : VGS_GCD;
+    if (c->starts != VGS_STARTS_AUTO) return;
+    switch (c->objective) {
+    case VGS_GCD:        c->starts = VGS_STARTS_NOISE; break;
+    case VGS_LANGEVIN:   c->starts = sphere ? VGS_STARTS_DATA : VGS_STARTS_NOISE; break;
+    case VGS_PERSISTENT: c->starts = VGS_STARTS_STORE; break;
+    case VGS_DISCREPANCY: break;                 /* it has none                                       */
+    default:             c->starts = VGS_STARTS_DATA;
+    }
+}
+
+/* Before the sampler's fields are resolved. Data rows and negatives are in x, so its coordinates are plain. */
+static void vgs__ebm_fill(vgs_ebm_config *c)
+{
+    const bool cd = (vgs__ebm_fill_objective(c), c->objective == VGS_CD);
+    int i;
+    for (i = 0; i < VGS__EBM_FIELD_COUNT; ++i) {
+        const vgs__field *f = &vgs__ebm_fields[i];
+        if (f->standard != 0.0 && vgs__field_number(f, c) == 0.0) vgs__field_put(f, c, f->standard);
+    }
+    if (c->sampler.coordinates == VGS_COORDINATES_AUTO) c->sampler.coordinates = VGS_PLAIN;
+    if (c->net.kind == VGS_NET_AUTOENCODER) {
+        c->net.energy = true;
+        c->net.out = 1;
+        c->net.unit = c->net.unit || c->sampler.on_sphere;
+    }
+    vgs__net_fill(&c->net);
+    if (c->gamma == 0.0f) c->gamma = cd || c->objective == VGS_NO_SAMPLER ? 1.0f : 0.01f;
+    if (!c->divide) c->divide = cd || c->sampler.on_sphere ? c->net.dim : 1;
+    if (c->lr == 0.0f) c->lr = cd ? 1e-4f : 1e-3f;
+    if (c->grad_max == 0.0f) c->grad_max = cd ? 1e30f : 1.0f;
+    if (!c->store) c->store = c->objective == VGS_PERSISTENT ? 8 : 2;
+    if (c->reinit == 0.0f) c->reinit = 0.05f;
+}
+
+/* What follows from the sampler's fields. */
+static void vgs__ebm_fill_scales(vgs_ebm_config *c)
+{
+    const vgs_config *s = &c->sampler;
+    float detail2 = s->on_sphere ? s->s2_end : s->detail_scale * s->detail_scale;
+    if (c->base_std == 0.0f) c->base_std = 1.5f * s->length_scale;
+    if (c->langevin_step == 0.0f) c->langevin_step = s->on_sphere ? detail2 : 0.25f * detail2;
+    if (c->ed_variance == 0.0f) c->ed_variance = detail2;
+    if (c->starts != VGS_STARTS_NEAR || c->start_code > 0.0f) return;
+    if (vgs__ebm_encodes(c) && !c->start_steps && c->start_degrees == 0.0f) c->start_code = 0.3f;
+    else if (!c->start_steps) c->start_steps = s->steps < 5 ? 1 : s->steps / 5;
+}
+
+static vgs_status vgs__ebm_check_starts(const vgs_ebm_config *c, vgs_error *err)
+{
+    static const unsigned good[] = {             /* a bit for each of vgs_starts                      */
+        0, 1u << VGS_STARTS_DATA | 1u << VGS_STARTS_NEAR | 1u << VGS_STARTS_STORE, 1u << VGS_STARTS_NOISE,
+        1u << VGS_STARTS_DATA | 1u << VGS_STARTS_NEAR | 1u << VGS_STARTS_NOISE, 1u << VGS_STARTS_STORE,
+        1u << VGS_STARTS_DATA | 1u << VGS_STARTS_NEAR, 1u << VGS_STARTS_AUTO };
+    const vgs__field *o = &vgs__ebm_fields[0], *s = &vgs__ebm_fields[1];
+    const char *a = "", *b = "";
+    int n = vgs__word(o->words, (int)c->objective, &a), m = vgs__word(s->words, (int)c->starts, &b);
+    if (good[c->objective] >> c->starts & 1) return VGS_OK;
+    return vgs__fail(err, VGS_E_ARG, "ebm.starts = %.*s: makes no sense with the objective %.*s", m, b, n, a);
+}
+
+static vgs_status vgs__ebm_check(const vgs_ebm_config *c, vgs_error *err)
+{
+    bool near = c->starts == VGS_STARTS_NEAR;
+    if ((int)c->net.kind != VGS_NET_MLP && c->net.kind != VGS_NET_AUTOENCODER)
+        return vgs__fail(err, VGS_E_ARG, "ebm.kind = %d: an energy is an mlp or an autoencoder",
+                         (int)c->net.kind);
+    if (c->net.steps || c->net.out != 1)
+        return vgs__fail(err, VGS_E_ARG, "ebm: net.%s = %d: an energy has no time and one output",
+                         c->net.steps ? "steps" : "out", c->net.steps ? c->net.steps : c->net.out);
+    if (!c->record != !c->model)
+        return vgs__fail(err, VGS_E_ARG, "ebm: record and model belong together, and one is missing");
+    if (c->model && !c->sampler.backend)
+        return vgs__fail(err, VGS_E_ARG, "ebm: sampler.backend = NULL: must be that of your model");
+    if (c->start_code > 0.0f && !(near && vgs__ebm_encodes(c)))
+        return vgs__fail(err, VGS_E_ARG, "ebm.start_code = %g: needs starts near and an autoencoder",
+                         (double)c->start_code);
+    if (c->start_degrees > 0.0f && !(near && c->sampler.on_sphere))
+        return vgs__fail(err, VGS_E_ARG, "ebm.start_degrees = %g: needs starts near, on the sphere",
+                         (double)c->start_degrees);
+    if (c->start_steps > c->sampler.steps)
+        return vgs__fail(err, VGS_E_ARG, "ebm.start_steps = %d: the chain has %d moves", c->start_steps,
+                         c->sampler.steps);
+    if (c->fit && !vgs__ebm_encodes(c))
+        return vgs__fail(err, VGS_E_ARG, "ebm.fit = %d: only an autoencoder is pretrained", c->fit);
+    return vgs__ebm_check_starts(c, err);
+}
+
+static vgs_var vgs__ebm_energy_record(void *view, vgs_graph *g, vgs_var x);
+
+VGS__DEF vgs_status vgs_ebm_config_resolve(const vgs_ebm_config *cfg, vgs_ebm_config *c, vgs_error *err)
+{
+    vgs_status st = VGS_OK;
+    vgs_energy e;
+    int i;
+    *c = *cfg;
+    memset(&e, 0, sizeof e);
+    e.record = vgs__ebm_energy_record;
+    e.dim = c->net.dim;
+    c->sampler.energy = e;
+    for (i = 0; i < 2 && st == VGS_OK; ++i)      /* what the defaults follow from                     */
+        st = vgs__field_check(&vgs__ebm_fields[i], c, "ebm", err);
+    if (st != VGS_OK) return st;
+    vgs__ebm_fill(c);
+    st = vgs__net_check(&c->net, err);
+    if (st == VGS_OK) st = vgs_config_resolve(&c->sampler, &c->sampler, err);
+    if (st != VGS_OK) return st;
+    vgs__ebm_fill_scales(c);
+    for (i = 0; i < VGS__EBM_FIELD_COUNT && st == VGS_OK; ++i)
+        st = vgs__field_check(&vgs__ebm_fields[i], c, "ebm", err);
+    return st == VGS_OK ? vgs__ebm_check(c, err) : st;
+}
+
+/* ---- the model ---- */
+
+enum { VGS__FOR_EBM_START = 48, VGS__FOR_EBM_CHAIN, VGS__FOR_EBM_DISCREPANCY, VGS__FOR_EBM_SHUFFLE,
+       VGS__FOR_EBM_DRAW };
+
+/* E with these weights, as `user` of a vgs_energy. */
+typedef struct vgs__ebm_view { const vgs_ebm_config *c; vgs_model *model; } vgs__ebm_view;
+
+typedef struct vgs__ebm_stage {                  /* each has some of these                            */
+    vgs_graph *g;
+    vgs_var x, to;                               /* what it reads and writes [B,D]                    */
+    vgs_noise noise, other;
+    vgs_scalar scale, sigma, lr;
+    vgs_var out;
+} vgs__ebm_stage;
+
+struct vgs_ebm {
+    vgs_ebm_config c;
+    vgs_backend *own, *b;                        /* own: to be freed                                  */
+    vgs_sampler *sampler;                        /* NULL: not VGS                                     */
+    vgs_model *learned, *average;
+    vgs__ebm_view view[2];                       /* of learned, average                               */
+    vgs_energy energy[2];
+    vgs__evaluator rows[2];
+    float *s2, *a;                               /* [T] of the noising chain                          */
+    vgs_buffer *data, *source, *start, *draws, *kept;    /* [B,D] but kept [store B,D]                */
+    vgs__ebm_stage place, chain, keep, update, fit;
+    float *x;                                    /* [B,D] on the host, and which rows they are        */
+    int64_t *which;
+    int64_t iteration, fitted;
+    size_t bytes;
+};
+
+static size_t vgs__ebm_batch(const vgs_ebm *m) { return (size_t)m->c.sampler.batch; }
+static size_t vgs__ebm_size(const vgs_ebm *m) { return vgs__ebm_batch(m) * (size_t)m->c.net.dim; }
+
+static vgs_var vgs__ebm_record(const vgs_ebm_config *c, vgs_graph *g, vgs_model *model, vgs_var x)
+{
+    const vgs_var none = { 0 };
+    double base = (double)c->base_std;
+    vgs_var e;
+    if (c->record) return c->record(c->user, g, model, x);
+    e = vgs_model_apply(g, model, x, none);
+    if (c->net.kind == VGS_NET_AUTOENCODER) return vgs_affine(g, e, 1.0f / c->tau_e, 0.0f);
+    if (c->sampler.on_sphere || !(base < 1e30)) return e;
+    x = vgs_sum_cols(g, vgs_square(g, x));
+    return vgs_add(g, e, vgs_affine(g, x, (float)((double)c->sampler.tau / (2.0 * base * base)), 0.0f));
+}
+
+static vgs_var vgs__ebm_energy_record(void *view, vgs_graph *g, vgs_var x)
+{
+    const vgs__ebm_view *v = (const vgs__ebm_view *)view;
+    return vgs__ebm_record(v->c, g, v->model, x);
+}
+
+/* The code of x, or with `decode` x of a code. */
+static vgs_var vgs__ebm_half(vgs_ebm *m, vgs_graph *g, vgs_var x, bool decode)
+{
+    vgs_var w = vgs_model_weights(g, m->learned);
+    vgs__pass p;
+    if (!vgs__exists(w) || !vgs__exists(x)) return vgs__no_var();
+    p = vgs__model_pass(g, m->learned, w);
+    p.at = 1 + (decode ? 2 * (m->c.net.layers + 1) : 0);             /* behind out_scale               */
+    return decode ? vgs__net_decode(&p, x) : vgs__net_encode(&p, x);
+}
+
+/* Whether negatives are other rows than their starts. */
+static bool vgs__ebm_moves(const vgs_ebm_config *c) { return c->objective != VGS_NO_SAMPLER; }
+
+/* `leaf` is where negatives start (end false) or where VGS or a chain leads them. */
+static void vgs__ebm_bind(vgs_ebm *m, vgs_graph *g, vgs_var leaf, bool end)
+{
+    if (m->sampler) vgs_sampler_bind(m->sampler, g, leaf, end ? m->c.sampler.steps : 0, NULL);
+    else vgs_bind(g, leaf, end ? m->draws : m->start, 0, NULL);
+}
+
+/* ---- place: starts ---- */
+
+/* The noising chain in R^D is one Gaussian, however many moves it has; on the sphere each is a move along a
+   great circle, and the graph is run once for each. */
+static vgs_var vgs__ebm_record_moves(const vgs_ebm *m, vgs__ebm_stage *st)
+{
+    const vgs_scalar none = { 0 };
+    vgs_graph *g = st->g;
+    vgs_var eps = vgs_normal(g, m->c.net.dim, &st->noise);
+    if (!m->c.sampler.on_sphere) return vgs_combine_by(g, st->x, st->scale, eps, st->sigma);
+    eps = vgs_affine_by(g, vgs_sphere_tangent(g, eps, st->x), st->sigma, none);
+    return vgs_sphere_move(g, st->x, eps);
+}
+
+/* Noise on the code, in the mean of length start_code times the code's. */
+static vgs_var vgs__ebm_record_code(vgs_ebm *m, vgs__ebm_stage *st)
+{
+    vgs_graph *g = st->g;
+    const vgs_net_config *c = &m->c.net;
+    vgs_var code = vgs__ebm_half(m, g, st->x, false), eps = vgs_normal(g, c->code, &st->noise), size;
+    size = vgs_sqrt(g, vgs_sum_cols(g, vgs_square(g, code)));
+    size = vgs_affine(g, size, m->c.start_code / sqrtf((float)c->code), 0.0f);
+    code = vgs_add(g, code, vgs_mul(g, eps, size));
+    if (c->unit) code = vgs_div(g, code, vgs_sqrt(g, vgs_sum_cols(g, vgs_square(g, code))));
+    return vgs__ebm_half(m, g, code, true);
+}
+
+static vgs_var vgs__ebm_record_noise(const vgs_ebm *m, vgs_graph *g, const vgs_noise *n)
+{
+    vgs_var x = vgs_normal(g, m->c.net.dim, n);
+    if (m->c.sampler.on_sphere) return vgs_sphere_move(g, x, vgs__no_var());
+    return vgs_affine(g, x, m->c.sampler.length_scale, 0.0f);
+}
+
+/* Persistent: the kept x, but noise in a share `reinit` of the rows. sigma = 0: x, 1: noise for all. */
+static vgs_var vgs__ebm_record_reinit(const vgs_ebm *m, vgs__ebm_stage *st)
+{
+    const vgs_scalar none = { 0 };
+    vgs_graph *g = st->g;
+    vgs_var noise, u;
+    st->other = vgs_noise_create(g);
+    noise = vgs__ebm_record_noise(m, g, &st->noise);
+    u = vgs_affine_by(g, vgs_normal(g, 1, &st->other), none, st->sigma);
+    u = vgs_clamp(g, vgs_affine(g, u, 1e6f, 0.0f), 0.0f, 1.0f);      /* 1 where normal + sigma > 0     */
+    return vgs_add(g, st->x, vgs_mul(g, u, vgs_sub(g, noise, st->x)));
+}
+
+static void vgs__ebm_place_record(vgs_ebm *m, vgs__ebm_stage *st)
+{
+    vgs_graph *g = st->g;
+    vgs_var y;
+    st->x = vgs_input(g, m->c.net.dim);
+    st->to = vgs_state(g, -1, m->c.net.dim, VGS_F32);
+    st->noise = vgs_noise_create(g);
+    st->scale = vgs_scalar_create(g, 1);
+    st->sigma = vgs_scalar_create(g, 0);
+    if (m->c.objective == VGS_PERSISTENT) y = vgs__ebm_record_reinit(m, st);
+    else if (m->c.start_code > 0.0f) y = vgs__ebm_record_code(m, st);
+    else if (m->c.starts == VGS_STARTS_NOISE) y = vgs__ebm_record_noise(m, g, &st->noise);
+    else y = vgs__ebm_record_moves(m, st);
+    vgs_bind(g, st->x, m->source, 0, NULL);
+    vgs_assign(g, st->to, y);
+    vgs__ebm_bind(m, g, st->to, false);
+}
+
+/* The normal number that a share p of all lies above; p > 0. */
+static double vgs__ebm_quantile(double p)
+{
+    double lo = -40.0, hi = 40.0;
+    int k;
+    for (k = 0; k < 60; ++k) {
+        double u = 0.5 * (lo + hi);
+        if (0.5 * erfc(u * 0.7071067811865476) > p) lo = u;
+        else hi = u;
+    }
+    return lo;
+}
+
+/* sigma of each of n moves on the sphere so that they lead about this far. */
+static double vgs__ebm_move_sigma(const vgs_ebm *m, int n)
+{
+    double angle = (double)m->c.start_degrees * 0.017453292519943295;
+    return acos(pow(cos(angle), 1.0 / n)) / sqrt((double)(m->c.net.dim - 1));
+}
+
+/* The last n moves of the noising chain, at this round. */
+static vgs_status vgs__ebm_moves_run(vgs_ebm *m, int n, int64_t round, vgs_error *err)
+{
+    vgs__ebm_stage *st = &m->place;
+    double scale = 1.0, var = 0.0;
+    int k, T = m->c.sampler.steps;
+    vgs_status code = VGS_OK;
+    if (!m->c.sampler.on_sphere) {
+        for (k = T - 1; k >= T - n; --k) {
+            double a = (double)m->a[k];
+            scale /= a;
+            var = var / (a * a) + (double)m->s2[k];
+        }
+        vgs_scalar_set(st->g, st->scale, scale);
+        vgs_scalar_set(st->g, st->sigma, sqrt(var));
+        vgs_noise_set(st->g, &st->noise, m->c.sampler.seed, VGS__FOR_EBM_START, round, 0, 0);
+        return vgs_graph_run(st->g, m->c.sampler.batch, err);
+    }
+    for (k = 0; k < n && code == VGS_OK; ++k) {
+        vgs_scalar_set(st->g, st->sigma, m->c.start_degrees > 0.0f ? vgs__ebm_move_sigma(m, n)
+                                                                   : sqrt((double)m->s2[T - 1 - k]));
+        vgs_noise_set(st->g, &st->noise, m->c.sampler.seed, VGS__FOR_EBM_START, round, k, 0);
+        code = vgs_graph_run(st->g, m->c.sampler.batch, err);
+        if (k == 0) vgs__ebm_bind(m, st->g, st->x, false);           /* on from there                 */
+    }
+    vgs_bind(st->g, st->x, m->source, 0, NULL);
+    return code;
+}
+
+/* ---- chain: Langevin steps, from where negatives start to where they are ---- */
+
+static void vgs__ebm_chain_record(vgs_ebm *m, vgs__ebm_stage *st)
+{
+    const vgs_scalar none = { 0 };
+    vgs_graph *g = st->g;
+    double h = (double)m->c.langevin_step, most = (double)m->c.sampler.drift_max;
+    vgs_var e, grad = vgs__no_var(), eps, v;
+    st->x = vgs_input(g, m->c.net.dim);
+    st->to = vgs_state(g, -1, m->c.net.dim, VGS_F32);
+    st->noise = vgs_noise_create(g);
+    e = vgs_energy_of(g, &m->energy[0], st->x);
+    vgs_gradient(g, e, &st->x, 1, &grad);
+    vgs_check(g, grad, m->learned);
+    v = vgs_affine(g, grad, (float)(-0.5 * h / (double)m->c.sampler.tau), 0.0f);
+    if (m->c.sampler.on_sphere) v = vgs_sphere_tangent(g, v, st->x);
+    v = vgs_limit_rows(g, v, vgs_scalar_create(g, most * sqrt(h * m->c.net.dim)));
+    eps = vgs_normal(g, m->c.net.dim, &st->noise);
+    if (m->c.sampler.on_sphere) eps = vgs_sphere_tangent(g, eps, st->x);
+    v = vgs_combine_by(g, v, none, eps, vgs_scalar_create(g, sqrt(h)));
+    v = m->c.sampler.on_sphere ? vgs_sphere_move(g, st->x, v) : vgs_add(g, st->x, v);
+    vgs_assign(g, st->to, v);
+    vgs__ebm_bind(m, g, st->to, true);
+}
+
+static vgs_status vgs__ebm_chain_run(vgs_ebm *m, int rows, int steps, uint64_t seed, int stream,
+                                     int64_t round, uint32_t first_row, vgs_error *err)
+{
+    vgs__ebm_stage *st = &m->chain;
+    vgs_status code = VGS_OK;
+    int k;
+    for (k = 0; k < steps && code == VGS_OK; ++k) {
+        vgs__ebm_bind(m, st->g, st->x, k > 0);
+        vgs_noise_set(st->g, &st->noise, seed, stream, round, k, first_row);
+        code = vgs_graph_run(st->g, rows, err);
+    }
+    return code;
+}
+
+/* ---- keep: a batch of starts, or of negatives, into the store ---- */
+
+static void vgs__ebm_keep_record(vgs_ebm *m, vgs__ebm_stage *st)
+{
+    st->x = vgs_input(st->g, m->c.net.dim);
+    st->to = vgs_state(st->g, -1, m->c.net.dim, VGS_F32);
+    vgs__ebm_bind(m, st->g, st->x, m->c.starts == VGS_STARTS_STORE);
+    vgs_bind(st->g, st->to, m->kept, 0, NULL);
+    vgs_assign(st->g, st->to, st->x);
+}
+
+/* Where the batch of this round lies in the store. */
+static size_t vgs__ebm_slot(const vgs_ebm *m, int64_t round)
+{
+    return (size_t)(round % m->c.store) * vgs__ebm_size(m);
+}
+
+static vgs_status vgs__ebm_keep_run(vgs_ebm *m, int64_t round, vgs_error *err)
+{
+    if (!m->kept) return VGS_OK;
+    vgs_bind(m->keep.g, m->keep.to, m->kept, vgs__ebm_slot(m, round), NULL);
+    return vgs_graph_run(m->keep.g, m->c.sampler.batch, err);
+}
+
+/* ---- update: a step of E ---- */
+
+/* mean e+ - mean e- + gamma (mean e+^2 + mean e-^2), row by row */
+static vgs_var vgs__ebm_record_contrast(vgs_ebm *m, vgs_graph *g, vgs_var x)
+{
+    vgs_var neg = vgs_input(g, m->c.net.dim), plus, minus, squares;
+    float unit = 1.0f / (float)m->c.divide;
+    vgs__ebm_bind(m, g, neg, vgs__ebm_moves(&m->c));
+    plus = vgs_affine(g, vgs__ebm_record(&m->c, g, m->learned, x), unit, 0.0f);
+    minus = vgs_affine(g, vgs__ebm_record(&m->c, g, m->learned, neg), unit, 0.0f);
+    squares = vgs_square(g, plus);
+    squares = vgs_add(g, squares, vgs_square(g, minus));
+    x = vgs_add(g, vgs_abs(g, plus), vgs_abs(g, minus));             /* NaN above the limit           */
+    vgs_check(g, vgs_log(g, vgs_affine(g, x, -1.0f, m->c.limit)), m->learned);
+    return vgs_add(g, vgs_sub(g, plus, minus), vgs_affine(g, squares, m->c.gamma, 0.0f));
+}
+
+/* x [r,D] with noise [r,D] of variance ed_variance */
+static vgs_var vgs__ebm_record_noised(const vgs_ebm *m, vgs_graph *g, vgs_var x, vgs_var eps)
+{
+    float sigma = sqrtf(m->c.ed_variance);
+    if (!m->c.sampler.on_sphere) return vgs_combine(g, x, 1.0f, eps, sigma);
+    return vgs_sphere_move(g, x, vgs_affine(g, vgs_sphere_tangent(g, eps, x), sigma, 0.0f));
+}
+
+/* log(w/M + 1/M sum_j exp((E(x) - E(x_j))/tau)), row by row */
+static vgs_var vgs__ebm_record_discrepancy(vgs_ebm *m, vgs__ebm_stage *st, vgs_var x)
+{
+    vgs_graph *g = st->g;
+    int d = m->c.net.dim, M = m->c.ed_samples;
+    float beta = 1.0f / m->c.sampler.tau;
+    int32_t *same = (int32_t *)vgs__alloc((size_t)M, sizeof *same);  /* zeros                         */
+    vgs_var y, e, rest;
+    if (!same) return vgs__graph_fail(g, VGS_E_NOMEM, "out of memory: ed_samples = %d", M);
+    st->noise = vgs_noise_create(g);
+    st->other = vgs_noise_create(g);
+    y = vgs__ebm_record_noised(m, g, x, vgs_normal(g, d, &st->noise));
+    y = vgs_segment_gather(g, y, 1, same, M);                        /* [B M,D]                       */
+    vgs__free(same);
+    y = vgs__ebm_record_noised(m, g, y, vgs_reshape(g, vgs_normal(g, M * d, &st->other), d));
+    e = vgs__ebm_record(&m->c, g, m->learned, x);
+    y = vgs_reshape(g, vgs__ebm_record(&m->c, g, m->learned, y), M);
+    y = vgs_affine(g, vgs_sub(g, e, y), beta, 0.0f);
+    rest = vgs_fill(g, -1, 1, (float)log((double)m->c.ed_weight));
+    return vgs_affine(g, vgs_logsumexp(g, vgs_concat(g, y, rest)), 1.0f, -(float)log((double)M));
+}
+
+static void vgs__ebm_update_record(vgs_ebm *m, vgs__ebm_stage *st)
+{
+    vgs_graph *g = st->g;
+    vgs_var loss;
+    st->x = vgs_input(g, m->c.net.dim);
+    st->lr = vgs_scalar_create(g, 0);
+    vgs_bind(g, st->x, m->data, 0, NULL);
+    loss = m->c.objective == VGS_DISCREPANCY ? vgs__ebm_record_discrepancy(m, st, st->x)
+                                             : vgs__ebm_record_contrast(m, g, st->x);
+    vgs_descend(g, vgs_mean_rows(g, loss), m->learned, st->lr, m->c.grad_max);
+    vgs_ema(g, m->average, m->learned, m->c.ema);
+}
+
+static double vgs__ebm_rate(const vgs_ebm *m)
+{
+    double at = m->c.decay ? (double)m->iteration / m->c.decay : 0.0;
+    return (double)m->c.lr * (1.0 - (1.0 - (double)m->c.lr_end) * (at < 1.0 ? at : 1.0));
+}
+
+static vgs_status vgs__ebm_update_run(vgs_ebm *m, vgs_error *err)
+{
+    vgs__ebm_stage *st = &m->update;
+    vgs_scalar_set(st->g, st->lr, vgs__ebm_rate(m));
+    if (m->c.objective == VGS_DISCREPANCY) {
+        vgs_noise_set(st->g, &st->noise, m->c.sampler.seed, VGS__FOR_EBM_DISCREPANCY, m->iteration, 0, 0);
+        vgs_noise_set(st->g, &st->other, m->c.sampler.seed, VGS__FOR_EBM_DISCREPANCY, m->iteration, 1, 0);
+    }
+    return vgs_graph_run(st->g, m->c.sampler.batch, err);
+}
+
+/* ---- fit: a step of the autoencoder ---- */
+
+static void vgs__ebm_fit_record(vgs_ebm *m, vgs__ebm_stage *st)
+{
+    vgs_graph *g = st->g;
+    vgs_var r;
+    st->x = vgs_input(g, m->c.net.dim);
+    st->lr = vgs_scalar_create(g, 0);
+    vgs_bind(g, st->x, m->data, 0, NULL);
+    r = vgs__ebm_half(m, g, st->x, false);
+    r = vgs_sub(g, st->x, vgs__ebm_half(m, g, r, true));
+    st->out = vgs_mean_rows(g, vgs_sum_cols(g, vgs_square(g, r)));
+    vgs_output(g, st->out);
+    vgs_descend(g, st->out, m->learned, st->lr, 0.0f);
+}
+
+/* ---- creation ---- */
+
+static vgs_status vgs__ebm_stage_make(vgs_ebm *m, vgs__ebm_stage *st, bool wanted, int rows,
+                                      void (*record)(vgs_ebm *, vgs__ebm_stage *), vgs_error *err)
+{
+    vgs_status code;
+    if (!wanted) return VGS_OK;
+    if (!(st->g = vgs_graph_create(err))) return VGS_E_NOMEM;
+    record(m, st);
+    code = vgs_graph_compile(st->g, m->b, rows, err);
+    m->bytes += vgs_graph_bytes(st->g);
+    return code;
+}
+
+/* A model of the same kind and weights. */
+static vgs_model *vgs__ebm_copy_model(const vgs_model *m, vgs_error *err)
+{
+    size_t n = (size_t)m->net->size;
+    float *w = (float *)vgs__alloc_or(err, "energy", n, sizeof *w);
+    vgs_model *copy = NULL;
+    bool ok = w && vgs_model_read(m, w, err) == VGS_OK;
+    if (ok) copy = m->net->has_net ? vgs_model_create(&m->net->c, m->b, 0, err)
+                                   : vgs_model_create_arrays(m->net->info, m->net->n_info, w, m->b, err);
+    if (copy && vgs_model_write(copy, w, err) != VGS_OK) {
+        vgs_model_free(copy);
+        copy = NULL;
+    }
+    vgs__free(w);
+    return copy;
+}
+
+static vgs_status vgs__ebm_make_models(vgs_ebm *m, vgs_error *err)
+{
+    int k;
+    m->learned = m->c.model ? m->c.model : vgs_model_create(&m->c.net, m->b, m->c.sampler.seed, err);
+    m->average = m->learned ? vgs__ebm_copy_model(m->learned, err) : NULL;
+    if (!m->average) return VGS_E_NOMEM;
+    m->bytes += 5 * 4 * (size_t)vgs_model_size(m->learned);
+    for (k = 0; k < 2; ++k) {
+        m->view[k].c = &m->c;
+        m->view[k].model = k ? m->average : m->learned;
+        m->energy[k] = m->c.sampler.energy;
+        m->energy[k].user = &m->view[k];
+        m->energy[k].backend = m->b;
+        if (vgs__evaluator_open(&m->rows[k], &m->energy[k], m->b, 1, 512, err) != VGS_OK) return VGS_E_NOMEM;
+    }
+    m->c.sampler.energy = m->energy[0];
+    return VGS_OK;
+}
+
+static vgs_status vgs__ebm_make_buffers(vgs_ebm *m, vgs_error *err)
+{
+    const size_t n = vgs__ebm_size(m);
+    const bool alone = !m->sampler && m->c.objective != VGS_DISCREPANCY, moved = vgs__ebm_from_data(&m->c);
+    const struct { vgs_buffer **buf; bool wanted; size_t n; } all[5] = {
+        { &m->data, true, n }, { &m->source, true, n }, { &m->start, !m->sampler, n },
+        { &m->draws, !m->sampler, n },
+        { &m->kept, moved || (alone && m->c.starts == VGS_STARTS_STORE), n * (size_t)m->c.store } };
+    int k;
+    for (k = 0; k < 5; ++k) {
+        if (!all[k].wanted) continue;
+        *all[k].buf = m->b->buffer_create(m->b->self, all[k].n, err);
+        if (!*all[k].buf) return VGS_E_NOMEM;
+        m->bytes += 4 * all[k].n;
+    }
+    return VGS_OK;
+}
+
+static vgs_status vgs__ebm_make_stages(vgs_ebm *m, vgs_error *err)
+{
+    const int B = m->c.sampler.batch;
+    const bool ed = m->c.objective == VGS_DISCREPANCY, noise = m->c.starts == VGS_STARTS_NOISE;
+    vgs_status st;
+    st = vgs__ebm_stage_make(m, &m->place, !(m->sampler && noise) && !ed, B, vgs__ebm_place_record, err);
+    if (st == VGS_OK) st = vgs__ebm_stage_make(m, &m->chain, !m->sampler, B, vgs__ebm_chain_record, err);
+    if (st == VGS_OK) st = vgs__ebm_stage_make(m, &m->keep, m->kept && !ed, B, vgs__ebm_keep_record, err);
+    if (st == VGS_OK) st = vgs__ebm_stage_make(m, &m->fit, m->c.fit > 0, B, vgs__ebm_fit_record, err);
+    return st == VGS_OK ? vgs__ebm_stage_make(m, &m->update, true, B, vgs__ebm_update_record, err) : st;
+}
+
+static vgs_status vgs__ebm_init(vgs_ebm *m, vgs_error *err)
+{
+    vgs_cpu_config cpu = { 0, VGS_ISA_AUTO };
+    size_t t = (size_t)m->c.sampler.steps;
+    vgs_status st;
+    cpu.threads = m->c.sampler.threads;
+    if (!m->c.sampler.backend && !(m->own = vgs_cpu_create(&cpu, err))) return VGS_E_NOMEM;
+    m->b = m->c.sampler.backend ? m->c.sampler.backend : m->own;
+    m->c.sampler.backend = m->b;
+    m->s2 = (float *)vgs__alloc_or(err, "ebm", 2 * t, sizeof *m->s2);
+    m->x = (float *)vgs__alloc_or(err, "ebm", vgs__ebm_size(m), sizeof *m->x);
+    m->which = (int64_t *)vgs__alloc_or(err, "ebm", vgs__ebm_batch(m), sizeof *m->which);
+    if (!m->s2 || !m->x || !m->which) return VGS_E_NOMEM;
+    m->a = m->s2 + t;
+    vgs_schedule_fill(&m->c.sampler, m->s2, m->a);
+    if ((st = vgs__ebm_make_models(m, err)) != VGS_OK) return st;
+    if (vgs__ebm_has_sampler(&m->c) && !(m->sampler = vgs_sampler_create(&m->c.sampler, err)))
+        return VGS_E_NOMEM;
+    if (m->sampler) m->bytes += vgs_sampler_bytes(m->sampler);
+    if ((st = vgs__ebm_make_buffers(m, err)) != VGS_OK) return st;
+    return vgs__ebm_make_stages(m, err);
+}
+
+VGS__DEF vgs_ebm *vgs_ebm_create(const vgs_ebm_config *cfg, vgs_error *err)
+{
+    vgs_ebm_config c;
+    vgs_ebm *m;
+    if (!cfg) {
+        vgs__fail(err, VGS_E_ARG, "ebm: the configuration is NULL");
+        return NULL;
+    }
+    if (vgs_ebm_config_resolve(cfg, &c, err) != VGS_OK) return NULL;
+    m = (vgs_ebm *)vgs__alloc_or(err, "ebm", 1, sizeof *m);
+    if (!m) return NULL;
+    m->c = c;
+    if (vgs__ebm_init(m, err) == VGS_OK) return m;
+    vgs_ebm_free(m);
+    return NULL;
+}
+
+VGS__DEF void vgs_ebm_free(vgs_ebm *m)
+{
+    vgs__ebm_stage *stage[5];
+    vgs_buffer *buf[5];
+    int k;
+    if (!m) return;
+    stage[0] = &m->place;
+    stage[1] = &m->chain;
+    stage[2] = &m->keep;
+    stage[3] = &m->update;
+    stage[4] = &m->fit;
+    buf[0] = m->data;
+    buf[1] = m->source;
+    buf[2] = m->start;
+    buf[3] = m->draws;
+    buf[4] = m->kept;
+    vgs_sampler_free(m->sampler);
+    for (k = 0; k < 5; ++k) {
+        vgs_graph_free(stage[k]->g);
+        if (buf[k]) m->b->buffer_free(m->b->self, buf[k]);
+    }
+    for (k = 0; k < 2; ++k) vgs__evaluator_close(&m->rows[k]);
+    if (!m->c.model) vgs_model_free(m->learned);
+    vgs_model_free(m->average);
+    vgs__free(m->s2);
+    vgs__free(m->x);
+    vgs__free(m->which);
+    vgs_cpu_free(m->own);
+    vgs__free(m);
+}
+
+VGS__DEF const vgs_ebm_config *vgs_ebm_settings(const vgs_ebm *m) { return &m->c; }
+VGS__DEF int64_t vgs_ebm_iteration(const vgs_ebm *m) { return m->iteration; }
+VGS__DEF int64_t vgs_ebm_fitted(const vgs_ebm *m) { return m->fitted; }
+VGS__DEF size_t vgs_ebm_bytes(const vgs_ebm *m) { return m->bytes + (m->own ? vgs__cpu_bytes(m->own) : 0); }
+VGS__DEF vgs_sampler *vgs_ebm_sampler(vgs_ebm *m) { return m->sampler; }
+VGS__DEF vgs_model *vgs_ebm_model(vgs_ebm *m, bool average) { return average ? m->average : m->learned; }
+VGS__DEF vgs_energy vgs_ebm_energy(vgs_ebm *m) { return m->energy[1]; }
+
+/* ---- data ---- */
+
+static vgs_status vgs__ebm_check_data(const vgs_ebm *m, const vgs_data *d, vgs_error *err)
+{
+    if (!d || !d->x + !d->read != 1)
+        return vgs__fail(err, VGS_E_ARG, "data: exactly one of x and read must be given");
+    if (d->dim != m->c.net.dim)
+        return vgs__fail(err, VGS_E_SHAPE, "data.dim = %d: the energy has %d columns", d->dim, m->c.net.dim);
+    if (d->rows < m->c.sampler.batch || d->rows > (int64_t)1 << 30)
+        return vgs__fail(err, VGS_E_ARG, "data.rows = %lld: must be batch = %d..2^30", (long long)d->rows,
+                         m->c.sampler.batch);
+    return VGS_OK;
+}
+
+/* Rows x [n,D], numbers `which` or from `first` on: finite, on the sphere made of length 1. */
+static vgs_status vgs__ebm_check_rows(const vgs_ebm *m, float *x, int n, const int64_t *which, int64_t first,
+                                      vgs_error *err)
+{
+    int i, j, d = m->c.net.dim;
+    for (i = 0; i < n; ++i, x += d) {
+        double norm = 0.0;
+        long long row = (long long)(which ? which[i] : first + i);
+        for (j = 0; j < d; ++j) {
+            if (!vgs__finite((double)x[j]))
+                return vgs__fail(err, VGS_E_NONFINITE, "data: row %lld, column %d is %g: must be finite", row,
+                                 j, (double)x[j]);
+            norm += (double)x[j] * (double)x[j];
+        }
+        if (!m->c.sampler.on_sphere) continue;
+        if (!(norm > 0.0))
+            return vgs__fail(err, VGS_E_ARG, "data: row %lld has length 0: it has no place on the sphere",
+                             row);
+        for (j = 0; j < d; ++j) x[j] = (float)((double)x[j] / sqrt(norm));
+    }
+    return VGS_OK;
+}
+
+/* The rows m->which of the data, to `to` on the backend. */
+static vgs_status vgs__ebm_read(vgs_ebm *m, const vgs_data *data, vgs_buffer *to, vgs_error *err)
+{
+    size_t d = (size_t)m->c.net.dim, n = vgs__ebm_batch(m), i;
+    int failed = data->read ? data->read(data->user, m->which, (int)n, (int)d, m->x) : 0;
+    vgs_status st;
+    if (failed)
+        return vgs__fail(err, VGS_E_IO, "data: the reading callback failed with %d at iteration %lld", failed,
+                         (long long)m->iteration);
+    for (i = 0; data->x && i < n; ++i)
+        memcpy(m->x + i * d, data->x + (size_t)m->which[i] * d, d * sizeof *m->x);
+    st = vgs__ebm_check_rows(m, m->x, (int)n, m->which, 0, err);
+    return st == VGS_OK ? m->b->upload(m->b->self, to, 0, m->x, n * d, VGS_F32, err) : st;
+}
+
+/* Batch k of endless epochs, each in an order of its own. */
+static vgs_status vgs__ebm_read_batch(vgs_ebm *m, const vgs_data *data, int64_t k, vgs_error *err)
+{
+    uint64_t seed = m->c.sampler.seed;
+    uint32_t n = (uint32_t)data->rows, key[8], v;
+    int64_t per = data->rows / m->c.sampler.batch, epoch = k / per;
+    int i, half = 1;
+    for (i = 0; i < 2; ++i)
+        vgs__philox((uint32_t)seed, (uint32_t)(seed >> 32), (uint32_t)i, (uint32_t)(epoch >> 32),
+                    (uint32_t)VGS__FOR_EBM_SHUFFLE << 24, (uint32_t)epoch, key + 4 * i);
+    while (half < 15 && (1u << 2 * half) < n) ++half;
+    for (i = 0; i < m->c.sampler.batch; ++i) {
+        v = (uint32_t)(k % per * m->c.sampler.batch + i);
+        do v = vgs__feistel(v, half, key); while (v >= n);
+        m->which[i] = (int64_t)v;
+    }
+    return vgs__ebm_read(m, data, m->data, err);
+}
+
+/* Rows drawn with replacement from all, as the published code does: where starts are made from. */
+static vgs_status vgs__ebm_read_source(vgs_ebm *m, const vgs_data *data, int64_t round, vgs_error *err)
+{
+    vgs_rng r = { 0, 0xEB0u, 0 };
+    int i;
+    r.seed = m->c.sampler.seed;
+    r.pos = (uint64_t)round * 4 * (uint64_t)m->c.sampler.batch;
+    for (i = 0; i < m->c.sampler.batch; ++i) m->which[i] = (int64_t)vgs_rng_below(&r, (uint32_t)data->rows);
+    return vgs__ebm_read(m, data, m->source, err);
+}
+
+/* ---- an iteration ---- */
+
+/* Rows that starts are made of: data, or the kept, once there are any. */
+static vgs_status vgs__ebm_source(vgs_ebm *m, const vgs_data *data, int64_t round, vgs_error *err)
+{
+    bool kept = m->c.starts == VGS_STARTS_STORE && round >= m->c.store;
+    if (m->place.g) vgs_bind(m->place.g, m->place.x, kept ? m->kept : m->source,
+                             kept ? vgs__ebm_slot(m, round) : 0, NULL);
+    return vgs__ebm_from_data(&m->c) && !kept ? vgs__ebm_read_source(m, data, round, err) : VGS_OK;
+}
+
+static vgs_status vgs__ebm_place_run(vgs_ebm *m, int64_t round, vgs_error *err)
+{
+    vgs__ebm_stage *st = &m->place;
+    const vgs_ebm_config *c = &m->c;
+    bool chain = vgs__ebm_from_data(c) && !(c->start_code > 0.0f);
+    if (chain) return vgs__ebm_moves_run(m, c->start_steps ? c->start_steps : c->sampler.steps, round, err);
+    vgs_noise_set(st->g, &st->noise, c->sampler.seed, VGS__FOR_EBM_START, round, 0, 0);
+    if (c->objective == VGS_PERSISTENT) {
+        vgs_noise_set(st->g, &st->other, c->sampler.seed, VGS__FOR_EBM_START, round, 1, 0);
+        vgs_scalar_set(st->g, st->sigma, round < c->store ? 1e6 : -vgs__ebm_quantile((double)c->reinit));
+    }
+    return vgs_graph_run(st->g, c->sampler.batch, err);
+}
+
+/* Negatives of a round, where vgs__ebm_bind says. */
+static vgs_status vgs__ebm_negatives(vgs_ebm *m, const vgs_data *data, int64_t round, vgs_error *err)
+{
+    const vgs_ebm_config *c = &m->c;
+    vgs_status st;
+    if (c->objective == VGS_DISCREPANCY) return VGS_OK;
+    if (!m->place.g) return vgs_sampler_rollout(m->sampler, VGS_START_NOISE, NULL, err);
+    st = vgs__ebm_source(m, data, round, err);
+    if (st == VGS_OK) st = vgs__ebm_place_run(m, round, err);
+    if (st != VGS_OK) return st;
+    if (m->sampler) st = vgs_sampler_rollout(m->sampler, VGS_START_PLACED, NULL, err);
+    else st = vgs__ebm_chain_run(m, c->sampler.batch, vgs__ebm_has_chain(c) ? c->langevin_steps : 0,
+                                 c->sampler.seed, VGS__FOR_EBM_CHAIN, round, 0, err);
+    return st == VGS_OK ? vgs__ebm_keep_run(m, round, err) : st;
+}
+
+/* What to change about an energy that runs away. */
+static vgs_status vgs__ebm_check_flag(vgs_ebm *m, vgs_error *err)
+{
+    int32_t f[4];
+    vgs_status st = vgs__model_read_flag(m->learned, f, err);
+    const char *advice = "lower lr";
+    if (st != VGS_OK || !f[0]) return st;
+    if (m->c.objective != VGS_DISCREPANCY && m->c.gamma < 0.001f) advice = "raise gamma, the brake of E";
+    else if (vgs__ebm_encodes(&m->c) && m->c.lr <= 1e-3f) advice = "raise tau_e, so that g need not grow";
+    return vgs__fail(err, VGS_E_NONFINITE, "ebm: |e| of row %u is not finite, or above limit = %g, at "
+                     "iteration %lld: %s; the weights are as before", (unsigned)f[1], (double)m->c.limit,
+                     (long long)m->iteration, advice);
+}
+
+static vgs_status vgs__ebm_iterate(vgs_ebm *m, const vgs_data *data, vgs_error *err)
+{
+    int64_t round = m->iteration * m->c.rounds, adam = m->learned->step;
+    vgs_status st = vgs__ebm_read_batch(m, data, m->iteration, err);
+    int k;
+    for (k = 1; k < m->c.rounds && m->sampler && st == VGS_OK; ++k) {            /* the sampler alone  */
+        st = vgs__ebm_negatives(m, data, round++, err);
+        if (st == VGS_OK) st = vgs_sampler_fit(m->sampler, err);
+    }
+    if (st == VGS_OK) st = vgs__ebm_negatives(m, data, round, err);
+    if (st == VGS_OK) st = vgs__ebm_update_run(m, err);
+    if (st == VGS_OK) st = vgs__ebm_check_flag(m, err);
+    if (st != VGS_OK) {
+        m->learned->step = adam;
+        return st;
+    }
+    if (m->sampler) st = vgs_sampler_fit(m->sampler, err);
+    m->iteration++;
+    return st;
+}
+
+/* ---- statistics: on the host ---- */
+
+static double vgs__ebm_distance(const vgs_ebm *m, const float *x, const float *y)
+{
+    double sum = 0.0, dot = 0.0;
+    int i, j, d = m->c.net.dim, n = m->c.sampler.batch;
+    for (i = 0; i < n; ++i) {
+        double r = 0.0;
+        for (dot = 0.0, j = 0; j < d; ++j, ++x, ++y) {
+            dot += (double)*x * (double)*y;
+            r += ((double)*x - (double)*y) * ((double)*x - (double)*y);
+        }
+        if (!m->c.sampler.on_sphere) sum += sqrt(r);
+        else sum += acos(dot > 1.0 ? 1.0 : dot < -1.0 ? -1.0 : dot) * 57.29577951308232;
+    }
+    return sum / n;
+}
+
+/* The root of the total variance of the rows. */
+static double vgs__ebm_std(const vgs_ebm *m, const float *x)
+{
+    double total = 0.0;
+    int i, j, d = m->c.net.dim, n = m->c.sampler.batch;
+    for (j = 0; j < d; ++j) {
+        double mean = 0.0, sum = 0.0;
+        for (i = 0; i < n; ++i) mean += (double)x[i * d + j] / n;
+        for (i = 0; i < n; ++i) sum += ((double)x[i * d + j] - mean) * ((double)x[i * d + j] - mean);
+        total += sum / n;
+    }
+    return sqrt(total);
+}
+
+/* Mean |mu_t| over sigma_t sqrt(D), of the last rollout. */
+static double vgs__ebm_drift(vgs_ebm *m, int t, float *x, vgs_error *err)
+{
+    vgs_sampler *s = m->sampler;
+    size_t n = vgs__ebm_size(m);
+    int i, j, d = m->c.net.dim, b = m->c.sampler.batch;
+    double sum = 0.0, unit = sqrt((double)s->s2[t] * s->dim) * (double)s->a[t];
+    if (s->b->download(s->b->self, x, s->traj_mu, (size_t)t * n, n, VGS_F32, err) != VGS_OK)
+        return vgs__nan();
+    for (i = 0; i < b; ++i) {
+        double r = 0.0;
+        for (j = 0; j < d; ++j, ++x) r += (double)*x * (double)*x;
+        sum += sqrt(r);
+    }
+    return sum / b / unit;
+}
+
+/* Means of e and |e|, and of its square, over the batch of rows x. */
+static vgs_status vgs__ebm_means(vgs_ebm *m, const float *x, double *e, double *mean, double *size,
+                                 double *square, vgs_error *err)
+{
+    int i, n = m->c.sampler.batch;
+    vgs_status st = vgs__evaluator_run(&m->rows[0], x, n, e, NULL, err);
+    *mean = 0.0;
+    for (i = 0; i < n && st == VGS_OK; ++i) {
+        double v = e[i] / m->c.divide;
+        *mean += v / n;
+        *size += fabs(v) / n;
+        *square += v * v / n;
+    }
+    return st;
+}
+
+/* Rows of a leaf where negatives start, or are. */
+static vgs_status vgs__ebm_download(vgs_ebm *m, bool end, float *x, vgs_error *err)
+{
+    size_t n = vgs__ebm_size(m);
+    vgs_buffer *from = m->sampler ? m->sampler->traj_x : end ? m->draws : m->start;
+    size_t at = m->sampler && end ? (size_t)m->c.sampler.steps * n : 0;
+    return m->b->download(m->b->self, x, from, at, n, VGS_F32, err);
+}
+
+/* x: room for 4 batches, e for one. */
+static vgs_status vgs__ebm_measure(vgs_ebm *m, vgs_ebm_stats *s, float *x, double *e, vgs_error *err)
+{
+    size_t n = vgs__ebm_size(m);
+    float *source = x + n, *start = source + n, *draws = start + n;
+    double size = 0.0, square = 0.0, unused = 0.0;
+    vgs_status st = m->b->download(m->b->self, x, m->data, 0, n, VGS_F32, err);
+    if (st == VGS_OK) st = vgs__ebm_means(m, x, e, &s->e_data, &size, &square, err);
+    if (st != VGS_OK || m->c.objective == VGS_DISCREPANCY) return st;
+    st = vgs__ebm_download(m, false, start, err);
+    if (st == VGS_OK) st = vgs__ebm_download(m, vgs__ebm_moves(&m->c), draws, err);
+    if (st == VGS_OK) st = m->b->download(m->b->self, source, m->source, 0, n, VGS_F32, err);
+    if (st == VGS_OK) st = vgs__ebm_means(m, draws, e, &s->e_draws, &size, &square, err);
+    if (st == VGS_OK) st = vgs__ebm_means(m, start, e, &s->e_start, &unused, &unused, err);
+    s->loss = s->e_data - s->e_draws + (double)m->c.gamma * square;
+    s->gamma_share = size * (double)m->c.gamma / (1.0 + size * (double)m->c.gamma);
+    s->spread = vgs__ebm_std(m, draws) / vgs__ebm_std(m, x);
+    s->draw_distance = vgs__ebm_distance(m, start, draws);
+    if (vgs__ebm_from_data(&m->c) && m->c.starts != VGS_STARTS_STORE)
+        s->start_distance = vgs__ebm_distance(m, source, start);
+    if (!m->sampler) return st;
+    s->drift_first = vgs__ebm_drift(m, 0, x, err);
+    s->drift_last = vgs__ebm_drift(m, m->c.sampler.steps - 1, x, err);
+    return st;
+}
+
+static vgs_status vgs__ebm_stats(vgs_ebm *m, bool ran, vgs_ebm_stats *s, vgs_error *err)
+{
+    size_t n = vgs__ebm_size(m);
+    float *x, g = 1.0f;
+    double *e = NULL;
+    vgs_status st = VGS_OK;
+    s->iteration = m->iteration;
+    s->fitted = m->fitted;
+    s->loss = s->e_data = s->e_start = s->e_draws = s->gamma_share = s->drift_first = s->drift_last =
+        s->start_distance = s->draw_distance = s->spread = s->scale = vgs__nan();
+    if (vgs__ebm_encodes(&m->c)) {
+        st = m->b->download(m->b->self, &g, m->learned->w, 0, 1, VGS_F32, err);
+        s->scale = (double)g;
+    }
+    if (!ran || st != VGS_OK) return st;
+    x = (float *)vgs__alloc_or(err, "statistics", 4 * n, sizeof *x);
+    e = x ? (double *)vgs__alloc_or(err, "statistics", vgs__ebm_batch(m), sizeof *e) : NULL;
+    st = e ? vgs__ebm_measure(m, s, x, e, err) : VGS_E_NOMEM;
+    vgs__free(x);
+    vgs__free(e);
+    return st;
+}
+
+VGS__DEF vgs_status vgs_ebm_train(vgs_ebm *m, const vgs_data *data, int n, vgs_ebm_stats *stats,
+                                  vgs_error *err)
+{
+    const vgs_config *c = &m->c.sampler;
+    vgs_status st = vgs__ebm_check_data(m, data, err);
+    int i;
+    if (st == VGS_OK && n < 0) st = vgs__fail(err, VGS_E_ARG, "ebm_train: n = %d: must be >= 0", n);
+    for (i = 0; i < n && st == VGS_OK; ++i) {
+        st = vgs__ebm_iterate(m, data, err);
+        if (st == VGS_OK && c->progress && c->progress(c->progress_user, m->iteration))
+            st = vgs__fail(err, VGS_E_CANCELLED, "ebm_train: cancelled after iteration %lld",
+                           (long long)m->iteration);
+    }
+    return st == VGS_OK && stats ? vgs__ebm_stats(m, n > 0, stats, err) : st;
+}
+
+/* ---- pretraining ---- */
+
+/* Training begins with moments of its own, and averages that are the weights. */
+static vgs_status vgs__ebm_fit_end(vgs_ebm *m, vgs_error *err)
+{
+    size_t n = (size_t)vgs_model_size(m->learned);
+    float *w = (float *)vgs__alloc_or(err, "ebm_fit", 2 * n, sizeof *w);
+    vgs_status st = w ? vgs_model_write_adam(m->learned, w, w + n, 0, err) : VGS_E_NOMEM;    /* zeros    */
+    if (st == VGS_OK) st = vgs_model_read(m->learned, w, err);
+    if (st == VGS_OK) st = vgs_model_write(m->average, w, err);
+    vgs__free(w);
+    return st;
+}
+
+static vgs_status vgs__ebm_fit_iterate(vgs_ebm *m, const vgs_data *data, vgs_error *err)
+{
+    double at = (double)m->fitted / m->c.fit;
+    vgs_status st = vgs__ebm_read_batch(m, data, m->fitted, err);
+    vgs_scalar_set(m->fit.g, m->fit.lr, 0.5 * (double)m->c.fit_lr * (1.0 + cos(3.14159265358979 * at)));
+    if (st == VGS_OK) st = vgs_graph_run(m->fit.g, m->c.sampler.batch, err);
+    if (st == VGS_OK) st = vgs__ebm_check_flag(m, err);
+    if (st == VGS_OK && ++m->fitted == m->c.fit) st = vgs__ebm_fit_end(m, err);
+    return st;
+}
+
+VGS__DEF vgs_status vgs_ebm_fit(vgs_ebm *m, const vgs_data *data, int n, double *loss, vgs_error *err)
+{
+    vgs_status st = vgs__ebm_check_data(m, data, err);
+    float v = 0.0f;
+    int i;
+    if (st != VGS_OK) return st;
+    if (n < 0 || m->fitted + n > m->c.fit || m->iteration)
+        return vgs__fail(err, VGS_E_ARG, "ebm_fit: n = %d: %lld of fit = %d are made%s", n,
+                         (long long)m->fitted, m->c.fit, m->iteration ? ", and training has begun" : "");
+    for (i = 0; i < n && st == VGS_OK; ++i) st = vgs__ebm_fit_iterate(m, data, err);
+    if (st == VGS_OK && loss && n) st = vgs_get(m->fit.g, m->fit.out, &v, m->c.sampler.batch, err);
+    if (st == VGS_OK && loss) *loss = (double)v;
+    return st;
+}
+
+/* ---- scores and draws ---- */
+
+VGS__DEF vgs_status vgs_ebm_score(vgs_ebm *m, const float *x, int n, float *e, vgs_error *err)
+{
+    size_t d = (size_t)m->c.net.dim;
+    int i, k, block = m->rows[1].capacity;
+    float *rows = (float *)vgs__alloc_or(err, "score", (size_t)block * d, sizeof *rows);
+    vgs_status st = rows ? VGS_OK : VGS_E_NOMEM;
+    for (i = 0; i < n && st == VGS_OK; i += k) {
+        k = n - i < block ? n - i : block;
+        memcpy(rows, x + (size_t)i * d, (size_t)k * d * sizeof *rows);
+        st = vgs__ebm_check_rows(m, rows, k, NULL, i, err);
+        if (st == VGS_OK) st = vgs__evaluator_block(&m->rows[1], rows, k, NULL, NULL, err);
+        if (st == VGS_OK) memcpy(e + i, m->rows[1].e, (size_t)k * sizeof *e);
+    }
+    vgs__free(rows);
+    return st;
+}
+
+VGS__DEF vgs_status vgs_ebm_average(vgs_ebm *m, vgs_error *err)
+{
+    size_t n = (size_t)vgs_model_size(m->learned);
+    float *w = (float *)vgs__alloc_or(err, "ebm_average", n, sizeof *w);
+    vgs_status st = w ? vgs_model_read(m->average, w, err) : VGS_E_NOMEM;
+    if (st == VGS_OK) st = vgs_model_write(m->learned, w, err);
+    vgs__free(w);
+    return st;
+}
+
+/* Starts for rows first .. first+n-1 of a draw, from the kept; VGS_E_ARG before there are any. */
+static vgs_status vgs__ebm_kept_rows(vgs_ebm *m, uint64_t seed, uint32_t first, int n, float *x,
+                                     vgs_error *err)
+{
+    size_t d = (size_t)m->c.net.dim, all = vgs__ebm_size(m) * (size_t)m->c.store;
+    int64_t rounds = m->iteration * m->c.rounds;
+    uint32_t filled = (uint32_t)(rounds < m->c.store ? rounds : m->c.store) * (uint32_t)m->c.sampler.batch;
+    float *kept;
+    vgs_rng r = { 0, 0xEB1u, 0 };
+    vgs_status st;
+    int i;
+    if (!filled) return vgs__fail(err, VGS_E_ARG, "ebm_sample: draws start from data that training has seen, "
+                                  "and it has seen none");
+    kept = (float *)vgs__alloc_or(err, "ebm_sample", all, sizeof *kept);
+    st = kept ? m->b->download(m->b->self, kept, m->kept, 0, all, VGS_F32, err) : VGS_E_NOMEM;
+    r.seed = seed;
+    for (i = 0; i < n && st == VGS_OK; ++i) {
+        r.pos = 4 * ((uint64_t)first + (uint64_t)i);
+        memcpy(x + (size_t)i * d, kept + (size_t)vgs_rng_below(&r, filled) * d, d * sizeof *x);
+    }
+    vgs__free(kept);
+    return st;
+}
+
+static vgs_status vgs__ebm_sample_vgs(vgs_ebm *m, const vgs_draw *draw, uint64_t seed, int n, float *x,
+                                      vgs_error *err)
+{
+    vgs_draw o = *draw;
+    float *start = NULL;
+    vgs_status st = VGS_OK;
+    if (m->kept && !o.start && n > 0) {
+        start = (float *)vgs__alloc_or(err, "ebm_sample", (size_t)n * (size_t)m->c.net.dim, sizeof *start);
+        st = start ? vgs__ebm_kept_rows(m, seed, o.first_row, n, start, err) : VGS_E_NOMEM;
+        o.start = start;
+    }
+    if (st == VGS_OK) st = vgs_sampler_draw(m->sampler, &o, n, x, err);
+    vgs__free(start);
+    return st;
+}
+
+/* A block of rows by Langevin: from the kept, from given rows, or from noise. */
+static vgs_status vgs__ebm_sample_block(vgs_ebm *m, const float *start, uint64_t seed, uint32_t first, int n,
+                                        float *x, vgs_error *err)
+{
+    size_t d = (size_t)m->c.net.dim, count = (size_t)n * d, i, j;
+    int steps = vgs__ebm_has_chain(&m->c) ? m->c.langevin_steps : 1000;
+    vgs_rng r = { 0, 0xEB2u, 0 };
+    vgs_status st = VGS_OK;
+    r.seed = seed;
+    if (start) memcpy(x, start, count * sizeof *x);
+    else if (m->kept) st = vgs__ebm_kept_rows(m, seed, first, n, x, err);
+    else for (i = 0; i < (size_t)n; ++i) {
+        r.pos = ((uint64_t)first + i) * (d + 3) / 4 * 4;
+        vgs_rng_normals(&r, x + i * d, d);
+        for (j = 0; j < d; ++j) x[i * d + j] *= m->c.sampler.length_scale;
+    }
+    if (st == VGS_OK) st = vgs__ebm_check_rows(m, x, n, NULL, first, err);
+    if (st == VGS_OK) st = m->b->upload(m->b->self, m->start, 0, x, count, VGS_F32, err);
+    if (st == VGS_OK) st = vgs__ebm_chain_run(m, n, steps, seed, VGS__FOR_EBM_DRAW, 0, first, err);
+    if (st == VGS_OK) st = vgs__ebm_check_flag(m, err);
+    return st == VGS_OK ? m->b->download(m->b->self, x, m->draws, 0, count, VGS_F32, err) : st;
+}
+
+VGS__DEF vgs_status vgs_ebm_sample(vgs_ebm *m, const vgs_draw *draw, int n, float *x, vgs_error *err)
+{
+    size_t d = (size_t)m->c.net.dim;
+    vgs_draw o;
+    uint64_t seed;
+    vgs_status st = VGS_OK;
+    int i, k, block = m->c.sampler.batch;
+    memset(&o, 0, sizeof o);
+    if (draw) o = *draw;
+    seed = o.seed ? o.seed : m->c.sampler.seed;
+    if (m->sampler) return vgs__ebm_sample_vgs(m, &o, seed, n, x, err);
+    if (o.path || o.energy || o.log_weight || o.correct > 0 || o.resample > 0.0f || o.skip_final_noise ||
+        (o.noise_scale != 0.0f && o.noise_scale != 1.0f))
+        return vgs__fail(err, VGS_E_ARG, "ebm_sample: this objective has no VGS; of draw only seed, start "
+                         "and first_row count");
+    for (i = 0; i < n && st == VGS_OK; i += k) {
+        k = n - i < block ? n - i : block;
+        st = vgs__ebm_sample_block(m, o.start ? o.start + (size_t)i * d : NULL, seed,
+                                   o.first_row + (uint32_t)i, k, x + (size_t)i * d, err);
+    }
+    return st;
+}
+
+/* ---- checkpoints ---- */
+#ifndef VGS_NO_STDIO
+
+/* E on the host: n weights twice and Adam's moments, the kept rows. */
+typedef struct vgs__ebm_host {
+    float *average, *learned, *first, *second, *kept;
+    int64_t step;
+} vgs__ebm_host;
+
+static size_t vgs__ebm_kept_count(const vgs_ebm *m)
+{
+    return m->kept ? vgs__ebm_size(m) * (size_t)m->c.store : 0;
+}
+
+static vgs_status vgs__ebm_host_make(const vgs_ebm *m, vgs__ebm_host *h, vgs_error *err)
+{
+    size_t n = (size_t)vgs_model_size(m->learned);
+    memset(h, 0, sizeof *h);
+    h->average = (float *)vgs__alloc_or(err, "checkpoint", 4 * n + vgs__ebm_kept_count(m), sizeof(float));
+    if (!h->average) return VGS_E_NOMEM;
+    h->learned = h->average + n;
+    h->first = h->learned + n;
+    h->second = h->first + n;
+    h->kept = h->second + n;
+    return VGS_OK;
+}
+
+static vgs_status vgs__ebm_host_read(const vgs_ebm *m, vgs__ebm_host *h, vgs_error *err)
+{
+    size_t kept = vgs__ebm_kept_count(m);
+    vgs_status st = vgs_model_read(m->average, h->average, err);
+    if (st == VGS_OK) st = vgs_model_read(m->learned, h->learned, err);
+    if (st == VGS_OK) st = vgs_model_read_adam(m->learned, h->first, h->second, &h->step, err);
+    return st == VGS_OK && kept ? m->b->download(m->b->self, h->kept, m->kept, 0, kept, VGS_F32, err) : st;
+}
+
+static vgs_status vgs__ebm_host_write(vgs_ebm *m, vgs__ebm_host *h, bool ours, vgs_error *err)
+{
+    size_t kept = ours ? vgs__ebm_kept_count(m) : 0;
+    vgs_status st = vgs_model_write_adam(m->learned, h->first, h->second, h->step, err);
+    if (st == VGS_OK) st = vgs_model_write(m->learned, h->learned, err);
+    if (st == VGS_OK) st = vgs_model_write(m->average, h->average, err);
+    return st == VGS_OK && kept ? m->b->upload(m->b->self, m->kept, 0, h->kept, kept, VGS_F32, err) : st;
+}
+
+static void vgs__ebm_put(const vgs_ebm *m, vgs_writer *w, const vgs__ebm_host *h)
+{
+    const uint64_t n = (uint64_t)vgs_model_size(m->learned);
+    uint64_t kept[2];
+    char key[72], text[32];
+    int i;
+    kept[0] = (uint64_t)m->c.store * (uint64_t)m->c.sampler.batch;
+    kept[1] = (uint64_t)m->c.net.dim;
+    vgs__model_put(m->average, w, "", h->average);
+    vgs__model_put(m->learned, w, "learned.", h->learned);
+    vgs_writer_tensor(w, "vgs.energy_m", VGS_DTYPE_F32, 1, &n, h->first);
+    vgs_writer_tensor(w, "vgs.energy_v", VGS_DTYPE_F32, 1, &n, h->second);
+    if (m->kept) vgs_writer_tensor(w, "vgs.energy_kept", VGS_DTYPE_F32, 2, kept, h->kept);
+    for (i = 0; i < VGS__EBM_FIELD_COUNT; ++i) {
+        snprintf(key, sizeof key, "energy_%s", vgs__ebm_fields[i].name);
+        vgs_ebm_field_get(&m->c, i, text);
+        vgs_writer_meta(w, key, text);
+    }
+    vgs__write_counter(w, "vgs.energy_iteration", m->iteration);
+    vgs__write_counter(w, "vgs.energy_fitted", m->fitted);
+    vgs__write_counter(w, "vgs.energy_step", h->step);
+    vgs__write_counter(w, "vgs.energy_dim", m->c.net.dim);
+}
+
+/* Fields of a sampler that is not there, and what the caller adds. */
+static void vgs__ebm_put_fields(const vgs_ebm *m, vgs_writer *w, const char *const *meta)
+{
+    char text[32];
+    int i;
+    for (i = 0; vgs_field_name(i); ++i) {
+        vgs_field_get(&m->c.sampler, i, text);
+        vgs_writer_meta(w, vgs_field_name(i), text);
+    }
+    for (i = 0; meta && meta[i] && meta[i + 1]; i += 2) vgs_writer_meta(w, meta[i], meta[i + 1]);
+}
+
+static vgs_status vgs__ebm_check_meta(const char *const *meta, vgs_error *err)
+{
+    vgs_status st = vgs__check_meta(meta, err);
+    int i;
+    for (i = 0; meta && meta[i] && st == VGS_OK; i += 2)
+        if (!strncmp(meta[i], "energy_", 7) && vgs_ebm_field_find(meta[i] + 7) >= 0)
+            st = vgs__fail(err, VGS_E_ARG, "ebm_save: meta key %.60s is the library's own", meta[i]);
+    return st;
+}
+
+VGS__DEF vgs_status vgs_ebm_save(const vgs_ebm *m, const char *path, const char *const *meta, vgs_error *err)
+{
+    const size_t n = (size_t)vgs_model_size(m->learned);
+    vgs__ebm_host h;
+    vgs__snapshot s;
+    vgs_writer *w;
+    vgs_status st = vgs__ebm_check_meta(meta, err);
+    memset(&s, 0, sizeof s);
+    if (st == VGS_OK) st = vgs__ebm_host_make(m, &h, err);
+    if (st != VGS_OK) return st;
+    st = vgs__ebm_host_read(m, &h, err);
+    if (st == VGS_OK) st = vgs__check_finite(path, "weights", h.average, 2 * n, false, err);
+    if (st == VGS_OK && m->sampler) st = vgs__snapshot_make(m->sampler, &s, err);
+    if (st == VGS_OK && m->sampler) st = vgs__snapshot_read(m->sampler, &s, err);
+    w = st == VGS_OK ? vgs_writer_create(err) : NULL;
+    if (w) {
+        if (m->sampler) vgs__write_tensors(m->sampler, w, &s);
+        if (m->sampler) vgs__write_meta(m->sampler, w, meta);
+        else vgs__ebm_put_fields(m, w, meta);
+        vgs__ebm_put(m, w, &h);
+        st = vgs_writer_save(w, path, err);
+        vgs_writer_free(w);
+    } else if (st == VGS_OK) st = VGS_E_NOMEM;
+    vgs__free(s.target);
+    vgs__free(h.average);
+    return st;
+}
+
+/* The weights of a state_dict, which learning then starts from. */
+static vgs_status vgs__ebm_get_weights(const vgs_ebm *m, const vgs_safetensors *f, const char *path,
+                                       vgs__ebm_host *h, vgs_error *err)
+{
+    size_t n = (size_t)vgs_model_size(m->learned);
+    const char *prefix = "";
+    vgs_status st;
+    char name[128];
+    snprintf(name, sizeof name, "state_dict.%s", m->learned->net->info[m->learned->net->n_info - 1].name);
+    if (vgs_safetensors_find(f, name)) prefix = "state_dict.";
+    st = vgs__model_get(m->learned, f, path, prefix, h->average, err);
+    memcpy(h->learned, h->average, n * sizeof *h->learned);
+    return st == VGS_OK ? vgs__check_finite(path, "weights", h->average, n, false, err) : st;
+}
+
+static vgs_status vgs__ebm_get(const vgs_ebm *m, const vgs_safetensors *f, const char *path,
+                               vgs__ebm_host *h, int64_t *iteration, int64_t *fitted, vgs_error *err)
+{
+    size_t n = (size_t)vgs_model_size(m->learned), kept = vgs__ebm_kept_count(m);
+    vgs_status st = vgs__ebm_get_weights(m, f, path, h, err);
+    *iteration = *fitted = 0;
+    if (st != VGS_OK || !vgs_safetensors_find(f, "vgs.energy_m")) return st;
+    st = vgs__model_get(m->learned, f, path, "learned.", h->learned, err);
+    if (st == VGS_OK) st = vgs_safetensors_floats(f, "vgs.energy_m", h->first, n, err);
+    if (st == VGS_OK) st = vgs_safetensors_floats(f, "vgs.energy_v", h->second, n, err);
+    if (st == VGS_OK && kept) st = vgs_safetensors_floats(f, "vgs.energy_kept", h->kept, kept, err);
+    if (st == VGS_OK) st = vgs__check_finite(path, "learned, moments", h->learned, 3 * n + kept, false, err);
+    if (st == VGS_OK) st = vgs__check_squares(path, "vgs.energy_v", h->second, n, err);
+    if (st == VGS_OK) st = vgs__read_counter(f, "vgs.energy_iteration", iteration, err);
+    if (st == VGS_OK) st = vgs__read_counter(f, "vgs.energy_fitted", fitted, err);
+    return st == VGS_OK ? vgs__read_counter(f, "vgs.energy_step", &h->step, err) : st;
+}
+
+VGS__DEF vgs_status vgs_ebm_load(vgs_ebm *m, const char *path, vgs_error *err)
+{
+    vgs__ebm_host h;
+    vgs_safetensors *f = vgs_safetensors_open(path, err);
+    int64_t iteration, fitted;
+    bool ours;
+    vgs_status st;
+    if (!f) return err ? err->code : VGS_E_FORMAT;
+    ours = vgs_safetensors_find(f, "vgs.energy_m") != NULL;
+    st = vgs__ebm_host_make(m, &h, err);
+    if (st == VGS_OK) st = vgs__ebm_get(m, f, path, &h, &iteration, &fitted, err);
+    vgs_safetensors_free(f);
+    if (st == VGS_OK && ours && m->sampler) st = vgs_sampler_load(m->sampler, path, err);
+    if (st == VGS_OK) st = vgs__ebm_host_write(m, &h, ours, err);
+    if (st == VGS_OK) {
+        m->iteration = iteration;
+        m->fitted = fitted;
+    }
+    vgs__free(h.average);
+    return st;
+}
+
+VGS__DEF vgs_status vgs_ebm_checkpoint_config(const char *path, vgs_ebm_config *cfg, int *count,
+                                              vgs_error *err)
+{
+    vgs_ebm_config c = *cfg;
+    vgs_safetensors *f;
+    vgs_error why;
+    int64_t dim = 0;
+    int i, n = 0;
+    vgs_status st = vgs_checkpoint_config(path, &c.sampler, &n, err);
+    if (st != VGS_OK) return st;
+    if (!(f = vgs_safetensors_open(path, err))) return err ? err->code : VGS_E_FORMAT;
+    for (i = 0; i < vgs_safetensors_meta_count(f) && st == VGS_OK; ++i) {
+        const char *key = vgs_safetensors_meta_key(f, i);
+        if (strncmp(key, "energy_", 7) || vgs_ebm_field_find(key + 7) < 0) continue;
+        st = vgs_ebm_field_set(&c, key + 7, vgs_safetensors_meta(f, key), &why);
+        if (st != VGS_OK) st = vgs__fail(err, VGS_E_FORMAT, "%.100s: metadata energy_%.110s", path, why.msg);
+        ++n;
+    }
+    if (st == VGS_OK) st = vgs__read_counter(f, "vgs.energy_dim", &dim, err);
+    vgs_safetensors_free(f);
+    if (st != VGS_OK) return st;
+    if (dim > 0 && dim <= 1000000) c.net.dim = (int)dim;
+    *cfg = c;
+    if (count) *count = n;
+    return VGS_OK;
 }
 #endif /* VGS_NO_STDIO */
 

@@ -851,7 +851,7 @@ static const char *const vgs_cl__src_rows[] = {
     "            ROWS {\n",
     "                x = ROW(x0, r);\n",
     "                LANES(c, w[3])\n",
-    "                    if (!(x[c] - x[c] == 0.0f) && !(I(3) && x[c] > 0.0f)) bad = min(bad, r);\n",
+    "                    if (I(3) \? x[c] < -FLT_MAX : !(x[c] - x[c] == 0.0f)) bad = min(bad, r);\n",
     "            }\n",
     "            if (bad != 0x7FFFFFFF) atomic_min((__global int *)out.p, bad);\n",
     "            break;\n",

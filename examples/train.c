@@ -11,25 +11,9 @@
 #include "json.h"
 #include "report.h"
 #include "room.h"
+#include "run.h"
 
-#include <errno.h>
-#include <signal.h>
-#ifdef _WIN32
-#  include <direct.h>
-#  include <io.h>
-#  define make_folder(path) _mkdir(path)
-#  define is_terminal() _isatty(2)
-#  define print_raw(text, n) _write(2, text, n)
-#else
-#  include <fcntl.h>
-#  include <sys/file.h>
-#  include <unistd.h>
-#  define make_folder(path) mkdir(path, 0777)
-#  define is_terminal() isatty(2)
-#  define print_raw(text, n) write(2, text, n)
-#endif
-
-enum { MAX_PATH_LENGTH = 1024, PATHS = 48, DRAW_BLOCK = 5000 };
+enum { PATHS = 48, DRAW_BLOCK = 5000 };
 
 typedef struct run {
     /* what the command line says */
@@ -58,23 +42,6 @@ typedef struct run {
     vgs_forward forward;                     /* of reference samples, likewise                           */
     bool   weighted, has_forward;
 } run;
-
-static volatile sig_atomic_t stop;
-static char last_words[MAX_PATH_LENGTH + 200];   /* of a program that is stopped while it measures */
-
-static void on_signal(int sig)
-{
-    stop = 1;
-    signal(sig, SIG_DFL);                        /* a second one ends the program at once */
-}
-
-/* Measuring cannot be stopped half way, but nothing is lost by that: it ends the program. */
-static void on_signal_measuring(int sig)
-{
-    (void)sig;
-    if (print_raw(last_words, (unsigned)strlen(last_words)) < 0) _Exit(EXIT_FAILED);
-    _Exit(EXIT_STOPPED);
-}
 
 /* ==== command line ================================================================================== */
 
@@ -168,40 +135,7 @@ static void parse(run *r, int argc, char **argv)
 
 static const char *in_dir(const run *r, const char *file, char path[MAX_PATH_LENGTH])
 {
-    snprintf(path, MAX_PATH_LENGTH, "%s/%s", r->dir, file);
-    return path;
-}
-
-/* Makes DIR and what is missing above it. Only the last failure counts: it is about DIR itself. */
-static int make_dir(const char *dir)
-{
-    char path[MAX_PATH_LENGTH];
-    int status = 0;
-    for (size_t i = 1; i <= strlen(dir); ++i) {
-        if (dir[i] != '/' && dir[i] != '\0') continue;
-        memcpy(path, dir, i);
-        path[i] = '\0';
-        errno = 0;
-        status = make_folder(path) && errno != EEXIST;
-    }
-    if (status) say("%s: the folder cannot be made: %s", dir, strerror(errno));
-    return status;
-}
-
-/* True, said, if another run writes into DIR. The lock ends with the program, however that ends. Where the
-   system has no flock, or none for folders (NFS), another run is not noticed. */
-static bool taken(const char *dir)
-{
-#ifdef LOCK_EX
-    int folder = open(dir, O_RDONLY | O_CLOEXEC);
-    if (folder >= 0 && flock(folder, LOCK_EX | LOCK_NB) && errno == EWOULDBLOCK) {
-        say("%s: another train is writing there; --out takes another folder", dir);
-        return true;
-    }
-#else
-    (void)dir;
-#endif
-    return false;
+    return in_folder(r->dir, file, path);
 }
 
 /* ==== where the configuration comes from ============================================================ */
@@ -252,24 +186,6 @@ static vgs_status save_checkpoint(const run *r, vgs_error *err)
     const char *meta[] = { "target", r->target->name, "preset", r->preset, "iterations", r->goal_text, NULL };
     char path[MAX_PATH_LENGTH];
     return vgs_sampler_save(r->sampler, in_dir(r, "checkpoint.safetensors", path), meta, err);
-}
-
-/* Keeps the measurements up to the checkpoint's iteration: a run that was killed may have logged more. */
-static vgs_status trim_log(run *r, const char *path, vgs_error *err)
-{
-    FILE *old = fopen(path, "rb");
-    vgs_file f;
-    char line[1024];
-    vgs_status st;
-    if (!old) return VGS_OK;
-    st = vgs_file_begin(&f, path, err);
-    while (st == VGS_OK && fgets(line, sizeof line, old)) {
-        if (!strchr(line, '\n') || !(log_number(line, "iteration") <= (double)r->first)) continue;
-        fputs(line, f.stream);
-        r->earlier = log_number(line, "seconds");
-    }
-    fclose(old);
-    return st == VGS_OK ? vgs_file_commit(&f, err) : st;
 }
 
 /* A run can have more iterations than it is told to make: they stay, and that is said. */
@@ -347,7 +263,8 @@ static int start(run *r)
         remove(in_dir(r, "samples.npy", old));
         remove(in_dir(r, "report.html", old));
     }
-    if (save_checkpoint(r, &err) || (r->resume && trim_log(r, log_path, &err))) return fail(&err);
+    if (save_checkpoint(r, &err) || (r->resume && trim_log(log_path, (double)r->first, &r->earlier,
+                                                           &err))) return fail(&err);
     r->log = fopen(log_path, r->resume ? "ab" : "wb");
     if (!r->log) {
         say("%s: cannot be opened for writing: %s", log_path, strerror(errno));
@@ -551,16 +468,6 @@ static int make_metrics(run *r)
                  &err)) return fail(&err);
     r->has_metrics = true;
     return r->weighted ? make_forward(r, n) : 0;
-}
-
-/* What 0, all threads, comes to. */
-static int thread_count(int threads)
-{
-    vgs_cpu_config c = { .threads = threads };
-    vgs_backend *cpu = vgs_cpu_create(&c, NULL);
-    int n = cpu ? vgs_cpu_threads(cpu) : 1;
-    vgs_cpu_free(cpu);
-    return n;
 }
 
 static int make_report(const run *r)

@@ -467,7 +467,7 @@ KERNEL vgs_rows(HEAP, const calls list, int n, int parts, int block)
             ROWS {
                 x = ROW(x0, r);
                 LANES(c, w[3])
-                    if (!(x[c] - x[c] == 0.0f) && !(I(3) && x[c] > 0.0f)) bad = min(bad, r);
+                    if (I(3) ? x[c] < -FLT_MAX : !(x[c] - x[c] == 0.0f)) bad = min(bad, r);
             }
             if (bad != 0x7FFFFFFF) atomic_min((__global int *)out.p, bad);
             break;

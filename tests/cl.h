@@ -7,7 +7,7 @@ static vgs_backend *the_device;
 static vgs_cl_config the_config;
 
 /* VGS_TEST_DEVICE names another device than "auto", VGS_TEST_GROUP another size of its groups,
-   VGS_TEST_PRODUCTS a way to make products (vgs_cl_config.products). */
+   VGS_TEST_PRODUCTS a way to make products (vgs_cl_config.products); VGS_TEST_SMALL wants smaller tensors. */
 static bool open_device(void)
 {
     const char *group = getenv("VGS_TEST_GROUP");

@@ -49,6 +49,10 @@ int main(int argc, char **argv)
 {
     t_begin(argc, argv);
     the_config.page_floats = 1;
+    if (getenv("VGS_TEST_SMALL")) {              /* still two tiles of a product in each direction    */
+        large_rows = 33;
+        large_cols = 17;
+    }
     if (!open_device()) return t_failed ? t_end() : 0;
     RUN(every_op);
     RUN(eigenvectors);

@@ -1,26 +1,8 @@
-# vgs_cl.h: that its kernels are those of kernels/, that it compiles in C99 and C++11, and its tests on what
-# devices there are. Without OpenCL they are skipped; with VGS_NEED_OPENCL=1 that is a failure.
+# vgs_cl.h: that its kernels are those of kernels/, that it compiles in C99 and C++11, its tests on what devices
+# there are, and the programs. Without OpenCL they are skipped; with VGS_NEED_OPENCL=1 that is a failure.
 cd "$(dirname "$0")/.." || exit 1
 . tests/sh.inc
-: "${CFLAGS:=-std=c99 -O2}" "${VGS_NEED_OPENCL:=}"
-export XDG_CACHE_HOME="$PWD/build/cache"         # compiled kernels stay out of the user's folders
-mkdir -p "$XDG_CACHE_HOME"
-
-# Runs a test program and adds its counts to ours.
-run() # NAME COMMAND...
-{
-    name=$1; shift
-    "$@" > "$work/log" 2>&1
-    code=$?
-    add_sum "$work/log" $code
-    if [ "$s" -gt 0 ]; then
-        skipped=$((skipped - s))
-        if [ -n "$VGS_NEED_OPENCL" ]; then ok "$name: no device" 1
-        else skip "$name: $(head -n 1 "$work/log")"; fi
-    fi
-    [ "$f" -eq 0 ] || { echo "FAILED: $name${why:+ $why}"; show "$work/log"; }
-    grep -E '^gmm9|launches' "$work/log"
-}
+. tests/cl.inc
 
 $CC -std=c99 -O1 kernels/embed.c -o "$work/embed" && "$work/embed" --check
 ok "vgs_cl.h has the kernels of kernels/" $?
@@ -29,14 +11,7 @@ ok "no line over 110 columns outside of the kernels" $?
 ! grep -n -P '\t| $|[^\x00-\x7F]' vgs_cl.h kernels/*
 ok "no tabs, trailing blanks or non-ASCII" $?
 
-printf '#include <CL/cl.h>\nint main(void) { return clGetPlatformIDs == 0; }\n' > "$work/have.c"
-if ! $CC -DCL_TARGET_OPENCL_VERSION=120 "$work/have.c" -o "$work/have" -lOpenCL 2> "$work/log"; then
-    if [ -n "$VGS_NEED_OPENCL" ]; then ok "OpenCL's header and loader" 1
-    else skip "OpenCL's header and loader are not installed"; fi
-    finish
-    exit
-fi
-
+need_opencl
 cat > "$work/one.c" <<'END'
 #define VGS_STATIC
 #define VGS_IMPLEMENTATION
@@ -63,12 +38,6 @@ fi
 every_cxx "$work/one.cc"
 OCL_ICD_VENDORS="$work/none" "$work/a"; ok "no platform: an error, not a crash" $?
 
-build() # PROGRAM TEST FLAGS...
-{
-    to=$1 from=$2; shift 2
-    $CC $CFLAGS -O1 -Wno-unused-function tests/$from.c -o build/$to "$@" -lOpenCL -lm 2> "$work/log"
-    [ $? -eq 0 ] || { cat "$work/log"; ok "$to compiles" 1; }
-}
 for t in cl cl_ops cl_nets cl_faults; do
     build test_$t $t
     run $t build/test_$t
@@ -87,14 +56,6 @@ if $CC -DCL_TARGET_OPENCL_VERSION=120 "$work/have.c" -o "$work/have" -lclblast -
     unset VGS_TEST_PRODUCTS
 elif [ -n "$VGS_NEED_OPENCL" ]; then ok "CLBlast (libclblast-dev)" 1
 else skip "CLBlast is not installed: its products are not tested"; fi
-# Groups of many work-items, as on a GPU; PoCL optimises their barriers for minutes, so it is told not to.
-for n in 1 32 64 256; do
-    export VGS_TEST_GROUP=$n POCL_EXTRA_BUILD_FLAGS=-cl-opt-disable
-    run "cl_ops, groups of $n" build/test_cl_ops
-    run "cl_nets, groups of $n" build/test_cl_nets
-    run "cl, groups of $n" build/test_cl random targets one_step
-done
-unset VGS_TEST_GROUP POCL_EXTRA_BUILD_FLAGS
 # The programs: on the device, from there on the processor, from there on the device again.
 $CC -O2 -DVGS_USE_CL examples/train.c -o build/train_cl -lOpenCL -lm &&
     $CC -O2 -DVGS_USE_CL examples/sample.c -o build/sample_cl -lOpenCL -lm &&
@@ -120,21 +81,5 @@ if [ $? -eq 0 ]; then
     build/train_cl dw4 --out "$work/none" --device nothing 2> "$work/err" > "$work/log"
     [ $? = 1 ] &&
         grep -q nothing "$work/err"; ok "a device that is not there is named" $?
-fi
-if command -v oclgrind > "$work/where"; then     # races, accesses out of bounds, misuse of the interface
-    export VGS_TEST_PRODUCTS=tall                # measuring which is faster would take hours here
-    oclgrind --check-api --data-races --log "$work/oclgrind" build/test_cl_ops every_op > "$work/log" 2>&1
-    ok "oclgrind: the ops" $?
-    [ ! -s "$work/oclgrind" ] || head -n 20 "$work/oclgrind"
-    [ ! -s "$work/oclgrind" ]; ok "oclgrind reports nothing" $?
-    oclgrind --data-races --log "$work/oclgrind" build/test_cl targets > "$work/log" 2>&1
-    [ $? -eq 0 ] && [ ! -s "$work/oclgrind" ]; ok "oclgrind: the energies" $?
-    export VGS_TEST_PRODUCTS=tile VGS_TEST_GROUP=32
-    oclgrind --data-races --log "$work/oclgrind" build/test_cl_ops every_op > "$work/log" 2>&1
-    [ $? -eq 0 ] && [ ! -s "$work/oclgrind" ]; ok "oclgrind: the ops in groups of 32" $?
-    [ ! -s "$work/oclgrind" ] || head -n 20 "$work/oclgrind"
-    unset VGS_TEST_PRODUCTS VGS_TEST_GROUP
-else
-    skip "oclgrind is not installed"
 fi
 finish

@@ -54,43 +54,49 @@ static double ref_act(int f, double x)
     }
 }
 
-/* One element of a map, from the operands' elements a, b, c. */
+/* Elementwise ops: how many operands; the ranges of a and b, and the attributes f0, f1, i0, with which
+   tests/ops.c runs it; one element of the result. */
+#define REF_MAPS(X) \
+    X(ADD, 2, -4, 4, -4, 4, 0, 0, 0, a + b) \
+    X(SUB, 2, -4, 4, -4, 4, 0, 0, 0, a - b) \
+    X(MUL, 2, -4, 4, -4, 4, 0, 0, 0, a * b) \
+    X(DIV, 2, -4, 4, 0.2f, 5, 0, 0, 0, a / b) \
+    X(AFFINE, 1, -4, 4, 0, 0, 1.7f, -0.3f, 0, a * F(0) + F(1)) \
+    X(EXP, 1, -20, 20, 0, 0, 0, 0, 0, exp(a)) \
+    X(LOG, 1, 1e-3f, 50, 0, 0, 0, 0, 0, log(a)) \
+    X(SQRT, 1, 0, 9, 0, 0, 0, 0, 0, sqrt(a)) \
+    X(SQUARE, 1, -4, 4, 0, 0, 0, 0, 0, a * a) \
+    X(RECIPROCAL, 1, 0.2f, 5, 0, 0, 0, 0, 0, 1 / a) \
+    X(ABS, 1, -4, 4, 0, 0, 0, 0, 0, fabs(a)) \
+    X(ABS_GRAD, 2, -4, 4, -4, 4, 0, 0, 0, b > 0 ? a : b < 0 ? -a : 0 /* a: gradient, b: x */) \
+    X(SIN, 1, -9, 9, 0, 0, 0, 0, 0, sin(a)) \
+    X(COS, 1, -9, 9, 0, 0, 0, 0, 0, cos(a)) \
+    X(RELU, 1, -4, 4, 0, 0, 0, 0, 0, a > 0 ? a : 0) \
+    X(RELU_GRAD, 2, -4, 4, -4, 4, 0, 0, 0, b > 0 ? a : 0 /* b: relu x */) \
+    X(SILU, 1, -30, 30, 0, 0, 0, 0, 0, a * ref_sigmoid(a)) \
+    X(SOFTPLUS, 1, -40, 40, 0, 0, 0, 0, 0, ref_softplus(a)) \
+    X(SIGMOID, 1, -40, 40, 0, 0, 0, 0, 0, ref_sigmoid(a)) \
+    X(SIGMOID_GRAD, 2, -4, 4, 0, 1, 0, 0, 0, a * b * (1 - b) /* b: sigmoid x */) \
+    X(TANH, 1, -12, 12, 0, 0, 0, 0, 0, tanh(a)) \
+    X(TANH_GRAD, 2, -4, 4, -1, 1, 0, 0, 0, a * (1 - b * b) /* b: tanh x */) \
+    X(CLAMP, 1, -4, 4, 0, 0, -1, 1.5f, 0, a < F(0) ? F(0) : a > F(1) ? F(1) : a) \
+    X(CLAMP_GRAD, 2, -4, 4, -4, 4, -1, 1.5f, 0, b < F(0) || b > F(1) ? 0 : a) \
+    X(FILL, 0, 0, 0, 0, 0, 2.5f, 0, 0, i[0] ? F(0) / call->out.rows : F(0)) \
+    X(LOSS, 2, -3, 3, -3, 3, 0, 0, VGS_L2, ref_loss(a - b, i[0])) \
+    X(LOSS_GRAD, 2, -3, 3, -3, 3, 0, 0, VGS_L2, ref_loss_slope(a - b, i[0])) \
+    X(MASK_ABOVE, 2, -4, 4, -4, 4, 0.5f, 0, 0, b <= F(0) ? a : 0)
+
 static double ref_map(const vgs_call *call, double a, double b, double c)
 {
     const int *i = call->i;
     switch (call->op) {
-    case VGS_OP_ADD:          return a + b;
-    case VGS_OP_SUB:          return a - b;
-    case VGS_OP_MUL:          return a * b;
-    case VGS_OP_DIV:          return a / b;
-    case VGS_OP_AFFINE:       return a * F(0) + F(1);
-    case VGS_OP_COMBINE:      return a * F(0) + b * F(1) + (call->in[2].buf ? c * F(2) : 0);
-    case VGS_OP_EXP:          return exp(a);
-    case VGS_OP_LOG:          return log(a);
-    case VGS_OP_SQRT:         return sqrt(a);
-    case VGS_OP_SQUARE:       return a * a;
-    case VGS_OP_RECIPROCAL:   return 1 / a;
-    case VGS_OP_ABS:          return fabs(a);
-    case VGS_OP_ABS_GRAD:     return b > 0 ? a : b < 0 ? -a : 0;                 /* a: gradient, b: x   */
-    case VGS_OP_SIN:          return sin(a);
-    case VGS_OP_COS:          return cos(a);
-    case VGS_OP_RELU:         return a > 0 ? a : 0;
-    case VGS_OP_RELU_GRAD:    return b > 0 ? a : 0;                              /* b: relu x           */
-    case VGS_OP_SILU:         return a * ref_sigmoid(a);
-    case VGS_OP_SOFTPLUS:     return ref_softplus(a);
-    case VGS_OP_SIGMOID:      return ref_sigmoid(a);
-    case VGS_OP_SIGMOID_GRAD: return a * b * (1 - b);                            /* b: sigmoid x        */
-    case VGS_OP_TANH:         return tanh(a);
-    case VGS_OP_TANH_GRAD:    return a * (1 - b * b);                            /* b: tanh x           */
-    case VGS_OP_CLAMP:        return a < F(0) ? F(0) : a > F(1) ? F(1) : a;
-    case VGS_OP_CLAMP_GRAD:   return b < F(0) || b > F(1) ? 0 : a;
-    case VGS_OP_FILL:         return i[0] ? F(0) / call->out.rows : F(0);
-    case VGS_OP_LOSS:         return ref_loss(a - b, i[0]);
-    case VGS_OP_LOSS_GRAD:    return ref_loss_slope(a - b, i[0]);
-    case VGS_OP_MASK_ABOVE:   return b <= F(0) ? a : 0;
-    case VGS_OP_FILL_INT:     return i[0];
-    case VGS_OP_INT_DIV:      return floor(a / i[0]);
-    default:                  return HUGE_VAL - HUGE_VAL;
+#define REF_CASE(ID, operands, lo, hi, lo_b, hi_b, f0, f1, i0, expr) case VGS_OP_##ID: return expr;
+    REF_MAPS(REF_CASE)
+#undef REF_CASE
+    case VGS_OP_COMBINE:  return a * F(0) + b * F(1) + (call->in[2].buf ? c * F(2) : 0);
+    case VGS_OP_FILL_INT: return i[0];
+    case VGS_OP_INT_DIV:  return floor(a / i[0]);
+    default:              return HUGE_VAL - HUGE_VAL;
     }
 }
 
@@ -355,7 +361,7 @@ static void ref_effects(const vgs_call *call)
     if (call->op == VGS_OP_CHECK && IN(1, 0, 0) == 0)
         for (i = 0; i < n && !bad; ++i) {
             for (j = 0; j < m; ++j)
-                bad = bad || isnan(IN(0, i, j)) || (isinf(IN(0, i, j)) && !(call->i[3] && IN(0, i, j) > 0));
+                bad = bad || (call->i[3] ? IN(0, i, j) == -HUGE_VAL : !isfinite(IN(0, i, j)));
             if (bad)
                 IN(1, 0, 0) = 1, IN(1, 0, 1) = i + call->i[2], IN(1, 0, 2) = call->i[0],
                          IN(1, 0, 3) = call->i[1];

@@ -1242,7 +1242,8 @@ static void energy_max_border(void)
     vgs_sampler_free(s);
 }
 
-/* E = +inf where it is cut anyway is no failure: training goes on and the share of such samples is told. */
+/* E = +inf is no failure, cut or not: training goes on and the share of such samples is told, and where the
+   first of them is. Minus infinity is one. */
 static void infinite_energies(void)
 {
     bowl b;
@@ -1270,7 +1271,148 @@ static void infinite_energies(void)
     s = create(&c);
     b.nan_at = b.calls + 1;
     b.bad = (float)INFINITY;
+    train(s, 1, NULL);
+    vgs_sampler_free(s);
+}
+
+/* ---- walls: +infinity and NaN are outside -------------------------------------------------------------- */
+
+/* N(0, 1) in D dimensions where x_1 > 0: a callback, with gradients of NaN outside, and the same recorded,
+   where the logarithm of a negative number is NaN. */
+static int wall_energy(void *user, const float *x, int n, int dim, float *e, float *g)
+{
+    int i, j;
+    (void)user;
+    for (i = 0; i < n; ++i) {
+        bool inside = x[i * dim] > 0;
+        for (e[i] = 0, j = 0; j < dim; ++j) {
+            e[i] += 0.5f * x[i * dim + j] * x[i * dim + j];
+            if (g) g[i * dim + j] = inside ? x[i * dim + j] : (float)NAN;
+        }
+        if (!inside) e[i] = i % 2 ? (float)NAN : (float)INFINITY;
+    }
+    return 0;
+}
+
+static vgs_var wall_record(void *user, vgs_graph *g, vgs_var x)
+{
+    vgs_var v = vgs_affine(g, vgs_sum_cols(g, vgs_square(g, x)), 0.5f, 0);
+    (void)user;
+    return vgs_add(g, v, vgs_affine(g, vgs_log(g, vgs_cols(g, x, 0, 1)), 0, 0));
+}
+
+/* E = 2.5 everywhere, with a gradient that is NaN for x_1 > 0.5; infinite everywhere. */
+static int holed_energy(void *user, const float *x, int n, int dim, float *e, float *g)
+{
+    int i, j;
+    (void)user;
+    for (i = 0; i < n; ++i) {
+        e[i] = 2.5f;
+        for (j = 0; g && j < dim; ++j) g[i * dim + j] = j == 1 && x[i * dim] > 0.5f ? (float)NAN : 0;
+    }
+    return 0;
+}
+
+static int nowhere_energy(void *user, const float *x, int n, int dim, float *e, float *g)
+{
+    int i;
+    (void)user, (void)x;
+    for (i = 0; i < n; ++i) e[i] = (float)INFINITY;
+    for (i = 0; g && i < n * dim; ++i) g[i] = 0;
+    return 0;
+}
+
+/* It trains without a flag, no sampler goes far beyond the wall any more, and nothing is NaN: with replay,
+   moves on E and slopes; as published; with a limit of the energy. The statistics say how many are outside,
+   and where the first one is. */
+static void walls(void)
+{
+    enum { N = 2000 };
+    static float x[N][2], e[N];
+    static double lw[N];
+    int k, i;
+    for (k = 0; k < 8; ++k) {
+        vgs_config c;
+        vgs_sampler *s;
+        vgs_draw d = plain();
+        vgs_stats st[2];
+        vgs_weights w;
+        vgs_error err = { VGS_OK, "" };
+        int outside = 0;
+        memset(&c, 0, sizeof c);
+        if (k % 2) c.energy.record = wall_record;
+        else c.energy.eval = wall_energy;
+        c.energy.dim = 2;
+        c.steps = 12;
+        c.batch = 128;
+        c.net.hidden = 32;
+        c.net.time_dim = 16;
+        c.value_lr = 2e-3f;
+        if (k / 2 == 1) c.replay = 8, c.refine = 3, c.slope_loss = 1;
+        if (k / 2 == 2) c.published = true;
+        if (k / 2 == 3) c.energy_max = 12;
+        T_IN("case %d", k);
+        s = create(&c);
+        train(s, 0, &st[0]);
+        OK(st[0].nonfinite > 0.2 && st[0].outside && !(st[0].outside[0] > 0) && st[0].outside[0] > -4);
+        OK(st[0].elbo - st[0].elbo == 0 && st[0].energy_max - st[0].energy_max == 0);
+        train(s, 100, &st[1]);
+        CHECK(st[1].nonfinite < 0.7 * st[0].nonfinite, "%g outside, %g before training", st[1].nonfinite,
+              st[0].nonfinite);
+        d.log_weight = lw;
+        d.energy = e;
+        draw(s, &d, N, &x[0][0]);
+        for (i = 0; i < N; ++i) {
+            outside += !(x[i][0] > 0);
+            OK(x[i][0] > 0 ? lw[i] - lw[i] == 0 : lw[i] < -DBL_MAX && e[i] > FLT_MAX);
+            OK(x[i][0] - x[i][0] == 0 && x[i][1] - x[i][1] == 0);
+        }
+        OK(vgs_weigh(lw, N, &w, &err) == VGS_OK);
+        CHECK_NEAR(w.inside, 1 - outside / (double)N, 0, 1e-12);
+        CHECK(fabs(w.log_z - log(3.14159265358979)) < 5 * w.log_z_se && w.log_z_se < 0.1, "log Z %g +- %g",
+              w.log_z, w.log_z_se);
+        OK(w.elbo < log(3.14159265358979) && w.elbo_se < 0.1);
+        OK(vgs_sampler_score(s, NULL, N, &x[0][0], lw, &err) == VGS_OK);     /* of rows outside: 0      */
+        for (i = 0; i < N; ++i) OK(x[i][0] > 0 ? lw[i] - lw[i] == 0 : lw[i] < -DBL_MAX);
+        vgs_sampler_free(s);
+    }
+}
+
+/* What stays an error: a gradient of NaN at a finite energy, with the values and the place; a batch that is
+   outside as a whole, or, once outside_max is 1/2, half of it. */
+static void walls_refused(void)
+{
+    vgs_error err = { VGS_OK, "" };
+    bowl b;
+    vgs_config c = small(&b);
+    vgs_sampler *s;
+    int k;
+    c.energy.eval = holed_energy;
+    for (k = 0; k < 3; ++k) {
+        T_IN("case %d", k);
+        c.published = k == 1;
+        c.slope_loss = k == 2 ? 1 : 0;
+        c.fixed_kernel = c.explicit_drift = k == 1;
+        s = create(&c);
+        OK(vgs_sampler_train(s, 3, NULL, &err) == VGS_E_NONFINITE);
+        CHECK(strstr(err.msg, "the energy's gradient is not finite at row") &&
+              strstr(err.msg, "; E = 2.5, dE/dx[1] = ") && strstr(err.msg, "nan at x = ("), "%s", err.msg);
+        CHECK(strtod(strstr(err.msg, "x = (") + 5, NULL) > 0.5, "%s", err.msg);
+        vgs_sampler_free(s);
+    }
+    c.slope_loss = 0;
+    c.energy.eval = wall_energy;
+    s = create(&c);
+    s->outside_max = 0.5;
+    OK(vgs_sampler_train(s, 1, NULL, &err) == VGS_E_NONFINITE && vgs_sampler_iteration(s) == 0);
+    CHECK(strstr(err.msg, "infinite or NaN at half or more of the 64 rows"), "%s", err.msg);
+    s->outside_max = 0.9;
+    train(s, 1, NULL);
+    vgs_sampler_free(s);
+    c.energy.eval = nowhere_energy;
+    s = create(&c);
     OK(vgs_sampler_train(s, 1, NULL, &err) == VGS_E_NONFINITE);
+    CHECK(strstr(err.msg, "infinite or NaN at all 64 rows"), "%s", err.msg);
     vgs_sampler_free(s);
 }
 
@@ -1285,12 +1427,12 @@ static void bad_energies(void)
         vgs_status code;
         const char *says;
     } list[] = {
-        {"NaN in the rollout", 1, 1, false, false, VGS_E_NONFINITE,
+        {"-inf in the rollout", 1, 1, false, false, VGS_E_NONFINITE,
          "the energy is not finite at row 5, step 4 of 5"},
         {"NaN gradient", 1, 1, true, false, VGS_E_NONFINITE, "gradient is not finite at row 5, step 4 of 5"},
-        {"NaN in the target", 2, 1, false, false, VGS_E_NONFINITE,
+        {"-inf in the target", 2, 1, false, false, VGS_E_NONFINITE,
          "the energy is not finite at row 5, step 4 of 5"},
-        {"NaN in the second pass", 3, 2, false, false, VGS_E_NONFINITE,
+        {"-inf in the second pass", 3, 2, false, false, VGS_E_NONFINITE,
          "the energy is not finite at row 5, step 4 of 5"},
         {"failure in the rollout", 1, 1, false, true, VGS_E_ENERGY, "callback"},
         {"failure in the target", 2, 1, false, true, VGS_E_ENERGY, "callback"},
@@ -1309,7 +1451,7 @@ static void bad_energies(void)
         train(s, 2, NULL);
         before = weights(s, &n);
         b.row = 5;
-        b.bad = (float)NAN;
+        b.bad = list[i].grad ? (float)NAN : -(float)INFINITY;
         b.grad_bad = list[i].grad;
         if (list[i].fail) b.fail_at = b.calls + list[i].call; else b.nan_at = b.calls + list[i].call;
         CHECK(vgs_sampler_train(s, 3, NULL, &err) == list[i].code && err.code == list[i].code &&
@@ -1337,7 +1479,8 @@ static void bad_energies(void)
     }
 }
 
-/* A NaN that is seen and a callback that fails later in the same iteration: the next one must be clean. */
+/* A bad energy that is seen and a callback that fails later in the same iteration: the next one must be
+   clean. */
 static void flag_does_not_stay(void)
 {
     bowl b;
@@ -1348,7 +1491,7 @@ static void flag_does_not_stay(void)
     float x[16], *w, keep;
     int n;
     b.nan_at = 1;
-    b.bad = (float)NAN;
+    b.bad = -(float)INFINITY;
     b.fail_at = 2;
     OK(vgs_sampler_train(s, 1, NULL, &err) == VGS_E_ENERGY);
     CHECK(vgs_sampler_train(s, 1, NULL, &err) == VGS_OK, "%s", err.msg);
@@ -1686,6 +1829,8 @@ int main(int argc, char **argv)
     RUN(sphere);
     RUN(energy_max);
     RUN(energy_max_border);
+    RUN(walls);
+    RUN(walls_refused);
     RUN(infinite_energies);
     RUN(bad_energies);
     RUN(flag_does_not_stay);

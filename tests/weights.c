@@ -540,9 +540,14 @@ static void weigh(void)
     for (i = 0; i < 40; ++i) lw[i] = log(i < 20 ? 3.0 : 1.0);
     OK(vgs_weigh(lw, 40, &w, NULL) == VGS_OK);
     CHECK_NEAR(w.log_z_se, 0.5 / sqrt(19.0), 1e-12, 0);
-    for (i = 0; i < 40; ++i) lw[i] = i < 30 ? -(double)INFINITY : 0;
-    OK(vgs_weigh(lw, 40, &w, NULL) == VGS_OK && w.log_z == log(0.25) && w.ess == 0.25);
-    OK(w.elbo == -(double)INFINITY && w.elbo_se == (double)INFINITY && w.khat == (double)INFINITY);
+    for (i = 0; i < 40; ++i) lw[i] = i < 30 ? -(double)INFINITY : 0;             /* 30 are outside     */
+    OK(vgs_weigh(lw, 40, &w, NULL) == VGS_OK && w.log_z == log(0.25) && w.ess == 0.25 && w.inside == 0.25);
+    OK(w.elbo == log(0.25) && w.khat == (double)INFINITY);
+    CHECK_NEAR(w.elbo_se, sqrt(0.75 / 10), 1e-12, 0);
+    for (i = 30; i < 40; ++i) lw[i] = i % 2;
+    OK(vgs_weigh(lw, 40, &w, NULL) == VGS_OK && w.elbo <= w.log_z);
+    CHECK_NEAR(w.elbo, log(0.25) + 0.5, 1e-12, 0);
+    CHECK_NEAR(w.elbo_se, sqrt(0.25 / 9 + 0.75 / 10), 1e-12, 0);
     for (i = 0; i < 40; ++i) lw[i] = -7;         /* all the same: a perfect sampler                    */
     OK(vgs_weigh(lw, 40, &w, NULL) == VGS_OK && w.ess == 1 && w.log_z == -7 && w.khat == 0 && w.elbo_se == 0);
     lw[3] = 1e4;                                 /* one dominates                                      */
@@ -575,7 +580,7 @@ static void sentences(void)
     };
     size_t k;
     for (k = 0; k < sizeof list / sizeof *list; ++k) {
-        vgs_weights w = { list[k].log_z, list[k].se, -3, 0.1, list[k].ess, list[k].khat, 10000 };
+        vgs_weights w = { list[k].log_z, list[k].se, -3, 0.1, list[k].ess, list[k].khat, 10000, 1 };
         vgs_forward f = { list[k].forward, list[k].forward_se, 3, 0.1, 0.5, 0.2, 10000 };
         char text[200];
         vgs_weights_say(&w, &f, text);

@@ -1,0 +1,937 @@
+/* ebm.c - learns an energy from data, scores rows by it, draws from it
+   cc -O2 examples/ebm.c -o ebm -lm                     (add -fopenmp to use all cores: the same bits)
+   ./ebm demo 8gauss --out 8gauss                       (./ebm --help tells the rest) */
+#define _POSIX_C_SOURCE 200809L                  /* clock_gettime, isatty, mkdir; precedes every include */
+#define _DARWIN_C_SOURCE                         /* flock, on macOS                                      */
+#define VGS_IMPLEMENTATION
+#include "../vgs.h"
+#define PROGRAM "ebm"
+#include "common.h"
+#include "device.h"
+#include "json.h"
+#include "page.h"
+#include "plane.h"
+#include "ranking.h"
+#include "room.h"
+#include "rows.h"
+#include "run.h"
+
+enum { DEMO_ROWS = 20000, SHOWN_ROWS = 10000, TILES = 40 };
+
+/* Fields of E as --energy-KEY VALUE, those of the sampler as --KEY VALUE, and what has a name of its own. */
+typedef struct settings {
+    field_list sampler;
+    int n;
+    struct { char name[64]; const char *value; } energy[MAX_FIELDS];
+} settings;
+
+typedef struct job {
+    const char *command, *arg[3], *dir, *out, *valid_path, *preset;
+    int args;
+    bool resume, force, json;
+    int n, refine, threads, iterations;          /* iterations 0: the preset's, or the checkpoint's       */
+    double minutes;
+    uint64_t seed;
+    bool has_seed;
+    device device;
+    settings set;
+    /* the run */
+    vgs_ebm_config config;
+    vgs_ebm *m;
+    units units;
+    rows data, valid;
+    vgs_ebm_stats stats;
+    int64_t first;
+    int goal;
+    char goal_text[32];
+    double fit_loss, e_valid, started, earlier;
+    FILE *log;
+    char warning[200];
+} job;
+
+/* ==== command line ================================================================================== */
+
+static int help(void)
+{
+    char key[72], allowed[64];
+    puts("ebm - an energy-based model: an energy E is learned from data, its density is exp(-E/tau)/Z\n"
+         "\n"
+         "usage: ebm train DATA --out DIR [options]     learn E from rows: .npy [N,D], or the tensor x of a\n"
+         "                                              .safetensors file\n"
+         "       ebm demo 8gauss|rings|moons|arms --out DIR [options]\n"
+         "       ebm demo digits FILE.npy --out DIR [options]            the same with data made here, or\n"
+         "                                              pictures of 8 x 8\n"
+         "       ebm score DIR DATA -o FILE.npy         E of every row, float32 [N,1]\n"
+         "       ebm sample DIR -n N -o FILE [--refine K] [--seed N]     .npy, or .safetensors with x, "
+         "energy\n"
+         "                                              and, where there are weights, log_weight\n"
+         "       ebm evaluate DIR GOOD BAD [--json]     does E tell bad rows from good ones?\n"
+         "\n"
+         "  --energy KIND         mlp, or autoencoder: E = g^2 |x - r|^2/tau_e (mlp; autoencoder on the\n"
+         "                        sphere)\n"
+         "  --objective NAME      cd gcd langevin persistent discrepancy none (gcd; cd on the sphere)\n"
+         "  --starts NAME         data near noise store (by objective)\n"
+         "  --langevin-steps N    of langevin and persistent (20)\n"
+         "  --sphere 0|1          rows are directions: each is divided by its length (0). Else rows are\n"
+         "                        centred and divided by one number, their standard deviation\n"
+         "  --fit-autoencoder N   iterations of pretraining as an autoencoder (0)\n"
+         "  --preset NAME         settings to start from: plane (low dimensions), fast (features on two\n"
+         "                        cores), mvtec (as published); plane, on the sphere fast\n"
+         "  --iterations N        train until N iterations in all (the preset's)\n"
+         "  --minutes M           train for M minutes of wall time at most, this time\n"
+         "  --valid FILE          rows whose mean energy is logged, too\n"
+         "  --seed N              of weights, noise and shuffles (0)\n"
+         "  --threads N           0 = all that there are (0); more than 1 needs a build with -fopenmp\n"
+         DEVICE_HELP
+         "  --resume              go on where DIR/checkpoint.safetensors stopped, bit for bit\n"
+         "  --force               start anew in a DIR that holds a run\n"
+         "\n"
+         "DIR receives checkpoint.safetensors, log.jsonl and report.html. Ctrl-C saves a checkpoint and "
+         "stops\n"
+         "with exit status 130. Otherwise it is 0 for done, 1 for failed, 2 for wrong usage.");
+    puts("\nFields of the energy (--energy-KEY VALUE): what it is; what it can be");
+    for (int i = 0; vgs_ebm_field_name(i); ++i) {
+        vgs_ebm_field_allowed(i, allowed);
+        printf("  %-22s %s; %s\n", flag_text(vgs_ebm_field_name(i), key), vgs_ebm_field_help(i), allowed);
+    }
+    print_fields(NULL);
+    puts("\nExamples:\n"
+         "  ebm demo rings --out rings\n"
+         "  ebm train points.npy --out run --minutes 5\n"
+         "  ebm train features.npy --out run --sphere 1 --fit-autoencoder 2000 --objective cd --starts near\n"
+         "  ebm evaluate run good.npy bad.npy --json");
+    return finish_stdout();
+}
+
+static void energy_field(args *a, settings *s, const char *name)
+{
+    vgs_ebm_config scratch = { .gamma = 0 };
+    vgs_error err;
+    char flag[72];
+    if (s->n == MAX_FIELDS) wrong_usage("too many options");
+    snprintf(s->energy[s->n].name, sizeof s->energy[s->n].name, "%.60s", name);
+    s->energy[s->n].value = strcmp(name, "unit") && strcmp(name, "relu") ? args_value(a) : args_flag_text(a);
+    if (vgs_ebm_field_set(&scratch, name, s->energy[s->n].value, &err))
+        wrong_usage("%s%s", flag_text(a->key, flag), err.msg + strlen(name));        /* "key = value: ..." */
+    if (!strcmp(name, "kind") && scratch.net.kind && scratch.net.kind != VGS_NET_AUTOENCODER)
+        wrong_usage("--energy %.40s: must be one of: mlp autoencoder", s->energy[s->n].value);
+    ++s->n;
+}
+
+/* --energy-KEY, or a flag of its own; else the sampler's. */
+static void field(args *a, settings *s)
+{
+    static const char *const own[][2] = { { "energy", "kind" }, { "objective", "objective" },
+                                          { "starts", "starts" }, { "langevin_steps", "langevin_steps" },
+                                          { "fit_autoencoder", "fit" } };
+    for (size_t i = 0; i < sizeof own / sizeof *own; ++i)
+        if (args_is(a, own[i][0])) {
+            energy_field(a, s, own[i][1]);
+            return;
+        }
+    if (!strncmp(a->key, "energy_", 7) && vgs_ebm_field_find(a->key + 7) >= 0) energy_field(a, s, a->key + 7);
+    else if (args_is(a, "sphere")) {
+        strcpy(a->key, "on_sphere");
+        args_field(a, &s->sampler);
+    } else args_field(a, &s->sampler);
+}
+
+static const char *given(const settings *s, const char *name)
+{
+    for (int i = s->n - 1; i >= 0; --i)
+        if (!strcmp(s->energy[i].name, name)) return s->energy[i].value;
+    return NULL;
+}
+
+static bool is(const job *j, const char *command) { return !strcmp(j->command, command); }
+
+static void parse(job *j, int argc, char **argv)
+{
+    args a = { .argc = argc, .argv = argv };
+    while (args_next(&a)) {
+        if (!*a.key && !j->command) j->command = a.word;
+        else if (!*a.key && j->args < 3) j->arg[j->args++] = a.word;
+        else if (!*a.key) wrong_usage("%.60s: is one word too many", a.word);
+        else if (args_is(&a, "help") || args_is(&a, "h")) exit(help());
+        else if (args_is(&a, "out")) j->dir = args_value(&a);
+        else if (args_is(&a, "o")) j->out = args_value(&a);
+        else if (args_is(&a, "n")) j->n = args_int(&a, 1, INT_MAX);
+        else if (args_is(&a, "refine")) j->refine = args_int(&a, 0, 1000000);
+        else if (args_is(&a, "json")) j->json = args_flag(&a);
+        else if (args_is(&a, "valid")) j->valid_path = args_value(&a);
+        else if (args_is(&a, "preset")) j->preset = args_value(&a);
+        else if (args_is(&a, "iterations")) j->iterations = args_int(&a, 1, INT_MAX);
+        else if (args_is(&a, "minutes")) j->minutes = args_double(&a, 0.0, 1e6);
+        else if (args_is(&a, "threads")) j->threads = args_threads(&a);
+        else if (args_is(&a, "seed")) j->seed = args_u64(&a), j->has_seed = true;
+        else if (args_is(&a, "device")) j->device.name = args_value(&a);
+        else if (args_is(&a, "list_devices")) exit(device_list());
+        else if (args_is(&a, "profile")) j->device.profile = args_flag(&a);
+        else if (args_is(&a, "resume")) j->resume = args_flag(&a);
+        else if (args_is(&a, "force")) j->force = args_flag(&a);
+        else field(&a, &j->set);
+    }
+    if (!j->command) wrong_usage("a command is missing: train, demo, score, sample or evaluate");
+    if (j->resume && j->force) wrong_usage("--resume goes on with a run, --force starts anew: give one of "
+                                           "them");
+    if (j->dir && strlen(j->dir) > MAX_PATH_LENGTH - 64) wrong_usage("--out: the path is too long");
+}
+
+static void needs(const job *j, int count, const char *words)
+{
+    if (j->args != count) wrong_usage("ebm %s: needs %s", j->command, words);
+}
+
+/* ==== data ========================================================================================== */
+
+/* Rows as the energy sees them. */
+static vgs_status load_rows(const job *j, const char *path, rows *r, vgs_error *err)
+{
+    vgs_status st = read_rows(path, r, err);
+    if (st == VGS_OK && r->dim != j->units.dim) {
+        err->code = st = VGS_E_SHAPE;
+        snprintf(err->msg, sizeof err->msg, "%.150s: has %d columns, the energy takes %d", path, r->dim,
+                 j->units.dim);
+    }
+    if (st == VGS_OK) st = check_rows(path, r, j->config.sampler.on_sphere, err);
+    if (st == VGS_OK) units_apply(&j->units, r);
+    return st;
+}
+
+/* ==== presets ======================================================================================= */
+
+/* Low dimensions, in units of the data's standard deviation. */
+static int preset_plane(vgs_ebm_config *c)
+{
+    c->sampler.length_scale = 1.0f;
+    c->sampler.detail_scale = 0.15f;
+    c->sampler.steps = 10;
+    c->sampler.batch = 128;
+    c->sampler.net.hidden = 64;
+    c->sampler.value_lr = 1e-3f;
+    return 6000;
+}
+
+/* What the published settings have in common with those for two cores: [VGS] section 4. */
+static void preset_features(vgs_ebm_config *c)
+{
+    c->sampler.on_sphere = true;
+    c->sampler.steps = 10;
+    c->sampler.schedule = VGS_CONSTANT;
+    c->sampler.s2_start = c->sampler.s2_end = 1e-3f;
+    c->sampler.passes = 3;
+    c->sampler.loss = VGS_L2;
+    c->sampler.net.kind = VGS_NET_DEEPERV3;
+    c->objective = VGS_CD;
+    c->net.kind = VGS_NET_AUTOENCODER;
+    c->net.unit = c->net.relu = true;
+}
+
+static int preset_mvtec(vgs_ebm_config *c)
+{
+    preset_features(c);
+    c->sampler.batch = 784;
+    c->sampler.value_lr = 1e-4f;
+    c->sampler.drift_max = c->sampler.grad_max = 1e30f;
+    c->sampler.net.hidden = c->sampler.net.time_hidden = 512;
+    c->sampler.net.time_dim = 128;
+    c->net.hidden = 1024;
+    c->net.code = 128;
+    c->lr = 1e-4f;
+    c->ema = 1e-30f;
+    return 90700;
+}
+
+static int preset_fast(vgs_ebm_config *c)
+{
+    preset_features(c);
+    c->sampler.batch = 392;
+    c->sampler.value_lr = 1e-3f;
+    c->sampler.net.hidden = c->sampler.net.time_hidden = 128;
+    c->net.hidden = 384;
+    c->net.code = 64;
+    c->lr = 1e-4f;
+    c->fit = 1000;
+    return 1000;
+}
+
+static bool given_sphere(const job *j)
+{
+    vgs_config c = { .steps = 0 };
+    fields_apply(&j->set.sampler, &c);
+    return c.on_sphere;
+}
+
+/* The configuration of a new run: a preset, over it the flags. */
+static void configure(job *j)
+{
+    vgs_ebm_config *c = &j->config, resolved;
+    vgs_error err;
+    char text[TYPED];
+    if (!j->preset) j->preset = given_sphere(j) ? "fast" : "plane";
+    if (!strcmp(j->preset, "plane")) j->goal = preset_plane(c);
+    else if (!strcmp(j->preset, "fast")) j->goal = preset_fast(c);
+    else if (!strcmp(j->preset, "mvtec")) j->goal = preset_mvtec(c);
+    else wrong_usage("--preset %.40s: must be one of: plane fast mvtec", j->preset);
+    c->net.dim = j->data.dim;
+    fields_apply(&j->set.sampler, &c->sampler);
+    if (c->sampler.on_sphere && strcmp(j->preset, "plane") == 0) c->net.kind = VGS_NET_AUTOENCODER;
+    for (int i = 0; i < j->set.n; ++i)
+        vgs_ebm_field_set(c, j->set.energy[i].name, j->set.energy[i].value, NULL);
+    if (c->net.kind != VGS_NET_AUTOENCODER) {    /* what the preset has said of another network       */
+        c->net.unit = false;
+        c->net.code = 0;
+        if (!given(&j->set, "fit")) c->fit = 0;
+    }
+    if (j->has_seed) c->sampler.seed = j->seed;
+    if (j->iterations) j->goal = j->iterations;
+    if (!given(&j->set, "decay") && strcmp(j->preset, "mvtec") != 0) c->decay = j->goal;
+    if (vgs_ebm_config_resolve(c, &resolved, &err)) wrong_usage("%s", typed(err.msg, text));
+}
+
+/* ==== checkpoints =================================================================================== */
+
+static const char *in_dir(const job *j, const char *file, char path[MAX_PATH_LENGTH])
+{
+    return in_folder(j->dir, file, path);
+}
+
+static vgs_status save(const job *j, vgs_error *err)
+{
+    char path[MAX_PATH_LENGTH], scale[32], *mean = units_text(&j->units);
+    const char *meta[] = { "preset", j->preset, "iterations", j->goal_text, "data_scale", scale, "data_mean",
+                           mean, NULL };
+    vgs_status st = VGS_E_NOMEM;
+    vgs_number_text(j->units.scale, scale);
+    if (mean) st = vgs_ebm_save(j->m, in_dir(j, "checkpoint.safetensors", path), meta, err);
+    else snprintf(err->msg, sizeof err->msg, "out of memory: %d columns", j->units.dim);
+    if (!mean) err->code = st;
+    free(mean);
+    return st;
+}
+
+/* Flags that say what the checkpoint says anyway are fine. */
+static void refuse_other(const job *j)
+{
+    fields_refuse(&j->set.sampler, &j->config.sampler, "--resume takes the configuration from there");
+    for (int i = 0; i < j->set.n; ++i) {
+        vgs_ebm_config other = j->config;
+        int k = vgs_ebm_field_find(j->set.energy[i].name);
+        char has[32], wanted[32];
+        vgs_ebm_field_set(&other, j->set.energy[i].name, j->set.energy[i].value, NULL);
+        vgs_ebm_field_get(&j->config, k, has);
+        vgs_ebm_field_get(&other, k, wanted);
+        if (strcmp(has, wanted))
+            wrong_usage("--energy-%s %s: the checkpoint has %s, and --resume takes the configuration from "
+                        "there",
+                        j->set.energy[i].name, wanted, has);
+    }
+}
+
+/* Configuration, units and goal of the checkpoint. */
+static vgs_status configure_from(job *j, const char *path, vgs_error *err)
+{
+    static char preset[64];
+    vgs_safetensors *f = vgs_safetensors_open(path, err);
+    const char *name;
+    double goal = 1;
+    vgs_status st;
+    int count = 0;
+    if (!f) return err->code;
+    st = vgs_ebm_checkpoint_config(path, &j->config, &count, err);
+    if (st == VGS_OK && (!count || !j->config.net.dim)) {
+        err->code = st = VGS_E_FORMAT;
+        snprintf(err->msg, sizeof err->msg, "%.150s: holds no energy that ebm train has written", path);
+    }
+    name = vgs_safetensors_meta(f, "preset");
+    snprintf(preset, sizeof preset, "%.60s", name ? name : "none");
+    if (j->preset && strcmp(j->preset, preset))
+        wrong_usage("--preset %.40s: the checkpoint has %s, and --resume takes it from there", j->preset,
+                    preset);
+    j->preset = preset;
+    if (st == VGS_OK && !units_make(&j->units, j->config.net.dim)) exit(EXIT_FAILED);
+    if (st == VGS_OK) st = units_read(&j->units, f, path, err);
+    if (st == VGS_OK && vgs_safetensors_meta(f, "iterations"))
+        st = vgs_safetensors_number(f, "iterations", &goal, err);
+    j->goal = j->iterations ? j->iterations : goal >= 1 && goal <= INT_MAX ? (int)goal : 1;
+    vgs_safetensors_free(f);
+    return st;
+}
+
+static vgs_status create(job *j, vgs_error *err)
+{
+    j->config.sampler.threads = j->threads;
+    if (device_open(&j->device, err)) return err->code;
+    j->config.sampler.backend = j->device.backend;
+    j->m = vgs_ebm_create(&j->config, err);
+    if (!j->m) return err->code;
+    j->config = *vgs_ebm_settings(j->m);
+    return VGS_OK;
+}
+
+/* ==== training ====================================================================================== */
+
+static double elapsed(const job *j) { return seconds_now() - j->started; }
+
+/* Mean energy, by the averaged weights, of a thousand rows at most. */
+static double mean_energy(const job *j, const rows *r)
+{
+    int n = r->n < 1000 ? r->n : 1000;
+    float e[1000];
+    double sum = 0;
+    if (!n || vgs_ebm_score(j->m, r->x, n, e, NULL)) return (double)NAN;
+    for (int i = 0; i < n; ++i) sum += (double)e[i] / n;
+    return sum;
+}
+
+/* What the user should know of how training goes, or "". */
+static void find_warning(job *j)
+{
+    const vgs_ebm_stats *s = &j->stats;
+    j->warning[0] = '\0';
+    if (s->spread < 0.05)
+        snprintf(j->warning, sizeof j->warning, "all negatives are alike (spread %.3f of the data's): the "
+                                                "sampler "
+                 "has collapsed; lower --energy-lr or raise --energy-rounds", s->spread);
+    else if (s->e_data > s->e_draws + 0.5 * fabs(s->e_draws) + 1e-3 && s->iteration > 200)
+        snprintf(j->warning, sizeof j->warning, "data have more energy than negatives (%.3g, %.3g): the "
+                                                "sampler "
+                 "finds what E does not; lower --energy-lr or raise --energy-rounds", s->e_data, s->e_draws);
+    else if (s->drift_first < 0.05 && s->drift_last < 0.05 && s->iteration > 200)
+        snprintf(j->warning, sizeof j->warning, "the drift of VGS is %.1f %% of its noise: negatives are "
+                                                "starts with "
+                 "more noise, so far", 100 * s->drift_last);
+}
+
+static int write_log(job *j)
+{
+    const vgs_ebm_stats *s = &j->stats;
+    json out = { j->log, false };
+    json_open(&out, NULL, '{');
+    json_i64(&out, "iteration", s->iteration);
+    json_double(&out, "seconds", floor(1e3 * (j->earlier + elapsed(j))) / 1e3);
+    json_double(&out, "loss", s->loss);
+    json_double(&out, "e_data", s->e_data);
+    json_double(&out, "e_start", s->e_start);
+    json_double(&out, "e_draws", s->e_draws);
+    json_double(&out, "g", s->scale);
+    json_double(&out, "gamma_share", s->gamma_share);
+    json_double(&out, "drift_first", s->drift_first);
+    json_double(&out, "drift_last", s->drift_last);
+    json_double(&out, "start_distance", s->start_distance);
+    json_double(&out, "draw_distance", s->draw_distance);
+    json_double(&out, "spread", s->spread);
+    json_double(&out, "energy_train", mean_energy(j, &j->data));
+    json_double(&out, "energy_valid", j->e_valid = mean_energy(j, &j->valid));
+    if (j->warning[0]) json_string(&out, "warning", j->warning);
+    json_close(&out, '}');
+    json_line(&out);
+    if (!fflush(j->log) && !ferror(j->log)) return 0;
+    say("%s/log.jsonl: cannot be written: %s", j->dir, strerror(errno));
+    return EXIT_FAILED;
+}
+
+static double time_left(const job *j)
+{
+    double done = (double)(vgs_ebm_iteration(j->m) - j->first), used = elapsed(j);
+    double left = ((double)j->goal - (double)vgs_ebm_iteration(j->m)) * used / (done > 0 ? done : 1);
+    double by_clock = 60 * j->minutes - used;
+    if (j->minutes > 0 && by_clock < left) left = by_clock;
+    return left > 0 ? left : 0;
+}
+
+static void show(const char *line, bool last)
+{
+    if (is_terminal()) fprintf(stderr, "\r%-100.100s%s", line, last ? "\n" : "");
+    else fprintf(stderr, "%s\n", line);
+}
+
+/* One line that is overwritten on a terminal; elsewhere a line every five seconds. */
+static void show_progress(const job *j, double *shown, bool last)
+{
+    const vgs_ebm_stats *s = &j->stats;
+    char line[256], left[32], g[32] = "";
+    if (!is_terminal() && !last && elapsed(j) - *shown < 5) return;
+    *shown = elapsed(j);
+    if (isfinite(s->scale)) snprintf(g, sizeof g, "  g %.3f", s->scale);
+    snprintf(line, sizeof line, "%lld/%d  e+ %.4g  e- %.4g%s  distance %.3g  %s left",
+             (long long)s->iteration,
+             j->goal, s->e_data, s->e_draws, g, s->draw_distance, duration(time_left(j), left));
+    show(line, last);
+    if (j->warning[0] && last) say("%s", j->warning);
+}
+
+static bool finished(const job *j)
+{
+    return stop || vgs_ebm_iteration(j->m) >= j->goal || (j->minutes > 0 && elapsed(j) >= 60 * j->minutes);
+}
+
+/* Pretraining as an autoencoder. */
+static int pretrain(job *j, const vgs_data *data)
+{
+    vgs_error err;
+    char line[128];
+    double shown = -1e9, saved = 0;
+    int fit = vgs_ebm_settings(j->m)->fit;
+    while (!stop && vgs_ebm_iteration(j->m) == 0 && vgs_ebm_fitted(j->m) < fit) {
+        if (vgs_ebm_fit(j->m, data, 1, &j->fit_loss, &err)) return fail(&err);
+        if (elapsed(j) - saved > 60 && (saved = elapsed(j), save(j, &err))) return fail(&err);
+        if (elapsed(j) - shown < (is_terminal() ? 0.2 : 5) && vgs_ebm_fitted(j->m) < fit) continue;
+        shown = elapsed(j);
+        snprintf(line, sizeof line, "autoencoder %lld/%d  |x - r|^2 %.4g", (long long)vgs_ebm_fitted(j->m),
+                 fit,
+                 j->fit_loss);
+        show(line, vgs_ebm_fitted(j->m) == fit);
+    }
+    return 0;
+}
+
+/* Memory and time of what will take long. */
+static void announce_run(const job *j)
+{
+    char a[32], b[32];
+    double left = time_left(j), bytes = (double)vgs_ebm_bytes(j->m);
+    if (left < 60 && bytes < 2e8) return;
+    say("%d weights, %s of memory; about %s for %d iterations", vgs_model_size(vgs_ebm_model(j->m, false)),
+        size_text(bytes, ceil, a), duration(left, b), j->goal - (int)j->first);
+}
+
+static int train_loop(job *j, const vgs_data *data)
+{
+    vgs_error err;
+    double due = 0, shown = -1e9, saved = 0, before;
+    bool last = finished(j), measured;
+    int status = 0;
+    while (!last && !status) {
+        before = elapsed(j);
+        measured = before >= due || vgs_ebm_iteration(j->m) + 1 >= j->goal;
+        if (vgs_ebm_train(j->m, data, 1, measured ? &j->stats : NULL, &err)) {
+            fail(&err);                                              /* the last checkpoint stays     */
+            return EXIT_FAILED;
+        }
+        if (vgs_ebm_iteration(j->m) == j->first + 3) announce_run(j);
+        last = finished(j);
+        if (measured) {
+            find_warning(j);
+            show_progress(j, &shown, last);
+            status = write_log(j);
+            due = elapsed(j) + fmax(fmin((j->earlier + before) / 20 + 0.1, 2), 5 * (elapsed(j) - before));
+        }
+        if (last || elapsed(j) - saved < 60) continue;
+        if (save(j, &err)) return fail(&err);
+        saved = elapsed(j);
+    }
+    if (save(j, &err)) return fail(&err);
+    return status;
+}
+
+/* Data, configuration, model, folder. */
+static int start(job *j)
+{
+    char path[MAX_PATH_LENGTH], log_path[MAX_PATH_LENGTH];
+    vgs_error err;
+    vgs_status st = VGS_OK;
+    in_dir(j, "checkpoint.safetensors", path);
+    in_dir(j, "log.jsonl", log_path);
+    if (!j->resume && !j->force && file_exists(path))
+        wrong_usage("%s holds a run: --resume goes on with it, --force starts anew, --out takes another "
+                    "folder",
+                    j->dir);
+    if (j->resume && !file_exists(path))
+        wrong_usage("%s: no checkpoint.safetensors there to go on with; without --resume a run starts there",
+                    j->dir);
+    if (j->resume && taken(j->dir)) return EXIT_FAILED;
+    if (j->resume) {
+        if (configure_from(j, path, &err)) return fail(&err);
+        refuse_other(j);
+        if (j->units.dim != j->data.dim) {
+            say("the data have %d columns, the checkpoint's %d", j->data.dim, j->units.dim);
+            return EXIT_FAILED;
+        }
+    } else {
+        configure(j);
+        if (!units_make(&j->units, j->data.dim)) return EXIT_FAILED;
+    }
+    st = check_rows(j->arg[0], &j->data, j->config.sampler.on_sphere, &err);
+    if (st == VGS_OK && !j->resume && !j->config.sampler.on_sphere) units_measure(&j->units, &j->data);
+    if (st == VGS_OK) units_apply(&j->units, &j->data);
+    if (st == VGS_OK && j->valid_path) st = load_rows(j, j->valid_path, &j->valid, &err);
+    if (st == VGS_OK && j->data.n < j->config.sampler.batch) {
+        say("%d rows: fewer than --batch %d", j->data.n, j->config.sampler.batch);
+        return EXIT_FAILED;
+    }
+    if (st == VGS_OK) st = create(j, &err);
+    if (st == VGS_OK && j->resume) st = vgs_ebm_load(j->m, path, &err);
+    if (st != VGS_OK) return fail(&err);
+    j->first = vgs_ebm_iteration(j->m);
+    if (j->first > j->goal) j->goal = j->first < INT_MAX ? (int)j->first : INT_MAX;
+    snprintf(j->goal_text, sizeof j->goal_text, "%d", j->goal);
+    if (make_dir(j->dir) || (!j->resume && taken(j->dir))) return EXIT_FAILED;
+    if (j->force) remove(in_dir(j, "report.html", log_path));
+    in_dir(j, "log.jsonl", log_path);
+    if (save(j, &err) || (j->resume && trim_log(log_path, (double)j->first, &j->earlier, &err)))
+        return fail(&err);
+    j->log = fopen(log_path, j->resume ? "ab" : "wb");
+    if (j->log) return 0;
+    say("%s: cannot be opened for writing: %s", log_path, strerror(errno));
+    return EXIT_FAILED;
+}
+
+#include "ebm_report.h"
+
+/* ==== results ======================================================================================== */
+
+static void results_free(results *r)
+{
+    free(r->draws);
+    free(r->e_draws);
+    free(r->e_data);
+    free(r->e_valid);
+    free(r->log_weight);
+}
+
+static bool has_weights(const job *j)
+{
+    return vgs_ebm_sampler(j->m) && j->config.starts == VGS_STARTS_NOISE && !j->config.sampler.on_sphere;
+}
+
+/* log p of rows with energies e: -E/tau - log Z - D log scale; its error is that of both means. */
+static void likelihood(const job *j, const float *e, int n, const vgs_weights *w, double *mean, double *se)
+{
+    double sum = 0, squares = 0, tau = (double)j->config.sampler.tau;
+    for (int i = 0; i < n; ++i) sum += (double)e[i] / tau;
+    for (int i = 0; i < n; ++i) squares += pow((double)e[i] / tau - sum / n, 2);
+    *mean = -sum / n - w->log_z - j->units.dim * log(j->units.scale);
+    *se = sqrt(squares / n / n + w->log_z_se * w->log_z_se);
+}
+
+static float *score_new(const job *j, const rows *r, int n, vgs_error *err)
+{
+    float *e = malloc((size_t)n * sizeof *e + 1);
+    if (e && !vgs_ebm_score(j->m, r->x, n, e, err)) return e;
+    if (!e) snprintf(err->msg, sizeof err->msg, "out of memory: %d energies", n), err->code = VGS_E_NOMEM;
+    free(e);
+    return NULL;
+}
+
+static int least(int a, int b) { return a < b ? a : b; }
+
+static vgs_status make_results(const job *j, results *r, vgs_error *err)
+{
+    vgs_draw d = { .seed = 0 };
+    const float *likely;
+    r->n = SHOWN_ROWS;
+    r->n_data = least(SHOWN_ROWS, j->data.n);
+    r->n_valid = least(SHOWN_ROWS, j->valid.n);
+    r->draws = malloc((size_t)r->n * (size_t)j->units.dim * sizeof *r->draws);
+    r->e_draws = malloc((size_t)r->n * sizeof *r->e_draws);
+    r->log_weight = malloc((size_t)r->n * sizeof *r->log_weight);
+    if (!r->draws || !r->e_draws || !r->log_weight) {
+        snprintf(err->msg, sizeof err->msg, "out of memory: %d draws", r->n);
+        return err->code = VGS_E_NOMEM;
+    }
+    r->weighted = has_weights(j);
+    if (r->weighted) d.log_weight = r->log_weight;
+    if (vgs_ebm_average(j->m, err) || vgs_ebm_sample(j->m, &d, r->n, r->draws, err) ||
+        vgs_ebm_score(j->m, r->draws, r->n, r->e_draws, err) ||
+        !(r->e_data = score_new(j, &j->data, r->n_data, err)) ||
+        !(r->e_valid = score_new(j, &j->valid, r->n_valid, err))) return err->code;
+    if (!r->weighted) return VGS_OK;
+    if (vgs_weigh(r->log_weight, r->n, &r->weights, err)) return err->code;
+    likely = r->n_valid ? r->e_valid : r->e_data;
+    likelihood(j, likely, r->n_valid ? r->n_valid : r->n_data, &r->weights, &r->log_likelihood,
+               &r->log_likelihood_se);
+    return VGS_OK;
+}
+
+static int finish(job *j)
+{
+    vgs_error err;
+    results r = { .n = 0 };
+    char text[32];
+    int status = 0;
+    if (make_results(j, &r, &err) || write_report(j, &r, &err)) status = fail(&err);
+    else {
+        printf("%s: %lld iterations, %s\n", j->args > 1 ? j->arg[1] : j->arg[0],
+               (long long)vgs_ebm_iteration(j->m), duration(j->earlier + elapsed(j), text));
+        if (r.weighted)
+            printf("log-likelihood %.4f +- %.4f a row of %s, log Z %.4f, ESS/N %.3f\n", r.log_likelihood,
+                   r.log_likelihood_se, j->valid.n ? "held-out data" : "the data", r.weights.log_z,
+                       r.weights.ess);
+        printf("report %s/report.html\n", j->dir);
+        status = finish_stdout();
+    }
+    results_free(&r);
+    return status;
+}
+
+/* ==== train and demo ================================================================================ */
+
+static int train(job *j)
+{
+    vgs_data data = { .x = j->data.x, .rows = j->data.n, .dim = j->data.dim };
+    int status = start(j);
+    signal(SIGINT, on_signal);
+    signal(SIGTERM, on_signal);
+    if (!status) status = pretrain(j, &data);
+    if (!status) status = train_loop(j, &data);
+    if (!status && !stop) {
+        snprintf(last_words, sizeof last_words, "\n" PROGRAM ": stopped while measuring: the checkpoint is "
+                                                             "in %s, "
+                 "the report is not made\n", j->dir);
+        signal(SIGINT, on_signal_measuring);
+        signal(SIGTERM, on_signal_measuring);
+        status = finish(j);
+    } else if (!status) {
+        say("stopped at iteration %lld, which is saved; the same command with --resume goes on",
+            (long long)vgs_ebm_iteration(j->m));
+        status = EXIT_STOPPED;
+    }
+    if (j->log && fclose(j->log) && !status) {
+        say("%s/log.jsonl: cannot be written", j->dir);
+        status = EXIT_FAILED;
+    }
+    return status;
+}
+
+static int command_train(job *j)
+{
+    vgs_error err;
+    needs(j, 1, "the file of the data, and --out DIR");
+    if (!j->dir) wrong_usage("--out is missing: where does the run go?");
+    if (read_rows(j->arg[0], &j->data, &err)) return fail(&err);
+    return train(j);
+}
+
+static int command_demo(job *j)
+{
+    vgs_rng r = { .seed = 20000 };
+    vgs_error err;
+    plane p;
+    if (j->args < 1 || !j->dir) wrong_usage("ebm demo: needs a shape (8gauss, rings, moons, arms), or "
+                                            "digits and a "
+                                            "file; and --out DIR");
+    if (!strcmp(j->arg[0], "digits")) {
+        needs(j, 2, "digits FILE.npy, pictures of 8 x 8 as rows of 64");
+        if (read_rows(j->arg[1], &j->data, &err)) return fail(&err);
+        return train(j);
+    }
+    needs(j, 1, "one shape");
+    if (!plane_find(j->arg[0], &p)) wrong_usage("demo %.40s: must be one of: 8gauss rings moons arms digits",
+                                                j->arg[0]);
+    j->data = (rows){ malloc(DEMO_ROWS * 2 * sizeof(float)), DEMO_ROWS, 2 };
+    j->valid = (rows){ malloc(DEMO_ROWS * 2 * sizeof(float)), DEMO_ROWS, 2 };
+    if (!j->data.x || !j->valid.x) {
+        say("out of memory: %d rows", DEMO_ROWS);
+        return EXIT_FAILED;
+    }
+    plane_sample(&p, &r, DEMO_ROWS, (float (*)[2])(void *)j->data.x);
+    plane_sample(&p, &r, DEMO_ROWS, (float (*)[2])(void *)j->valid.x);
+    if (!j->resume) {                            /* in the same units                                 */
+        units u;
+        if (!units_make(&u, 2)) return EXIT_FAILED;
+        units_measure(&u, &j->data);
+        units_apply(&u, &j->valid);
+        free(u.mean);
+    }
+    return train(j);
+}
+
+/* ==== score, sample, evaluate ======================================================================= */
+
+/* The run in DIR, with its averaged weights everywhere. */
+static int open_run(job *j, const char *dir)
+{
+    char path[1200];
+    vgs_error err;
+    if (!find_checkpoint(dir, path, sizeof path)) return EXIT_FAILED;
+    j->dir = dir;
+    j->resume = true;
+    if (j->set.n || j->set.sampler.n) wrong_usage("ebm %s: takes its settings from the run", j->command);
+    if (configure_from(j, path, &err) || create(j, &err) || vgs_ebm_load(j->m, path, &err) ||
+        vgs_ebm_average(j->m, &err)) return fail(&err);
+    return 0;
+}
+
+static int command_score(job *j)
+{
+    vgs_error err;
+    float *e;
+    int status = 0;
+    needs(j, 2, "DIR DATA -o FILE.npy");
+    if (!j->out || !ends_with(j->out, ".npy")) wrong_usage("-o FILE.npy: where do the energies go?");
+    if (open_run(j, j->arg[0])) return EXIT_FAILED;
+    if (load_rows(j, j->arg[1], &j->data, &err)) return fail(&err);
+    e = score_new(j, &j->data, j->data.n, &err);
+    if (!e || vgs_npy_write(j->out, e, j->data.n, 1, &err)) status = fail(&err);
+    else say("%s: %d energies", j->out, j->data.n);
+    free(e);
+    return status;
+}
+
+static vgs_status write_draws(const job *j, const float *x, const float *e, const double *log_weight,
+                              vgs_error *err)
+{
+    uint64_t shape[2] = { (uint64_t)j->n, (uint64_t)j->units.dim };
+    vgs_writer *w;
+    vgs_status st;
+    if (ends_with(j->out, ".npy")) return vgs_npy_write(j->out, x, j->n, j->units.dim, err);
+    if (!(w = vgs_writer_create(err))) return err->code;
+    vgs_writer_tensor(w, "x", VGS_DTYPE_F32, 2, shape, x);
+    vgs_writer_tensor(w, "energy", VGS_DTYPE_F32, 1, shape, e);
+    if (log_weight) vgs_writer_tensor(w, "log_weight", VGS_DTYPE_F64, 1, shape, log_weight);
+    st = vgs_writer_save(w, j->out, err);
+    vgs_writer_free(w);
+    return st;
+}
+
+/* K iterations of HMC on E. */
+static vgs_status refine(const job *j, float *x, double *log_weight, vgs_error *err)
+{
+    vgs_mcmc_config m = { .energy = vgs_ebm_energy(j->m), .tau = (double)j->config.sampler.tau,
+                          .length_scale = (double)j->config.sampler.length_scale,
+                          .seed = j->seed, .threads = j->threads };
+    vgs_mcmc_stats st;
+    if (vgs_refine(&m, j->refine, log_weight, j->n, x, &st, err)) return err->code;
+    say("refined: %d iterations, acceptance %.2f, mean energy %.4f", j->refine, st.acceptance,
+        st.energy_mean);
+    return VGS_OK;
+}
+
+static vgs_status draw_rows(const job *j, float *x, float *e, double *log_weight, vgs_error *err)
+{
+    vgs_draw d = { .seed = j->seed };
+    if (has_weights(j)) d.log_weight = log_weight;
+    if (vgs_ebm_sample(j->m, &d, j->n, x, err)) return err->code;
+    if (j->refine && refine(j, x, d.log_weight, err)) return err->code;
+    if (vgs_ebm_score(j->m, x, j->n, e, err)) return err->code;
+    units_undo(&j->units, x, j->n);
+    return write_draws(j, x, e, j->refine ? NULL : d.log_weight, err);
+}
+
+static int command_sample(job *j)
+{
+    vgs_error err;
+    size_t n = (size_t)j->n;
+    double row;
+    float *x, *e;
+    double *log_weight;
+    int status = EXIT_FAILED;
+    needs(j, 1, "DIR -n N -o FILE");
+    if (!j->n) wrong_usage("-n is missing: how many rows?");
+    if (!j->out || (!ends_with(j->out, ".npy") && !ends_with(j->out, ".safetensors")))
+        wrong_usage("-o: the name must end in .npy or .safetensors");
+    if (open_run(j, j->arg[0])) return EXIT_FAILED;
+    if (j->refine && j->config.sampler.on_sphere) wrong_usage("--refine: not on the sphere");
+    row = 4.0 * j->units.dim;
+    if (!has_room(j->out, j->n, j->n * (2 * row + 12), j->n * (row + 12))) return EXIT_FAILED;
+    x = malloc(n * (size_t)j->units.dim * sizeof *x);
+    e = malloc(n * sizeof *e);
+    log_weight = malloc(n * sizeof *log_weight);
+    if (!x || !e || !log_weight) say("out of memory: %d rows", j->n);
+    else if (draw_rows(j, x, e, log_weight, &err)) fail(&err);
+    else {
+        say("%s: %d x %d", j->out, j->n, j->units.dim);
+        status = 0;
+    }
+    free(x);
+    free(e);
+    free(log_weight);
+    return status;
+}
+
+typedef struct verdict { double auroc, precision, good, bad, log_likelihood, log_likelihood_se; bool likely;
+                        } verdict;
+
+/* The mean log-likelihood of good rows, from 10 000 path weights. */
+static vgs_status find_likelihood(const job *j, const float *e, int n, verdict *v, vgs_error *err)
+{
+    float *x = malloc(SHOWN_ROWS * (size_t)j->units.dim * sizeof *x);
+    double *log_weight = malloc(SHOWN_ROWS * sizeof *log_weight);
+    vgs_draw d = { .log_weight = log_weight };
+    vgs_weights w;
+    vgs_status st = VGS_E_NOMEM;
+    if (x && log_weight) st = vgs_ebm_sample(j->m, &d, SHOWN_ROWS, x, err);
+    if (st == VGS_OK) st = vgs_weigh(log_weight, SHOWN_ROWS, &w, err);
+    if (st == VGS_OK) likelihood(j, e, n, &w, &v->log_likelihood, &v->log_likelihood_se);
+    v->likely = st == VGS_OK;
+    free(x);
+    free(log_weight);
+    return st;
+}
+
+static int print_verdict(const job *j, const verdict *v)
+{
+    json out = { stdout, false };
+    if (!j->json) {
+        printf("AUROC %.4f, average precision %.4f; mean E: good %.4f, bad %.4f\n", v->auroc, v->precision,
+               v->good, v->bad);
+        if (v->likely) printf("log-likelihood %.4f +- %.4f a good row\n", v->log_likelihood,
+                              v->log_likelihood_se);
+        return finish_stdout();
+    }
+    json_open(&out, NULL, '{');
+    json_double(&out, "auroc", v->auroc);
+    json_double(&out, "average_precision", v->precision);
+    json_double(&out, "energy_good", v->good);
+    json_double(&out, "energy_bad", v->bad);
+    if (v->likely) json_double(&out, "log_likelihood", v->log_likelihood);
+    if (v->likely) json_double(&out, "log_likelihood_se", v->log_likelihood_se);
+    json_close(&out, '}');
+    json_line(&out);
+    return finish_stdout();
+}
+
+static int command_evaluate(job *j)
+{
+    vgs_error err;
+    verdict v = { 0 };
+    rows *file[2] = { &j->data, &j->valid };
+    float *e[2] = { NULL, NULL };
+    ranked *r = NULL;
+    size_t at = 0;
+    int status = EXIT_FAILED;
+    needs(j, 3, "DIR GOOD BAD");
+    if (open_run(j, j->arg[0])) return EXIT_FAILED;
+    for (int k = 0; k < 2; ++k)
+        if (load_rows(j, j->arg[1 + k], file[k], &err) || !(e[k] = score_new(j, file[k], file[k]->n, &err)))
+            goto failed;
+    r = malloc(((size_t)j->data.n + (size_t)j->valid.n) * sizeof *r);
+    if (!r) goto failed;
+    for (int k = 0; k < 2; ++k)
+        for (int i = 0; i < file[k]->n; ++i) {
+            r[at++] = (ranked){ (double)e[k][i], k == 1 };
+            *(k ? &v.bad : &v.good) += (double)e[k][i] / file[k]->n;
+        }
+    ranking(r, at, &v.auroc, &v.precision);
+    if (has_weights(j) && find_likelihood(j, e[0], j->data.n, &v, &err)) goto failed;
+    status = print_verdict(j, &v);
+    goto done;
+failed:
+    fail(&err);
+done:
+    free(e[0]);
+    free(e[1]);
+    free(r);
+    return status;
+}
+
+int main(int argc, char **argv)
+{
+    job j = { .refine = 0 };
+    int status = EXIT_USAGE;
+    parse(&j, argc, argv);
+    j.started = seconds_now();
+    if (is(&j, "train")) status = command_train(&j);
+    else if (is(&j, "demo")) status = command_demo(&j);
+    else if (is(&j, "score")) status = command_score(&j);
+    else if (is(&j, "sample")) status = command_sample(&j);
+    else if (is(&j, "evaluate")) status = command_evaluate(&j);
+    else wrong_usage("%.40s: there is no such command", j.command);
+    vgs_ebm_free(j.m);
+    device_close(&j.device);
+    free(j.data.x);
+    free(j.valid.x);
+    free(j.units.mean);
+    return status;
+}
