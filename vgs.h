@@ -259,6 +259,21 @@ typedef enum vgs_coordinates {   /* u of x = m + L u, in which a sampler works, 
     VGS_FULL                     /* L is a triangular matrix                                          */
 } vgs_coordinates;
 
+typedef struct vgs_stats {        /* after the iterations of a call; from min(batch, 512) draws            */
+    int64_t iteration;            /* iterations so far, earlier calls included                             */
+    double loss;                  /* mean over the minibatches of the last iteration                       */
+    double ess;                   /* ESS/N, likewise                                                       */
+    double seconds;               /* wall time of this call of train so far, whole seconds                 */
+    double elbo;                  /* lower bound of log Z: the mean log weight of these draws              */
+    double energy_mean, energy_median, energy_min, energy_max;       /* true energies of finite samples    */
+    double nonfinite;             /* share of samples outside, where the energy is infinite or NaN         */
+    const float *outside;         /* NULL, or [dim]: the first of them; the sampler's, until its next ones */
+    double clipped;               /* share of samples above energy_max                                     */
+    double init_sigma;            /* s0                                                                    */
+    double energy_calls;          /* energies evaluated in training so far, rows counted; those of these   */
+                                  /* statistics are not among them                                         */
+} vgs_stats;
+
 typedef struct vgs_config {
     vgs_energy     energy;        /* E(x); required. A record function's `user` must outlive the sampler   */
     vgs_net_config net;           /* V(x,t); its dim, particles, steps and out are set by the sampler      */
@@ -318,22 +333,14 @@ typedef struct vgs_config {
     uint64_t seed;                /* of weights, noise and shuffles; of draws, unless vgs_draw.seed is set */
     int    threads;               /* of the built-in backend: 0 = all; > 1 needs -fopenmp                  */
     vgs_backend *backend;         /* NULL = a CPU backend of the sampler's own                             */
-    int  (*progress)(void *user, int64_t iteration);      /* after every iteration; nonzero cancels        */
+    float  target_ess;            /* train ends when ESS/N of 10000 draws reaches this, and tries what     */
+                                  /* helps on the way; in (0,1), 0 = it makes all n iterations. Needs a    */
+                                  /* pilot                                                                 */
+    double minutes;               /* wall time after which a call of train ends; 0 = no limit              */
+    int  (*progress)(void *user, const vgs_stats *stats);            /* after every iteration: its number, */
+                                  /* and elbo and ess when last measured; nonzero cancels                  */
     void  *progress_user;
 } vgs_config;
-
-typedef struct vgs_stats {        /* after the iterations of a call; from min(batch, 512) draws            */
-    int64_t iteration;            /* iterations so far, earlier calls included                             */
-    double loss;                  /* mean over the minibatches of the last iteration                       */
-    double elbo;                  /* lower bound of log Z: the mean log weight of these draws              */
-    double energy_mean, energy_median, energy_min, energy_max;       /* true energies of finite samples    */
-    double nonfinite;             /* share of samples outside, where the energy is infinite or NaN         */
-    const float *outside;         /* NULL, or [dim]: the first of them; the sampler's, until its next ones */
-    double clipped;               /* share of samples above energy_max                                     */
-    double init_sigma;            /* s0                                                                    */
-    double energy_calls;          /* energies evaluated in training so far, rows counted; those of these   */
-                                  /* statistics are not among them                                         */
-} vgs_stats;
 
 typedef struct vgs_pilot {        /* what the pilot found                                              */
     double energy_calls;
@@ -423,6 +430,8 @@ VGS_API vgs_status vgs_sampler_touch(vgs_sampler *s, vgs_error *err);
    that learns, which Vbar follows. */
 VGS_API const vgs_config *vgs_sampler_config(const vgs_sampler *s);  /* resolved                      */
 VGS_API int64_t    vgs_sampler_iteration(const vgs_sampler *s);
+VGS_API const vgs_pilot *vgs_sampler_pilot(const vgs_sampler *s);    /* NULL: there was none (yet)    */
+VGS_API bool       vgs_sampler_reached  (const vgs_sampler *s);      /* target_ess, when last measured */
 VGS_API size_t     vgs_sampler_bytes    (const vgs_sampler *s);      /* memory it holds on its backend */
 VGS_API vgs_model *vgs_sampler_model    (vgs_sampler *s);            /* Vbar, below; owned by s       */
 
@@ -1244,6 +1253,7 @@ VGS_API vgs_status   vgs_cpu_run    (const vgs_backend *cpu, const vgs_call *cal
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #ifdef _OPENMP
 #  if _OPENMP < 201107
 #    error "vgs.h: OpenMP 3.1 is needed (atomic read, write, capture); MSVC has it with /openmp:llvm"
@@ -6941,6 +6951,7 @@ static const vgs__field vgs__fields[] = {
     VGS__F(energy_features, OFF, -1, VGS__MOST_POINTS, 0, NULL, "points at which V looks at E, 0 = none")
     VGS__F(scale_by_dim, BOOL, 0, 0, 0, NULL, "network gives V/D")
     VGS__F(on_sphere, BOOL, 0, 0, 0, NULL, "samples live on |x| = 1")
+    VGS__F(target_ess, FROM, 0, (double)0.99999994f, 0, NULL, "train until ESS/N of 10000 draws is this, 0 = not")
     VGS__F(seed, U64, 0, 0, 0, NULL, "of weights, noise and shuffles")
     VGS__N(value, kind, ENUM, 0, 0, 0, "mlp temb deeper deeperv2 deeperv3 egnn", "value network")
     VGS__N(wrapper, wrapper, ENUM, 0, 0, 0, "none sorted reciprocal",
@@ -9779,6 +9790,9 @@ struct vgs_sampler {
     uint64_t drawn_version;                      /* of Vbar when the best took its place              */
     float lr_factor;                             /* on value_lr: halves where the gap does not fall   */
     int stalled;                                 /* measurements since it last fell                   */
+    double best_elbo, best_ess;                  /* of the best state, from VGS__CHOICE_ROWS draws    */
+    bool reached;                                /* target_ess                                        */
+    int harder;                                  /* how much vgs__try_harder has tried                */
     double energy_calls;
     double outside_max;                          /* share of a batch outside that is an error: 1, all */
     vgs__seen seen;                              /* the last step that looked at E                    */
@@ -11626,6 +11640,8 @@ VGS__DEF void vgs_sampler_free(vgs_sampler *s)
 
 VGS__DEF const vgs_config *vgs_sampler_config(const vgs_sampler *s) { return &s->c; }
 VGS__DEF int64_t vgs_sampler_iteration(const vgs_sampler *s) { return s->iteration; }
+VGS__DEF const vgs_pilot *vgs_sampler_pilot(const vgs_sampler *s) { return s->piloted ? &s->pilot : NULL; }
+VGS__DEF bool vgs_sampler_reached(const vgs_sampler *s) { return s->reached; }
 VGS__DEF vgs_model *vgs_sampler_model(vgs_sampler *s) { return s->target; }
 VGS__DEF size_t vgs_sampler_bytes(const vgs_sampler *s)
 {
@@ -13067,13 +13083,14 @@ static double vgs__choice_mean(double *v, int n, bool trimmed)
 
 /* How far the sampler is from the target: what the ELBO lacks, and what the EUBO of the pilot's samples has
    too much, up to a constant. The one alone would choose a single mode. HUGE_VAL where it cannot be had. */
-static vgs_status vgs__choice_gap(vgs_sampler *s, double *gap, vgs_error *err)
+static vgs_status vgs__choice_gap(vgs_sampler *s, double *gap, vgs_weights *weights, vgs_error *err)
 {
     bool both = s->kept_fixed * s->c.batch >= VGS__CHOICE_ROWS;
     double *w = (double *)vgs__alloc_or(err, "draw", VGS__CHOICE_ROWS, sizeof *w);
     double each = VGS__CHOICE_ROWS * (2.0 + fmax(s->c.energy_features, 0) * (double)s->c.steps);
     vgs_status st = w ? vgs__choice_weights(s, false, w, err) : VGS_E_NOMEM;
     *gap = st == VGS_OK ? -vgs__choice_mean(w, VGS__CHOICE_ROWS, false) : HUGE_VAL;
+    if (st == VGS_OK && weights) st = vgs_weigh(w, VGS__CHOICE_ROWS, weights, err);
     if (st == VGS_OK && both) {
         st = vgs__choice_weights(s, true, w, err);
         *gap = st == VGS_OK ? *gap + vgs__choice_mean(w, VGS__CHOICE_ROWS, true) : HUGE_VAL;
@@ -13088,12 +13105,12 @@ static vgs_status vgs__choice_gap(vgs_sampler *s, double *gap, vgs_error *err)
 static vgs_status vgs__choose_width(vgs_sampler *s, vgs_error *err)
 {
     double best = 0.0, width = 2.0, gap, least;
-    vgs_status st = vgs__choice_gap(s, &least, err);
+    vgs_status st = vgs__choice_gap(s, &least, NULL, err);
     least = s->given.energy_features > 0 ? HUGE_VAL : least - VGS__FEATURE_GAIN;
     for (; width > 0.02 && st == VGS_OK; width *= 0.5) {
         s->feature_width = width;
         st = vgs__feature_write(s, err);
-        if (st == VGS_OK) st = vgs__choice_gap(s, &gap, err);
+        if (st == VGS_OK) st = vgs__choice_gap(s, &gap, NULL, err);
         if (gap < least) {
             least = gap;
             best = width;
@@ -13111,7 +13128,7 @@ static vgs_status vgs__choose_last(vgs_sampler *s, vgs_error *err)
     int k;
     for (k = 0; k < 2 && st == VGS_OK; ++k) {
         s->last_by_value = k == 1;
-        st = vgs__choice_gap(s, &gap[k], err);
+        st = vgs__choice_gap(s, &gap[k], NULL, err);
     }
     s->last_by_value = gap[1] <= gap[0];
     return st;
@@ -13168,11 +13185,14 @@ static vgs_status vgs__state_write(vgs_sampler *s, const vgs__state *h, vgs_erro
 static vgs_status vgs__best_measure(vgs_sampler *s, vgs_error *err)
 {
     double gap;
-    vgs_status st = vgs__choice_gap(s, &gap, err);
+    vgs_weights w = { 0 };
+    vgs_status st = vgs__choice_gap(s, &gap, &w, err);
     if (st != VGS_OK) return st;
     s->training.gap = gap;
     if (!s->best.w || gap < s->best.gap) {
         s->best.gap = gap;
+        s->best_elbo = w.elbo;
+        s->best_ess = w.ess;
         s->stalled = 0;
         return vgs__state_read(s, &s->best, err);
     }
@@ -13269,11 +13289,13 @@ static vgs_status vgs__pilot_run(vgs_sampler *s, const float *start, vgs_error *
 
 /* Coordinates once more, from draws by weight: what the first pilot could not reach the sampler has found. */
 enum { VGS__AGAIN_ROWS = 4096, VGS__AGAIN_AT = 100 };
-static vgs_status vgs__pilot_again(vgs_sampler *s, vgs_error *err)
+#define VGS__AGAIN_BELOW 0.3                     /* ESS/N: a sampler that is better keeps what it has */
+static vgs_status vgs__pilot_again(vgs_sampler *s, bool always, vgs_error *err)
 {
     size_t d = (size_t)s->c.energy.dim, i, n = VGS__AGAIN_ROWS, chains = VGS__PILOT_CHAINS;
     float *x = (float *)vgs__alloc_or(err, "pilot", (n + chains) * d, sizeof *x), *start = x ? x + n * d : NULL;
-    double *w = x ? (double *)vgs__alloc_or(err, "pilot", 2 * n, sizeof *w) : NULL, sum = 0.0, top = -HUGE_VAL;
+    double *w = x ? (double *)vgs__alloc_or(err, "pilot", 2 * n, sizeof *w) : NULL, sum = 0.0, square = 0.0,
+           top = -HUGE_VAL;
     int *which = w ? (int *)(void *)(w + n) : NULL;
     vgs_draw draw;
     vgs_status st = w ? VGS_OK : VGS_E_NOMEM;
@@ -13283,7 +13305,12 @@ static vgs_status vgs__pilot_again(vgs_sampler *s, vgs_error *err)
     if (st == VGS_OK) st = vgs__draw(s, &draw, (uint64_t)1 << 41, (int)n, x, err);
     for (i = 0; i < n && st == VGS_OK; ++i) top = w[i] > top ? w[i] : top;
     if (st == VGS_OK && top >= -DBL_MAX) {
-        for (i = 0; i < n; ++i) sum += w[i] = exp(w[i] - top);
+        for (i = 0; i < n; ++i) {
+            sum += w[i] = exp(w[i] - top);
+            square += w[i] * w[i];
+        }
+    }
+    if (st == VGS_OK && square > 0.0 && (always || sum * sum < VGS__AGAIN_BELOW * (double)n * square)) {
         vgs__systematic(w, (int)n, sum, 0.5, which);
         for (i = 0; i < chains; ++i)
             memcpy(start + i * d, x + (size_t)which[i * n / chains + n / chains / 2] * d, d * sizeof *x);
@@ -13495,13 +13522,14 @@ static vgs_status vgs__measure(vgs_sampler *s, vgs_stats *out, vgs_error *err)
     draw.log_weight = s->c.on_sphere ? NULL : work;
     draw.correct = -1;
     if (st == VGS_OK) st = vgs__draw(s, &draw, (uint64_t)s->iteration + 1, n, x, err);
-    w.elbo = vgs__nan();
+    w.elbo = w.ess = vgs__nan();
     if (st == VGS_OK && !s->c.on_sphere) st = vgs_weigh(work, n, &w, err);
     if (st == VGS_OK) vgs__frame_rows(&s->frame, VGS__TO_U, x, n);
     if (st == VGS_OK) st = vgs__sampler_energies(s, x, n, work, err);
     if (st == VGS_OK) vgs__frame_rows(&s->frame, VGS__TO_X, x, n);
     for (i = 0; i < n && st == VGS_OK; ++i) work[i] = vgs__frame_energy(&s->frame, work[i]);
     out->elbo = w.elbo;
+    out->ess = w.ess;
     if (st == VGS_OK) vgs__energy_stats(s, x, work, n, out);
     vgs__free(x);
     vgs__free(work);
@@ -13530,29 +13558,110 @@ VGS__DEF vgs_status vgs_sampler_stats(vgs_sampler *s, vgs_stats *stats, vgs_erro
     return st == VGS_OK ? vgs__fill_stats(s, stats, err) : st;
 }
 
+/* ---- training until it is good ---- */
+
+/* ESS/N of 10000 draws as a caller gets them. */
+static vgs_status vgs__confirm_ess(vgs_sampler *s, double *ess, vgs_error *err)
+{
+    enum { N = 10000 };
+    float *x = (float *)vgs__alloc_or(err, "draw", (size_t)N * (size_t)s->c.energy.dim, sizeof *x);
+    double *w = x ? (double *)vgs__alloc_or(err, "draw", N, sizeof *w) : NULL;
+    vgs_weights weights;
+    vgs_draw draw;
+    vgs_status st = w ? vgs__best_take(s, err) : VGS_E_NOMEM;
+    memset(&draw, 0, sizeof draw);
+    draw.log_weight = w;
+    if (st == VGS_OK) st = vgs__draw(s, &draw, (uint64_t)s->iteration + 1, N, x, err);
+    if (st == VGS_OK) st = vgs_weigh(w, N, &weights, err);
+    *ess = st == VGS_OK ? weights.ess : 0.0;
+    if (st == VGS_OK) st = vgs__best_leave(s, err);
+    vgs__free(x);
+    vgs__free(w);
+    return st;
+}
+
+/* What is tried next when the gap has stopped to fall: a second pilot with more steps, then with a larger
+   batch and the slope loss, then a corrector. */
+static vgs_status vgs__try_harder(vgs_sampler *s, vgs_error *err)
+{
+    int more = s->c.steps * 3 / 2;
+    switch (s->harder++) {
+    case 0:
+        s->given.steps = more < 200 ? more : 200;
+        return vgs__pilot_again(s, true, err);
+    case 1:
+        s->given.batch = 2 * s->c.batch;
+        if (s->given.slope_loss == 0.0f) s->given.slope_loss = 1.0f;
+        return vgs__pilot_again(s, true, err);
+    case 2:
+        s->c.correct = s->c.correct ? s->c.correct : 1;
+        return VGS_OK;
+    default:
+        return VGS_OK;
+    }
+}
+
+/* After an iteration: measures now and then. *good: target_ess is reached. */
+static vgs_status vgs__train_look(vgs_sampler *s, bool *good, vgs_error *err)
+{
+    double ess = 0.0;
+    vgs_status st = VGS_OK;
+    if (!s->piloted || s->iteration % VGS__MEASURE_EVERY) return st;
+    if (s->iteration == VGS__AGAIN_AT) st = vgs__pilot_again(s, false, err);
+    if (st == VGS_OK) st = vgs__best_measure(s, err);
+    if (st != VGS_OK || s->c.target_ess == 0.0f) return st;
+    if (s->best_ess >= 0.9 * (double)s->c.target_ess || s->c.correct) st = vgs__confirm_ess(s, &ess, err);
+    *good = s->reached = ess >= (double)s->c.target_ess;
+    if (st == VGS_OK && !*good && s->lr_factor <= 0.13f && s->harder < 3) st = vgs__try_harder(s, err);
+    return st;
+}
+
+static vgs_status vgs__train_progress(vgs_sampler *s, time_t started, vgs_error *err)
+{
+    vgs_stats now;
+    if (!s->c.progress) return VGS_OK;
+    memset(&now, 0, sizeof now);
+    now.iteration = s->iteration;
+    now.elbo = s->best.w ? s->best_elbo : vgs__nan();
+    now.ess = s->best.w ? s->best_ess : vgs__nan();
+    now.energy_calls = s->energy_calls;
+    now.seconds = difftime(time(NULL), started);
+    if (!s->c.progress(s->c.progress_user, &now)) return VGS_OK;
+    return vgs__fail(err, VGS_E_CANCELLED, "train: cancelled after iteration %lld", (long long)s->iteration);
+}
+
+/* The first time the pilot, then the state that training goes on from. */
+static vgs_status vgs__train_begin(vgs_sampler *s, vgs_error *err)
+{
+    vgs_status st;
+    if (s->piloted || s->c.pilot_calls <= 0) return vgs__best_leave(s, err);
+    if ((st = vgs__pilot_run(s, NULL, err)) != VGS_OK) return st;
+    s->piloted = true;
+    s->outside_max = 0.5;
+    return vgs__best_measure(s, err);
+}
+
 VGS__DEF vgs_status vgs_sampler_train(vgs_sampler *s, int n, vgs_stats *stats, vgs_error *err)
 {
+    const time_t started = time(NULL);
+    bool good = false;
     vgs_status st, end;
     int i;
     if (n < 0) return vgs__fail(err, VGS_E_ARG, "train: n = %d: must be >= 0", n);
     st = vgs__check_energy_params(s, "train", err);
-    if (st == VGS_OK && n > 0 && !s->piloted && s->c.pilot_calls > 0) {
-        if ((st = vgs__pilot_run(s, NULL, err)) != VGS_OK) return st;
-        s->piloted = true;
-        s->outside_max = 0.5;
-        st = vgs__best_measure(s, err);
-    } else if (st == VGS_OK && n > 0) st = vgs__best_leave(s, err);
-    for (i = 0; i < n && st == VGS_OK; ++i) {
+    if (st == VGS_OK && n > 0) st = vgs__train_begin(s, err);
+    for (i = 0; i < n && st == VGS_OK && !good; ++i) {
         st = vgs__train_iteration(s, err);
-        if (st == VGS_OK && s->piloted && s->iteration == VGS__AGAIN_AT) st = vgs__pilot_again(s, err);
-        if (st == VGS_OK && s->piloted && s->iteration % VGS__MEASURE_EVERY == 0) st = vgs__best_measure(s, err);
-        if (st == VGS_OK && s->c.progress && s->c.progress(s->c.progress_user, s->iteration))
-            st = vgs__fail(err, VGS_E_CANCELLED, "train: cancelled after iteration %lld",
-                           (long long)s->iteration);
+        if (st == VGS_OK) st = vgs__train_look(s, &good, err);
+        if (st == VGS_OK) st = vgs__train_progress(s, started, err);
+        if (s->c.minutes > 0.0 && difftime(time(NULL), started) >= 60.0 * s->c.minutes) break;
     }
     end = n > 0 ? vgs__best_take(s, st == VGS_OK ? err : NULL) : VGS_OK;
     st = st == VGS_OK ? end : st;
-    return st == VGS_OK && stats ? vgs__fill_stats(s, stats, err) : st;
+    if (st != VGS_OK || !stats) return st;
+    st = vgs__fill_stats(s, stats, err);
+    stats->seconds = difftime(time(NULL), started);
+    return st;
 }
 
 /* ==== >>weights ==================================================================================== */
@@ -13741,7 +13850,6 @@ VGS__DEF void vgs_free(void *p)
 
 #ifndef VGS_NO_STDIO
 #include <errno.h>
-#include <time.h>
 
 /* stat is in every Unix; fileno and fsync are hidden by -std=c99 unless POSIX is asked for, and then the
    sync is left out: the file is still replaced at once, but a power cut soon after may lose it. */
@@ -15374,6 +15482,8 @@ VGS__DEF vgs_status vgs_model_load(vgs_model *m, const char *path, vgs_error *er
     X(float, feature_limit, feature_max)    X(double, feature_width, feature_width)                   \
     X(bool, last_by_value, last_by_value)   X(bool, piloted, piloted)                                 \
     X(int, kept_fixed, kept_fixed)          X(float, lr_factor, lr_factor)                            \
+    X(double, best_elbo, best_elbo)         X(double, best_ess, best_ess)                             \
+    X(int, harder, harder)                  X(int, correct, c.correct)                                \
     X(int, stalled, stalled)                X(double, best_gap, best.gap)                             \
     X(bool, training_last, training.last_by_value)                                                    \
     X(double, pilot_energy_calls, pilot.energy_calls) X(double, pilot_detail, pilot.detail)           \
@@ -15477,7 +15587,7 @@ static void vgs__write_meta(const vgs_sampler *s, vgs_writer *w, const char *con
     if (s->c.replay) vgs__write_counter(w, "vgs.kept", s->kept);
     vgs_writer_number(w, "vgs.energy_calls", s->energy_calls);
     if (!vgs__is_plain(&s->c)) {
-#define VGS__KEY(type, key, member) vgs_writer_number(w, "vgs." #key, fmin((double)s->member, 1e300));
+#define VGS__KEY(type, key, member) vgs_writer_number(w, "vgs." #key, fmax(fmin((double)s->member, 1e300), -1e300));
         VGS__OWN(VGS__KEY)
 #undef VGS__KEY
     }
@@ -16811,11 +16921,14 @@ VGS__DEF vgs_status vgs_ebm_train(vgs_ebm *m, const vgs_data *data, int n, vgs_e
 {
     const vgs_config *c = &m->c.sampler;
     vgs_status st = vgs__ebm_check_data(m, data, err);
+    vgs_stats now;
     int i;
+    memset(&now, 0, sizeof now);
     if (st == VGS_OK && n < 0) st = vgs__fail(err, VGS_E_ARG, "ebm_train: n = %d: must be >= 0", n);
     for (i = 0; i < n && st == VGS_OK; ++i) {
         st = vgs__ebm_iterate(m, data, err);
-        if (st == VGS_OK && c->progress && c->progress(c->progress_user, m->iteration))
+        now.iteration = m->iteration;
+        if (st == VGS_OK && c->progress && c->progress(c->progress_user, &now))
             st = vgs__fail(err, VGS_E_CANCELLED, "ebm_train: cancelled after iteration %lld",
                            (long long)m->iteration);
     }

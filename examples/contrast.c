@@ -56,7 +56,8 @@ int main(int argc, char **argv)
     vgs_net_config net = { .dim = 2, .hidden = 128, .layers = 3 };
     vgs_model *m = vgs_model_create(&net, b, 1, &err), *average = vgs_model_create(&net, b, 1, &err);
     vgs_config c = { .energy = { .record = energy, .user = m, .dim = 2, .backend = b }, .backend = b,
-                     .length_scale = 2.2f, .detail_scale = 0.5f, .batch = B, .value_lr = 1e-3f };
+                     .coordinates = VGS_PLAIN, .length_scale = 2.2f, .detail_scale = 0.5f, .batch = B,
+                     .value_lr = 1e-3f };
     vgs_sampler *s = vgs_sampler_create(&c, &err);
     vgs_rng r = { .seed = 1 };
     float data[B][2], mean[2] = { 0, 0 }, (*x)[2] = malloc(N * sizeof *x);

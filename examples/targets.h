@@ -898,6 +898,12 @@ static inline vgs_status preset_fill(const target *t, const char *preset, vgs_co
 {
     size_t i;
     bool known = !strcmp(preset, "paper") || !strcmp(preset, "fast");
+    if (!strcmp(preset, "none")) {               /* energy and dimension: the pilot finds the rest    */
+        memset(cfg, 0, sizeof *cfg);
+        cfg->energy = target_energy(t);
+        if (info) info->iterations = 1000;
+        return VGS_OK;
+    }
     for (i = 0; i < sizeof preset_list / sizeof *preset_list; ++i) {
         const preset_row *p = &preset_list[i];
         if (strcmp(p->target, t->name) || strcmp(p->preset, preset)) continue;
@@ -907,7 +913,7 @@ static inline vgs_status preset_fill(const target *t, const char *preset, vgs_co
         return preset_fields(cfg, p->fields, err);
     }
     if (known) return target_fail(err, VGS_E_ARG, "preset = %s: none for the target %s", preset, t->name);
-    return target_fail(err, VGS_E_ARG, "preset = %.40s: must be fast or paper", preset);
+    return target_fail(err, VGS_E_ARG, "preset = %.40s: must be fast, paper or none", preset);
 }
 #undef PRESET_OURS
 #undef PRESET_AS_PUBLISHED

@@ -52,11 +52,14 @@ static int help(const vgs_config *c)
          "\n"
          "usage: train TARGET [options]\n"
          "\n"
-         "  --preset fast|paper   settings to start from (fast)\n"
+         "  --preset fast|paper|none  settings to start from (fast); none: the energy and its dimension\n"
+         "                        alone, and a pilot finds what else is needed\n"
          "  --out DIR             folder for the results (./TARGET)\n"
          "  --seed N              of weights, noise and shuffles (0)\n"
          "  --iterations N        train until N iterations in all (the preset's)\n"
          "  --minutes M           train for M minutes of wall time, this time\n"
+         "  --target-ess X        train until ESS/N of 10000 draws is X; with --preset none\n"
+         "  --pilot-calls N       energy calls of the pilot (20000), 0 = none; with --preset none\n"
          "  --threads N           0 = all that there are (0); more than 1 needs a build with -fopenmp\n"
          DEVICE_HELP
          "  --resume              go on where DIR/checkpoint.safetensors stopped, bit for bit\n"
@@ -347,6 +350,15 @@ static int measure(run *r, double *due, double *shown, bool last)
     return write_log(r);
 }
 
+/* What the pilot found, if there was one. */
+static void show_pilot(const vgs_pilot *p)
+{
+    if (!p) return;
+    fprintf(stderr, "pilot: %.0f energy calls; E0 %.6g, finest feature %.2g of the width, %d steps%s\n",
+            p->energy_calls, p->energy_offset, p->detail, p->steps,
+            p->rhat > 1.2 ? "; its chains disagree: separate modes, or it was too short" : "");
+}
+
 static int train(run *r)
 {
     vgs_error err;
@@ -359,7 +371,8 @@ static int train(run *r)
             status = fail(&err);                                     /* what was learned before is kept */
             break;
         }
-        last = finished(r);
+        if (vgs_sampler_iteration(r->sampler) == 1) show_pilot(vgs_sampler_pilot(r->sampler));
+        last = finished(r) || vgs_sampler_reached(r->sampler);
         status = measure(r, &due, &shown, last);
         if (last || elapsed(r) - saved < 60.0) continue;
         if (save_checkpoint(r, &err)) return fail(&err);

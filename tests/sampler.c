@@ -1520,7 +1520,7 @@ static void flag_does_not_stay(void)
     vgs_sampler_free(s);
 }
 
-static int stop_at(void *user, int64_t iteration) { return iteration == *(const int *)user; }
+static int stop_at(void *user, const vgs_stats *now) { return now->iteration == *(const int *)user; }
 
 static void cancel(void)
 {
