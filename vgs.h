@@ -310,6 +310,8 @@ typedef struct vgs_config {
                                   /* Only where there are weights; training and vgs_stats take none        */
     float  slope_loss;            /* weight of the loss of grad V, beside that of V: for many dimensions;  */
                                   /* 0. Not with published, explicit_drift or explore                      */
+    float  denoise_loss;          /* weight of the loss of grad V on kept samples that the noising chain   */
+                                  /* takes back, in half of the iterations; 0: 1 after a pilot, else none  */
     vgs_loss loss;                /* of the TD error; VGS_SMOOTH_L1                                        */
     float  energy_max;            /* E is cut here in the target and in the last drift: for energies that  */
                                   /* are enormous in places; 0 = not cut (to cut at 0 pass 1e-30). Walls   */
@@ -6939,6 +6941,7 @@ static const vgs__field vgs__fields[] = {
     VGS__F(refine, INT, 0, VGS__MALA_MOST, 0, NULL, "MALA steps on samples that are kept for replay")
     VGS__F(correct, INT, 0, VGS__MALA_MOST, 0, NULL, "MALA steps on the value before every step of a draw")
     VGS__F(slope_loss, FROM, 0, VGS__BIG, 0, NULL, "weight of the loss of the value's gradient, 0 = none")
+    VGS__F(denoise_loss, FROM, 0, VGS__BIG, 0, NULL, "weight of denoising score matching on kept samples")
     VGS__F(loss, ENUM, 0, 0, 0, "smooth_l1 l2 l1", "of the TD error")
     VGS__F(energy_max, FROM, -VGS__BIG, VGS__BIG, 0, NULL, "energy is cut here, 0 = not")
     VGS__F(drift_max, ABOVE, 0, VGS__BIG, 1.5, NULL,
@@ -7291,6 +7294,9 @@ static vgs_status vgs__check_together(const vgs_config *c, vgs_error *err)
                          no_slope);
     if (no_local && c->local_noise)
         return vgs__fail(err, VGS_E_ARG, "config.local_noise = 1: must be 0 with %s", no_local);
+    if (!c->replay && c->denoise_loss > 0.0f)
+        return vgs__fail(err, VGS_E_ARG, "config.denoise_loss = %g: must be 0 without replay",
+                         (double)c->denoise_loss);
     if (c->refine && !c->replay)
         return vgs__fail(err, VGS_E_ARG, "config.refine = %d: must be 0 without replay", c->refine);
     if (c->on_sphere && (c->alpha != VGS_VE || vgs__is_particles(c) || c->energy.dim < 2))
@@ -9736,10 +9742,11 @@ static void vgs__frame_close(vgs__frame *f)
     X(traj_y,         true,           passes * T * B)  /* TD targets over D                             */ \
     X(traj_noise_std, c->local_noise, T * B * D)                                                      \
     X(traj_eigvec,    c->local_noise, T * B * D * D)                                                  \
-    X(traj_grad,      slope_loss,     T * B * D)       /* what grad V_t should be                       */ \
+    X(traj_grad,      slope,          T * B * D)       /* what grad V_t should be                       */ \
     X(traj_path,      c->replay > 0,  T * B)           /* y of lambda = 1 and the true E, for log w     */ \
-    X(fd_x,           slope_loss,     2 * B * D)       /* x +- d of a minibatch                         */ \
-    X(fd_weight,      slope_loss,     B)               /* of V(x + d) - V(x - d) in the loss            */ \
+    X(fd_x,           slope,          2 * B * D)       /* x +- d of a minibatch                         */ \
+    X(fd_weight,      slope,          B)               /* of V(x + d) - V(x - d) in the loss            */ \
+    X(end_grad,       c->denoise_loss > 0.0f, B * D)   /* grad E of the kept samples                  */ \
     X(replay_x,       c->replay > 0,  kept * D)                                                       \
     X(replay_weight,  c->replay > 0,  kept)            /* log w                                         */ \
     X(mala_x,         c->replay > 0,  B * D)                                                          \
@@ -10878,7 +10885,7 @@ static vgs_status vgs__grad_run(vgs_sampler *s, vgs__grad_stage *st, int t, vgs_
     return vgs_graph_run(st->g, s->c.batch, err);
 }
 
-/* ---- slope_loss: x +- d of a minibatch, d along the error of grad V ---- */
+/* ---- slope_loss and denoise_loss: x +- d of a minibatch, d along the error of grad V ---- */
 
 /* The transitions of a minibatch of a shuffled pass: their numbers and steps t. */
 static vgs_var vgs__train_minibatch(const vgs_sampler *s, vgs_graph *g, vgs_scalar first,
@@ -10900,7 +10907,7 @@ typedef struct vgs__fd_stage { vgs_graph *g; vgs_noise noise; vgs_scalar first; 
    u = r/|r|, and u . grad V = (V(x + h u) - V(x - h u)) / 2h: no second derivatives. sqrt(n_t) |r| is limited
    to 3/sqrt(D), as smooth L1 limits a loss; h = VGS__FD_PATH sqrt(n_t), n_t the noise from x_T back to t. */
 #define VGS__FD_PATH 0.03f
-static void vgs__fd_record(vgs_sampler *s, vgs__fd_stage *st)
+static void vgs__fd_record(vgs_sampler *s, vgs__fd_stage *st, float of_loss)
 {
     vgs_graph *g = st->g;
     int d = s->c.energy.dim;
@@ -10916,7 +10923,7 @@ static void vgs__fd_record(vgs_sampler *s, vgs__fd_stage *st)
     norm = vgs_sqrt(g, vgs_affine(g, vgs_sum_cols(g, vgs_square(g, r)), 1.0f, 1e-30f));
     root = vgs__value_variance(s, g, t, 0.0, 0.0);
     weight = vgs_clamp(g, vgs_mul(g, norm, root), 0.0f, 3.0f * (float)sqrt((double)per_dim));
-    weight = vgs_affine(g, weight, s->c.slope_loss / (2.0f * VGS__FD_PATH), 0.0f);
+    weight = vgs_affine(g, weight, of_loss / (2.0f * VGS__FD_PATH), 0.0f);
     r = vgs_mul(g, r, vgs_div(g, vgs_affine(g, root, VGS__FD_PATH, 0.0f), norm));
     y = vgs_add(g, x, r);
     vgs_assign(g, vgs__bound_state(g, -1, 2 * d, s->fd_x, 0), vgs_concat(g, y, vgs_sub(g, x, r)));
@@ -10932,15 +10939,15 @@ typedef struct vgs__fit_stage {
     vgs_scalar first, log_row, lr;
 } vgs__fit_stage;
 
-/* V/D at x of the minibatch, and with slope_loss at x +- d in place of x: *grad_loss [B,1] then has the right
+/* V/D at x of the minibatch, or of a pair at x +- d in place of x: *grad_loss [B,1] then has the right
    gradient, but not the right value. */
-static vgs_var vgs__fit_value(vgs_sampler *s, vgs__fit_stage *st, vgs_var idx, vgs_var t, vgs_var *grad_loss)
+static vgs_var vgs__fit_value(vgs_sampler *s, vgs__fit_stage *st, vgs_var idx, vgs_var t, bool pair,
+                              vgs_var *grad_loss)
 {
     static const int32_t twice[2] = { 0, 0 };
     static const float sign[2] = { 1.0f, -1.0f };
     vgs_graph *g = st->g;
     int d = s->c.energy.dim;
-    bool pair = s->c.slope_loss > 0.0f;
     vgs_var v, x = pair ? vgs__bound_state(g, -2, d, s->fd_x, 0) : vgs__train_gather(s, g, s->traj_x, d, idx);
     if (pair) t = vgs_segment_gather(g, t, 1, twice, 2);
     v = vgs__stores_part(s) ? vgs__value_net(s, g, s->online, x, t) : vgs__value(s, g, s->online, x, t, NULL);
@@ -10952,10 +10959,11 @@ static vgs_var vgs__fit_value(vgs_sampler *s, vgs__fit_stage *st, vgs_var idx, v
     return vgs_mean_cols(g, v);
 }
 
-static void vgs__fit_record(vgs_sampler *s, vgs__fit_stage *st)
+static void vgs__fit_record(vgs_sampler *s, vgs__fit_stage *st, bool slope_only)
 {
     vgs_graph *g = st->g;
     vgs_var idx, t, y, loss, mean, grad_loss = vgs__no_var();
+    const bool pair = slope_only || s->c.slope_loss > 0.0f;
     st->noise = vgs_noise_create(g);
     st->first = vgs_scalar_create(g, 0);
     st->log_row = vgs_scalar_create(g, 0);
@@ -10966,9 +10974,9 @@ static void vgs__fit_record(vgs_sampler *s, vgs__fit_stage *st)
     if (vgs__stores_part(s))                     /* of the network alone                              */
         y = vgs_combine(g, y, 1.0f, vgs__train_gather(s, g, s->traj_part, 1, idx),
                         s->c.scale_by_dim ? -1.0f : -1.0f / (float)s->dim);
-    loss = vgs_loss_of(g, vgs__fit_value(s, st, idx, t, &grad_loss), y, s->c.loss);
+    loss = vgs_loss_of(g, vgs__fit_value(s, st, idx, t, pair, &grad_loss), y, s->c.loss);
     mean = vgs_mean_rows(g, loss);
-    if (s->c.slope_loss > 0.0f) loss = vgs_add(g, loss, grad_loss);
+    if (pair) loss = slope_only ? grad_loss : vgs_add(g, loss, grad_loss);
     vgs_descend(g, vgs_mean_rows(g, loss), s->online, st->lr, s->c.grad_max);
     vgs_assign_rows(g, vgs__bound_state(g, s->c.passes * s->c.steps, 1, s->loss_log, 0), st->log_row, mean);
 }
@@ -11266,6 +11274,75 @@ static vgs_status vgs__recall_run(vgs_sampler *s, vgs__recall_stage *st, vgs__ba
     return code;
 }
 
+/* ---- denoise_loss: what grad V_t should be at kept samples that the noising chain has taken back ---- */
+
+/* grad E at the samples themselves, not above energy_max, and 0 outside */
+typedef struct vgs__end_stage { vgs_graph *g; vgs_var x, grad; } vgs__end_stage;
+
+static void vgs__end_record(vgs_sampler *s, vgs__end_stage *st)
+{
+    vgs_graph *g = st->g;
+    vgs_var e, grad = vgs__no_var();
+    st->x = vgs_input(g, s->c.energy.dim);
+    st->grad = vgs_state(g, -1, s->c.energy.dim, VGS_F32);
+    e = vgs_energy_of(g, s->energy, st->x);
+    vgs_gradient(g, e, &st->x, 1, &grad);
+    vgs_assign(g, st->grad, vgs_mask_above(g, grad, e, s->energy_max != 0.0f ? s->energy_max : FLT_MAX));
+}
+
+typedef struct vgs__denoise_stage {
+    vgs_graph *g;
+    vgs_var x, end, end_grad, out;               /* x_t; x_T; grad E there; the target                */
+    vgs_scalar of_x, of_end, of_grad;
+} vgs__denoise_stage;
+
+static void vgs__denoise_record(const vgs_sampler *s, vgs__denoise_stage *st)
+{
+    const vgs_scalar one = { 0 };
+    vgs_graph *g = st->g;
+    int d = s->c.energy.dim;
+    st->x = vgs_input(g, d);
+    st->end = vgs_input(g, d);
+    st->end_grad = vgs_state(g, -1, d, VGS_F32);
+    st->out = vgs_state(g, -1, d, VGS_F32);
+    st->of_x = vgs_scalar_create(g, 1);
+    st->of_end = vgs_scalar_create(g, 1);
+    st->of_grad = vgs_scalar_create(g, 1);
+    vgs_assign(g, st->out, vgs_combine_by(g, vgs_combine_by(g, st->x, st->of_x, st->end, st->of_end), one,
+                                          st->end_grad, st->of_grad));
+}
+
+/* With x_t = x_T/A + noise of variance w the mean of tau (x_t - x_T/A)/w given x_t is grad V_t [Vincent 2011],
+   and so is that of A grad E(x_T) [target score matching, De Bortoli 2024]. The first is noisy where w is
+   small, the second where it is large; weights w and l^2/A^2 leave no noise where E is quadratic of width l
+   around x_T, for which the finest feature is taken. */
+static vgs_status vgs__denoise_run(vgs_sampler *s, vgs__end_stage *end, vgs__denoise_stage *st, vgs_error *err)
+{
+    size_t rows = (size_t)s->c.batch * (size_t)s->c.energy.dim;
+    double a = 1.0, w = 0.0, detail = s->piloted || s->pilot.detail > 0.0 ? s->pilot.detail : 0.0, share;
+    vgs_status code;
+    int t;
+    if (!(detail > 0.0)) detail = vgs__value_length(s) * (double)s->c.detail_scale / (double)s->c.length_scale;
+    vgs_bind(end->g, end->x, s->traj_x, (size_t)s->c.steps * rows, NULL);
+    vgs_bind(end->g, end->grad, s->end_grad, 0, NULL);
+    code = vgs_graph_run(end->g, s->c.batch, err);
+    s->energy_calls += s->c.batch;
+    for (t = s->c.steps - 1; t >= 0 && code == VGS_OK; --t) {
+        a *= (double)s->a[t];
+        w = vgs__chain_variance(s, t, w);
+        share = w / (w + detail * detail / (a * a));
+        vgs_bind(st->g, st->x, s->traj_x, (size_t)t * rows, NULL);
+        vgs_bind(st->g, st->end, s->traj_x, (size_t)s->c.steps * rows, NULL);
+        vgs_bind(st->g, st->end_grad, s->end_grad, 0, NULL);
+        vgs_bind(st->g, st->out, s->traj_grad, (size_t)t * rows, NULL);
+        vgs_scalar_set(st->g, st->of_x, s->tau * share / w);
+        vgs_scalar_set(st->g, st->of_end, -s->tau * share / (w * a));
+        vgs_scalar_set(st->g, st->of_grad, (1.0 - share) * a);
+        code = vgs_graph_run(st->g, s->c.batch, err);
+    }
+    return code;
+}
+
 /* ---- detours: where trajectories are not the sampler's own ---- */
 
 /* Does a trajectory of returns explore? */
@@ -11278,7 +11355,7 @@ static vgs__detour vgs__detour_of(const vgs_sampler *s)
 {
     vgs__detour d = { 0, false };
     double u = 0.6180339887498949 * (double)s->iteration;
-    bool recall = s->c.replay && (s->kept_fixed || s->kept >= s->c.replay);      /* of a full store    */
+    bool recall = s->c.replay && s->c.denoise_loss == 0.0f && (s->kept_fixed || s->kept >= s->c.replay);      /* of a full store    */
     u = 2.0 * (u - floor(u)) - 1.0;
     if (u <= 0.0 || !(recall || vgs__explores(s))) return d;
     d.steps = (int)(u * (s->c.steps - 1));
@@ -11355,8 +11432,12 @@ static void vgs__state_free(vgs__state *h)
     X(fresh,      fresh_step,  c->published || c->replay || vgs__explores(s), c->batch, (s, st, false)) \
     X(fresh,      fresh_last,  c->published,            c->batch,    (s, st, true))                   \
     X(grad,       grad,        c->slope_loss > 0.0f,    c->batch,    (s, st))                         \
-    X(fd,         fd,          c->slope_loss > 0.0f,    c->batch,    (s, st))                         \
-    X(fit,        fit,         true,                    c->batch,    (s, st))                         \
+    X(fd,         fd,          c->slope_loss > 0.0f,    c->batch,    (s, st, s->c.slope_loss))        \
+    X(fd,         denoise_fd,  c->denoise_loss > 0.0f,  c->batch,    (s, st, s->c.denoise_loss))      \
+    X(fit,        denoise_fit, c->denoise_loss > 0.0f,  c->batch,    (s, st, true))                   \
+    X(end,        end,         c->denoise_loss > 0.0f,  c->batch,    (s, st))                         \
+    X(denoise,    denoise,     c->denoise_loss > 0.0f,  c->batch,    (s, st))                         \
+    X(fit,        fit,         true,                    c->batch,    (s, st, false))                         \
     X(ema,        ema,         true,                    c->batch,    (s, st))                         \
     X(sigma,      sigma_fit,   true,                    c->batch,    (s, st))                         \
     X(factor,     factor_step, !c->fixed_kernel,        c->batch,    (s, st, false))                  \
@@ -11404,7 +11485,7 @@ static vgs_status vgs__make_buffers(vgs_sampler *s, vgs_error *err)
     const size_t T = (size_t)c->steps, B = (size_t)c->batch, D = (size_t)c->energy.dim;
     const size_t F = (size_t)s->factors, C = (size_t)s->capacity, passes = (size_t)c->passes;
     const size_t kept = (size_t)c->replay * B;
-    const bool slope_loss = c->slope_loss > 0.0f, own = !vgs__is_plain(c);
+    const bool slope = c->slope_loss > 0.0f || c->denoise_loss > 0.0f, own = !vgs__is_plain(c);
 #define VGS__MAKE(name, when, n) \
     if (when) {                                                                                       \
         s->name = s->b->buffer_create(s->b->self, (n), err);                                          \
@@ -13232,6 +13313,7 @@ static vgs_status vgs__pilot_apply(vgs_sampler *s, const vgs_pilot *found, const
     if (c.steps == 0) c.steps = found->steps;
     if (c.replay == 0) c.replay = 64;
     if (c.energy_features == 0) c.energy_features = 1;
+    if (c.denoise_loss == 0.0f) c.denoise_loss = 1.0f;
     s->energy_max = c.energy_max != 0.0f ? (float)(((double)c.energy_max - s->frame.e0) / s->frame.tau)
                                          : (float)found->energy_limit;
     s->feature_max = s->energy_max;
@@ -13424,9 +13506,41 @@ static vgs_status vgs__train_fit(vgs_sampler *s, vgs_error *err)
     return st;
 }
 
+/* Whether this iteration learns from kept samples alone. */
+static bool vgs__denoises(const vgs_sampler *s)
+{
+    return s->c.denoise_loss > 0.0f && (s->kept_fixed || s->kept >= s->c.replay) && s->iteration % 2 == 0;
+}
+
+/* An iteration of denoise_loss: no trajectories, and V alone learns. */
+static vgs_status vgs__train_denoise(vgs_sampler *s, vgs_error *err)
+{
+    struct vgs__stages *all = s->stage;
+    int64_t adam = s->online->step;
+    int pass;
+    vgs_status st = vgs__recall_run(s, &all->recall, &all->back, s->c.steps - 1, err);
+    if (st == VGS_OK) st = vgs__denoise_run(s, &all->end, &all->denoise, err);
+    for (pass = 0; pass < s->c.passes && st == VGS_OK; ++pass)
+        st = vgs__fit_run(s, &all->denoise_fit, &all->denoise_fd, pass, err);
+    if (s->c.energy_features > 0)
+        s->energy_calls += (double)s->c.energy_features * s->c.batch * s->c.steps * s->c.passes;
+    if (st == VGS_OK) st = vgs_graph_run(all->ema.g, 1, err);
+    if (st == VGS_OK) st = vgs__read_flag(s, "train", err);
+    s->rolled = VGS__ROLLED_NOT;
+    if (st == VGS_OK) {
+        s->iteration++;
+        return st;
+    }
+    s->online->step = adam;
+    vgs__model_clear_flag(s->online);
+    return st;
+}
+
 static vgs_status vgs__train_iteration(vgs_sampler *s, vgs_error *err)
 {
-    vgs_status st = vgs__train_rollout(s, false, err);
+    vgs_status st;
+    if (vgs__denoises(s)) return vgs__train_denoise(s, err);
+    st = vgs__train_rollout(s, false, err);
     if (st == VGS_OK) st = vgs__train_fit(s, err);
     else vgs__model_clear_flag(s->online);
     s->rolled = VGS__ROLLED_NOT;
