@@ -807,6 +807,40 @@ static void check_case(const gcase *c)
     vgs_cpu_free(cpu);
 }
 
+/* Rows of other parts, on fixed rows: more of them than a thread takes at a time, made in the same run. */
+static void across_parts(void)
+{
+    enum { ROWS = 300, EACH = 5 };
+    static const int32_t which[EACH] = { 4, 3, 2, 1, 0 };
+    static float x[ROWS][2], got[3][ROWS][2];
+    int32_t back[ROWS];
+    vgs_error err = { VGS_OK, "" };
+    vgs_graph *g = vgs_graph_create(&err);
+    vgs_var s = vgs_state(g, ROWS, 2, VGS_F32), y[3];
+    int i, k;
+    for (i = 0; i < ROWS; ++i) {
+        x[i][0] = (float)i;
+        x[i][1] = (float)(i + 1);
+        back[i] = ROWS - 1 - i;
+    }
+    cpu = vgs_cpu_create(NULL, NULL);
+    y[0] = vgs_gather(g, vgs_square(g, s), vgs_table_int(g, back, ROWS, 1));
+    y[1] = vgs_segment_gather(g, vgs_square(g, s), EACH, which, EACH);
+    y[2] = vgs_sort_cols(g, vgs_square(g, s));                       /* nobody wants the permutation   */
+    for (k = 0; k < 3; ++k) vgs_output(g, y[k]);
+    CHECK(!vgs_graph_compile(g, cpu, 1, &err) && !vgs_set(g, s, x, 1, &err) && !vgs_graph_run(g, 1, &err),
+          "%s", err.msg);
+    for (k = 0; k < 3; ++k) OK(!vgs_get(g, y[k], got[k], 1, &err));
+    for (i = 0; i < ROWS; ++i) {
+        const float *from = x[i / EACH * EACH + which[i % EACH]];
+        OK(got[0][i][0] == x[back[i]][0] * x[back[i]][0]);
+        OK(got[1][i][0] == from[0] * from[0]);
+        OK(got[2][i][0] == x[i][1] * x[i][1]);
+    }
+    vgs_graph_free(g);
+    vgs_cpu_free(cpu);
+}
+
 #define BUILD(name, ...) static vgs_var b_##name(vgs_graph *g, const vgs_var *x) { __VA_ARGS__ }
 #define BINARY(name) BUILD(name, return vgs_##name(g, x[0], x[1]);)
 static const int32_t which5[5] = { 2, 0, 1, 2, 2 };
@@ -1706,6 +1740,7 @@ int main(int argc, char **argv)
     RUN(every_op);
     RUN(eigenvectors);
     RUN(gradients);
+    RUN(across_parts);
     RUN(coincident_points);
     RUN(index_with_stride);
     RUN(sticky);
