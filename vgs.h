@@ -920,6 +920,18 @@ VGS_API vgs_var vgs_gather   (vgs_graph *g, vgs_var x, vgs_var idx); /* row idx[
 VGS_API vgs_var vgs_segment_gather(vgs_graph *g, vgs_var x, int n, const int32_t *which, int m);
 VGS_API vgs_var vgs_segment_sum   (vgs_graph *g, vgs_var x, int n, const int32_t *which, int m); /* adjoint */
 
+/* images: x [B h w, c], a row for each pixel, channels last; a window of size x size pixels moves over them,
+   zeros around. Output: (height + top + bottom - size)/stride + 1 rows, rounded down, columns likewise.
+   conv2d: w [out, size size c/groups], its columns a window's pixels (row by row) times channels, b [1,out]
+   or {0}. depthwise: w [size size, c]. avg_pool: the mean of those pixels that lie in the image. resize:
+   bilinear, without smoothing; with `align` corners keep their pixels. */
+typedef struct vgs_window { int height, width, size, stride, top, left, bottom, right; } vgs_window;
+VGS_API vgs_var vgs_conv2d   (vgs_graph *g, vgs_var x, const vgs_window *p, vgs_var w, vgs_var b, int groups);
+VGS_API vgs_var vgs_depthwise(vgs_graph *g, vgs_var x, const vgs_window *p, vgs_var w);
+VGS_API vgs_var vgs_avg_pool (vgs_graph *g, vgs_var x, const vgs_window *p);
+VGS_API vgs_var vgs_resize   (vgs_graph *g, vgs_var x, int height, int width, int to_height, int to_width,
+                              bool align);
+
 /* particles: x [B, n*d], n points of d coordinates side by side; pairs (0,1) (0,2) .. (1,2) .. */
 VGS_API vgs_var vgs_pair_distance(vgs_graph *g, vgs_var x, int n);   /* [B, n(n-1)/2]; safe at r = 0  */
 VGS_API vgs_var vgs_remove_mean  (vgs_graph *g, vgs_var x, int n);   /* subtracts the mean point      */
@@ -1099,6 +1111,8 @@ enum { VGS_MAX_IN = 6, VGS_MAX_ATTR = 8 };
     X(R, GATHER, gather, VGS__MIXES(0), out)                                                            \
     X(R, SEGMENT_GATHER, segment_gather, VGS__SAMPLES | VGS__MIXES(1) | VGS__MIXES(2) | VGS__MIXES(3), out) \
     X(R, SEGMENT_SUM, segment_sum, VGS__SAMPLES | VGS__MIXES(1) | VGS__MIXES(2) | VGS__MIXES(3), out)   \
+    X(R, STENCIL, stencil, VGS__SAMPLES | VGS__MIXES(1) | VGS__MIXES(2) | VGS__MIXES(3), 2 * out)       \
+    X(R, STENCIL_GRAD, stencil_grad, VGS__SAMPLES | VGS__MIXES(2) | VGS__MIXES(3), 4 * in)              \
     X(R, PAIR_DISTANCE, pair_distance, 0, 2 * in)                                                       \
     X(R, PAIR_DISTANCE_GRAD, pair_distance_grad, 0, out)                                                \
     X(R, REMOVE_MEAN, remove_mean, 0, out)                                                              \
@@ -4287,6 +4301,347 @@ VGS__DEF vgs_var vgs_segment_sum(vgs_graph *g, vgs_var x, int n, const int32_t *
     return vgs__segment_new(g, VGS_OP_SEGMENT_SUM, x, n, which, m);
 }
 
+/* ---- images: i0 = n pixels a sample before, i1 = m pixels after -----------------------------------
+   in: x, w [taps,c] or [taps,1] (i2 = 1), start [m+1],
+       list [entries,2]. Pixel o of a sample is the sum over its
+   entries (pixel, tap), which are list[start[o]..start[o+1]), of w[tap] x[pixel]. */
+
+/* n columns of one pixel; constant n: the sums stay in registers. */
+VGS__INLINE void vgs__stencil_strip(const vgs__k *k, const float *x, int e0, int e1, int c0, int n, float *y)
+{
+    float sum[64];
+    int e, c;
+    for (c = 0; c < n; ++c) sum[c] = 0;
+    for (e = e0; e < e1; ++e) {
+        const float *p = x + (size_t)vgs__int_at(k->in[3], 2 * (size_t)e) * (size_t)k->ld[0] + c0;
+        const float *w = k->in[1] + (size_t)vgs__int_at(k->in[3], 2 * (size_t)e + 1) * (size_t)k->ld[1];
+        if (k->in_cols[1] == 1) for (c = 0; c < n; ++c) sum[c] += *w * p[c];
+        else for (c = 0; c < n; ++c) sum[c] += w[c0 + c] * p[c];
+    }
+    for (c = 0; c < n; ++c) y[c0 + c] = sum[c];
+}
+
+VGS__MAP(stencil)
+{
+    int r, c, n = k->i[0], m = k->i[1];
+    (void)c0;
+    (void)c1;
+    for (r = r0; r < r1; ++r) {
+        const float *x = k->in[0] + (size_t)(r / m) * (size_t)n * (size_t)k->ld[0];
+        float *y = k->out + (size_t)r * (size_t)k->ld_out;
+        int e0 = vgs__int_at(k->in[2], (size_t)(r % m)), e1 = vgs__int_at(k->in[2], (size_t)(r % m) + 1);
+        for (c = 0; c + 64 <= k->cols; c += 64) vgs__stencil_strip(k, x, e0, e1, c, 64, y);
+        for (; c + 16 <= k->cols; c += 16) vgs__stencil_strip(k, x, e0, e1, c, 16, y);
+        for (; c < k->cols; ++c) vgs__stencil_strip(k, x, e0, e1, c, 1, y);
+    }
+}
+VGS__MAP_KERNELS(stencil)
+VGS__VERSION16(stencil)
+
+/* in: gy, x, start, list; i2 taps. Row t of a sample is the sum of gy[o] x[pixel] over its entries (pixel,
+   t). */
+VGS__HOT VGS__KERNEL(stencil_grad)
+{
+    int r, o, e, c, at, n = k->i[0], m = k->i[1], taps = k->i[2];
+    (void)c0;
+    (void)c1;
+    for (r = r0; r < r1; ++r)
+        for (at = 0; at < k->cols; at += 64) {
+            int width = vgs__min(64, k->cols - at);
+            double sum[64] = { 0 };
+            const float *gy = k->in[0] + (size_t)(r / taps) * (size_t)m * (size_t)k->ld[0] + at;
+            const float *x = k->in[1] + (size_t)(r / taps) * (size_t)n * (size_t)k->ld[1] + at;
+            for (o = 0; o < m; ++o)
+                for (e = vgs__int_at(k->in[2], (size_t)o); e < vgs__int_at(k->in[2], (size_t)o + 1); ++e) {
+                    const float *a = gy + (size_t)o * (size_t)k->ld[0];
+                    const float *b = x + (size_t)vgs__int_at(k->in[3], 2 * (size_t)e) * (size_t)k->ld[1];
+                    if (vgs__int_at(k->in[3], 2 * (size_t)e + 1) != r % taps) continue;
+                    for (c = 0; c < width; ++c) sum[c] += (double)a[c] * (double)b[c];
+                }
+            for (c = 0; c < width; ++c)
+                k->out[(size_t)r * (size_t)k->ld_out + (size_t)(at + c)] = (float)sum[c];
+        }
+}
+VGS__NO_GRAD(stencil_grad)
+
+static vgs_var vgs__stencil(vgs_graph *g, const char *name, vgs_var x, vgs_var w, int n, int m,
+                            const int32_t *start, const int32_t *list)
+{
+    int a = vgs__operand(g, name, x), b = vgs__operand(g, name, w);
+    vgs_var v, s, l;
+    vgs__node *d;
+    if (a < 0 || b < 0) return vgs__no_var();
+    if (g->node[a].rows % n || (g->node[b].cols != 1 && g->node[b].cols != g->node[a].cols)) {
+        char text[40], weights[40];
+        return vgs__graph_fail(g, VGS_E_SHAPE,
+                               "%s: %s with weights %s: wanted are %d pixels a sample, and weights "
+                               "for each channel", name, vgs__shape_text(&g->node[a], text),
+                               vgs__shape_text(&g->node[b], weights), n);
+    }
+    s = vgs_table_int(g, start, m + 1, 1);
+    l = vgs_table_int(g, list, start[m] > 0 ? start[m] : 1, 2);
+    v = vgs__push_op(g, VGS_OP_STENCIL, g->node[a].rows / n * m, g->node[a].cols, a, b, vgs__id(g, s));
+    d = vgs__node_of(g, v);
+    if (!d) return v;
+    d->in[3] = vgs__id(g, l);
+    d->n_in = 4;
+    d->i[0] = n;
+    d->i[1] = m;
+    d->i[2] = g->node[b].cols == 1;
+    return v;
+}
+
+/* The same entries by input pixel: start [n+1] and list of (output pixel, tap), in one block. NULL: no
+   memory. */
+static int32_t *vgs__stencil_turned(int n, int m, const int32_t *start, const int32_t *list)
+{
+    int32_t *out = (int32_t *)vgs__alloc((size_t)n + 2 + 2 * (size_t)start[m], sizeof *out),
+        *to = out + n + 1;
+    int o, e, i;
+    if (!out) return NULL;
+    memset(out, 0, ((size_t)n + 1) * sizeof *out);
+    for (e = 0; e < start[m]; ++e) out[list[2 * e] + 1]++;
+    for (i = 0; i < n; ++i) out[i + 1] += out[i];
+    for (o = 0; o < m; ++o)
+        for (e = start[o]; e < start[o + 1]; ++e) {
+            i = out[list[2 * e]]++;
+            to[2 * i] = o;
+            to[2 * i + 1] = list[2 * e + 1];
+        }
+    for (i = n; i > 0; --i) out[i] = out[i - 1];
+    out[0] = 0;
+    return out;
+}
+
+static void vgs__stencil_grad_x(vgs_graph *g, const vgs__node *n, vgs_var gy, vgs_var *gx)
+{
+    const int32_t *start = (const int32_t *)g->node[n->in[2]].data,
+        *list = (const int32_t *)g->node[n->in[3]].data;
+    int before = n->i[0], after = n->i[1];
+    int32_t *turned = vgs__stencil_turned(before, after, start, list);
+    vgs_var w = VGS__IN(n, 1);
+    if (turned) *gx = vgs__stencil(g, "stencil", gy, w, after, before, turned, turned + before + 1);
+    else vgs__graph_fail(g, VGS_E_NOMEM, "out of memory: gradient of %d pixels", after);
+    vgs__free(turned);
+}
+
+/* Of the weights: for each sample, then the sum over samples. */
+static vgs_var vgs__stencil_grad_w(vgs_graph *g, const vgs__node *n, vgs_var gy)
+{
+    const vgs__node *x = &g->node[n->in[0]];
+    int taps = g->node[n->in[1]].rows, cols = x->cols, before = n->i[0], after = n->i[1], list = n->in[3];
+    bool narrow = g->node[n->in[1]].cols == 1;
+    vgs_var v = vgs__push_op(g, VGS_OP_STENCIL_GRAD, x->rows / before * taps, cols, vgs__id(g, gy), n->in[0],
+                             n->in[2]);
+    vgs__node *d = vgs__node_of(g, v);
+    if (!d) return v;
+    d->in[3] = list;
+    d->n_in = 4;
+    d->i[0] = before;
+    d->i[1] = after;
+    d->i[2] = taps;
+    v = vgs_reshape(g, vgs_sum_rows(g, vgs_reshape(g, v, taps * cols)), cols);
+    return narrow ? vgs_sum_cols(g, v) : v;
+}
+
+VGS__GRAD(stencil)
+{
+    vgs__node copy = *n;                         /* recording moves the nodes                          */
+    (void)y;
+    if (need[0]) vgs__stencil_grad_x(g, &copy, gy, &gx[0]);
+    if (need[1]) gx[1] = vgs__stencil_grad_w(g, &copy, gy);
+}
+
+/* Pixels of the output, 0 after failing where the window does not fit. */
+static int vgs__window_pixels(vgs_graph *g, const char *name, const vgs_window *p, int *height, int *width)
+{
+    double h, w;
+    bool ok = p->height > 0 && p->width > 0 && p->size > 0 && p->stride > 0 && p->top >= 0 && p->left >= 0 &&
+              p->bottom >= 0 && p->right >= 0 && p->height <= 32768 && p->width <= 32768;
+    h = ((double)p->height + p->top + p->bottom - p->size) / p->stride + 1;
+    w = ((double)p->width + p->left + p->right - p->size) / p->stride + 1;
+    ok = ok && h >= 1 && w >= 1 && h * w * p->size * p->size < (double)(1 << 28);
+    if (!ok) {
+        vgs__graph_fail(g, VGS_E_ARG,
+                        "%s: a window of %d, stride %d, on %d x %d pixels with %d %d %d %d around: "
+                        "does not fit", name, p->size, p->stride, p->height, p->width, p->top, p->left,
+                            p->bottom,
+                        p->right);
+        return 0;
+    }
+    *height = (int)h;
+    *width = (int)w;
+    return *height * *width;
+}
+
+/* Entries of window o (row, column) that lie in the image, as (pixel, tap); returns their number. */
+static int vgs__window_entries(const vgs_window *p, int row, int column, int32_t *list)
+{
+    int y, x, n = 0;
+    for (y = 0; y < p->size; ++y)
+        for (x = 0; x < p->size; ++x) {
+            int v = row * p->stride + y - p->top, u = column * p->stride + x - p->left;
+            if (v < 0 || v >= p->height || u < 0 || u >= p->width) continue;
+            list[2 * n] = v * p->width + u;
+            list[2 * n++ + 1] = y * p->size + x;
+        }
+    return n;
+}
+
+/* How a window's entries become those of a stencil. */
+typedef enum vgs__window_kind {
+    VGS__WINDOW_TAPS,                            /* one pixel, a tap for each place in the window      */
+    VGS__WINDOW_MEAN,                            /* one pixel, the tap is the number of entries - 1    */
+    VGS__WINDOW_APART                            /* a pixel for each place, of one entry or none       */
+} vgs__window_kind;
+
+static vgs_var vgs__window(vgs_graph *g, const char *name, vgs_var x, const vgs_window *p, vgs_var w,
+                           vgs__window_kind kind)
+{
+    int height = 0, width = 0, m = vgs__window_pixels(g, name, p, &height, &width), places, o, e, n,
+        filled = 0;
+    int32_t *start, *list;
+    vgs_var v;
+    if (!m) return vgs__no_var();
+    places = p->size * p->size;
+    start = (int32_t *)vgs__alloc((size_t)m * (size_t)(3 * places) + 1, sizeof *start);
+    if (!start) return vgs__graph_fail(g, VGS_E_NOMEM, "out of memory: %s of %d pixels", name, m);
+    list = start + (size_t)m * (size_t)(kind == VGS__WINDOW_APART ? places : 1) + 1;
+    for (o = 0; o < m; ++o) {
+        int32_t *at = list + 2 * (size_t)filled;
+        n = vgs__window_entries(p, o / width, o % width, at);
+        if (kind == VGS__WINDOW_APART) {
+            int place, next = 0;
+            for (place = 0; place < places; ++place) {
+                start[o * places + place] = filled + next;
+                if (next < n && at[2 * next + 1] == place) at[2 * next++ + 1] = 0;
+            }
+        } else start[o] = filled;
+        for (e = 0; e < n && kind == VGS__WINDOW_MEAN; ++e) at[2 * e + 1] = n - 1;
+        filled += n;
+    }
+    n = kind == VGS__WINDOW_APART ? m * places : m;
+    start[n] = filled;
+    v = vgs__stencil(g, name, x, w, p->height * p->width, n, start, list);
+    vgs__free(start);
+    return v;
+}
+
+VGS__DEF vgs_var vgs_depthwise(vgs_graph *g, vgs_var x, const vgs_window *p, vgs_var w)
+{
+    int b = vgs__operand(g, "depthwise", w);
+    if (b < 0) return vgs__no_var();
+    if (g->node[b].rows != p->size * p->size) {
+        char s[40];
+        return vgs__graph_fail(g, VGS_E_SHAPE, "depthwise: weights %s for a window of %d pixels",
+                               vgs__shape_text(&g->node[b], s), p->size * p->size);
+    }
+    return vgs__window(g, "depthwise", x, p, w, VGS__WINDOW_TAPS);
+}
+
+VGS__DEF vgs_var vgs_avg_pool(vgs_graph *g, vgs_var x, const vgs_window *p)
+{
+    int n = p->size > 0 && p->size < 4096 ? p->size * p->size : 1, i;
+    float *share = (float *)vgs__alloc((size_t)n, sizeof *share);
+    vgs_var w;
+    if (!share) return vgs__graph_fail(g, VGS_E_NOMEM, "out of memory: avg_pool of %d pixels", n);
+    for (i = 0; i < n; ++i) share[i] = 1.0f / (float)(i + 1);
+    w = vgs_table(g, share, n, 1);
+    vgs__free(share);
+    return vgs__window(g, "avg_pool", x, p, w, VGS__WINDOW_MEAN);
+}
+
+/* Windows side by side: [B pixels, size size c] */
+static vgs_var vgs__patches(vgs_graph *g, vgs_var x, const vgs_window *p)
+{
+    const float one = 1;
+    int a = vgs__operand(g, "conv2d", x);
+    if (a < 0) return vgs__no_var();
+    if (p->size == 1 && p->stride == 1 && !(p->top | p->left | p->bottom | p->right)) return x;
+    return vgs_reshape(g, vgs__window(g, "conv2d", x, p, vgs_table(g, &one, 1, 1), VGS__WINDOW_APART),
+                       p->size * p->size * g->node[a].cols);
+}
+
+/* Rows first.. of w, n of them */
+static vgs_var vgs__rows_of(vgs_graph *g, vgs_var w, int first, int n)
+{
+    int32_t *row = (int32_t *)vgs__alloc((size_t)n, sizeof *row);
+    vgs_var v;
+    int i;
+    if (!row) return vgs__graph_fail(g, VGS_E_NOMEM, "out of memory: %d rows", n);
+    for (i = 0; i < n; ++i) row[i] = first + i;
+    v = vgs_gather(g, w, vgs_table_int(g, row, n, 1));
+    vgs__free(row);
+    return v;
+}
+
+VGS__DEF vgs_var vgs_conv2d(vgs_graph *g, vgs_var x, const vgs_window *p, vgs_var w, vgs_var b, int groups)
+{
+    int a = vgs__operand(g, "conv2d", x), k = vgs__operand(g, "conv2d", w), i, in, out;
+    vgs_var y = vgs__no_var();
+    if (a < 0 || k < 0) return y;
+    in = g->node[a].cols;
+    out = g->node[k].rows;
+    if (groups < 1 || in % groups || out % groups)
+        return vgs__graph_fail(g, VGS_E_ARG, "conv2d: groups = %d of %d channels before and %d after",
+                               groups, in,
+                               out);
+    if (groups == 1) return vgs_linear(g, vgs__patches(g, x, p), w, b);
+    for (i = 0; i < groups; ++i) {
+        vgs_var part = vgs__patches(g, vgs_cols(g, x, i * (in / groups), in / groups), p);
+        part = vgs_linear(g, part, vgs__rows_of(g, w, i * (out / groups), out / groups), vgs__no_var());
+        y = i ? vgs_concat(g, y, part) : part;
+    }
+    return b.id ? vgs_add(g, y, b) : y;
+}
+
+/* The two inputs of output i along an axis, and the weight of the second. */
+static void vgs__resize_axis(int i, int from, int to, bool align, int *first, int *second, double *weight)
+{
+    double at = align ? (to > 1 ? (double)i * (from - 1) / (to - 1) : 0) : (i + 0.5) * from / to - 0.5;
+    if (at < 0) at = 0;
+    *first = (int)at < from - 1 ? (int)at : from - 1;
+    *second = *first + 1 < from ? *first + 1 : *first;
+    *weight = at - *first;
+}
+
+VGS__DEF vgs_var vgs_resize(vgs_graph *g, vgs_var x, int height, int width, int to_height, int to_width,
+                            bool align)
+{
+    int m = to_height > 0 && to_width > 0 ? to_height * to_width : 0, o, e, filled = 0;
+    int32_t *start = m ? (int32_t *)vgs__alloc((size_t)m * 9 + 1, sizeof *start) : NULL, *list;
+    float *weight = m ? (float *)vgs__alloc((size_t)m * 4, sizeof *weight) : NULL;
+    vgs_var v = vgs__no_var();
+    if (height < 1 || width < 1 || !m)
+        vgs__graph_fail(g, VGS_E_ARG, "resize: %d x %d to %d x %d pixels: must be > 0", height, width,
+                        to_height,
+                        to_width);
+    else if (!start || !weight) vgs__graph_fail(g, VGS_E_NOMEM, "out of memory: resize to %d pixels", m);
+    else {
+        list = start + m + 1;
+        for (o = 0; o < m; ++o) {
+            int y[2], u[2];
+            double fy, fx;
+            vgs__resize_axis(o / to_width, height, to_height, align, &y[0], &y[1], &fy);
+            vgs__resize_axis(o % to_width, width, to_width, align, &u[0], &u[1], &fx);
+            start[o] = filled;
+            for (e = 0; e < 4; ++e) {
+                double w = (e > 1 ? fy : 1 - fy) * (e & 1 ? fx : 1 - fx);
+                if (!(w > 0)) continue;
+                weight[filled] = (float)w;
+                list[2 * filled] = y[e >> 1] * width + u[e & 1];
+                list[2 * filled + 1] = filled;
+                ++filled;
+            }
+        }
+        start[m] = filled;
+        v = vgs__stencil(g, "resize", x, vgs_table(g, weight, filled, 1), height * width, m, start, list);
+    }
+    vgs__free(start);
+    vgs__free(weight);
+    return v;
+}
+
 /* ---- particles: i0 = n points; d = columns / n --------------------------------------------------- */
 
 VGS__HOT VGS__KERNEL(pair_distance)
@@ -6122,6 +6477,7 @@ static vgs__rows_fn *vgs__rows_kernel(const vgs__cpu *cpu, int op)
 #ifdef VGS__X86
     if (cpu->isa == VGS_ISA_AVX512 && op == VGS_OP_EXP) return vgs__k_exp_avx512;
     if (cpu->isa == VGS_ISA_AVX512 && op == VGS_OP_SILU) return vgs__k_silu_avx512;
+    if (cpu->isa == VGS_ISA_AVX512 && op == VGS_OP_STENCIL) return vgs__k_stencil_avx512;
     if (cpu->isa == VGS_ISA_AVX2 || cpu->isa == VGS_ISA_AVX512)
         switch (op) {                            /* row ops that are written for AVX2                 */
         case VGS_OP_LAYERNORM:      return vgs__k_layernorm_avx2;
@@ -6129,6 +6485,7 @@ static vgs__rows_fn *vgs__rows_kernel(const vgs__cpu *cpu, int op)
         case VGS_OP_LAYERNORM_HAT:  return vgs__k_layernorm_hat_avx2;
         case VGS_OP_SORT_COLS:      return vgs__k_sort_cols_avx2;
         case VGS_OP_NORMAL:         return vgs__k_normal_avx2;
+        case VGS_OP_STENCIL:        return vgs__k_stencil_avx2;
         default:                    return vgs__cpu_table[op - (VGS_OP_SECOND + 1)].rows_avx2;
         }
 #endif

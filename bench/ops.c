@@ -160,6 +160,40 @@ static vgs_var segments(bench *k, segment_fn *op) /* each sample's points, last 
 }
 static vgs_var segment_gather(bench *k) { return segments(k, vgs_segment_gather); }
 static vgs_var segment_sum(bench *k) { return segments(k, vgs_segment_sum); }
+/* A row is an image of 4 x 8 pixels; a short one has 2 rows of pixels with one channel. */
+static int channels(const bench *k) { return k->cols >= 64 ? k->cols / 32 : 1; }
+static vgs_var picture(bench *k, vgs_window *p, int size, int stride)
+{
+    int around = size / 2, height = k->cols >= 64 ? 4 : 2;
+    *p = (vgs_window){ .height = height, .width = k->cols / channels(k) / height, .size = size,
+                       .stride = stride, .top = around, .left = around, .bottom = around, .right = around };
+    return vgs_reshape(k->g, input(k), channels(k));
+}
+static vgs_var conv2d(bench *k)
+{
+    vgs_window p;
+    vgs_var x = picture(k, &p, 3, 2), w = weights(k, 81 * channels(k));
+    return vgs_conv2d(k->g, x, &p, vgs_view(k->g, w, 0, 9, 9 * channels(k), 9 * channels(k)),
+                      (vgs_var){ 0 }, 1);
+}
+static vgs_var depthwise(bench *k)
+{
+    vgs_window p;
+    vgs_var x = picture(k, &p, 3, 1), w = weights(k, 9 * channels(k));
+    return vgs_depthwise(k->g, x, &p, vgs_view(k->g, w, 0, 9, channels(k), channels(k)));
+}
+static vgs_var avg_pool(bench *k)
+{
+    vgs_window p;
+    vgs_var x = picture(k, &p, 3, 2);
+    return vgs_avg_pool(k->g, x, &p);
+}
+static vgs_var resize(bench *k)
+{
+    vgs_window p;
+    vgs_var x = picture(k, &p, 1, 1);
+    return vgs_resize(k->g, x, p.height, p.width, 3, 5, false);
+}
 static vgs_var pair_distance(bench *k) { return vgs_pair_distance(k->g, input(k), points(k)); }
 static vgs_var remove_mean(bench *k) { return vgs_remove_mean(k->g, input(k), points(k)); }
 
@@ -257,6 +291,8 @@ static const row rows_of_table[] = {
     { "reshape", .record = reshape }, { "cols", .record = cols }, { "concat", .binary = vgs_concat },
     { "gather", .record = gather }, { "gather_fixed", .record = gather_fixed },
     { "segment_gather", .record = segment_gather }, { "segment_sum", .record = segment_sum },
+    { "conv2d", .record = conv2d }, { "depthwise", .record = depthwise }, { "avg_pool", .record = avg_pool },
+    { "resize", .record = resize },
     { "pair_distance", .record = pair_distance }, { "remove_mean", .record = remove_mean },
     { "sort_cols", .unary = vgs_sort_cols },
     { "sphere_tangent", .binary = vgs_sphere_tangent, .flat = true },

@@ -20,6 +20,7 @@
 #include "gaussian.h"
 #include "neighbour.h"
 #include "settings.h"
+#include "efficientnet.h"
 #include "extractor.h"
 #include "detector.h"
 #include "roc.h"
@@ -55,6 +56,8 @@ static int help(void)
          "  FOLDER            train/good, test/KIND, ground_truth/KIND/STEM_mask.png as in MVTec-AD; a\n"
          "                    folder of such classes (one detector for all); or any folder of good images\n"
          "  --out DIR         detector.safetensors, and what `add` and --resume need\n"
+         "  --weights FILE    an EfficientNet (B0..B7, Lite0..Lite4) as .safetensors, whose features are\n"
+         "                    better than those of the filters that are built in\n"
          "  --groups FILE     lines FILE,GROUP: images of one group show the same thing, which calibration\n"
          "                    never splits; or --group-gap, below; else each image is alone\n"
          "  --resume          goes on with features that a stopped training has left in DIR\n"
@@ -94,6 +97,7 @@ static options parse(int argc, char **argv)
         else if (!*a.key) o.names[o.n++] = argv[a.at];
         else if (args_is(&a, "help") || args_is(&a, "h")) exit(help());
         else if (args_is(&a, "out")) o.out = args_value(&a);
+        else if (args_is(&a, "weights")) o.weights = args_value(&a);
         else if (args_is(&a, "groups")) o.groups = args_value(&a);
         else if (args_is(&a, "maps")) o.maps = args_value(&a);
         else if (args_is(&a, "threads")) o.threads = args_threads(&a);
@@ -103,6 +107,8 @@ static options parse(int argc, char **argv)
         else set_setting(&a, &o.how);
     }
     if (!o.command) wrong_usage("train, score, evaluate or add is missing");
+    if (!o.how.size) o.how.size = o.weights ? 224 : 128;             /* what measures best                 */
+    if (o.how.unit < 0) o.how.unit = o.weights != NULL;
     if (o.how.pool % 2 == 0) wrong_usage("--pool %d: must be odd", o.how.pool);
     return o;
 }
@@ -274,7 +280,7 @@ static void training_free(training *t)
 }
 
 /* How the features in a store were made: what must be the same to go on with it. */
-static char *features_key(const settings *s, const extractor *e)
+static char *features_key(const settings *s, const extractor *e, const char *weights)
 {
     return text_format("bank 1, size %d, grid %d, channels %d, unit %d, pool %d", s->size, s->grid,
                        e->channels,
@@ -285,7 +291,7 @@ static int train_into(training *t, detector *d, const char *path)
 {
     const options *o = t->o;
     char *store_path = in_folder(o->out, "features.cache"), *list = in_folder(o->out, "images.csv");
-    char *key = features_key(&d->how, &d->extract), size[32];
+    char *key = features_key(&d->how, &d->extract, d->weights), size[32];
     double bytes = (double)t->all.n * (double)extractor_numbers(&d->extract) * sizeof(float);
     vgs_error err;
     int status = EXIT_FAILED;
@@ -307,10 +313,26 @@ static int train_into(training *t, detector *d, const char *path)
     return status;
 }
 
+/* "lite0.safetensors 57934424a1b2c3d4": the file's name and its FNV-1a. */
+static bool name_weights(const char *path, char *text, size_t size)
+{
+    unsigned char *data;
+    size_t bytes;
+    char *name = last_part(path);
+    vgs_error err;
+    bool ok = !read_file(path, &data, &bytes, &err);
+    if (!ok) say("%s", err.msg);
+    else snprintf(text, size, "%.120s %016" PRIx64, name, hash_bytes(data, bytes));
+    free(data);
+    free(name);
+    return ok;
+}
+
 static int train(options *o)
 {
     training t = { .o = o };
     detector d = { .how = o->how };
+    vgs_error err;
     char *path;
     int status = EXIT_FAILED;
     if (o->n != 1) wrong_usage("train: one folder is wanted, %d are given", o->n);
@@ -319,7 +341,9 @@ static int train(options *o)
     if (file_exists(path) && !o->force && !o->resume)
         wrong_usage("%s: there is a detector already; --force replaces it", path);
     if (mkdir(o->out, 0777) && errno != EEXIST) return say("%s: %s", o->out, strerror(errno)), EXIT_FAILED;
-    extractor_create(&d.extract, &d.how);
+    if (o->weights && !name_weights(o->weights, d.weights, sizeof d.weights)) return EXIT_FAILED;
+    if (extractor_create(&d.extract, &d.how, o->weights, NULL, o->threads, &err)) return say("%s",
+        err.msg), EXIT_FAILED;
     if (photos_scan(&t.all, o->names[0], false)) status = train_into(&t, &d, path);
     if (status == 0) say("%s", path);
     if (status == 0 && t.unreadable) say("%d images could not be read", t.unreadable), status = EXIT_FAILED;
@@ -342,10 +366,9 @@ static bool open_detector(const char *folder, scoring *s)
 {
     char *path = in_folder(folder, "detector.safetensors");
     vgs_error err;
-    bool ok = !detector_load(&s->d, path, &err);
+    bool ok = !detector_load(&s->d, path, s->o->threads, &err);
     if (!ok) say("%s", err.msg);
     else {
-        s->d.extract.how = &s->d.how;
         s->scratch = detector_scratch(&s->d);
         s->map = (float *)room_for((size_t)(s->d.how.grid * s->d.how.grid), sizeof *s->map);
     }

@@ -15,6 +15,7 @@ typedef struct models { gaussian location, one; neighbour bank; } models;
 
 typedef struct detector {
     settings how;
+    char weights[160];       /* name and checksum of the file that the network came from; "": none       */
     extractor extract;
     models fitted;
     double mean[METHODS], deviation[METHODS];    /* of the cells of good images, for each method         */
@@ -237,13 +238,14 @@ static inline void write_gaussian(vgs_writer *w, const char *name, const gaussia
     vgs_writer_tensor(w, (snprintf(key, sizeof key, "%s.root", name), key), VGS_DTYPE_F32, 2, root, g->root);
 }
 
-static inline vgs_status detector_save(const detector *d, const char *path, vgs_error *err)
+static inline vgs_status detector_save(detector *d, const char *path, vgs_error *err)
 {
     const models *m = &d->fitted;
+    float *net = NULL;
     uint64_t good = (uint64_t)d->good, levels = PIXEL_LEVELS, methods = (uint64_t)methods_in_use(&d->how);
     uint64_t bank[2] = { (uint64_t)m->bank.rows, (uint64_t)m->bank.channels };
     vgs_writer *w = vgs_writer_create(err);
-    vgs_status st;
+    vgs_status st = VGS_OK;
     if (!w) return err->code;
     write_gaussian(w, "location", &m->location);
     write_gaussian(w, "mahalanobis", &m->one);
@@ -257,11 +259,17 @@ static inline vgs_status detector_save(const detector *d, const char *path, vgs_
         char text[64];
         vgs_writer_meta(w, setting_list[i].name, setting_text(&d->how, setting_list + i, text));
     }
-    vgs_writer_meta(w, "extractor", "bank 1");
+    vgs_writer_meta(w, "extractor", d->extract.net.graph ? "network" : "bank 1");
+    if (d->weights[0]) vgs_writer_meta(w, "net.source", d->weights);
     vgs_writer_number(w, "rate", d->rate);
     vgs_writer_number(w, "threshold", d->threshold);
-    st = vgs_writer_save(w, path, err);
+    if (d->extract.net.graph) {
+        net = (float *)room_for((size_t)vgs_model_size(d->extract.net.weights), sizeof *net);
+        st = network_write(&d->extract.net, w, net, err);
+    }
+    if (!st) st = vgs_writer_save(w, path, err);
     vgs_writer_free(w);
+    free(net);
     return st;
 }
 
@@ -314,7 +322,8 @@ static inline vgs_status read_calibration(const vgs_safetensors *f, const char *
     return st ? st : vgs_safetensors_number(f, "threshold", &d->threshold, err);
 }
 
-static inline vgs_status detector_load(detector *d, const char *path, vgs_error *err)
+/* d must stay where it is. */
+static inline vgs_status detector_load(detector *d, const char *path, int threads, vgs_error *err)
 {
     vgs_safetensors *f = vgs_safetensors_open(path, err);
     const vgs_file_tensor *bank = f ? vgs_safetensors_find(f, "neighbour.bank") : NULL;
@@ -323,7 +332,13 @@ static inline vgs_status detector_load(detector *d, const char *path, vgs_error 
     if (!f) return err->code;
     st = read_settings(f, path, &d->how, err);
     if (!st) {
-        extractor_create(&d->extract, &d->how);
+        const char *kind = vgs_safetensors_meta(f, "extractor"), *source = vgs_safetensors_meta(f,
+            "net.source");
+        bool net = kind && !strcmp(kind, "network");
+        snprintf(d->weights, sizeof d->weights, "%s", source ? source : "");
+        st = extractor_create(&d->extract, &d->how, NULL, net ? f : NULL, threads, err);
+    }
+    if (!st) {
         d->fitted = models_create(&d->how, d->extract.channels, bank && bank->ndim ? (int)bank->shape[0] : 1);
         if (d->how.method & LOCATION) st = read_gaussian(f, "location", &d->fitted.location, err);
     }

@@ -1,11 +1,12 @@
 /* extractor.h - from an image to the features of each cell: resize, filters or a network, neighbourhood,
-   length. Include it after image.h, features.h and settings.h. */
+   length. Include it after image.h, features.h and efficientnet.h. */
 #ifndef EXTRACTOR_H
 #define EXTRACTOR_H
 
 typedef struct extractor {
     const settings *how;
     int channels;
+    network net;             /* net.graph NULL: the bank of filters                                      */
     unsigned char *pixels;   /* [size, size, 3]                                                          */
     float *raw;              /* [grid, grid, channels]                                                   */
     double ms_resize, ms_features;               /* of the last image                                    */
@@ -13,18 +14,25 @@ typedef struct extractor {
 
 static inline void extractor_free(extractor *e)
 {
+    network_free(&e->net);
     free(e->pixels);
     free(e->raw);
     e->pixels = NULL;
     e->raw = NULL;
 }
 
-static inline void extractor_create(extractor *e, const settings *how)
+/* Of a network's file, or of a detector's (file), or, both NULL, the bank of filters. */
+static inline vgs_status extractor_create(extractor *e, const settings *how, const char *weights,
+                                          const vgs_safetensors *file, int threads, vgs_error *err)
 {
     size_t cells = (size_t)how->grid * (size_t)how->grid, side = (size_t)how->size;
     *e = (extractor){ .how = how, .channels = BANK_CHANNELS };
+    if (weights && network_open(&e->net, weights, how, threads, err)) return err->code;
+    if (file && network_load(&e->net, file, how, threads, err)) return err->code;
+    if (e->net.graph) e->channels = net_features(&e->net.plan);
     e->pixels = (unsigned char *)room_for(side * side * 3, 1);
     e->raw = (float *)room_for(cells * (size_t)e->channels, sizeof *e->raw);
+    return VGS_OK;
 }
 
 static inline size_t extractor_numbers(const extractor *e)
@@ -73,7 +81,9 @@ static inline vgs_status extractor_run(extractor *e, const image *m, const char 
     if (!image_resize(m, s->size, s->size, e->pixels)) return image_error(err, VGS_E_NOMEM, path,
         "out of memory");
     resized = seconds_now();
-    if (!bank_features(e->pixels, s->size, s->grid, e->raw))
+    if (e->net.graph) {
+        if (network_run(&e->net, e->pixels, e->raw, err)) return err->code;
+    } else if (!bank_features(e->pixels, s->size, s->grid, e->raw))
         return image_error(err, VGS_E_NOMEM, path, "out of memory");
     if (s->pool > 1) pool_cells(e->raw, s->grid, e->channels, s->pool, x);
     else memcpy(x, e->raw, extractor_numbers(e) * sizeof *x);

@@ -20,12 +20,14 @@ typedef struct settings {
     double group_gap;        /* 0: each image is a group                                                 */
     double minutes;          /* limit of the training; 0: none                                           */
     uint64_t seed;
+    char   blocks[64];       /* of a network: numbers of the blocks whose outputs are features           */
+    char   padding[16], input[16];               /* of a network: what its file does not say             */
 } settings;
 
 typedef struct setting {
     const char *name;
     size_t at;
-    char   kind;             /* i, d, u (uint64_t), m (methods)                                          */
+    char   kind;             /* i, d, u (uint64_t), m (methods), t (a text of `most` bytes)              */
     double least, most;
     const char *initial, *help;
 } setting;
@@ -34,11 +36,11 @@ static const setting setting_list[] = {
 #define SETTING(name, kind, least, most, initial, help) \
     { #name, offsetof(settings, name), kind, least, most, initial, help },
     SETTING(method, 'm', 0, 0, "location", "location, mahalanobis, neighbour, or several: location,neighbour")
-    SETTING(size, 'i', 32, 2048, "224", "images are resized to this many pixels on both sides")
+    SETTING(size, 'i', 0, 2048, "0", "images are resized to size x size; 0: 224 of a network, 128 of filters")
     SETTING(grid, 'i', 2, 256, "14", "cells on each side of a map")
-    SETTING(unit, 'i', 0, 1, "1", "1: features are divided by their length")
+    SETTING(unit, 'i', -1, 1, "-1", "1: features are divided by their length; -1: those of a network are")
     SETTING(pool, 'i', 1, 15, "1", "features are averaged over as many cells on each side; odd")
-    SETTING(window, 'i', 0, 256, "2", "location: cells on each side that share a Gaussian")
+    SETTING(window, 'i', 0, 256, "1", "location: cells on each side that share a Gaussian")
     SETTING(rows, 'i', 1, 20000, "1000", "neighbour: good features that are kept")
     SETTING(folds, 'i', 2, 100, "5", "models of the calibration, each without a part of the groups")
     SETTING(ridge, 'd', 0, 10, "0.01", "of the mean variance, added to all")
@@ -46,6 +48,10 @@ static const setting setting_list[] = {
     SETTING(group_gap, 'd', 0, 1e15, "0", "last numbers of file names that differ by no more are one group")
     SETTING(minutes, 'd', 0, 1e6, "5", "limit of the training")
     SETTING(seed, 'u', 0, 0, "1", "of all that is random")
+    SETTING(blocks, 't', 0, 64, "",
+            "network: blocks to take features of, as 2,4,10; default the last of stages 4, 5")
+    SETTING(padding, 't', 0, 16, "auto", "network: same, static, symmetric or auto, by the file")
+    SETTING(input, 't', 0, 16, "auto", "network: half, (x - .5)/.5; imagenet; or auto")
 #undef SETTING
 };
 enum { SETTINGS = (int)(sizeof setting_list / sizeof *setting_list) };
@@ -72,6 +78,11 @@ static inline bool setting_set(settings *s, const setting *k, const char *text)
     double v = strtod(text, &end);
     bool number = end > text && !*end && v >= k->least && v <= k->most;
     vgs_config c = { .seed = 0 };
+    if (k->kind == 't') {
+        if (strlen(text) >= (size_t)k->most) return false;
+        strcpy(at, text);
+        return true;
+    }
     if (k->kind == 'm') return (*(int *)(void *)at = methods_parse(text)) != 0;
     if (k->kind == 'u') {
         if (vgs_field_set(&c, "seed", text, NULL)) return false;
@@ -89,6 +100,7 @@ static inline const char *setting_text(const settings *s, const setting *k, char
     const char *at = (const char *)s + k->at;
     int method;
     text[0] = '\0';
+    if (k->kind == 't') snprintf(text, 64, "%s", at);
     if (k->kind == 'i') snprintf(text, 64, "%d", *(const int *)(const void *)at);
     if (k->kind == 'd') vgs_number_text(*(const double *)(const void *)at, text);
     if (k->kind == 'u') snprintf(text, 64, "%" PRIu64, *(const uint64_t *)(const void *)at);

@@ -314,6 +314,39 @@ KERNEL vgs_rows(HEAP, const calls list, int n, int parts, int block)
             }
             break;
 
+        case OP_STENCIL:                              /* i: n, m; in: x, w, start, list                  */
+            ROWS {
+                __global const int *start = (__global const int *)x2.p;
+                __global const int *list = (__global const int *)view_of(page, w[14], w[15]).p;
+                int e, e0 = start[r % I(1)], e1 = start[r % I(1) + 1];
+                x = ROW(x0, r / I(1) * I(0));
+                y = ROW(out, r);
+                LANES(c, cols) y[c] = 0.0f;
+                for (e = e0; e < e1; ++e) {
+                    __global const float *tap = x1.p + (size_t)list[2 * e + 1] * (size_t)x1.ld;
+                    gx = x + (size_t)list[2 * e] * (size_t)x0.ld;
+                    LANES(c, cols) y[c] += tap[I(2) ? 0 : c] * gx[c];
+                }
+            }
+            break;
+        case OP_STENCIL_GRAD:                         /* i: n, m, taps; in: gy, x, start, list           */
+            ROWS {
+                __global const int *start = (__global const int *)x2.p;
+                __global const int *list = (__global const int *)view_of(page, w[14], w[15]).p;
+                int e, o, sample = r / I(2);
+                y = ROW(out, r);
+                LANES(c, cols) {
+                    float sum = 0.0f;
+                    for (o = 0; o < I(1); ++o)
+                        for (e = start[o]; e < start[o + 1]; ++e)
+                            if (list[2 * e + 1] == r % I(2))
+                                sum += ROW(x0, sample * I(1) + o)[c] *
+                                       ROW(x1, sample * I(0) + list[2 * e])[c];
+                    y[c] = sum;
+                }
+            }
+            break;
+
         case OP_PAIR_DISTANCE:                        /* i0 points; pairs (0,1) (0,2) .. (1,2) ..        */
             ROWS {
                 int a, b, j, d = w[3] / I(0), p = 0;

@@ -57,6 +57,7 @@ int main(int argc, char **argv)
     RUN(every_op);
     RUN(eigenvectors);
     RUN(gradients);
+    RUN(across_parts);
     vgs_cl_free(the_device);
     return t_end();
 }

@@ -305,6 +305,40 @@ static void segment_ops(int r, int c, int n, int m)
     finish(&q);
 }
 
+/* r samples of n pixels become m, each of up to four entries */
+static void stencil_ops(int r, int c, int n, int m, bool narrow)
+{
+    job q;
+    int e, o, taps = 5, entries = 0, first[65], list[256][2];
+    for (o = 0; o < m; ++o) {
+        first[o] = entries;
+        for (e = below(5); e > 0; --e, ++entries) {
+            list[entries][0] = below(n);
+            list[entries][1] = below(taps);
+        }
+    }
+    first[m] = entries;
+    for (o = 0; o < 2; ++o) {
+        start(&q, o ? VGS_OP_STENCIL_GRAD : VGS_OP_STENCIL);
+        put(&q, 0, o ? r * m : r * n, c, -1, 1);
+        if (o) put(&q, 1, r * n, c, -1, 1);
+        else put(&q, 1, taps, narrow ? 1 : c, -1, 1);
+        q.dense = true;
+        place(&q, 2, m + 1, 1, true);
+        place(&q, 3, entries + 1, 2, true);
+        q.dense = false;
+        for (e = 0; e <= m; ++e) set(&q, 2, e, 0, first[e]);
+        for (e = 0; e < entries; ++e) set(&q, 3, e, 0, list[e][0]), set(&q, 3, e, 1, list[e][1]);
+        set(&q, 3, entries, 0, 0);
+        set(&q, 3, entries, 1, 0);
+        attr_i(&q, 0, n);
+        attr_i(&q, 1, m);
+        attr_i(&q, 2, o ? taps : narrow);
+        place(&q, OUT, o ? r * taps : r * m, c, false);
+        finish(&q);
+    }
+}
+
 static void particle_ops(int r, int n, int d)
 {
     job q;
@@ -634,6 +668,8 @@ static void every_op(void)
                 for (act = 0; act <= VGS_ACT_SOFTPLUS; ++act) one_matmul(form, r, c, k * 5 + 1, act % 3, act);
             rows_ops(r, c);
             segment_ops(r, c, 3, 5);
+            stencil_ops(r, c, 7, 4, false);
+            stencil_ops(r, c, 4, 9, true);
             particle_ops(r, 2, c);
             particle_ops(r, 5, c % 3 + 1);
             random_ops(r, c);
@@ -807,6 +843,40 @@ static void check_case(const gcase *c)
     vgs_cpu_free(cpu);
 }
 
+/* Rows of other parts, on fixed rows: more of them than a thread takes at a time, made in the same run. */
+static void across_parts(void)
+{
+    enum { ROWS = 300, EACH = 5 };
+    static const int32_t which[EACH] = { 4, 3, 2, 1, 0 };
+    static float x[ROWS][2], got[3][ROWS][2];
+    int32_t back[ROWS];
+    vgs_error err = { VGS_OK, "" };
+    vgs_graph *g = vgs_graph_create(&err);
+    vgs_var s = vgs_state(g, ROWS, 2, VGS_F32), y[3];
+    int i, k;
+    for (i = 0; i < ROWS; ++i) {
+        x[i][0] = (float)i;
+        x[i][1] = (float)(i + 1);
+        back[i] = ROWS - 1 - i;
+    }
+    cpu = vgs_cpu_create(NULL, NULL);
+    y[0] = vgs_gather(g, vgs_square(g, s), vgs_table_int(g, back, ROWS, 1));
+    y[1] = vgs_segment_gather(g, vgs_square(g, s), EACH, which, EACH);
+    y[2] = vgs_sort_cols(g, vgs_square(g, s));                       /* nobody wants the permutation   */
+    for (k = 0; k < 3; ++k) vgs_output(g, y[k]);
+    CHECK(!vgs_graph_compile(g, cpu, 1, &err) && !vgs_set(g, s, x, 1, &err) && !vgs_graph_run(g, 1, &err),
+          "%s", err.msg);
+    for (k = 0; k < 3; ++k) OK(!vgs_get(g, y[k], got[k], 1, &err));
+    for (i = 0; i < ROWS; ++i) {
+        const float *from = x[i / EACH * EACH + which[i % EACH]];
+        OK(got[0][i][0] == x[back[i]][0] * x[back[i]][0]);
+        OK(got[1][i][0] == from[0] * from[0]);
+        OK(got[2][i][0] == x[i][1] * x[i][1]);
+    }
+    vgs_graph_free(g);
+    vgs_cpu_free(cpu);
+}
+
 #define BUILD(name, ...) static vgs_var b_##name(vgs_graph *g, const vgs_var *x) { __VA_ARGS__ }
 #define BINARY(name) BUILD(name, return vgs_##name(g, x[0], x[1]);)
 static const int32_t which5[5] = { 2, 0, 1, 2, 2 };
@@ -857,6 +927,15 @@ BUILD(segment_gather, return vgs_segment_gather(g, vgs_reshape(g, x[0], 2), 3, w
 BUILD(segment_sum, return vgs_segment_sum(g, vgs_reshape(g, x[0], 2), 3, which5, 5);)
 BUILD(segment_fixed,
       return vgs_segment_sum(g, vgs_square(g, vgs_segment_gather(g, x[0], 3, which5, 5)), 3, which5, 5);)
+static const vgs_window window3 = { 3, 2, 3, 1, 1, 1, 1, 1 }, window2 = { 3, 2, 2, 2, 0, 0, 1, 0 };
+BUILD(conv2d, return vgs_conv2d(g, vgs_reshape(g, x[0], 2), &window3, x[1], x[2], 1);)
+BUILD(conv2d_apart, return vgs_conv2d(g, vgs_reshape(g, x[0], 2), &window2, x[1], none, 1);)
+BUILD(conv2d_grouped, return vgs_conv2d(g, vgs_reshape(g, x[0], 4), &window3, x[1], x[2], 2);)
+BUILD(depthwise, return vgs_depthwise(g, vgs_reshape(g, x[0], 2), &window3, x[1]);)
+BUILD(depthwise_fixed, return vgs_depthwise(g, vgs_square(g, x[0]), &window2, x[1]);)
+BUILD(avg_pool, return vgs_square(g, vgs_avg_pool(g, vgs_reshape(g, x[0], 2), &window3));)
+BUILD(resize, return vgs_square(g, vgs_resize(g, vgs_reshape(g, x[0], 2), 3, 2, 2, 5, false));)
+BUILD(resize_aligned, return vgs_square(g, vgs_resize(g, vgs_reshape(g, x[0], 2), 3, 2, 5, 3, true));)
 BUILD(pair_distance, return vgs_pair_distance(g, x[0], 3);)
 BUILD(remove_mean, return vgs_remove_mean(g, x[0], 3);)
 BUILD(sorted_pairs,
@@ -947,7 +1026,15 @@ static const gcase cases[] = {
     { "views_fold", b_views_fold,
       { { 'b', 0, 2, -1, 1 }, { 'p', 0, 24, -1, 1 }, { 'i', 4, 1, 0, 0 }, { 's', 4, 2, 0.2f, 1 } } },
     { "params_whole", b_params_whole, { { 'b', 0, 4, -1, 1 }, { 'p', 0, 4, -1, 1 } } },
-    { "params_and_view", b_params_and_view, { { 'b', 0, 4, -1, 1 }, { 'p', 0, 4, -1, 1 } } }
+    { "params_and_view", b_params_and_view, { { 'b', 0, 4, -1, 1 }, { 'p', 0, 4, -1, 1 } } },
+    { "conv2d", b_conv2d, { { 'b', 0, 12, -1, 1 }, { 's', 3, 18, -1, 1 }, { 's', 1, 3, -1, 1 } } },
+    { "conv2d, stride 2", b_conv2d_apart, { { 'b', 0, 12, -1, 1 }, { 's', 3, 8, -1, 1 } } },
+    { "conv2d, grouped", b_conv2d_grouped, { { 'b', 0, 24, -1, 1 }, { 's', 4, 18, -1, 1 }, { 's', 1, 4, -1, 1
+   } } }, { "depthwise", b_depthwise, { { 'b', 0, 12, -1, 1 }, { 's', 9, 2, -1, 1 } } },
+    { "depthwise of a state", b_depthwise_fixed, { { 's', 12, 2, -1, 1 }, { 's', 4, 2, -1, 1 } } },
+    { "avg_pool", b_avg_pool, { { 'b', 0, 12, -1, 1 } } },
+    { "resize", b_resize, { { 'b', 0, 12, -1, 1 } } },
+    { "resize, aligned", b_resize_aligned, { { 'b', 0, 12, -1, 1 } } }
 };
 
 static void gradients(void)
@@ -1058,6 +1145,12 @@ WRONG(gather_batch, vgs_gather(g, IN(2), vgs_index(g)))
 WRONG(segment_which, vgs_segment_gather(g, ST(6, 2), 3, bad_which, 2))
 WRONG(segment_rows, vgs_segment_gather(g, ST(7, 2), 5, bad_which, 2))
 WRONG(segment_n, vgs_segment_sum(g, ST(6, 2), 0, bad_which, 2))
+static const vgs_window too_small = { 2, 2, 5, 1, 1, 1, 1, 1 }, fits = { 3, 2, 3, 1, 1, 1, 1, 1 };
+WRONG(conv2d_window, vgs_conv2d(g, IN(3), &too_small, ST(2, 75), none, 1))
+WRONG(conv2d_groups, vgs_conv2d(g, ST(6, 4), &fits, ST(2, 18), none, 3))
+WRONG(depthwise_weights, vgs_depthwise(g, ST(6, 4), &fits, ST(8, 4)))
+WRONG(depthwise_pixels, vgs_depthwise(g, ST(7, 4), &fits, ST(9, 4)))
+WRONG(resize_none, vgs_resize(g, ST(6, 4), 3, 2, 0, 5, false))
 WRONG(pairs, vgs_pair_distance(g, IN(7), 3))
 WRONG(pairs_one, vgs_pair_distance(g, IN(7), 1))
 WRONG(remove_mean, vgs_remove_mean(g, IN(7), 2))
@@ -1117,6 +1210,11 @@ static const wrong wrongs[] = {
     { { "segment_gather", "which[1] = 3", "0..2" }, VGS_E_ARG, w_segment_which },
     { { "segment_gather", "[7,2]", "5" }, VGS_E_SHAPE, w_segment_rows },
     { { "segment_sum", "n = 0", "> 0" }, VGS_E_ARG, w_segment_n },
+    { { "conv2d", "window of 5", "2 x 2" }, VGS_E_ARG, w_conv2d_window },
+    { { "conv2d", "groups = 3", "4" }, VGS_E_ARG, w_conv2d_groups },
+    { { "depthwise", "[8,4]", "9" }, VGS_E_SHAPE, w_depthwise_weights },
+    { { "depthwise", "[7,4]", "6 pixels" }, VGS_E_SHAPE, w_depthwise_pixels },
+    { { "resize", "0 x 5", "> 0" }, VGS_E_ARG, w_resize_none },
     { { "pair_distance", "7", "3" }, VGS_E_SHAPE, w_pairs },
     { { "pair_distance", "7", "1" }, VGS_E_SHAPE, w_pairs_one },
     { { "remove_mean", "7", "2" }, VGS_E_SHAPE, w_remove_mean },
@@ -1706,6 +1804,7 @@ int main(int argc, char **argv)
     RUN(every_op);
     RUN(eigenvectors);
     RUN(gradients);
+    RUN(across_parts);
     RUN(coincident_points);
     RUN(index_with_stride);
     RUN(sticky);

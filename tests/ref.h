@@ -186,6 +186,24 @@ static void ref_moves(const vgs_call *call)
     }
 }
 
+/* Weighted sums of a sample's pixels, and the gradient of the weights. */
+static void ref_stencil(const vgs_call *call)
+{
+    int i, j, e, o, n = call->i[0], m = call->i[1], taps = call->i[2];
+    EACH(call->out.rows, call->out.cols) {
+        OUT(i, j) = 0;
+        if (call->op == VGS_OP_STENCIL)
+            for (e = (int)IN(2, i % m, 0); e < (int)IN(2, i % m + 1, 0); ++e)
+                OUT(i, j) += IN(1, (int)IN(3, e, 1), call->in[1].cols == 1 ? 0 : j) *
+                             IN(0, i / m * n + (int)IN(3, e, 0), j);
+        else
+            for (o = 0; o < m; ++o)
+                for (e = (int)IN(2, o, 0); e < (int)IN(2, o + 1, 0); ++e)
+                    if ((int)IN(3, e, 1) == i % taps)
+                        OUT(i, j) += IN(0, i / taps * m + o, j) * IN(1, i / taps * n + (int)IN(3, e, 0), j);
+    }
+}
+
 /* Each element takes the place that its rank gives it: descending, equal ones in their order. */
 static void ref_sort(const vgs_call *call)
 {
@@ -425,6 +443,7 @@ static vgs_status ref_run(void *self, const vgs_call *call, vgs_error *err)
     case VGS_OP_LAYERNORM: case VGS_OP_LAYERNORM_GRAD: case VGS_OP_LAYERNORM_HAT: ref_layernorm(call); break;
     case VGS_OP_PAD_COLS: case VGS_OP_CONCAT: case VGS_OP_GATHER: case VGS_OP_UNSORT_COLS:
     case VGS_OP_SEGMENT_GATHER: case VGS_OP_SEGMENT_SUM: ref_moves(call); break;
+    case VGS_OP_STENCIL: case VGS_OP_STENCIL_GRAD: ref_stencil(call); break;
     case VGS_OP_PAIR_DISTANCE: case VGS_OP_PAIR_DISTANCE_GRAD: ref_particles(call); break;
     case VGS_OP_REMOVE_MEAN: ref_remove_mean(call); break;
     case VGS_OP_SORT_COLS: ref_sort(call); break;
