@@ -7567,7 +7567,7 @@ static vgs_coordinates vgs__default_coordinates(const vgs_config *c)
     bool by_hand = c->s2_start != 0.0f || c->s2_end != 0.0f || c->init_sigma != 0.0f || c->net.windows ||
                    c->net.x_scale != 0.0f;
     bool ours = c->net.kind == VGS_NET_MLP || c->net.kind == VGS_NET_EGNN;
-    if (by_hand || !ours || c->published || c->explicit_drift || c->on_sphere) return VGS_PLAIN;
+    if (by_hand || !ours || c->published || c->explicit_drift || c->fixed_kernel || c->on_sphere) return VGS_PLAIN;
     if (vgs__is_particles(c)) return VGS_SCALE;
     return c->energy.dim <= VGS__MOST_FULL ? VGS_FULL : VGS_DIAGONAL;
 }
@@ -10500,7 +10500,7 @@ static vgs_var vgs__kernel_grad(vgs_sampler *s, vgs__kernel *k, vgs_var z, bool 
     int rows = 0, cols;
     vgs_shape(g, z, &rows, &cols);
     if (last) e = vgs_energy_of(g, s->energy, z);
-    else e = vgs__value(s, g, s->target, z, vgs_fill_int(g, rows, k->value_t), &k->part);
+    else e = vgs__value(s, g, s->target, z, vgs_fill_int(g, rows, k->value_t), vgs__exists(k->part) ? NULL : &k->part);
     vgs_gradient(g, e, &z, 1, &grad);
     if (!last) return grad;
     vgs__kernel_check(k, e, VGS__BAD_ENERGY);
@@ -13540,6 +13540,7 @@ static vgs_status vgs__choice_gap(vgs_sampler *s, double *gap, vgs_weights *weig
 
 /* The width of the features by the gap of the untrained sampler; 0, none, unless they gain this much. */
 #define VGS__FEATURE_GAIN 0.1
+#define VGS__FEATURE_DETAIL 0.3                  /* narrower features have ridges that the network must undo */
 static vgs_status vgs__choose_width(vgs_sampler *s, vgs_error *err)
 {
     double best = 0.0, width = 2.0, gap, least;
@@ -13669,7 +13670,7 @@ static vgs_status vgs__pilot_apply(vgs_sampler *s, const vgs_pilot *found, const
     if (c.detail_scale == 0.0f) c.detail_scale = (float)found->detail * s->c.length_scale;
     if (c.steps == 0) c.steps = found->steps;
     if (c.replay == 0) c.replay = 64;
-    if (c.energy_features == 0) c.energy_features = 1;
+    if (c.energy_features == 0) c.energy_features = found->detail >= VGS__FEATURE_DETAIL ? 1 : -1;
     if (c.denoise_loss == 0.0f) c.denoise_loss = 1.0f;
     s->energy_max = c.energy_max != 0.0f ? (float)(((double)c.energy_max - s->frame.e0) / s->frame.tau)
                                          : (float)found->energy_limit;
@@ -13703,7 +13704,7 @@ static vgs_status vgs__pilot_run(vgs_sampler *s, const float *start, vgs_error *
     double *u = NULL, *g;
     vgs_status st = vgs__pilot_open(&p, s, err);
     if (st == VGS_OK && start) {
-        p.most *= 0.5;
+        p.most = fmax(0.5 * p.most, 0.1 * s->energy_calls);
         st = vgs__pilot_place(&p, start, err);
     } else if (st == VGS_OK) {
         st = vgs__pilot_start(&p, err);
@@ -13726,7 +13727,8 @@ static vgs_status vgs__pilot_run(vgs_sampler *s, const float *start, vgs_error *
     return st;
 }
 
-/* Coordinates once more, from draws by weight: what the first pilot could not reach the sampler has found. */
+/* Coordinates once more, from draws by weight: what the first pilot could not reach the sampler has found. The
+   network stays, as its coordinates move little. */
 enum { VGS__AGAIN_ROWS = 4096, VGS__AGAIN_AT = 100 };
 #define VGS__AGAIN_BELOW 0.3                     /* ESS/N: a sampler that is better keeps what it has */
 static vgs_status vgs__pilot_again(vgs_sampler *s, bool always, vgs_error *err)
@@ -13755,11 +13757,15 @@ static vgs_status vgs__pilot_again(vgs_sampler *s, bool always, vgs_error *err)
             memcpy(start + i * d, x + (size_t)which[i * n / chains + n / chains / 2] * d, d * sizeof *x);
         vgs__frame_rows(&s->frame, VGS__TO_U, start, (int)chains);
         vgs__state_free(&s->best);
-        vgs__state_free(&s->training);
+        st = vgs__state_read(s, &s->training, err);
         s->lr_factor = 1.0f;
         s->stalled = 0;
         s->kept = 0;
-        st = vgs__pilot_run(s, start, err);
+        if (s->given.steps == 0) s->given.steps = s->c.steps;
+        if (st == VGS_OK) st = vgs__pilot_run(s, start, err);
+        if (st == VGS_OK) st = vgs_model_write(s->online, s->training.w, err);
+        if (st == VGS_OK) st = vgs_model_write(s->target, s->training.w, err);
+        vgs__state_free(&s->training);
     }
     vgs__free(x);
     vgs__free(w);
@@ -14078,7 +14084,8 @@ static vgs_status vgs__train_look(vgs_sampler *s, bool *good, vgs_error *err)
     double ess = 0.0;
     vgs_status st = VGS_OK;
     if (!s->piloted || s->iteration % VGS__MEASURE_EVERY) return st;
-    if (s->iteration == VGS__AGAIN_AT) st = vgs__pilot_again(s, false, err);
+    if (s->iteration == VGS__AGAIN_AT || s->iteration == 2 * VGS__AGAIN_AT || s->iteration == 4 * VGS__AGAIN_AT)
+        st = vgs__pilot_again(s, false, err);
     if (st == VGS_OK) st = vgs__best_measure(s, err);
     if (st != VGS_OK || s->c.target_ess == 0.0f) return st;
     if (s->best_ess >= 0.9 * (double)s->c.target_ess || s->c.correct) st = vgs__confirm_ess(s, &ess, err);

@@ -1004,6 +1004,7 @@ static void misuse(void)
     vgs_var in = vgs_input(g, 2), out = vgs_square(g, in);
     memset(&c, 0, sizeof c);
     c.energy = e;
+    c.coordinates = VGS_PLAIN;
     c.steps = 3;
     c.batch = 4;
     s = vgs_sampler_create(&c, &err);

@@ -122,7 +122,7 @@ static double learned_curvature(vgs_sampler *s, int t, const float *x, int n)
     int32_t *ts = (int32_t *)malloc((size_t)n * sizeof *ts);
     double xg = 0, xx = 0;
     int i;
-    v = vgs__value(s, g, s->online, in, idx);
+    v = vgs__value(s, g, s->online, in, idx, NULL);
     vgs_gradient(g, v, &in, 1, &gx);
     vgs_output(g, gx);
     for (i = 0; i < n; ++i) ts[i] = t;
@@ -142,7 +142,7 @@ static void value_of(vgs_sampler *s, vgs_model *m, int t, const float *x, int n,
     vgs_var in = vgs_input(g, s->c.energy.dim), idx = vgs_index(g), out;
     int32_t *ts = (int32_t *)malloc((size_t)n * sizeof *ts);
     int i;
-    out = vgs__value(s, g, m, in, idx);
+    out = vgs__value(s, g, m, in, idx, NULL);
     vgs_output(g, out);
     for (i = 0; i < n; ++i) ts[i] = t;
     OK(!vgs_graph_compile(g, s->b, n, NULL) && !vgs_set(g, in, x, n, NULL) &&
@@ -525,7 +525,7 @@ static double minibatch_loss(vgs_sampler *s, const minibatch *m, const float *w)
     vgs_var x = vgs_input(g, 2), t = vgs_index(g), value, slope;
     double sum = 0;
     int i, k;
-    value = vgs__value(s, g, s->online, x, t);
+    value = vgs__value(s, g, s->online, x, t, NULL);
     vgs_gradient(g, value, &x, 1, &slope);
     vgs_output(g, value);
     vgs_output(g, slope);
@@ -1665,7 +1665,7 @@ static void out_of_range_others(void)
 /* Every field: set, get, and set again gives the same; wrong texts are refused and change nothing. */
 static void fields(void)
 {
-    static const char *const words[] = { "linear", "vp", "l1", "egnn", "sorted" };
+    static const char *const words[] = { "linear", "vp", "l1", "egnn", "sorted", "diagonal" };
     static const char *const wrong[] = { "", " 1", "1 ", "one", "1x", "nan", "inf", "1e999", "--1" };
     vgs_config c, again;
     vgs_error err = { VGS_OK, "" };
@@ -1680,7 +1680,7 @@ static void fields(void)
         OK(vgs_field_help(i) && vgs_field_help(i)[0]);
         vgs_field_allowed(i, allowed);
         CHECK(allowed[0], "what it can be is not said");
-        for (k = 0; !set && k < 5; ++k) {
+        for (k = 0; !set && k < sizeof words / sizeof *words; ++k) {
             snprintf(text, sizeof text, "%s", words[k]);
             set = vgs_field_set(&c, name, text, &err) == VGS_OK;
         }
