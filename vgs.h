@@ -294,7 +294,8 @@ typedef struct vgs_config {
                                   /* more gradients and dim^2 numbers each. Not with published,            */
                                   /* fixed_kernel or explicit_drift                                        */
     bool   scale_by_dim;          /* the network gives V/D                                                 */
-    bool   on_sphere;             /* |x| = 1, moves along great circles, a_t = 1; implies published        */
+    bool   on_sphere;             /* |x| = 1, moves along great circles, a_t = 1, x_0 uniform; implies     */
+                                  /* published. log Z refers to the area. |mu_t| ends at pi                */
     uint64_t seed;                /* of weights, noise and shuffles; of draws, unless vgs_draw.seed is set */
     int    threads;               /* of the built-in backend: 0 = all; > 1 needs -fopenmp                  */
     vgs_backend *backend;         /* NULL = a CPU backend of the sampler's own                             */
@@ -328,14 +329,15 @@ typedef struct vgs_draw {
     uint64_t seed;                /* 0 = the sampler's. A draw is a function of weights, seed and row (and */
                                   /* with `correct` of config.seed): the same seed repeats its noise.      */
                                   /* If draws feed training, give each iteration another seed              */
-    const float *start;           /* NULL, or [n,dim]: x_0, in place of noise; without weights             */
+    const float *start;           /* NULL, or [n,dim]: x_0, in place of noise; without weights, but on a   */
+                                  /* sphere with them: they are even where the first steps forget x_0      */
     uint32_t first_row;           /* number of the first row: rows 64..127 can be drawn by themselves      */
     float    noise_scale;         /* c on every noise; 1, the sampler itself; below 1 is colder, biased    */
     bool     skip_final_noise;
     float   *path;                /* NULL, or [steps + 1, n, dim]: out, all x_t, where step t begins       */
     float   *energy;              /* NULL, or [n]: out, E(x_T), not cut; log_weight has eval64's digits    */
-    double  *log_weight;          /* NULL, or [n]: out, log w; E[w] = Z (vgs_weigh). Not on a sphere, and  */
-                                  /* only of the sampler itself: noise_scale 1, final noise on             */
+    double  *log_weight;          /* NULL, or [n]: out, log w; E[w] = Z (vgs_weigh). Only of the sampler   */
+                                  /* itself: noise_scale 1, final noise on                                 */
     float    resample;            /* 0, or a share of n in (0,1]: twisted SMC, below. Needs log_weight     */
     int      correct;             /* MALA steps in front of every step: 0 = the configuration's, where     */
                                   /* there are weights; -1 = none                                          */
@@ -1338,6 +1340,7 @@ static void *vgs__alloc_or(vgs_error *err, const char *what, size_t count, size_
 
 static double vgs__nan(void) { return (double)NAN; }
 
+#define VGS__PI 3.14159265358979324
 static bool vgs__finite(double v) { return fabs(v) <= DBL_MAX; }
 
 static int vgs__compare_double(const void *a, const void *b)
@@ -7584,6 +7587,11 @@ static vgs_status vgs__check_together(const vgs_config *c, vgs_error *err)
         return vgs__fail(err, VGS_E_ARG, "config.refine = %d: must be 0 without replay", c->refine);
     if (c->on_sphere && (c->alpha != VGS_VE || vgs__is_particles(c) || c->energy.dim < 2))
         return vgs__fail(err, VGS_E_ARG, "config.on_sphere = 1: needs alpha ve, no particles and dim >= 2");
+    if (c->on_sphere && (c->s2_start > 40.0f || c->s2_end > 40.0f))
+        return vgs__fail(err, VGS_E_ARG, "config.s2_start = %g, config.s2_end = %g: on a sphere at most 40, "
+                         "the square of a turn", (double)c->s2_start, (double)c->s2_end);
+    if (c->on_sphere && c->correct)
+        return vgs__fail(err, VGS_E_ARG, "config.correct = %d: must be 0 with on_sphere", c->correct);
     if (c->on_sphere && c->sigma_lr > 0.0f)
         return vgs__fail(err, VGS_E_ARG, "config.sigma_lr = %g: a sphere has no s0; leave it 0",
                          (double)c->sigma_lr);
@@ -10031,11 +10039,12 @@ static void vgs__kernel_set(const vgs_sampler *s, vgs__kernel *k, int t, int val
     size_t f = (size_t)s->factors;
     double s2 = (double)s->s2[t], a = (double)s->a[t], tau = (double)s->c.tau, sigma = sqrt(s2) * a;
     double scale = s->c.scale_by_dim && value_t < s->c.steps ? s->dim : 1;
+    double most = (double)s->c.drift_max * sigma * sqrt((double)s->dim);
     vgs_bind(k->g, k->kappa, s->factor, 2 * (size_t)t * f, NULL);
     vgs_bind(k->g, k->sqrt_rho, s->factor, (2 * (size_t)t + 1) * f, NULL);
     vgs_scalar_set(k->g, k->a, a);
     vgs_scalar_set(k->g, k->drift_scale, value_t == t ? s2 * a / tau * scale : sigma * sigma / tau * scale);
-    vgs_scalar_set(k->g, k->drift_max, (double)s->c.drift_max * sigma * sqrt((double)s->dim));
+    vgs_scalar_set(k->g, k->drift_max, s->c.on_sphere && most > VGS__PI ? VGS__PI : most);
     vgs_scalar_set(k->g, k->sigma, sigma);
     vgs_scalar_set(k->g, k->neg_inv_sigma, -1.0 / sigma);
     vgs_scalar_set(k->g, k->noise_scale, noise_scale);
@@ -10102,7 +10111,7 @@ static vgs_var vgs__kernel_drift(vgs_sampler *s, vgs__kernel *k, vgs_var x, vgs_
     vgs_var mu = vgs_affine_by(g, grad, k->drift_scale, none);
     if (!invariant && !last) mu = vgs__centred(s, g, mu);
     if (s->c.on_sphere) mu = vgs_sphere_tangent(g, mu, x);
-    if (s->c.drift_max < 1e30f) mu = vgs_limit_rows(g, mu, k->drift_max);
+    if (s->c.drift_max < 1e30f || s->c.on_sphere) mu = vgs_limit_rows(g, mu, k->drift_max);
     vgs__kernel_check(k, mu, last ? VGS__BAD_GRADIENT : VGS__BAD_VALUE);
     return mu;
 }
@@ -10215,6 +10224,74 @@ static vgs_var vgs__kernel_cost(vgs__kernel *k, vgs_var u, vgs_var eps)
     return vgs_sub(g, v, vgs_sum_cols(g, vgs_log(g, k->noise_std)));
 }
 
+/* ---- densities on the sphere ---- */
+
+/* How far moves of a step go, all but 1e-14 of them: the noise has a chi distribution; drifts end at pi. */
+static double vgs__sphere_reach(const vgs_sampler *s, double s2)
+{
+    return sqrt(s2) * (sqrt((double)s->dim) + 8.0);
+}
+
+/* As vgs__kernel_cost, for the move sigma u and the drift -sigma m. A move of length L ends where those of
+   L + 2 pi k, k an integer, along the same great circle end; with d = D - 1 the density there is
+       sum_k N(move k; mean, sigma^2 I_d) (|L + 2 pi k| / sin L)^(d - 1),
+   with the mean -mu of pi, and 0 of qt: sines and constants cancel. With n_k = -2 pi k/sigma and l = |u|,
+       cost = u.m - |m|^2/2 + log sum_k exp(A_k - n_k u.m/l) - log sum_k exp A_k,
+       A_k = n_k l - n_k^2/2 + (d - 1) log|1 - n_k/l|,
+   where nothing large is subtracted: A_0 = 0, and a short move has no other k. */
+static vgs_var vgs__sphere_cost(const vgs_sampler *s, vgs__kernel *k, vgs_var u, vgs_var m)
+{
+    const vgs_scalar none = { 0 };
+    vgs_graph *g = k->g;
+    double reach = vgs__sphere_reach(s, (double)(s->c.s2_start > s->c.s2_end ? s->c.s2_start : s->c.s2_end));
+    int wraps = (int)ceil((VGS__PI + 2.0 * reach) / (2.0 * VGS__PI)), n = 2 * wraps + 1, i;
+    float *turn = (float *)vgs__alloc((size_t)n, sizeof *turn);
+    vgs_var um, l, along, a, cost;
+    if (!turn) return vgs__graph_fail(g, VGS_E_NOMEM, "out of memory: density of %d wraps", n);
+    for (i = 0; i < n; ++i) turn[i] = (float)(2.0 * VGS__PI * (i - wraps));
+    a = vgs_affine_by(g, vgs_table(g, turn, 1, n), k->neg_inv_sigma, none);
+    vgs__free(turn);
+    um = vgs_sum_cols(g, vgs_mul(g, u, m));
+    cost = vgs_combine(g, um, 1.0f, vgs_sum_cols(g, vgs_square(g, m)), -0.5f);
+    l = vgs_clamp(g, vgs_sqrt(g, vgs_sum_cols(g, vgs_square(g, u))), 1e-6f, FLT_MAX);
+    along = vgs_mul(g, vgs_fill(g, -1, n, 1.0f), a);                 /* n_k, in all rows              */
+    um = vgs_mul(g, along, vgs_div(g, um, l));
+    a = vgs_affine(g, vgs_abs(g, vgs_affine(g, vgs_div(g, along, l), -1.0f, 1.0f)), 1.0f, 1e-30f);
+    a = vgs_affine(g, vgs_log(g, a), (float)(s->dim - 1), 0.0f);
+    a = vgs_add(g, a, vgs_mul(g, along, vgs_sub(g, l, vgs_affine(g, along, 0.5f, 0.0f))));
+    cost = vgs_add(g, cost, vgs_logsumexp(g, vgs_sub(g, a, um)));
+    return vgs_sub(g, cost, vgs_logsumexp(g, a));
+}
+
+/* log qt(x0|x1), one step of the noising chain, in double. */
+static double vgs__sphere_log_back(const vgs_sampler *s, int t, const float *x0, const float *x1)
+{
+    double apart = 0.0, across = 0.0, r, sine, sum = 0.0, top = -HUGE_VAL, s2 = (double)s->s2[t];
+    int wraps = (int)ceil((VGS__PI + vgs__sphere_reach(s, s2)) / (2.0 * VGS__PI)), d = s->dim, j, k, pass;
+    for (j = 0; j <= d; ++j) {
+        apart += ((double)x0[j] - (double)x1[j]) * ((double)x0[j] - (double)x1[j]);
+        across += ((double)x0[j] + (double)x1[j]) * ((double)x0[j] + (double)x1[j]);
+    }
+    r = 2.0 * atan2(sqrt(apart), sqrt(across));
+    sine = fmax(sin(r), 1e-12);
+    for (pass = 0; pass < 2; ++pass)
+        for (k = -wraps; k <= wraps; ++k) {
+            double rho = fabs(r + 2.0 * VGS__PI * k) + 1e-12;
+            double v = (d - 1) * log(rho / sine) - rho * rho / (2.0 * s2);
+            if (pass) sum += exp(v - top);
+            else top = v > top ? v : top;
+        }
+    return top + log(sum) - 0.5 * d * log(2.0 * VGS__PI * s2);
+}
+
+/* log of the area of the unit sphere in D dimensions */
+static double vgs__sphere_log_area(int dim)
+{
+    double v = dim % 2 ? log(2.0) : log(2.0 * VGS__PI);
+    for (; dim > 2; dim -= 2) v += log(2.0 * VGS__PI / (dim - 2));
+    return v;
+}
+
 /* eps, on the sphere in the plane that touches it at x */
 static vgs_var vgs__kernel_eps_at(const vgs_sampler *s, vgs_graph *g, vgs_var x, const vgs_noise *n)
 {
@@ -10261,6 +10338,7 @@ static void vgs__step_record(vgs_sampler *s, vgs__step_stage *st, bool last, boo
 {
     vgs_graph *g = st->g;
     vgs__kernel *k = &st->k;
+    const vgs_scalar none = { 0 };
     int d = s->c.energy.dim;
     vgs_var mu, eps, u;
     vgs__kernel_open(s, k, g);
@@ -10284,7 +10362,9 @@ static void vgs__step_record(vgs_sampler *s, vgs__step_stage *st, bool last, boo
         vgs_assign(g, st->noise_std, k->noise_std);
         vgs_assign(g, st->eigvec, k->eigvec);
     }
-    if (!s->c.on_sphere) vgs_assign(g, st->cost, vgs__kernel_cost(k, u, eps));   /* no weights there   */
+    vgs_assign(g, st->cost, s->c.on_sphere
+                   ? vgs__sphere_cost(s, k, u, vgs_affine_by(g, mu, k->neg_inv_sigma, none))
+                   : vgs__kernel_cost(k, u, eps));
     vgs_assign(g, st->next, vgs__kernel_move(s, k, st->x, u));
 }
 
@@ -11205,6 +11285,23 @@ typedef struct vgs__score_stage {
     vgs_noise noise;
 } vgs__score_stage;
 
+/* On the sphere x_t is x_{t+1} moved by s xi, and the sampler's step came back along the same great circle:
+   with l = |xi| its u was l sin(s l) x_{t+1} - cos(s l) xi. */
+static void vgs__score_sphere(vgs_sampler *s, vgs__score_stage *st, vgs_var xi, bool last)
+{
+    vgs_graph *g = st->g;
+    vgs__kernel *k = &st->k;
+    const vgs_scalar none = { 0 };
+    vgs_var x = vgs__kernel_move(s, k, st->next, xi), l, angle, mu, u;
+    l = vgs_sqrt(g, vgs_sum_cols(g, vgs_square(g, xi)));
+    angle = vgs_affine_by(g, l, k->sigma, none);
+    u = vgs_mul(g, st->next, vgs_mul(g, l, vgs_sin(g, angle)));
+    u = vgs_sub(g, u, vgs_mul(g, xi, vgs_cos(g, angle)));
+    mu = vgs__kernel_mu(s, k, x, vgs__no_var(), last);
+    vgs_assign(g, st->cost, vgs__sphere_cost(s, k, u, vgs_affine_by(g, mu, k->neg_inv_sigma, none)));
+    vgs_assign(g, st->x, x);
+}
+
 /* The noising chain goes from x_{t+1} to x_t = x_{t+1}/a + s xi. Seen from there the sampler's step had
    u = -xi, hence the noise (mu/sigma - xi) / sqrt(rho). */
 static void vgs__score_record(vgs_sampler *s, vgs__score_stage *st, bool last)
@@ -11220,7 +11317,11 @@ static void vgs__score_record(vgs_sampler *s, vgs__score_stage *st, bool last)
     st->inv_a = vgs_scalar_create(g, 1);
     st->s = vgs_scalar_create(g, 1);
     st->noise = vgs_noise_create(g);
-    xi = vgs__kernel_eps(s, g, &st->noise);
+    xi = vgs__kernel_eps_at(s, g, st->next, &st->noise);
+    if (s->c.on_sphere) {
+        vgs__score_sphere(s, st, xi, last);
+        return;
+    }
     x = vgs_combine_by(g, st->next, st->inv_a, xi, st->s);
     mu = vgs__kernel_mu(s, k, x, vgs__no_var(), last);
     eps = vgs_combine_by(g, xi, one, mu, k->neg_inv_sigma);          /* the sign does not matter       */
@@ -11488,7 +11589,7 @@ static vgs_status vgs__weight_constant(vgs_sampler *s, double s0, double *out, v
     return st;
 }
 
-/* log_weight += |x_0|^2 / (2 s0^2) + constant; x receives x_0 */
+/* log_weight += |x_0|^2 / (2 s0^2) + constant, -log p0; on the sphere x_0 is uniform. x receives x_0. */
 static vgs_status vgs__weight_start(vgs_sampler *s, const vgs__roll *r, float *x, double *log_weight,
                                     vgs_error *err)
 {
@@ -11496,13 +11597,26 @@ static vgs_status vgs__weight_start(vgs_sampler *s, const vgs__roll *r, float *x
     float s0 = 1.0f;
     double constant = 0.0;
     vgs_status st = s->b->download(s->b->self, &s0, s->sigma, 0, 1, VGS_F32, err);
-    if (st == VGS_OK) st = vgs__weight_constant(s, (double)s0, &constant, err);
+    if (st == VGS_OK && s->c.on_sphere) constant = vgs__sphere_log_area(s->c.energy.dim);
+    else if (st == VGS_OK) st = vgs__weight_constant(s, (double)s0, &constant, err);
     if (st == VGS_OK) st = s->b->download(s->b->self, x, r->x, vgs__roll_place(s, r, 0), n * d, VGS_F32, err);
     for (i = 0; i < n && st == VGS_OK; ++i) {
         double sum = 0.0;
-        for (j = 0; j < d; ++j) sum += (double)x[i * d + j] * (double)x[i * d + j];
+        for (j = 0; j < d && !s->c.on_sphere; ++j) sum += (double)x[i * d + j] * (double)x[i * d + j];
         log_weight[i] += sum / (2.0 * (double)s0 * (double)s0) + constant;
     }
+    return st;
+}
+
+/* Of given starts on the sphere, after the first step: a path has the density of x_1 given x_0 in place of
+   that of x_0 and x_1, and the noising chain ends at x_1. log_weight -= log qt(x_0|x_1); x receives x_1. */
+static vgs_status vgs__weight_given(vgs_sampler *s, const vgs__roll *r, float *x, double *log_weight,
+                                    vgs_error *err)
+{
+    size_t d = (size_t)s->c.energy.dim, n = (size_t)r->n, i;
+    vgs_status st = s->b->download(s->b->self, x, r->x, vgs__roll_place(s, r, 1), n * d, VGS_F32, err);
+    for (i = 0; i < n && st == VGS_OK; ++i)
+        log_weight[i] -= vgs__sphere_log_back(s, 0, r->start + i * d, x + i * d);
     return st;
 }
 
@@ -11529,8 +11643,7 @@ static vgs_status vgs__weight_end(vgs_sampler *s, int n, const float *x, double 
 /* Why there are no path weights, or NULL. */
 static const char *vgs__weightless(const vgs_sampler *s, const vgs_draw *o)
 {
-    if (s->c.on_sphere) return "on a sphere: its steps are no Gaussians";
-    if (o->start) return "of given starts: x_0 has no density";
+    if (o->start && (!s->c.on_sphere || o->resample > 0.0f)) return "of given starts: x_0 has no density";
     if (o->skip_final_noise) return "with skip_final_noise: the last step has no density";
     if (o->noise_scale != 0.0f && o->noise_scale != 1.0f) return "of another noise_scale than 1";
     return NULL;
@@ -11729,7 +11842,7 @@ static vgs_status vgs__corrector_make(vgs_sampler *s, vgs__corrector *c, int ste
 static int vgs__correct_steps(const vgs_sampler *s, const vgs_draw *o)
 {
     if (o->correct) return o->correct > 0 ? o->correct : 0;
-    return vgs__weightless(s, o) ? 0 : s->c.correct;
+    return vgs__weightless(s, o) || s->c.on_sphere ? 0 : s->c.correct;
 }
 
 /* ---- a draw ---- */
@@ -11781,7 +11894,7 @@ static vgs_status vgs__draw_block(vgs_sampler *s, const vgs__roll *r, const vgs_
     int t, i;
     if (o->log_weight && st == VGS_OK) {
         memset(o->log_weight, 0, n * sizeof *o->log_weight);
-        st = vgs__weight_start(s, r, x, o->log_weight, err);
+        if (!o->start) st = vgs__weight_start(s, r, x, o->log_weight, err);
     }
     for (t = 0; t <= s->c.steps && st == VGS_OK; ++t) {
         if (t < s->c.steps) st = vgs__correct(s, r, t, 1.0, m->row, o->log_weight, err);
@@ -11792,6 +11905,8 @@ static vgs_status vgs__draw_block(vgs_sampler *s, const vgs__roll *r, const vgs_
         st = vgs__roll_step(s, r, t, err);
         if (o->log_weight && st == VGS_OK)
             st = vgs__weight_add(s, r->cost, r->n, -1.0, m->row, o->log_weight, err);
+        if (o->log_weight && o->start && !t && st == VGS_OK)
+            st = vgs__weight_given(s, r, x, o->log_weight, err);
     }
     if (st == VGS_OK)
         st = s->b->download(s->b->self, x, r->x, vgs__roll_place(s, r, s->c.steps), n * d, VGS_F32, err);
@@ -12015,6 +12130,9 @@ static vgs_status vgs__check_correct(const vgs_sampler *s, const vgs_draw *o, co
     if (o->correct < -1 || o->correct > VGS__MALA_MOST)
         return vgs__fail(err, VGS_E_ARG, "%s: correct = %d: must be within -1..%d", doing, o->correct,
                          (int)VGS__MALA_MOST);
+    if (o->correct > 0 && s->c.on_sphere)
+        return vgs__fail(err, VGS_E_ARG, "%s: correct = %d: draws on a sphere are not corrected", doing,
+                         o->correct);
     if (o->correct > 0 && vgs__weightless(s, o))
         return vgs__fail(err, VGS_E_ARG, "%s: correct = %d: only draws that have weights are corrected",
                          doing, o->correct);
@@ -12140,7 +12258,7 @@ VGS__DEF vgs_status vgs_sampler_score(vgs_sampler *s, const vgs_draw *draw, int 
     if (n < 0 || (n > 0 && (!ref || !log_weight)))
         return vgs__fail(err, VGS_E_ARG, "score: n = %d, or ref or log_weight is NULL: need both, and n >= 0",
                          n);
-    if ((why = vgs__weightless(s, &o)) != NULL)
+    if ((why = o.start ? "of given starts: a score begins at ref" : vgs__weightless(s, &o)) != NULL)
         return vgs__fail(err, VGS_E_ARG, "score: there are no path weights %s", why);
     if ((code = vgs__check_correct(s, &o, "score", err)) != VGS_OK) return code;
     if ((code = vgs__check_energy_params(s, "score", err)) != VGS_OK) return code;
@@ -12343,11 +12461,11 @@ static vgs_status vgs__measure(vgs_sampler *s, vgs_stats *out, vgs_error *err)
     vgs_draw draw;
     vgs_status st = work ? VGS_OK : VGS_E_NOMEM;
     memset(&draw, 0, sizeof draw);
-    draw.log_weight = s->c.on_sphere ? NULL : work;
+    draw.log_weight = work;
     draw.correct = -1;
     if (st == VGS_OK) st = vgs__draw(s, &draw, (uint64_t)s->iteration + 1, n, x, err);
     w.elbo = vgs__nan();
-    if (st == VGS_OK && !s->c.on_sphere) st = vgs_weigh(work, n, &w, err);
+    if (st == VGS_OK) st = vgs_weigh(work, n, &w, err);
     if (st == VGS_OK) st = vgs__sampler_energies(s, x, n, work, err);
     out->elbo = w.elbo;
     if (st == VGS_OK) vgs__energy_stats(s, x, work, n, out);

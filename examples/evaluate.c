@@ -351,7 +351,7 @@ static int compare(const options *o, const target *t, vgs_sampler *sampler, cons
     evaluation e;
     weights w = { .has_w = false };
     vgs_error err;
-    double log_z = true_log_z(t, 1.0f);
+    double log_z = true_log_z(t, 1.0f, false);
     int rows = n_ref < x->rows ? n_ref : x->rows;
     if (!weigh(o, x, &w) || (sampler && !score(o, sampler, ref, rows, x->correct, &w))) return EXIT_FAILED;
     if (evaluate(t, x->x, x->rows, ref, n_ref, o->seed, o->threads, &e, &err)) return fail(&err);

@@ -855,6 +855,194 @@ static void correction_of_populations(void)
     }
 }
 
+/* ---- on the sphere ------------------------------------------------------------------------------------- */
+
+/* The density of von Mises and Fisher with concentration k about the first axis: E = -k x_1 tau, tau 2. */
+static int mises(void *user, const float *x, int n, int dim, float *e, float *g)
+{
+    const double *k = (const double *)user;
+    int i, j;
+    for (i = 0; i < n; ++i) {
+        e[i] = (float)(-2 * *k * (double)x[i * dim]);
+        for (j = 0; g && j < dim; ++j) g[i * dim + j] = (float)(j ? 0 : -2 * *k);
+    }
+    return 0;
+}
+
+/* log Z: the area of a sphere of one dimension less, times an integral over the angle. */
+static double mises_log_z(double k, int dim)
+{
+    double sum = 0;
+    int i, n = 20000;
+    for (i = 0; i < n; ++i) {
+        double t = TWO_PI / 2 * (i + 0.5) / n;
+        sum += exp(k * (cos(t) - 1)) * pow(sin(t), dim - 2) * TWO_PI / 2 / n;
+    }
+    return k + log(sum) + log(2.0) + (dim - 1) / 2.0 * log(TWO_PI / 2) - lgamma((dim - 1) / 2.0);
+}
+
+static vgs_config on_sphere(double *k, int dim, int steps, float s2_start, float s2_end)
+{
+    vgs_config c;
+    memset(&c, 0, sizeof c);
+    c.energy.eval = mises;
+    c.energy.user = k;
+    c.energy.dim = dim;
+    c.tau = 2;
+    c.on_sphere = true;
+    c.steps = steps;
+    c.s2_start = s2_start;
+    c.s2_end = s2_end;
+    c.batch = 64;
+    c.net.hidden = 32;
+    c.net.time_dim = 8;
+    c.seed = 1;
+    c.threads = 1;
+    return c;
+}
+
+/* log density at y of a Gaussian of mean m in the plane that touches the sphere at x, taken through the
+   exponential map: the sum over all of its points that end at y. */
+static double wrapped_in_double(int d, double s2, const float *x, const float *y, const double *m)
+{
+    double dot = 0, norm = 0, along = 0, mm = 0, r, terms[81], top = -HUGE_VAL, sum = 0;
+    int j, k;
+    for (j = 0; j <= d; ++j) dot += (double)x[j] * (double)y[j];
+    for (j = 0; j <= d; ++j) norm += pow((double)y[j] - dot * (double)x[j], 2);
+    for (j = 0; j <= d; ++j) {
+        along += ((double)y[j] - dot * (double)x[j]) / sqrt(norm) * m[j];
+        mm += m[j] * m[j];
+    }
+    r = atan2(sqrt(norm), dot);
+    for (k = -40; k <= 40; ++k) {
+        double rho = r + TWO_PI * k;
+        terms[k + 40] = (d - 1) * log(fabs(rho) / sin(r)) - (rho * rho - 2 * rho * along + mm) / (2 * s2);
+        top = fmax(top, terms[k + 40]);
+    }
+    for (k = 0; k < 81; ++k) sum += exp(terms[k] - top);
+    return top + log(sum) - d / 2.0 * log(TWO_PI * s2);
+}
+
+/* Weights of draws, scores and given starts are those of the densities, written out in double, whether moves
+   are short in 271 dimensions or go round several times. */
+static void sphere_densities(void)
+{
+    enum { N = 40, T = 4, MOST_D = 272 };
+    static const struct { int dim; float start, end; double tolerance; } list[] = {
+        { 2, 1, 0.05f, 1e-4 }, { 3, 1, 0.05f, 1e-4 }, { 3, 20, 4, 1e-4 }, { 10, 10, 0.5f, 5e-4 },
+        { 272, 4e-3f, 1e-3f, 5e-3 }, { 272, 0.3f, 0.05f, 5e-3 },
+    };
+    static float path[(T + 1) * N * MOST_D], x[N * MOST_D], start[N * MOST_D], v[N], g[N * MOST_D];
+    static double lw[N];
+    size_t q;
+    int way, i, j, t;
+    for (q = 0; q < sizeof list / sizeof *list; ++q) {
+        double k = 3, zero[MOST_D] = { 0 }, mu[MOST_D];
+        int dim = list[q].dim, d = dim - 1;
+        vgs_config c = on_sphere(&k, dim, T, list[q].start, list[q].end);
+        vgs_sampler *s = create(&c);
+        vgs_error err = { VGS_OK, "" };
+        vgs_rng r = { 5, 0, 0 };
+        went_well(vgs_sampler_train(s, 2, NULL, &err), &err);
+        vgs_rng_normals(&r, start, (size_t)(N * dim));
+        for (way = 0; way < 3; ++way) {          /* a draw, a score, a draw from given starts         */
+            vgs_draw o = plain(lw);
+            double want[N];
+            o.path = path;
+            o.start = way == 2 ? start : NULL;
+            T_IN("case %d, way %d", (int)q, way);
+            if (way == 1) went_well(vgs_sampler_score(s, &o, N, start, lw, &err), &err);
+            else went_well(vgs_sampler_draw(s, &o, N, x, &err), &err);
+            for (i = 0; i < N; ++i) {
+                want[i] = k * (double)path[(T * N + i) * dim];
+                if (way < 2) want[i] += log(2.0) + dim / 2.0 * log(TWO_PI / 2) - lgamma(dim / 2.0);
+            }
+            for (t = 0; t < T; ++t) {
+                double s2 = (double)s->s2[t], most = (double)s->c.drift_max * sqrt(s2 * d);
+                float *at = path + t * N * dim, *to = at + N * dim;
+                if (t < T - 1) went_well(vgs_sampler_value(s, t + 1, at, N, v, g, &err), &err);
+                else mises(&k, at, N, dim, v, g);
+                most = fmin(most, TWO_PI / 2);
+                for (i = 0; i < N; ++i) {
+                    double dot = 0, norm = 0;
+                    for (j = 0; j < dim; ++j) dot += (double)g[i * dim + j] * (double)at[i * dim + j];
+                    for (j = 0; j < dim; ++j) {
+                        mu[j] = -s2 / 2 * ((double)g[i * dim + j] - dot * (double)at[i * dim + j]);
+                        norm += mu[j] * mu[j];
+                    }
+                    for (j = 0; j < dim && sqrt(norm) > most; ++j) mu[j] *= most / sqrt(norm);
+                    want[i] -= wrapped_in_double(d, s2, at + i * dim, to + i * dim, mu);
+                    if (way < 2 || t) want[i] += wrapped_in_double(d, s2, to + i * dim, at + i * dim, zero);
+                }
+            }
+            for (i = 0; i < N; ++i)
+                if (!CHECK_NEAR(lw[i], want[i], 0, list[q].tolerance * (1 + fabs(want[i]) / 100))) break;
+        }
+        vgs_sampler_free(s);
+    }
+}
+
+/* log Z on S^2, 5.2284 at k = 5, and S^9, from both sides and from given starts; a trained sampler says it
+   with small errors, and its weighted mean is that of the density; populations agree. */
+static void sphere_log_z(void)
+{
+    enum { N = 20000 };
+    static float x[N * 10], ref[N * 3];
+    static double lw[N];
+    double k = 5, mean = 0, square = 0, sum = 0, log_z = mises_log_z(5, 3);
+    vgs_config c = on_sphere(&k, 3, 20, 2, 0.02f);
+    vgs_sampler *s = create(&c);
+    vgs_draw d = plain(lw);
+    vgs_error err = { VGS_OK, "" };
+    vgs_rng r = { 9, 0, 0 };
+    vgs_weights w;
+    vgs_forward f;
+    int i = 0, j;
+    CHECK_NEAR(log_z, 5.2284, 0, 1e-4);
+    went_well(vgs_sampler_train(s, 60, NULL, &err), &err);
+    went_well(vgs_sampler_draw(s, &d, N, x, &err), &err);
+    OK(!vgs_weigh(lw, N, &w, NULL));
+    CHECK(fabs(w.log_z - log_z) < 5 * w.log_z_se && w.log_z_se < 0.01 && w.ess > 0.4,
+          "log Z %g +- %g, want %g, ESS/N %g", w.log_z, w.log_z_se, log_z, w.ess);
+    for (j = 0; j < N; ++j) {
+        double v = exp(lw[j] - w.log_z);
+        sum += v, mean += v * (double)x[3 * j];
+    }
+    mean /= sum;
+    for (j = 0; j < N; ++j) square += pow(exp(lw[j] - w.log_z) / sum * ((double)x[3 * j] - mean), 2);
+    CHECK(fabs(mean - (1 / tanh(5) - 0.2)) < 5 * sqrt(square), "mean %g +- %g", mean, sqrt(square));
+    while (i < N) {                              /* exact samples, by rejection                       */
+        float z[3];
+        double norm;
+        vgs_rng_normals(&r, z, 3);
+        norm = sqrt((double)z[0] * (double)z[0] + (double)z[1] * (double)z[1] + (double)z[2] * (double)z[2]);
+        if (vgs_rng_uniform(&r) > exp(5 * ((double)z[0] / norm - 1))) continue;
+        for (j = 0; j < 3; ++j) ref[3 * i + j] = (float)((double)z[j] / norm);
+        ++i;
+    }
+    went_well(vgs_sampler_score(s, NULL, N, ref, lw, &err), &err);
+    OK(!vgs_weigh_forward(lw, N, &f, NULL));
+    CHECK(fabs(f.log_z - log_z) < 5 * f.log_z_se && f.log_z_se < 0.02 && f.eubo > log_z,
+          "forward log Z %g +- %g, EUBO %g", f.log_z, f.log_z_se, f.eubo);
+    d.start = ref;
+    went_well(vgs_sampler_draw(s, &d, N, x, &err), &err);
+    OK(!vgs_weigh(lw, N, &w, NULL));
+    CHECK(fabs(w.log_z - log_z) < 5 * w.log_z_se && w.log_z_se < 0.02, "from given starts log Z %g +- %g",
+          w.log_z, w.log_z_se);
+    unbiased(s, 0.9f, -1, 20, 200, log_z, x, lw);
+    vgs_sampler_free(s);
+    k = 3;                                       /* S^9, untrained: noise that goes round             */
+    log_z = mises_log_z(3, 10);
+    c = on_sphere(&k, 10, 4, 8, 2);
+    s = create(&c);
+    d = plain(lw);
+    went_well(vgs_sampler_draw(s, &d, N, x, &err), &err);
+    OK(!vgs_weigh(lw, N, &w, NULL));
+    CHECK(fabs(w.log_z - log_z) < 5 * w.log_z_se && w.log_z_se < 0.05, "S^9: log Z %g +- %g, want %g",
+          w.log_z, w.log_z_se, log_z);
+    vgs_sampler_free(s);
+}
+
 /* ---- what there are no weights for --------------------------------------------------------------------- */
 
 static int no_gradient(void *user, const float *x, int n, int dim, float *e, float *g)
@@ -928,9 +1116,20 @@ static void refused(void)
     c.on_sphere = true;
     c.energy.dim = 3;
     s = create(&c);
+    d = plain(lw);
+    d.correct = 2;
     OK(vgs_sampler_draw(s, &d, 3, x, &err) == VGS_E_ARG && strstr(err.msg, "sphere"));
-    OK(vgs_sampler_score(s, NULL, 3, x, lw, &err) == VGS_E_ARG && strstr(err.msg, "sphere"));
+    d = plain(lw);
+    d.start = x;
+    OK(vgs_sampler_score(s, &d, 3, x, lw, &err) == VGS_E_ARG && strstr(err.msg, "given starts"));
+    d.resample = 0.5f;
+    OK(vgs_sampler_draw(s, &d, 3, x, &err) == VGS_E_ARG && strstr(err.msg, "given starts"));
     vgs_sampler_free(s);
+    c.s2_start = 50;
+    OK(!vgs_sampler_create(&c, &err) && strstr(err.msg, "s2_start = 50"));
+    c.s2_start = 1;
+    c.correct = 1;
+    OK(!vgs_sampler_create(&c, &err) && strstr(err.msg, "correct = 1"));
 }
 
 int main(int argc, char **argv)
@@ -951,6 +1150,8 @@ int main(int argc, char **argv)
     RUN(corrected_weights);
     RUN(correction_repeats);
     RUN(correction_of_populations);
+    RUN(sphere_densities);
+    RUN(sphere_log_z);
     RUN(refused);
     return t_end();
 }
