@@ -20,6 +20,7 @@
 #include "gaussian.h"
 #include "neighbour.h"
 #include "settings.h"
+#include "energy.h"
 #include "efficientnet.h"
 #include "extractor.h"
 #include "detector.h"
@@ -109,6 +110,9 @@ static options parse(int argc, char **argv)
     if (!o.command) wrong_usage("train, score, evaluate or add is missing");
     if (!o.how.size) o.how.size = o.weights ? 224 : 128;             /* what measures best                 */
     if (o.how.unit < 0) o.how.unit = o.weights != NULL;
+    if (o.how.method & ENERGY && !o.how.unit) wrong_usage("--method energy: features must be of --unit 1");
+    if (!energy_objective(o.how.objective)) wrong_usage("--objective %s: there is no such one",
+                                                        o.how.objective);
     if (o.how.pool % 2 == 0) wrong_usage("--pool %d: must be odd", o.how.pool);
     return o;
 }
@@ -212,12 +216,14 @@ static bool cross_score(training *t, detector *d, float *maps)
     size_t stride = (size_t)(s->grid * s->grid * methods_in_use(s));
     float *x = (float *)room_for(t->features.numbers, sizeof *x);
     double start = seconds_now();
+    vgs_error err;
     bool ok = true;
     deal_folds(t->group, t->all.n, t->groups, folds, s->seed, t->fold);
     for (int f = 0; f < folds && ok && !stopped; ++f) {
-        models m = models_create(s, d->extract.channels, s->rows);
+        models m;
+        ok = !models_create(&m, s, d->extract.channels, s->rows, t->o->threads, &err);
         for (int i = 0; i < t->all.n; ++i) t->use[i] = t->fold[i] != f;
-        ok = models_fit(&m, s, &t->features, t->use);
+        ok = ok && !models_fit(&m, s, &t->features, t->use, d->extract.channels, &err);
         for (int i = 0; i < t->all.n && ok; ++i) {
             if (t->use[i]) continue;
             store_get(&t->features, i, x);
@@ -227,6 +233,7 @@ static bool cross_score(training *t, detector *d, float *maps)
         progress("calibration", f + 1, folds + 1, start);
     }
     free(x);
+    if (!ok) say("%s", err.msg);
     return ok && !stopped;
 }
 
@@ -236,6 +243,7 @@ static bool fit_all(training *t, detector *d)
     int cells = d->how.grid * d->how.grid, methods = methods_in_use(&d->how), n = t->all.n;
     float *maps = (float *)room_for((size_t)n * (size_t)(cells * methods), sizeof *maps);
     float *map = (float *)room_for((size_t)n * (size_t)cells, sizeof *map);
+    vgs_error err;
     bool ok = cross_score(t, d, maps);
     if (ok) {
         measure_scale(d, maps, n);
@@ -243,8 +251,9 @@ static bool fit_all(training *t, detector *d)
             combine_maps(d, maps + (size_t)i * (size_t)(cells * methods), map + (size_t)i * (size_t)cells);
         calibrate(d, map, n);
         for (int i = 0; i < n; ++i) t->use[i] = true;
-        d->fitted = models_create(&d->how, d->extract.channels, d->how.rows);
-        ok = models_fit(&d->fitted, &d->how, &t->features, t->use);
+        ok = !models_create(&d->fitted, &d->how, d->extract.channels, d->how.rows, t->o->threads, &err) &&
+             !models_fit(&d->fitted, &d->how, &t->features, t->use, d->extract.channels, &err);
+        if (!ok) say("%s", err.msg);
     }
     free(maps);
     free(map);
