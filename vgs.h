@@ -421,6 +421,21 @@ VGS_API double vgs_schedule_fill(const vgs_config *resolved, float *s2, float *a
    the rest. khat is the shape of a generalised Pareto fitted to the largest weights [PSIS]: below 0.5 w has a
    variance, above 0.7 no error bar can be trusted. An infinite se or khat: n is too small to tell. Weights of
    0 (log w = -inf) are rows outside, where E is infinite; if all are, log_z and elbo are -inf. Never NaN. */
+
+/* Can weighted samples be used? One rule, for sentences, programs and whoever asks:
+     unknown     fewer than 25 rows, or a tail of fewer than five different weights
+     unusable    ess below 0.03, or khat above 0.7, or reverse and forward log Z disagree (by more than five
+                 error bars and 0.02): all that they say may be wrong by far more than its error
+     caution     ess below 0.1; or blocks of rows disagree (log Z +- more than 0.2); or the tail is heavy:
+                 khat is above 0.5, and by more than two of its errors above sqrt(-log ess)/z, that of
+                 log-normal weights with this ess (z: the normal quantile of the tail's middle). Then log Z is
+                 too low by more than its error: a body that fits hides tails that are hardly reached
+     usable      else */
+typedef enum vgs_verdict {
+    VGS_VERDICT_UNKNOWN, VGS_VERDICT_UNUSABLE, VGS_VERDICT_CAUTION, VGS_VERDICT_USABLE
+} vgs_verdict;
+VGS_API const char *vgs_verdict_name(vgs_verdict v);     /* "unknown", "unusable", "caution", "usable" */
+
 typedef struct vgs_weights {
     double log_z, log_z_se;       /* log mean w, never too high on average; error from 20 blocks      */
     double elbo, elbo_se;         /* mean log w, or log P + its mean over the rows inside; <= log Z   */
@@ -428,6 +443,7 @@ typedef struct vgs_weights {
     double khat;                  /* Pareto shape of the largest min(n/5, 3 sqrt n) weights           */
     int    n;
     double inside;                /* P, share of rows with a weight above 0: where E is finite        */
+    vgs_verdict verdict;          /* of these alone; with samples of the target: vgs_weights_verdict  */
 } vgs_weights;
 VGS_API vgs_status vgs_weigh(const double *log_weight, int n, vgs_weights *out, vgs_error *err);
 
@@ -437,11 +453,17 @@ typedef struct vgs_forward {
     double eubo, eubo_se;         /* mean log w >= log Z                                              */
     double ess, khat;
     int    n;
+    double inside;                /* P of the draws, which log_z and eubo know of: 1 if not given     */
 } vgs_forward;
 VGS_API vgs_status vgs_weigh_forward(const double *log_weight, int n, vgs_forward *out, vgs_error *err);
+/* The same of a sampler of whose draws w tells, some of them outside: paths from samples of the target miss
+   these, E[1/w] = P/Z, so that log_z and eubo are higher by log P, with its error. VGS_E_ARG: all are. */
+VGS_API vgs_status vgs_weigh_forward_inside(const double *log_weight, int n, const vgs_weights *w,
+                                            vgs_forward *out, vgs_error *err);
 
-/* One sentence on both, or on one (the other NULL): can the weights be used, and if not, what is wrong?
-   "reverse and forward log Z disagree by 2.1 nats: modes are missing" */
+/* The rule above on both, or on one (the other NULL); and in one sentence: what is wrong, if something is?
+   "reverse and forward log Z disagree by 2.1 nats: part of the target is not reached, 88 % of its mass" */
+VGS_API vgs_verdict vgs_weights_verdict(const vgs_weights *w, const vgs_forward *f);
 VGS_API void vgs_weights_say(const vgs_weights *w, const vgs_forward *f, char text[200]);
 
 /* ==== >>checkpoint =================================================================================
@@ -12544,16 +12566,21 @@ static double vgs__pareto_shape(const double *y, int m)
     return (m * k + 5.0) / (m + 10.0);
 }
 
+enum { VGS__FEW = 25 };                          /* fewer rows tell nothing: a tail has five of them */
+
+/* How many weights are the tail. */
+static double vgs__tail_rows(int n) { return ceil(fmin(0.2 * n, 3.0 * sqrt((double)n))); }
+
 /* khat of weights of these logarithms, which are put in order: of what is above the largest of the rest.
-   Fewer than five: infinite, but 0 if all weights are equal. */
+   Fewer than five: infinite, but 0 if as many as the tail has are equal to the largest. */
 static double vgs__khat(double *log_weight, int n)
 {
-    double most = ceil(fmin(0.2 * n, 3.0 * sqrt((double)n))), max, cut;
-    int first = n - (int)most, i;
+    double max, cut;
+    int first = n - (int)vgs__tail_rows(n), i;
     double *y;
     qsort(log_weight, (size_t)n, sizeof *log_weight, vgs__compare_double);
     max = log_weight[n - 1];
-    if (max - log_weight[0] == 0.0) return 0.0;
+    if (max - log_weight[0] == 0.0 || (n >= VGS__FEW && max == log_weight[first - 1])) return 0.0;
     if (first < 1) return HUGE_VAL;
     cut = fmax(exp(log_weight[first - 1] - max), DBL_MIN);
     while (first < n && !(exp(log_weight[first] - max) > cut)) ++first;
@@ -12614,6 +12641,7 @@ static vgs_status vgs__weigh(const double *log_weight, double sign, int n, vgs_w
     }
     out->n = n;
     out->inside = 0.0;
+    out->verdict = VGS_VERDICT_UNKNOWN;
     out->log_z = out->elbo = -HUGE_VAL;
     out->log_z_se = out->elbo_se = out->khat = HUGE_VAL;
     out->ess = 1.0 / n;
@@ -12621,6 +12649,7 @@ static vgs_status vgs__weigh(const double *log_weight, double sign, int n, vgs_w
         vgs__weigh_moments(v, n, max, out);
         out->khat = vgs__khat(v, n);
     }
+    out->verdict = vgs_weights_verdict(out, NULL);
     vgs__free(v);
     return VGS_OK;
 }
@@ -12642,48 +12671,162 @@ VGS__DEF vgs_status vgs_weigh_forward(const double *log_weight, int n, vgs_forwa
     out->ess = w.ess;
     out->khat = w.khat;
     out->n = n;
+    out->inside = 1.0;
     return VGS_OK;
 }
 
-/* What is wrong with weights of this quality, or false. */
-static bool vgs__weights_complain(const char *whose, double log_z, double se, double ess, double khat, int n,
-                                  char text[200])
+VGS__DEF vgs_status vgs_weigh_forward_inside(const double *log_weight, int n, const vgs_weights *w,
+                                             vgs_forward *out, vgs_error *err)
 {
-    if (!vgs__finite(log_z))
-        snprintf(text, 200, "all %d %sweights are 0: nothing can be said", n, whose);
-    else if (n > 1 && ess * n < 2.0)
-        snprintf(text, 200, "one of %d %sweights outweighs all others: log Z and ESS mean nothing", n, whose);
-    else if (!(khat <= 0.7) && vgs__finite(khat))
+    double se = vgs__log_inside_se(w->inside, w->n);
+    vgs_status st;
+    if (!(w->inside > 0.0))
+        return vgs__fail(err, VGS_E_ARG, "weigh: all %d draws are outside: nothing can be said", w->n);
+    if ((st = vgs_weigh_forward(log_weight, n, out, err)) != VGS_OK) return st;
+    out->inside = w->inside;
+    out->log_z += log(w->inside);
+    out->eubo += log(w->inside);
+    out->log_z_se = hypot(out->log_z_se, se);
+    out->eubo_se = hypot(out->eubo_se, se);
+    return VGS_OK;
+}
+
+/* ---- the rule, in a word and in a sentence ---- */
+
+VGS__DEF const char *vgs_verdict_name(vgs_verdict v)
+{
+    static const char *const names[] = { "unknown", "unusable", "caution", "usable" };
+    return (unsigned)v <= VGS_VERDICT_USABLE ? names[v] : "unknown";
+}
+
+/* What both directions have in common; whose: "" or "forward ". */
+typedef struct vgs__quality { const char *whose; double log_z, se, ess, khat; int n; } vgs__quality;
+
+static vgs__quality vgs__quality_of(const vgs_weights *w, const vgs_forward *f)
+{
+    vgs__quality q;
+    q.whose = w ? "" : "forward ";
+    q.log_z = w ? w->log_z : f->log_z;
+    q.se = w ? w->log_z_se : f->log_z_se;
+    q.ess = w ? w->ess : f->ess;
+    q.khat = w ? w->khat : f->khat;
+    q.n = w ? w->n : f->n;
+    return q;
+}
+
+/* Is the tail heavier than that of log-normal weights with this ESS? Their logarithm has the variance
+   -log ESS, and at the normal quantile z their tail falls as one of shape sqrt(variance)/z. */
+static bool vgs__heavy(const vgs__quality *q)
+{
+    double rows = vgs__tail_rows(q->n), z = -vgs__normal_quantile(rows / (2.0 * q->n));
+    return vgs__finite(q->khat) && q->khat > 0.5 &&
+           q->khat > sqrt(fmax(-log(q->ess), 0.0)) / z + 2.0 * (1.0 + q->khat) / sqrt(rows);
+}
+
+static vgs_verdict vgs__judge(const vgs__quality *q)
+{
+    if (!vgs__finite(q->log_z) || q->n < VGS__FEW) return VGS_VERDICT_UNKNOWN;
+    if (q->ess < 0.03 || (q->khat > 0.7 && vgs__finite(q->khat))) return VGS_VERDICT_UNUSABLE;
+    if (!vgs__finite(q->khat) || !vgs__finite(q->se)) return VGS_VERDICT_UNKNOWN;
+    return q->ess < 0.1 || q->se > 0.2 || vgs__heavy(q) ? VGS_VERDICT_CAUTION : VGS_VERDICT_USABLE;
+}
+
+/* Forward less reverse log Z, both with the share of the draws inside; *apart: they disagree. */
+static double vgs__weights_gap(const vgs_weights *w, const vgs_forward *f, bool *apart)
+{
+    double gap = f->log_z - w->log_z + (w->inside > 0.0 ? log(w->inside / f->inside) : 0.0);
+    double bar = hypot(w->log_z_se, f->log_z_se);
+    *apart = vgs__finite(gap) && vgs__finite(bar) && fabs(gap) > 0.02 && fabs(gap) > 5.0 * bar;
+    return gap;
+}
+
+VGS__DEF vgs_verdict vgs_weights_verdict(const vgs_weights *w, const vgs_forward *f)
+{
+    vgs__quality q;
+    vgs_verdict v = VGS_VERDICT_UNKNOWN, other;
+    bool apart = false;
+    if (w) {
+        q = vgs__quality_of(w, NULL);
+        v = vgs__judge(&q);
+    }
+    if (!f) return v;
+    q = vgs__quality_of(NULL, f);
+    other = vgs__judge(&q);
+    if (!w) return other;
+    vgs__weights_gap(w, f, &apart);
+    return apart ? VGS_VERDICT_UNUSABLE : other < v ? other : v;
+}
+
+/* What is wrong with weights of this quality, or false. */
+static bool vgs__weights_complain(const vgs__quality *q, char text[200])
+{
+    const char *whose = q->whose;
+    if (!vgs__finite(q->log_z))
+        snprintf(text, 200, "all %d %sweights are 0: nothing can be said", q->n, whose);
+    else if (q->n < VGS__FEW)
+        snprintf(text, 200, "%d %sweights are too few to judge: it takes %d", q->n, whose, VGS__FEW);
+    else if (q->ess * q->n < 2.0)
+        snprintf(text, 200, "one of %d %sweights outweighs all others: log Z and ESS mean nothing", q->n,
+                 whose);
+    else if (q->khat > 0.7 && vgs__finite(q->khat))
         snprintf(text, 200, "a few large %sweights decide (k-hat %.2f is above 0.7, ESS/N %.3g): log Z and "
-                 "its error cannot be trusted", whose, khat, ess);
-    else if (!vgs__finite(khat) || !vgs__finite(se))
-        snprintf(text, 200, "%d %sweights are too few to judge their tail: k-hat takes more rows, and the "
-                 "error of log Z cannot be trusted before", n, whose);
-    else if (se > 0.2)
-        snprintf(text, 200, "parts of the %sweights disagree (log Z +- %.2g, ESS/N %.3g): more are needed, "
-                 "or better ones", whose, se, ess);
+                 "its error cannot be trusted", whose, q->khat, q->ess);
+    else if (q->ess < 0.03)
+        snprintf(text, 200, "too few %sweights count (ESS/N %.2g is below 0.03): log Z and its error cannot "
+                 "be trusted", whose, q->ess);
+    else if (!vgs__finite(q->khat) || !vgs__finite(q->se))
+        snprintf(text, 200, "the largest of %d %sweights are equal but for a few: their tail cannot be "
+                 "judged (ESS/N %.2g)", q->n, whose, q->ess);
+    else if (vgs__heavy(q))
+        snprintf(text, 200, "caution: the %sweights have a heavy tail (k-hat %.2f at ESS/N %.2g): tails are "
+                 "hardly reached, and log Z is off by more than its error", whose, q->khat, q->ess);
+    else if (q->se > 0.2)
+        snprintf(text, 200, "caution: parts of the %sweights disagree (log Z +- %.2g, ESS/N %.3g): more are "
+                 "needed, or better ones", whose, q->se, q->ess);
+    else if (q->ess < 0.1)
+        snprintf(text, 200, "caution: few %sweights count (ESS/N %.2g is below 0.1): log Z may be off by "
+                 "more than its error (k-hat %.2f)", whose, q->ess, q->khat);
     else return false;
     return true;
 }
 
-/* Reverse and forward log Z that differ by more than five error bars, and by more than 0.02, disagree. */
+/* ", 12 % of the draws outside", or nothing. */
+static const char *vgs__outside_text(const vgs_weights *w, char text[48])
+{
+    text[0] = '\0';
+    if (w->inside < 1.0) snprintf(text, 48, ", %.2g %% of the draws outside", 100.0 * (1.0 - w->inside));
+    return text;
+}
+
 VGS__DEF void vgs_weights_say(const vgs_weights *w, const vgs_forward *f, char text[200])
 {
-    double gap = w && f ? f->log_z - w->log_z : 0.0, bar = w && f ? hypot(w->log_z_se, f->log_z_se) : 0.0;
+    bool apart = false;
+    double gap = w && f ? vgs__weights_gap(w, f, &apart) : 0.0;
+    vgs__quality q;
+    char outside[48];
     text[0] = '\0';
-    if (w && f && vgs__finite(gap) && vgs__finite(bar) && fabs(gap) > 0.02 && fabs(gap) > 5.0 * bar)
-        snprintf(text, 200, "reverse and forward log Z disagree by %.2g nats: %s", fabs(gap),
-                 gap < 0.0 ? "the weights, or the reference, cannot be trusted" :
-                 w->khat > 0.7 ? "modes are missing, or too few weights count" : "modes are missing");
-    else if (w && vgs__weights_complain("", w->log_z, w->log_z_se, w->ess, w->khat, w->n, text)) return;
-    else if (f && vgs__weights_complain("forward ", f->log_z, f->log_z_se, f->ess, f->khat, f->n, text))
+    if (apart && gap > 0.0) {
+        snprintf(text, 200, "reverse and forward log Z disagree by %.2g nats: part of the target is not "
+                 "reached, about %.2g %% of its mass%s", gap, 100.0 * (1.0 - exp(-gap)),
+                 w->khat > 0.7 || w->ess < 0.03 ? ", or too few weights count" : "");
         return;
-    else if (w && f)
-        snprintf(text, 200, "the weights can be used (ESS/N %.2g, k-hat %.2f), and reverse and forward log Z "
-                 "agree within %.2g nats", w->ess, w->khat, fabs(gap));
+    }
+    if (apart) {
+        snprintf(text, 200, "reverse and forward log Z disagree by %.2g nats: the weights, or the reference, "
+                 "cannot be trusted", -gap);
+        return;
+    }
+    if (w) q = vgs__quality_of(w, NULL);
+    if (w && vgs__weights_complain(&q, text)) return;
+    if (f) q = vgs__quality_of(NULL, f);
+    if (f && vgs__weights_complain(&q, text)) return;
+    if (w && f)
+        snprintf(text, 200, "the weights can be used (ESS/N %.2g, k-hat %.2f%s), and reverse and forward "
+                 "log Z agree within %.2g nats", w->ess, w->khat, vgs__outside_text(w, outside), fabs(gap));
     else if (w)
-        snprintf(text, 200, "the weights can be used (ESS/N %.2g, k-hat %.2f), unless a mode is missing, "
-                 "which only reference samples would tell", w->ess, w->khat);
+        snprintf(text, 200, "the weights can be used (ESS/N %.2g, k-hat %.2f%s), unless part of the target "
+                 "is never reached, which only reference samples would tell", w->ess, w->khat,
+                 vgs__outside_text(w, outside));
     else if (f)
         snprintf(text, 200, "the forward weights can be used (ESS/N %.2g, k-hat %.2f)", f->ess, f->khat);
 }

@@ -261,6 +261,7 @@ static int make_into(samples *a, vgs_sampler *s, const options *o, const target 
     vgs_error err;
     announce(o->n, memory_needed(o, c), file_size(o, c), trial(s, o, t, a));
     if (draw(s, o, a, &err)) return fail(&err);
+    if (!vgs_sampler_iteration(s)) say("the sampler is untrained, as far as its checkpoint tells");
     if (report_weights(o, a, t, c)) return EXIT_FAILED;
     if (o->refine && refine(o, t, c, a, &err)) return fail(&err);
     if (o->weighted ? write_weighted(o, a, t->name, c->energy.dim, &err)

@@ -294,6 +294,11 @@ static int write_log(run *r)
     json_double(&j, "energy_min", s->energy_min);
     json_double(&j, "energy_max", s->energy_max);
     json_double(&j, "nonfinite", s->nonfinite);
+    if (s->outside) {                        /* the first of these samples */
+        json_open(&j, "outside", '[');
+        for (int i = 0; i < r->target->dim; ++i) json_double(&j, NULL, (double)s->outside[i]);
+        json_close(&j, ']');
+    }
     json_double(&j, "clipped", s->clipped);
     json_double(&j, "init_sigma", s->init_sigma);
     json_double(&j, "energy_calls", s->energy_calls);
@@ -440,7 +445,8 @@ static int make_forward(run *r, int n)
         return EXIT_FAILED;
     }
     if (vgs_sampler_score(r->sampler, NULL, n, r->ref, log_weight, &err) ||
-        vgs_weigh_forward(log_weight, n, &r->forward, &err)) status = fail(&err);
+        (r->weights.inside > 0.0 ? vgs_weigh_forward_inside(log_weight, n, &r->weights, &r->forward, &err)
+                                 : vgs_weigh_forward(log_weight, n, &r->forward, &err))) status = fail(&err);
     else r->has_forward = true;
     free(log_weight);
     return status;
