@@ -331,7 +331,8 @@ typedef struct vgs_config {
                                   /* of a draw. 0: the pilot decides; none if negative (as text: 0), or    */
                                   /* coordinates are plain                                                 */
     bool   scale_by_dim;          /* the network gives V/D                                                 */
-    bool   on_sphere;             /* |x| = 1, moves along great circles, a_t = 1; implies published        */
+    bool   on_sphere;             /* |x| = 1, moves along great circles, a_t = 1, x_0 uniform; implies     */
+                                  /* published. log Z refers to the area. |mu_t| ends at pi                */
     uint64_t seed;                /* of weights, noise and shuffles; of draws, unless vgs_draw.seed is set */
     int    threads;               /* of the built-in backend: 0 = all; > 1 needs -fopenmp                  */
     vgs_backend *backend;         /* NULL = a CPU backend of the sampler's own                             */
@@ -367,14 +368,15 @@ typedef struct vgs_draw {
     uint64_t seed;                /* 0 = the sampler's. A draw is a function of weights, seed and row (and */
                                   /* with `correct` of config.seed): the same seed repeats its noise.      */
                                   /* If draws feed training, give each iteration another seed              */
-    const float *start;           /* NULL, or [n,dim]: x_0, in place of noise; without weights             */
+    const float *start;           /* NULL, or [n,dim]: x_0, in place of noise; without weights, but on a   */
+                                  /* sphere with them: they are even where the first steps forget x_0      */
     uint32_t first_row;           /* number of the first row: rows 64..127 can be drawn by themselves      */
     float    noise_scale;         /* c on every noise; 1, the sampler itself; below 1 is colder, biased    */
     bool     skip_final_noise;
     float   *path;                /* NULL, or [steps + 1, n, dim]: out, all x_t, where step t begins       */
     float   *energy;              /* NULL, or [n]: out, E(x_T), not cut; log_weight has eval64's digits    */
-    double  *log_weight;          /* NULL, or [n]: out, log w; E[w] = Z (vgs_weigh). Not on a sphere, and  */
-                                  /* only of the sampler itself: noise_scale 1, final noise on             */
+    double  *log_weight;          /* NULL, or [n]: out, log w; E[w] = Z (vgs_weigh). Only of the sampler   */
+                                  /* itself: noise_scale 1, final noise on                                 */
     float    resample;            /* 0, or a share of n in (0,1]: twisted SMC, below. Needs log_weight     */
     int      correct;             /* MALA steps in front of every step: 0 = the configuration's, where     */
                                   /* there are weights; -1 = none                                          */
@@ -460,6 +462,21 @@ VGS_API double vgs_schedule_fill(const vgs_config *resolved, float *s2, float *a
    the rest. khat is the shape of a generalised Pareto fitted to the largest weights [PSIS]: below 0.5 w has a
    variance, above 0.7 no error bar can be trusted. An infinite se or khat: n is too small to tell. Weights of
    0 (log w = -inf) are rows outside, where E is infinite; if all are, log_z and elbo are -inf. Never NaN. */
+
+/* Can weighted samples be used? One rule, for sentences, programs and whoever asks:
+     unknown     fewer than 25 rows, or a tail of fewer than five different weights
+     unusable    ess below 0.03, or khat above 0.7, or reverse and forward log Z disagree (by more than five
+                 error bars and 0.02): all that they say may be wrong by far more than its error
+     caution     ess below 0.1; or blocks of rows disagree (log Z +- more than 0.2); or the tail is heavy:
+                 khat is above 0.5, and by more than two of its errors above sqrt(-log ess)/z, that of
+                 log-normal weights with this ess (z: the normal quantile of the tail's middle). Then log Z is
+                 too low by more than its error: a body that fits hides tails that are hardly reached
+     usable      else */
+typedef enum vgs_verdict {
+    VGS_VERDICT_UNKNOWN, VGS_VERDICT_UNUSABLE, VGS_VERDICT_CAUTION, VGS_VERDICT_USABLE
+} vgs_verdict;
+VGS_API const char *vgs_verdict_name(vgs_verdict v);     /* "unknown", "unusable", "caution", "usable" */
+
 typedef struct vgs_weights {
     double log_z, log_z_se;       /* log mean w, never too high on average; error from 20 blocks      */
     double elbo, elbo_se;         /* mean log w, or log P + its mean over the rows inside; <= log Z   */
@@ -467,6 +484,7 @@ typedef struct vgs_weights {
     double khat;                  /* Pareto shape of the largest min(n/5, 3 sqrt n) weights           */
     int    n;
     double inside;                /* P, share of rows with a weight above 0: where E is finite        */
+    vgs_verdict verdict;          /* of these alone; with samples of the target: vgs_weights_verdict  */
 } vgs_weights;
 VGS_API vgs_status vgs_weigh(const double *log_weight, int n, vgs_weights *out, vgs_error *err);
 
@@ -476,11 +494,17 @@ typedef struct vgs_forward {
     double eubo, eubo_se;         /* mean log w >= log Z                                              */
     double ess, khat;
     int    n;
+    double inside;                /* P of the draws, which log_z and eubo know of: 1 if not given     */
 } vgs_forward;
 VGS_API vgs_status vgs_weigh_forward(const double *log_weight, int n, vgs_forward *out, vgs_error *err);
+/* The same of a sampler of whose draws w tells, some of them outside: paths from samples of the target miss
+   these, E[1/w] = P/Z, so that log_z and eubo are higher by log P, with its error. VGS_E_ARG: all are. */
+VGS_API vgs_status vgs_weigh_forward_inside(const double *log_weight, int n, const vgs_weights *w,
+                                            vgs_forward *out, vgs_error *err);
 
-/* One sentence on both, or on one (the other NULL): can the weights be used, and if not, what is wrong?
-   "reverse and forward log Z disagree by 2.1 nats: modes are missing" */
+/* The rule above on both, or on one (the other NULL); and in one sentence: what is wrong, if something is?
+   "reverse and forward log Z disagree by 2.1 nats: part of the target is not reached, 88 % of its mass" */
+VGS_API vgs_verdict vgs_weights_verdict(const vgs_weights *w, const vgs_forward *f);
 VGS_API void vgs_weights_say(const vgs_weights *w, const vgs_forward *f, char text[200]);
 
 /* ==== >>checkpoint =================================================================================
@@ -1380,6 +1404,7 @@ static void *vgs__alloc_or(vgs_error *err, const char *what, size_t count, size_
 
 static double vgs__nan(void) { return (double)NAN; }
 
+#define VGS__PI 3.14159265358979324
 static bool vgs__finite(double v) { return fabs(v) <= DBL_MAX; }
 
 static int vgs__compare_double(const void *a, const void *b)
@@ -7658,6 +7683,7 @@ static vgs_status vgs__check_together(const vgs_config *c, vgs_error *err)
         return vgs__fail(err, VGS_E_ARG, "config.refine = %d: must be 0 without replay", c->refine);
     if (c->on_sphere && (c->alpha != VGS_VE || vgs__is_particles(c) || c->energy.dim < 2))
         return vgs__fail(err, VGS_E_ARG, "config.on_sphere = 1: needs alpha ve, no particles and dim >= 2");
+<<<<<<< HEAD
     if (!vgs__is_plain(c) && (no_local || (c->net.kind != VGS_NET_MLP && c->net.kind != VGS_NET_EGNN)))
         return vgs__fail(err, VGS_E_ARG, "config.coordinates = %d: must be 1 (plain) with %s",
                          (int)c->coordinates, no_local ? no_local : "a network that is neither mlp nor egnn");
@@ -7665,6 +7691,13 @@ static vgs_status vgs__check_together(const vgs_config *c, vgs_error *err)
         (c->coordinates == VGS_FULL && c->energy.dim > 4096))
         return vgs__fail(err, VGS_E_ARG, "config.coordinates = %d: particles need plain (1) or scale (2), and a "
                          "full matrix (4) dim <= 4096", (int)c->coordinates);
+=======
+    if (c->on_sphere && (c->s2_start > 40.0f || c->s2_end > 40.0f))
+        return vgs__fail(err, VGS_E_ARG, "config.s2_start = %g, config.s2_end = %g: on a sphere at most 40, "
+                         "the square of a turn", (double)c->s2_start, (double)c->s2_end);
+    if (c->on_sphere && c->correct)
+        return vgs__fail(err, VGS_E_ARG, "config.correct = %d: must be 0 with on_sphere", c->correct);
+>>>>>>> main
     if (c->on_sphere && c->sigma_lr > 0.0f)
         return vgs__fail(err, VGS_E_ARG, "config.sigma_lr = %g: a sphere has no s0; leave it 0",
                          (double)c->sigma_lr);
@@ -8859,6 +8892,8 @@ static void vgs__mcmc_normals(const vgs__mcmc *m, int use, uint64_t at, int leve
     }
     vgs__mcmc_centre(m, out);
 }
+
+static double vgs__sq(double x) { return x * x; }
 
 static double vgs__square(const float *x, int n)
 {
@@ -10444,11 +10479,12 @@ static void vgs__kernel_set(const vgs_sampler *s, vgs__kernel *k, int t, int val
     size_t f = (size_t)s->factors;
     double s2 = (double)s->s2[t], a = (double)s->a[t], tau = s->tau, sigma = sqrt(s2) * a;
     double scale = s->c.scale_by_dim && value_t < s->c.steps ? s->dim : 1;
+    double most = (double)s->c.drift_max * sigma * sqrt((double)s->dim);
     vgs_bind(k->g, k->kappa, s->factor, 2 * (size_t)t * f, NULL);
     vgs_bind(k->g, k->sqrt_rho, s->factor, (2 * (size_t)t + 1) * f, NULL);
     vgs_scalar_set(k->g, k->a, a);
     vgs_scalar_set(k->g, k->drift_scale, value_t == t ? s2 * a / tau * scale : sigma * sigma / tau * scale);
-    vgs_scalar_set(k->g, k->drift_max, (double)s->c.drift_max * sigma * sqrt((double)s->dim));
+    vgs_scalar_set(k->g, k->drift_max, s->c.on_sphere && most > VGS__PI ? VGS__PI : most);
     vgs_scalar_set(k->g, k->sigma, sigma);
     vgs_scalar_set(k->g, k->neg_inv_sigma, -1.0 / sigma);
     vgs_scalar_set(k->g, k->noise_scale, noise_scale);
@@ -10518,7 +10554,7 @@ static vgs_var vgs__kernel_drift(vgs_sampler *s, vgs__kernel *k, vgs_var x, vgs_
     vgs_var mu = vgs_affine_by(g, grad, k->drift_scale, none);
     if (!invariant && !last) mu = vgs__centred(s, g, mu);
     if (s->c.on_sphere) mu = vgs_sphere_tangent(g, mu, x);
-    if (s->c.drift_max < 1e30f) mu = vgs_limit_rows(g, mu, k->drift_max);
+    if (s->c.drift_max < 1e30f || s->c.on_sphere) mu = vgs_limit_rows(g, mu, k->drift_max);
     vgs__kernel_check(k, mu, last ? VGS__BAD_GRADIENT : VGS__BAD_VALUE);
     return mu;
 }
@@ -10631,6 +10667,74 @@ static vgs_var vgs__kernel_cost(vgs__kernel *k, vgs_var u, vgs_var eps)
     return vgs_sub(g, v, vgs_sum_cols(g, vgs_log(g, k->noise_std)));
 }
 
+/* ---- densities on the sphere ---- */
+
+/* How far moves of a step go, all but 1e-14 of them: the noise has a chi distribution; drifts end at pi. */
+static double vgs__sphere_reach(const vgs_sampler *s, double s2)
+{
+    return sqrt(s2) * (sqrt((double)s->dim) + 8.0);
+}
+
+/* As vgs__kernel_cost, for the move sigma u and the drift -sigma m. A move of length L ends where those of
+   L + 2 pi k, k an integer, along the same great circle end; with d = D - 1 the density there is
+       sum_k N(move k; mean, sigma^2 I_d) (|L + 2 pi k| / sin L)^(d - 1),
+   with the mean -mu of pi, and 0 of qt: sines and constants cancel. With n_k = -2 pi k/sigma and l = |u|,
+       cost = u.m - |m|^2/2 + log sum_k exp(A_k - n_k u.m/l) - log sum_k exp A_k,
+       A_k = n_k l - n_k^2/2 + (d - 1) log|1 - n_k/l|,
+   where nothing large is subtracted: A_0 = 0, and a short move has no other k. */
+static vgs_var vgs__sphere_cost(const vgs_sampler *s, vgs__kernel *k, vgs_var u, vgs_var m)
+{
+    const vgs_scalar none = { 0 };
+    vgs_graph *g = k->g;
+    double reach = vgs__sphere_reach(s, (double)(s->c.s2_start > s->c.s2_end ? s->c.s2_start : s->c.s2_end));
+    int wraps = (int)ceil((VGS__PI + 2.0 * reach) / (2.0 * VGS__PI)), n = 2 * wraps + 1, i;
+    float *turn = (float *)vgs__alloc((size_t)n, sizeof *turn);
+    vgs_var um, l, along, a, cost;
+    if (!turn) return vgs__graph_fail(g, VGS_E_NOMEM, "out of memory: density of %d wraps", n);
+    for (i = 0; i < n; ++i) turn[i] = (float)(2.0 * VGS__PI * (i - wraps));
+    a = vgs_affine_by(g, vgs_table(g, turn, 1, n), k->neg_inv_sigma, none);
+    vgs__free(turn);
+    um = vgs_sum_cols(g, vgs_mul(g, u, m));
+    cost = vgs_combine(g, um, 1.0f, vgs_sum_cols(g, vgs_square(g, m)), -0.5f);
+    l = vgs_clamp(g, vgs_sqrt(g, vgs_sum_cols(g, vgs_square(g, u))), 1e-6f, FLT_MAX);
+    along = vgs_mul(g, vgs_fill(g, -1, n, 1.0f), a);                 /* n_k, in all rows              */
+    um = vgs_mul(g, along, vgs_div(g, um, l));
+    a = vgs_affine(g, vgs_abs(g, vgs_affine(g, vgs_div(g, along, l), -1.0f, 1.0f)), 1.0f, 1e-30f);
+    a = vgs_affine(g, vgs_log(g, a), (float)(s->dim - 1), 0.0f);
+    a = vgs_add(g, a, vgs_mul(g, along, vgs_sub(g, l, vgs_affine(g, along, 0.5f, 0.0f))));
+    cost = vgs_add(g, cost, vgs_logsumexp(g, vgs_sub(g, a, um)));
+    return vgs_sub(g, cost, vgs_logsumexp(g, a));
+}
+
+/* log qt(x0|x1), one step of the noising chain, in double. */
+static double vgs__sphere_log_back(const vgs_sampler *s, int t, const float *x0, const float *x1)
+{
+    double apart = 0.0, across = 0.0, r, sine, sum = 0.0, top = -HUGE_VAL, s2 = (double)s->s2[t];
+    int wraps = (int)ceil((VGS__PI + vgs__sphere_reach(s, s2)) / (2.0 * VGS__PI)), d = s->dim, j, k, pass;
+    for (j = 0; j <= d; ++j) {
+        apart += ((double)x0[j] - (double)x1[j]) * ((double)x0[j] - (double)x1[j]);
+        across += ((double)x0[j] + (double)x1[j]) * ((double)x0[j] + (double)x1[j]);
+    }
+    r = 2.0 * atan2(sqrt(apart), sqrt(across));
+    sine = fmax(sin(r), 1e-12);
+    for (pass = 0; pass < 2; ++pass)
+        for (k = -wraps; k <= wraps; ++k) {
+            double rho = fabs(r + 2.0 * VGS__PI * k) + 1e-12;
+            double v = (d - 1) * log(rho / sine) - rho * rho / (2.0 * s2);
+            if (pass) sum += exp(v - top);
+            else top = v > top ? v : top;
+        }
+    return top + log(sum) - 0.5 * d * log(2.0 * VGS__PI * s2);
+}
+
+/* log of the area of the unit sphere in D dimensions */
+static double vgs__sphere_log_area(int dim)
+{
+    double v = dim % 2 ? log(2.0) : log(2.0 * VGS__PI);
+    for (; dim > 2; dim -= 2) v += log(2.0 * VGS__PI / (dim - 2));
+    return v;
+}
+
 /* eps, on the sphere in the plane that touches it at x */
 static vgs_var vgs__kernel_eps_at(const vgs_sampler *s, vgs_graph *g, vgs_var x, const vgs_noise *n)
 {
@@ -10693,6 +10797,7 @@ static void vgs__step_record(vgs_sampler *s, vgs__step_stage *st, bool last, boo
 {
     vgs_graph *g = st->g;
     vgs__kernel *k = &st->k;
+    const vgs_scalar none = { 0 };
     int d = s->c.energy.dim;
     vgs_var mu, eps, u;
     vgs__kernel_open(s, k, g);
@@ -10716,8 +10821,14 @@ static void vgs__step_record(vgs_sampler *s, vgs__step_stage *st, bool last, boo
         vgs_assign(g, st->noise_std, k->noise_std);
         vgs_assign(g, st->eigvec, k->eigvec);
     }
+<<<<<<< HEAD
     if (!s->c.on_sphere) vgs_assign(g, st->cost, vgs__kernel_cost(k, u, eps));   /* no weights there   */
     if (vgs__stores_part(s)) vgs__step_store_part(s, st);
+=======
+    vgs_assign(g, st->cost, s->c.on_sphere
+                   ? vgs__sphere_cost(s, k, u, vgs_affine_by(g, mu, k->neg_inv_sigma, none))
+                   : vgs__kernel_cost(k, u, eps));
+>>>>>>> main
     vgs_assign(g, st->next, vgs__kernel_move(s, k, st->x, u));
 }
 
@@ -11730,6 +11841,23 @@ typedef struct vgs__score_stage {
     vgs_noise noise;
 } vgs__score_stage;
 
+/* On the sphere x_t is x_{t+1} moved by s xi, and the sampler's step came back along the same great circle:
+   with l = |xi| its u was l sin(s l) x_{t+1} - cos(s l) xi. */
+static void vgs__score_sphere(vgs_sampler *s, vgs__score_stage *st, vgs_var xi, bool last)
+{
+    vgs_graph *g = st->g;
+    vgs__kernel *k = &st->k;
+    const vgs_scalar none = { 0 };
+    vgs_var x = vgs__kernel_move(s, k, st->next, xi), l, angle, mu, u;
+    l = vgs_sqrt(g, vgs_sum_cols(g, vgs_square(g, xi)));
+    angle = vgs_affine_by(g, l, k->sigma, none);
+    u = vgs_mul(g, st->next, vgs_mul(g, l, vgs_sin(g, angle)));
+    u = vgs_sub(g, u, vgs_mul(g, xi, vgs_cos(g, angle)));
+    mu = vgs__kernel_mu(s, k, x, vgs__no_var(), last);
+    vgs_assign(g, st->cost, vgs__sphere_cost(s, k, u, vgs_affine_by(g, mu, k->neg_inv_sigma, none)));
+    vgs_assign(g, st->x, x);
+}
+
 /* The noising chain goes from x_{t+1} to x_t = x_{t+1}/a + s xi. Seen from there the sampler's step had
    u = -xi, hence the noise (mu/sigma - xi) / sqrt(rho). */
 static void vgs__score_record(vgs_sampler *s, vgs__score_stage *st, bool last)
@@ -11745,7 +11873,11 @@ static void vgs__score_record(vgs_sampler *s, vgs__score_stage *st, bool last)
     st->inv_a = vgs_scalar_create(g, 1);
     st->s = vgs_scalar_create(g, 1);
     st->noise = vgs_noise_create(g);
-    xi = vgs__kernel_eps(s, g, &st->noise);
+    xi = vgs__kernel_eps_at(s, g, st->next, &st->noise);
+    if (s->c.on_sphere) {
+        vgs__score_sphere(s, st, xi, last);
+        return;
+    }
     x = vgs_combine_by(g, st->next, st->inv_a, xi, st->s);
     mu = vgs__kernel_mu(s, k, x, vgs__no_var(), last);
     eps = vgs_combine_by(g, xi, one, mu, k->neg_inv_sigma);          /* the sign does not matter       */
@@ -12124,7 +12256,7 @@ static vgs_status vgs__weight_constant(vgs_sampler *s, double s0, double *out, v
     return st;
 }
 
-/* log_weight += |x_0|^2 / (2 s0^2) + constant; x receives x_0 */
+/* log_weight += |x_0|^2 / (2 s0^2) + constant, -log p0; on the sphere x_0 is uniform. x receives x_0. */
 static vgs_status vgs__weight_start(vgs_sampler *s, const vgs__roll *r, float *x, double *log_weight,
                                     vgs_error *err)
 {
@@ -12132,13 +12264,26 @@ static vgs_status vgs__weight_start(vgs_sampler *s, const vgs__roll *r, float *x
     float s0 = 1.0f;
     double constant = 0.0;
     vgs_status st = s->b->download(s->b->self, &s0, s->sigma, 0, 1, VGS_F32, err);
-    if (st == VGS_OK) st = vgs__weight_constant(s, (double)s0, &constant, err);
+    if (st == VGS_OK && s->c.on_sphere) constant = vgs__sphere_log_area(s->c.energy.dim);
+    else if (st == VGS_OK) st = vgs__weight_constant(s, (double)s0, &constant, err);
     if (st == VGS_OK) st = s->b->download(s->b->self, x, r->x, vgs__roll_place(s, r, 0), n * d, VGS_F32, err);
     for (i = 0; i < n && st == VGS_OK; ++i) {
         double sum = 0.0;
-        for (j = 0; j < d; ++j) sum += (double)x[i * d + j] * (double)x[i * d + j];
+        for (j = 0; j < d && !s->c.on_sphere; ++j) sum += (double)x[i * d + j] * (double)x[i * d + j];
         log_weight[i] += sum / (2.0 * (double)s0 * (double)s0) + constant;
     }
+    return st;
+}
+
+/* Of given starts on the sphere, after the first step: a path has the density of x_1 given x_0 in place of
+   that of x_0 and x_1, and the noising chain ends at x_1. log_weight -= log qt(x_0|x_1); x receives x_1. */
+static vgs_status vgs__weight_given(vgs_sampler *s, const vgs__roll *r, float *x, double *log_weight,
+                                    vgs_error *err)
+{
+    size_t d = (size_t)s->c.energy.dim, n = (size_t)r->n, i;
+    vgs_status st = s->b->download(s->b->self, x, r->x, vgs__roll_place(s, r, 1), n * d, VGS_F32, err);
+    for (i = 0; i < n && st == VGS_OK; ++i)
+        log_weight[i] -= vgs__sphere_log_back(s, 0, r->start + i * d, x + i * d);
     return st;
 }
 
@@ -12165,8 +12310,7 @@ static vgs_status vgs__weight_end(vgs_sampler *s, int n, const float *x, double 
 /* Why there are no path weights, or NULL. */
 static const char *vgs__weightless(const vgs_sampler *s, const vgs_draw *o)
 {
-    if (s->c.on_sphere) return "on a sphere: its steps are no Gaussians";
-    if (o->start) return "of given starts: x_0 has no density";
+    if (o->start && (!s->c.on_sphere || o->resample > 0.0f)) return "of given starts: x_0 has no density";
     if (o->skip_final_noise) return "with skip_final_noise: the last step has no density";
     if (o->noise_scale != 0.0f && o->noise_scale != 1.0f) return "of another noise_scale than 1";
     return NULL;
@@ -12366,7 +12510,7 @@ static vgs_status vgs__corrector_make(vgs_sampler *s, vgs__corrector *c, int ste
 static int vgs__correct_steps(const vgs_sampler *s, const vgs_draw *o)
 {
     if (o->correct) return o->correct > 0 ? o->correct : 0;
-    return vgs__weightless(s, o) ? 0 : s->c.correct;
+    return vgs__weightless(s, o) || s->c.on_sphere ? 0 : s->c.correct;
 }
 
 /* ---- a draw ---- */
@@ -12419,7 +12563,7 @@ static vgs_status vgs__draw_block(vgs_sampler *s, const vgs__roll *r, const vgs_
     int t, i;
     if (o->log_weight && st == VGS_OK) {
         memset(o->log_weight, 0, n * sizeof *o->log_weight);
-        st = vgs__weight_start(s, r, x, o->log_weight, err);
+        if (!o->start) st = vgs__weight_start(s, r, x, o->log_weight, err);
     }
     for (t = 0; t <= s->c.steps && st == VGS_OK; ++t) {
         if (t < s->c.steps) st = vgs__correct(s, r, t, 1.0, m->row, o->log_weight, err);
@@ -12430,6 +12574,8 @@ static vgs_status vgs__draw_block(vgs_sampler *s, const vgs__roll *r, const vgs_
         st = vgs__roll_step(s, r, t, err);
         if (o->log_weight && st == VGS_OK)
             st = vgs__weight_add(s, r->cost, r->n, -1.0, m->row, o->log_weight, err);
+        if (o->log_weight && o->start && !t && st == VGS_OK)
+            st = vgs__weight_given(s, r, x, o->log_weight, err);
     }
     if (st == VGS_OK)
         st = s->b->download(s->b->self, x, r->x, vgs__roll_place(s, r, s->c.steps), n * d, VGS_F32, err);
@@ -12658,6 +12804,9 @@ static vgs_status vgs__check_correct(const vgs_sampler *s, const vgs_draw *o, co
     if (o->correct < -1 || o->correct > VGS__MALA_MOST)
         return vgs__fail(err, VGS_E_ARG, "%s: correct = %d: must be within -1..%d", doing, o->correct,
                          (int)VGS__MALA_MOST);
+    if (o->correct > 0 && s->c.on_sphere)
+        return vgs__fail(err, VGS_E_ARG, "%s: correct = %d: draws on a sphere are not corrected", doing,
+                         o->correct);
     if (o->correct > 0 && vgs__weightless(s, o))
         return vgs__fail(err, VGS_E_ARG, "%s: correct = %d: only draws that have weights are corrected",
                          doing, o->correct);
@@ -12792,7 +12941,7 @@ VGS__DEF vgs_status vgs_sampler_score(vgs_sampler *s, const vgs_draw *draw, int 
     if (n < 0 || (n > 0 && (!ref || !log_weight)))
         return vgs__fail(err, VGS_E_ARG, "score: n = %d, or ref or log_weight is NULL: need both, and n >= 0",
                          n);
-    if ((why = vgs__weightless(s, &o)) != NULL)
+    if ((why = o.start ? "of given starts: a score begins at ref" : vgs__weightless(s, &o)) != NULL)
         return vgs__fail(err, VGS_E_ARG, "score: there are no path weights %s", why);
     if ((code = vgs__check_correct(s, &o, "score", err)) != VGS_OK) return code;
     if ((code = vgs__check_energy_params(s, "score", err)) != VGS_OK) return code;
@@ -13120,6 +13269,24 @@ static bool vgs__pilot_take(vgs__pilot *p, int i, double *u, double *g)
     return finite && uu > 0.0 && vgs__finite(uu) && vgs__finite(gg);
 }
 
+/* An energy without a density, said before minutes are spent on it: it is the same everywhere, or falls ever
+   faster. `before`, `after`: sums over the chains before and after a round. */
+static vgs_status vgs__pilot_refuse(const vgs__pilot *p, int round, double before, double after, vgs_error *err)
+{
+    bool flat = round >= 12;
+    int i;
+    for (i = 0; i < p->n && flat; ++i) flat = p->m.row[i].ex == p->m.row[0].ex;
+    for (i = 0; i < p->n * p->dim && flat; ++i) flat = p->m.g[i] == 0.0f;
+    if (flat)
+        return vgs__fail(err, VGS_E_ARG, "pilot: the energy is %g and its gradient 0 wherever it was asked, %.0f "
+                         "times: a constant has no density. Is its unit far below that of tau?",
+                         vgs__frame_energy(p->f, p->m.row[0].ex), p->calls);
+    if (after < -1e12 * p->n && after < before - 0.1 * fabs(before))
+        return vgs__fail(err, VGS_E_ARG, "pilot: the energy falls without end, to %g so far: exp(-E/tau) has no "
+                         "integral. Is its sign right?", vgs__frame_energy(p->f, after / p->n));
+    return VGS_OK;
+}
+
 /* Rounds until little falls: all chains step, and coordinates follow the curvature that they meet. */
 static vgs_status vgs__pilot_descend(vgs__pilot *p, double most, vgs_error *err)
 {
@@ -13136,7 +13303,8 @@ static vgs_status vgs__pilot_descend(vgs__pilot *p, double most, vgs_error *err)
         vgs__pilot_moments(p, u, g, pairs > 0 ? pairs : 1, false);
         if (pairs > 0) st = vgs__pilot_reframe(p, 0.5 * d / pairs, err);
         for (i = 0; i < p->n; ++i) after += p->m.row[i].ex;
-        if (round > 8 && before - after < 0.01 * p->n) break;
+        if (st == VGS_OK) st = vgs__pilot_refuse(p, round, before, after, err);
+        if (round > 12 && before - after < 0.01 * p->n) break;
     }
     return st;
 }
@@ -13374,6 +13542,32 @@ static double vgs__pilot_rhat(const vgs__pilot *p, const double *u)
         if (sqrt(1.0 + between / within) > worst) worst = sqrt(1.0 + between / within);
     }
     return worst;
+}
+
+/* The middle one of the distances of chains from their mean, squared, over one kept iteration. */
+static double vgs__pilot_spread(const vgs__pilot *p, int block)
+{
+    size_t d = (size_t)p->dim, j;
+    const double *x = p->x + (size_t)(block % VGS__PILOT_KEPT * p->n) * d;
+    double *v = p->work, *mean = v + p->n;
+    int i;
+    for (j = 0; j < d; ++j)
+        for (mean[j] = 0.0, i = 0; i < p->n; ++i) mean[j] += x[(size_t)i * d + j] / p->n;
+    for (i = 0; i < p->n; ++i)
+        for (v[i] = 0.0, j = 0; j < d; ++j) v[i] += vgs__sq(x[(size_t)i * d + j] - mean[j]);
+    qsort(v, (size_t)p->n, sizeof *v, vgs__compare_double);
+    return v[p->n / 2];
+}
+
+/* Samples that spread all the time have no density to settle in. */
+static vgs_status vgs__pilot_check_spread(const vgs__pilot *p, vgs_error *err)
+{
+    double first = vgs__pilot_spread(p, p->kept), last = vgs__pilot_spread(p, p->kept + VGS__PILOT_KEPT - 1);
+    if (!(last > 4.0 * first) || p->rows < p->room) return VGS_OK;
+    return vgs__fail(err, VGS_E_ARG, "pilot: its chains spread without end (%.3g times as far within %d moves): "
+                     "%s", sqrt(last / first), VGS__PILOT_KEPT, p->f->of->particles
+                     ? "particles drift apart, and Z is infinite without something that holds them"
+                     : "exp(-E/tau) seems to have no integral; else give coordinates = plain and length_scale");
 }
 
 /* L, m and e0 that the samples give; then, in the new coordinates, u and slopes, and what else they tell. */
@@ -13712,6 +13906,7 @@ static vgs_status vgs__pilot_run(vgs_sampler *s, const float *start, vgs_error *
         if (st == VGS_OK) vgs__pilot_multiply(&p);
     }
     if (st == VGS_OK) st = vgs__pilot_sample(&p, start ? 0.6 : 0.0, err);
+    if (st == VGS_OK) st = vgs__pilot_check_spread(&p, err);
     if (st == VGS_OK) vgs__pilot_drop_strays(&p);
     if (st == VGS_OK) {
         size_t cells = (size_t)p.rows * (size_t)p.dim;
@@ -13996,12 +14191,17 @@ static vgs_status vgs__measure(vgs_sampler *s, vgs_stats *out, vgs_error *err)
     int i;
     vgs_status st = work ? VGS_OK : VGS_E_NOMEM;
     memset(&draw, 0, sizeof draw);
-    draw.log_weight = s->c.on_sphere ? NULL : work;
+    draw.log_weight = work;
     draw.correct = -1;
     if (st == VGS_OK) st = vgs__draw(s, &draw, (uint64_t)s->iteration + 1, n, x, err);
+<<<<<<< HEAD
     w.elbo = w.ess = vgs__nan();
     if (st == VGS_OK && !s->c.on_sphere) st = vgs_weigh(work, n, &w, err);
     if (st == VGS_OK) vgs__frame_rows(&s->frame, VGS__TO_U, x, n);
+=======
+    w.elbo = vgs__nan();
+    if (st == VGS_OK) st = vgs_weigh(work, n, &w, err);
+>>>>>>> main
     if (st == VGS_OK) st = vgs__sampler_energies(s, x, n, work, err);
     if (st == VGS_OK) vgs__frame_rows(&s->frame, VGS__TO_X, x, n);
     for (i = 0; i < n && st == VGS_OK; ++i) work[i] = vgs__frame_energy(&s->frame, work[i]);
@@ -14175,16 +14375,21 @@ static double vgs__pareto_shape(const double *y, int m)
     return (m * k + 5.0) / (m + 10.0);
 }
 
+enum { VGS__FEW = 25 };                          /* fewer rows tell nothing: a tail has five of them */
+
+/* How many weights are the tail. */
+static double vgs__tail_rows(int n) { return ceil(fmin(0.2 * n, 3.0 * sqrt((double)n))); }
+
 /* khat of weights of these logarithms, which are put in order: of what is above the largest of the rest.
-   Fewer than five: infinite, but 0 if all weights are equal. */
+   Fewer than five: infinite, but 0 if as many as the tail has are equal to the largest. */
 static double vgs__khat(double *log_weight, int n)
 {
-    double most = ceil(fmin(0.2 * n, 3.0 * sqrt((double)n))), max, cut;
-    int first = n - (int)most, i;
+    double max, cut;
+    int first = n - (int)vgs__tail_rows(n), i;
     double *y;
     qsort(log_weight, (size_t)n, sizeof *log_weight, vgs__compare_double);
     max = log_weight[n - 1];
-    if (max - log_weight[0] == 0.0) return 0.0;
+    if (max - log_weight[0] == 0.0 || (n >= VGS__FEW && max == log_weight[first - 1])) return 0.0;
     if (first < 1) return HUGE_VAL;
     cut = fmax(exp(log_weight[first - 1] - max), DBL_MIN);
     while (first < n && !(exp(log_weight[first] - max) > cut)) ++first;
@@ -14245,6 +14450,7 @@ static vgs_status vgs__weigh(const double *log_weight, double sign, int n, vgs_w
     }
     out->n = n;
     out->inside = 0.0;
+    out->verdict = VGS_VERDICT_UNKNOWN;
     out->log_z = out->elbo = -HUGE_VAL;
     out->log_z_se = out->elbo_se = out->khat = HUGE_VAL;
     out->ess = 1.0 / n;
@@ -14252,6 +14458,7 @@ static vgs_status vgs__weigh(const double *log_weight, double sign, int n, vgs_w
         vgs__weigh_moments(v, n, max, out);
         out->khat = vgs__khat(v, n);
     }
+    out->verdict = vgs_weights_verdict(out, NULL);
     vgs__free(v);
     return VGS_OK;
 }
@@ -14273,48 +14480,162 @@ VGS__DEF vgs_status vgs_weigh_forward(const double *log_weight, int n, vgs_forwa
     out->ess = w.ess;
     out->khat = w.khat;
     out->n = n;
+    out->inside = 1.0;
     return VGS_OK;
 }
 
-/* What is wrong with weights of this quality, or false. */
-static bool vgs__weights_complain(const char *whose, double log_z, double se, double ess, double khat, int n,
-                                  char text[200])
+VGS__DEF vgs_status vgs_weigh_forward_inside(const double *log_weight, int n, const vgs_weights *w,
+                                             vgs_forward *out, vgs_error *err)
 {
-    if (!vgs__finite(log_z))
-        snprintf(text, 200, "all %d %sweights are 0: nothing can be said", n, whose);
-    else if (n > 1 && ess * n < 2.0)
-        snprintf(text, 200, "one of %d %sweights outweighs all others: log Z and ESS mean nothing", n, whose);
-    else if (!(khat <= 0.7) && vgs__finite(khat))
+    double se = vgs__log_inside_se(w->inside, w->n);
+    vgs_status st;
+    if (!(w->inside > 0.0))
+        return vgs__fail(err, VGS_E_ARG, "weigh: all %d draws are outside: nothing can be said", w->n);
+    if ((st = vgs_weigh_forward(log_weight, n, out, err)) != VGS_OK) return st;
+    out->inside = w->inside;
+    out->log_z += log(w->inside);
+    out->eubo += log(w->inside);
+    out->log_z_se = hypot(out->log_z_se, se);
+    out->eubo_se = hypot(out->eubo_se, se);
+    return VGS_OK;
+}
+
+/* ---- the rule, in a word and in a sentence ---- */
+
+VGS__DEF const char *vgs_verdict_name(vgs_verdict v)
+{
+    static const char *const names[] = { "unknown", "unusable", "caution", "usable" };
+    return (unsigned)v <= VGS_VERDICT_USABLE ? names[v] : "unknown";
+}
+
+/* What both directions have in common; whose: "" or "forward ". */
+typedef struct vgs__quality { const char *whose; double log_z, se, ess, khat; int n; } vgs__quality;
+
+static vgs__quality vgs__quality_of(const vgs_weights *w, const vgs_forward *f)
+{
+    vgs__quality q;
+    q.whose = w ? "" : "forward ";
+    q.log_z = w ? w->log_z : f->log_z;
+    q.se = w ? w->log_z_se : f->log_z_se;
+    q.ess = w ? w->ess : f->ess;
+    q.khat = w ? w->khat : f->khat;
+    q.n = w ? w->n : f->n;
+    return q;
+}
+
+/* Is the tail heavier than that of log-normal weights with this ESS? Their logarithm has the variance
+   -log ESS, and at the normal quantile z their tail falls as one of shape sqrt(variance)/z. */
+static bool vgs__heavy(const vgs__quality *q)
+{
+    double rows = vgs__tail_rows(q->n), z = -vgs__normal_quantile(rows / (2.0 * q->n));
+    return vgs__finite(q->khat) && q->khat > 0.5 &&
+           q->khat > sqrt(fmax(-log(q->ess), 0.0)) / z + 2.0 * (1.0 + q->khat) / sqrt(rows);
+}
+
+static vgs_verdict vgs__judge(const vgs__quality *q)
+{
+    if (!vgs__finite(q->log_z) || q->n < VGS__FEW) return VGS_VERDICT_UNKNOWN;
+    if (q->ess < 0.03 || (q->khat > 0.7 && vgs__finite(q->khat))) return VGS_VERDICT_UNUSABLE;
+    if (!vgs__finite(q->khat) || !vgs__finite(q->se)) return VGS_VERDICT_UNKNOWN;
+    return q->ess < 0.1 || q->se > 0.2 || vgs__heavy(q) ? VGS_VERDICT_CAUTION : VGS_VERDICT_USABLE;
+}
+
+/* Forward less reverse log Z, both with the share of the draws inside; *apart: they disagree. */
+static double vgs__weights_gap(const vgs_weights *w, const vgs_forward *f, bool *apart)
+{
+    double gap = f->log_z - w->log_z + (w->inside > 0.0 ? log(w->inside / f->inside) : 0.0);
+    double bar = hypot(w->log_z_se, f->log_z_se);
+    *apart = vgs__finite(gap) && vgs__finite(bar) && fabs(gap) > 0.02 && fabs(gap) > 5.0 * bar;
+    return gap;
+}
+
+VGS__DEF vgs_verdict vgs_weights_verdict(const vgs_weights *w, const vgs_forward *f)
+{
+    vgs__quality q;
+    vgs_verdict v = VGS_VERDICT_UNKNOWN, other;
+    bool apart = false;
+    if (w) {
+        q = vgs__quality_of(w, NULL);
+        v = vgs__judge(&q);
+    }
+    if (!f) return v;
+    q = vgs__quality_of(NULL, f);
+    other = vgs__judge(&q);
+    if (!w) return other;
+    vgs__weights_gap(w, f, &apart);
+    return apart ? VGS_VERDICT_UNUSABLE : other < v ? other : v;
+}
+
+/* What is wrong with weights of this quality, or false. */
+static bool vgs__weights_complain(const vgs__quality *q, char text[200])
+{
+    const char *whose = q->whose;
+    if (!vgs__finite(q->log_z))
+        snprintf(text, 200, "all %d %sweights are 0: nothing can be said", q->n, whose);
+    else if (q->n < VGS__FEW)
+        snprintf(text, 200, "%d %sweights are too few to judge: it takes %d", q->n, whose, VGS__FEW);
+    else if (q->ess * q->n < 2.0)
+        snprintf(text, 200, "one of %d %sweights outweighs all others: log Z and ESS mean nothing", q->n,
+                 whose);
+    else if (q->khat > 0.7 && vgs__finite(q->khat))
         snprintf(text, 200, "a few large %sweights decide (k-hat %.2f is above 0.7, ESS/N %.3g): log Z and "
-                 "its error cannot be trusted", whose, khat, ess);
-    else if (!vgs__finite(khat) || !vgs__finite(se))
-        snprintf(text, 200, "%d %sweights are too few to judge their tail: k-hat takes more rows, and the "
-                 "error of log Z cannot be trusted before", n, whose);
-    else if (se > 0.2)
-        snprintf(text, 200, "parts of the %sweights disagree (log Z +- %.2g, ESS/N %.3g): more are needed, "
-                 "or better ones", whose, se, ess);
+                 "its error cannot be trusted", whose, q->khat, q->ess);
+    else if (q->ess < 0.03)
+        snprintf(text, 200, "too few %sweights count (ESS/N %.2g is below 0.03): log Z and its error cannot "
+                 "be trusted", whose, q->ess);
+    else if (!vgs__finite(q->khat) || !vgs__finite(q->se))
+        snprintf(text, 200, "the largest of %d %sweights are equal but for a few: their tail cannot be "
+                 "judged (ESS/N %.2g)", q->n, whose, q->ess);
+    else if (vgs__heavy(q))
+        snprintf(text, 200, "caution: the %sweights have a heavy tail (k-hat %.2f at ESS/N %.2g): tails are "
+                 "hardly reached, and log Z is off by more than its error", whose, q->khat, q->ess);
+    else if (q->se > 0.2)
+        snprintf(text, 200, "caution: parts of the %sweights disagree (log Z +- %.2g, ESS/N %.3g): more are "
+                 "needed, or better ones", whose, q->se, q->ess);
+    else if (q->ess < 0.1)
+        snprintf(text, 200, "caution: few %sweights count (ESS/N %.2g is below 0.1): log Z may be off by "
+                 "more than its error (k-hat %.2f)", whose, q->ess, q->khat);
     else return false;
     return true;
 }
 
-/* Reverse and forward log Z that differ by more than five error bars, and by more than 0.02, disagree. */
+/* ", 12 % of the draws outside", or nothing. */
+static const char *vgs__outside_text(const vgs_weights *w, char text[48])
+{
+    text[0] = '\0';
+    if (w->inside < 1.0) snprintf(text, 48, ", %.2g %% of the draws outside", 100.0 * (1.0 - w->inside));
+    return text;
+}
+
 VGS__DEF void vgs_weights_say(const vgs_weights *w, const vgs_forward *f, char text[200])
 {
-    double gap = w && f ? f->log_z - w->log_z : 0.0, bar = w && f ? hypot(w->log_z_se, f->log_z_se) : 0.0;
+    bool apart = false;
+    double gap = w && f ? vgs__weights_gap(w, f, &apart) : 0.0;
+    vgs__quality q;
+    char outside[48];
     text[0] = '\0';
-    if (w && f && vgs__finite(gap) && vgs__finite(bar) && fabs(gap) > 0.02 && fabs(gap) > 5.0 * bar)
-        snprintf(text, 200, "reverse and forward log Z disagree by %.2g nats: %s", fabs(gap),
-                 gap < 0.0 ? "the weights, or the reference, cannot be trusted" :
-                 w->khat > 0.7 ? "modes are missing, or too few weights count" : "modes are missing");
-    else if (w && vgs__weights_complain("", w->log_z, w->log_z_se, w->ess, w->khat, w->n, text)) return;
-    else if (f && vgs__weights_complain("forward ", f->log_z, f->log_z_se, f->ess, f->khat, f->n, text))
+    if (apart && gap > 0.0) {
+        snprintf(text, 200, "reverse and forward log Z disagree by %.2g nats: part of the target is not "
+                 "reached, about %.2g %% of its mass%s", gap, 100.0 * (1.0 - exp(-gap)),
+                 w->khat > 0.7 || w->ess < 0.03 ? ", or too few weights count" : "");
         return;
-    else if (w && f)
-        snprintf(text, 200, "the weights can be used (ESS/N %.2g, k-hat %.2f), and reverse and forward log Z "
-                 "agree within %.2g nats", w->ess, w->khat, fabs(gap));
+    }
+    if (apart) {
+        snprintf(text, 200, "reverse and forward log Z disagree by %.2g nats: the weights, or the reference, "
+                 "cannot be trusted", -gap);
+        return;
+    }
+    if (w) q = vgs__quality_of(w, NULL);
+    if (w && vgs__weights_complain(&q, text)) return;
+    if (f) q = vgs__quality_of(NULL, f);
+    if (f && vgs__weights_complain(&q, text)) return;
+    if (w && f)
+        snprintf(text, 200, "the weights can be used (ESS/N %.2g, k-hat %.2f%s), and reverse and forward "
+                 "log Z agree within %.2g nats", w->ess, w->khat, vgs__outside_text(w, outside), fabs(gap));
     else if (w)
-        snprintf(text, 200, "the weights can be used (ESS/N %.2g, k-hat %.2f), unless a mode is missing, "
-                 "which only reference samples would tell", w->ess, w->khat);
+        snprintf(text, 200, "the weights can be used (ESS/N %.2g, k-hat %.2f%s), unless part of the target "
+                 "is never reached, which only reference samples would tell", w->ess, w->khat,
+                 vgs__outside_text(w, outside));
     else if (f)
         snprintf(text, 200, "the forward weights can be used (ESS/N %.2g, k-hat %.2f)", f->ess, f->khat);
 }

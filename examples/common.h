@@ -486,9 +486,10 @@ static inline void print_weights(const vgs_weights *w, const vgs_forward *f, dou
     if (w || f) printf("%s\n", text);
 }
 
-static inline double true_log_z(const target *t, float tau)
+/* Of the target itself: not at another temperature, nor of its density on a sphere. */
+static inline double true_log_z(const target *t, float tau, bool on_sphere)
 {
-    return t->log_z_known && tau == 1.0f ? t->log_z : (double)NAN;
+    return t->log_z_known && tau == 1.0f && !on_sphere ? t->log_z : (double)NAN;
 }
 
 #endif /* COMMON_H */

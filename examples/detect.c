@@ -20,11 +20,15 @@
 #include "gaussian.h"
 #include "neighbour.h"
 #include "settings.h"
+#include "energy.h"
 #include "efficientnet.h"
 #include "extractor.h"
 #include "detector.h"
 #include "roc.h"
 #include "heat.h"
+#include "judge.h"
+#include "page.h"
+#include "detect_report.h"
 
 enum { LEAST_GOOD = 5 };
 
@@ -109,6 +113,9 @@ static options parse(int argc, char **argv)
     if (!o.command) wrong_usage("train, score, evaluate or add is missing");
     if (!o.how.size) o.how.size = o.weights ? 224 : 128;             /* what measures best                 */
     if (o.how.unit < 0) o.how.unit = o.weights != NULL;
+    if (o.how.method & ENERGY && !o.how.unit) wrong_usage("--method energy: features must be of --unit 1");
+    if (!energy_objective(o.how.objective)) wrong_usage("--objective %s: there is no such one",
+                                                        o.how.objective);
     if (o.how.pool % 2 == 0) wrong_usage("--pool %d: must be odd", o.how.pool);
     return o;
 }
@@ -167,13 +174,13 @@ static vgs_status extract_one(training *t, extractor *e, const photo *p, float *
     exit(EXIT_FAILED);
 }
 
-/* Features of all images that can be read. False: stopped. */
-static bool extract_all(training *t, extractor *e)
+/* Features of all images that can be read, from the i-th on. False: stopped. */
+static bool extract_from(training *t, extractor *e, int i)
 {
     float *x = (float *)room_for(extractor_numbers(e), sizeof *x);
     double start = seconds_now();
     vgs_error err;
-    for (int i = 0; i < t->all.n && !stopped;) {
+    while (i < t->all.n && !stopped) {
         if (!extract_one(t, e, t->all.at + i, x, &err)) progress("features", ++i, t->all.n, start);
         else {
             say("%s", err.msg);
@@ -212,12 +219,14 @@ static bool cross_score(training *t, detector *d, float *maps)
     size_t stride = (size_t)(s->grid * s->grid * methods_in_use(s));
     float *x = (float *)room_for(t->features.numbers, sizeof *x);
     double start = seconds_now();
+    vgs_error err;
     bool ok = true;
     deal_folds(t->group, t->all.n, t->groups, folds, s->seed, t->fold);
     for (int f = 0; f < folds && ok && !stopped; ++f) {
-        models m = models_create(s, d->extract.channels, s->rows);
+        models m;
+        ok = !models_create(&m, s, d->extract.channels, s->rows, t->o->threads, &err);
         for (int i = 0; i < t->all.n; ++i) t->use[i] = t->fold[i] != f;
-        ok = models_fit(&m, s, &t->features, t->use);
+        ok = ok && !models_fit(&m, s, &t->features, t->use, d->extract.channels, &err);
         for (int i = 0; i < t->all.n && ok; ++i) {
             if (t->use[i]) continue;
             store_get(&t->features, i, x);
@@ -227,6 +236,7 @@ static bool cross_score(training *t, detector *d, float *maps)
         progress("calibration", f + 1, folds + 1, start);
     }
     free(x);
+    if (!ok) say("%s", err.msg);
     return ok && !stopped;
 }
 
@@ -236,6 +246,7 @@ static bool fit_all(training *t, detector *d)
     int cells = d->how.grid * d->how.grid, methods = methods_in_use(&d->how), n = t->all.n;
     float *maps = (float *)room_for((size_t)n * (size_t)(cells * methods), sizeof *maps);
     float *map = (float *)room_for((size_t)n * (size_t)cells, sizeof *map);
+    vgs_error err;
     bool ok = cross_score(t, d, maps);
     if (ok) {
         measure_scale(d, maps, n);
@@ -243,8 +254,9 @@ static bool fit_all(training *t, detector *d)
             combine_maps(d, maps + (size_t)i * (size_t)(cells * methods), map + (size_t)i * (size_t)cells);
         calibrate(d, map, n);
         for (int i = 0; i < n; ++i) t->use[i] = true;
-        d->fitted = models_create(&d->how, d->extract.channels, d->how.rows);
-        ok = models_fit(&d->fitted, &d->how, &t->features, t->use);
+        ok = !models_create(&d->fitted, &d->how, d->extract.channels, d->how.rows, t->o->threads, &err) &&
+             !models_fit(&d->fitted, &d->how, &t->features, t->use, d->extract.channels, &err);
+        if (!ok) say("%s", err.msg);
     }
     free(maps);
     free(map);
@@ -265,8 +277,9 @@ static vgs_status write_list(const training *t, const char *path, vgs_error *err
 {
     vgs_file f;
     if (vgs_file_begin(&f, path, err)) return err->code;
-    fputs("file,group\n", f.stream);
-    for (int i = 0; i < t->all.n; ++i) fprintf(f.stream, "%s,%d\n", t->all.at[i].name, t->group[i]);
+    for (int i = 0; i < t->all.n; ++i)
+        fprintf(f.stream, "%d,%s,%s\n", t->group[i], t->all.classes[t->all.at[i].class_index],
+                t->all.at[i].name);
     return vgs_file_commit(&f, err);
 }
 
@@ -298,8 +311,8 @@ static int train_into(training *t, detector *d, const char *path)
     if (!o->resume) remove(store_path);
     say("%d images in %d class%s; their features take %s in %s", t->all.n, t->all.class_count,
         t->all.class_count == 1 ? "" : "es", size_text(bytes, ceil, size), store_path);
-    if (store_open(&t->features, store_path, key, extractor_numbers(&d->extract))) {
-        if (!extract_all(t, &d->extract)) say("stopped; --resume goes on"), status = EXIT_STOPPED;
+    if (store_open(&t->features, store_path, key, extractor_numbers(&d->extract), false)) {
+        if (!extract_from(t, &d->extract, 0)) say("stopped; --resume goes on"), status = EXIT_STOPPED;
         else if (t->all.n < LEAST_GOOD) say("%d good images: at least %d are needed", t->all.n, LEAST_GOOD);
         else if (find_groups(t)) {
             if (!fit_all(t, d)) status = stopped ? EXIT_STOPPED : EXIT_FAILED;
@@ -465,131 +478,138 @@ static int score(options *o)
     return finish_stdout() || s.unreadable || s.failed ? EXIT_FAILED : 0;
 }
 
+/* ==== add =========================================================================================== */
+
+/* The images that are in the store already, with their groups. */
+static bool read_list(training *t, const char *path)
+{
+    FILE *f = fopen(path, "rb");
+    char line[4096];
+    int room = 0;
+    if (!f) return say("%s: %s", path, strerror(errno)), false;
+    while (fgets(line, sizeof line, f)) {
+        char *class_name = strchr(line, ','), *name = class_name ? strchr(class_name + 1, ',') : NULL;
+        int c = 0;
+        if (!name) return say("%s: \"%.60s\" is not GROUP,CLASS,FILE", path, line), fclose(f), false;
+        line[strcspn(line, "\r\n")] = *class_name = *name = '\0';
+        while (c < t->all.class_count && strcmp(t->all.classes[c], class_name + 1)) ++c;
+        if (c == t->all.class_count) photos_class(&t->all, text_format("%s", class_name + 1));
+        photos_add(&t->all, "", name + 1, NULL, false);
+        t->all.at[t->all.n - 1].class_index = c;
+        if (t->all.n > room) {
+            int *more = (int *)realloc(t->group, (size_t)(room = 2 * room + 256) * sizeof *more);
+            if (!more) say("out of memory"), exit(EXIT_FAILED);
+            t->group = more;
+        }
+        t->group[t->all.n - 1] = atoi(line);
+        if (t->group[t->all.n - 1] >= t->groups) t->groups = t->group[t->all.n - 1] + 1;
+    }
+    fclose(f);
+    return t->all.n > 0;
+}
+
+/* How likely as many of n are below p by chance, if p-values are uniform: the binomial tail. */
+static double chance_of(int below, int n, double p)
+{
+    double sum = 0;
+    for (int k = below; k <= n; ++k)
+        sum += exp(lgamma(n + 1.0) - lgamma(k + 1.0) - lgamma(n - k + 1.0) + k * log(p) +
+                   (n - k) * log(1 - p));
+    return sum < 1 ? sum : 1;
+}
+
+/* Says so if new good images score higher than those that calibrated the detector. */
+static void check_fit(scoring *s, const photos *p)
+{
+    int n = 0, high = 0;
+    vgs_error err;
+    for (int i = 0; i < p->n && !stopped; ++i) {
+        image m;
+        verdict v;
+        if (!image_read(p->at[i].path, 3, &m, &err) &&
+            !detector_score(&s->d, &m, p->at[i].path, s->scratch, s->map, &v, &err)) ++n, high += v.p <= 0.1;
+        image_free(&m);
+    }
+    if (n && chance_of(high, n, 0.1) < 0.01)
+        say("%d of %d new good images score higher than 90 %% of those before: they no longer fit the "
+            "calibration", high, n);
+}
+
+/* New images behind those that the store has; then all is fitted again. */
+static int add_to(training *t, detector *d, photos *more, const char *folder)
+{
+    const options *o = t->o;
+    char *path = in_folder(folder, "detector.safetensors"), *list = in_folder(folder, "images.csv");
+    int before = t->all.n, status = EXIT_FAILED, n;
+    extractor *e = &d->extract;
+    vgs_error err;
+    for (int i = 0; i < more->n; ++i) {
+        int c = 0;
+        const char *name = more->classes[more->at[i].class_index];
+        while (c < t->all.class_count && strcmp(t->all.classes[c], name)) ++c;
+        if (c == t->all.class_count) photos_class(&t->all, text_format("%s", name));
+        photos_add(&t->all, more->at[i].path, more->at[i].name, NULL, false);
+        t->all.at[t->all.n - 1].class_index = c;
+    }
+    t->features.n = t->features.kept = before;
+    if (!extract_from(t, e, before)) status = EXIT_STOPPED;
+    else {
+        int *old = t->group, groups = t->groups;
+        t->group = NULL;
+        n = t->all.n;
+        if (find_groups(t) && !o->groups && !(d->how.group_gap > 0)) {
+            memcpy(t->group, old, (size_t)before * sizeof *old);
+            for (int i = before; i < n; ++i) t->group[i] = groups++;
+            t->groups = groups;
+        }
+        free(old);
+        models_free(&d->fitted);
+        if (!t->groups || !fit_all(t, d)) status = stopped ? EXIT_STOPPED : EXIT_FAILED;
+        else if (write_list(t, list, &err) || detector_save(d, path, &err)) say("%s", err.msg);
+        else status = t->unreadable ? EXIT_FAILED : 0, say_result(d);
+    }
+    free(path);
+    free(list);
+    return status;
+}
+
+static int add(options *o)
+{
+    scoring s = { .o = o };
+    training t = { .o = o };
+    photos more = { 0 };
+    char *path, *key, *list;
+    int status = EXIT_FAILED;
+    if (o->n != 2) wrong_usage("add: DIR and FOLDER are wanted");
+    if (!open_detector(o->names[0], &s)) return EXIT_FAILED;
+    o->how = s.d.how;
+    path = in_folder(o->names[0], "features.cache");
+    list = in_folder(o->names[0], "images.csv");
+    key = features_key(&s.d.how, &s.d.extract, s.d.weights);
+    if (!file_exists(path)) say("%s is not there: the detector must be trained anew with all images", path);
+    else if (read_list(&t, list) && photos_scan(&more, o->names[1], false) &&
+             store_open(&t.features, path, key, extractor_numbers(&s.d.extract), true)) {
+        if (t.features.kept < t.all.n) say("%s: features of %d images, not %d", path, t.features.kept,
+                                           t.all.n);
+        else {
+            check_fit(&s, &more);
+            status = add_to(&t, &s.d, &more, o->names[0]);
+        }
+    }
+    photos_free(&more);
+    training_free(&t);
+    close_detector(&s);
+    free(path);
+    free(list);
+    free(key);
+    return status;
+}
+
 /* ==== evaluate ====================================================================================== */
 
-typedef struct result { double image_auroc, pixel_auroc, aupro_30, aupro_5, average_precision, f1_best,
-    false_alarm_rate, detection_rate; int n_good, n_bad, lost_masks, regions; } result;
-
-typedef struct figure { const char *name; size_t at; bool count; } figure;
-static const figure figures[] = {
-#define FIGURE(name, count) { #name, offsetof(result, name), count },
-    FIGURE(image_auroc, false) FIGURE(pixel_auroc, false) FIGURE(aupro_30, false) FIGURE(aupro_5, false)
-    FIGURE(average_precision, false) FIGURE(f1_best, false) FIGURE(false_alarm_rate, false)
-    FIGURE(detection_rate, false) FIGURE(n_good, true) FIGURE(n_bad, true) FIGURE(lost_masks, true)
-#undef FIGURE
-};
-enum { FIGURES = (int)(sizeof figures / sizeof *figures) };
-
-typedef struct evaluated {
-    photos all;
-    float *maps;             /* [n, cells]                                                               */
-    double *score;           /* [n]; NaN: could not be read                                              */
-    double *p;
-} evaluated;
-
-/* The mask of a photo at size x size, NULL if there is none; its lost regions are added to *lost. */
-static unsigned char *read_mask(const photo *p, int size, int *lost, vgs_error *err)
-{
-    image m, photo_itself;
-    unsigned char *out = NULL;
-    err->code = VGS_OK;
-    if (!p->mask || image_read(p->mask, 1, &m, err)) return NULL;
-    if (!image_read(p->path, 1, &photo_itself, err)) {
-        if (m.width != photo_itself.width || m.height != photo_itself.height) {
-            err->code = VGS_E_SHAPE;
-            snprintf(err->msg, sizeof err->msg, "%.150s: a mask of %d x %d, for an image of %d x %d", p->mask,
-                     m.width, m.height, photo_itself.width, photo_itself.height);
-        } else {
-            out = (unsigned char *)room_for((size_t)size * (size_t)size, 1);
-            image_nearest(&m, size, size, out);
-            *lost += lost_regions(m.data, m.width, m.height, size);
-        }
-        image_free(&photo_itself);
-    }
-    image_free(&m);
-    return out;
-}
-
-/* Pixel figures of the photos of one class, or of all (which < 0). A bad image without a mask is left out. */
-static int pixel_figures(const evaluated *e, const detector *d, int which, result *r)
-{
-    int cells = d->how.grid * d->how.grid, wrong = 0;
-    pixel_bins b = pixel_bins_create(e->maps, (size_t)e->all.n * (size_t)cells);
-    vgs_error err;
-    for (int i = 0; i < e->all.n; ++i) {
-        const photo *p = e->all.at + i;
-        unsigned char *mask = NULL;
-        if ((which >= 0 && p->class_index != which) || isnan(e->score[i])) continue;
-        if (p->bad && !p->mask) continue;
-        mask = read_mask(p, d->how.size, &r->lost_masks, &err);
-        if (p->bad && !mask) say("%s", err.msg), ++wrong;
-        else r->regions += pixel_bins_add(&b, e->maps + (size_t)i * (size_t)cells, d->how.grid, mask,
-                                          d->how.size);
-        free(mask);
-    }
-    r->pixel_auroc = roc_area(b.roc.good, b.roc.bad, b.roc.n);
-    r->aupro_30 = partial_area(b.roc.good, b.roc.region, b.roc.n, 0.3);
-    r->aupro_5 = partial_area(b.roc.good, b.roc.region, b.roc.n, 0.05);
-    r->average_precision = average_precision(b.roc.good, b.roc.bad, b.roc.n);
-    pixel_bins_free(&b);
-    return wrong;
-}
-
-static void image_figures(const evaluated *e, const detector *d, int which, result *r)
-{
-    scored *s = (scored *)room_for((size_t)e->all.n, sizeof *s);
-    int n = 0, alarms = 0, found = 0;
-    roc_bins b;
-    for (int i = 0; i < e->all.n; ++i) {
-        const photo *p = e->all.at + i;
-        bool called = e->p[i] <= d->rate * (1 + 1e-12);
-        if ((which >= 0 && p->class_index != which) || isnan(e->score[i])) continue;
-        s[n++] = (scored){ e->score[i], p->bad };
-        if (p->bad) ++r->n_bad, found += called;
-        else ++r->n_good, alarms += called;
-    }
-    b = roc_of_images(s, n);
-    r->image_auroc = roc_area(b.good, b.bad, b.n);
-    r->f1_best = best_f1(b.good, b.bad, b.n);
-    r->false_alarm_rate = r->n_good ? (double)alarms / r->n_good : (double)NAN;
-    r->detection_rate = r->n_bad ? (double)found / r->n_bad : (double)NAN;
-    roc_free(&b);
-    free(s);
-}
-
-/* Means over the classes; counts are summed. */
-static result mean_result(const result *r, int n)
-{
-    result mean = { 0 };
-    for (int k = 0; k < FIGURES; ++k) {
-        double sum = 0;
-        int count = 0;
-        for (int i = 0; i < n; ++i) {
-            const char *at = (const char *)(r + i) + figures[k].at;
-            double v = figures[k].count ? *(const int *)(const void *)at : *(const double *)(const void *)at;
-            if (!isnan(v)) sum += v, ++count;
-        }
-        if (figures[k].count) *(int *)(void *)((char *)&mean + figures[k].at) = (int)sum;
-        else *(double *)(void *)((char *)&mean + figures[k].at) = count ? sum / count : (double)NAN;
-    }
-    return mean;
-}
-
-static void json_result(json *j, const char *key, const result *r)
-{
-    json_open(j, key, '{');
-    for (int k = 0; k < FIGURES; ++k) {
-        const char *at = (const char *)r + figures[k].at;
-        if (figures[k].count) json_i64(j, figures[k].name, *(const int *)(const void *)at);
-        else json_double(j, figures[k].name, *(const double *)(const void *)at);
-    }
-    json_close(j, '}');
-}
-
-static void print_results(const options *o, const photos *p, const result *mean, const result *each)
+static void print_results(const photos *p, const result *mean, const result *each)
 {
     json j = { stdout, false };
-    (void)o;
     json_open(&j, NULL, '{');
     json_result(&j, "mean", mean);
     json_open(&j, "classes", '{');
@@ -621,16 +641,22 @@ static void score_all(scoring *s, evaluated *e)
 static int evaluate_all(scoring *s, evaluated *e)
 {
     result each[256] = { { 0 } }, mean;
+    vgs_error err;
+    char *path;
     int wrong = 0, classes = e->all.class_count;
     score_all(s, e);
     if (stopped) return EXIT_STOPPED;
     if (classes > 256) return say("%d classes: at most 256", classes), EXIT_FAILED;
     for (int c = 0; c < classes; ++c) {
         image_figures(e, &s->d, c, each + c);
-        wrong += pixel_figures(e, &s->d, c, each + c);
+        wrong += pixel_figures(e, &s->d, c, each + c, NULL);
     }
     mean = mean_result(each, classes);
-    print_results(s->o, &e->all, &mean, each);
+    print_results(&e->all, &mean, each);
+    path = in_folder(s->o->names[0], "report.html");
+    if (write_report(path, e, &s->d, &mean, each, &err)) say("%s", err.msg), ++wrong;
+    else if (!s->o->json) say("%s", path);
+    free(path);
     if (s->unreadable) say("%d images could not be scored", s->unreadable);
     if (wrong) say("%d masks could not be used", wrong);
     return finish_stdout() || s->unreadable || wrong ? EXIT_FAILED : 0;
@@ -667,6 +693,7 @@ int main(int argc, char **argv)
     if (!strcmp(o.command, "train")) status = train(&o);
     else if (!strcmp(o.command, "score")) status = score(&o);
     else if (!strcmp(o.command, "evaluate")) status = evaluate_command(&o);
+    else if (!strcmp(o.command, "add")) status = add(&o);
     else wrong_usage("%.60s: there is no such command; train, score, evaluate, add", o.command);
     free(o.names);
     return status;

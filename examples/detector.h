@@ -11,7 +11,7 @@
 enum { PIXEL_LEVELS = 401 };
 
 /* What is fitted to features. */
-typedef struct models { gaussian location, one; neighbour bank; } models;
+typedef struct models { gaussian location, one; neighbour bank; energy ebm; } models;
 
 typedef struct detector {
     settings how;
@@ -32,36 +32,44 @@ static inline void models_free(models *m)
     gaussian_free(&m->location);
     gaussian_free(&m->one);
     neighbour_free(&m->bank);
+    energy_free(&m->ebm);
 }
 
-static inline models models_create(const settings *s, int channels, int rows)
+static inline vgs_status models_create(models *m, const settings *s, int channels, int rows, int threads,
+                                       vgs_error *err)
 {
-    models m = { 0 };
-    if (s->method & LOCATION) m.location = gaussian_create(s->grid * s->grid, channels);
-    if (s->method & MAHALANOBIS) m.one = gaussian_create(1, channels);
-    if (s->method & NEIGHBOUR) m.bank = neighbour_create(rows, channels);
-    return m;
+    *m = (models){ .bank = { 0, 0, NULL, NULL } };
+    if (s->method & LOCATION) m->location = gaussian_create(s->grid * s->grid, channels, s->dims);
+    if (s->method & MAHALANOBIS) m->one = gaussian_create(1, channels, s->dims);
+    if (s->method & NEIGHBOUR) m->bank = neighbour_create(rows, channels);
+    return s->method & ENERGY ? energy_create(&m->ebm, s, channels, threads, err) : VGS_OK;
 }
 
-/* False, said: features without a positive covariance. */
-static inline bool models_fit(models *m, const settings *s, store *st, const bool *use)
+static inline vgs_status models_fit(models *m, const settings *s, store *st, const bool *use, int channels,
+                                    vgs_error *err)
 {
     bool ok = true;
     if (s->method & LOCATION) ok = gaussian_fit(&m->location, st, use, s->grid, s->window, s->ridge);
     if (ok && s->method & MAHALANOBIS) ok = gaussian_fit(&m->one, st, use, s->grid, 0, s->ridge);
+    if (!ok) {
+        err->code = VGS_E_NONFINITE;
+        snprintf(err->msg, sizeof err->msg,
+                 "--ridge %g: the covariance of the features is not positive; a larger "
+                 "ridge helps", s->ridge);
+        return err->code;
+    }
     if (s->method & NEIGHBOUR) neighbour_fit(&m->bank, st, use, s->grid * s->grid, s->seed);
-    if (!ok) say("--ridge %g: the covariance of the features is not positive; a larger ridge helps",
-                 s->ridge);
-    return ok;
+    return s->method & ENERGY ? energy_fit(&m->ebm, s, st, use, channels, err) : VGS_OK;
 }
 
 /* Scores of the cells by each method in use, one after the other: maps [methods in use, cells]. */
-static inline void models_score(const models *m, const settings *s, const float *x, float *maps)
+static inline void models_score(models *m, const settings *s, const float *x, float *maps)
 {
     int cells = s->grid * s->grid;
     if (s->method & LOCATION) gaussian_score(&m->location, x, cells, maps), maps += cells;
     if (s->method & MAHALANOBIS) gaussian_score(&m->one, x, cells, maps), maps += cells;
-    if (s->method & NEIGHBOUR) neighbour_score(&m->bank, x, cells, maps);
+    if (s->method & NEIGHBOUR) neighbour_score(&m->bank, x, cells, maps), maps += cells;
+    if (s->method & ENERGY) energy_score(&m->ebm, x, maps);
 }
 
 static inline int methods_in_use(const settings *s)
@@ -233,7 +241,10 @@ static inline void write_gaussian(vgs_writer *w, const char *name, const gaussia
     uint64_t mean[2] = { (uint64_t)g->cells, (uint64_t)g->channels };
     uint64_t root[2] = { (uint64_t)g->cells, (uint64_t)triangle(g->channels) };
     char key[64];
+    uint64_t basis[2] = { (uint64_t)g->channels, (uint64_t)g->from };
     if (!g->mean) return;
+    snprintf(key, sizeof key, "%s.basis", name);
+    if (g->basis) vgs_writer_tensor(w, key, VGS_DTYPE_F32, 2, basis, g->basis);
     vgs_writer_tensor(w, (snprintf(key, sizeof key, "%s.mean", name), key), VGS_DTYPE_F32, 2, mean, g->mean);
     vgs_writer_tensor(w, (snprintf(key, sizeof key, "%s.root", name), key), VGS_DTYPE_F32, 2, root, g->root);
 }
@@ -241,7 +252,7 @@ static inline void write_gaussian(vgs_writer *w, const char *name, const gaussia
 static inline vgs_status detector_save(detector *d, const char *path, vgs_error *err)
 {
     const models *m = &d->fitted;
-    float *net = NULL;
+    float *net = NULL, *ebm = NULL;
     uint64_t good = (uint64_t)d->good, levels = PIXEL_LEVELS, methods = (uint64_t)methods_in_use(&d->how);
     uint64_t bank[2] = { (uint64_t)m->bank.rows, (uint64_t)m->bank.channels };
     vgs_writer *w = vgs_writer_create(err);
@@ -267,9 +278,14 @@ static inline vgs_status detector_save(detector *d, const char *path, vgs_error 
         net = (float *)room_for((size_t)vgs_model_size(d->extract.net.weights), sizeof *net);
         st = network_write(&d->extract.net, w, net, err);
     }
+    if (!st && m->ebm.model) {
+        ebm = (float *)room_for((size_t)vgs_model_size(m->ebm.model), sizeof *ebm);
+        st = energy_write(&m->ebm, w, ebm, err);
+    }
     if (!st) st = vgs_writer_save(w, path, err);
     vgs_writer_free(w);
     free(net);
+    free(ebm);
     return st;
 }
 
@@ -277,9 +293,11 @@ static inline vgs_status read_gaussian(const vgs_safetensors *f, const char *nam
                                        vgs_error *err)
 {
     char key[64];
-    vgs_status st;
+    vgs_status st = VGS_OK;
+    snprintf(key, sizeof key, "%s.basis", name);
+    if (g->basis) st = vgs_safetensors_floats(f, key, g->basis, (size_t)g->channels * (size_t)g->from, err);
     snprintf(key, sizeof key, "%s.mean", name);
-    st = vgs_safetensors_floats(f, key, g->mean, (size_t)g->cells * (size_t)g->channels, err);
+    if (!st) st = vgs_safetensors_floats(f, key, g->mean, (size_t)g->cells * (size_t)g->channels, err);
     snprintf(key, sizeof key, "%s.root", name);
     return st ? st : vgs_safetensors_floats(f, key, g->root, (size_t)g->cells * triangle(g->channels), err);
 }
@@ -338,10 +356,10 @@ static inline vgs_status detector_load(detector *d, const char *path, int thread
         snprintf(d->weights, sizeof d->weights, "%s", source ? source : "");
         st = extractor_create(&d->extract, &d->how, NULL, net ? f : NULL, threads, err);
     }
-    if (!st) {
-        d->fitted = models_create(&d->how, d->extract.channels, bank && bank->ndim ? (int)bank->shape[0] : 1);
-        if (d->how.method & LOCATION) st = read_gaussian(f, "location", &d->fitted.location, err);
-    }
+    if (!st) st = models_create(&d->fitted, &d->how, d->extract.channels,
+                                bank && bank->ndim ? (int)bank->shape[0] : 1, threads, err);
+    if (!st && d->how.method & ENERGY) st = energy_read(&d->fitted.ebm, f, err);
+    if (!st && d->how.method & LOCATION) st = read_gaussian(f, "location", &d->fitted.location, err);
     if (!st && d->how.method & MAHALANOBIS) st = read_gaussian(f, "mahalanobis", &d->fitted.one, err);
     if (!st && d->how.method & NEIGHBOUR) {
         neighbour *b = &d->fitted.bank;

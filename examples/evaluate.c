@@ -197,7 +197,9 @@ static bool score(const options *o, vgs_sampler *s, const float *ref, int n, dou
     vgs_error err;
     if (!log_weight) say("out of memory: %d weights", n);
     else if (vgs_sampler_score(s, &d, n, ref, log_weight, &err) ||
-             vgs_weigh_forward(log_weight, n, &out->f, &err)) fail(&err);
+             (out->has_w && out->w.inside > 0.0
+                  ? vgs_weigh_forward_inside(log_weight, n, &out->w, &out->f, &err)
+                  : vgs_weigh_forward(log_weight, n, &out->f, &err))) fail(&err);
     else out->has_f = true;
     free(log_weight);
     return out->has_f;
@@ -261,6 +263,7 @@ static void print_json_weights(json *j, const weights *w, double log_z)
         json_double(j, "log_z_se", w->w.log_z_se);
         if (!isnan(log_z)) json_double(j, "log_z_error", fabs(w->w.log_z - log_z));
         json_double(j, "elbo", w->w.elbo);
+        json_double(j, "inside", w->w.inside);
     }
     if (w->has_f) {
         json_double(j, "log_z_forward", w->f.log_z);
@@ -270,6 +273,8 @@ static void print_json_weights(json *j, const weights *w, double log_z)
     vgs_weights_say(w->has_w ? &w->w : NULL, w->has_f ? &w->f : NULL, text);
     if (!*text) return;
     json_string(j, "weights_say", text);
+    json_string(j, "verdict", vgs_verdict_name(vgs_weights_verdict(w->has_w ? &w->w : NULL,
+                                                                   w->has_f ? &w->f : NULL)));
     say("%s", text);
 }
 
@@ -351,7 +356,7 @@ static int compare(const options *o, const target *t, vgs_sampler *sampler, cons
     evaluation e;
     weights w = { .has_w = false };
     vgs_error err;
-    double log_z = true_log_z(t, 1.0f);
+    double log_z = true_log_z(t, 1.0f, false);
     int rows = n_ref < x->rows ? n_ref : x->rows;
     if (!weigh(o, x, &w) || (sampler && !score(o, sampler, ref, rows, x->correct, &w))) return EXIT_FAILED;
     if (evaluate(t, x->x, x->rows, ref, n_ref, o->seed, o->threads, &e, &err)) return fail(&err);

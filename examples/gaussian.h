@@ -5,6 +5,9 @@
 #define GAUSSIAN_H
 
 typedef struct gaussian {
+    int from;                /* channels of a feature                                                    */
+    float *basis;            /* NULL: channels = from; or [channels, from]: the directions in which good */
+                             /* features vary most, where alone distances are measured                   */
     int cells, channels;     /* cells: 1, or one of each cell of the grid                                */
     float *mean;             /* [cells, channels]                                                        */
     float *root;             /* [cells, channels (channels + 1)/2]: R = L^-1, S = L L^T, rows of the     */
@@ -20,19 +23,32 @@ static inline void *room_for(size_t n, size_t size)
     return p;
 }
 
-static inline gaussian gaussian_create(int cells, int channels)
+/* dims: 0, or channels that a basis leaves. */
+static inline gaussian gaussian_create(int cells, int from, int dims)
 {
-    gaussian g = { cells, channels, NULL, NULL };
-    g.mean = (float *)room_for((size_t)cells * (size_t)channels, sizeof *g.mean);
-    g.root = (float *)room_for((size_t)cells * triangle(channels), sizeof *g.root);
+    gaussian g = { .from = from, .cells = cells, .channels = dims && dims < from ? dims : from };
+    if (g.channels < from) g.basis = (float *)room_for((size_t)g.channels * (size_t)from, sizeof *g.basis);
+    g.mean = (float *)room_for((size_t)cells * (size_t)g.channels, sizeof *g.mean);
+    g.root = (float *)room_for((size_t)cells * triangle(g.channels), sizeof *g.root);
     return g;
 }
 
 static inline void gaussian_free(gaussian *g)
 {
+    free(g->basis);
     free(g->mean);
     free(g->root);
-    g->mean = g->root = NULL;
+    g->basis = g->mean = g->root = NULL;
+}
+
+/* In eight partial sums, which compilers turn into vectors */
+static inline float dot(const float *a, const float *b, int n)
+{
+    float s[8] = { 0 }, rest = 0;
+    int i = 0;
+    for (; i + 8 <= n; i += 8) for (int k = 0; k < 8; ++k) s[k] += a[i + k] * b[i + k];
+    for (; i < n; ++i) rest += a[i] * b[i];
+    return ((s[0] + s[4]) + (s[1] + s[5])) + ((s[2] + s[6]) + (s[3] + s[7])) + rest;
 }
 
 /* Sums of rows x and of their products x x^T, x less `origin`, so that little is lost when means are taken
@@ -100,6 +116,74 @@ static inline bool gaussian_solve(gaussian *g, int at, double count, double *sum
     return true;
 }
 
+/* The rows of q [n, c] made orthonormal, one after the other, twice for the digits. */
+static inline void orthonormal(double *q, int n, int c)
+{
+    for (int i = 0; i < n; ++i)
+        for (int twice = 0; twice < 2; ++twice) {
+            double *a = q + (size_t)i * (size_t)c, square = 0;
+            for (int k = 0; k < i; ++k) {
+                const double *b = q + (size_t)k * (size_t)c;
+                double along = 0;
+                for (int j = 0; j < c; ++j) along += a[j] * b[j];
+                for (int j = 0; j < c; ++j) a[j] -= along * b[j];
+            }
+            for (int j = 0; j < c; ++j) square += a[j] * a[j];
+            for (int j = 0; j < c; ++j) a[j] /= sqrt(square) > 1e-300 ? sqrt(square) : 1;
+        }
+}
+
+/* The basis: the span of the largest eigenvectors of the covariance s [c, c], by subspace iteration. */
+static inline void gaussian_subspace(gaussian *g, const double *s)
+{
+    int c = g->from, n = g->channels;
+    double *q = (double *)room_for(2 * (size_t)n * (size_t)c, sizeof *q), *p = q + (size_t)n * (size_t)c;
+    for (int i = 0; i < n; ++i) q[(size_t)i * (size_t)c + (size_t)(i * (c / n))] = 1;
+    for (int round = 0; round < 20; ++round) {
+        memset(p, 0, (size_t)n * (size_t)c * sizeof *p);
+        for (int i = 0; i < n; ++i)
+            for (int k = 0; k < c; ++k) {
+                double v = q[(size_t)i * (size_t)c + (size_t)k];
+                for (int j = 0; j < c; ++j) p[(size_t)i * (size_t)c + (size_t)j] += v * s[k * c + j];
+            }
+        memcpy(q, p, (size_t)n * (size_t)c * sizeof *q);
+        orthonormal(q, n, c);
+    }
+    for (size_t i = 0; i < (size_t)n * (size_t)c; ++i) g->basis[i] = (float)q[i];
+    free(q);
+}
+
+/* From every fourth cell of the images in use. */
+static inline void gaussian_basis(gaussian *g, store *s, const bool *use, int cells, float *x)
+{
+    int c = g->from, first = -1;
+    double *sum = (double *)room_for((size_t)c * (size_t)(c + 1) + triangle(c), sizeof *sum),
+        *product = sum + c;
+    float *origin = (float *)room_for((size_t)c, sizeof *origin);
+    moments m = { 0, sum, product + (size_t)c * (size_t)c };
+    const double *p = m.product;
+    for (int i = 0; i < s->n; ++i) {
+        if (!use[i]) continue;
+        store_get(s, i, x);
+        if (first < 0) memcpy(origin, x, (size_t)c * sizeof *x), first = i;
+        for (int k = i % 4; k < cells; k += 4) moments_add(&m, x + (size_t)k * (size_t)c, origin, c);
+    }
+    for (int i = 0; i < c; ++i)
+        for (int j = 0; j <= i; ++j, ++p)
+            product[i * c + j] = product[j * c + i] = *p / m.count - sum[i] / m.count * (sum[j] / m.count);
+    gaussian_subspace(g, product);
+    free(sum);
+    free(origin);
+}
+
+/* x [from] in the basis, y [channels]; without one x itself. */
+static inline const float *gaussian_project(const gaussian *g, const float *x, float *y)
+{
+    if (!g->basis) return x;
+    for (int i = 0; i < g->channels; ++i) y[i] = dot(g->basis + (size_t)i * (size_t)g->from, x, g->from);
+    return y;
+}
+
 /* Fits to the images i of the store with use[i]. window: cells on each side that a cell shares its Gaussian
    with. grid^2 cells, or one. False: no positive covariance. */
 static inline bool gaussian_fit(gaussian *g, store *s, const bool *use, int grid, int window, double ridge)
@@ -111,6 +195,8 @@ static inline bool gaussian_fit(gaussian *g, store *s, const bool *use, int grid
     float *x = (float *)room_for(s->numbers, sizeof *x), *origin = (float *)room_for((size_t)c,
         sizeof *origin);
     bool first = true, ok = true;
+    float y[4096];
+    if (g->basis) gaussian_basis(g, s, use, cells, x);
     for (int k = 0; k < g->cells; ++k) {
         m[k].sum = memory + (size_t)k * (triangle(c) + (size_t)c);
         m[k].product = m[k].sum + c;
@@ -118,10 +204,11 @@ static inline bool gaussian_fit(gaussian *g, store *s, const bool *use, int grid
     for (int i = 0; i < s->n; ++i) {
         if (!use[i]) continue;
         store_get(s, i, x);
-        if (first) memcpy(origin, x, (size_t)c * sizeof *x);
+        if (first) memcpy(origin, gaussian_project(g, x, y), (size_t)c * sizeof *x);
         first = false;
         for (int k = 0; k < cells; ++k)
-            moments_add(m + (g->cells == 1 ? 0 : k), x + (size_t)k * (size_t)c, origin, c);
+            moments_add(m + (g->cells == 1 ? 0 : k), gaussian_project(g, x + (size_t)k * (size_t)g->from, y),
+                        origin, c);
     }
     for (int k = 0; k < g->cells && ok; ++k) {
         int y0 = k / grid - window, y1 = k / grid + window, x0 = k % grid - window, x1 = k % grid + window;
@@ -141,26 +228,17 @@ static inline bool gaussian_fit(gaussian *g, store *s, const bool *use, int grid
     return ok;
 }
 
-/* In eight partial sums, which compilers turn into vectors */
-static inline float dot(const float *a, const float *b, int n)
-{
-    float s[8] = { 0 }, rest = 0;
-    int i = 0;
-    for (; i + 8 <= n; i += 8) for (int k = 0; k < 8; ++k) s[k] += a[i + k] * b[i + k];
-    for (; i < n; ++i) rest += a[i] * b[i];
-    return ((s[0] + s[4]) + (s[1] + s[5])) + ((s[2] + s[6]) + (s[3] + s[7])) + rest;
-}
-
-/* Distances of the features x [cells, channels] into map [cells]. */
+/* Distances of the features x [cells, from] into map [cells]. */
 static inline void gaussian_score(const gaussian *g, const float *x, int cells, float *map)
 {
     int c = g->channels;
-    float d[4096];
+    float d[4096], y[4096];
     for (int k = 0; k < cells; ++k) {
         int at = g->cells == 1 ? 0 : k;
+        const float *in = gaussian_project(g, x + (size_t)k * (size_t)g->from, y);
         const float *mean = g->mean + (size_t)at * (size_t)c, *row = g->root + (size_t)at * triangle(c);
         float sum = 0;
-        for (int i = 0; i < c; ++i) d[i] = x[(size_t)k * (size_t)c + (size_t)i] - mean[i];
+        for (int i = 0; i < c; ++i) d[i] = in[i] - mean[i];
         for (int i = 0; i < c; row += ++i) {
             float v = dot(row, d, i + 1);
             sum += v * v;

@@ -34,11 +34,11 @@ static inline void neighbour_squares(neighbour *b)
     }
 }
 
-/* At most NEIGHBOUR_ROWS cells of the images in use, each equally likely; returns how many. */
+/* At most `most` cells of the images in use into rows, each equally likely; returns how many. */
 static inline int neighbour_candidates(store *s, const bool *use, int cells, int channels, vgs_rng *r,
-                                       float *rows)
+                                       int most, float *rows)
 {
-    double left = 0, wanted = NEIGHBOUR_ROWS;
+    double left = 0, wanted = most;
     float *x = (float *)room_for(s->numbers, sizeof *x);
     int n = 0;
     for (int i = 0; i < s->n; ++i) left += use[i] ? cells : 0;
@@ -64,7 +64,7 @@ static inline void neighbour_fit(neighbour *b, store *s, const bool *use, int ce
     int c = b->channels, n, next;
     float *rows = (float *)room_for((size_t)NEIGHBOUR_ROWS * (size_t)c, sizeof *rows);
     float *nearest = (float *)room_for(NEIGHBOUR_ROWS, sizeof *nearest);
-    n = neighbour_candidates(s, use, cells, c, &r, rows);
+    n = neighbour_candidates(s, use, cells, c, &r, NEIGHBOUR_ROWS, rows);
     if (b->rows > n) b->rows = n;
     next = (int)vgs_rng_below(&r, (uint32_t)n);
     for (int i = 0; i < n; ++i) nearest[i] = FLT_MAX;

@@ -203,13 +203,13 @@ static vgs_status write_weighted(const options *o, const samples *s, const char 
     return st;
 }
 
-static int report_weights(const options *o, const samples *s, const target *t, float tau)
+static int report_weights(const options *o, const samples *s, const target *t, const vgs_config *c)
 {
     vgs_weights w;
     vgs_error err;
     if (!s->log_weight) return 0;
     if (vgs_weigh(s->log_weight, o->n, &w, &err)) return fail(&err);
-    print_weights(&w, NULL, true_log_z(t, tau));
+    print_weights(&w, NULL, true_log_z(t, c->tau, c->on_sphere));
     return finish_stdout();
 }
 
@@ -261,7 +261,8 @@ static int make_into(samples *a, vgs_sampler *s, const options *o, const target 
     vgs_error err;
     announce(o->n, memory_needed(o, c), file_size(o, c), trial(s, o, t, a));
     if (draw(s, o, a, &err)) return fail(&err);
-    if (report_weights(o, a, t, c->tau)) return EXIT_FAILED;
+    if (!vgs_sampler_iteration(s)) say("the sampler is untrained, as far as its checkpoint tells");
+    if (report_weights(o, a, t, c)) return EXIT_FAILED;
     if (o->refine && refine(o, t, c, a, &err)) return fail(&err);
     if (o->weighted ? write_weighted(o, a, t->name, c->energy.dim, &err)
                     : vgs_npy_write(o->out, a->x, o->n, c->energy.dim, &err)) return fail(&err);
@@ -273,7 +274,7 @@ static int make_samples(vgs_sampler *s, const options *o, const target *t)
 {
     const vgs_config *c = vgs_sampler_config(s);
     bool biased = o->draw.noise_scale != 1.0f || o->draw.skip_final_noise;
-    bool has_weights = o->weighted && (o->draw.resample > 0.0f || !(biased || c->on_sphere));
+    bool has_weights = o->weighted && (o->draw.resample > 0.0f || !biased);
     size_t n = (size_t)o->n;
     int status = EXIT_FAILED;
     samples a = { .calls = 2.0 * o->n };         /* the gradient in a row's last step, E at its end      */

@@ -3,8 +3,8 @@
 #ifndef SETTINGS_H
 #define SETTINGS_H
 
-enum { LOCATION = 1, MAHALANOBIS = 2, NEIGHBOUR = 4, METHODS = 3 };
-static const char *const method_names[METHODS] = { "location", "mahalanobis", "neighbour" };
+enum { LOCATION = 1, MAHALANOBIS = 2, NEIGHBOUR = 4, ENERGY = 8, METHODS = 4 };
+static const char *const method_names[METHODS] = { "location", "mahalanobis", "neighbour", "energy" };
 
 typedef struct settings {
     int    method;           /* sum of the constants above; the scores of several are added              */
@@ -13,12 +13,17 @@ typedef struct settings {
     int    unit;             /* features are divided by their length                                     */
     int    pool;             /* features are averaged over pool x pool cells; odd                        */
     int    window;           /* location: cells on each side that share a Gaussian                       */
+    int    dims;             /* Gaussians: directions that are kept, 0 = all                             */
     int    rows;             /* neighbour: rows of the bank                                              */
     int    folds;            /* models of the cross-calibration                                          */
     double ridge;            /* of the mean variance, added to each variance                             */
     double false_alarms;     /* promised share                                                           */
     double group_gap;        /* 0: each image is a group                                                 */
     double minutes;          /* limit of the training; 0: none                                           */
+    int    hidden, code;     /* energy: widths of the autoencoder                                        */
+    int    fit_steps, cd_steps;                  /* energy: of reconstruction, of contrastive divergence */
+    double energy_lr, start_degrees;             /* energy: of contrastive divergence                    */
+    char   objective[16];
     uint64_t seed;
     char   blocks[64];       /* of a network: numbers of the blocks whose outputs are features           */
     char   padding[16], input[16];               /* of a network: what its file does not say             */
@@ -35,18 +40,27 @@ typedef struct setting {
 static const setting setting_list[] = {
 #define SETTING(name, kind, least, most, initial, help) \
     { #name, offsetof(settings, name), kind, least, most, initial, help },
-    SETTING(method, 'm', 0, 0, "location", "location, mahalanobis, neighbour, or several: location,neighbour")
+    SETTING(method, 'm', 0, 0, "location",
+            "location, mahalanobis, neighbour, energy, or several: location,energy")
     SETTING(size, 'i', 0, 2048, "0", "images are resized to size x size; 0: 224 of a network, 128 of filters")
     SETTING(grid, 'i', 2, 256, "14", "cells on each side of a map")
     SETTING(unit, 'i', -1, 1, "-1", "1: features are divided by their length; -1: those of a network are")
     SETTING(pool, 'i', 1, 15, "1", "features are averaged over as many cells on each side; odd")
     SETTING(window, 'i', 0, 256, "1", "location: cells on each side that share a Gaussian")
+    SETTING(dims, 'i', 0, 4096, "96", "Gaussians: the directions of largest variance that are kept; 0: all")
     SETTING(rows, 'i', 1, 20000, "1000", "neighbour: good features that are kept")
     SETTING(folds, 'i', 2, 100, "5", "models of the calibration, each without a part of the groups")
     SETTING(ridge, 'd', 0, 10, "0.01", "of the mean variance, added to all")
     SETTING(false_alarms, 'd', 0, 0.5, "0.01", "promised share of good images that are called bad")
     SETTING(group_gap, 'd', 0, 1e15, "0", "last numbers of file names that differ by no more are one group")
     SETTING(minutes, 'd', 0, 1e6, "5", "limit of the training")
+    SETTING(hidden, 'i', 1, 4096, "384", "energy: width of the autoencoder's layers")
+    SETTING(code, 'i', 1, 4096, "64", "energy: width of its code")
+    SETTING(fit_steps, 'i', 0, 1000000, "600", "energy: steps of reconstruction")
+    SETTING(cd_steps, 'i', 0, 1000000, "0", "energy: steps of contrastive divergence after them")
+    SETTING(objective, 't', 0, 16, "cd", "energy: cd, gcd, langevin, persistent, none, discrepancy")
+    SETTING(start_degrees, 'd', 0, 90, "0", "energy: negatives start so far from good features; 0: about 76")
+    SETTING(energy_lr, 'd', 0, 1, "0.0001", "energy: step size of contrastive divergence")
     SETTING(seed, 'u', 0, 0, "1", "of all that is random")
     SETTING(blocks, 't', 0, 64, "",
             "network: blocks to take features of, as 2,4,10; default the last of stages 4, 5")

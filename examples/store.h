@@ -29,9 +29,9 @@ static inline uint64_t hash_bytes(const unsigned char *p, size_t n)
     return h;
 }
 
-/* Opens or creates. how: the text that decides whether what is there can be used. False, said: it cannot be
-   created. */
-static inline bool store_open(store *s, const char *path, const char *how, size_t numbers)
+/* how: the text that decides whether what is there can be used; if not, it is created anew or, with
+   `old_only`, left alone. False, said. */
+static inline bool store_open(store *s, const char *path, const char *how, size_t numbers, bool old_only)
 {
     char is[STORE_HEADER] = { 0 }, wanted[STORE_HEADER] = { 0 };
     struct stat st;
@@ -43,6 +43,8 @@ static inline bool store_open(store *s, const char *path, const char *how, size_
         return true;
     }
     if (s->file) fclose(s->file);
+    s->file = NULL;
+    if (old_only) return say("%s: not of this detector: \"%.200s\"", path, is), false;
     s->file = fopen(path, "w+b");
     if (s->file && fwrite(wanted, 1, sizeof wanted, s->file) == sizeof wanted) return true;
     say("%s: %s", path, strerror(errno));

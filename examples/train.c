@@ -40,7 +40,7 @@ typedef struct run {
     bool   has_metrics;
     vgs_weights weights;                     /* of the samples, if there are any                         */
     vgs_forward forward;                     /* of reference samples, likewise                           */
-    bool   weighted, has_forward;
+    bool   has_forward;
 } run;
 
 /* ==== command line ================================================================================== */
@@ -297,6 +297,11 @@ static int write_log(run *r)
     json_double(&j, "energy_min", s->energy_min);
     json_double(&j, "energy_max", s->energy_max);
     json_double(&j, "nonfinite", s->nonfinite);
+    if (s->outside) {                        /* the first of these samples */
+        json_open(&j, "outside", '[');
+        for (int i = 0; i < r->target->dim; ++i) json_double(&j, NULL, (double)s->outside[i]);
+        json_close(&j, ']');
+    }
     json_double(&j, "clipped", s->clipped);
     json_double(&j, "init_sigma", s->init_sigma);
     json_double(&j, "energy_calls", s->energy_calls);
@@ -420,18 +425,17 @@ static int make_samples(run *r)
     vgs_error err;
     double *log_weight = NULL;
     int status;
-    r->weighted = !c->on_sphere;             /* else there are no path weights */
     r->n = r->target->particles ? 10000 : 100000;
     r->x = malloc((size_t)r->n * (size_t)r->target->dim * sizeof *r->x);
     if (r->target->dim == 2) r->path = malloc(((size_t)c->steps + 1) * PATHS * 2 * sizeof *r->path);
-    if (r->weighted) log_weight = malloc((size_t)r->n * sizeof *log_weight);
-    if (!r->x || (r->weighted && !log_weight) || (r->target->dim == 2 && !r->path)) {
+    log_weight = malloc((size_t)r->n * sizeof *log_weight);
+    if (!r->x || !log_weight || (r->target->dim == 2 && !r->path)) {
         say("out of memory: %d samples", r->n);
         status = EXIT_FAILED;
     } else status = draw_samples(r, log_weight);
     if (!status && !stop) {
         if (vgs_npy_write(in_dir(r, "samples.npy", path), r->x, r->n, r->target->dim, &err) ||
-            (r->weighted && vgs_weigh(log_weight, r->n, &r->weights, &err))) status = fail(&err);
+            vgs_weigh(log_weight, r->n, &r->weights, &err)) status = fail(&err);
     }
     free(log_weight);
     return status;
@@ -454,7 +458,8 @@ static int make_forward(run *r, int n)
         return EXIT_FAILED;
     }
     if (vgs_sampler_score(r->sampler, NULL, n, r->ref, log_weight, &err) ||
-        vgs_weigh_forward(log_weight, n, &r->forward, &err)) status = fail(&err);
+        (r->weights.inside > 0.0 ? vgs_weigh_forward_inside(log_weight, n, &r->weights, &r->forward, &err)
+                                 : vgs_weigh_forward(log_weight, n, &r->forward, &err))) status = fail(&err);
     else r->has_forward = true;
     free(log_weight);
     return status;
@@ -480,7 +485,7 @@ static int make_metrics(run *r)
         evaluate(r->target, r->x, n, r->ref, r->n_ref, c->seed + 1, r->threads, &r->metrics,
                  &err)) return fail(&err);
     r->has_metrics = true;
-    return r->weighted ? make_forward(r, n) : 0;
+    return c->on_sphere ? 0 : make_forward(r, n);    /* the reference is not on the sphere              */
 }
 
 static int make_report(const run *r)
@@ -490,7 +495,7 @@ static int make_report(const run *r)
     report p = {
         .target = r->target, .preset = r->preset, .config = vgs_sampler_config(r->sampler), .stats = r->stats,
         .seconds = r->earlier + elapsed(r),
-        .threads = thread_count(r->threads), .weights = r->weighted ? &r->weights : NULL,
+        .threads = thread_count(r->threads), .weights = &r->weights,
         .forward = r->has_forward ? &r->forward : NULL,
         .x = r->x, .n = r->n, .ref = r->ref, .n_ref = r->n_ref, .path = r->path, .paths = PATHS,
         .metrics = r->has_metrics ? &r->metrics : NULL
@@ -502,10 +507,11 @@ static int make_report(const run *r)
 static int summary(const run *r)
 {
     char text[32];
+    const vgs_config *c = vgs_sampler_config(r->sampler);
     printf("%s (%s): %lld iterations, %s, %.3g energy calls\n", r->target->name, r->preset,
            (long long)r->stats.iteration, duration(r->earlier + elapsed(r), text), r->stats.energy_calls);
-    print_weights(r->weighted ? &r->weights : NULL, r->has_forward ? &r->forward : NULL,
-                  true_log_z(r->target, vgs_sampler_config(r->sampler)->tau));
+    print_weights(&r->weights, r->has_forward ? &r->forward : NULL,
+                  true_log_z(r->target, c->tau, c->on_sphere));
     printf("samples %s/samples.npy (%d x %d)\nreport  %s/report.html\n", r->dir, r->n, r->target->dim,
            r->dir);
     if (r->has_metrics) {

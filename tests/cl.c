@@ -224,6 +224,60 @@ static void corrected(void)
     }
 }
 
+/* E = -3 x_1, behind a wall at x_1 = -1/2 where it is NaN; on the sphere, and in space with x^2/2 to hold. */
+static vgs_var walled(void *on_sphere, vgs_graph *g, vgs_var x)
+{
+    vgs_var first = vgs_cols(g, x, 0, 1), v = vgs_affine(g, first, -3, 0);
+    if (!on_sphere) v = vgs_add(g, v, vgs_affine(g, vgs_sum_cols(g, vgs_square(g, x)), 0.5f, 0));
+    return vgs_add(g, v, vgs_affine(g, vgs_log(g, vgs_affine(g, first, 1, 0.5f)), 0, 0));
+}
+
+/* Walls, and densities on the sphere, row by row as on the CPU. */
+static void walls_and_sphere(void)
+{
+    enum { N = 300 };
+    static float x[N * 3];
+    static double lw[2][2][N];
+    static int mark;
+    int sphere, side, i, apart = 0, outside = 0;
+    for (sphere = 0; sphere < 2; ++sphere) {
+        T_IN("%s", sphere ? "sphere" : "space");
+        for (side = 0; side < 2; ++side) {
+            vgs_config c = config_of("gmm9", side ? the_device : NULL);
+            vgs_sampler *s;
+            vgs_draw d;
+            memset(&c.energy, 0, sizeof c.energy);
+            c.energy.record = walled;
+            c.energy.user = sphere ? &mark : NULL;
+            c.energy.dim = 3;
+            c.on_sphere = sphere;
+            c.local_noise = false;
+            c.steps = 4;
+            c.s2_start = 2;
+            c.s2_end = 0.1f;
+            c.batch = 32;
+            c.net.hidden = 16;
+            c.correct = 0;
+            c.replay = c.refine = 0;
+            c.lambda = c.sigma_lr = c.energy_max = c.init_sigma = 0;
+            memset(&d, 0, sizeof d);
+            d.log_weight = lw[side][0];
+            s = vgs_sampler_create(&c, &err);
+            if (!CHECK(s && vgs_sampler_train(s, 1, NULL, &err) == VGS_OK, "%s", err.msg)) return;
+            CHECK(!vgs_sampler_draw(s, &d, N, x, &err), "%s", err.msg);
+            CHECK(!vgs_sampler_score(s, NULL, N, x, lw[side][1], &err), "%s", err.msg);
+            vgs_sampler_free(s);
+        }
+        for (i = 0; i < 2 * N; ++i) {
+            double a = lw[0][i / N][i % N], b = lw[1][i / N][i % N];
+            outside += a < -DBL_MAX;
+            if (a < -DBL_MAX || b < -DBL_MAX) apart += (a < -DBL_MAX) != (b < -DBL_MAX);
+            else apart += !(fabs(a - b) < 1e-2 * (1 + fabs(a)));
+        }
+        CHECK(apart < 8 && outside > 20, "%d of %d rows differ, %d are outside", apart, 2 * N, outside);
+    }
+}
+
 /* ---- energies ------------------------------------------------------------------------------------- */
 
 static int ring(void *user, const float *x, int n, int dim, float *e, float *g)
@@ -664,6 +718,7 @@ int main(int argc, char **argv)
     RUN(same_loss);
     RUN(checkpoints);
     RUN(corrected);
+    RUN(walls_and_sphere);
     RUN(products);
     RUN(choice);
 #ifdef VGS_CL_CLBLAST

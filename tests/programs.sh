@@ -109,7 +109,7 @@ build/sample "$work/a" -n 100 -o "$work/x.safetensors" > "$work/out" 2> "$work/e
 ok "sample with weights" $?
 build/evaluate dw4 "$work/x.safetensors" --checkpoint "$work/a" --reference "$work/x.npy" --json > "$work/json" 2> "$work/err"
 ok "evaluate with weights and a checkpoint" $?
-for key in ess khat log_z log_z_se elbo log_z_forward eubo; do
+for key in ess khat log_z log_z_se elbo inside log_z_forward eubo verdict; do
     grep -q "\"$key\"" "$work/json"; ok "evaluate's key $key" $?
 done
 grep -q '"energy_calls": 200[,}]' "$work/json"; ok "two energy calls a sample" $?

@@ -491,9 +491,11 @@ static void missing_modes(void)
     CHECK(w.ess > 0.1, "ESS/N %g", w.ess);
     CHECK(f.log_z - w.log_z > 0.5 && f.eubo - w.elbo > 3, "forward %g, EUBO %g", f.log_z, f.eubo);
     vgs_weights_say(&w, &f, text);
-    CHECK(strstr(text, "modes are missing") && strstr(text, "disagree by 0."), "%s", text);
+    CHECK(strstr(text, "part of the target is not reached, about 5") && strstr(text, "disagree by 0."), "%s",
+          text);
+    OK(vgs_weights_verdict(&w, &f) == VGS_VERDICT_UNUSABLE);
     vgs_weights_say(&w, NULL, text);
-    CHECK(strstr(text, "modes are missing") == NULL, "%s", text);
+    CHECK(strstr(text, "is not reached") == NULL, "%s", text);
     vgs_sampler_free(s);
 }
 
@@ -542,7 +544,7 @@ static void weigh(void)
     CHECK_NEAR(w.log_z_se, 0.5 / sqrt(19.0), 1e-12, 0);
     for (i = 0; i < 40; ++i) lw[i] = i < 30 ? -(double)INFINITY : 0;             /* 30 are outside     */
     OK(vgs_weigh(lw, 40, &w, NULL) == VGS_OK && w.log_z == log(0.25) && w.ess == 0.25 && w.inside == 0.25);
-    OK(w.elbo == log(0.25) && w.khat == (double)INFINITY);
+    OK(w.elbo == log(0.25) && w.khat == 0);      /* as many as the tail has are equal                 */
     CHECK_NEAR(w.elbo_se, sqrt(0.75 / 10), 1e-12, 0);
     for (i = 30; i < 40; ++i) lw[i] = i % 2;
     OK(vgs_weigh(lw, 40, &w, NULL) == VGS_OK && w.elbo <= w.log_z);
@@ -570,25 +572,130 @@ static void weigh(void)
 static void sentences(void)
 {
     static const struct { double log_z, se, ess, khat, forward, forward_se; const char *words; } list[] = {
-        { -2.1, 0.01, 0.5, 0.3, 0, 0.01, "disagree by 2.1 nats: modes are missing" },
-        { -2.1, 0.01, 0.01, 0.9, 0, 0.01, "modes are missing, or too few weights count" },
+        { -2.1, 0.01, 0.5, 0.3, 0, 0.01, "2.1 nats: part of the target is not reached, about 88 %" },
+        { -2.1, 0.01, 0.01, 0.9, 0, 0.01, "of its mass, or too few weights count" },
+        { 0, 0.01, 0.02, 0.6, 0, 0.01, "ESS/N 0.02 is below 0.03" },
+        { 0, 0.01, 0.05, 0.6, 0, 0.01, "caution: few weights count (ESS/N 0.05 is below 0.1)" },
+        { 0, 0.01, 0.1, 0.7, 0, 0.01, "can be used (ESS/N 0.1, k-hat 0.70" },
+        { 0, 0.01, 0.59, 0.67, 0, 0.01, "caution: the weights have a heavy tail (k-hat 0.67 at ESS/N 0.59)" },
+        { 0, 0.01, 0.59, 0.5, 0, 0.01, "can be used" },
         { 0.4, 0.01, 0.5, 0.3, 0, 0.01, "disagree by 0.4 nats: the weights, or the reference" },
         { -0.2, 0.1, 0.5, 0.3, 0, 0.01, "agree within 0.2 nats" },
         { 0, 0.1, 0.05, 0.8, 0, 0.1, "k-hat 0.80 is above 0.7" },
-        { -0.5, 0.4, 0.9, 0.2, 0, 0.1, "parts of the weights disagree (log Z +- 0.4" },
+        { -0.5, 0.4, 0.9, 0.2, 0, 0.1, "caution: parts of the weights disagree (log Z +- 0.4" },
         { 0, 0.001, 0.8, 0.2, 0, 0.001, "can be used (ESS/N 0.8" },
     };
     size_t k;
     for (k = 0; k < sizeof list / sizeof *list; ++k) {
-        vgs_weights w = { list[k].log_z, list[k].se, -3, 0.1, list[k].ess, list[k].khat, 10000, 1 };
-        vgs_forward f = { list[k].forward, list[k].forward_se, 3, 0.1, 0.5, 0.2, 10000 };
+        vgs_weights w = { list[k].log_z, list[k].se, -3, 0.1, list[k].ess, list[k].khat, 10000, 1,
+                          VGS_VERDICT_UNKNOWN };
+        vgs_forward f = { list[k].forward, list[k].forward_se, 3, 0.1, 0.5, 0.2, 10000, 1 };
         char text[200];
+        vgs_verdict v = vgs_weights_verdict(&w, &f);
         vgs_weights_say(&w, &f, text);
         CHECK(strstr(text, list[k].words) != NULL, "%d: %s", (int)k, text);
+        OK((v == VGS_VERDICT_USABLE) == (strstr(text, "can be used") != NULL));
+        OK((v == VGS_VERDICT_CAUTION) == (strncmp(text, "caution", 7) == 0));
         f.khat = 0.85;
         vgs_weights_say(NULL, &f, text);
         CHECK(strstr(text, "large forward weights decide") != NULL, "%s", text);
     }
+}
+
+static double normal(vgs_rng *r)
+{
+    float z;
+    vgs_rng_normals(r, &z, 1);
+    return (double)z;
+}
+
+/* Few rows and ties: what cannot be judged is not called wrong. One of few rows always outweighs the rest. */
+static void few_and_ties(void)
+{
+    static double lw[1000];
+    vgs_weights w;
+    vgs_rng r = { 8, 0, 0 };
+    char text[200];
+    int n, i;
+    for (n = 1; n <= 25; n += n < 3 ? 1 : 11) {
+        for (i = 0; i < n; ++i) lw[i] = 0.3 * i;
+        OK(!vgs_weigh(lw, n, &w, NULL));
+        vgs_weights_say(&w, NULL, text);
+        CHECK((strstr(text, "too few to judge") != NULL) == (n < 25), "%d rows: %s", n, text);
+        OK((w.verdict == VGS_VERDICT_UNKNOWN) == (n < 25));
+    }
+    for (i = 0; i < 1000; ++i) lw[i] = log(i % 2 ? 3.0 : 1.0);       /* the largest are all equal      */
+    OK(!vgs_weigh(lw, 1000, &w, NULL) && w.khat == 0 && w.verdict == VGS_VERDICT_USABLE);
+    lw[0] = lw[500] = 2;                         /* but two                                           */
+    OK(!vgs_weigh(lw, 1000, &w, NULL) && w.verdict == VGS_VERDICT_UNKNOWN);
+    vgs_weights_say(&w, NULL, text);
+    CHECK(strstr(text, "equal but for a few") != NULL, "%s", text);
+    for (i = 0; i < 1000; ++i) lw[i] = i % 4 ? normal(&r) / 10 : -(double)INFINITY;
+    OK(!vgs_weigh(lw, 1000, &w, NULL) && w.inside == 0.75 && w.verdict == VGS_VERDICT_USABLE);
+    vgs_weights_say(&w, NULL, text);
+    CHECK(strstr(text, "25 % of the draws outside") != NULL, "%s", text);
+    OK(!strcmp(vgs_verdict_name(VGS_VERDICT_UNKNOWN), "unknown") &&
+       !strcmp(vgs_verdict_name(VGS_VERDICT_UNUSABLE), "unusable") &&
+       !strcmp(vgs_verdict_name(VGS_VERDICT_CAUTION), "caution") &&
+       !strcmp(vgs_verdict_name(VGS_VERDICT_USABLE), "usable"));
+}
+
+/* Log-normal weights are judged by their ESS; t-distributed targets seen by a normal sampler have a heavy
+   tail at a good ESS, in most samples. */
+static void heavy_tails(void)
+{
+    enum { N = 20000, SEEDS = 10 };
+    static double lw[N];
+    vgs_weights w;
+    int kind, seed, i, warned[3] = { 0, 0, 0 };
+    for (kind = 0; kind < 3; ++kind)             /* ESS/N .6; .2; a Cauchy density by draws of t, nu 3 */
+        for (seed = 0; seed < SEEDS; ++seed) {
+            vgs_rng r = { 0, 0, 0 };
+            r.seed = (uint64_t)(10 * kind + seed);
+            for (i = 0; i < N; ++i) {
+                double z = normal(&r), t2;
+                lw[i] = kind ? 1.27 * z : 0.71 * z;
+                if (kind < 2) continue;
+                t2 = 3 * z * z / (pow(normal(&r), 2) + pow(normal(&r), 2) + pow(normal(&r), 2));
+                lw[i] = 2 * log(1 + t2 / 3) - log(1 + t2);
+            }
+            OK(!vgs_weigh(lw, N, &w, NULL));
+            warned[kind] += w.verdict != VGS_VERDICT_USABLE;
+        }
+    CHECK(warned[0] == 0 && warned[1] <= 1 && warned[2] >= SEEDS / 2, "warnings: %d, %d, %d of %d", warned[0],
+          warned[1], warned[2], SEEDS);
+}
+
+/* A sampler that leaves the half line x > 0 at times: N(0, 1) there, seen by draws of N(1, 1) with exact
+   densities. Forward log Z knows P only if it is told; sentences do it themselves. */
+static void inside_both_ways(void)
+{
+    enum { N = 20000 };
+    static double lw[N], lf[N];
+    vgs_rng r = { 4, 0, 0 };
+    vgs_weights w;
+    vgs_forward f, g;
+    char text[200];
+    double log_z = log(sqrt(TWO_PI) / 2);        /* of E = x^2/2                                      */
+    int i;
+    for (i = 0; i < N; ++i) {
+        double x = 1 + normal(&r), y = fabs(normal(&r));
+        lw[i] = x > 0 ? -x * x / 2 + (x - 1) * (x - 1) / 2 + log(TWO_PI) / 2 : -(double)INFINITY;
+        lf[i] = -y * y / 2 + (y - 1) * (y - 1) / 2 + log(TWO_PI) / 2;
+    }
+    OK(!vgs_weigh(lw, N, &w, NULL) && !vgs_weigh_forward(lf, N, &f, NULL));
+    OK(!vgs_weigh_forward_inside(lf, N, &w, &g, NULL));
+    CHECK_NEAR(w.inside, 0.8413, 0, 0.01);
+    CHECK(fabs(w.log_z - log_z) < 5 * w.log_z_se && fabs(g.log_z - log_z) < 5 * g.log_z_se &&
+          g.log_z_se < 0.01 && f.log_z - log_z > 0.15, "log Z %g, forward %g, with P %g, true %g", w.log_z,
+          f.log_z, g.log_z, log_z);
+    OK(w.elbo < log_z && g.eubo > log_z && g.eubo < f.eubo && g.inside == w.inside && f.inside == 1);
+    vgs_weights_say(&w, &f, text);
+    CHECK(strstr(text, "agree within") && strstr(text, "% of the draws outside"), "%s", text);
+    vgs_weights_say(&w, &g, text);
+    CHECK(strstr(text, "agree within") != NULL, "%s", text);
+    for (i = 0; i < N; ++i) lw[i] = -(double)INFINITY;
+    OK(!vgs_weigh(lw, N, &w, NULL) && vgs_weigh_forward_inside(lf, N, &w, &g, NULL) == VGS_E_ARG);
 }
 
 /* ---- twisted SMC --------------------------------------------------------------------------------------- */
@@ -855,6 +962,194 @@ static void correction_of_populations(void)
     }
 }
 
+/* ---- on the sphere ------------------------------------------------------------------------------------- */
+
+/* The density of von Mises and Fisher with concentration k about the first axis: E = -k x_1 tau, tau 2. */
+static int mises(void *user, const float *x, int n, int dim, float *e, float *g)
+{
+    const double *k = (const double *)user;
+    int i, j;
+    for (i = 0; i < n; ++i) {
+        e[i] = (float)(-2 * *k * (double)x[i * dim]);
+        for (j = 0; g && j < dim; ++j) g[i * dim + j] = (float)(j ? 0 : -2 * *k);
+    }
+    return 0;
+}
+
+/* log Z: the area of a sphere of one dimension less, times an integral over the angle. */
+static double mises_log_z(double k, int dim)
+{
+    double sum = 0;
+    int i, n = 20000;
+    for (i = 0; i < n; ++i) {
+        double t = TWO_PI / 2 * (i + 0.5) / n;
+        sum += exp(k * (cos(t) - 1)) * pow(sin(t), dim - 2) * TWO_PI / 2 / n;
+    }
+    return k + log(sum) + log(2.0) + (dim - 1) / 2.0 * log(TWO_PI / 2) - lgamma((dim - 1) / 2.0);
+}
+
+static vgs_config on_sphere(double *k, int dim, int steps, float s2_start, float s2_end)
+{
+    vgs_config c;
+    memset(&c, 0, sizeof c);
+    c.energy.eval = mises;
+    c.energy.user = k;
+    c.energy.dim = dim;
+    c.tau = 2;
+    c.on_sphere = true;
+    c.steps = steps;
+    c.s2_start = s2_start;
+    c.s2_end = s2_end;
+    c.batch = 64;
+    c.net.hidden = 32;
+    c.net.time_dim = 8;
+    c.seed = 1;
+    c.threads = 1;
+    return c;
+}
+
+/* log density at y of a Gaussian of mean m in the plane that touches the sphere at x, taken through the
+   exponential map: the sum over all of its points that end at y. */
+static double wrapped_in_double(int d, double s2, const float *x, const float *y, const double *m)
+{
+    double dot = 0, norm = 0, along = 0, mm = 0, r, terms[81], top = -HUGE_VAL, sum = 0;
+    int j, k;
+    for (j = 0; j <= d; ++j) dot += (double)x[j] * (double)y[j];
+    for (j = 0; j <= d; ++j) norm += pow((double)y[j] - dot * (double)x[j], 2);
+    for (j = 0; j <= d; ++j) {
+        along += ((double)y[j] - dot * (double)x[j]) / sqrt(norm) * m[j];
+        mm += m[j] * m[j];
+    }
+    r = atan2(sqrt(norm), dot);
+    for (k = -40; k <= 40; ++k) {
+        double rho = r + TWO_PI * k;
+        terms[k + 40] = (d - 1) * log(fabs(rho) / sin(r)) - (rho * rho - 2 * rho * along + mm) / (2 * s2);
+        top = fmax(top, terms[k + 40]);
+    }
+    for (k = 0; k < 81; ++k) sum += exp(terms[k] - top);
+    return top + log(sum) - d / 2.0 * log(TWO_PI * s2);
+}
+
+/* Weights of draws, scores and given starts are those of the densities, written out in double, whether moves
+   are short in 271 dimensions or go round several times. */
+static void sphere_densities(void)
+{
+    enum { N = 40, T = 4, MOST_D = 272 };
+    static const struct { int dim; float start, end; double tolerance; } list[] = {
+        { 2, 1, 0.05f, 1e-4 }, { 3, 1, 0.05f, 1e-4 }, { 3, 20, 4, 1e-4 }, { 10, 10, 0.5f, 5e-4 },
+        { 272, 4e-3f, 1e-3f, 5e-3 }, { 272, 0.3f, 0.05f, 5e-3 },
+    };
+    static float path[(T + 1) * N * MOST_D], x[N * MOST_D], start[N * MOST_D], v[N], g[N * MOST_D];
+    static double lw[N];
+    size_t q;
+    int way, i, j, t;
+    for (q = 0; q < sizeof list / sizeof *list; ++q) {
+        double k = 3, zero[MOST_D] = { 0 }, mu[MOST_D];
+        int dim = list[q].dim, d = dim - 1;
+        vgs_config c = on_sphere(&k, dim, T, list[q].start, list[q].end);
+        vgs_sampler *s = create(&c);
+        vgs_error err = { VGS_OK, "" };
+        vgs_rng r = { 5, 0, 0 };
+        went_well(vgs_sampler_train(s, 2, NULL, &err), &err);
+        vgs_rng_normals(&r, start, (size_t)(N * dim));
+        for (way = 0; way < 3; ++way) {          /* a draw, a score, a draw from given starts         */
+            vgs_draw o = plain(lw);
+            double want[N];
+            o.path = path;
+            o.start = way == 2 ? start : NULL;
+            T_IN("case %d, way %d", (int)q, way);
+            if (way == 1) went_well(vgs_sampler_score(s, &o, N, start, lw, &err), &err);
+            else went_well(vgs_sampler_draw(s, &o, N, x, &err), &err);
+            for (i = 0; i < N; ++i) {
+                want[i] = k * (double)path[(T * N + i) * dim];
+                if (way < 2) want[i] += log(2.0) + dim / 2.0 * log(TWO_PI / 2) - lgamma(dim / 2.0);
+            }
+            for (t = 0; t < T; ++t) {
+                double s2 = (double)s->s2[t], most = (double)s->c.drift_max * sqrt(s2 * d);
+                float *at = path + t * N * dim, *to = at + N * dim;
+                if (t < T - 1) went_well(vgs_sampler_value(s, t + 1, at, N, v, g, &err), &err);
+                else mises(&k, at, N, dim, v, g);
+                most = fmin(most, TWO_PI / 2);
+                for (i = 0; i < N; ++i) {
+                    double dot = 0, norm = 0;
+                    for (j = 0; j < dim; ++j) dot += (double)g[i * dim + j] * (double)at[i * dim + j];
+                    for (j = 0; j < dim; ++j) {
+                        mu[j] = -s2 / 2 * ((double)g[i * dim + j] - dot * (double)at[i * dim + j]);
+                        norm += mu[j] * mu[j];
+                    }
+                    for (j = 0; j < dim && sqrt(norm) > most; ++j) mu[j] *= most / sqrt(norm);
+                    want[i] -= wrapped_in_double(d, s2, at + i * dim, to + i * dim, mu);
+                    if (way < 2 || t) want[i] += wrapped_in_double(d, s2, to + i * dim, at + i * dim, zero);
+                }
+            }
+            for (i = 0; i < N; ++i)
+                if (!CHECK_NEAR(lw[i], want[i], 0, list[q].tolerance * (1 + fabs(want[i]) / 100))) break;
+        }
+        vgs_sampler_free(s);
+    }
+}
+
+/* log Z on S^2, 5.2284 at k = 5, and S^9, from both sides and from given starts; a trained sampler says it
+   with small errors, and its weighted mean is that of the density; populations agree. */
+static void sphere_log_z(void)
+{
+    enum { N = 20000 };
+    static float x[N * 10], ref[N * 3];
+    static double lw[N];
+    double k = 5, mean = 0, square = 0, sum = 0, log_z = mises_log_z(5, 3);
+    vgs_config c = on_sphere(&k, 3, 20, 2, 0.02f);
+    vgs_sampler *s = create(&c);
+    vgs_draw d = plain(lw);
+    vgs_error err = { VGS_OK, "" };
+    vgs_rng r = { 9, 0, 0 };
+    vgs_weights w;
+    vgs_forward f;
+    int i = 0, j;
+    CHECK_NEAR(log_z, 5.2284, 0, 1e-4);
+    went_well(vgs_sampler_train(s, 60, NULL, &err), &err);
+    went_well(vgs_sampler_draw(s, &d, N, x, &err), &err);
+    OK(!vgs_weigh(lw, N, &w, NULL));
+    CHECK(fabs(w.log_z - log_z) < 5 * w.log_z_se && w.log_z_se < 0.01 && w.ess > 0.4,
+          "log Z %g +- %g, want %g, ESS/N %g", w.log_z, w.log_z_se, log_z, w.ess);
+    for (j = 0; j < N; ++j) {
+        double v = exp(lw[j] - w.log_z);
+        sum += v, mean += v * (double)x[3 * j];
+    }
+    mean /= sum;
+    for (j = 0; j < N; ++j) square += pow(exp(lw[j] - w.log_z) / sum * ((double)x[3 * j] - mean), 2);
+    CHECK(fabs(mean - (1 / tanh(5) - 0.2)) < 5 * sqrt(square), "mean %g +- %g", mean, sqrt(square));
+    while (i < N) {                              /* exact samples, by rejection                       */
+        float z[3];
+        double norm;
+        vgs_rng_normals(&r, z, 3);
+        norm = sqrt((double)z[0] * (double)z[0] + (double)z[1] * (double)z[1] + (double)z[2] * (double)z[2]);
+        if (vgs_rng_uniform(&r) > exp(5 * ((double)z[0] / norm - 1))) continue;
+        for (j = 0; j < 3; ++j) ref[3 * i + j] = (float)((double)z[j] / norm);
+        ++i;
+    }
+    went_well(vgs_sampler_score(s, NULL, N, ref, lw, &err), &err);
+    OK(!vgs_weigh_forward(lw, N, &f, NULL));
+    CHECK(fabs(f.log_z - log_z) < 5 * f.log_z_se && f.log_z_se < 0.02 && f.eubo > log_z,
+          "forward log Z %g +- %g, EUBO %g", f.log_z, f.log_z_se, f.eubo);
+    d.start = ref;
+    went_well(vgs_sampler_draw(s, &d, N, x, &err), &err);
+    OK(!vgs_weigh(lw, N, &w, NULL));
+    CHECK(fabs(w.log_z - log_z) < 5 * w.log_z_se && w.log_z_se < 0.02, "from given starts log Z %g +- %g",
+          w.log_z, w.log_z_se);
+    unbiased(s, 0.9f, -1, 20, 200, log_z, x, lw);
+    vgs_sampler_free(s);
+    k = 3;                                       /* S^9, untrained: noise that goes round             */
+    log_z = mises_log_z(3, 10);
+    c = on_sphere(&k, 10, 4, 8, 2);
+    s = create(&c);
+    d = plain(lw);
+    went_well(vgs_sampler_draw(s, &d, N, x, &err), &err);
+    OK(!vgs_weigh(lw, N, &w, NULL));
+    CHECK(fabs(w.log_z - log_z) < 5 * w.log_z_se && w.log_z_se < 0.05, "S^9: log Z %g +- %g, want %g",
+          w.log_z, w.log_z_se, log_z);
+    vgs_sampler_free(s);
+}
+
 /* ---- what there are no weights for --------------------------------------------------------------------- */
 
 static int no_gradient(void *user, const float *x, int n, int dim, float *e, float *g)
@@ -928,9 +1223,20 @@ static void refused(void)
     c.on_sphere = true;
     c.energy.dim = 3;
     s = create(&c);
+    d = plain(lw);
+    d.correct = 2;
     OK(vgs_sampler_draw(s, &d, 3, x, &err) == VGS_E_ARG && strstr(err.msg, "sphere"));
-    OK(vgs_sampler_score(s, NULL, 3, x, lw, &err) == VGS_E_ARG && strstr(err.msg, "sphere"));
+    d = plain(lw);
+    d.start = x;
+    OK(vgs_sampler_score(s, &d, 3, x, lw, &err) == VGS_E_ARG && strstr(err.msg, "given starts"));
+    d.resample = 0.5f;
+    OK(vgs_sampler_draw(s, &d, 3, x, &err) == VGS_E_ARG && strstr(err.msg, "given starts"));
     vgs_sampler_free(s);
+    c.s2_start = 50;
+    OK(!vgs_sampler_create(&c, &err) && strstr(err.msg, "s2_start = 50"));
+    c.s2_start = 1;
+    c.correct = 1;
+    OK(!vgs_sampler_create(&c, &err) && strstr(err.msg, "correct = 1"));
 }
 
 int main(int argc, char **argv)
@@ -944,6 +1250,9 @@ int main(int argc, char **argv)
     RUN(golden_values);
     RUN(weigh);
     RUN(sentences);
+    RUN(few_and_ties);
+    RUN(heavy_tails);
+    RUN(inside_both_ways);
     RUN(resampling);
     RUN(constant_in_energy);
     RUN(smc_is_unbiased);
@@ -951,6 +1260,8 @@ int main(int argc, char **argv)
     RUN(corrected_weights);
     RUN(correction_repeats);
     RUN(correction_of_populations);
+    RUN(sphere_densities);
+    RUN(sphere_log_z);
     RUN(refused);
     return t_end();
 }
