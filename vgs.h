@@ -7683,7 +7683,6 @@ static vgs_status vgs__check_together(const vgs_config *c, vgs_error *err)
         return vgs__fail(err, VGS_E_ARG, "config.refine = %d: must be 0 without replay", c->refine);
     if (c->on_sphere && (c->alpha != VGS_VE || vgs__is_particles(c) || c->energy.dim < 2))
         return vgs__fail(err, VGS_E_ARG, "config.on_sphere = 1: needs alpha ve, no particles and dim >= 2");
-<<<<<<< HEAD
     if (!vgs__is_plain(c) && (no_local || (c->net.kind != VGS_NET_MLP && c->net.kind != VGS_NET_EGNN)))
         return vgs__fail(err, VGS_E_ARG, "config.coordinates = %d: must be 1 (plain) with %s",
                          (int)c->coordinates, no_local ? no_local : "a network that is neither mlp nor egnn");
@@ -7691,13 +7690,11 @@ static vgs_status vgs__check_together(const vgs_config *c, vgs_error *err)
         (c->coordinates == VGS_FULL && c->energy.dim > 4096))
         return vgs__fail(err, VGS_E_ARG, "config.coordinates = %d: particles need plain (1) or scale (2), and a "
                          "full matrix (4) dim <= 4096", (int)c->coordinates);
-=======
     if (c->on_sphere && (c->s2_start > 40.0f || c->s2_end > 40.0f))
         return vgs__fail(err, VGS_E_ARG, "config.s2_start = %g, config.s2_end = %g: on a sphere at most 40, "
                          "the square of a turn", (double)c->s2_start, (double)c->s2_end);
     if (c->on_sphere && c->correct)
         return vgs__fail(err, VGS_E_ARG, "config.correct = %d: must be 0 with on_sphere", c->correct);
->>>>>>> main
     if (c->on_sphere && c->sigma_lr > 0.0f)
         return vgs__fail(err, VGS_E_ARG, "config.sigma_lr = %g: a sphere has no s0; leave it 0",
                          (double)c->sigma_lr);
@@ -10821,14 +10818,10 @@ static void vgs__step_record(vgs_sampler *s, vgs__step_stage *st, bool last, boo
         vgs_assign(g, st->noise_std, k->noise_std);
         vgs_assign(g, st->eigvec, k->eigvec);
     }
-<<<<<<< HEAD
-    if (!s->c.on_sphere) vgs_assign(g, st->cost, vgs__kernel_cost(k, u, eps));   /* no weights there   */
-    if (vgs__stores_part(s)) vgs__step_store_part(s, st);
-=======
     vgs_assign(g, st->cost, s->c.on_sphere
                    ? vgs__sphere_cost(s, k, u, vgs_affine_by(g, mu, k->neg_inv_sigma, none))
                    : vgs__kernel_cost(k, u, eps));
->>>>>>> main
+    if (vgs__stores_part(s)) vgs__step_store_part(s, st);
     vgs_assign(g, st->next, vgs__kernel_move(s, k, st->x, u));
 }
 
@@ -14194,14 +14187,9 @@ static vgs_status vgs__measure(vgs_sampler *s, vgs_stats *out, vgs_error *err)
     draw.log_weight = work;
     draw.correct = -1;
     if (st == VGS_OK) st = vgs__draw(s, &draw, (uint64_t)s->iteration + 1, n, x, err);
-<<<<<<< HEAD
     w.elbo = w.ess = vgs__nan();
-    if (st == VGS_OK && !s->c.on_sphere) st = vgs_weigh(work, n, &w, err);
-    if (st == VGS_OK) vgs__frame_rows(&s->frame, VGS__TO_U, x, n);
-=======
-    w.elbo = vgs__nan();
     if (st == VGS_OK) st = vgs_weigh(work, n, &w, err);
->>>>>>> main
+    if (st == VGS_OK) vgs__frame_rows(&s->frame, VGS__TO_U, x, n);
     if (st == VGS_OK) st = vgs__sampler_energies(s, x, n, work, err);
     if (st == VGS_OK) vgs__frame_rows(&s->frame, VGS__TO_X, x, n);
     for (i = 0; i < n && st == VGS_OK; ++i) work[i] = vgs__frame_energy(&s->frame, work[i]);
