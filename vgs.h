@@ -12096,6 +12096,19 @@ static vgs_status vgs__sampler_build(vgs_sampler *s, vgs_error *err)
     return st == VGS_OK ? vgs__make_stages(s, err) : st;
 }
 
+/* What vgs__sampler_build makes is not there. */
+static void vgs__sampler_forget(vgs_sampler *s)
+{
+#define VGS__FORGET(name, when, n) s->name = NULL;
+    VGS__BUFFERS(VGS__FORGET)
+#undef VGS__FORGET
+    memset(&s->energies, 0, sizeof s->energies);
+    s->stage = NULL;
+    s->online = s->target = NULL;
+    s->s2 = NULL;
+    s->bytes = 0;
+}
+
 /* The reverse, also after a failure. */
 static void vgs__sampler_unbuild(vgs_sampler *s)
 {
@@ -12105,26 +12118,30 @@ static void vgs__sampler_unbuild(vgs_sampler *s)
 #undef VGS__FREE
     }
     vgs__free(s->stage);
-    s->stage = NULL;
     vgs__evaluator_close(&s->energies);
-    memset(&s->energies, 0, sizeof s->energies);
-#define VGS__FREE(name, when, n)     if (s->name) s->b->buffer_free(s->b->self, s->name);                                                  s->name = NULL;
+#define VGS__FREE(name, when, n) if (s->name) s->b->buffer_free(s->b->self, s->name);
     VGS__BUFFERS(VGS__FREE)
 #undef VGS__FREE
     vgs_model_free(s->online);
     vgs_model_free(s->target);
     vgs__free(s->s2);
-    s->online = s->target = NULL;
-    s->s2 = NULL;
-    s->bytes = 0;
+    vgs__sampler_forget(s);
 }
 
-/* A sampler of another resolved configuration, with the same energy, backend and coordinates. */
+/* A sampler of another resolved configuration, with the same energy, backend and coordinates, takes the place of
+   s; after a failure s is as it was. */
 static vgs_status vgs__sampler_rebuild(vgs_sampler *s, const vgs_config *c, vgs_error *err)
 {
-    vgs__sampler_unbuild(s);
-    s->c = *c;
-    return vgs__sampler_build(s, err);
+    vgs_sampler next = *s;
+    vgs_status st;
+    vgs__sampler_forget(&next);
+    next.c = *c;
+    st = vgs__sampler_build(&next, err);
+    if (st == VGS_OK) {
+        vgs__sampler_unbuild(s);
+        *s = next;
+    } else vgs__sampler_unbuild(&next);
+    return st;
 }
 
 static vgs_status vgs__sampler_init(vgs_sampler *s, vgs_error *err)
@@ -13595,6 +13612,7 @@ static vgs_status vgs__pilot_conclude(vgs__pilot *p, vgs_pilot *found, double *u
         for (j = 0; j < d; ++j) square += u[(size_t)i * (size_t)d + (size_t)j] * u[(size_t)i * (size_t)d + (size_t)j];
         p->f->e0 += (p->e[i] - 0.5 * p->f->tau * square) / p->rows;
     }
+    p->f->e0 = floor(16.0 * p->f->e0 / p->f->tau + 0.5) / 16.0 * p->f->tau;      /* with few bits E - e0 is exact */
     vgs__pilot_moments(p, u, g, p->rows, true);
     memcpy(p->work, p->slope, (size_t)d * (size_t)d * sizeof *mean);
     if (d <= VGS__MOST_FULL) vgs__jacobi(p->work, p->work + d * d, d);
@@ -13669,6 +13687,7 @@ static void vgs__pilot_close(vgs__pilot *p)
 /* ---- choices that draws decide ---- */
 
 enum { VGS__CHOICE_ROWS = 256 };
+#define VGS__CHOICE_WORST 100.0
 
 /* log w of rows that always have the same noise: what differs between two states is their doing. Forward: of
    paths back from the first of the pilot's samples, which all its chains have part in. */
@@ -13692,17 +13711,18 @@ static vgs_status vgs__choice_weights(vgs_sampler *s, bool forward, double *log_
     return st;
 }
 
-/* The mean of the numbers above -infinity, and the log of their share; of those below the largest twentieth. */
+/* The mean of the numbers above -infinity, and the log of their share; of those below the largest twentieth.
+   A number far below the middle one counts as no worse than that: a single overlap of particles, of 1e20, must
+   not decide. */
 static double vgs__choice_mean(double *v, int n, bool trimmed)
 {
-    double sum = 0.0;
+    double sum = 0.0, least;
     int i, inside = 0;
-    if (trimmed) {
-        qsort(v, (size_t)n, sizeof *v, vgs__compare_double);
-        n -= n / 20;
-    }
+    qsort(v, (size_t)n, sizeof *v, vgs__compare_double);
+    least = v[n / 2] - VGS__CHOICE_WORST;
+    if (trimmed) n -= n / 20;
     for (i = 0; i < n; ++i)
-        if (v[i] >= -DBL_MAX && ++inside) sum += v[i];
+        if (v[i] >= -DBL_MAX && ++inside) sum += fmax(v[i], least);
     return inside ? log((double)inside / n) + sum / inside : -HUGE_VAL;
 }
 
@@ -13714,8 +13734,8 @@ static vgs_status vgs__choice_gap(vgs_sampler *s, double *gap, vgs_weights *weig
     double *w = (double *)vgs__alloc_or(err, "draw", VGS__CHOICE_ROWS, sizeof *w);
     double each = VGS__CHOICE_ROWS * (2.0 + fmax(s->c.energy_features, 0) * (double)s->c.steps);
     vgs_status st = w ? vgs__choice_weights(s, false, w, err) : VGS_E_NOMEM;
-    *gap = st == VGS_OK ? -vgs__choice_mean(w, VGS__CHOICE_ROWS, false) : HUGE_VAL;
     if (st == VGS_OK && weights) st = vgs_weigh(w, VGS__CHOICE_ROWS, weights, err);
+    *gap = st == VGS_OK ? -vgs__choice_mean(w, VGS__CHOICE_ROWS, false) : HUGE_VAL;
     if (st == VGS_OK && both) {
         st = vgs__choice_weights(s, true, w, err);
         *gap = st == VGS_OK ? *gap + vgs__choice_mean(w, VGS__CHOICE_ROWS, true) : HUGE_VAL;
@@ -13848,6 +13868,51 @@ static vgs_status vgs__best_leave(vgs_sampler *s, vgs_error *err)
     return VGS_OK;
 }
 
+/* Whether E does not care how its particles are turned, reflected and numbered: at samples of the pilot. */
+static vgs_status vgs__pilot_identical(vgs_sampler *s, const double *u, int n, bool *same, vgs_error *err)
+{
+    enum { TRIES = 16 };
+    int d = s->c.energy.dim, particles = s->c.energy.particles, i, j;
+    float *x = (float *)vgs__alloc_or(err, "pilot", 2 * (size_t)d, sizeof *x);
+    vgs_rng r = { 0, VGS__FOR_POINTS, 0 };
+    double e[2];
+    vgs_status st = x ? VGS_OK : VGS_E_NOMEM;
+    *same = particles > 0 && d / particles <= 8;
+    for (i = 0; i < TRIES && i < n && st == VGS_OK && *same; ++i) {
+        for (j = 0; j < d; ++j) x[j] = (float)u[(size_t)i * (size_t)d + (size_t)j];
+        st = vgs_shuffle_particles(&r, x, particles, d / particles, x + d, err);
+        if (st == VGS_OK) st = vgs__evaluator_run(&s->energies, x, 2, e, NULL, err);
+        if (st == VGS_OK) *same = fabs(e[0] - e[1]) <= 1e-3 * (1.0 + fabs(e[0]));
+    }
+    s->energy_calls += 2.0 * i;
+    vgs__free(x);
+    return st;
+}
+
+/* The network: an EGNN for identical particles, and windows as wide as the finest feature where that is much
+   finer than the whole. (gmm25, ESS/N after 50 iterations: .10 without windows, .63 with them.) */
+static vgs_status vgs__pilot_network(vgs_sampler *s, const vgs_pilot *found, const double *u, vgs_config *c,
+                                     vgs_error *err)
+{
+    vgs_net_config *net = &c->net;
+    float width = (float)fmax(1.25 * found->detail, 0.06), windows = ceilf(5.0f / width);
+    bool same = false;
+    vgs_status st = VGS_OK;
+    if (net->kind != VGS_NET_MLP || net->wrapper != VGS_WRAPPER_NONE || net->windows || net->x_scale != 0.0f)
+        return st;
+    if (c->energy.particles) st = vgs__pilot_identical(s, u, found->rows, &same, err);
+    if (same) {
+        net->kind = VGS_NET_EGNN;
+        if (!net->hidden) net->hidden = 32;
+        net->windows = 16;
+        net->x_scale = 0.2f;
+    } else if (width < 0.3f && windows * (float)c->energy.dim <= 2048.0f) {
+        net->windows = (int)fminf(windows, 64.0f);
+        net->x_scale = width;
+    }
+    return st;
+}
+
 /* What is left open in the caller's configuration follows from what was found; the sampler is made anew. */
 static vgs_status vgs__pilot_apply(vgs_sampler *s, const vgs_pilot *found, const double *u, vgs_error *err)
 {
@@ -13863,7 +13928,8 @@ static vgs_status vgs__pilot_apply(vgs_sampler *s, const vgs_pilot *found, const
                                          : (float)found->energy_limit;
     s->feature_max = s->energy_max;
     s->feature_width = 0.0;
-    st = vgs_config_resolve(&c, &c, err);
+    st = vgs__pilot_network(s, found, u, &c, err);
+    if (st == VGS_OK) st = vgs_config_resolve(&c, &c, err);
     if (st == VGS_OK) st = vgs__sampler_rebuild(s, &c, err);
     if (st == VGS_OK) st = vgs__pilot_fill(s, u, found->rows, err);
     if (st == VGS_OK && c.energy_features > 0) st = vgs__choose_width(s, err);
@@ -16311,7 +16377,8 @@ static vgs_status vgs__snapshot_make(const vgs_sampler *s, vgs__snapshot *h, vgs
     if (!h->frame) return VGS_E_NOMEM;
     h->target = (float *)vgs__alloc_or(err, "checkpoint", 4 * p + f + 2 * t + k * (d + 1), sizeof *h->target);
     if (!h->target) {
-        vgs__free(h->frame);
+        vgs__snapshot_free(h);
+        memset(h, 0, sizeof *h);
         return VGS_E_NOMEM;
     }
     h->online = h->target + p;
