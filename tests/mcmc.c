@@ -310,7 +310,8 @@ static void tempering(void)
     OK(s.log_z_se < 0.02 && s.rhat < 1.01);
     OK(s.verdict == VGS_VERDICT_USABLE && s.chains == 16 && s.stone_khat < 0.7);
     CHECK(fabs(exp(s.log_z_half[0] - s.log_z) + exp(s.log_z_half[1] - s.log_z) - 2) < 1e-3 &&
-          s.log_z_half[0] != s.log_z_half[1], "halves %g, %g of %g", s.log_z_half[0], s.log_z_half[1], s.log_z);
+          s.log_z_half[0] != s.log_z_half[1], "halves %g, %g of %g", s.log_z_half[0], s.log_z_half[1],
+          s.log_z);
     c.method = VGS_HMC;
     OK(vgs_mcmc(&c, N, x, &s, &err) == VGS_OK);
     OK(s.rhat > 1.1 && s.verdict == VGS_VERDICT_UNUSABLE);           /* and hmc alone is told apart    */
