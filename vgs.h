@@ -535,7 +535,8 @@ typedef struct vgs_ebm_config {
     void      *user;              /* first argument of record                                               */
     vgs_model *model;             /* record: the weights that learn, borrowed, on sampler.backend           */
     vgs_config sampler;           /* of the negatives: batch, steps, tau, on_sphere, seed, backend ...; its */
-                                  /* energy is set here; progress is called after every iteration          */
+                                  /* energy is set here; of VE init_sigma, if 0, follows from length_scale  */
+                                  /* and the noise of the chain                                             */
     vgs_objective objective;
     vgs_starts starts;
     float gamma;                  /* weight of the squares; cd, none: 1, else 0.01 (for none pass 1e-30)    */
@@ -15059,11 +15060,14 @@ static void vgs__ebm_fill(vgs_ebm_config *c)
     if (c->reinit == 0.0f) c->reinit = 0.05f;
 }
 
-/* What follows from the sampler's fields. */
-static void vgs__ebm_fill_scales(vgs_ebm_config *c)
+/* What follows from the sampler's fields. x_0 has the variance of data of this length_scale at the end of the
+   noising chain, unless init_sigma is given (VP: 1, for data of variance 1). */
+static void vgs__ebm_fill_scales(vgs_ebm_config *c, bool fill_sigma)
 {
-    const vgs_config *s = &c->sampler;
+    vgs_config *s = &c->sampler;
+    double l = (double)s->length_scale, s0 = (double)s->init_sigma;
     float detail2 = s->on_sphere ? s->s2_end : s->detail_scale * s->detail_scale;
+    if (fill_sigma && !s->on_sphere && s->alpha == VGS_VE) s->init_sigma = (float)sqrt(l * l + s0 * s0 - 1.0);
     if (c->base_std == 0.0f) c->base_std = 1.5f * s->length_scale;
     if (c->langevin_step == 0.0f) c->langevin_step = s->on_sphere ? detail2 : 0.25f * detail2;
     if (c->ed_variance == 0.0f) c->ed_variance = detail2;
@@ -15088,9 +15092,6 @@ static vgs_status vgs__ebm_check_starts(const vgs_ebm_config *c, vgs_error *err)
 static vgs_status vgs__ebm_check(const vgs_ebm_config *c, vgs_error *err)
 {
     bool near = c->starts == VGS_STARTS_NEAR;
-    if ((int)c->net.kind != VGS_NET_MLP && c->net.kind != VGS_NET_AUTOENCODER)
-        return vgs__fail(err, VGS_E_ARG, "ebm.kind = %d: an energy is an mlp or an autoencoder",
-                         (int)c->net.kind);
     if (c->net.steps || c->net.out != 1)
         return vgs__fail(err, VGS_E_ARG, "ebm: net.%s = %d: an energy has no time and one output",
                          c->net.steps ? "steps" : "out", c->net.steps ? c->net.steps : c->net.out);
@@ -15127,11 +15128,14 @@ VGS__DEF vgs_status vgs_ebm_config_resolve(const vgs_ebm_config *cfg, vgs_ebm_co
     for (i = 0; i < 2 && st == VGS_OK; ++i)      /* what the defaults follow from                     */
         st = vgs__field_check(&vgs__ebm_fields[i], c, "ebm", err);
     if (st != VGS_OK) return st;
+    if (c->net.kind != VGS_NET_MLP && c->net.kind != VGS_NET_AUTOENCODER)
+        return vgs__fail(err, VGS_E_ARG, "ebm.kind = %d: an energy is an mlp or an autoencoder",
+                         (int)c->net.kind);
     vgs__ebm_fill(c);
     st = vgs__net_check(&c->net, err);
     if (st == VGS_OK) st = vgs_config_resolve(&c->sampler, &c->sampler, err);
     if (st != VGS_OK) return st;
-    vgs__ebm_fill_scales(c);
+    vgs__ebm_fill_scales(c, cfg->sampler.init_sigma == 0.0f);
     for (i = 0; i < VGS__EBM_FIELD_COUNT && st == VGS_OK; ++i)
         st = vgs__field_check(&vgs__ebm_fields[i], c, "ebm", err);
     return st == VGS_OK ? vgs__ebm_check(c, err) : st;
@@ -15970,7 +15974,7 @@ VGS__DEF vgs_status vgs_ebm_fit(vgs_ebm *m, const vgs_data *data, int n, double 
     float v = 0.0f;
     int i;
     if (st != VGS_OK) return st;
-    if (n < 0 || m->fitted + n > m->c.fit || m->iteration)
+    if (n < 0 || m->fitted + n > m->c.fit || (n && m->iteration))
         return vgs__fail(err, VGS_E_ARG, "ebm_fit: n = %d: %lld of fit = %d are made%s", n,
                          (long long)m->fitted, m->c.fit, m->iteration ? ", and training has begun" : "");
     for (i = 0; i < n && st == VGS_OK; ++i) st = vgs__ebm_fit_iterate(m, data, err);
