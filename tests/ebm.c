@@ -635,7 +635,7 @@ static double mises_mean(double kappa, int d)
 /* kappa that contrastive divergence finds from exact draws of `kappa`,
     and the mean of x_0 of its own draws over
    that of the kappa it has. */
-static double mises_learned(int d, double kappa, float gamma, int divide, double *draws)
+static double mises_learned(int d, double kappa, float gamma, int divide, int n, double *draws)
 {
     static const vgs_param_info list[1] = { { "kappa", 0, 0, 1 } };
     enum { N = 20000 };
@@ -654,22 +654,23 @@ static double mises_learned(int d, double kappa, float gamma, int divide, double
     c.gamma = gamma;
     c.divide = divide;
     c.lr = (float)(0.02 * kappa);
-    c.decay = 700;
+    c.decay = n;
     c.ema = 0.99f;
     c.sampler.on_sphere = true;
     c.sampler.backend = b;
     c.sampler.batch = 128;
-    c.sampler.steps = 20;
-    c.sampler.s2_start = 0.08f;
-    c.sampler.s2_end = 0.002f;
-    c.sampler.value_lr = 2e-3f;
+    c.sampler.steps = 48;
+    c.sampler.s2_start = 0.3f / (float)kappa;    /* small against the width of the density            */
+    c.sampler.s2_end = 0.006f / (float)kappa;
+    c.sampler.value_lr = 3e-3f;
+    c.sampler.lr_half = 150;
     c.sampler.net.hidden = 32;
     many.x = x;
     many.dim = d;
     mises_rows(&r, kappa, d, N, x);
     if ((m = made(&c)) != NULL) {
         double sum = 0;
-        CHECK(!vgs_ebm_train(m, &many, 700, NULL, &err), "%s", err.msg);
+        CHECK(!vgs_ebm_train(m, &many, n, NULL, &err), "%s", err.msg);
         OK(!vgs_model_read(vgs_ebm_model(m, true), &w, &err));
         CHECK(!vgs_ebm_average(m, &err) && !vgs_ebm_sample(m, NULL, N, x, &err), "%s", err.msg);
         for (i = 0; i < N; ++i) sum += (double)x[i * d] / N;
@@ -687,11 +688,11 @@ static void von_mises_fisher(void)
     static const struct { int d; double kappa; } is[2] = { { 3, 5 }, { 10, 20 } };
     int k;
     for (k = 0; k < 2; ++k) {
-        double draws = 0, biased, unused, found = mises_learned(is[k].d, is[k].kappa, 1e-30f, 1, &draws);
+        double draws = 0, biased, unused, found = mises_learned(is[k].d, is[k].kappa, 1e-30f, 1, 700, &draws);
         T_IN("S^%d", is[k].d - 1);
         CHECK_NEAR(found, is[k].kappa, 0.05, 0);
         CHECK_NEAR(draws, 1.0, 0.01, 0);
-        biased = mises_learned(is[k].d, is[k].kappa, 1.0f, is[k].d, &unused);
+        biased = mises_learned(is[k].d, is[k].kappa, 1.0f, is[k].d, 150, &unused);
         CHECK(biased < 0.4 * is[k].kappa, "gamma 1 gives kappa %g of %g", biased, is[k].kappa);
         if (t_argc > 1) printf("S^%d: kappa %.3f of %g, mean of draws %.4f; with gamma 1 and e = E/D %.3f\n",
                                is[k].d - 1, found, is[k].kappa, draws, biased);
