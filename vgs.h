@@ -576,7 +576,8 @@ typedef struct vgs_ebm_config {
     void      *user;              /* first argument of record                                               */
     vgs_model *model;             /* record: the weights that learn, borrowed, on sampler.backend           */
     vgs_config sampler;           /* of the negatives: batch, steps, tau, on_sphere, seed, backend ...; its */
-                                  /* energy is set here; progress is called after every iteration          */
+                                  /* energy is set here; of VE init_sigma, if 0, follows from length_scale  */
+                                  /* and the noise of the chain                                             */
     vgs_objective objective;
     vgs_starts starts;
     float gamma;                  /* weight of the squares; cd, none: 1, else 0.01 (for none pass 1e-30)    */
@@ -738,12 +739,26 @@ typedef struct vgs_mcmc_stats {   /* after burn-in, of the density itself (beta 
     double energy_se;             /* its standard error, std / sqrt(ESS)                              */
     double rhat, ess;             /* the worst vgs_diagnose of the energy and, of points, every       */
                                   /* coordinate; of particles |x|^2, nearest and farthest pair        */
-    int    levels;                /* pt, else 1                                                       */
+    int    levels, chains;        /* levels: pt, else 1                                               */
     double log_z, log_z_se;       /* pt, else NaN; error from the ladders                             */
     double barrier;               /* pt: sum of the neighbours' rates of refusal, about Lambda        */
     double round_trips;           /* pt: replicas that went from N to the target and back             */
     double round_trip_rate;       /* pt: ... per iteration and ladder; 1/(2 + 2 barrier) at best      */
+    double log_z_half[2];         /* pt: of the first and the second half of the iterations           */
+    double stone_khat;            /* pt: the largest khat of the stones' weights, as in vgs_weights;  */
+                                  /* NaN if all weights of each are alike                             */
+    vgs_verdict verdict;          /* below                                                            */
 } vgs_mcmc_stats;
+
+/* The verdict, and why, in one sentence. Chains agree on every mode's share, in both halves, if R-hat is 1.
+     unknown     R-hat has no value: fewer than 4 rows of a chain, or all of a kind
+     unusable    R-hat above 1.1: chains have not found the same modes, or not in the same shares; or, of pt,
+                 stone_khat above 0.7: a few states decide log Z
+     caution     R-hat above 1.01; ESS below 100; of pt, fewer round trips than ladders, whose replicas are in
+                 the modes that they began in, or halves of log Z that differ by more than 0.02 and by more
+                 than eight error bars (four of their difference, which has twice the whole's)
+     usable      else. A mode that no chain has found is missed by all of these. */
+VGS_API void vgs_mcmc_say(const vgs_mcmc_stats *s, char text[200]);
 
 /* x: [n,dim], row i from chain i modulo chains; particles have mean 0. stats may be NULL, and must be for
    more than 5e8 rows. VGS_E_NONFINITE: a start has no finite energy. */
@@ -8792,12 +8807,14 @@ typedef struct vgs__replica {
     double alpha, alpha_sum;      /* acceptance probability of the last move; of all moves            */
     double refused;               /* sum over moves of the probability that a swap upwards is refused */
     double top, weights;          /* sum of exp((beta - beta above) V) is weights exp(top)            */
+    double half_top, half_weights;/* the same after half of the iterations                            */
     int    trip;                  /* travels with x: 1 = came from the bottom, 2 = from the top then  */
 } vgs__replica;
 
 typedef struct vgs__ladder {      /* what belongs to a chain as a whole */
     double calls, gradient_calls;
     double trips;
+    int    seen, kept, stride;    /* iterations since sampling began; those kept in `stone`           */
 } vgs__ladder;
 
 /* x, g [levels, chains, dim]: places and gradients there; y, gy where a move leads; p momenta. */
@@ -8814,6 +8831,9 @@ typedef struct vgs__mcmc {
     vgs__evaluator  recorded;     /* of a recorded energy                                             */
     vgs__replica   *row;
     vgs__ladder    *ladder;
+    double         *stone;        /* [levels - 1, chains, stones]: logarithms of some stones' weights */
+    int             stones;
+    double          half;         /* iterations that half_weights are of                              */
     vgs__level      level[VGS__MAX_LEVELS];
 } vgs__mcmc;
 
@@ -8843,7 +8863,9 @@ static void vgs__mcmc_close(vgs__mcmc *m)
     vgs__free(m->p);
     vgs__free(m->row);
     vgs__free(m->ladder);
+    vgs__free(m->stone);
     m->x = m->g = m->y = m->gy = m->p = NULL;
+    m->stone = NULL;
     m->row = NULL;
     m->ladder = NULL;
 }
@@ -9110,6 +9132,25 @@ static void vgs__mcmc_stepping_stone(vgs__replica *r, double v)
     } else r->weights += exp(v - r->top);
 }
 
+/* Keeps what a ladder's stones weigh now, every stride-th time; when the room is full, every other stays. */
+static void vgs__mcmc_keep_stones(vgs__mcmc *m, int chain, const double *v)
+{
+    vgs__ladder *l = &m->ladder[chain];
+    int k, j, top = m->levels - 1;
+    if (!m->stone || l->seen++ % l->stride) return;
+    for (k = 0; k < top; ++k) {
+        double *w = m->stone + ((size_t)k * (size_t)m->c.chains + (size_t)chain) * (size_t)m->stones;
+        double now = -(m->level[k + 1].beta - m->level[k].beta) * v[k];
+        for (j = 0; l->kept == m->stones && j < m->stones / 2; ++j) w[j] = w[2 * j];
+        w[l->kept == m->stones ? m->stones / 2 : l->kept] = now <= DBL_MAX ? now : -HUGE_VAL;
+    }
+    if (l->kept == m->stones) {
+        l->kept /= 2;
+        l->stride *= 2;
+    }
+    l->kept++;
+}
+
 /* Every pair of neighbours counts how often it would be refused; the even or the odd pairs do swap. */
 static void vgs__mcmc_swap(vgs__mcmc *m, uint64_t at, int chain)
 {
@@ -9127,6 +9168,7 @@ static void vgs__mcmc_swap(vgs__mcmc *m, uint64_t at, int chain)
         r->refused += 1.0 - accept;
         vgs__mcmc_stepping_stone(r, -gap * v[k]);
     }
+    vgs__mcmc_keep_stones(m, chain, v);
     for (k = (int)(at & 1); k < top; k += 2) {
         double rise = (m->level[k + 1].beta - m->level[k].beta) * (v[k] - v[k + 1]);
         if (rise > 0.0 && !(vgs__mcmc_uniform(m, VGS__MC_SWAP, at, k, chain) < exp(-rise))) continue;
@@ -9232,6 +9274,50 @@ static void vgs__mcmc_log_z(const vgs__mcmc *m, vgs_mcmc_stats *out)
         if (c >= 0) square += off * off;
     }
     out->log_z_se = chains > 1.0 ? sqrt(square / (chains * (chains - 1.0))) : vgs__nan();
+}
+
+/* log Z of the first or the second half of the iterations. */
+static double vgs__mcmc_half(const vgs__mcmc *m, int half)
+{
+    double n = half ? m->counted - m->half : m->half, s = m->c.length_scale;
+    double log_z = 0.5 * m->dim_effective * (VGS__LN_2PI + 2.0 * log(s));
+    int k, c;
+    for (k = 0; k < m->levels - 1; ++k) {
+        const vgs__replica *r = &m->row[vgs__mcmc_row(m, k, 0)];
+        double top = r->top, sum = 0.0;
+        for (c = 0; c < m->c.chains; ++c) top = r[c].top > top ? r[c].top : top;
+        for (c = 0; c < m->c.chains; ++c) {
+            double first = r[c].half_weights * exp(r[c].half_top - top);
+            sum += half ? r[c].weights * exp(r[c].top - top) - first : first;
+        }
+        log_z += top + log(fmax(sum, 0.0) / (n * m->c.chains));
+    }
+    return log_z;
+}
+
+static double vgs__khat(double *log_weight, int n);                  /* >>weights                      */
+
+/* The largest khat of all stones, from what is kept of their weights, which it puts in order; NaN if all
+   stones' weights are alike. */
+static double vgs__mcmc_stone_khat(vgs__mcmc *m)
+{
+    double worst = -HUGE_VAL, k, sum, square;
+    int i, c, n;
+    for (i = 0; m->stone && i < m->levels - 1; ++i) {
+        double *w = m->stone + (size_t)i * (size_t)m->c.chains * (size_t)m->stones;
+        for (n = 0, c = 0; c < m->c.chains; ++c) {
+            memmove(w + n, w + (size_t)c * (size_t)m->stones, (size_t)m->ladder[c].kept * sizeof *w);
+            n += m->ladder[c].kept;
+        }
+        if (n < 25 || !((k = vgs__khat(w, n)) < HUGE_VAL)) continue;
+        for (sum = square = 0.0, c = 0; c < n; ++c) {
+            sum += exp(w[c] - w[n - 1]);
+            square += exp(2.0 * (w[c] - w[n - 1]));
+        }
+        if (sum * sum > 0.99 * n * square) continue;     /* all alike: whatever the tail, it adds nothing  */
+        worst = k > worst ? k : worst;
+    }
+    return worst >= -DBL_MAX ? worst : vgs__nan();
 }
 
 /* ---- run ---- */
@@ -9368,11 +9454,34 @@ static vgs_status vgs__mcmc_burn_in(vgs__mcmc *m, vgs_error *err)
     return status;
 }
 
+/* Room for about 4096 weights of each stone, an even number of each ladder. */
+static bool vgs__mcmc_open_stones(vgs__mcmc *m)
+{
+    int c;
+    if (m->c.method != VGS_PT) return true;
+    m->stones = 4096 / m->c.chains > 16 ? 4096 / m->c.chains / 2 * 2 : 16;
+    for (c = 0; c < m->c.chains; ++c) m->ladder[c].stride = 1;
+    m->stone = (double *)vgs__alloc((size_t)m->stones * (size_t)m->c.chains * (size_t)m->levels,
+                                    sizeof *m->stone);
+    return m->stone != NULL;
+}
+
+static void vgs__mcmc_halfway(vgs__mcmc *m)
+{
+    int i;
+    m->half = m->counted;
+    for (i = 0; i < m->levels * m->c.chains; ++i) {
+        m->row[i].half_top = m->row[i].top;
+        m->row[i].half_weights = m->row[i].weights;
+    }
+}
+
 static vgs_status vgs__mcmc_sample(vgs__mcmc *m, int n, float *x, double *e, vgs_error *err)
 {
     int chains = m->c.chains, rounds = (n + chains - 1) / chains, i, c;
     int top = vgs__mcmc_row(m, m->levels - 1, 0);
     vgs__mcmc_forget(m);
+    if (!vgs__mcmc_open_stones(m)) return vgs__fail(err, VGS_E_NOMEM, "out of memory: %s", m->name);
     for (i = 0; i < rounds; ++i) {
         int thin = m->c.thin, row = i * chains, rows = n - row < chains ? n - row : chains;
         if (m->c.calls > 0.0)
@@ -9381,6 +9490,7 @@ static vgs_status vgs__mcmc_sample(vgs__mcmc *m, int n, float *x, double *e, vgs
             return vgs__fail(err, VGS_E_ARG, "%s: config.calls = %g are too few: an iteration of %d chains "
                              "of %d levels takes about %.0f, and n = %d needs %d of them after the burn-in",
                              m->name, m->c.calls, chains, m->levels, vgs__mcmc_price(m, m->at), n, rounds);
+        if (i == rounds / 2) vgs__mcmc_halfway(m);
         if (vgs__mcmc_advance(m, thin, err)) return VGS_E_ENERGY;
         memcpy(x + (size_t)row * (size_t)m->c.energy.dim, vgs__mcmc_at(m, m->x, top),
                (size_t)rows * (size_t)m->c.energy.dim * sizeof(float));
@@ -9502,12 +9612,13 @@ static void vgs__mcmc_first_ladder(vgs__mcmc *m)
     m->level[top].beta = 1.0;
 }
 
-static void vgs__mcmc_summary(const vgs__mcmc *m, vgs_mcmc_stats *out)
+static void vgs__mcmc_summary(vgs__mcmc *m, vgs_mcmc_stats *out)
 {
     double refused[VGS__MAX_LEVELS];
     int c, top = m->levels - 1;
     memset(out, 0, sizeof *out);
     out->levels = m->levels;
+    out->chains = m->c.chains;
     out->step = m->level[top].step;
     for (c = 0; c < m->c.chains; ++c) {
         out->energy_calls += m->ladder[c].calls;
@@ -9517,6 +9628,7 @@ static void vgs__mcmc_summary(const vgs__mcmc *m, vgs_mcmc_stats *out)
     }
     out->energy_mean = out->energy_se = out->rhat = out->ess = vgs__nan();
     out->log_z = out->log_z_se = out->barrier = out->round_trip_rate = vgs__nan();
+    out->log_z_half[0] = out->log_z_half[1] = out->stone_khat = vgs__nan();
     if (m->c.method != VGS_PT) {
         out->round_trips = vgs__nan();
         return;
@@ -9524,6 +9636,8 @@ static void vgs__mcmc_summary(const vgs__mcmc *m, vgs_mcmc_stats *out)
     out->barrier = vgs__mcmc_refused(m, refused);
     out->round_trip_rate = out->round_trips / (m->counted * m->c.chains);
     vgs__mcmc_log_z(m, out);
+    for (c = 0; c < 2 && m->half > 0.0; ++c) out->log_z_half[c] = vgs__mcmc_half(m, c);
+    out->stone_khat = vgs__mcmc_stone_khat(m);
 }
 
 /* ---- do chains agree? [Vehtari 2021] ---- */
@@ -9776,6 +9890,44 @@ static vgs_status vgs__mcmc_diagnose(const vgs__mcmc *m, int n, const float *x, 
     return q < vgs__mcmc_diagnosed_count(m) ? VGS_E_NOMEM : VGS_OK;
 }
 
+/* The verdict, and the sentence. */
+static vgs_verdict vgs__mcmc_judge(const vgs_mcmc_stats *s, char text[200])
+{
+    double apart = fabs(s->log_z_half[1] - s->log_z_half[0]);
+    if (!(s->rhat <= DBL_MAX)) {
+        snprintf(text, 200, "too few rows, or all of a kind: nothing tells whether the chains agree");
+        return VGS_VERDICT_UNKNOWN;
+    }
+    if (s->rhat > 1.1) {
+        snprintf(text, 200, "the chains disagree (R-hat %.2f): they have not found the same modes, or not in "
+                 "the same shares", s->rhat);
+        return VGS_VERDICT_UNUSABLE;
+    }
+    if (s->stone_khat > 0.7) {
+        snprintf(text, 200, "a few states decide log Z (k-hat %.2f of a stepping stone is above 0.7): it and "
+                 "its error cannot be trusted", s->stone_khat);
+        return VGS_VERDICT_UNUSABLE;
+    }
+    if (s->rhat > 1.01)
+        snprintf(text, 200, "caution: R-hat %.3f is above 1.01: the chains do not agree yet", s->rhat);
+    else if (apart > 0.02 && apart > 8.0 * s->log_z_se)
+        snprintf(text, 200, "caution: log Z is not converged: %.4f in the first half, %.4f in the second",
+                 s->log_z_half[0], s->log_z_half[1]);
+    else if (s->round_trips < s->chains)
+        snprintf(text, 200, "caution: %.0f round trips of %d ladders: replicas hardly leave the modes that "
+                 "they began in", s->round_trips, s->chains);
+    else if (s->ess < 100.0)
+        snprintf(text, 200, "caution: ESS %.0f is below 100: errors are not known well", s->ess);
+    else {
+        snprintf(text, 200, "the chains agree (R-hat %.4f, ESS %.0f), unless a mode is missing that none has "
+                 "found", s->rhat, s->ess);
+        return VGS_VERDICT_USABLE;
+    }
+    return VGS_VERDICT_CAUTION;
+}
+
+VGS__DEF void vgs_mcmc_say(const vgs_mcmc_stats *s, char text[200]) { vgs__mcmc_judge(s, text); }
+
 /* ---- what users call ---- */
 
 /* Every row turned, reflected and permuted, with random numbers of its own. */
@@ -9803,6 +9955,7 @@ VGS__DEF vgs_status vgs_mcmc(const vgs_mcmc_config *cfg, int n, float *x, vgs_mc
     vgs__mcmc m;
     vgs_mcmc_stats own;
     vgs_status status;
+    char text[200];
     double *e = NULL;
     memset(&m, 0, sizeof m);
     m.c = *cfg;
@@ -9825,6 +9978,7 @@ VGS__DEF vgs_status vgs_mcmc(const vgs_mcmc_config *cfg, int n, float *x, vgs_mc
     if (!status && stats) {
         vgs__mcmc_summary(&m, &own);
         status = vgs__mcmc_diagnose(&m, n, x, e, &own, err);
+        own.verdict = vgs__mcmc_judge(&own, text);
     }
     if (!status && m.c.shuffle) status = vgs__mcmc_shuffle(&m, n, x, err);
     if (!status && stats) *stats = own;
@@ -16906,11 +17060,14 @@ static void vgs__ebm_fill(vgs_ebm_config *c)
     if (c->reinit == 0.0f) c->reinit = 0.05f;
 }
 
-/* What follows from the sampler's fields. */
-static void vgs__ebm_fill_scales(vgs_ebm_config *c)
+/* What follows from the sampler's fields. x_0 has the variance of data of this length_scale at the end of the
+   noising chain, unless init_sigma is given (VP: 1, for data of variance 1). */
+static void vgs__ebm_fill_scales(vgs_ebm_config *c, bool fill_sigma)
 {
-    const vgs_config *s = &c->sampler;
+    vgs_config *s = &c->sampler;
+    double l = (double)s->length_scale, s0 = (double)s->init_sigma;
     float detail2 = s->on_sphere ? s->s2_end : s->detail_scale * s->detail_scale;
+    if (fill_sigma && !s->on_sphere && s->alpha == VGS_VE) s->init_sigma = (float)sqrt(l * l + s0 * s0 - 1.0);
     if (c->base_std == 0.0f) c->base_std = 1.5f * s->length_scale;
     if (c->langevin_step == 0.0f) c->langevin_step = s->on_sphere ? detail2 : 0.25f * detail2;
     if (c->ed_variance == 0.0f) c->ed_variance = detail2;
@@ -16935,9 +17092,6 @@ static vgs_status vgs__ebm_check_starts(const vgs_ebm_config *c, vgs_error *err)
 static vgs_status vgs__ebm_check(const vgs_ebm_config *c, vgs_error *err)
 {
     bool near = c->starts == VGS_STARTS_NEAR;
-    if ((int)c->net.kind != VGS_NET_MLP && c->net.kind != VGS_NET_AUTOENCODER)
-        return vgs__fail(err, VGS_E_ARG, "ebm.kind = %d: an energy is an mlp or an autoencoder",
-                         (int)c->net.kind);
     if (c->net.steps || c->net.out != 1)
         return vgs__fail(err, VGS_E_ARG, "ebm: net.%s = %d: an energy has no time and one output",
                          c->net.steps ? "steps" : "out", c->net.steps ? c->net.steps : c->net.out);
@@ -16974,11 +17128,14 @@ VGS__DEF vgs_status vgs_ebm_config_resolve(const vgs_ebm_config *cfg, vgs_ebm_co
     for (i = 0; i < 2 && st == VGS_OK; ++i)      /* what the defaults follow from                     */
         st = vgs__field_check(&vgs__ebm_fields[i], c, "ebm", err);
     if (st != VGS_OK) return st;
+    if (c->net.kind != VGS_NET_MLP && c->net.kind != VGS_NET_AUTOENCODER)
+        return vgs__fail(err, VGS_E_ARG, "ebm.kind = %d: an energy is an mlp or an autoencoder",
+                         (int)c->net.kind);
     vgs__ebm_fill(c);
     st = vgs__net_check(&c->net, err);
     if (st == VGS_OK) st = vgs_config_resolve(&c->sampler, &c->sampler, err);
     if (st != VGS_OK) return st;
-    vgs__ebm_fill_scales(c);
+    vgs__ebm_fill_scales(c, cfg->sampler.init_sigma == 0.0f);
     for (i = 0; i < VGS__EBM_FIELD_COUNT && st == VGS_OK; ++i)
         st = vgs__field_check(&vgs__ebm_fields[i], c, "ebm", err);
     return st == VGS_OK ? vgs__ebm_check(c, err) : st;
@@ -17820,7 +17977,7 @@ VGS__DEF vgs_status vgs_ebm_fit(vgs_ebm *m, const vgs_data *data, int n, double 
     float v = 0.0f;
     int i;
     if (st != VGS_OK) return st;
-    if (n < 0 || m->fitted + n > m->c.fit || m->iteration)
+    if (n < 0 || m->fitted + n > m->c.fit || (n && m->iteration))
         return vgs__fail(err, VGS_E_ARG, "ebm_fit: n = %d: %lld of fit = %d are made%s", n,
                          (long long)m->fitted, m->c.fit, m->iteration ? ", and training has begun" : "");
     for (i = 0; i < n && st == VGS_OK; ++i) st = vgs__ebm_fit_iterate(m, data, err);

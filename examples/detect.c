@@ -491,7 +491,8 @@ static bool read_list(training *t, const char *path)
         char *class_name = strchr(line, ','), *name = class_name ? strchr(class_name + 1, ',') : NULL;
         int c = 0;
         if (!name) return say("%s: \"%.60s\" is not GROUP,CLASS,FILE", path, line), fclose(f), false;
-        line[strcspn(line, "\r\n")] = *class_name = *name = '\0';
+        *class_name = *name = '\0';
+        name[1 + strcspn(name + 1, "\r\n")] = '\0';
         while (c < t->all.class_count && strcmp(t->all.classes[c], class_name + 1)) ++c;
         if (c == t->all.class_count) photos_class(&t->all, text_format("%s", class_name + 1));
         photos_add(&t->all, "", name + 1, NULL, false);

@@ -592,7 +592,7 @@ static void results_free(results *r)
 
 static bool has_weights(const job *j)
 {
-    return vgs_ebm_sampler(j->m) && j->config.starts == VGS_STARTS_NOISE && !j->config.sampler.on_sphere;
+    return vgs_ebm_sampler(j->m) && j->config.starts == VGS_STARTS_NOISE;
 }
 
 /* log p of rows with energies e: -E/tau - log Z - D log scale; its error is that of both means. */

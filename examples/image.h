@@ -6,6 +6,8 @@
 #ifndef IMAGE_H
 #define IMAGE_H
 
+#include <errno.h>
+
 #if defined __GNUC__ || defined __clang__
 #  pragma GCC diagnostic push                    /* not ours to tidy; a system header says nothing anyway */
 #  pragma GCC diagnostic ignored "-Wconversion"

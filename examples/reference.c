@@ -167,7 +167,7 @@ static int show(void *user, double done)
 
 static void print_lines(const options *o, const vgs_mcmc_stats *s, double seconds)
 {
-    char time[32];
+    char time[32], text[200];
     printf("%s: %d rows of %s by %s in %s\n", o->out, o->n, o->target,
            o->method == EXACT ? "exact draws" : vgs_mcmc_method_name(o->method), duration(seconds, time));
     printf("energy        %.5f +- %.5f\n", s->energy_mean, s->energy_se);
@@ -175,14 +175,18 @@ static void print_lines(const options *o, const vgs_mcmc_stats *s, double second
     if (isnan(s->rhat))
         printf("R-hat, ESS    - (they take at least 4 samples of each of the %d chains)\n", o->c.chains);
     else {
-        printf("R-hat         %.4f%s\n", s->rhat, s->rhat > 1.01 ? ": above 1.01, do not trust it yet" : "");
+        printf("R-hat         %.4f\n", s->rhat);
         printf("ESS           %.0f of %d\n", s->ess, o->n);
     }
     printf("acceptance    %.3f at step %.4g\n", s->acceptance, s->step);
     if (o->method == VGS_PT)
-        printf("log Z         %.4f +- %.4f\n"
+        printf("log Z         %.4f +- %.4f (%.4f in the first half, %.4f in the second)\n"
                "ladder        %d levels, barrier %.2f, %.0f round trips (%.4f per iteration and ladder)\n",
-               s->log_z, s->log_z_se, s->levels, s->barrier, s->round_trips, s->round_trip_rate);
+               s->log_z, s->log_z_se, s->log_z_half[0], s->log_z_half[1], s->levels, s->barrier,
+               s->round_trips, s->round_trip_rate);
+    vgs_mcmc_say(s, text);
+    if (s->verdict == VGS_VERDICT_CAUTION) printf("verdict       %s\n", text);  /* which begins so */
+    else printf("verdict       %s: %s\n", vgs_verdict_name(s->verdict), text);
     if (o->method == VGS_LMC) printf("lmc is not corrected: these samples are of another density\n");
     printf("energy calls  %.0f, %.0f of them with gradient\n", s->energy_calls, s->gradient_calls);
 }
@@ -214,6 +218,10 @@ static void print_json(const options *o, const vgs_mcmc_stats *s, double seconds
     put(&j, "round_trips", s->round_trips);
     put(&j, "round_trip_rate", s->round_trip_rate);
     if (o->method == VGS_PT) json_i64(&j, "levels", s->levels);
+    put(&j, "log_z_first_half", s->log_z_half[0]);
+    put(&j, "log_z_second_half", s->log_z_half[1]);
+    put(&j, "stone_khat", s->stone_khat);
+    if (o->method != EXACT) json_string(&j, "verdict", vgs_verdict_name(s->verdict));
     put(&j, "energy_calls", s->energy_calls);
     put(&j, "gradient_calls", s->gradient_calls);
     json_close(&j, '}');
@@ -240,7 +248,8 @@ static vgs_status draw_exactly(const options *o, const target *t, float *x, vgs_
     sum /= o->n;
     *s = (vgs_mcmc_stats){ .energy_mean = sum, .rhat = none, .ess = o->n, .acceptance = none, .step = none,
                            .log_z = none, .log_z_se = none, .barrier = none, .round_trips = none,
-                           .round_trip_rate = none };
+                           .round_trip_rate = none,
+                           .log_z_half = { none, none }, .stone_khat = none };
     s->energy_se = o->n > 1 ? sqrt(fmax(0.0, square / o->n - sum * sum) / (o->n - 1.0)) : none;
     return st;
 }

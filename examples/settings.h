@@ -3,6 +3,8 @@
 #ifndef SETTINGS_H
 #define SETTINGS_H
 
+#include <inttypes.h>
+
 enum { LOCATION = 1, MAHALANOBIS = 2, NEIGHBOUR = 4, ENERGY = 8, METHODS = 4 };
 static const char *const method_names[METHODS] = { "location", "mahalanobis", "neighbour", "energy" };
 

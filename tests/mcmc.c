@@ -308,9 +308,82 @@ static void tempering(void)
     near_mean(x, N, 2, 16, right, 0, 0.2);
     CHECK_NEAR(s.log_z, 2, 0, 4.5 * s.log_z_se);
     OK(s.log_z_se < 0.02 && s.rhat < 1.01);
+    OK(s.verdict == VGS_VERDICT_USABLE && s.chains == 16 && s.stone_khat < 0.7);
+    CHECK(fabs(exp(s.log_z_half[0] - s.log_z) + exp(s.log_z_half[1] - s.log_z) - 2) < 1e-3 &&
+          s.log_z_half[0] != s.log_z_half[1], "halves %g, %g of %g", s.log_z_half[0], s.log_z_half[1],
+          s.log_z);
     c.method = VGS_HMC;
     OK(vgs_mcmc(&c, N, x, &s, &err) == VGS_OK);
-    OK(s.rhat > 1.1);                                                /* and hmc alone is told apart    */
+    OK(s.rhat > 1.1 && s.verdict == VGS_VERDICT_UNUSABLE);           /* and hmc alone is told apart    */
+    OK(isnan(s.log_z_half[0]) && isnan(s.stone_khat));
+}
+
+/* Four modes of equal mass, of different size: each coordinate is half N(0, 1), half N(5, 0.1^2). */
+static int sizes(void *user, const float *x, int n, int dim, float *e, float *g)
+{
+    int i, j;
+    (void)user;
+    for (i = 0; i < n; ++i)
+        for (e[i] = 0, j = 0; j < dim; ++j) {
+            double v = (double)x[i * dim + j], wide = exp(-v * v / 2);
+            double slim = 10 * exp(-50 * (v - 5) * (v - 5)), sum = wide + slim + 1e-300;
+            e[i] -= (float)log(sum);
+            if (g) g[i * dim + j] = (float)((v * wide + 100 * (v - 5) * slim) / sum);
+        }
+    return 0;
+}
+
+/* The narrow mode is found by few ladders: log Z, or the shares, are not to be trusted, and that is said. */
+static void not_converged(void)
+{
+    enum { N = 1000 };
+    static float x[N * 2];
+    vgs_mcmc_config c = config_of(sizes, 2, VGS_PT);
+    vgs_mcmc_stats s;
+    char text[200];
+    c.length_scale = 2.6;
+    OK(vgs_mcmc(&c, N, x, &s, &err) == VGS_OK);
+    vgs_mcmc_say(&s, text);
+    CHECK(s.verdict == VGS_VERDICT_UNUSABLE && strstr(text, "the chains disagree"), "%s", text);
+    OK(s.stone_khat > 0.7);
+}
+
+/* Each reason by itself, in the order in which they count. */
+static void verdicts(void)
+{
+    static const struct {
+        double rhat, ess, khat, trips, first, second;
+        vgs_verdict v;
+        const char *words;
+    } list[] = {
+        { 1.2, 500, 0.2, 50, 1, 1, VGS_VERDICT_UNUSABLE, "have not found the same modes" },
+        { 1.003, 500, 0.9, 50, 1, 1, VGS_VERDICT_UNUSABLE, "k-hat 0.90 of a stepping stone" },
+        { 1.02, 500, 0.2, 50, 1, 1, VGS_VERDICT_CAUTION, "R-hat 1.020 is above 1.01" },
+        { 1.003, 500, 0.2, 50, 1, 1.3, VGS_VERDICT_CAUTION, "log Z is not converged: 1.0000 in the first" },
+        { 1.003, 500, 0.2, 3, 1, 1, VGS_VERDICT_CAUTION, "3 round trips of 16 ladders" },
+        { 1.003, 50, 0.2, 50, 1, 1, VGS_VERDICT_CAUTION, "ESS 50 is below 100" },
+        { 1.003, 500, 0.2, 50, 1, 1.07, VGS_VERDICT_USABLE, "the chains agree (R-hat 1.0030" },
+    };
+    size_t k;
+    for (k = 0; k < sizeof list / sizeof *list; ++k) {
+        vgs_mcmc_stats s;
+        char text[200];
+        memset(&s, 0, sizeof s);
+        s.rhat = list[k].rhat;
+        s.ess = list[k].ess;
+        s.stone_khat = list[k].khat;
+        s.round_trips = list[k].trips;
+        s.log_z_half[0] = list[k].first;
+        s.log_z_half[1] = list[k].second;
+        s.log_z_se = 0.01;
+        s.chains = 16;
+        vgs_mcmc_say(&s, text);
+        CHECK(strstr(text, list[k].words) != NULL, "%s", text);
+        OK(vgs__mcmc_judge(&s, text) == list[k].v);
+        s.rhat = (double)NAN;
+        vgs_mcmc_say(&s, text);
+        CHECK(strstr(text, "nothing tells") != NULL, "%s", text);
+    }
 }
 
 /* The ladder: refusals between neighbours are equal, however the levels began. */
@@ -665,6 +738,8 @@ int main(int argc, char **argv)
     RUN(kinds);
     RUN(langevin);
     RUN(tempering);
+    RUN(not_converged);
+    RUN(verdicts);
     RUN(ladder);
     RUN(error_bars);
     RUN(balance);

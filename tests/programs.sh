@@ -222,10 +222,60 @@ for bad in "" "dw4" "dw4 -n 5" "nosuch -n 5 -o x.npy" "dw4 -n 0 -o x.npy" "dw4 -
     "dw4 -n 5 -o x.npy --method pt --local lmc"; do
     [ "$(status build/reference $bad)" = 2 ]; ok "reference $bad: usage" $?
 done
+# ebm: a run and one that is resumed, scores, draws, evaluation, what is refused
+tiny="--hidden 8 --time-dim 4 --steps 4 --batch 16 --energy-hidden 8 --threads 1"
+build/ebm demo rings --out "$work/e" --iterations 6 $tiny > "$work/out" 2> "$work/err" && grep -q log-likelihood "$work/out"
+ok "ebm demo" $?
+for f in checkpoint.safetensors log.jsonl report.html; do
+    [ -s "$work/e/$f" ]; ok "ebm writes $f" $?
+done
+for key in e_data e_start e_draws g gamma_share drift_first start_distance draw_distance spread energy_valid; do
+    grep -q "\"$key\"" "$work/e/log.jsonl"; ok "ebm logs $key" $?
+done
+build/ebm sample "$work/e" -n 300 -o "$work/good.npy" > "$work/out" 2> "$work/err" &&
+    build/reference gmm9 -n 300 -o "$work/bad.npy" > "$work/out" 2> "$work/err"
+ok "ebm sample" $?
+at_line e+ "$interrupt" build/ebm train "$work/good.npy" --out "$work/f" --iterations 2000000 --energy-decay 9 $tiny
+[ $? = 130 ] && grep -q 'stopped at iteration' "$work/err"; ok "ebm: Ctrl-C" $?
+stopped=$(sed -n 's/.*stopped at iteration \([0-9]*\).*/\1/p' "$work/err")
+build/ebm train "$work/good.npy" --out "$work/f" --resume --iterations $((stopped + 2)) --threads 1 > "$work/out" 2> "$work/err" &&
+    build/ebm train "$work/good.npy" --out "$work/h" --iterations $((stopped + 2)) --energy-decay 9 $tiny > "$work/out" 2> "$work/err" &&
+    build/ebm score "$work/f" "$work/bad.npy" -o "$work/s1.npy" 2> "$work/err" &&
+    build/ebm score "$work/h" "$work/bad.npy" -o "$work/s2.npy" 2> "$work/err" && cmp "$work/s1.npy" "$work/s2.npy"
+ok "ebm: a resumed run gives the same scores" $?
+build/ebm evaluate "$work/e" "$work/good.npy" "$work/bad.npy" --json > "$work/json" 2> "$work/err"; ok "ebm evaluate" $?
+for key in auroc average_precision energy_good energy_bad log_likelihood log_likelihood_se; do
+    grep -q "\"$key\"" "$work/json"; ok "ebm evaluate's key $key" $?
+done
+build/ebm sample "$work/e" -n 50 -o "$work/e.safetensors" --refine 3 > "$work/out" 2> "$work/err" && grep -q refined "$work/err" &&
+    ! grep -q log_weight "$work/e.safetensors"
+ok "ebm sample --refine" $?
+build/ebm train "$work/bad.npy" --out "$work/d" --objective cd --sphere 1 --fit-autoencoder 3 --energy-code 1 \
+    --iterations 4 $tiny > "$work/out" 2> "$work/err" && ! grep -q log-likelihood "$work/out"
+ok "ebm on the sphere" $?
+build/ebm evaluate "$work/d" "$work/good.npy" "$work/bad.npy" --json > "$work/json" 2> "$work/err" && ! grep -q log_l "$work/json"
+ok "and no log-likelihood there" $?
+[ "$(status build/ebm train "$work/good.npy" --out "$work/e" $tiny)" = 2 ] && grep -q 'holds a run' "$work/err"
+ok "ebm: a folder that holds a run is refused" $?
+[ "$(status build/ebm train "$work/good.npy" --out "$work/q" --objective gcd --starts data)" = 2 ] &&
+    grep -q 'starts = data: makes no sense with the objective gcd' "$work/err"
+ok "ebm: a combination without sense" $?
+[ "$(status build/ebm train "$work/nan.npy" --out "$work/q" --batch 2)" = 1 ] && grep -q 'nan.npy: row 0, column 0 is' "$work/err"
+ok "ebm: a NaN in the data is named" $?
+[ "$(status build/ebm train "$work/good.npy" --out "$work/q" --batch 301)" = 1 ] && grep -q '300 rows: fewer than --batch 301' "$work/err"
+ok "ebm: fewer rows than a batch" $?
+[ "$(status build/ebm score "$work/e" "$work/x.npy" -o "$work/q.npy")" = 1 ] && grep -q 'has 8 columns, the energy takes 2' "$work/err"
+ok "ebm: columns that do not fit" $?
+[ "$(status build/ebm train "$work/good.npy" --out "$work/q" --energy-limit 1e-3 $tiny)" = 1 ] && grep -q 'above limit = 0.001' "$work/err" &&
+    [ -s "$work/q/checkpoint.safetensors" ]
+ok "ebm: an energy that runs away leaves its checkpoint" $?
+for bad in "" "learn" "train" "train $work/good.npy" "demo cube --out $work/q" "score $work/e" "train x.npy --out q --energy egnn"; do
+    [ "$(status build/ebm $bad)" = 2 ]; ok "ebm $bad: usage" $?
+done
 build/train gmm9 --steps 33 --help > "$work/out" && grep -q -e '--steps .*; 1..65535; = 33$' "$work/out" &&
     grep -q -e '--alpha .*; ve vp; = ve$' "$work/out"
 ok "train --help: what a field can be and what it is" $?
-for p in train sample evaluate reference inspect; do build/$p --help > "$work/out"; ok "$p --help" $?; done
+for p in train sample evaluate reference inspect ebm; do build/$p --help > "$work/out"; ok "$p --help" $?; done
 build/sample "$work/a" -n 200 -o "$work/r.safetensors" --refine 5 > "$work/out" 2> "$work/err" &&
     grep -q 'refined: 5' "$work/err" && ! grep -q log_weight "$work/r.safetensors" &&
     build/sample "$work/a" -n 200 -o "$work/r.npy" --refine 5 2> "$work/err"

@@ -1,0 +1,110 @@
+# The detector of image anomalies: its parts against others' numbers, then the program as a user calls it.
+cd "$(dirname "$0")/.." || exit 1
+. tests/sh.inc
+: "${CFLAGS:=-std=c99 -O2}" "${OPENMP=$(sh tests/openmp.sh "$CC")}"
+status() { "$@" > "$work/out" 2> "$work/err"; echo $?; }
+printf '#include <stb/stb_image.h>\n' > "$work/stb.c"
+if ! $CC -E "$work/stb.c" > "$work/out" 2>&1; then
+    skip "stb_image.h is not there (Debian's libstb-dev)"
+    finish
+    exit
+fi
+if command -v python3 > "$work/where"; then
+    for f in b0_efficientnet_pytorch lite0_timm b0_timm b0_torchvision; do
+        python3 tests/vectors/gen/state_dict.py ${f%%_*} ${f#*_} "$work/$f.safetensors"; ok "state_dict of $f" $?
+    done
+    $CC $CFLAGS $OPENMP tests/detector.c -o build/test_detector -lm && VGS_NETWORKS=$work build/test_detector > "$work/log"
+    status=$?
+    cat "$work/log"
+    add_sum "$work/log" $status
+else
+    skip "no python3: features of networks"
+fi
+end_of_part parts
+
+$CC $CFLAGS $OPENMP examples/detect.c -o build/detect -lm; ok "detect is built by one line" $?
+# Twelve good images, a bad one with a mask, hostile ones.
+cat > "$work/images.py" <<'END'
+import os, struct, sys, zlib
+def png(path, w, h, pixel, depth=8):
+    os.makedirs(os.path.dirname(path), exist_ok=True)
+    raw = b"".join(b"\0" + b"".join(pixel(x, y) for x in range(w)) for y in range(h))
+    def chunk(kind, data):
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+    head = struct.pack(">IIBBBBB", w, h, depth, 0, 0, 0, 0)
+    open(path, "wb").write(b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", zlib.compress(raw)) + chunk(b"IEND", b""))
+d = sys.argv[1]
+def wave(k, bad=0):
+    return lambda x, y: bytes([(97 * x + 57 * y + 31 * k * x * y) % 64 + 64 + (120 if bad and 20 < x < 30 and 20 < y < 30 else 0)])
+for k in range(12): png(f"{d}/train/good/part_{100 * (k // 2) + k}.png", 48 + k, 48, wave(k))
+for k in range(3): png(f"{d}/test/good/part_{9000 + k}.png", 50, 48, wave(20 + k))
+for k in range(3):
+    png(f"{d}/test/spot/part_{k}.png", 48, 48, wave(30 + k, 1))
+    png(f"{d}/ground_truth/spot/part_{k}_mask.png", 48, 48, lambda x, y: bytes([255 * (20 < x < 30 and 20 < y < 30)]))
+png(f"{d}/wrong/test/spot/a.png", 48, 48, wave(1, 1))
+png(f"{d}/wrong/test/good/b.png", 48, 48, wave(2))
+png(f"{d}/wrong/ground_truth/spot/a_mask.png", 20, 48, wave(1))
+png(f"{d}/odd/one.png", 1, 1, wave(1))
+png(f"{d}/odd/deep.png", 9, 9, lambda x, y: bytes([x * 20, 7]), 16)
+png(f"{d}/odd/jpeg_by_name.jpg", 30, 20, wave(3))
+os.makedirs(f"{d}/hostile"); os.makedirs(f"{d}/empty")
+whole = open(f"{d}/train/good/part_0.png", "rb").read()
+open(f"{d}/hostile/cut.png", "wb").write(whole[:len(whole) // 2])
+open(f"{d}/hostile/nothing.png", "wb").write(b"")
+open(f"{d}/hostile/text.jpg", "wb").write(b"no image")
+open(f"{d}/hostile/huge.png", "wb").write(whole[:16] + struct.pack(">II", 2 ** 24, 2 ** 24) + whole[24:])
+END
+python3 "$work/images.py" "$work/d" 2> "$work/err" || { skip "no python3: images"; finish; exit; }
+small="--size 48 --grid 6 --dims 8 --threads 1"
+build/detect train "$work/d" --out "$work/run" $small --group-gap 10 > "$work/out" 2> "$work/err"; ok "detect train" $?
+grep -q '12 good images in 6 groups' "$work/err"; ok "groups are printed" $?
+grep -q 'smallest rate .* 1/13' "$work/err"; ok "the rate that can be promised is printed" $?
+build/detect evaluate "$work/run" "$work/d" --json > "$work/json" 2> "$work/err"; ok "detect evaluate" $?
+for key in image_auroc pixel_auroc aupro_30 aupro_5 average_precision f1_best false_alarm_rate detection_rate n_good \
+           n_bad lost_masks mean classes; do
+    grep -q "\"$key\"" "$work/json"; ok "evaluate's key $key" $?
+done
+grep -q '"image_auroc": 1[,}]' "$work/json"; ok "spots are found" $?
+[ -s "$work/run/report.html" ]; ok "evaluate writes report.html" $?
+build/detect score "$work/run" "$work/d/test" --maps "$work/maps" --json > "$work/json" 2> "$work/err"; ok "detect score" $?
+for key in file score p_value label threshold ms_decode ms_resize ms_features ms_score; do
+    [ "$(grep -c "\"$key\": " "$work/json")" = 6 ]; ok "score's key $key" $?
+done
+for f in overlay.png mask.png map.npy; do [ -s "$work/maps/spot/part_0_$f" ]; ok "score writes $f" $?; done
+build/detect score "$work/run" "$work/d/test/spot/part_1.png" --json 2> "$work/err" | sed 's/"ms_.*//' > "$work/one"
+grep spot/part_1.png "$work/json" | sed 's/"ms_.*//' | cmp - "$work/one"; ok "a score does not depend on others" $?
+echo "$work/d/test/spot/part_1.png" | build/detect score "$work/run" - --json 2> "$work/err" | sed 's/"ms_.*//' | cmp - "$work/one"
+ok "names from standard input" $?
+build/detect score "$work/run" "$work/d/odd" > "$work/out" 2> "$work/err" && [ "$(wc -l < "$work/out")" = 3 ]
+ok "1 x 1, 16 bit, and a PNG by the name of a JPEG" $?
+[ "$(status build/detect score "$work/run" "$work/d/hostile" "$work/d/test/good")" = 1 ] && [ "$(wc -l < "$work/out")" = 3 ]
+ok "hostile images: the rest goes on" $?
+for f in cut.png nothing.png text.jpg huge.png; do grep -q "$f: " "$work/err"; ok "$f is named" $?; done
+grep -q '4 images could not be scored' "$work/err"; ok "and counted" $?
+[ "$(status build/detect train "$work/d/empty" --out "$work/none" $small)" = 1 ] && grep -q 'no image' "$work/err"
+ok "an empty folder" $?
+[ "$(status build/detect train "$work/d/test/good" --out "$work/few" $small)" = 1 ] && grep -q '3 good images: at least 5' "$work/err"
+ok "too few good images" $?
+[ "$(status build/detect evaluate "$work/run" "$work/d/wrong")" = 1 ] && grep -q 'a mask of 20 x 48' "$work/err"
+ok "a mask of another size" $?
+[ "$(status build/detect train "$work/d" --out "$work/run" $small)" = 2 ] && grep -q 'there is a detector already' "$work/err"
+ok "a detector is not replaced without --force" $?
+cp "$work/run/detector.safetensors" "$work/before"
+build/detect train "$work/d" --out "$work/run" $small --group-gap 10 --force --threads 1 2> "$work/err" && cmp "$work/before" "$work/run/detector.safetensors"
+ok "the same training writes the same bytes" $?
+build/detect add "$work/run" "$work/d/test/good" > "$work/out" 2> "$work/err" && grep -q '15 good images' "$work/err"; ok "detect add" $?
+[ "$(status build/detect add "$work/run" "$work/d/empty")" = 1 ]; ok "add of an empty folder" $?
+build/detect train "$work/d" --out "$work/all" $small --method location,mahalanobis,neighbour,energy --unit 1 --rows 20 --hidden 8 --code 4 \
+    --fit-steps 5 --cd-steps 2 2> "$work/err" && build/detect score "$work/all" "$work/d/test/spot" > "$work/out"
+ok "all methods together" $?
+build/detect train "$work/d" --out "$work/net" $small --weights "$work/b0_torchvision.safetensors" --blocks 2,4 2> "$work/err" &&
+    build/detect score "$work/net" "$work/d/test/spot" > "$work/out" 2>> "$work/err"
+ok "features of a network" $?
+[ "$(status build/detect train "$work/d" --out "$work/no" $small --weights "$work/b0_timm.safetensors")" = 1 ] && grep -q -e '--padding same' "$work/err"
+ok "timm: which padding is asked" $?
+[ "$(status build/detect score "$work/d" "$work/d/test")" = 1 ]; ok "a folder that holds no detector" $?
+[ "$(status build/detect train "$work/d" --out "$work/no" --method kmeans)" = 2 ]; ok "an unknown method" $?
+if [ -e /dev/full ]; then
+    [ "$(status sh -c "build/detect evaluate $work/run $work/d --json > /dev/full")" = 1 ]; ok "a full disk" $?
+fi
+finish

@@ -1,0 +1,213 @@
+/* The parts of examples/detect.c against what others make of the same: Pillow's resize, scikit-learn's
+   metrics, PyTorch's features of networks (tests/vectors/detect.h). tests/detect.sh builds it,
+       and makes the files of
+   weights in the folder that VGS_NETWORKS names. */
+#define _POSIX_C_SOURCE 200809L
+#define VGS_IMPLEMENTATION
+#include "../vgs.h"
+#define PROGRAM "detector"
+#include "../examples/common.h"
+#include <errno.h>
+#include "../examples/image.h"
+#include "../examples/folder.h"
+#include "../examples/store.h"
+#include "../examples/features.h"
+#include "../examples/gaussian.h"
+#include "../examples/neighbour.h"
+#include "../examples/settings.h"
+#include "../examples/energy.h"
+#include "../examples/efficientnet.h"
+#include "../examples/extractor.h"
+#include "../examples/detector.h"
+#include "../examples/roc.h"
+#include "t.h"
+#include "vectors/detect.h"
+
+/* The formula of vectors/gen/state_dict.py: number i of array t, in [0, 1) */
+static double uniform(uint32_t t, uint32_t i)
+{
+    uint32_t x = t * 0x9E3779B1u + i * 0x85EBCA77u;
+    x = (x ^ x >> 15) * 0x2C1B3C6Du;
+    x = (x ^ x >> 12) * 0x297A2D39u;
+    return ((x ^ x >> 15) >> 8) / 16777216.0;
+}
+
+static void fill_bytes(unsigned char *x, uint32_t t, int n)
+{
+    for (int i = 0; i < n; ++i) x[i] = (unsigned char)(uniform(t, (uint32_t)i) * 256);
+}
+
+static void resize(void)
+{
+    static const struct { int w, h, to_w, to_h; const unsigned char *want; } cases[] = {
+        { 37, 23, 16, 16, resized_0 }, { 5, 9, 16, 12, resized_1 }, { 64, 3, 7, 8, resized_2 },
+        { 1, 1, 4, 3, resized_3 } };
+    unsigned char in[37 * 23 * 3], out[16 * 16 * 3];
+    for (uint32_t k = 0; k < 4; ++k) {
+        image m = { in, cases[k].w, cases[k].h, 3 };
+        T_IN("%d x %d", m.width, m.height);
+        fill_bytes(in, 100 + k, m.width * m.height * 3);
+        OK(image_resize(&m, cases[k].to_w, cases[k].to_h, out));
+        OK(!memcmp(out, cases[k].want, (size_t)(cases[k].to_w * cases[k].to_h * 3)));
+    }
+}
+
+/* A picture of 3 x 2 pixels, each of another colour, turned as EXIF's eight ways are undone. */
+static void orientations(void)
+{
+    static const char *const want[9] = { "", "abcdef", "cbafed", "fedcba", "defabc", "adbecf", "daebfc",
+   "fcebda", "cfbead" };
+    vgs_error err;
+    for (int k = 1; k <= 8; ++k) {
+        image m = { (unsigned char *)malloc(6), 3, 2, 1 };
+        T_IN("orientation %d", k);
+        memcpy(m.data, "abcdef", 6);
+        OK(!image_turn(&m, k, "x", &err));
+        CHECK(!memcmp(m.data, want[k], 6), "%.6s, want %s", (char *)m.data, want[k]);
+        OK(m.width == (k >= 5 ? 2 : 3));
+        image_free(&m);
+    }
+}
+
+static void image_scores(void)
+{
+    scored s[60];
+    roc_bins b;
+    for (uint32_t i = 0; i < 60; ++i) {
+        s[i].score = nearbyint(uniform(200, i) * 20);
+        s[i].bad = uniform(201, i) + uniform(200, i) > 1;
+    }
+    b = roc_of_images(s, 60);
+    CHECK_NEAR(roc_area(b.good, b.bad, b.n), image_metrics[0], 0, 1e-12);
+    CHECK_NEAR(average_precision(b.good, b.bad, b.n), image_metrics[1], 0, 1e-12);
+    CHECK_NEAR(best_f1(b.good, b.bad, b.n), image_metrics[2], 0, 1e-12);
+    roc_free(&b);
+}
+
+/* Bins of the histogram are no finer than scores of cells are dense: the tolerance is theirs. */
+static void pixel_scores(void)
+{
+    float maps[5 * 16];
+    unsigned char mask[5][32 * 32];
+    pixel_bins b;
+    int regions = 0;
+    for (uint32_t i = 0; i < 80; ++i) maps[i] = (float)uniform(202, i);
+    memset(mask, 0, sizeof mask);
+    for (uint32_t i = 0; i < 4; ++i)
+        for (uint32_t k = 0; k < 3; ++k) {
+            int y0 = (int)(uniform(203 + k, 3 * i) * 28), x0 = (int)(uniform(203 + k, 3 * i + 1) * 28);
+            int size = 1 + (int)(uniform(203 + k, 3 * i + 2) * 6);
+            for (int y = y0; y < y0 + size && y < 32; ++y)
+                for (int x = x0; x < x0 + size && x < 32; ++x) mask[i][y * 32 + x] = 255;
+        }
+    b = pixel_bins_create(maps, 80);
+    for (int i = 0; i < 5; ++i) regions += pixel_bins_add(&b, maps + 16 * i, 4, i < 4 ? mask[i] : NULL, 32);
+    CHECK_NEAR(roc_area(b.roc.good, b.roc.bad, b.roc.n), pixel_metrics[0], 0, 1e-3);
+    CHECK_NEAR(partial_area(b.roc.good, b.roc.region, b.roc.n, 0.3), pixel_metrics[1], 0, 1e-3);
+    CHECK_NEAR(partial_area(b.roc.good, b.roc.region, b.roc.n, 0.05), pixel_metrics[2], 0, 2e-3);
+    CHECK_NEAR(average_precision(b.roc.good, b.roc.bad, b.roc.n), pixel_metrics[3], 0, 2e-3);
+    CHECK(regions == (int)pixel_metrics[4], "%d regions", regions);
+    pixel_bins_free(&b);
+}
+
+static void network_features(void)
+{
+    static const struct { const char *file, *padding; const float *want; } cases[] = {
+        { "b0_efficientnet_pytorch", "auto", features_b0_efficientnet_pytorch_static },
+        { "lite0_timm", "same", features_lite0_timm_same },
+        { "b0_timm", "symmetric", features_b0_timm_symmetric },
+        { "b0_torchvision", "auto", features_b0_torchvision_symmetric } };
+    const char *folder = getenv("VGS_NETWORKS");
+    unsigned char *rgb = (unsigned char *)malloc(64 * 64 * 3);
+    float out[16 * 512];
+    for (int k = 0; k < 4 && folder; ++k) {
+        settings s = settings_initial();
+        network n = { .size = 0 };
+        vgs_error err = { VGS_OK, "" };
+        char path[1200];
+        float largest = 0, worst = 0;
+        int channels, at = 0;
+        T_IN("%s", cases[k].file);
+        snprintf(path, sizeof path, "%s/%s.safetensors", folder, cases[k].file);
+        s.size = 64;
+        s.grid = 4;
+        strcpy(s.blocks, "2,4,10,14");
+        strcpy(s.padding, cases[k].padding);
+        if (!CHECK(!network_open(&n, path, &s, 1, &err), "%s", err.msg)) continue;
+        fill_bytes(rgb, 300, 64 * 64 * 3);
+        OK(!network_run(&n, rgb, out, &err));
+        channels = net_features(&n.plan);
+        for (int i = 0; i < 16; ++i)
+            for (int c = 0; c < channels; c += 23, ++at) {
+                float d = fabsf(out[i * channels + c] - cases[k].want[at]);
+                if (fabsf(cases[k].want[at]) > largest) largest = fabsf(cases[k].want[at]);
+                if (d > worst) worst = d;
+            }
+        CHECK(worst < 1e-4f * largest, "off by %g of %g", (double)worst, (double)largest);
+        network_free(&n);
+    }
+    OK(folder != NULL);
+    free(rgb);
+}
+
+/* What cannot be told is asked, and what is not there is named. */
+static void network_errors(void)
+{
+    settings s = settings_initial();
+    network n = { .size = 0 };
+    vgs_error err;
+    char path[1200];
+    snprintf(path, sizeof path, "%s/b0_timm.safetensors",
+             getenv("VGS_NETWORKS") ? getenv("VGS_NETWORKS") : "");
+    s.size = 64;
+    OK(network_open(&n, path, &s, 1, &err) != VGS_OK);
+    CHECK(strstr(err.msg, "--padding same") != NULL, "%s", err.msg);
+    network_free(&n);
+    strcpy(s.padding, "same");
+    strcpy(s.blocks, "3,2");
+    OK(network_open(&n, path, &s, 1, &err) != VGS_OK);
+    CHECK(strstr(err.msg, "--blocks 3,2") != NULL, "%s", err.msg);
+    network_free(&n);
+}
+
+static void p_values(void)
+{
+    double scores[9] = { 1, 2, 3, 4, 5, 6, 7, 8, 9 };
+    detector d = { .good = 9, .scores = scores };
+    d.how.false_alarms = 0.3;
+    set_threshold(&d);
+    CHECK_NEAR(d.threshold, 7, 0, 0);            /* ceil(10 * 0.7) */
+    CHECK_NEAR(p_value(&d, 7.5), 0.3, 0, 1e-15);
+    CHECK_NEAR(p_value(&d, 9), 0.2, 0, 1e-15);
+    CHECK_NEAR(p_value(&d, 0), 1, 0, 1e-15);
+    d.how.false_alarms = 0.01;
+    set_threshold(&d);
+    CHECK_NEAR(d.rate, 0.1, 0, 1e-15);
+    CHECK_NEAR(d.threshold, 9, 0, 0);
+}
+
+static void groups(void)
+{
+    static const char *const names[] = { "a_5.png", "a_100.png", "b_106.png", "b_90.png", "x.png", "y.png" };
+    photos p = { 0 };
+    int group[6];
+    photos_class(&p, text_format("c"));
+    for (int i = 0; i < 6; ++i) photos_add(&p, "", names[i], NULL, false);
+    OK(group_by_gap(&p, 10, group) == 4);
+    OK(group[1] == group[2] && group[1] == group[3] && group[0] != group[1] && group[4] != group[5]);
+    photos_free(&p);
+}
+
+int main(int argc, char **argv)
+{
+    t_begin(argc, argv);
+    RUN(resize);
+    RUN(orientations);
+    RUN(image_scores);
+    RUN(pixel_scores);
+    RUN(network_features);
+    RUN(network_errors);
+    RUN(p_values);
+    RUN(groups);
+    return t_end();
+}
