@@ -66,8 +66,8 @@
        Interface: >>errors >>energy >>sampler >>weights >>checkpoint >>ebm >>mcmc >>files >>graph >>rng
        >>model >>gemm >>backend, then the method and its references
        Implementation: >>util >>math >>rng >>gemm >>graph >>ops >>gradient >>compile >>run >>cpu >>evaluate
-       >>config >>model >>mcmc >>sampler >>value >>kernel >>rollout >>mala >>train >>replay >>score >>life
-       >>draw >>smc >>iterate >>weights >>files >>checkpoint >>ebm
+       >>config >>model >>mcmc >>frame >>sampler >>value >>kernel >>rollout >>mala >>train >>replay >>score
+       >>life >>draw >>smc >>pilot >>iterate >>weights >>files >>checkpoint >>ebm
 
    COMPILE-TIME OPTIONS      where            meaning
        VGS_IMPLEMENTATION    one file         the implementation, too
@@ -7351,7 +7351,8 @@ static const vgs__field vgs__fields[] = {
     VGS__F(energy_features, OFF, -1, VGS__MOST_POINTS, 0, NULL, "points at which V looks at E, 0 = none")
     VGS__F(scale_by_dim, BOOL, 0, 0, 0, NULL, "network gives V/D")
     VGS__F(on_sphere, BOOL, 0, 0, 0, NULL, "samples live on |x| = 1")
-    VGS__F(target_ess, FROM, 0, (double)0.99999994f, 0, NULL, "train until ESS/N of 10000 draws is this, 0 = not")
+    VGS__F(target_ess, FROM, 0, (double)0.99999994f, 0, NULL,
+           "ESS/N of 10000 draws at which training ends, 0 = not")
     VGS__F(seed, U64, 0, 0, 0, NULL, "of weights, noise and shuffles")
     VGS__N(value, kind, ENUM, 0, 0, 0, "mlp temb deeper deeperv2 deeperv3 egnn", "value network")
     VGS__N(wrapper, wrapper, ENUM, 0, 0, 0, "none sorted reciprocal",
@@ -7607,7 +7608,8 @@ static vgs_coordinates vgs__default_coordinates(const vgs_config *c)
     bool by_hand = c->s2_start != 0.0f || c->s2_end != 0.0f || c->init_sigma != 0.0f || c->net.windows ||
                    c->net.x_scale != 0.0f;
     bool ours = c->net.kind == VGS_NET_MLP || c->net.kind == VGS_NET_EGNN;
-    if (by_hand || !ours || c->published || c->explicit_drift || c->fixed_kernel || c->on_sphere) return VGS_PLAIN;
+    if (by_hand || !ours || c->published || c->explicit_drift || c->fixed_kernel || c->on_sphere)
+        return VGS_PLAIN;
     if (vgs__is_particles(c)) return VGS_SCALE;
     return c->energy.dim <= VGS__MOST_FULL ? VGS_FULL : VGS_DIAGONAL;
 }
@@ -7703,8 +7705,8 @@ static vgs_status vgs__check_together(const vgs_config *c, vgs_error *err)
                          (int)c->coordinates, no_local ? no_local : "a network that is neither mlp nor egnn");
     if ((vgs__is_particles(c) && c->coordinates > VGS_SCALE) ||
         (c->coordinates == VGS_FULL && c->energy.dim > 4096))
-        return vgs__fail(err, VGS_E_ARG, "config.coordinates = %d: particles need plain (1) or scale (2), and a "
-                         "full matrix (4) dim <= 4096", (int)c->coordinates);
+        return vgs__fail(err, VGS_E_ARG, "config.coordinates = %d: particles need plain (1) or scale (2), "
+                         "and a full matrix (4) dim <= 4096", (int)c->coordinates);
     if (c->on_sphere && (c->s2_start > 40.0f || c->s2_end > 40.0f))
         return vgs__fail(err, VGS_E_ARG, "config.s2_start = %g, config.s2_end = %g: on a sphere at most 40, "
                          "the square of a turn", (double)c->s2_start, (double)c->s2_end);
@@ -10425,13 +10427,14 @@ static vgs_var vgs__value_net(const vgs_sampler *s, vgs_graph *g, vgs_model *m, 
 static vgs_var vgs__value_base(const vgs_sampler *s, vgs_graph *g, vgs_var x, vgs_var t)
 {
     double unit = s->c.scale_by_dim ? 1.0 / s->dim : 1.0;
-    vgs_var v = vgs_mul(g, vgs_sum_cols(g, vgs_square(g, x)), vgs__value_precision(s, g, t, 0.5 * s->tau * unit));
+    vgs_var square = vgs_sum_cols(g, vgs_square(g, x));
+    vgs_var v = vgs_mul(g, square, vgs__value_precision(s, g, t, 0.5 * s->tau * unit));
     if (vgs__is_plain(&s->c)) return v;
     return vgs_add(g, v, vgs_affine(g, vgs_log(g, vgs__value_precision(s, g, t, 1.0)),
                                     (float)(-0.5 * s->dim * unit), 0.0f));
 }
 
-/* ---- what V knows of E: lambda_t R(x_T), R = E - |x_T|^2/2, at the x_T that the base expects from x_t ---- */
+/* ---- what V knows of E: lambda_t R(x_T), R = E - |x_T|^2/2, at the x_T that the base expects ---- */
 
 /* c_t [B,1] of the mean c_t x_t of x_T, or its standard deviation, where x_T ~ N(0, I). */
 static vgs_var vgs__value_posterior(const vgs_sampler *s, vgs_graph *g, vgs_var t, bool deviation)
@@ -10501,7 +10504,8 @@ static vgs_var vgs__value_part(const vgs_sampler *s, vgs_graph *g, vgs_var x, vg
 }
 
 /* V, or V/D if scale_by_dim. *part: all but the network, if wanted. */
-static vgs_var vgs__value(const vgs_sampler *s, vgs_graph *g, vgs_model *m, vgs_var x, vgs_var t, vgs_var *part)
+static vgs_var vgs__value(const vgs_sampler *s, vgs_graph *g, vgs_model *m, vgs_var x, vgs_var t,
+                          vgs_var *part)
 {
     vgs_var v = vgs__value_net(s, g, m, x, t), known;
     if (!vgs__value_has_base(s)) return v;
@@ -10687,7 +10691,8 @@ static vgs_var vgs__kernel_grad(vgs_sampler *s, vgs__kernel *k, vgs_var z, bool 
     int rows = 0, cols;
     vgs_shape(g, z, &rows, &cols);
     if (last) e = vgs_energy_of(g, s->energy, z);
-    else e = vgs__value(s, g, s->target, z, vgs_fill_int(g, rows, k->value_t), vgs__exists(k->part) ? NULL : &k->part);
+    else e = vgs__value(s, g, s->target, z, vgs_fill_int(g, rows, k->value_t),
+                        vgs__exists(k->part) ? NULL : &k->part);
     vgs_gradient(g, e, &z, 1, &grad);
     if (!last) return grad;
     vgs__kernel_check(k, e, VGS__BAD_ENERGY);
@@ -11271,7 +11276,7 @@ static vgs_var vgs__target_ceiling(vgs_sampler *s, vgs__kernel *k, vgs_var e)
    raises V(x) by p/(1 - p) times that, which follows -tau log(1 - p), what the wall takes from the target
    there: with 0.4 up to p = 0.8. Where all are outside V rises until the ceiling. (Measured on truncated
    Gaussians, ESS/N: the ceiling alone, for all of these rows, .26 to .34, samples pass or V bends far from
-   the wall; 1 tau .31 to .36, 0.7 .36 to .51, 0.3 .34 to .68, 0.15 .30 to .65.) */
+   the wall; 0.7 .36 to .51, 0.3 .34 to .68, 0.15 .30 to .65.) */
 static vgs_var vgs__target_outside(vgs_sampler *s, vgs__kernel *k, vgs_var x, vgs_var e)
 {
     vgs_graph *g = k->g;
@@ -11289,7 +11294,8 @@ static vgs_var vgs__target_last(vgs_sampler *s, vgs__kernel *k, vgs_var x, vgs_v
     return vgs__or_outside(k->g, y, e, vgs__target_outside(s, k, x, e));
 }
 
-/* E or V at x', in units of D, E cut at energy_max; *energy: E itself, at last. part: of V there, if known. */
+/* E or V at x', in units of D, E cut at energy_max; *energy: E itself, at last. part: of V there, if it is
+   known. */
 static vgs_var vgs__target_next(vgs_sampler *s, vgs__kernel *k, vgs_var next, vgs_var part, bool last,
                                 vgs_scalar scale, vgs_var *energy)
 {
@@ -11927,17 +11933,19 @@ static void vgs__denoise_record(const vgs_sampler *s, vgs__denoise_stage *st)
                                           st->end_grad, st->of_grad));
 }
 
-/* With x_t = x_T/A + noise of variance w the mean of tau (x_t - x_T/A)/w given x_t is grad V_t [Vincent 2011],
-   and so is that of A grad E(x_T) [target score matching, De Bortoli 2024]. The first is noisy where w is
-   small, the second where it is large; weights w and l^2/A^2 leave no noise where E is quadratic of width l
+/* With x_t = x_T/A + noise of variance w the mean of tau (x_t - x_T/A)/w given x_t is grad V_t [Vincent
+   2011], and so is that of A grad E(x_T) [target score matching, De Bortoli 2024]. The first is noisy where w
+   is small, the second where it is large; weights w and l^2/A^2 leave no noise where E is quadratic of width l
    around x_T, for which the finest feature is taken. */
-static vgs_status vgs__denoise_run(vgs_sampler *s, vgs__end_stage *end, vgs__denoise_stage *st, vgs_error *err)
+static vgs_status vgs__denoise_run(vgs_sampler *s, vgs__end_stage *end, vgs__denoise_stage *st,
+                                   vgs_error *err)
 {
     size_t rows = (size_t)s->c.batch * (size_t)s->c.energy.dim;
-    double a = 1.0, w = 0.0, detail = s->piloted || s->pilot.detail > 0.0 ? s->pilot.detail : 0.0, share;
+    double a = 1.0, w = 0.0, detail = s->pilot.detail, share;
     vgs_status code;
     int t;
-    if (!(detail > 0.0)) detail = vgs__value_length(s) * (double)s->c.detail_scale / (double)s->c.length_scale;
+    if (!(detail > 0.0))
+        detail = vgs__value_length(s) * (double)s->c.detail_scale / (double)s->c.length_scale;
     vgs_bind(end->g, end->x, s->traj_x, (size_t)s->c.steps * rows, NULL);
     vgs_bind(end->g, end->grad, s->end_grad, 0, NULL);
     code = vgs_graph_run(end->g, s->c.batch, err);
@@ -11970,7 +11978,7 @@ static vgs__detour vgs__detour_of(const vgs_sampler *s)
 {
     vgs__detour d = { 0, false };
     double u = 0.6180339887498949 * (double)s->iteration;
-    bool recall = s->c.replay && s->c.denoise_loss == 0.0f && (s->kept_fixed || s->kept >= s->c.replay);      /* of a full store    */
+    bool recall = s->c.replay && s->c.denoise_loss == 0.0f && s->kept >= s->c.replay;
     u = 2.0 * (u - floor(u)) - 1.0;
     if (u <= 0.0 || !(recall || vgs__explores(s))) return d;
     d.steps = (int)(u * (s->c.steps - 1));
@@ -12282,8 +12290,8 @@ static void vgs__sampler_unbuild(vgs_sampler *s)
     vgs__sampler_forget(s);
 }
 
-/* A sampler of another resolved configuration, with the same energy, backend and coordinates, takes the place of
-   s; after a failure s is as it was. */
+/* A sampler of another resolved configuration, with the same energy, backend and coordinates, takes the place
+   of s; after a failure s is as it was. */
 static vgs_status vgs__sampler_rebuild(vgs_sampler *s, const vgs_config *c, vgs_error *err)
 {
     vgs_sampler next = *s;
@@ -12310,8 +12318,8 @@ static vgs_status vgs__sampler_init(vgs_sampler *s, vgs_error *err)
     s->energy = plain ? &s->c.energy : &s->frame.energy;
     s->tau = plain ? (double)c->tau : 1.0;
     s->energy_max = c->energy_max / (plain ? 1.0f : c->tau);
-    st = vgs__frame_open(&s->frame, &s->c.energy, c->coordinates, (double)c->length_scale, (double)c->tau, s->b,
-                         record, err);
+    st = vgs__frame_open(&s->frame, &s->c.energy, c->coordinates, (double)c->length_scale, (double)c->tau,
+                         s->b, record, err);
     return st == VGS_OK ? vgs__sampler_build(s, err) : st;
 }
 
@@ -12743,7 +12751,8 @@ static vgs_status vgs__draw_block(vgs_sampler *s, const vgs__roll *r, const vgs_
     }
     if (st == VGS_OK)
         st = s->b->download(s->b->self, x, r->x, vgs__roll_place(s, r, s->c.steps), n * d, VGS_F32, err);
-    if (st == VGS_OK && (o->log_weight || o->energy)) st = vgs__weight_end(s, r->n, x, m->e, o->log_weight, err);
+    if (st == VGS_OK && (o->log_weight || o->energy))
+        st = vgs__weight_end(s, r->n, x, m->e, o->log_weight, err);
     for (i = 0; o->energy && i < r->n && st == VGS_OK; ++i)
         o->energy[i] = (float)vgs__frame_energy(&s->frame, m->e[i]);
     vgs__frame_rows(&s->frame, VGS__TO_X, x, r->n);
@@ -13035,7 +13044,8 @@ VGS__DEF vgs_status vgs_sampler_value(vgs_sampler *s, int t, const float *x, int
         if (code == VGS_OK) code = vgs_get(st->g, st->v, v + i, m, err);
         if (code == VGS_OK && g) code = vgs_get(st->g, st->grad, g + (size_t)i * d, m, err);
         if (code == VGS_OK && g) vgs__frame_rows(&s->frame, VGS__GRAD_TO_X, g + (size_t)i * d, m);
-        for (k = i; k < i + m && code == VGS_OK; ++k) v[k] = (float)vgs__frame_energy(&s->frame, (double)v[k]);
+        for (k = i; k < i + m && code == VGS_OK; ++k)
+            v[k] = (float)vgs__frame_energy(&s->frame, (double)v[k]);
     }
     vgs__free(room);
     return room ? code : VGS_E_NOMEM;
@@ -13244,7 +13254,8 @@ static bool vgs__geometric_mean(double *c, double *q, double *p, double *work, i
 
 /* L from second moments: of the geometric mean, or of cov alone (slope = NULL). ridge is added to both in
    units of their diagonals. False if it cannot be. l: as in a frame; cov and slope stay. */
-static bool vgs__pilot_fit(const vgs__pilot *p, const double *cov, const double *slope, double ridge, double *l)
+static bool vgs__pilot_fit(const vgs__pilot *p, const double *cov, const double *slope, double ridge,
+                           double *l)
 {
     int d = p->dim, i, j;
     double *c = p->work, *q = c + d * d, *scale = p->work + 4 * d * d, sum = 0.0, of = 0.0;
@@ -13304,7 +13315,8 @@ static bool vgs__pilot_compose(vgs__pilot *p, double ridge)
     bool fits = vgs__pilot_fit(p, p->cov, p->slope, ridge, p->l);
     if (p->f->kind != VGS_FULL) {
         size_t n = vgs__frame_l_count(p->f), at;
-        for (at = 0; at < n; ++at) l[at] *= fits ? p->l[at] : p->slope[at * (size_t)(d + 1)] > 0.0 ? 1.0 : 4.0;
+        for (at = 0; at < n; ++at)
+            l[at] *= fits ? p->l[at] : p->slope[at * (size_t)(d + 1)] > 0.0 ? 1.0 : 4.0;
         return fits;
     }
     for (i = 0; i < d && !fits; ++i)
@@ -13435,19 +13447,20 @@ static bool vgs__pilot_take(vgs__pilot *p, int i, double *u, double *g)
 
 /* An energy without a density, said before minutes are spent on it: it is the same everywhere, or falls ever
    faster. `before`, `after`: sums over the chains before and after a round. */
-static vgs_status vgs__pilot_refuse(const vgs__pilot *p, int round, double before, double after, vgs_error *err)
+static vgs_status vgs__pilot_refuse(const vgs__pilot *p, int round, double before, double after,
+                                    vgs_error *err)
 {
     bool flat = round >= 12;
     int i;
     for (i = 0; i < p->n && flat; ++i) flat = p->m.row[i].ex == p->m.row[0].ex;
     for (i = 0; i < p->n * p->dim && flat; ++i) flat = p->m.g[i] == 0.0f;
     if (flat)
-        return vgs__fail(err, VGS_E_ARG, "pilot: the energy is %g and its gradient 0 wherever it was asked, %.0f "
-                         "times: a constant has no density. Is its unit far below that of tau?",
+        return vgs__fail(err, VGS_E_ARG, "pilot: the energy is %g and its gradient 0 wherever it was asked, "
+                         "%.0f times: a constant has no density. Is its unit far below that of tau?",
                          vgs__frame_energy(p->f, p->m.row[0].ex), p->calls);
     if (after < -1e12 * p->n && after < before - 0.1 * fabs(before))
-        return vgs__fail(err, VGS_E_ARG, "pilot: the energy falls without end, to %g so far: exp(-E/tau) has no "
-                         "integral. Is its sign right?", vgs__frame_energy(p->f, after / p->n));
+        return vgs__fail(err, VGS_E_ARG, "pilot: the energy falls without end, to %g so far: exp(-E/tau) has "
+                         "no integral. Is its sign right?", vgs__frame_energy(p->f, after / p->n));
     return VGS_OK;
 }
 
@@ -13728,10 +13741,11 @@ static vgs_status vgs__pilot_check_spread(const vgs__pilot *p, vgs_error *err)
 {
     double first = vgs__pilot_spread(p, p->kept), last = vgs__pilot_spread(p, p->kept + VGS__PILOT_KEPT - 1);
     if (!(last > 4.0 * first) || p->rows < p->room) return VGS_OK;
-    return vgs__fail(err, VGS_E_ARG, "pilot: its chains spread without end (%.3g times as far within %d moves): "
-                     "%s", sqrt(last / first), VGS__PILOT_KEPT, p->f->of->particles
+    return vgs__fail(err, VGS_E_ARG, "pilot: its chains spread without end (%.3g times as far within %d "
+                     "moves): %s", sqrt(last / first), VGS__PILOT_KEPT, p->f->of->particles
                      ? "particles drift apart, and Z is infinite without something that holds them"
-                     : "exp(-E/tau) seems to have no integral; else give coordinates = plain and length_scale");
+                     : "exp(-E/tau) seems to have no integral; else give coordinates = plain and "
+                       "length_scale");
 }
 
 /* L, m and e0 that the samples give; then, in the new coordinates, u and slopes, and what else they tell. */
@@ -13763,10 +13777,10 @@ static vgs_status vgs__pilot_conclude(vgs__pilot *p, vgs_pilot *found, double *u
     vgs__pilot_rows(p, u, g);
     for (p->f->e0 = 0.0, i = 0; i < p->rows; ++i) {
         double square = 0.0;
-        for (j = 0; j < d; ++j) square += u[(size_t)i * (size_t)d + (size_t)j] * u[(size_t)i * (size_t)d + (size_t)j];
+        for (j = 0; j < d; ++j) square += vgs__sq(u[(size_t)i * (size_t)d + (size_t)j]);
         p->f->e0 += (p->e[i] - 0.5 * p->f->tau * square) / p->rows;
     }
-    p->f->e0 = floor(16.0 * p->f->e0 / p->f->tau + 0.5) / 16.0 * p->f->tau;      /* with few bits E - e0 is exact */
+    p->f->e0 = floor(16.0 * p->f->e0 / p->f->tau + 0.5) / 16.0 * p->f->tau;      /* so that E - e0 is exact */
     vgs__pilot_moments(p, u, g, p->rows, true);
     memcpy(p->work, p->slope, (size_t)d * (size_t)d * sizeof *mean);
     if (d <= VGS__MOST_FULL) vgs__jacobi(p->work, p->work + d * d, d);
@@ -13866,8 +13880,8 @@ static vgs_status vgs__choice_weights(vgs_sampler *s, bool forward, double *log_
 }
 
 /* The mean of the numbers above -infinity, and the log of their share; of those below the largest twentieth.
-   A number far below the middle one counts as no worse than that: a single overlap of particles, of 1e20, must
-   not decide. */
+   A number far below the middle one counts as no worse than that: a single overlap of particles, of 1e20,
+   must not decide. */
 static double vgs__choice_mean(double *v, int n, bool trimmed)
 {
     double sum = 0.0, least;
@@ -13901,7 +13915,7 @@ static vgs_status vgs__choice_gap(vgs_sampler *s, double *gap, vgs_weights *weig
 
 /* The width of the features by the gap of the untrained sampler; 0, none, unless they gain this much. */
 #define VGS__FEATURE_GAIN 0.1
-#define VGS__FEATURE_DETAIL 0.3                  /* narrower features have ridges that the network must undo */
+#define VGS__FEATURE_DETAIL 0.3                  /* narrower ones have ridges that a network must undo */
 static vgs_status vgs__choose_width(vgs_sampler *s, vgs_error *err)
 {
     double best = 0.0, width = 2.0, gap, least;
@@ -13976,7 +13990,8 @@ static vgs_status vgs__state_write(vgs_sampler *s, const vgs__state *h, vgs_erro
 {
     vgs_status st = vgs_model_write(s->target, h->w, err);
     s->last_by_value = h->last_by_value;
-    if (st == VGS_OK) st = s->b->upload(s->b->self, s->factor, 0, h->factor, vgs__factor_count(s), VGS_F32, err);
+    if (st == VGS_OK)
+        st = s->b->upload(s->b->self, s->factor, 0, h->factor, vgs__factor_count(s), VGS_F32, err);
     return st == VGS_OK ? s->b->upload(s->b->self, s->sigma, 0, &h->s0, 1, VGS_F32, err) : st;
 }
 
@@ -14135,14 +14150,30 @@ static vgs_status vgs__pilot_run(vgs_sampler *s, const float *start, vgs_error *
     return st;
 }
 
-/* Coordinates once more, from draws by weight: what the first pilot could not reach the sampler has found. The
-   network stays, as its coordinates move little. */
+/* The weights w of the coordinates of before, or the network that starts at 0, whichever is nearer to the
+   target. */
+static vgs_status vgs__again_network(vgs_sampler *s, const float *w, vgs_error *err)
+{
+    double gap[2] = { 0.0, 0.0 };
+    float *zero = (float *)vgs__alloc_or(err, "pilot", (size_t)vgs_model_size(s->target), sizeof *zero);
+    vgs_status st = zero ? vgs_model_read(s->target, zero, err) : VGS_E_NOMEM;
+    if (st == VGS_OK) st = vgs__choice_gap(s, &gap[0], NULL, err);
+    if (st == VGS_OK) st = vgs_model_write(s->target, w, err);
+    if (st == VGS_OK) st = vgs__choice_gap(s, &gap[1], NULL, err);
+    if (st == VGS_OK && gap[0] <= gap[1]) st = vgs_model_write(s->target, zero, err);
+    if (st == VGS_OK && gap[0] > gap[1]) st = vgs_model_write(s->online, w, err);
+    vgs__free(zero);
+    return st;
+}
+
+/* Coordinates once more, from draws by weight: what the first pilot could not reach the sampler has found. */
 enum { VGS__AGAIN_ROWS = 4096, VGS__AGAIN_AT = 100 };
 #define VGS__AGAIN_BELOW 0.3                     /* ESS/N: a sampler that is better keeps what it has */
 static vgs_status vgs__pilot_again(vgs_sampler *s, bool always, vgs_error *err)
 {
     size_t d = (size_t)s->c.energy.dim, i, n = VGS__AGAIN_ROWS, chains = VGS__PILOT_CHAINS;
-    float *x = (float *)vgs__alloc_or(err, "pilot", (n + chains) * d, sizeof *x), *start = x ? x + n * d : NULL;
+    float *x = (float *)vgs__alloc_or(err, "pilot", (n + chains) * d, sizeof *x);
+    float *start = x ? x + n * d : NULL;
     double *w = x ? (double *)vgs__alloc_or(err, "pilot", 2 * n, sizeof *w) : NULL, sum = 0.0, square = 0.0,
            top = -HUGE_VAL;
     int *which = w ? (int *)(void *)(w + n) : NULL;
@@ -14171,8 +14202,7 @@ static vgs_status vgs__pilot_again(vgs_sampler *s, bool always, vgs_error *err)
         s->kept = 0;
         if (s->given.steps == 0) s->given.steps = s->c.steps;
         if (st == VGS_OK) st = vgs__pilot_run(s, start, err);
-        if (st == VGS_OK) st = vgs_model_write(s->online, s->training.w, err);
-        if (st == VGS_OK) st = vgs_model_write(s->target, s->training.w, err);
+        if (st == VGS_OK) st = vgs__again_network(s, s->training.w, err);
         vgs__state_free(&s->training);
     }
     vgs__free(x);
@@ -14492,7 +14522,8 @@ static vgs_status vgs__train_look(vgs_sampler *s, bool *good, vgs_error *err)
     double ess = 0.0;
     vgs_status st = VGS_OK;
     if (!s->piloted || s->iteration % VGS__MEASURE_EVERY) return st;
-    if (s->iteration == VGS__AGAIN_AT || s->iteration == 2 * VGS__AGAIN_AT || s->iteration == 4 * VGS__AGAIN_AT)
+    if (s->iteration == VGS__AGAIN_AT || s->iteration == 2 * VGS__AGAIN_AT ||
+        s->iteration == 4 * VGS__AGAIN_AT)
         st = vgs__pilot_again(s, false, err);
     if (st == VGS_OK) st = vgs__best_measure(s, err);
     if (st != VGS_OK || s->c.target_ess == 0.0f) return st;
@@ -16527,7 +16558,8 @@ static vgs_status vgs__snapshot_make(const vgs_sampler *s, vgs__snapshot *h, vgs
     size_t p = (size_t)vgs_model_size(s->online), t = (size_t)s->c.steps, f = vgs__factor_count(s);
     size_t k = vgs__replay_rows(s), d = (size_t)s->c.energy.dim;
     memset(h, 0, sizeof *h);
-    h->frame = (double *)vgs__alloc_or(err, "checkpoint", d + vgs__frame_l_count(&s->frame), sizeof *h->frame);
+    h->frame = (double *)vgs__alloc_or(err, "checkpoint", d + vgs__frame_l_count(&s->frame),
+                                       sizeof *h->frame);
     if (!h->frame) return VGS_E_NOMEM;
     h->target = (float *)vgs__alloc_or(err, "checkpoint", 4 * p + f + 2 * t + k * (d + 1), sizeof *h->target);
     if (!h->target) {
@@ -16595,7 +16627,8 @@ static void vgs__write_meta(const vgs_sampler *s, vgs_writer *w, const char *con
     if (s->c.replay) vgs__write_counter(w, "vgs.kept", s->kept);
     vgs_writer_number(w, "vgs.energy_calls", s->energy_calls);
     if (!vgs__is_plain(&s->c)) {
-#define VGS__KEY(type, key, member) vgs_writer_number(w, "vgs." #key, fmax(fmin((double)s->member, 1e300), -1e300));
+#define VGS__KEY(type, key, member) \
+        vgs_writer_number(w, "vgs." #key, fmax(fmin((double)s->member, 1e300), -1e300));
         VGS__OWN(VGS__KEY)
 #undef VGS__KEY
     }
@@ -16820,7 +16853,8 @@ static vgs_status vgs__read_own(const vgs_sampler *s, const vgs_safetensors *f, 
     size_t d = (size_t)s->c.energy.dim, l = vgs__frame_l_count(&s->frame), i;
     vgs_status st = vgs_safetensors_doubles(f, "vgs.coordinates_m", h->frame, d, err);
     if (st == VGS_OK) st = vgs_safetensors_doubles(f, "vgs.coordinates_l", h->frame + d, l, err);
-    for (i = 0; i < VGS__OWN_COUNT && st == VGS_OK; ++i) st = vgs_safetensors_number(f, key[i], &h->own[i], err);
+    for (i = 0; i < VGS__OWN_COUNT && st == VGS_OK; ++i)
+        st = vgs_safetensors_number(f, key[i], &h->own[i], err);
     for (i = 0; i < d + l && st == VGS_OK; ++i)
         if (!vgs__finite(h->frame[i]))
             st = vgs__fail(err, VGS_E_NONFINITE, "%.120s: its coordinates are not finite", path);
@@ -17036,7 +17070,7 @@ static void vgs__ebm_fill_objective(vgs_ebm_config *c)
     }
 }
 
-/* Before the sampler's fields are resolved. Data rows and negatives are in x, so its coordinates are plain. */
+/* Before the sampler's fields are resolved. Data rows and negatives are in x: its coordinates are plain. */
 static void vgs__ebm_fill(vgs_ebm_config *c)
 {
     const bool cd = (vgs__ebm_fill_objective(c), c->objective == VGS_CD);
