@@ -11935,8 +11935,8 @@ static void vgs__denoise_record(const vgs_sampler *s, vgs__denoise_stage *st)
 
 /* With x_t = x_T/A + noise of variance w the mean of tau (x_t - x_T/A)/w given x_t is grad V_t [Vincent
    2011], and so is that of A grad E(x_T) [target score matching, De Bortoli 2024]. The first is noisy where w
-   is small, the second where it is large; weights w and l^2/A^2 leave no noise where E is quadratic of width l
-   around x_T, for which the finest feature is taken. */
+   is small, the second where it is large; weights w and l^2/A^2 leave no noise where E is quadratic of width
+   l around x_T, for which the finest feature is taken. */
 static vgs_status vgs__denoise_run(vgs_sampler *s, vgs__end_stage *end, vgs__denoise_stage *st,
                                    vgs_error *err)
 {

@@ -110,7 +110,7 @@ static void same_bits(void)
         scaled.std *= length;
         scaled.mean *= length;
         scaled.unit = unit;
-        scaled.constant = k == 2 ? 65536.0 : 0.0;
+        scaled.constant = k == 2 ? 1024.0 : 0.0; /* of E it takes ten bits          */
         d = config_of(&scaled, 3);
         d.length_scale = (float)(2 * length);
         s = trained(&d, 6, y, v);
