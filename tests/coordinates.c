@@ -91,7 +91,7 @@ static void gaussians(void)
     }
 }
 
-/* ---- scaling by powers of two, and constants that are exact, leave every bit ---- */
+/* ---- scaling by powers of two leaves every bit; a constant takes some of E's, and rounding spreads ---- */
 
 static void same_bits(void)
 {
@@ -110,7 +110,7 @@ static void same_bits(void)
         scaled.std *= length;
         scaled.mean *= length;
         scaled.unit = unit;
-        scaled.constant = k == 2 ? 1024.0 : 0.0; /* of E it takes ten bits          */
+        scaled.constant = k == 2 ? 1024.0 : 0.0;
         d = config_of(&scaled, 3);
         d.length_scale = (float)(2 * length);
         s = trained(&d, 6, y, v);
@@ -120,7 +120,7 @@ static void same_bits(void)
             bad += fabs((double)y[i] / length - (double)x[i]) > 1e-3 * (1.0 + fabs((double)x[i]));
         CHECK(bad == 0, "%d coordinates are elsewhere", bad);
         for (bad = 0, i = 0; i < N; ++i)
-            bad += fabs(v[i] - w[i] - 3 * log(length) + scaled.constant) > 1e-3;
+            bad += fabs(v[i] - w[i] - 3 * log(length) + scaled.constant) > (k == 2 ? 5e-3 : 1e-12);
         CHECK(bad == 0, "%d weights differ", bad);
         vgs_sampler_free(s);
     }
