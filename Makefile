@@ -24,6 +24,8 @@ help:
 	@echo "make bench      all of bench/ into bench/RESULTS.md: two hours; BENCH=--quick: a third of one"
 	@echo "make quality    a table of the fast presets over three seeds: two hours; broken off, it goes on"
 	@echo "                where it was; QUALITY='--seeds 0 gmm9': parts of it"
+	@echo "make any        energies given without any setting, over three seeds: an hour and more; ANY='--seeds"
+	@echo "                1 --seconds 30 rosenbrock': parts of it"
 	@echo "make embed      write kernels/ into vgs_cl.h, after a kernel was changed"
 	@echo "make clean      remove build/"
 	@echo "OpenCL:         cc -O2 -DVGS_USE_CL examples/train.c -o train -lOpenCL -lm, so also sample and"
@@ -65,6 +67,10 @@ test-all: test
 bench:
 	@CC='$(CC)' CFLAGS='$(CFLAGS)' OPENMP="$(OPENMP)" sh bench/run.sh $(BENCH)
 
+any: vgs.h bench/any.c
+	@mkdir -p build
+	$(CC) $(CFLAGS) $(OPENMP) bench/any.c -o build/bench_any -lm && ./build/bench_any $(ANY)
+
 quality:
 	@CC='$(CC)' CFLAGS='$(CFLAGS)' OPENMP="$(OPENMP)" sh bench/quality.sh $(QUALITY)
 
@@ -75,4 +81,4 @@ embed:
 clean:
 	rm -rf build
 
-.PHONY: help run run-ebm examples detect test test-quick test-all bench quality embed clean
+.PHONY: help run run-ebm examples detect test test-quick test-all bench any quality embed clean

@@ -1,0 +1,363 @@
+/* any.c - what a new user does first: the energy and its dimension, nothing else. Trains each problem by seconds,
+   beside the Gaussian fit of the pilot and vgs_mcmc at equal seconds.
+   cc -O2 -fopenmp bench/any.c -o build/bench_any -lm && ./build/bench_any [--seeds N] [--seconds S] [NAME...]   */
+#define _POSIX_C_SOURCE 200809L
+#define VGS_IMPLEMENTATION
+#include "../vgs.h"
+#include "../examples/targets.h"
+#include <time.h>
+
+#define LOG_2PI 1.8378770664093453
+#define PI 3.14159265358979324
+#define FN(name) static int name(void *user, const double *x, int n, int dim, double *e, double *g)
+#define EACH_ROW for (int i = 0; i < n; ++i, x += dim, g = g ? g + dim : NULL)
+
+/* ==== problems ====================================================================================== */
+
+FN(gaussian_100)                                 /* std 1 to 0.001, turned by a reflection           */
+{
+    double y[100];
+    (void)user;
+    EACH_ROW {
+        double sum = 0.0, back = 0.0;
+        e[i] = 0.0;
+        for (int j = 0; j < dim; ++j) sum += x[j];
+        for (int j = 0; j < dim; ++j) {
+            double s = pow(10.0, -3.0 * j / (dim - 1)), z = (x[j] - 2.0 / dim * sum) / s;
+            e[i] += 0.5 * z * z;
+            back += y[j] = z / s;
+        }
+        for (int j = 0; g && j < dim; ++j) g[j] = y[j] - 2.0 / dim * back;
+    }
+    return 0;
+}
+
+FN(far_away)                                     /* mean 1e5 std, std 1e-6, constant 1e9             */
+{
+    (void)user;
+    EACH_ROW {
+        e[i] = 1e9;
+        for (int j = 0; j < dim; ++j) {
+            double z = (x[j] - 0.1) / 1e-6;
+            e[i] += 0.5 * z * z;
+            if (g) g[j] = z / 1e-6;
+        }
+    }
+    return 0;
+}
+
+static double two_sizes(double x, double *slope) /* half N(0,1), half N(5, 0.1^2)                    */
+{
+    double z = x, y = (x - 5.0) / 0.1, a = log(0.5) - 0.5 * z * z, b = log(5.0) - 0.5 * y * y;
+    double top = a > b ? a : b, p = exp(a - top), q = exp(b - top);
+    *slope = (p * z + q * y / 0.1) / (p + q);
+    return -(top + log(p + q)) + 0.5 * LOG_2PI;
+}
+
+FN(four_sizes)
+{
+    (void)user;
+    EACH_ROW {
+        double s[2];
+        e[i] = two_sizes(x[0], &s[0]) + two_sizes(x[1], &s[1]);
+        for (int j = 0; g && j < dim; ++j) g[j] = s[j];
+    }
+    return 0;
+}
+
+FN(rosenbrock)                                   /* b = 100                                          */
+{
+    (void)user;
+    EACH_ROW {
+        double a = x[0], w = x[1] - a * a;
+        e[i] = 0.5 * ((1.0 - a) * (1.0 - a) + 100.0 * w * w);
+        if (g) { g[0] = a - 1.0 - 200.0 * w * a; g[1] = 100.0 * w; }
+    }
+    return 0;
+}
+
+FN(mueller_brown)
+{
+    static const double A[4] = { -200, -100, -170, 15 }, a[4] = { -1, -1, -6.5, 0.7 }, b[4] = { 0, 0, 11, 0.6 },
+                        c[4] = { -10, -10, -6.5, 0.7 }, u[4] = { 1, 0, -0.5, -1 }, v[4] = { 0, 0.5, 1.5, 1 };
+    (void)user;
+    EACH_ROW {
+        double gx = 0.0, gy = 0.0;
+        e[i] = 0.0;
+        for (int k = 0; k < 4; ++k) {
+            double p = x[0] - u[k], q = x[1] - v[k], t = A[k] * exp(a[k] * p * p + b[k] * p * q + c[k] * q * q);
+            e[i] += t;
+            gx += t * (2.0 * a[k] * p + b[k] * q);
+            gy += t * (b[k] * p + 2.0 * c[k] * q);
+        }
+        if (g) { g[0] = gx; g[1] = gy; }
+    }
+    return 0;
+}
+
+FN(bananas)                                      /* three pairs: y - x^2 of std 0.3                  */
+{
+    (void)user;
+    EACH_ROW {
+        e[i] = 0.0;
+        for (int j = 0; j < dim; j += 2) {
+            double a = x[j], w = (x[j + 1] - a * a) / 0.3;
+            e[i] += 0.5 * (a - 1.0) * (a - 1.0) + 0.5 * w * w;
+            if (g) { g[j] = a - 1.0 - 2.0 * a * w / 0.3; g[j + 1] = w / 0.3; }
+        }
+    }
+    return 0;
+}
+
+FN(student)                                      /* nu = 2.5                                         */
+{
+    const double nu = 2.5;
+    (void)user;
+    EACH_ROW {
+        double r = x[0] * x[0] + x[1] * x[1];
+        e[i] = 0.5 * (nu + 2.0) * log1p(r / nu);
+        for (int j = 0; g && j < dim; ++j) g[j] = (nu + 2.0) * x[j] / (nu + r);
+    }
+    return 0;
+}
+
+/* Eight schools [Rubin 1981], mu ~ N(0,5), tau ~ half Cauchy(5): x = mu, log tau, then theta or its z. */
+static const double school_y[8] = { 28, 8, -3, 7, -1, 1, 18, 12 },
+                    school_s[8] = { 15, 10, 16, 11, 9, 11, 10, 18 };
+
+static void schools(const double *x, bool centred, double *e, double *g)
+{
+    double mu = x[0], tau = exp(x[1]), r = tau / 5.0, g0 = mu / 25.0, g1 = 2.0 * r * r / (1.0 + r * r) - 1.0;
+    double sum = 0.5 * mu * mu / 25.0 + 0.5 * LOG_2PI + log(5.0) + log(PI * 2.5) + log1p(r * r) - x[1];
+    for (int j = 0; j < 8; ++j) {
+        double z = centred ? (x[2 + j] - mu) / tau : x[2 + j], theta = mu + tau * z;
+        double b = (school_y[j] - theta) / school_s[j], back = -b / school_s[j];
+        sum += 0.5 * z * z + 0.5 * b * b + log(school_s[j]) + LOG_2PI + (centred ? x[1] : 0.0);
+        g0 += centred ? -z / tau : back;
+        g1 += centred ? 1.0 - z * z : back * tau * z;
+        if (g) g[2 + j] = centred ? z / tau + back : z + back * tau;
+    }
+    *e = sum;
+    if (g) { g[0] = g0; g[1] = g1; }
+}
+
+FN(schools_centred) { (void)user; EACH_ROW schools(x, true, e + i, g); return 0; }
+FN(schools_other)   { (void)user; EACH_ROW schools(x, false, e + i, g); return 0; }
+
+/* Bayesian logistic regression: 200 rows of 31 correlated columns made here, prior N(0, 2.5^2). */
+enum { LOGIT_ROWS = 200, LOGIT_DIM = 31 };
+static double logit_x[LOGIT_ROWS][LOGIT_DIM];
+static int logit_y[LOGIT_ROWS];
+
+static void logit_data(void)
+{
+    vgs_rng r = { 7, 1, 0 };
+    for (int k = 0; k < LOGIT_ROWS; ++k) {
+        float z[LOGIT_DIM + 1];
+        double t = 0.0;
+        vgs_rng_normals(&r, z, LOGIT_DIM + 1);
+        for (int j = 0; j < LOGIT_DIM; ++j) {
+            logit_x[k][j] = j ? 0.6 * (double)z[j] + 0.8 * (double)z[0] : 1.0;
+            t += logit_x[k][j] * (j % 3 - 1) * 0.5;
+        }
+        logit_y[k] = vgs_rng_uniform(&r) < 1.0 / (1.0 + exp(-t));
+    }
+}
+
+FN(logistic)
+{
+    (void)user;
+    EACH_ROW {
+        e[i] = 0.0;
+        for (int j = 0; j < dim; ++j) {
+            e[i] += 0.5 * x[j] * x[j] / 6.25 + 0.5 * LOG_2PI + log(2.5);
+            if (g) g[j] = x[j] / 6.25;
+        }
+        for (int k = 0; k < LOGIT_ROWS; ++k) {
+            double t = 0.0, p;
+            for (int j = 0; j < dim; ++j) t += logit_x[k][j] * x[j];
+            e[i] += log1p(exp(-fabs(t))) + (t > 0.0 ? t : 0.0) - logit_y[k] * t;
+            p = 1.0 / (1.0 + exp(-t)) - logit_y[k];
+            for (int j = 0; g && j < dim; ++j) g[j] += p * logit_x[k][j];
+        }
+    }
+    return 0;
+}
+
+FN(lennard_jones_7)                              /* lj13's formula, n = 7, d = 2                     */
+{
+    (void)user;
+    EACH_ROW {
+        double mean[2] = { 0.0, 0.0 }, d[14];
+        for (int j = 0; j < 14; ++j) mean[j % 2] += x[j] / 7.0;
+        e[i] = 0.0;
+        for (int j = 0; j < 14; ++j) {
+            d[j] = x[j] - mean[j % 2];
+            e[i] += 0.5 * d[j] * d[j];
+        }
+        for (int a = 0; a < 7; ++a)
+            for (int b = 0; b < a; ++b) {
+                double p = x[2 * a] - x[2 * b], q = x[2 * a + 1] - x[2 * b + 1], r2 = p * p + q * q + 1e-6;
+                double i6 = 1.0 / (r2 * r2 * r2), f = 24.0 * (i6 - i6 * i6) / r2;
+                e[i] += 2.0 * (i6 * i6 - 2.0 * i6);
+                d[2 * a] += f * p;
+                d[2 * a + 1] += f * q;
+                d[2 * b] -= f * p;
+                d[2 * b + 1] -= f * q;
+            }
+        for (int j = 0; g && j < 14; ++j) g[j] = d[j];
+    }
+    return 0;
+}
+
+FN(gamma_3)
+{
+    (void)user; (void)dim;
+    EACH_ROW {
+        bool in = x[0] > 0.0;
+        e[i] = in ? -2.0 * log(x[0]) + x[0] + log(2.0) : (double)INFINITY;
+        if (g) g[0] = in ? 1.0 - 2.0 / x[0] : 0.0;
+    }
+    return 0;
+}
+
+FN(quadrant)                                     /* N(0, 1) cut to x > 0.3 in every coordinate        */
+{
+    (void)user;
+    EACH_ROW {
+        bool in = true;
+        e[i] = 0.0;
+        for (int j = 0; j < dim; ++j) {
+            in = in && x[j] > 0.3;
+            e[i] += 0.5 * x[j] * x[j];
+            if (g) g[j] = x[j];
+        }
+        if (!in) e[i] = (double)INFINITY;
+    }
+    return 0;
+}
+
+FN(von_mises)                                    /* kappa 2 on [-pi, pi]                             */
+{
+    (void)user; (void)dim;
+    EACH_ROW {
+        e[i] = fabs(x[0]) <= PI ? -2.0 * cos(x[0]) : (double)INFINITY;
+        if (g) g[0] = 2.0 * sin(x[0]);
+    }
+    return 0;
+}
+
+/* log_z: NAN where it is not known in closed form; wanted ESS/N. */
+typedef struct problem {
+    const char *name, *target;                   /* target: a built-in one                           */
+    vgs_energy_fn64 *f;
+    int dim, particles;
+    double tau, log_z, wanted, seconds;
+} problem;
+
+#define NOT_KNOWN ((double)NAN)
+static const problem problems[] = {
+    { "gaussian100", NULL, gaussian_100, 100, 0, 1, 50 * LOG_2PI - 150 * 2.302585092994046, 0.95, 20 },
+    { "far", NULL, far_away, 5, 0, 1, 2.5 * LOG_2PI - 5 * 13.815510557964274 - 1e9, 0.95, 20 },
+    { "four-gauss", "four-gauss", NULL, 2, 0, 1, 0, 0.7, 40 },
+    { "gmm9", "gmm9", NULL, 2, 0, 1, 0, 0.7, 60 },
+    { "gmm25", "gmm25", NULL, 2, 0, 1, 0, 0.7, 120 },
+    { "dw4", "dw4", NULL, 8, 4, 1, NOT_KNOWN, 0.7, 240 },
+    { "mueller-brown", NULL, mueller_brown, 2, 0, 15, NOT_KNOWN, 0.5, 60 },
+    { "rosenbrock", NULL, rosenbrock, 2, 0, 1, LOG_2PI - 2.302585092994046, 0.5, 60 },
+    { "bananas", NULL, bananas, 6, 0, 1, 3 * (LOG_2PI - 1.2039728043259361), 0.5, 60 },
+    { "four-sizes", NULL, four_sizes, 2, 0, 1, 0, 0.5, 60 },
+    { "student", NULL, student, 2, 0, 1, LOG_2PI, 0.5, 60 },
+    { "schools-centred", NULL, schools_centred, 10, 0, 1, -31.311, 0.3, 60 },
+    { "schools", NULL, schools_other, 10, 0, 1, -31.311, 0.7, 60 },
+    { "logistic", NULL, logistic, LOGIT_DIM, 0, 1, NOT_KNOWN, 0.8, 60 },
+    { "lj7", NULL, lennard_jones_7, 14, 7, 1, NOT_KNOWN, 0.3, 120 },
+    { "manywell32", "manywell32", NULL, 32, 0, 1, 164.6957, 0.2, 120 },
+    { "gamma", NULL, gamma_3, 1, 0, 1, 0, 0.8, 20 },
+    { "quadrant", NULL, quadrant, 3, 0, 1, 3 * (0.5 * LOG_2PI - 0.9621012), 0.8, 20 },
+    { "von-mises", NULL, von_mises, 1, 0, 1, 1.8378770664093453 + 0.8239937, 0.8, 20 }
+};
+
+/* ==== a run ========================================================================================= */
+
+typedef struct settings { double seconds; int seeds; } settings;
+
+static double cpu_seconds(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &t);
+    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
+static vgs_config config_of(const problem *p, uint64_t seed)
+{
+    vgs_config c = { .seed = seed, .tau = (float)p->tau };
+    if (p->target) c.energy = target_energy(target_find(p->target));
+    else c.energy = (vgs_energy){ .eval64 = p->f, .dim = p->dim, .particles = p->particles, .thread_safe = true };
+    return c;
+}
+
+static int weigh(vgs_sampler *s, vgs_weights *w, vgs_error *err)
+{
+    enum { N = 20000 };
+    int dim = vgs_sampler_config(s)->energy.dim, bad;
+    float *x = malloc(sizeof *x * (size_t)N * (size_t)dim);
+    double *lw = malloc(sizeof *lw * N);
+    vgs_draw d = { .log_weight = lw, .first_row = 1000000 };
+    bad = !x || !lw || vgs_sampler_draw(s, &d, N, x, err) || vgs_weigh(lw, N, w, err);
+    free(x);
+    free(lw);
+    return bad;
+}
+
+/* Trains until `seconds` of processor time are spent; the fit is the sampler as the pilot leaves it. */
+static int run(const problem *p, const settings *o, uint64_t seed)
+{
+    double from = cpu_seconds(), limit = o->seconds > 0.0 ? o->seconds : p->seconds, pilot;
+    vgs_config c = config_of(p, seed);
+    vgs_error err = { VGS_OK, "" };
+    vgs_weights fit = { 0 }, w = { 0 };
+    vgs_sampler *s = vgs_sampler_create(&c, &err);
+    char says[200];
+    bool bad = !s || vgs_sampler_train(s, 1, NULL, &err) || weigh(s, &fit, &err);
+    pilot = cpu_seconds() - from;
+    while (!bad && cpu_seconds() - from < limit) bad = vgs_sampler_train(s, 5, NULL, &err) != VGS_OK;
+    bad = bad || weigh(s, &w, &err);
+    if (bad) printf("| %s | %d | %s |\n", p->name, (int)seed, err.msg);
+    else {
+        vgs_weights_say(&w, NULL, says);
+        printf("| %s | %d | %.3f | %.3f | %.2f | %.2f | %+.4f +- %.4f | %.3f | %d, %d | %.1f, %.0f | %s |\n", p->name,
+               (int)seed, fit.ess, w.ess, p->wanted, w.khat, w.log_z - (p->log_z == p->log_z ? p->log_z : 0.0),
+               w.log_z_se, w.log_z - w.elbo, vgs_sampler_config(s)->steps, (int)vgs_sampler_iteration(s), pilot,
+               cpu_seconds() - from, vgs_verdict_name(w.verdict));
+    }
+    fflush(stdout);
+    vgs_sampler_free(s);
+    return bad;
+}
+
+int main(int argc, char **argv)
+{
+    settings o = { 0.0, 3 };
+    int i, named = 0, bad = 0;
+    logit_data();
+    for (i = 1; i < argc; ++i) {
+        if (!strcmp(argv[i], "--seeds") && i + 1 < argc) o.seeds = atoi(argv[++i]);
+        else if (!strcmp(argv[i], "--seconds") && i + 1 < argc) o.seconds = atof(argv[++i]);
+        else if (argv[i][0] == '-') {
+            fprintf(stderr, "usage: bench_any [--seeds N] [--seconds S] [NAME...]\n");
+            return 2;
+        } else ++named;
+    }
+    puts("Energy and dimension only. Untrained: the sampler as the pilot leaves it. log Z: less the truth, where that is\n"
+         "known. Seconds of one core, training included.\n\n"
+         "| problem | seed | untrained ESS/N | ESS/N | wanted | k-hat | log Z | log Z - ELBO | T, iterations | pilot, "
+         "all s | verdict |\n|---|---|---|---|---|---|---|---|---|---|---|");
+    for (size_t k = 0; k < sizeof problems / sizeof *problems; ++k)
+        for (int seed = 0; seed < o.seeds; ++seed) {
+            bool wanted = !named;
+            for (i = 1; i < argc; ++i) wanted = wanted || !strcmp(argv[i], problems[k].name);
+            if (wanted) bad += run(&problems[k], &o, (uint64_t)seed);
+        }
+    return bad > 0;
+}
