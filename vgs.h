@@ -4371,8 +4371,9 @@ VGS__MAP(stencil)
         float *y = k->out + (size_t)r * (size_t)k->ld_out;
         int e0 = vgs__int_at(k->in[2], (size_t)(r % m)), e1 = vgs__int_at(k->in[2], (size_t)(r % m) + 1);
         for (c = 0; c + 64 <= k->cols; c += 64) vgs__stencil_strip(k, x, e0, e1, c, 64, y);
+        for (; c + 32 <= k->cols; c += 32) vgs__stencil_strip(k, x, e0, e1, c, 32, y);
         for (; c + 16 <= k->cols; c += 16) vgs__stencil_strip(k, x, e0, e1, c, 16, y);
-        for (; c < k->cols; ++c) vgs__stencil_strip(k, x, e0, e1, c, 1, y);
+        if (c < k->cols) vgs__stencil_strip(k, x, e0, e1, c, k->cols - c, y);
     }
 }
 VGS__MAP_KERNELS(stencil)

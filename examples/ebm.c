@@ -8,6 +8,7 @@
 #define PROGRAM "ebm"
 #include "common.h"
 #include "device.h"
+#include "ebm_presets.h"
 #include "json.h"
 #include "page.h"
 #include "plane.h"
@@ -199,61 +200,6 @@ static vgs_status load_rows(const job *j, const char *path, rows *r, vgs_error *
 }
 
 /* ==== presets ======================================================================================= */
-
-/* Low dimensions, in units of the data's standard deviation. */
-static int preset_plane(vgs_ebm_config *c)
-{
-    c->sampler.length_scale = 1.0f;
-    c->sampler.detail_scale = 0.15f;
-    c->sampler.steps = 10;
-    c->sampler.batch = 128;
-    c->sampler.net.hidden = 64;
-    c->sampler.value_lr = 1e-3f;
-    return 6000;
-}
-
-/* What the published settings have in common with those for two cores: [VGS] section 4. */
-static void preset_features(vgs_ebm_config *c)
-{
-    c->sampler.on_sphere = true;
-    c->sampler.steps = 10;
-    c->sampler.schedule = VGS_CONSTANT;
-    c->sampler.s2_start = c->sampler.s2_end = 1e-3f;
-    c->sampler.passes = 3;
-    c->sampler.loss = VGS_L2;
-    c->sampler.net.kind = VGS_NET_DEEPERV3;
-    c->objective = VGS_CD;
-    c->net.kind = VGS_NET_AUTOENCODER;
-    c->net.unit = c->net.relu = true;
-}
-
-static int preset_mvtec(vgs_ebm_config *c)
-{
-    preset_features(c);
-    c->sampler.batch = 784;
-    c->sampler.value_lr = 1e-4f;
-    c->sampler.drift_max = c->sampler.grad_max = 1e30f;
-    c->sampler.net.hidden = c->sampler.net.time_hidden = 512;
-    c->sampler.net.time_dim = 128;
-    c->net.hidden = 1024;
-    c->net.code = 128;
-    c->lr = 1e-4f;
-    c->ema = 1e-30f;
-    return 90700;
-}
-
-static int preset_fast(vgs_ebm_config *c)
-{
-    preset_features(c);
-    c->sampler.batch = 392;
-    c->sampler.value_lr = 1e-3f;
-    c->sampler.net.hidden = c->sampler.net.time_hidden = 128;
-    c->net.hidden = 384;
-    c->net.code = 64;
-    c->lr = 1e-4f;
-    c->fit = 1000;
-    return 1000;
-}
 
 static bool given_sphere(const job *j)
 {
