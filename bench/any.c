@@ -351,8 +351,8 @@ int main(int argc, char **argv)
     }
     puts("Energy and dimension only. Untrained: the sampler as the pilot leaves it. log Z: less the truth, where that is\n"
          "known. Seconds of one core, training included.\n\n"
-         "| problem | seed | untrained ESS/N | ESS/N | wanted | k-hat | log Z | log Z - ELBO | T, iterations | pilot, "
-         "all s | verdict |\n|---|---|---|---|---|---|---|---|---|---|---|");
+         "| problem | seed | untrained ESS/N | ESS/N | wanted | k-hat | log Z | log Z - ELBO | T, iterations | "
+         "pilot, all s | verdict |\n|---|---|---|---|---|---|---|---|---|---|---|");
     for (size_t k = 0; k < sizeof problems / sizeof *problems; ++k)
         for (int seed = 0; seed < o.seeds; ++seed) {
             bool wanted = !named;
