@@ -71,6 +71,23 @@ static inline vgs_ebm *energy_begin(const settings *s, int channels, int rows, v
     return vgs_ebm_create(&c, err);
 }
 
+/* All steps, or as many as the time of this model allows: --minutes over all models of the calibration. */
+static inline vgs_status energy_steps(vgs_ebm *m, const settings *s, const vgs_data *data, vgs_error *err)
+{
+    double end = seconds_now() + 60 * s->minutes / (s->folds + 1);
+    bool limited = s->minutes > 0;
+    vgs_status st = VGS_OK;
+    for (int k = 0, n; k < s->fit_steps && !st && !(limited && seconds_now() > end); k += n) {
+        n = s->fit_steps - k < 20 ? s->fit_steps - k : 20;
+        st = vgs_ebm_fit(m, data, n, NULL, err);
+    }
+    for (int k = 0, n; k < s->cd_steps && !st && !(limited && seconds_now() > end); k += n) {
+        n = s->cd_steps - k < 5 ? s->cd_steps - k : 5;
+        st = vgs_ebm_train(m, data, n, NULL, err);
+    }
+    return st;
+}
+
 /* Learns from images of the store; e is as energy_create left it. */
 static inline vgs_status energy_fit(energy *e, const settings *s, store *st, const bool *use, int channels,
                                     vgs_error *err)
@@ -80,8 +97,7 @@ static inline vgs_status energy_fit(energy *e, const settings *s, store *st, con
     int n = neighbour_candidates(st, use, e->cells, channels, &r, ENERGY_ROWS, rows);
     vgs_data data = { .x = rows, .rows = n, .dim = channels };
     vgs_ebm *m = energy_begin(s, channels, n, e->cpu, err);
-    vgs_status status = m ? vgs_ebm_fit(m, &data, s->fit_steps, NULL, err) : err->code;
-    if (!status && s->cd_steps) status = vgs_ebm_train(m, &data, s->cd_steps, NULL, err);
+    vgs_status status = m ? energy_steps(m, s, &data, err) : err->code;
     if (!status) {
         vgs_model *learned = vgs_ebm_model(m, true);
         w = (float *)room_for((size_t)vgs_model_size(learned), sizeof *w);

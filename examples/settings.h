@@ -55,7 +55,7 @@ static const setting setting_list[] = {
     SETTING(ridge, 'd', 0, 10, "0.01", "of the mean variance, added to all")
     SETTING(false_alarms, 'd', 0, 0.5, "0.01", "promised share of good images that are called bad")
     SETTING(group_gap, 'd', 0, 1e15, "0", "last numbers of file names that differ by no more are one group")
-    SETTING(minutes, 'd', 0, 1e6, "5", "limit of the training")
+    SETTING(minutes, 'd', 0, 1e6, "5", "limit of what energy takes to learn; 0: none")
     SETTING(hidden, 'i', 1, 4096, "384", "energy: width of the autoencoder's layers")
     SETTING(code, 'i', 1, 4096, "64", "energy: width of its code")
     SETTING(fit_steps, 'i', 0, 1000000, "600", "energy: steps of reconstruction")
