@@ -14001,8 +14001,10 @@ static vgs_status vgs__state_write(vgs_sampler *s, const vgs__state *h, vgs_erro
 static vgs_status vgs__best_measure(vgs_sampler *s, vgs_error *err)
 {
     double gap;
-    vgs_weights w = { 0 };
-    vgs_status st = vgs__choice_gap(s, &gap, &w, err);
+    vgs_weights w;
+    vgs_status st;
+    memset(&w, 0, sizeof w);
+    st = vgs__choice_gap(s, &gap, &w, err);
     if (st != VGS_OK) return st;
     s->training.gap = gap;
     if (!s->best.w || gap < s->best.gap) {

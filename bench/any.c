@@ -1,6 +1,7 @@
-/* any.c - what a new user does first: the energy and its dimension, nothing else. Trains each problem by seconds,
-   beside the Gaussian fit of the pilot and vgs_mcmc at equal seconds.
-   cc -O2 -fopenmp bench/any.c -o build/bench_any -lm && ./build/bench_any [--seeds N] [--seconds S] [NAME...]   */
+/* any.c - what a new user does first: the energy and its dimension, nothing else. Trains each problem by
+   seconds, beside the Gaussian fit of the pilot.
+   cc -O2 -fopenmp bench/any.c -o build/bench_any -lm
+   ./build/bench_any [--seeds N] [--seconds S] [NAME...] */
 #define _POSIX_C_SOURCE 200809L
 #define VGS_IMPLEMENTATION
 #include "../vgs.h"
@@ -78,14 +79,15 @@ FN(rosenbrock)                                   /* b = 100                     
 
 FN(mueller_brown)
 {
-    static const double A[4] = { -200, -100, -170, 15 }, a[4] = { -1, -1, -6.5, 0.7 }, b[4] = { 0, 0, 11, 0.6 },
-                        c[4] = { -10, -10, -6.5, 0.7 }, u[4] = { 1, 0, -0.5, -1 }, v[4] = { 0, 0.5, 1.5, 1 };
+    static const double A[4] = { -200, -100, -170, 15 }, a[4] = { -1, -1, -6.5, 0.7 },
+                        b[4] = { 0, 0, 11, 0.6 }, c[4] = { -10, -10, -6.5, 0.7 }, u[4] = { 1, 0, -0.5, -1 }, v[4] = { 0, 0.5, 1.5, 1 };
     (void)user;
     EACH_ROW {
         double gx = 0.0, gy = 0.0;
         e[i] = 0.0;
         for (int k = 0; k < 4; ++k) {
-            double p = x[0] - u[k], q = x[1] - v[k], t = A[k] * exp(a[k] * p * p + b[k] * p * q + c[k] * q * q);
+            double p = x[0] - u[k], q = x[1] - v[k];
+            double t = A[k] * exp(a[k] * p * p + b[k] * p * q + c[k] * q * q);
             e[i] += t;
             gx += t * (2.0 * a[k] * p + b[k] * q);
             gy += t * (b[k] * p + 2.0 * c[k] * q);
@@ -293,7 +295,8 @@ static vgs_config config_of(const problem *p, uint64_t seed)
 {
     vgs_config c = { .seed = seed, .tau = (float)p->tau };
     if (p->target) c.energy = target_energy(target_find(p->target));
-    else c.energy = (vgs_energy){ .eval64 = p->f, .dim = p->dim, .particles = p->particles, .thread_safe = true };
+    else c.energy = (vgs_energy){ .eval64 = p->f, .dim = p->dim, .particles = p->particles,
+                                  .thread_safe = true };
     return c;
 }
 
@@ -318,18 +321,17 @@ static int run(const problem *p, const settings *o, uint64_t seed)
     vgs_error err = { VGS_OK, "" };
     vgs_weights fit = { 0 }, w = { 0 };
     vgs_sampler *s = vgs_sampler_create(&c, &err);
-    char says[200];
     bool bad = !s || vgs_sampler_train(s, 1, NULL, &err) || weigh(s, &fit, &err);
     pilot = cpu_seconds() - from;
     while (!bad && cpu_seconds() - from < limit) bad = vgs_sampler_train(s, 5, NULL, &err) != VGS_OK;
     bad = bad || weigh(s, &w, &err);
     if (bad) printf("| %s | %d | %s |\n", p->name, (int)seed, err.msg);
     else {
-        vgs_weights_say(&w, NULL, says);
-        printf("| %s | %d | %.3f | %.3f | %.2f | %.2f | %+.4f +- %.4f | %.3f | %d, %d | %.1f, %.0f | %s |\n", p->name,
-               (int)seed, fit.ess, w.ess, p->wanted, w.khat, w.log_z - (p->log_z == p->log_z ? p->log_z : 0.0),
-               w.log_z_se, w.log_z - w.elbo, vgs_sampler_config(s)->steps, (int)vgs_sampler_iteration(s), pilot,
-               cpu_seconds() - from, vgs_verdict_name(w.verdict));
+        printf("| %s | %d | %.3f | %.3f | %.2f | %.2f ", p->name, (int)seed, fit.ess, w.ess, p->wanted, w.khat);
+        printf("| %+.4f +- %.4f | %.3f ", w.log_z - (p->log_z == p->log_z ? p->log_z : 0.0), w.log_z_se,
+               w.log_z - w.elbo);
+        printf("| %d, %d | %.1f, %.0f | %s |\n", vgs_sampler_config(s)->steps, (int)vgs_sampler_iteration(s),
+               pilot, cpu_seconds() - from, vgs_verdict_name(w.verdict));
     }
     fflush(stdout);
     vgs_sampler_free(s);
@@ -349,8 +351,8 @@ int main(int argc, char **argv)
             return 2;
         } else ++named;
     }
-    puts("Energy and dimension only. Untrained: the sampler as the pilot leaves it. log Z: less the truth, where that is\n"
-         "known. Seconds of one core, training included.\n\n"
+    puts("Energy and dimension only. Untrained: the sampler as the pilot leaves it. log Z: less the truth, where\n"
+         "that is known. Seconds of one core, training included.\n\n"
          "| problem | seed | untrained ESS/N | ESS/N | wanted | k-hat | log Z | log Z - ELBO | T, iterations | "
          "pilot, all s | verdict |\n|---|---|---|---|---|---|---|---|---|---|---|");
     for (size_t k = 0; k < sizeof problems / sizeof *problems; ++k)
