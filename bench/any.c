@@ -80,7 +80,8 @@ FN(rosenbrock)                                   /* b = 100                     
 FN(mueller_brown)
 {
     static const double A[4] = { -200, -100, -170, 15 }, a[4] = { -1, -1, -6.5, 0.7 },
-                        b[4] = { 0, 0, 11, 0.6 }, c[4] = { -10, -10, -6.5, 0.7 }, u[4] = { 1, 0, -0.5, -1 }, v[4] = { 0, 0.5, 1.5, 1 };
+                        b[4] = { 0, 0, 11, 0.6 }, c[4] = { -10, -10, -6.5, 0.7 },
+                        u[4] = { 1, 0, -0.5, -1 }, v[4] = { 0, 0.5, 1.5, 1 };
     (void)user;
     EACH_ROW {
         double gx = 0.0, gy = 0.0;
@@ -327,7 +328,8 @@ static int run(const problem *p, const settings *o, uint64_t seed)
     bad = bad || weigh(s, &w, &err);
     if (bad) printf("| %s | %d | %s |\n", p->name, (int)seed, err.msg);
     else {
-        printf("| %s | %d | %.3f | %.3f | %.2f | %.2f ", p->name, (int)seed, fit.ess, w.ess, p->wanted, w.khat);
+        printf("| %s | %d | %.3f | %.3f | %.2f | %.2f ", p->name, (int)seed, fit.ess, w.ess, p->wanted,
+               w.khat);
         printf("| %+.4f +- %.4f | %.3f ", w.log_z - (p->log_z == p->log_z ? p->log_z : 0.0), w.log_z_se,
                w.log_z - w.elbo);
         printf("| %d, %d | %.1f, %.0f | %s |\n", vgs_sampler_config(s)->steps, (int)vgs_sampler_iteration(s),
@@ -351,10 +353,10 @@ int main(int argc, char **argv)
             return 2;
         } else ++named;
     }
-    puts("Energy and dimension only. Untrained: the sampler as the pilot leaves it. log Z: less the truth, where\n"
-         "that is known. Seconds of one core, training included.\n\n"
-         "| problem | seed | untrained ESS/N | ESS/N | wanted | k-hat | log Z | log Z - ELBO | T, iterations | "
-         "pilot, all s | verdict |\n|---|---|---|---|---|---|---|---|---|---|---|");
+    puts("Energy and dimension only. Untrained: the sampler as the pilot leaves it. log Z: less the truth,\n"
+         "where that is known. Seconds of one core, training included.\n\n"
+         "| problem | seed | untrained ESS/N | ESS/N | wanted | k-hat | log Z | log Z - ELBO "
+         "| T, iterations | pilot, all s | verdict |\n|---|---|---|---|---|---|---|---|---|---|---|");
     for (size_t k = 0; k < sizeof problems / sizeof *problems; ++k)
         for (int seed = 0; seed < o.seeds; ++seed) {
             bool wanted = !named;
