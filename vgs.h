@@ -7620,11 +7620,10 @@ static vgs_coordinates vgs__default_coordinates(const vgs_config *c)
    of its own a sampler has a length of VGS__WIDTH, twice that of its samples. */
 static void vgs__default_path(vgs_config *c)
 {
-    double unit = vgs__is_plain(c) ? (double)c->length_scale : 1.0;
-    double length = vgs__is_plain(c) ? unit : VGS__WIDTH,
-           detail = 0.5 * unit * (double)c->detail_scale / (double)c->length_scale, ratio, r;
-    if (vgs__is_plain(c)) detail = 0.5 * (double)c->detail_scale;
-    ratio = log(length / detail);
+    const bool plain = vgs__is_plain(c);
+    double length = plain ? (double)c->length_scale : VGS__WIDTH;
+    double detail = 0.5 * (double)c->detail_scale / (plain ? 1.0 : (double)c->length_scale);
+    double ratio = log(length / detail), r;
     if (!c->steps) {
         double t = (double)vgs__effective_dim(c) * ratio * ratio;
         c->steps = t < 20.0 ? 20 : t > 100.0 ? 100 : (int)t;
@@ -13284,8 +13283,7 @@ static bool vgs__pilot_fit(const vgs__pilot *p, const double *cov, const double 
 
 /* ---- coordinates that move with the chains ---- */
 
-/* The second moments of n rows, u about its mean and slopes about 0 (pairs: both about 0), row i with weight
-   weight[i], or 1. */
+/* The second moments of n rows: of u, about its mean if `centre`, and of slopes g about 0. */
 static void vgs__pilot_moments(vgs__pilot *p, const double *u, const double *g, int n, bool centre)
 {
     int d = p->dim, i, j, k;
@@ -13331,7 +13329,7 @@ static bool vgs__pilot_compose(vgs__pilot *p, double ridge)
     return fits;
 }
 
-/* The chains as rows in x, u and slopes: u = {x, g} read before, written after the coordinates moved. */
+/* A chain's place and slope in x, from those in the present coordinates; and back. */
 static void vgs__pilot_to_x(vgs__pilot *p, const float *u, const float *g, double *x, double *gx)
 {
     int i, d = p->dim;
@@ -13368,10 +13366,26 @@ static vgs_status vgs__pilot_reframe(vgs__pilot *p, double ridge, vgs_error *err
 
 /* ---- descent ---- */
 
+/* A gradient that is not finite where E is cannot be descended: said with the place. */
+static vgs_status vgs__pilot_check_gradients(vgs__pilot *p, vgs_error *err)
+{
+    size_t d = (size_t)p->dim, i, j;
+    char text[200] = "";
+    for (i = 0; i < (size_t)p->n; ++i) {
+        float *g = p->m.gy + i * d;
+        for (j = 0; j < d && vgs__finite((double)g[j]); ) ++j;
+        if (j == d || !vgs__finite(p->m.row[i].ey)) continue;
+        if (!vgs__energy_says(p->s, p->m.y + i * d, g, text)) text[0] = '\0';
+        return vgs__fail(err, VGS_E_NONFINITE, "pilot: the energy's gradient is not finite%s", text);
+    }
+    return VGS_OK;
+}
+
 static vgs_status vgs__pilot_energies(vgs__pilot *p, vgs_error *err)
 {
+    vgs_status st = vgs__mcmc_energy(&p->m, 0, p->n, true, err);
     p->calls += p->n;
-    return vgs__mcmc_energy(&p->m, 0, p->n, true, err);
+    return st == VGS_OK ? vgs__pilot_check_gradients(p, err) : st;
 }
 
 /* Chains start from N(0, L^2); those without a finite energy where another is. If no chain has one, wider and

@@ -269,13 +269,22 @@ static int nowhere(void *user, const float *x, int n, int dim, float *e, float *
     return 0;
 }
 
+static int holed(void *user, const float *x, int n, int dim, float *e, float *g)
+{
+    int i;
+    (void)user;
+    for (i = 0; i < n * dim && g; ++i) g[i] = x[i] > 0.5f ? (float)NAN : x[i];
+    for (i = 0; i < n; ++i) e[i] = 0.5f * (x[i * dim] * x[i * dim] + x[i * dim + 1] * x[i * dim + 1]);
+    return 0;
+}
+
 static void refused(void)
 {
     static const struct { vgs_energy_fn *f; const char *says; } all[] = {
         { constant, "a constant has no density" }, { falling, "falls without end" },
-        { nowhere, "finite nowhere" } };
+        { nowhere, "finite nowhere" }, { holed, "gradient is not finite; E = " } };
     int k;
-    for (k = 0; k < 3; ++k) {
+    for (k = 0; k < 4; ++k) {
         vgs_config c;
         vgs_error err = { VGS_OK, "" };
         vgs_sampler *s;
