@@ -517,7 +517,8 @@ VGS_API vgs_status vgs_sampler_save(const vgs_sampler *s, const char *path, cons
                                     vgs_error *err);
 /* Overwrites the fields of cfg that the file's metadata has; *count tells how many (0: not from us). */
 VGS_API vgs_status vgs_checkpoint_config(const char *path, vgs_config *cfg, int *count, vgs_error *err);
-/* Into a sampler of the same network and steps: names and shapes are checked, nothing is changed on failure.
+/* Into a sampler of the same network and steps, or one that leaves to a pilot what the file's pilot has chosen:
+   names and shapes are checked, nothing is changed on failure.
    A state_dict without our extras gives weights, schedule and s0; value_on defaults to value. */
 VGS_API vgs_status vgs_sampler_load(vgs_sampler *s, const char *path, vgs_error *err);
 
@@ -13915,7 +13916,7 @@ static vgs_status vgs__choice_gap(vgs_sampler *s, double *gap, vgs_weights *weig
 {
     bool both = s->kept_fixed * s->c.batch >= VGS__CHOICE_ROWS;
     double *w = (double *)vgs__alloc_or(err, "draw", VGS__CHOICE_ROWS, sizeof *w);
-    double each = VGS__CHOICE_ROWS * (2.0 + fmax(s->c.energy_features, 0) * (double)s->c.steps);
+    double each = (double)VGS__CHOICE_ROWS * (2.0 + fmax(s->c.energy_features, 0) * (double)s->c.steps);
     vgs_status st = w ? vgs__choice_weights(s, false, w, err) : VGS_E_NOMEM;
     if (st == VGS_OK && weights) st = vgs_weigh(w, VGS__CHOICE_ROWS, weights, err);
     *gap = st == VGS_OK ? -vgs__choice_mean(w, VGS__CHOICE_ROWS, false) : HUGE_VAL;
@@ -16630,6 +16631,38 @@ static vgs_status vgs__snapshot_write(vgs_sampler *s, vgs__snapshot *h, vgs_erro
     return st == VGS_OK ? vgs_model_write(s->target, h->target, err) : st;
 }
 
+/* A field that the caller has left open, for a pilot to choose. */
+static bool vgs__field_is_open(const vgs__field *f, const vgs_config *given)
+{
+    return f->kind != VGS__U64 && f->kind != VGS__BOOL && vgs__field_number(f, given) == 0.0;
+}
+
+/* Their names: a second pilot chooses them once more, also in a sampler that goes on from a file. */
+static void vgs__write_open(const vgs_sampler *s, vgs_writer *w)
+{
+    char text[2048];
+    size_t at = 0;
+    int i;
+    text[0] = '\0';
+    for (i = 0; i < VGS__FIELD_COUNT && at < sizeof text - 64; ++i)
+        if (vgs__field_is_open(&vgs__fields[i], &s->given))
+            at += (size_t)snprintf(text + at, sizeof text - at, "%s ", vgs__fields[i].name);
+    vgs_writer_meta(w, "vgs.open", text);
+}
+
+static void vgs__read_open(vgs_sampler *s, const vgs_safetensors *f)
+{
+    const char *text = vgs_safetensors_meta(f, "vgs.open"), *end;
+    char name[64];
+    int i;
+    for (; text && (end = strchr(text, ' ')) != NULL; text = end + 1) {
+        snprintf(name, sizeof name, "%.*s", (int)(end - text < 63 ? end - text : 63), text);
+        i = vgs_field_find(name);
+        if (i >= 0 && vgs__fields[i].kind != VGS__U64 && vgs__fields[i].kind != VGS__BOOL)
+            vgs__field_put(&vgs__fields[i], &s->given, 0.0);
+    }
+}
+
 static void vgs__write_meta(const vgs_sampler *s, vgs_writer *w, const char *const *meta)
 {
     char text[32];
@@ -16648,6 +16681,7 @@ static void vgs__write_meta(const vgs_sampler *s, vgs_writer *w, const char *con
         vgs_writer_number(w, "vgs." #key, fmax(fmin((double)s->member, 1e300), -1e300));
         VGS__OWN(VGS__KEY)
 #undef VGS__KEY
+        vgs__write_open(s, w);
     }
     for (i = 0; meta && meta[i] && meta[i + 1]; i += 2) vgs_writer_meta(w, meta[i], meta[i + 1]);
 }
@@ -16935,13 +16969,32 @@ static vgs_status vgs__apply_training(vgs_sampler *s, vgs__snapshot *h, vgs_erro
     return st;
 }
 
+/* What a pilot has chosen for the file is taken over by a sampler that has had none and is not trained: it
+   can be one of the same configuration, as the caller gave it. */
+static vgs_status vgs__adopt_choices(vgs_sampler *s, const vgs_safetensors *f, const char *path,
+                                     vgs_error *err)
+{
+    const char *piloted = vgs_safetensors_meta(f, "vgs.piloted");
+    vgs_config c = s->given;
+    vgs_status st;
+    if (s->piloted || s->iteration || vgs__is_plain(&s->c) || !piloted || strcmp(piloted, "1")) return VGS_OK;
+    st = vgs_checkpoint_config(path, &c, NULL, err);
+    if (st == VGS_OK) st = vgs_config_resolve(&c, &c, err);
+    if (st == VGS_OK && c.coordinates != s->c.coordinates)
+        st = vgs__fail(err, VGS_E_SHAPE, "%.120s: coordinates = %d, but the sampler has %d", path,
+                       (int)c.coordinates, (int)s->c.coordinates);
+    return st == VGS_OK ? vgs__sampler_rebuild(s, &c, err) : st;
+}
+
 VGS__DEF vgs_status vgs_sampler_load(vgs_sampler *s, const char *path, vgs_error *err)
 {
     vgs__snapshot h;
     vgs_safetensors *f = vgs_safetensors_open(path, err);
     vgs_status st;
     if (!f) return err ? err->code : VGS_E_FORMAT;
-    st = vgs__snapshot_make(s, &h, err);
+    memset(&h, 0, sizeof h);
+    st = vgs__adopt_choices(s, f, path, err);
+    if (st == VGS_OK) st = vgs__snapshot_make(s, &h, err);
     if (st == VGS_OK) st = vgs__read_snapshot(s, f, path, &h, err);
     if (st == VGS_OK) st = vgs__apply_own(s, &h, err);
     if (st == VGS_OK) st = vgs__snapshot_write(s, &h, err);
@@ -16954,6 +17007,7 @@ VGS__DEF vgs_status vgs_sampler_load(vgs_sampler *s, const char *path, vgs_error
         s->kept = h.kept;
         s->energy_calls = h.energy_calls;
         s->rolled = VGS__ROLLED_NOT;
+        vgs__read_open(s, f);
     }
     vgs__snapshot_free(&h);
     vgs_safetensors_free(f);

@@ -370,6 +370,7 @@ static void sources(void)
         memset(&c, 0, sizeof c);
         c.energy = k ? callback : source;
         c.length_scale = 2;
+        c.coordinates = VGS_PLAIN;
         c.steps = 5;
         c.batch = 32;
         c.net.hidden = 16;

@@ -100,6 +100,7 @@ static vgs_config config_on(vgs_backend *b)
     c.energy.eval = ring;
     c.energy.dim = 2;
     c.length_scale = 2;
+    c.coordinates = VGS_PLAIN;
     c.net.hidden = 8;
     c.net.time_dim = 4;
     c.steps = 3;

@@ -131,8 +131,8 @@ static void same_bits(void)
 static double wells(const double *x, double *g)      /* two modes along the first axis                  */
 {
     double a = x[0] * x[0] - 4.0;
-    if (g) { g[0] = 4.0 * a * x[0]; g[1] = x[1]; }
-    return a * a + 0.5 * x[1] * x[1];
+    if (g) { g[0] = 12.0 * a * x[0]; g[1] = x[1]; }
+    return 3 * a * a + 0.5 * x[1] * x[1];
 }
 static int wells_energy(void *user, const double *x, int n, int dim, double *e, double *g)
 {
@@ -150,7 +150,6 @@ static vgs_config wells_config(void)
     c.energy.dim = 2;
     c.net.hidden = 16;
     c.batch = 32;
-    c.steps = 12;
     c.threads = 1;
     return c;
 }
@@ -162,12 +161,12 @@ static void parts(void)
     vgs_error err = { VGS_OK, "" };
     static float x[N * 2], y[N * 2];
     static double w[N], v[N];
-    vgs_sampler *s = trained(&c, 60, x, w), *t = trained(&c, 20, NULL, NULL);
+    vgs_sampler *s = trained(&c, 120, x, w), *t = trained(&c, 20, NULL, NULL);
     int k, count = 0;
     vgs_draw d;
     memset(&d, 0, sizeof d);
     d.log_weight = v;
-    for (k = 0; k < 4; ++k) OK(vgs_sampler_train(t, 10, NULL, &err) == VGS_OK);
+    for (k = 0; k < 10; ++k) OK(vgs_sampler_train(t, 10, NULL, &err) == VGS_OK);
     OK(vgs_sampler_draw(t, &d, N, y, &err) == VGS_OK && !memcmp(x, y, sizeof x) && !memcmp(w, v, sizeof w));
     vgs_sampler_free(t);
     t = trained(&c, 40, NULL, NULL);             /* saved between two measurements                    */
@@ -178,10 +177,14 @@ static void parts(void)
     from.threads = 1;
     OK(vgs_checkpoint_config(path, &from, &count, &err) == VGS_OK && count > 0);
     vgs_sampler_free(t);
+    t = vgs_sampler_create(&c, &err);            /* as it was given at first: takes over what was found */
+    CHECK(t && vgs_sampler_load(t, path, &err) == VGS_OK, "%s", err.msg);
+    OK(vgs_sampler_draw(t, &d, N, y, &err) == VGS_OK && !memcmp(x, y, sizeof x));
+    vgs_sampler_free(t);
     t = vgs_sampler_create(&from, &err);
     CHECK(t && vgs_sampler_load(t, path, &err) == VGS_OK, "%s", err.msg);
     OK(vgs_sampler_draw(t, &d, N, y, &err) == VGS_OK && !memcmp(x, y, sizeof x));
-    OK(vgs_sampler_train(t, 20, NULL, &err) == VGS_OK && vgs_sampler_draw(t, &d, N, y, &err) == VGS_OK);
+    OK(vgs_sampler_train(t, 80, NULL, &err) == VGS_OK && vgs_sampler_draw(t, &d, N, y, &err) == VGS_OK);
     OK(vgs_sampler_draw(s, &d, N, x, &err) == VGS_OK && !memcmp(x, y, sizeof x));
     vgs_sampler_free(t);
     vgs_sampler_free(s);
@@ -203,7 +206,7 @@ static void features(void)
         for (i = 0; i < 6; ++i) {
             x[i][0] = 0.7f * (float)i - 2.0f;
             x[i][1] = 0.4f - 0.3f * (float)i;
-            for (t = 0; t < 12; t += 11)
+            for (t = 0; t < 16; t += 15)
                 for (j = 0; j < 2; ++j) {
                     const float h = 4e-3f;
                     OK(vgs_sampler_value(s, t, x[i], 1, &v, g, &err) == VGS_OK);
