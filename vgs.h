@@ -517,8 +517,8 @@ VGS_API vgs_status vgs_sampler_save(const vgs_sampler *s, const char *path, cons
                                     vgs_error *err);
 /* Overwrites the fields of cfg that the file's metadata has; *count tells how many (0: not from us). */
 VGS_API vgs_status vgs_checkpoint_config(const char *path, vgs_config *cfg, int *count, vgs_error *err);
-/* Into a sampler of the same network and steps, or one that leaves to a pilot what the file's pilot has chosen:
-   names and shapes are checked, nothing is changed on failure.
+/* Into a sampler of the same network and steps, or one that leaves to a pilot what the file's pilot has
+   chosen: names and shapes are checked, nothing is changed on failure.
    A state_dict without our extras gives weights, schedule and s0; value_on defaults to value. */
 VGS_API vgs_status vgs_sampler_load(vgs_sampler *s, const char *path, vgs_error *err);
 
@@ -10171,24 +10171,41 @@ static int vgs__frame_call(const vgs_energy *of, const double *x, int n, double 
     return failed;
 }
 
-/* (E - e0)/tau at u [n,dim], a vgs_energy_fn64. A place without a finite energy is outside: +infinity, and no
-   gradient. */
+/* (E - e0)/tau at rows u [n,dim], n dim <= 2048 or n = 1; x [n,dim] and room [n (2 dim + 1)] are scratch. */
+static int vgs__frame_block(const vgs__frame *f, const double *u, int n, double *e, double *g, double *x,
+                            float *room)
+{
+    size_t d = (size_t)f->dim;
+    int i, j, failed;
+    for (i = 0; i < n; ++i) vgs__frame_point(f, u + (size_t)i * d, x + (size_t)i * d);
+    failed = vgs__frame_call(f->of, x, n, e, g, room);
+    for (i = 0; i < n && !failed; ++i) {
+        double *gi = g ? g + (size_t)i * d : NULL;
+        e[i] = vgs__finite(e[i]) ? (e[i] - f->e0) / f->tau : e[i] < 0.0 ? e[i] : HUGE_VAL;   /* NaN, too */
+        if (gi && vgs__finite(e[i])) vgs__frame_gradient(f, gi);
+        else for (j = 0; gi && j < f->dim; ++j) gi[j] = 0.0;
+    }
+    return failed;
+}
+
+/* The same of any number of rows, a vgs_energy_fn64. A place without a finite energy is outside: +infinity,
+   and no gradient. It allocates for one row of more than 2048 numbers only. */
 static int vgs__frame_eval(void *user, const double *u, int n, int dim, double *e, double *g)
 {
     const vgs__frame *f = (const vgs__frame *)user;
-    size_t d = (size_t)dim, rows = (size_t)n;
-    double *x = (double *)vgs__alloc(rows * (2 * d + 1), sizeof *x);
-    int i, j, failed;
-    if (!x) return 1;
-    for (i = 0; i < n; ++i) vgs__frame_point(f, u + (size_t)i * d, x + (size_t)i * d);
-    failed = vgs__frame_call(f->of, x, n, e, g, (float *)(void *)(x + rows * d));
-    for (i = 0; i < n && !failed; ++i) {
-        double *gi = g ? g + (size_t)i * d : NULL;
-        e[i] = vgs__finite(e[i]) ? (e[i] - f->e0) / f->tau : HUGE_VAL;
-        if (gi && vgs__finite(e[i])) vgs__frame_gradient(f, gi);
-        else for (j = 0; gi && j < dim; ++j) gi[j] = 0.0;
+    size_t d = (size_t)dim;
+    double few[2048], *x = few;
+    float some[2 * 2048 + 64], *room = some;
+    int rows = dim <= 2048 ? 2048 / dim : 1, i, failed = 0;
+    if (rows > 64) rows = 64;
+    if (dim > 2048) {
+        if (!(x = (double *)vgs__alloc(2 * d + 1, sizeof *x))) return 1;
+        room = (float *)(void *)(x + d);
     }
-    vgs__free(x);
+    for (i = 0; i < n && !failed; i += rows)
+        failed = vgs__frame_block(f, u + (size_t)i * d, n - i < rows ? n - i : rows, e + i,
+                                  g ? g + (size_t)i * d : NULL, x, room);
+    if (x != few) vgs__free(x);
     return failed;
 }
 

@@ -37,6 +37,7 @@ static vgs_config config_of(int kind)
     c.target_ema = 0.5f;
     c.seed = 42;
     c.length_scale = 3;
+    c.coordinates = VGS_PLAIN;
     c.energy_max = kind == 1 ? 100.0f : 0.0f;
     c.replay = kind == 0 ? 2 : kind == 1;
     c.slope_loss = kind == 1;
