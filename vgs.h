@@ -10710,7 +10710,7 @@ static vgs_var vgs__kernel_grad(vgs_sampler *s, vgs__kernel *k, vgs_var z, bool 
     vgs_shape(g, z, &rows, &cols);
     if (last) e = vgs_energy_of(g, s->energy, z);
     else e = vgs__value(s, g, s->target, z, vgs_fill_int(g, rows, k->value_t),
-                        vgs__exists(k->part) ? NULL : &k->part);
+                        rows == -1 ? &k->part : NULL);               /* local_noise has more rows          */
     vgs_gradient(g, e, &z, 1, &grad);
     if (!last) return grad;
     vgs__kernel_check(k, e, VGS__BAD_ENERGY);

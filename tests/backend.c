@@ -182,6 +182,7 @@ static vgs_config config_of(bool recorded)
     if (recorded) c.energy.record = mixture; else c.energy.eval = ring;
     c.energy.dim = 2;
     c.length_scale = 2;
+    c.coordinates = VGS_PLAIN;
     c.steps = 6;
     c.batch = 32;
     c.passes = 2;
