@@ -18,7 +18,7 @@ if [ "${1:-}" = --one ]; then
     else
         # -O2 where kernels and time matter; elsewhere plain C, which compiles four times faster
         case $test in
-        gemm | ops | ebm | backend | sampler | weights | energy | metrics | mcmc) flags="" ;;
+        gemm | ops | ebm | backend | coordinates | sampler | weights | energy | metrics | mcmc) flags="" ;;
         *) flags=-O0 ;;
         esac
         [ -z "$parts" ] || flags=-O0
