@@ -13163,6 +13163,7 @@ typedef struct vgs__pilot {
     vgs__mcmc m;
     int n, dim;                                  /* chains in use: of descents, then all              */
     int all, kept;
+    bool sloped;                                 /* a gradient that differs from another was seen     */
     double calls, most;
     double *reach;                               /* [n]: longest step of a descent                    */
     double *cov, *slope;                         /* [D,D]: second moments of u and of the slopes      */
@@ -13464,6 +13465,7 @@ static bool vgs__pilot_take(vgs__pilot *p, int i, double *u, double *g)
         uu += u[j] * u[j];
         gg += g[j] * g[j];
     }
+    p->sloped = p->sloped || gg > 0.0;
     if (finite && p->m.row[i].ey <= p->m.row[i].ex) {
         memcpy(x, y, d * sizeof *x);
         memcpy(gx, gy, d * sizeof *gx);
@@ -13483,7 +13485,7 @@ static bool vgs__pilot_take(vgs__pilot *p, int i, double *u, double *g)
 static vgs_status vgs__pilot_refuse(const vgs__pilot *p, int round, double before, double after,
                                     vgs_error *err)
 {
-    bool flat = round >= 12;
+    bool flat = round >= 12 && !p->sloped;
     int i;
     for (i = 0; i < p->n && flat; ++i) flat = p->m.row[i].ex == p->m.row[0].ex;
     for (i = 0; i < p->n * p->dim && flat; ++i) flat = p->m.g[i] == 0.0f;

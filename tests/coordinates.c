@@ -302,6 +302,31 @@ static void refused(void)
     }
 }
 
+/* Descents that all end in the very minimum, where the slope is 0: no constant for that. Student, nu = 2.5. */
+static int student(void *user, const double *x, int n, int dim, double *e, double *g)
+{
+    int i, j;
+    (void)user;
+    for (i = 0; i < n; ++i, x += dim, g = g ? g + dim : g) {
+        double r = x[0] * x[0] + x[1] * x[1];
+        e[i] = 2.25 * log1p(r / 2.5);
+        for (j = 0; g && j < dim; ++j) g[j] = 4.5 * x[j] / (2.5 + r);
+    }
+    return 0;
+}
+
+static void heavy_tails(void)
+{
+    vgs_config c = wells_config();
+    static double w[N];
+    vgs_weights r;
+    c.energy.eval64 = student;
+    vgs_sampler_free(trained(&c, 1, NULL, w));
+    OK(vgs_weigh(w, N, &r, NULL) == VGS_OK);
+    CHECK(r.ess > 0.2, "ESS/N %g", r.ess);
+    CHECK_NEAR(r.log_z, LOG_2PI, 0, 0.1);
+}
+
 /* No pilot, no call of E before the first iteration. */
 static void no_pilot(void)
 {
@@ -324,6 +349,7 @@ int main(int argc, char **argv)
     RUN(features);
     RUN(good_enough);
     RUN(refused);
+    RUN(heavy_tails);
     RUN(no_pilot);
     return t_end();
 }
