@@ -302,7 +302,7 @@ static void refused(void)
     }
 }
 
-/* Descents that all end in the very minimum, where the slope is 0: no constant for that. Student, nu = 2.5. */
+/* Descents that all end in the very minimum, where the slope is 0: not constant for that. Student, nu 2.5. */
 static int student(void *user, const double *x, int n, int dim, double *e, double *g)
 {
     int i, j;
