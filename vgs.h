@@ -14112,7 +14112,7 @@ static vgs_status vgs__pilot_network(vgs_sampler *s, const vgs_pilot *found, con
         if (!net->hidden) net->hidden = 32;
         net->windows = 16;
         net->x_scale = 0.2f;
-    } else if (width < 0.3f && windows * (float)c->energy.dim <= 2048.0f) {
+    } else if (width < 0.3f && windows * (float)c->energy.dim <= 128.0f) {
         net->windows = (int)fminf(windows, 64.0f);
         net->x_scale = width;
     }
@@ -14591,7 +14591,7 @@ static vgs_status vgs__train_begin(vgs_sampler *s, vgs_error *err)
     if (s->piloted || s->c.pilot_calls <= 0) return vgs__best_leave(s, err);
     if ((st = vgs__pilot_run(s, NULL, err)) != VGS_OK) return st;
     s->piloted = true;
-    s->outside_max = 0.5;
+    s->outside_max = 0.9;
     return vgs__best_measure(s, err);
 }
 
