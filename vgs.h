@@ -415,7 +415,7 @@ VGS_API vgs_status vgs_sampler_value(vgs_sampler *s, int t, const float *x, int 
               replay), from the rows start [batch,dim], or from what is in place at t = 0
      bind     `leaf` [B,dim] of a graph on the sampler's backend is x_t of the last rollout, t in 0..steps:
               to be read or, at t = 0, to be assigned to. It stays so for later rollouts, as long as the
-              sampler lives
+              sampler lives. Coordinates must be plain
      fit      TD targets with the energy as it is now, all passes, then Vbar; and, if x_0 was noise, also s0
               and the replay store
    VGS_E_NONFINITE: as in training. */
@@ -7694,6 +7694,10 @@ static vgs_status vgs__check_together(const vgs_config *c, vgs_error *err)
                          no_slope);
     if (no_local && c->local_noise)
         return vgs__fail(err, VGS_E_ARG, "config.local_noise = 1: must be 0 with %s", no_local);
+    if (c->target_ess > 0.0f && c->pilot_calls <= 0)
+        return vgs__fail(err, VGS_E_ARG, "config.target_ess = %g: needs a pilot: pilot_calls > 0, and "
+                         "nothing that makes coordinates plain (with a built-in target: preset none)",
+                         (double)c->target_ess);
     if (!c->replay && c->denoise_loss > 0.0f)
         return vgs__fail(err, VGS_E_ARG, "config.denoise_loss = %g: must be 0 without replay",
                          (double)c->denoise_loss);
@@ -10142,7 +10146,7 @@ static void vgs__frame_covector(const vgs__frame *f, double *g)
 
 typedef enum vgs__direction { VGS__TO_X, VGS__TO_U, VGS__GRAD_TO_X } vgs__direction;
 
-/* Rows x [n,D] from one to the other, in place; row [D] is scratch. Nothing happens in plain coordinates. */
+/* Rows x [n,D] from one to the other, in place. Nothing happens in plain coordinates. */
 static void vgs__frame_rows(const vgs__frame *f, vgs__direction to, float *x, int n)
 {
     double *v = f->m + f->dim, *w = v + f->dim;  /* scratch behind m                                  */
@@ -10279,6 +10283,17 @@ static vgs_status vgs__frame_open(vgs__frame *f, const vgs_energy *of, vgs_coord
     return vgs__frame_changed(f, err);
 }
 
+/* m and L change places with v [D + l]. */
+static void vgs__frame_swap(vgs__frame *f, double *v)
+{
+    size_t d = (size_t)f->dim, n = d + vgs__frame_l_count(f), i;
+    for (i = 0; i < n; ++i) {
+        double *at = i < d ? f->m + i : f->l + (i - d), was = *at;
+        *at = v[i];
+        v[i] = was;
+    }
+}
+
 static void vgs__frame_close(vgs__frame *f)
 {
     if (f->buf) f->b->buffer_free(f->b->self, f->buf);
@@ -10360,7 +10375,7 @@ struct vgs_sampler {
     uint64_t drawn_version;                      /* of Vbar when the best took its place              */
     float lr_factor;                             /* on value_lr: halves where the gap does not fall   */
     int stalled;                                 /* measurements since it last fell                   */
-    double best_elbo, best_ess;                  /* of the best state, from VGS__CHOICE_ROWS draws    */
+    double best_elbo, best_ess, best_inside;     /* of the best state, from VGS__CHOICE_ROWS draws    */
     bool reached;                                /* target_ess                                        */
     int harder;                                  /* how much vgs__try_harder has tried                */
     double energy_calls;
@@ -10512,6 +10527,12 @@ static vgs_var vgs__value_feature(const vgs_sampler *s, vgs_graph *g, vgs_var x,
     }
     if (s->c.scale_by_dim) r = vgs_affine(g, r, 1.0f / (float)s->dim, 0.0f);
     return vgs_mul(g, r, factor);
+}
+
+/* Energies that V at n rows asks for. */
+static double vgs__value_calls(const vgs_sampler *s, double n)
+{
+    return s->c.energy_features > 0 ? n * s->c.energy_features : 0.0;
 }
 
 /* All of V but the network. */
@@ -11480,6 +11501,7 @@ static vgs_status vgs__fresh_run(vgs_sampler *s, vgs__fresh_stage *st, int pass,
     vgs_bind(st->g, st->y, s->traj_y, (size_t)(pass * s->c.steps + t) * (size_t)s->c.batch, NULL);
     vgs__kernel_bind_noise(s, &st->k, row);
     vgs_noise_set(st->g, &st->noise, s->c.seed, VGS__FOR_TARGET, s->iteration * s->c.passes + pass, t, 0);
+    if (t < s->c.steps - 1) s->energy_calls += vgs__value_calls(s, s->c.batch);
     vgs__target_set(s, &st->k, t, st->value_scale);
     vgs_scalar_set(st->g, st->cost_scale, s->c.published ? tau / (2.0 * s2 * a * a * dim) : tau / dim);
     vgs_scalar_set(st->g, st->cost_add, -tau * log(a));
@@ -11633,6 +11655,7 @@ static vgs_status vgs__fit_run(vgs_sampler *s, vgs__fit_stage *st, vgs__fd_stage
     vgs_bind(st->g, st->y, s->traj_y, s->c.published ? (size_t)pass * rows : 0, NULL);
     vgs_noise_set(st->g, &st->noise, s->c.seed, VGS__FOR_SHUFFLE, s->iteration, pass, 0);
     if (fd->g) vgs_noise_set(fd->g, &fd->noise, s->c.seed, VGS__FOR_SHUFFLE, s->iteration, pass, 0);
+    if (fd->g) s->energy_calls += vgs__value_calls(s, (double)rows);
     for (k = 0; k < s->c.steps && code == VGS_OK; ++k) {
         vgs_scalar_set(st->g, st->first, (double)k * s->c.batch);
         vgs_scalar_set(st->g, st->log_row, pass * s->c.steps + k);
@@ -11689,6 +11712,7 @@ static vgs_status vgs__sigma_run(vgs_sampler *s, vgs__sigma_stage *st, vgs_error
 {
     double lr, vs;
     if (!(s->c.sigma_lr > 0.0f)) return VGS_OK;
+    s->energy_calls += vgs__value_calls(s, s->c.batch);
     vgs__adam_factors((double)s->c.sigma_lr, ++s->sigma_step, &lr, &vs);
     vgs_scalar_set(st->g, st->lr, lr);
     vgs_scalar_set(st->g, st->vs, vs);
@@ -11783,7 +11807,7 @@ static vgs_status vgs__factor_run(vgs_sampler *s, vgs__factor_stage *step, vgs__
                                                     (s->factors > 1 ? 1 : s->dim)));
         vgs_noise_set(st->g, &st->noise, s->c.seed, VGS__FOR_FACTOR, s->iteration, t, 0);
         code = vgs_graph_run(st->g, s->c.batch, err);
-        if (st == last) s->energy_calls += s->c.batch;
+        s->energy_calls += st == last ? s->c.batch : vgs__value_calls(s, s->c.batch);
     }
     return code;
 }
@@ -13165,13 +13189,24 @@ typedef struct vgs__pilot {
     int all, kept;
     bool sloped;                                 /* a gradient that differs from another was seen     */
     double calls, most;
+    double longest;                              /* path of hmc, in leapfrog steps                    */
     double *reach;                               /* [n]: longest step of a descent                    */
-    double *cov, *slope;                         /* [D,D]: second moments of u and of the slopes      */
-    double *l, *work;                            /* as in a frame; [4 D D + 2 D]                      */
+    bool whole;                                  /* matrices are [D,D]; else diagonals, [D]           */
+    double *cov, *slope;                         /* second moments of u and of the slopes, matrices   */
+    double *l, *work;                            /* as in a frame; four matrices, [2 D], two of x, [D] */
+    double *before, e0_before;                   /* m, L and E0 at the begin                          */
     double *x, *g, *e;                           /* [room,D], [room,D], [room]: samples, in x, dE/dx, E */
     int rows, room;                              /* row i is of chain i % n; the oldest give way      */
     double *place, *force;                       /* [all,D]: of the chains, in x, while coordinates move */
 } vgs__pilot;
+
+/* Numbers in a matrix, and from one entry of its diagonal to the next. */
+static size_t vgs__pilot_cells(const vgs__pilot *p)
+{
+    return (size_t)p->dim * (p->whole ? (size_t)p->dim : 1);
+}
+
+static int vgs__pilot_diagonal(const vgs__pilot *p) { return p->whole ? p->dim + 1 : 1; }
 
 /* ---- symmetric matrices [n,n], in double ---- */
 
@@ -13276,10 +13311,12 @@ static bool vgs__geometric_mean(double *c, double *q, double *p, double *work, i
 static bool vgs__pilot_fit(const vgs__pilot *p, const double *cov, const double *slope, double ridge,
                            double *l)
 {
-    int d = p->dim, i, j;
-    double *c = p->work, *q = c + d * d, *scale = p->work + 4 * d * d, sum = 0.0, of = 0.0;
+    const int d = p->dim, step = vgs__pilot_diagonal(p);
+    const size_t cells = vgs__pilot_cells(p);
+    double *c = p->work, *q = c + cells, *scale = c + 4 * cells, sum = 0.0, of = 0.0;
+    int i, j;
     for (i = 0; i < d; ++i) {                    /* of each coordinate alone                          */
-        double v = cov[i * d + i], w = slope ? slope[i * d + i] : 1.0 / v;
+        double v = cov[i * step], w = slope ? slope[i * step] : 1.0 / v;
         if (!(v > 0.0) || !(w > 0.0) || !vgs__finite(v) || !vgs__finite(w)) return false;
         scale[i] = sqrt(sqrt(v / w));
         sum += v;
@@ -13293,8 +13330,8 @@ static bool vgs__pilot_fit(const vgs__pilot *p, const double *cov, const double 
             c[i * d + j] = cov[i * d + j] / (scale[i] * scale[j]) * (i == j ? 1.0 + ridge : 1.0);
             if (slope) q[i * d + j] = slope[i * d + j] * (scale[i] * scale[j]) * (i == j ? 1.0 + ridge : 1.0);
         }
-    if (slope && !vgs__geometric_mean(c, q, l, q + d * d, d)) return false;
-    if (!slope) memcpy(l, c, (size_t)d * (size_t)d * sizeof *l);
+    if (slope && !vgs__geometric_mean(c, q, l, q + cells, d)) return false;
+    if (!slope) memcpy(l, c, cells * sizeof *l);
     for (i = 0; i < d; ++i)
         for (j = 0; j < d; ++j) l[i * d + j] *= scale[i] * scale[j];
     return vgs__cholesky(l, d);
@@ -13305,47 +13342,60 @@ static bool vgs__pilot_fit(const vgs__pilot *p, const double *cov, const double 
 /* The second moments of n rows: of u, about its mean if `centre`, and of slopes g about 0. */
 static void vgs__pilot_moments(vgs__pilot *p, const double *u, const double *g, int n, bool centre)
 {
-    int d = p->dim, i, j, k;
+    const size_t cells = vgs__pilot_cells(p);
+    const int d = p->dim;
     double *mean = p->work;
+    size_t at;
+    int i, j, k;
     for (j = 0; j < d; ++j) mean[j] = 0.0;
     for (i = 0; i < n && centre; ++i)
         for (j = 0; j < d; ++j) mean[j] += u[(size_t)i * (size_t)d + (size_t)j] / n;
-    for (j = 0; j < d * d; ++j) p->cov[j] = p->slope[j] = 0.0;
+    for (at = 0; at < cells; ++at) p->cov[at] = p->slope[at] = 0.0;
     for (i = 0; i < n; ++i, u += d, g += d)
         for (j = 0; j < d; ++j)
-            for (k = 0; k <= j; ++k) {
-                p->cov[j * d + k] += (u[j] - mean[j]) * (u[k] - mean[k]) / n;
-                p->slope[j * d + k] += g[j] * g[k] / n;
+            for (k = p->whole ? 0 : j; k <= j; ++k) {
+                at = p->whole ? (size_t)(j * d + k) : (size_t)j;
+                p->cov[at] += (u[j] - mean[j]) * (u[k] - mean[k]) / n;
+                p->slope[at] += g[j] * g[k] / n;
             }
-    for (j = 0; j < d; ++j)
+    for (j = 0; j < d && p->whole; ++j)
         for (k = 0; k < j; ++k) {
             p->cov[k * d + j] = p->cov[j * d + k];
             p->slope[k * d + j] = p->slope[j * d + k];
         }
 }
 
-/* L = L K, where K is what the moments in the coordinates of before say; where they say nothing, no slope at
-   all along a coordinate, this grows. */
-static bool vgs__pilot_compose(vgs__pilot *p, double ridge)
+/* L = L K, K in p->l. */
+static void vgs__pilot_times(vgs__pilot *p)
 {
     int d = p->dim, i, j, k;
     double *l = p->f->l;
-    bool fits = vgs__pilot_fit(p, p->cov, p->slope, ridge, p->l);
-    if (p->f->kind != VGS_FULL) {
-        size_t n = vgs__frame_l_count(p->f), at;
-        for (at = 0; at < n; ++at)
-            l[at] *= fits ? p->l[at] : p->slope[at * (size_t)(d + 1)] > 0.0 ? 1.0 : 4.0;
-        return fits;
-    }
-    for (i = 0; i < d && !fits; ++i)
-        for (j = 0; j <= i && !(p->slope[i * d + i] > 0.0); ++j) l[i * d + j] *= 4.0;
-    for (i = 0; i < d && fits; ++i)
-        for (j = 0; j <= i; ++j) {               /* entries to the right of j are not needed again     */
+    size_t n = vgs__frame_l_count(p->f), at;
+    for (at = 0; at < n && p->f->kind != VGS_FULL; ++at) l[at] *= p->l[at];
+    for (i = 0; i < d && p->f->kind == VGS_FULL; ++i)
+        for (j = 0; j <= i; ++j) {               /* entries to the right of j still are those of L     */
             double sum = 0.0;
             for (k = j; k <= i; ++k) sum += l[i * d + k] * p->l[k * d + j];
             l[i * d + j] = sum;
         }
-    return fits;
+}
+
+/* L follows the moments in its coordinates; where they say nothing, no slope at all along a coordinate, this
+   grows. */
+static void vgs__pilot_compose(vgs__pilot *p, double ridge)
+{
+    const int d = p->dim, step = vgs__pilot_diagonal(p);
+    double *l = p->f->l;
+    int i, j;
+    if (vgs__pilot_fit(p, p->cov, p->slope, ridge, p->l)) {
+        vgs__pilot_times(p);
+        return;
+    }
+    for (i = 0; i < d; ++i) {
+        if (p->slope[i * step] > 0.0) continue;
+        for (j = 0; j <= i && p->f->kind == VGS_FULL; ++j) l[i * d + j] *= 4.0;
+        if (p->f->kind == VGS_DIAGONAL || (p->f->kind == VGS_SCALE && i == 0)) l[i] *= 4.0;
+    }
 }
 
 /* A chain's place and slope in x, from those in the present coordinates; and back. */
@@ -13374,7 +13424,7 @@ static vgs_status vgs__pilot_reframe(vgs__pilot *p, double ridge, vgs_error *err
     for (i = 0; i < n; ++i)
         vgs__pilot_to_x(p, p->m.x + i * d, p->m.g + i * d, p->place + i * d, p->force + i * d);
     vgs__pilot_compose(p, ridge);
-    for (j = 0; j < d && !p->f->of->particles; ++j) {
+    for (j = 0; j < d && p->f->kind != VGS_SCALE; ++j) {
         p->f->m[j] = 0.0;
         for (i = 0; i < n; ++i) p->f->m[j] += p->place[i * d + j] / (double)n;
     }
@@ -13523,20 +13573,26 @@ static vgs_status vgs__pilot_descend(vgs__pilot *p, double most, vgs_error *err)
 
 /* ---- hot, cooling, sampling ---- */
 
-/* One move of all chains at this temperature, and the step that follows from it. */
+/* One move of all chains at this temperature, and the step that follows from it. A path that ends outside is
+   lost as a whole, however small its steps are: where many do, paths become shorter. */
 static vgs_status vgs__pilot_move(vgs__pilot *p, double temperature, vgs_error *err)
 {
     vgs__level *l = &p->m.level[0];
     double ratio = sqrt(temperature / p->m.c.tau), alpha = 0.0, spent = vgs__mcmc_spent(&p->m);
     vgs_status st;
-    int i;
+    int i, outside = 0;
     l->step *= ratio;
     l->dual.centre += log(ratio);
     l->dual.average += log(ratio);
     p->m.c.tau = temperature;
-    p->m.c.leapfrog = (int)fmin(1.0 + sqrt(temperature) / l->step, VGS__PILOT_LEAPFROG);
+    p->m.c.leapfrog = (int)fmin(1.0 + sqrt(temperature) / l->step, p->longest);
     st = vgs__mcmc_advance(&p->m, 1, err);
-    for (i = 0; i < p->n; ++i) alpha += p->m.row[i].alpha / p->n;
+    for (i = 0; i < p->n; ++i) {
+        alpha += p->m.row[i].alpha / p->n;
+        outside += !vgs__finite(p->m.row[i].ey);
+    }
+    if (outside > 0.2 * p->n) p->longest = fmax(0.5 * p->m.c.leapfrog, 1.0);
+    else p->longest = fmin(p->longest + 1.0, VGS__PILOT_LEAPFROG);
     l->step = vgs__dual_update(&l->dual, p->m.c.acceptance, alpha, sqrt(temperature));
     l->step = fmin(l->step, 1.2 * sqrt(temperature));                /* more has no use where E curves    */
     p->calls += vgs__mcmc_spent(&p->m) - spent;
@@ -13640,7 +13696,7 @@ static bool vgs__pilot_gaussian(vgs__pilot *p, const double *u, const double *g,
                                 double *mean, double *l)
 {
     int d = p->dim, i, j, k, n = 0;
-    double *some = p->work + 4 * d * d + 2 * d, *mean_g = some - d;
+    double *some = p->work + 4 * vgs__pilot_cells(p) + 2 * d, *mean_g = some - d;
     double *us = some, *gs = some + (size_t)p->rows * (size_t)d;
     for (i = 0; i < p->rows; ++i) {
         if (parity < 2 && i % p->n % 2 != parity) continue;
@@ -13655,7 +13711,7 @@ static bool vgs__pilot_gaussian(vgs__pilot *p, const double *u, const double *g,
             mean[j] += us[(size_t)i * (size_t)d + (size_t)j] / n;
             mean_g[j] += gs[(size_t)i * (size_t)d + (size_t)j] / n;
         }
-    if (p->f->of->particles) for (j = 0; j < d; ++j) mean[j] = 0.0;
+    if (p->f->kind == VGS_SCALE) for (j = 0; j < d; ++j) mean[j] = 0.0;
     else if (p->f->kind == VGS_FULL && slopes) { /* mean - L L^T mean_g                               */
         for (j = 0; j < d; ++j) {
             double sum = 0.0;
@@ -13688,7 +13744,7 @@ static double vgs__pilot_density(const vgs__pilot *p, const double *u, const dou
    modes, and wrong in many dimensions, where the other may be exact. */
 static bool vgs__pilot_by_slopes(vgs__pilot *p, const double *u, const double *g)
 {
-    double likely[2] = { 0.0, 0.0 }, *mean = p->work + 4 * p->dim * p->dim;
+    double likely[2] = { 0.0, 0.0 }, *mean = p->work + 4 * vgs__pilot_cells(p);
     int parity, i, k;
     for (k = 0; k < 2; ++k)
         for (parity = 0; parity < 2; ++parity) {
@@ -13723,15 +13779,6 @@ static void vgs__pilot_drop_strays(vgs__pilot *p)
     for (c = 0, n = 0; c < p->n; ++c) n += mean[c] <= limit;
     p->rows = kept;
     p->n = n;
-}
-
-static void vgs__pilot_rows(const vgs__pilot *p, double *u, double *g)
-{
-    int i;
-    for (i = 0; i < p->rows; ++i) {
-        vgs__frame_inverse(p->f, u + (size_t)i * (size_t)p->dim);
-        vgs__frame_gradient(p->f, g + (size_t)i * (size_t)p->dim);
-    }
 }
 
 /* The worst ratio of how far chains spread together to how far each does alone; rows u. */
@@ -13783,68 +13830,79 @@ static vgs_status vgs__pilot_check_spread(const vgs__pilot *p, vgs_error *err)
                        "length_scale");
 }
 
-/* L, m and e0 that the samples give; then, in the new coordinates, u and slopes, and what else they tell. */
-static vgs_status vgs__pilot_conclude(vgs__pilot *p, vgs_pilot *found, double *u, double *g, vgs_error *err)
+/* Samples u and slopes g in the present coordinates. */
+static void vgs__pilot_present(const vgs__pilot *p, double *u, double *g)
 {
-    size_t all = (size_t)p->rows * (size_t)p->dim * sizeof *u;
-    double *mean = p->work + 4 * p->dim * p->dim, width = 0.0, bend;
+    size_t bytes = (size_t)p->rows * (size_t)p->dim * sizeof *u;
+    int i;
+    memcpy(u, p->x, bytes);
+    memcpy(g, p->g, bytes);
+    for (i = 0; i < p->rows; ++i) {
+        vgs__frame_inverse(p->f, u + (size_t)i * (size_t)p->dim);
+        vgs__frame_gradient(p->f, g + (size_t)i * (size_t)p->dim);
+    }
+}
+
+/* L and m of the Gaussian that suits the samples, then E0: the mean of E less the energy of that Gaussian, so
+   that log Z of what a sampler sees is about that of N(0, 1). */
+static vgs_status vgs__pilot_settle(vgs__pilot *p, double *u, double *g, vgs_error *err)
+{
+    double *mean = p->work + 4 * vgs__pilot_cells(p), e0 = 0.0;
     int d = p->dim, i, j;
     bool slopes;
-    memcpy(u, p->x, all);
-    memcpy(g, p->g, all);
-    vgs__pilot_rows(p, u, g);
+    vgs__pilot_present(p, u, g);
     slopes = vgs__pilot_by_slopes(p, u, g);
     if (!vgs__pilot_gaussian(p, u, g, 2, slopes, mean, p->l))
         return vgs__fail(err, VGS_E_NONFINITE, "pilot: %d samples have no covariance: give length_scale, or "
                          "coordinates = plain with s2_start and s2_end", p->rows);
     vgs__frame_point(p->f, mean, p->work);
     memcpy(p->f->m, p->work, (size_t)d * sizeof *mean);
-    for (i = d - 1; i >= 0 && p->f->kind == VGS_FULL; --i)
-        for (j = 0; j <= i; ++j) {
-            double sum = 0.0;
-            int k;
-            for (k = j; k <= i; ++k) sum += p->f->l[i * d + k] * p->l[k * d + j];
-            p->f->l[i * d + j] = sum;
-        }
-    for (i = 0; i < (int)vgs__frame_l_count(p->f) && p->f->kind != VGS_FULL; ++i) p->f->l[i] *= p->l[i];
-    memcpy(u, p->x, all);
-    memcpy(g, p->g, all);
-    vgs__pilot_rows(p, u, g);
-    for (p->f->e0 = 0.0, i = 0; i < p->rows; ++i) {
+    vgs__pilot_times(p);
+    vgs__pilot_present(p, u, g);
+    for (i = 0; i < p->rows; ++i) {
         double square = 0.0;
         for (j = 0; j < d; ++j) square += vgs__sq(u[(size_t)i * (size_t)d + (size_t)j]);
-        p->f->e0 += (p->e[i] - 0.5 * p->f->tau * square) / p->rows;
+        e0 += (p->e[i] - 0.5 * p->f->tau * square) / p->rows;
     }
-    p->f->e0 = floor(16.0 * p->f->e0 / p->f->tau + 0.5) / 16.0 * p->f->tau;      /* so that E - e0 is exact */
+    p->f->e0 = floor(16.0 * e0 / p->f->tau + 0.5) / 16.0 * p->f->tau;            /* so that E - E0 is exact */
+    return vgs__frame_changed(p->f, err);
+}
+
+/* What else samples tell in their coordinates. The mean of g g^T is that of the curvature: 1 everywhere for a
+   Gaussian, and 1/l^2 along an axis with features of width l. */
+static void vgs__pilot_tell(vgs__pilot *p, const double *u, const double *g, vgs_pilot *found)
+{
+    const int d = p->dim, step = vgs__pilot_diagonal(p);
+    double bend = 1.0, width = 0.0, highest = 0.0;
+    int i;
     vgs__pilot_moments(p, u, g, p->rows, true);
-    memcpy(p->work, p->slope, (size_t)d * (size_t)d * sizeof *mean);
-    if (d <= VGS__MOST_FULL) vgs__jacobi(p->work, p->work + d * d, d);
-    for (bend = 1.0, i = 0; i < d; ++i) {
-        double k = p->work[i * (d + 1)];
-        bend = k > bend ? k : bend;
-        if (k > 1.0) width += 0.25 * log(k) * log(k);
+    if (p->whole && d <= VGS__MOST_FULL) vgs__jacobi(p->slope, p->work, d);
+    for (i = 0; i < d; ++i) {
+        double k = p->slope[i * step];
+        bend = fmax(bend, k);
+        if (k > 1.0) width += 0.25 * vgs__sq(log(k));
     }
-    for (found->energy_limit = 0.0, i = 0; i < p->rows; ++i)
-        found->energy_limit = fmax(found->energy_limit, (p->e[i] - p->f->e0) / p->f->tau);
-    found->energy_limit = 2.0 * found->energy_limit + 50.0;
+    for (i = 0; i < p->rows; ++i) highest = fmax(highest, (p->e[i] - p->f->e0) / p->f->tau);
+    found->energy_limit = 2.0 * highest + 50.0;
     found->detail = 1.0 / sqrt(bend);
     found->steps = (int)fmin(16.0 + 4.0 * width, 100.0);
     found->rhat = vgs__pilot_rhat(p, u);
     found->rows = p->rows;
     found->energy_offset = p->f->e0;
-    return vgs__frame_changed(p->f, err);
 }
 
 /* ---- the whole ---- */
 
 static vgs_status vgs__pilot_open(vgs__pilot *p, vgs_sampler *s, vgs_error *err)
 {
-    size_t d = (size_t)s->c.energy.dim, room, l = vgs__frame_l_count(&s->frame);
+    size_t d = (size_t)s->c.energy.dim, room, cells, l = vgs__frame_l_count(&s->frame);
     vgs_status st;
     memset(p, 0, sizeof *p);
     p->s = s;
     p->f = &s->frame;
     p->dim = (int)d;
+    p->whole = s->frame.kind == VGS_FULL || d <= VGS__MOST_FULL;
+    cells = vgs__pilot_cells(p);
     p->most = (double)s->c.pilot_calls;
     p->n = VGS__PILOT_DESCENTS;
     p->all = VGS__PILOT_CHAINS;
@@ -13854,7 +13912,7 @@ static vgs_status vgs__pilot_open(vgs__pilot *p, vgs_sampler *s, vgs_error *err)
     p->m.c.energy = s->frame.energy;
     p->m.c.method = VGS_HMC;
     p->m.c.chains = p->all;
-    p->m.c.leapfrog = VGS__PILOT_LEAPFROG;
+    p->longest = p->m.c.leapfrog = VGS__PILOT_LEAPFROG;
     p->m.c.seed = s->c.seed;
     p->m.c.threads = s->own ? vgs_cpu_threads(s->own) : 1;
     p->m.c.step = 0.5;
@@ -13865,12 +13923,16 @@ static vgs_status vgs__pilot_open(vgs__pilot *p, vgs_sampler *s, vgs_error *err)
     p->m.level[0].step = p->m.c.step;
     vgs__dual_begin(&p->m.level[0].dual, p->m.c.step);
     p->m.level[0].dual.centre = log(p->m.c.step);
-    p->cov = (double *)vgs__alloc_or(err, "pilot", 6 * d * d + 2 * d + l + room * (4 * d + 2) +
+    p->cov = (double *)vgs__alloc_or(err, "pilot", 6 * cells + 3 * d + 2 * l + room * (4 * d + 2) +
                                      (size_t)p->all * (2 * d + 2), sizeof *p->cov);
     if (!p->cov) return VGS_E_NOMEM;
-    p->slope = p->cov + d * d;
-    p->l = p->slope + d * d;
-    p->reach = p->l + l;
+    p->slope = p->cov + cells;
+    p->l = p->slope + cells;
+    p->before = p->l + l;
+    memcpy(p->before, p->f->m, d * sizeof *p->before);
+    memcpy(p->before + d, p->f->l, l * sizeof *p->before);
+    p->e0_before = p->f->e0;
+    p->reach = p->before + d + l;
     p->x = p->reach + p->all;
     p->g = p->x + room * d;
     p->e = p->g + room * d;
@@ -13929,13 +13991,18 @@ static double vgs__choice_mean(double *v, int n, bool trimmed)
     return inside ? log((double)inside / n) + sum / inside : -HUGE_VAL;
 }
 
+/* Energies that n rows with weights ask for, drawn or scored, without a corrector. */
+static double vgs__draw_calls(const vgs_sampler *s, double n)
+{
+    return n * (s->last_by_value ? 1.0 : 2.0) + vgs__value_calls(s, n * s->c.steps);
+}
+
 /* How far the sampler is from the target: what the ELBO lacks, and what the EUBO of the pilot's samples has
    too much, up to a constant. The one alone would choose a single mode. HUGE_VAL where it cannot be had. */
 static vgs_status vgs__choice_gap(vgs_sampler *s, double *gap, vgs_weights *weights, vgs_error *err)
 {
     bool both = s->kept_fixed * s->c.batch >= VGS__CHOICE_ROWS;
     double *w = (double *)vgs__alloc_or(err, "draw", VGS__CHOICE_ROWS, sizeof *w);
-    double each = (double)VGS__CHOICE_ROWS * (2.0 + fmax(s->c.energy_features, 0) * (double)s->c.steps);
     vgs_status st = w ? vgs__choice_weights(s, false, w, err) : VGS_E_NOMEM;
     if (st == VGS_OK && weights) st = vgs_weigh(w, VGS__CHOICE_ROWS, weights, err);
     *gap = st == VGS_OK ? -vgs__choice_mean(w, VGS__CHOICE_ROWS, false) : HUGE_VAL;
@@ -13943,7 +14010,7 @@ static vgs_status vgs__choice_gap(vgs_sampler *s, double *gap, vgs_weights *weig
         st = vgs__choice_weights(s, true, w, err);
         *gap = st == VGS_OK ? *gap + vgs__choice_mean(w, VGS__CHOICE_ROWS, true) : HUGE_VAL;
     }
-    s->energy_calls += each * (both ? 2.0 : 1.0);
+    s->energy_calls += vgs__draw_calls(s, VGS__CHOICE_ROWS) * (both ? 2.0 : 1.0);
     vgs__free(w);
     return st == VGS_E_NONFINITE ? VGS_OK : st;  /* a choice that fails is none                       */
 }
@@ -14045,6 +14112,7 @@ static vgs_status vgs__best_measure(vgs_sampler *s, vgs_error *err)
         s->best.gap = gap;
         s->best_elbo = w.elbo;
         s->best_ess = w.ess;
+        s->best_inside = w.inside;
         s->stalled = 0;
         return vgs__state_read(s, &s->best, err);
     }
@@ -14119,30 +14187,52 @@ static vgs_status vgs__pilot_network(vgs_sampler *s, const vgs_pilot *found, con
     return st;
 }
 
-/* What is left open in the caller's configuration follows from what was found; the sampler is made anew. */
-static vgs_status vgs__pilot_apply(vgs_sampler *s, const vgs_pilot *found, const double *u, vgs_error *err)
+/* What is left open in the caller's configuration follows from what was found. */
+static vgs_status vgs__pilot_choose(vgs_sampler *s, const vgs_pilot *found, const double *u, vgs_config *c,
+                                    vgs_error *err)
 {
-    vgs_config c = s->given;
     vgs_status st;
-    c.coordinates = s->c.coordinates;
-    if (c.detail_scale == 0.0f) c.detail_scale = (float)found->detail * s->c.length_scale;
-    if (c.steps == 0) c.steps = found->steps;
-    if (c.replay == 0) c.replay = 64;
-    if (c.energy_features == 0) c.energy_features = found->detail >= VGS__FEATURE_DETAIL ? 1 : -1;
-    if (c.denoise_loss == 0.0f) c.denoise_loss = 1.0f;
-    s->energy_max = c.energy_max != 0.0f ? (float)(((double)c.energy_max - s->frame.e0) / s->frame.tau)
-                                         : (float)found->energy_limit;
+    *c = s->given;
+    c->coordinates = s->c.coordinates;
+    if (c->detail_scale == 0.0f) c->detail_scale = (float)found->detail * s->c.length_scale;
+    if (c->steps == 0) c->steps = found->steps;
+    if (c->replay == 0) c->replay = 64;
+    if (c->energy_features == 0) c->energy_features = found->detail >= VGS__FEATURE_DETAIL ? 1 : -1;
+    if (c->denoise_loss == 0.0f) c->denoise_loss = 1.0f;
+    st = vgs__pilot_network(s, found, u, c, err);
+    return st == VGS_OK ? vgs_config_resolve(c, c, err) : st;
+}
+
+/* A sampler of this configuration in the new coordinates, with the pilot's samples in its replay store; after
+   a failure s is as it was. */
+static vgs_status vgs__pilot_rebuild(vgs_sampler *s, const vgs_config *c, const vgs_pilot *found,
+                                     const double *u, vgs_error *err)
+{
+    const float energy_max = s->energy_max, feature_max = s->feature_max;
+    const double width = s->feature_width;
+    vgs_status st;
+    s->energy_max = (float)found->energy_limit;
+    if (s->given.energy_max != 0.0f)
+        s->energy_max = (float)(((double)s->given.energy_max - s->frame.e0) / s->frame.tau);
     s->feature_max = s->energy_max;
     s->feature_width = 0.0;
-    st = vgs__pilot_network(s, found, u, &c, err);
-    if (st == VGS_OK) st = vgs_config_resolve(&c, &c, err);
-    if (st == VGS_OK) st = vgs__sampler_rebuild(s, &c, err);
-    if (st == VGS_OK) st = vgs__pilot_fill(s, u, found->rows, err);
-    if (st == VGS_OK && c.energy_features > 0) st = vgs__choose_width(s, err);
+    st = vgs__sampler_rebuild(s, c, err);
+    if (st == VGS_OK) return vgs__pilot_fill(s, u, found->rows, err);
+    s->energy_max = energy_max;
+    s->feature_max = feature_max;
+    s->feature_width = width;
+    return st;
+}
+
+/* Features and the last drift, by draws. */
+static vgs_status vgs__pilot_try(vgs_sampler *s, const vgs_pilot *found, const double *u, vgs_error *err)
+{
+    vgs_config c = s->c;
+    vgs_status st = VGS_OK;
+    if (c.energy_features > 0) st = vgs__choose_width(s, err);
     if (st == VGS_OK && c.energy_features > 0 && s->feature_width == 0.0) {
         c.energy_features = -1;                  /* they do not pay                                   */
-        st = vgs__sampler_rebuild(s, &c, err);
-        if (st == VGS_OK) st = vgs__pilot_fill(s, u, found->rows, err);
+        st = vgs__pilot_rebuild(s, &c, found, u, err);
     }
     return st == VGS_OK ? vgs__choose_last(s, err) : st;
 }
@@ -14156,32 +14246,58 @@ static vgs_status vgs__pilot_place(vgs__pilot *p, const float *u, vgs_error *err
     return vgs__mcmc_look(&p->m, err);
 }
 
-/* Coordinates and what follows from them; from the rows start [chains,D] in u, if they are given. */
+/* The samples: from the rows start [chains,D] in u, if they are given. */
+static vgs_status vgs__pilot_walk(vgs__pilot *p, const float *start, vgs_error *err)
+{
+    vgs_status st;
+    if (start) {
+        p->most = fmax(0.5 * p->most, 0.1 * p->s->energy_calls);
+        st = vgs__pilot_place(p, start, err);
+    } else {
+        st = vgs__pilot_start(p, err);
+        if (st == VGS_OK) st = vgs__pilot_descend(p, 0.2 * p->most, err);
+        if (st == VGS_OK) vgs__pilot_multiply(p);
+    }
+    if (st == VGS_OK) st = vgs__pilot_sample(p, start ? 0.6 : 0.0, err);
+    if (st == VGS_OK) st = vgs__pilot_check_spread(p, err);
+    if (st == VGS_OK) vgs__pilot_drop_strays(p);
+    return st;
+}
+
+/* The old coordinates, after a failure. */
+static void vgs__pilot_undo(vgs__pilot *p)
+{
+    if (!p->cov) return;
+    vgs__frame_swap(p->f, p->before);
+    p->f->e0 = p->e0_before;
+    vgs__frame_changed(p->f, NULL);
+}
+
+/* Coordinates and what follows from them. After a failure on the way the sampler is as it was. */
 static vgs_status vgs__pilot_run(vgs_sampler *s, const float *start, vgs_error *err)
 {
     vgs__pilot p;
-    double *u = NULL, *g;
+    vgs_pilot found = s->pilot;
+    vgs_config c;
+    size_t cells = 0;
+    double *u = NULL;
     vgs_status st = vgs__pilot_open(&p, s, err);
-    if (st == VGS_OK && start) {
-        p.most = fmax(0.5 * p.most, 0.1 * s->energy_calls);
-        st = vgs__pilot_place(&p, start, err);
-    } else if (st == VGS_OK) {
-        st = vgs__pilot_start(&p, err);
-        if (st == VGS_OK) st = vgs__pilot_descend(&p, 0.2 * p.most, err);
-        if (st == VGS_OK) vgs__pilot_multiply(&p);
-    }
-    if (st == VGS_OK) st = vgs__pilot_sample(&p, start ? 0.6 : 0.0, err);
-    if (st == VGS_OK) st = vgs__pilot_check_spread(&p, err);
-    if (st == VGS_OK) vgs__pilot_drop_strays(&p);
+    if (st == VGS_OK) st = vgs__pilot_walk(&p, start, err);
     if (st == VGS_OK) {
-        size_t cells = (size_t)p.rows * (size_t)p.dim;
+        cells = (size_t)p.rows * (size_t)p.dim;
         u = (double *)vgs__alloc_or(err, "pilot", 2 * cells, sizeof *u);
-        g = u ? u + cells : NULL;
-        st = u ? vgs__pilot_conclude(&p, &s->pilot, u, g, err) : VGS_E_NOMEM;
+        st = u ? vgs__pilot_settle(&p, u, u + cells, err) : VGS_E_NOMEM;
     }
-    s->pilot.energy_calls += p.calls;
     s->energy_calls += p.calls;
-    if (st == VGS_OK) st = vgs__pilot_apply(s, &s->pilot, u, err);
+    found.energy_calls += p.calls;
+    if (st == VGS_OK) vgs__pilot_tell(&p, u, u + cells, &found);
+    if (st == VGS_OK) st = vgs__pilot_choose(s, &found, u, &c, err);
+    if (st == VGS_OK) st = vgs__pilot_rebuild(s, &c, &found, u, err);
+    if (st != VGS_OK) vgs__pilot_undo(&p);
+    else {
+        s->pilot = found;
+        st = vgs__pilot_try(s, &found, u, err);
+    }
     vgs__free(u);
     vgs__pilot_close(&p);
     return st;
@@ -14203,48 +14319,80 @@ static vgs_status vgs__again_network(vgs_sampler *s, const float *w, vgs_error *
     return st;
 }
 
-/* Coordinates once more, from draws by weight: what the first pilot could not reach the sampler has found. */
 enum { VGS__AGAIN_ROWS = 4096, VGS__AGAIN_AT = 100 };
 #define VGS__AGAIN_BELOW 0.3                     /* ESS/N: a sampler that is better keeps what it has */
-static vgs_status vgs__pilot_again(vgs_sampler *s, bool always, vgs_error *err)
+
+/* start [chains,D]: draws by weight, in u. *wanted: unless all weights are 0 or, if not `always`, good. */
+static vgs_status vgs__again_start(vgs_sampler *s, bool always, float *start, bool *wanted, vgs_error *err)
 {
-    size_t d = (size_t)s->c.energy.dim, i, n = VGS__AGAIN_ROWS, chains = VGS__PILOT_CHAINS;
-    float *x = (float *)vgs__alloc_or(err, "pilot", (n + chains) * d, sizeof *x);
-    float *start = x ? x + n * d : NULL;
-    double *w = x ? (double *)vgs__alloc_or(err, "pilot", 2 * n, sizeof *w) : NULL, sum = 0.0, square = 0.0,
-           top = -HUGE_VAL;
+    const size_t d = (size_t)s->c.energy.dim, n = VGS__AGAIN_ROWS, chains = VGS__PILOT_CHAINS;
+    float *x = (float *)vgs__alloc_or(err, "pilot", n * d, sizeof *x);
+    double *w = x ? (double *)vgs__alloc_or(err, "pilot", 2 * n, sizeof *w) : NULL, sum = 0.0;
     int *which = w ? (int *)(void *)(w + n) : NULL;
+    vgs_weights quality;
     vgs_draw draw;
     vgs_status st = w ? VGS_OK : VGS_E_NOMEM;
+    size_t i;
     memset(&draw, 0, sizeof draw);
     draw.log_weight = w;
     draw.correct = -1;
     if (st == VGS_OK) st = vgs__draw(s, &draw, (uint64_t)1 << 41, (int)n, x, err);
-    for (i = 0; i < n && st == VGS_OK; ++i) top = w[i] > top ? w[i] : top;
-    if (st == VGS_OK && top >= -DBL_MAX) {
-        for (i = 0; i < n; ++i) {
-            sum += w[i] = exp(w[i] - top);
-            square += w[i] * w[i];
-        }
-    }
-    if (st == VGS_OK && square > 0.0 && (always || sum * sum < VGS__AGAIN_BELOW * (double)n * square)) {
+    if (st == VGS_OK) s->energy_calls += vgs__draw_calls(s, (double)n);
+    if (st == VGS_OK) st = vgs_weigh(w, (int)n, &quality, err);
+    *wanted = st == VGS_OK && vgs__finite(quality.log_z) && (always || quality.ess < VGS__AGAIN_BELOW);
+    if (*wanted) {
+        for (i = 0; i < n; ++i) sum += w[i] = exp(w[i] - quality.log_z);
         vgs__systematic(w, (int)n, sum, 0.5, which);
         for (i = 0; i < chains; ++i)
             memcpy(start + i * d, x + (size_t)which[i * n / chains + n / chains / 2] * d, d * sizeof *x);
         vgs__frame_rows(&s->frame, VGS__TO_U, start, (int)chains);
-        vgs__state_free(&s->best);
-        st = vgs__state_read(s, &s->training, err);
-        s->lr_factor = 1.0f;
-        s->stalled = 0;
-        s->kept = 0;
-        if (s->given.steps == 0) s->given.steps = s->c.steps;
-        if (st == VGS_OK) st = vgs__pilot_run(s, start, err);
-        if (st == VGS_OK) st = vgs__again_network(s, s->training.w, err);
-        vgs__state_free(&s->training);
     }
     vgs__free(x);
     vgs__free(w);
     return st;
+}
+
+/* Whether the weights of one network mean the same in the other. */
+static bool vgs__same_network(const vgs_net_config *a, const vgs_net_config *b)
+{
+    return a->kind == b->kind && a->hidden == b->hidden && a->windows == b->windows &&
+           !(a->x_scale > b->x_scale || a->x_scale < b->x_scale) && a->steps == b->steps;
+}
+
+/* Training begins anew in the new coordinates: from `old`, or from 0. */
+static vgs_status vgs__again_begin(vgs_sampler *s, const vgs_net_config *net, const vgs__state *old,
+                                   vgs_error *err)
+{
+    vgs__state_free(&s->best);
+    vgs__state_free(&s->training);
+    s->lr_factor = 1.0f;
+    s->stalled = 0;
+    s->kept = 0;
+    return vgs__same_network(net, &s->c.net) ? vgs__again_network(s, old->w, err) : VGS_OK;
+}
+
+/* Coordinates once more, from draws by weight: what the first pilot could not reach the sampler has found. T
+   stays, if nobody asked for another. A second pilot that cannot be had is none. */
+static vgs_status vgs__pilot_again(vgs_sampler *s, bool always, vgs_error *err)
+{
+    const int asked = s->given.steps;
+    const vgs_net_config net = s->c.net;
+    const size_t cells = VGS__PILOT_CHAINS * (size_t)s->c.energy.dim;
+    float *start = (float *)vgs__alloc_or(err, "pilot", cells, sizeof *start);
+    vgs__state old;
+    bool wanted = false;
+    vgs_status st = start ? vgs__again_start(s, always, start, &wanted, err) : VGS_E_NOMEM;
+    memset(&old, 0, sizeof old);
+    if (st == VGS_OK && wanted) {
+        st = vgs__state_read(s, &old, err);
+        if (asked == 0) s->given.steps = s->c.steps;
+        if (st == VGS_OK) st = vgs__pilot_run(s, start, err);
+        if (st == VGS_OK) st = vgs__again_begin(s, &net, &old, err);
+        else s->given.steps = asked;
+    }
+    vgs__state_free(&old);
+    vgs__free(start);
+    return st == VGS_E_NONFINITE || st == VGS_E_ARG ? VGS_OK : st;
 }
 
 /* ==== >>iterate: an iteration, and training =========================================================== */
@@ -14288,7 +14436,8 @@ static vgs_status vgs__train_rollout(vgs_sampler *s, bool placed, vgs_error *err
     st = r.recalled ? vgs__recall_run(s, &s->stage->recall, &s->stage->back, r.detour, err)
                     : vgs__start_run(s, &s->stage->start, &r, err);
     for (t = 0; t < s->c.steps && st == VGS_OK; ++t) st = vgs__roll_step(s, &r, t, err);
-    s->energy_calls += s->last_by_value ? 0 : s->c.batch;
+    s->energy_calls += vgs__value_calls(s, (double)s->c.batch * s->c.steps);
+    if (!s->last_by_value) s->energy_calls += s->c.batch;
     return st;
 }
 
@@ -14360,8 +14509,6 @@ static vgs_status vgs__train_denoise(vgs_sampler *s, vgs_error *err)
     if (st == VGS_OK) st = vgs__denoise_run(s, &all->end, &all->denoise, err);
     for (pass = 0; pass < s->c.passes && st == VGS_OK; ++pass)
         st = vgs__fit_run(s, &all->denoise_fit, &all->denoise_fd, pass, err);
-    if (s->c.energy_features > 0)
-        s->energy_calls += (double)s->c.energy_features * s->c.batch * s->c.steps * s->c.passes;
     if (st == VGS_OK) st = vgs_graph_run(all->ema.g, 1, err);
     if (st == VGS_OK) st = vgs__read_flag(s, "train", err);
     s->rolled = VGS__ROLLED_NOT;
@@ -14524,6 +14671,7 @@ static vgs_status vgs__confirm_ess(vgs_sampler *s, double *ess, vgs_error *err)
     memset(&draw, 0, sizeof draw);
     draw.log_weight = w;
     if (st == VGS_OK) st = vgs__draw(s, &draw, (uint64_t)s->iteration + 1, N, x, err);
+    s->energy_calls += vgs__draw_calls(s, N);
     if (st == VGS_OK) st = vgs_weigh(w, N, &weights, err);
     *ess = st == VGS_OK ? weights.ess : 0.0;
     if (st == VGS_OK) st = vgs__best_leave(s, err);
@@ -14590,9 +14738,14 @@ static vgs_status vgs__train_begin(vgs_sampler *s, vgs_error *err)
     vgs_status st;
     if (s->piloted || s->c.pilot_calls <= 0) return vgs__best_leave(s, err);
     if ((st = vgs__pilot_run(s, NULL, err)) != VGS_OK) return st;
-    s->piloted = true;
     s->outside_max = 0.9;
-    return vgs__best_measure(s, err);
+    if ((st = vgs__best_measure(s, err)) != VGS_OK) return st;
+    if (s->best_inside < 0.5)
+        return vgs__fail(err, VGS_E_NONFINITE, "pilot: at %.0f %% of the draws of its Gaussian the energy is "
+                         "infinite or NaN: more than half. Give coordinates = plain, with a length_scale and "
+                         "init_sigma that keep samples inside", 100.0 * (1.0 - s->best_inside));
+    s->piloted = true;
+    return st;
 }
 
 VGS__DEF vgs_status vgs_sampler_train(vgs_sampler *s, int n, vgs_stats *stats, vgs_error *err)
@@ -16925,9 +17078,19 @@ static vgs_status vgs__read_own(const vgs_sampler *s, const vgs_safetensors *f, 
     if (st == VGS_OK) st = vgs_safetensors_doubles(f, "vgs.coordinates_l", h->frame + d, l, err);
     for (i = 0; i < VGS__OWN_COUNT && st == VGS_OK; ++i)
         st = vgs_safetensors_number(f, key[i], &h->own[i], err);
+#define VGS__KEY(type, key, member) \
+    if (st == VGS_OK && (type)0.5 == (type)0 && !(fabs(h->own[VGS__OWN_##key]) <= 1e9))               \
+        st = vgs__fail(err, VGS_E_FORMAT, "%.120s: vgs.%s = %g: is no count", path, #key,              \
+                       h->own[VGS__OWN_##key]);
+    VGS__OWN(VGS__KEY)
+#undef VGS__KEY
     for (i = 0; i < d + l && st == VGS_OK; ++i)
         if (!vgs__finite(h->frame[i]))
             st = vgs__fail(err, VGS_E_NONFINITE, "%.120s: its coordinates are not finite", path);
+    if (st == VGS_OK && !(h->own[VGS__OWN_correct] >= 0.0 &&
+                          h->own[VGS__OWN_correct] <= (double)VGS__MALA_MOST))
+        st = vgs__fail(err, VGS_E_FORMAT, "%.120s: vgs.correct = %g: must be 0..%d", path,
+                       h->own[VGS__OWN_correct], (int)VGS__MALA_MOST);
     if (st == VGS_OK && !(h->own[VGS__OWN_kept_fixed] >= 0.0 &&
                           h->own[VGS__OWN_kept_fixed] <= 0.5 * s->c.replay))
         st = vgs__fail(err, VGS_E_FORMAT, "%.120s: vgs.kept_fixed = %g: must be 0..%d", path,
@@ -16953,20 +17116,28 @@ static vgs_status vgs__read_snapshot(const vgs_sampler *s, const vgs_safetensors
 /* Coordinates and what goes with them. Graphs have limits of E as constants: they are made anew. */
 static vgs_status vgs__apply_own(vgs_sampler *s, vgs__snapshot *h, vgs_error *err)
 {
-    size_t d = (size_t)s->c.energy.dim;
-    vgs_config c = s->c;
+    const vgs_config c = s->c;
+    const vgs_sampler was = *s;                  /* its numbers, for a failure                        */
     vgs_status st;
     if (vgs__is_plain(&s->c)) return VGS_OK;
-    memcpy(s->frame.m, h->frame, d * sizeof *h->frame);
-    memcpy(s->frame.l, h->frame + d, vgs__frame_l_count(&s->frame) * sizeof *h->frame);
-    vgs__state_free(&s->best);
-    vgs__state_free(&s->training);
+    vgs__frame_swap(&s->frame, h->frame);
     s->frame.e0 = h->own[VGS__OWN_e0];
     s->energy_max = (float)h->own[VGS__OWN_energy_limit];
     s->feature_max = (float)h->own[VGS__OWN_feature_limit];
     s->feature_width = h->own[VGS__OWN_feature_width];
     st = vgs__frame_changed(&s->frame, err);
     if (st == VGS_OK) st = vgs__sampler_rebuild(s, &c, err);
+    if (st != VGS_OK) {
+        vgs__frame_swap(&s->frame, h->frame);
+        s->frame.e0 = was.frame.e0;
+        s->energy_max = was.energy_max;
+        s->feature_max = was.feature_max;
+        s->feature_width = was.feature_width;
+        vgs__frame_changed(&s->frame, NULL);
+        return st;
+    }
+    vgs__state_free(&s->best);
+    vgs__state_free(&s->training);
 #define VGS__KEY(type, key, member) s->member = (type)h->own[VGS__OWN_##key];
     VGS__OWN(VGS__KEY)
 #undef VGS__KEY

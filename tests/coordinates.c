@@ -327,6 +327,169 @@ static void heavy_tails(void)
     CHECK_NEAR(r.log_z, LOG_2PI, 0, 0.1);
 }
 
+/* ---- every kind of coordinates, and of energy ---- */
+
+static vgs_var bowl_record(void *user, vgs_graph *g, vgs_var x)      /* |x - 3|^2 / (2 0.01^2)          */
+{
+    (void)user;
+    return vgs_affine(g, vgs_sum_cols(g, vgs_square(g, vgs_affine(g, x, 1.0f, -3.0f))), 5000.0f, 0.0f);
+}
+
+static void kinds(void)
+{
+    static const struct { vgs_coordinates kind; int dim; double mean; } all[] = {
+        { VGS_SCALE, 3, 0 }, { VGS_DIAGONAL, 3, 7 }, { VGS_FULL, 3, 7 }, { VGS_COORDINATES_AUTO, 150, 7 } };
+    static double w[N];
+    vgs_weights r;
+    size_t k;
+    vgs_config c;
+    for (k = 0; k < sizeof all / sizeof *all; ++k) {
+        gauss q = { 0.01, 0, all[k].mean, 1, 0, false, 0 };
+        T_IN("coordinates %d, dim %d", (int)all[k].kind, all[k].dim);
+        c = config_of(&q, all[k].dim);
+        c.coordinates = all[k].kind;
+        vgs_sampler_free(trained(&c, 1, NULL, w));
+        OK(vgs_weigh(w, N, &r, NULL) == VGS_OK);
+        CHECK(r.ess >= 0.9, "ESS/N %g", r.ess);
+        CHECK_NEAR(r.log_z, all[k].dim * (0.5 * LOG_2PI + log(0.01)), 0, 0.02);
+    }
+    for (k = 0; k < 2; ++k) {
+        T_IN("recorded, coordinates %d", k ? (int)VGS_DIAGONAL : (int)VGS_FULL);
+        memset(&c, 0, sizeof c);
+        c.energy.record = bowl_record;
+        c.energy.dim = 3;
+        c.net.hidden = 16;
+        c.coordinates = k ? VGS_DIAGONAL : VGS_FULL;
+        vgs_sampler_free(trained(&c, 1, NULL, w));
+        OK(vgs_weigh(w, N, &r, NULL) == VGS_OK);
+        CHECK(r.ess >= 0.9, "ESS/N %g", r.ess);
+        CHECK_NEAR(r.log_z, 3 * (0.5 * LOG_2PI + log(0.01)), 0, 0.02);
+    }
+}
+
+/* ---- the target of denoise_loss: without noise where E is quadratic of the width that it takes ---- */
+
+static void denoising(void)
+{
+    const double width = 0.8;
+    gauss q = { 0.8, 0, 0, 1.5, 0, false, 0 };
+    vgs_config c = config_of(&q, 2);
+    vgs_error err = { VGS_OK, "" };
+    int k, i, t;
+    for (k = 0; k < 2; ++k) {
+        static float x[64 * 32 * 2], g[64 * 32 * 2];
+        double v = width * width, worst = 0.0;
+        vgs_sampler *s;
+        T_IN("%s", k ? "vp" : "ve");
+        c.coordinates = VGS_PLAIN;
+        c.alpha = k ? VGS_VP : VGS_VE;
+        c.length_scale = 0.8f;
+        c.detail_scale = 0.8f;
+        c.batch = 32;
+        c.replay = 2;
+        c.denoise_loss = 1;
+        s = vgs_sampler_create(&c, &err);
+        CHECK(s && vgs_sampler_train(s, 4, NULL, &err) == VGS_OK, "%s", err.msg);
+        s->iteration = 6;                        /* an even one: it denoises                          */
+        OK(vgs__denoises(s) && vgs__train_denoise(s, &err) == VGS_OK);
+        OK(s->b->download(s->b->self, x, s->traj_x, 0, (size_t)s->c.steps * 64, VGS_F32, &err) == VGS_OK);
+        OK(s->b->download(s->b->self, g, s->traj_grad, 0, (size_t)s->c.steps * 64, VGS_F32, &err) == VGS_OK);
+        for (t = s->c.steps - 1; t >= 0; --t) {
+            v = vgs__chain_variance(s, t, v);
+            for (i = t * 64; i < (t + 1) * 64; ++i)
+                worst = fmax(worst, fabs((double)g[i] - 1.5 * (double)x[i] / v) * sqrt(v));
+        }
+        CHECK(worst < 1e-4, "the target is off by %g", worst);
+        vgs_sampler_free(s);
+    }
+}
+
+/* ---- threads; failures on the way ---- */
+
+static void threads(void)
+{
+    vgs_config c = wells_config();
+    static float x[2][N * 2];
+    static double w[N];
+    int k;
+    c.energy.thread_safe = true;
+    for (k = 0; k < 2; ++k) {
+        c.threads = k + 1;
+#ifndef _OPENMP
+        c.threads = 1;
+#endif
+        vgs_sampler_free(trained(&c, 26, x[k], w));
+    }
+    OK(!memcmp(x[0], x[1], sizeof x[0]));
+}
+
+static int calls_left;
+static int failing(void *user, const double *x, int n, int dim, double *e, double *g)
+{
+    return calls_left-- <= 0 ? 1 : wells_energy(user, x, n, dim, e, g);
+}
+
+/* A pilot that fails, the first or the second one, leaves the sampler as it was. */
+static void unfinished(void)
+{
+    static float x[2][100 * 2];
+    vgs_config c = wells_config();
+    vgs_error err = { VGS_OK, "" };
+    vgs_sampler *s;
+    int k, calls;
+    c.energy.eval64 = failing;
+    for (k = 0; k < 2; ++k)
+        for (calls = 0; calls < 40; calls += 13) {
+            T_IN("pilot %d fails after %d calls", k + 1, calls);
+            calls_left = 1 << 30;
+            s = vgs_sampler_create(&c, &err);
+            if (k) OK(vgs_sampler_train(s, 2, NULL, &err) == VGS_OK);
+            OK(vgs_sampler_draw(s, NULL, 100, x[0], &err) == VGS_OK);
+            calls_left = calls;
+            OK((k ? vgs__pilot_again(s, true, &err) : vgs_sampler_train(s, 1, NULL, &err)) == VGS_E_ENERGY);
+            calls_left = 1 << 30;
+            OK(vgs_sampler_draw(s, NULL, 100, x[1], &err) == VGS_OK && !memcmp(x[0], x[1], sizeof x[0]));
+            OK(vgs_sampler_train(s, 2, NULL, &err) == VGS_OK && vgs_sampler_pilot(s));
+            vgs_sampler_free(s);
+        }
+}
+
+/* A second pilot whose network is another one: with more hidden units its weights do not fit. */
+static void second_pilot(void)
+{
+    static float x[100 * 2];
+    static double w[100];
+    vgs_config c = wells_config();
+    vgs_error err = { VGS_OK, "" };
+    vgs_sampler *s = trained(&c, 30, NULL, NULL);
+    vgs_weights r;
+    vgs_draw d;
+    int k;
+    memset(&d, 0, sizeof d);
+    d.log_weight = w;
+    for (k = 0; k < 2; ++k) {
+        s->given.net.hidden = k ? 24 : 16;
+        CHECK(vgs__pilot_again(s, true, &err) == VGS_OK, "%s", err.msg);
+        OK(vgs_sampler_config(s)->net.hidden == (k ? 24 : 16));
+        OK(vgs_sampler_train(s, 30, NULL, &err) == VGS_OK && vgs_sampler_draw(s, &d, 100, x, &err) == VGS_OK);
+        OK(vgs_weigh(w, 100, &r, NULL) == VGS_OK && r.ess > 0.05);
+    }
+    vgs_sampler_free(s);
+}
+
+/* target_ess without a pilot is refused, not ignored. */
+static void needs_a_pilot(void)
+{
+    vgs_config c = wells_config();
+    vgs_error err = { VGS_OK, "" };
+    c.target_ess = 0.5f;
+    c.s2_start = 1;
+    OK(!vgs_sampler_create(&c, &err) && strstr(err.msg, "target_ess = 0.5: needs a pilot"));
+    c.s2_start = 0;
+    c.pilot_calls = -1;
+    OK(!vgs_sampler_create(&c, &err) && strstr(err.msg, "target_ess = 0.5: needs a pilot"));
+}
+
 /* No pilot, no call of E before the first iteration. */
 static void no_pilot(void)
 {
@@ -349,6 +512,12 @@ int main(int argc, char **argv)
     RUN(features);
     RUN(good_enough);
     RUN(refused);
+    RUN(kinds);
+    RUN(denoising);
+    RUN(threads);
+    RUN(unfinished);
+    RUN(second_pilot);
+    RUN(needs_a_pilot);
     RUN(heavy_tails);
     RUN(no_pilot);
     return t_end();
