@@ -343,12 +343,15 @@ static void kinds(void)
     vgs_weights r;
     size_t k;
     vgs_config c;
+    vgs_sampler *s;
     for (k = 0; k < sizeof all / sizeof *all; ++k) {
         gauss q = { 0.01, 0, all[k].mean, 1, 0, false, 0 };
         T_IN("coordinates %d, dim %d", (int)all[k].kind, all[k].dim);
         c = config_of(&q, all[k].dim);
         c.coordinates = all[k].kind;
-        vgs_sampler_free(trained(&c, 1, NULL, w));
+        s = trained(&c, 1, NULL, w);
+        OK(all[k].kind != VGS_SCALE || (s->frame.m[0] == 0 && s->frame.m[2] == 0));
+        vgs_sampler_free(s);
         OK(vgs_weigh(w, N, &r, NULL) == VGS_OK);
         CHECK(r.ess >= 0.9, "ESS/N %g", r.ess);
         CHECK_NEAR(r.log_z, all[k].dim * (0.5 * LOG_2PI + log(0.01)), 0, 0.02);

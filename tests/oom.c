@@ -457,6 +457,28 @@ static void asked_again(void)
     OK(n > 10);
 }
 
+/* A pilot allocates thousands of times, in graphs that other parts exhaust: every 17th. */
+static void pilot(void)
+{
+    vgs_config c = config_of(VGS_NET_MLP);
+    long before = alive;
+    bool ok = false;
+    c.slope_loss = 0;
+    c.local_noise = false;
+    for (fail_at = 1; !ok; fail_at += 17) {
+        vgs_sampler *s;
+        T_IN("pilot, allocation %ld fails", fail_at);
+        memset(&err, 0, sizeof err);
+        allocations = 0;
+        s = vgs_sampler_create(&c, &err);
+        ok = s && vgs_sampler_train(s, 1, NULL, &err) == VGS_OK;
+        vgs_sampler_free(s);
+        if (!CHECK(alive == before, "%ld blocks are left", alive - before)) break;
+        if (allocations >= fail_at && !CHECK(!ok && err.code == VGS_E_NOMEM, "%s", err.msg)) break;
+    }
+    fail_at = 0;
+}
+
 int main(int argc, char **argv)
 {
     static const struct { const char *name; bool (*what)(void);
@@ -494,6 +516,7 @@ int main(int argc, char **argv)
     vgs_sampler_save(old, PATH, NULL, NULL);
     for (i = 0; i < sizeof list / sizeof *list; ++i)
         if (t_wanted(list[i].name)) exhaust(list[i].name, list[i].what);
+    RUN(pilot);
     vgs_sampler_free(old);
     RUN(asked_again);
     t_place[0] = 0;
