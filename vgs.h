@@ -13954,23 +13954,33 @@ static void vgs__pilot_close(vgs__pilot *p)
 enum { VGS__CHOICE_ROWS = 256 };
 #define VGS__CHOICE_WORST 100.0
 
+/* A draw, or a score, that decides something about the sampler: its noise is not that of a caller's, whose rows
+   must not have been chosen by. */
+static vgs_draw vgs__choice_draw(const vgs_sampler *s)
+{
+    vgs_draw draw;
+    memset(&draw, 0, sizeof draw);
+    draw.seed = s->c.seed ^ 0x9E3779B97F4A7C15u;
+    draw.seed += draw.seed == 0;
+    draw.correct = -1;
+    return draw;
+}
+
 /* log w of rows that always have the same noise: what differs between two states is their doing. Forward: of
    paths back from the first of the pilot's samples, which all its chains have part in. */
 static vgs_status vgs__choice_weights(vgs_sampler *s, bool forward, double *log_weight, vgs_error *err)
 {
     size_t cells = VGS__CHOICE_ROWS * (size_t)s->c.energy.dim;
     float *x = (float *)vgs__alloc_or(err, "draw", cells, sizeof *x);
-    vgs_draw draw;
+    vgs_draw draw = vgs__choice_draw(s);
     vgs_status st = x ? VGS_OK : VGS_E_NOMEM;
-    memset(&draw, 0, sizeof draw);
-    draw.correct = -1;
     if (forward && x) {
         st = s->b->download(s->b->self, x, s->replay_x, 0, cells, VGS_F32, err);
         vgs__frame_rows(&s->frame, VGS__TO_X, x, VGS__CHOICE_ROWS);
         if (st == VGS_OK) st = vgs_sampler_score(s, &draw, VGS__CHOICE_ROWS, x, log_weight, err);
     } else if (x) {
         draw.log_weight = log_weight;
-        st = vgs__draw(s, &draw, (uint64_t)1 << 40, VGS__CHOICE_ROWS, x, err);
+        st = vgs__draw(s, &draw, 0, VGS__CHOICE_ROWS, x, err);
     }
     vgs__free(x);
     return st;
@@ -14330,13 +14340,12 @@ static vgs_status vgs__again_start(vgs_sampler *s, bool always, float *start, bo
     double *w = x ? (double *)vgs__alloc_or(err, "pilot", 2 * n, sizeof *w) : NULL, sum = 0.0;
     int *which = w ? (int *)(void *)(w + n) : NULL;
     vgs_weights quality;
-    vgs_draw draw;
+    vgs_draw draw = vgs__choice_draw(s);
     vgs_status st = w ? VGS_OK : VGS_E_NOMEM;
     size_t i;
-    memset(&draw, 0, sizeof draw);
     draw.log_weight = w;
-    draw.correct = -1;
-    if (st == VGS_OK) st = vgs__draw(s, &draw, (uint64_t)1 << 41, (int)n, x, err);
+    draw.first_row = VGS__CHOICE_ROWS;           /* other rows than those that the best state is chosen by */
+    if (st == VGS_OK) st = vgs__draw(s, &draw, 0, (int)n, x, err);
     if (st == VGS_OK) s->energy_calls += vgs__draw_calls(s, (double)n);
     if (st == VGS_OK) st = vgs_weigh(w, (int)n, &quality, err);
     *wanted = st == VGS_OK && vgs__finite(quality.log_z) && (always || quality.ess < VGS__AGAIN_BELOW);

@@ -480,6 +480,29 @@ static void second_pilot(void)
     vgs_sampler_free(s);
 }
 
+/* What chooses the best state has noise that no draw and no score of a caller has. */
+static void own_noise(void)
+{
+    static double w[256], v[256];
+    static float x[256 * 2];
+    vgs_config c = wells_config();
+    vgs_sampler *s = trained(&c, 1, NULL, NULL);
+    vgs_draw d;
+    int i, same;
+    memset(&d, 0, sizeof d);
+    d.log_weight = v;
+    OK(vgs__choice_weights(s, false, w, NULL) == VGS_OK && vgs_sampler_draw(s, &d, 256, x, NULL) == VGS_OK);
+    for (same = i = 0; i < 256; ++i) same += w[i] == v[i];
+    CHECK(same == 0, "%d rows of a draw are those of the choice", same);
+    OK(s->b->download(s->b->self, x, s->replay_x, 0, 512, VGS_F32, NULL) == VGS_OK);
+    vgs__frame_rows(&s->frame, VGS__TO_X, x, 256);
+    OK(vgs__choice_weights(s, true, w, NULL) == VGS_OK &&
+       vgs_sampler_score(s, NULL, 256, x, v, NULL) == VGS_OK);
+    for (same = i = 0; i < 256; ++i) same += w[i] == v[i];
+    CHECK(same == 0, "%d rows of a score are those of the choice", same);
+    vgs_sampler_free(s);
+}
+
 /* target_ess without a pilot is refused, not ignored. */
 static void needs_a_pilot(void)
 {
@@ -520,6 +543,7 @@ int main(int argc, char **argv)
     RUN(threads);
     RUN(unfinished);
     RUN(second_pilot);
+    RUN(own_noise);
     RUN(needs_a_pilot);
     RUN(heavy_tails);
     RUN(no_pilot);
