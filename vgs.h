@@ -13954,8 +13954,8 @@ static void vgs__pilot_close(vgs__pilot *p)
 enum { VGS__CHOICE_ROWS = 256 };
 #define VGS__CHOICE_WORST 100.0
 
-/* A draw, or a score, that decides something about the sampler: its noise is not that of a caller's, whose rows
-   must not have been chosen by. */
+/* A draw, or a score, that decides something about the sampler: its noise is not that of a caller's, whose
+   rows must not have been chosen by. */
 static vgs_draw vgs__choice_draw(const vgs_sampler *s)
 {
     vgs_draw draw;
