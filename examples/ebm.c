@@ -337,8 +337,7 @@ static void find_warning(job *j)
     j->warning[0] = '\0';
     if (s->spread < 0.05)
         snprintf(j->warning, sizeof j->warning, "all negatives are alike (spread %.3f of the data's): the "
-                                                "sampler "
-                 "has collapsed; lower --energy-lr or raise --energy-rounds", s->spread);
+                 "sampler has collapsed; lower --energy-lr or raise --energy-rounds", s->spread);
     else if (s->e_data > s->e_draws + 0.5 * fabs(s->e_draws) + 1e-3 && s->iteration > 200)
         snprintf(j->warning, sizeof j->warning, "data have more energy than negatives (%.3g, %.3g): the "
                                                 "sampler "
@@ -448,6 +447,7 @@ static int train_loop(job *j, const vgs_data *data)
     double due = 0, shown = -1e9, saved = 0, before;
     bool last = finished(j), measured;
     int status = 0;
+    if (vgs_ebm_train(j->m, data, 0, &j->stats, &err)) return fail(&err);        /* g; the rest is NaN */
     while (!last && !status) {
         before = elapsed(j);
         measured = before >= due || vgs_ebm_iteration(j->m) + 1 >= j->goal;
@@ -471,56 +471,79 @@ static int train_loop(job *j, const vgs_data *data)
     return status;
 }
 
+/* Whether DIR may be written into: what --resume and --force say fits what is there. */
+static bool may_write(const job *j)
+{
+    char path[MAX_PATH_LENGTH];
+    bool there = file_exists(in_dir(j, "checkpoint.safetensors", path));
+    if (there && !j->resume && !j->force)
+        wrong_usage("%s holds a run: --resume goes on with it, --force starts anew, --out takes another "
+                    "folder", j->dir);
+    if (!there && j->resume)
+        wrong_usage("%s: no checkpoint.safetensors there to go on with; without --resume a run starts there",
+                    j->dir);
+    return !j->resume || !taken(j->dir);
+}
+
+/* The configuration and the units, but for what units_measure finds. */
+static int choose(job *j)
+{
+    char path[MAX_PATH_LENGTH];
+    vgs_error err;
+    if (!j->resume) {
+        configure(j);
+        return units_make(&j->units, j->data.dim) ? 0 : EXIT_FAILED;
+    }
+    if (configure_from(j, in_dir(j, "checkpoint.safetensors", path), &err)) return fail(&err);
+    refuse_other(j);
+    if (j->units.dim == j->data.dim) return 0;
+    say("the data have %d columns, the checkpoint's %d", j->data.dim, j->units.dim);
+    return EXIT_FAILED;
+}
+
+/* The data, and those of --valid or of a demo that are held out, in the units of the energy. */
+static int convert_data(job *j)
+{
+    const bool sphere = j->config.sampler.on_sphere;
+    vgs_error err;
+    if (check_rows(j->arg[0], &j->data, sphere, &err)) return fail(&err);
+    if (!j->resume && !sphere) units_measure(&j->units, &j->data);
+    units_apply(&j->units, &j->data);
+    if (j->valid_path) {
+        free(j->valid.x);                        /* of a demo, which has rows of its own              */
+        if (load_rows(j, j->valid_path, &j->valid, &err)) return fail(&err);
+    } else units_apply(&j->units, &j->valid);
+    if (j->data.n >= j->config.sampler.batch) return 0;
+    say("%d rows: fewer than --batch %d", j->data.n, j->config.sampler.batch);
+    return EXIT_FAILED;
+}
+
+static int open_log(job *j)
+{
+    char path[MAX_PATH_LENGTH];
+    vgs_error err;
+    in_dir(j, "log.jsonl", path);
+    if (j->resume && trim_log(path, (double)j->first, &j->earlier, &err)) return fail(&err);
+    j->log = fopen(path, j->resume ? "ab" : "wb");
+    if (j->log) return 0;
+    say("%s: cannot be opened for writing: %s", path, strerror(errno));
+    return EXIT_FAILED;
+}
+
 /* Data, configuration, model, folder. */
 static int start(job *j)
 {
-    char path[MAX_PATH_LENGTH], log_path[MAX_PATH_LENGTH];
+    char path[MAX_PATH_LENGTH];
     vgs_error err;
-    vgs_status st = VGS_OK;
-    in_dir(j, "checkpoint.safetensors", path);
-    in_dir(j, "log.jsonl", log_path);
-    if (!j->resume && !j->force && file_exists(path))
-        wrong_usage("%s holds a run: --resume goes on with it, --force starts anew, --out takes another "
-                    "folder",
-                    j->dir);
-    if (j->resume && !file_exists(path))
-        wrong_usage("%s: no checkpoint.safetensors there to go on with; without --resume a run starts there",
-                    j->dir);
-    if (j->resume && taken(j->dir)) return EXIT_FAILED;
-    if (j->resume) {
-        if (configure_from(j, path, &err)) return fail(&err);
-        refuse_other(j);
-        if (j->units.dim != j->data.dim) {
-            say("the data have %d columns, the checkpoint's %d", j->data.dim, j->units.dim);
-            return EXIT_FAILED;
-        }
-    } else {
-        configure(j);
-        if (!units_make(&j->units, j->data.dim)) return EXIT_FAILED;
-    }
-    st = check_rows(j->arg[0], &j->data, j->config.sampler.on_sphere, &err);
-    if (st == VGS_OK && !j->resume && !j->config.sampler.on_sphere) units_measure(&j->units, &j->data);
-    if (st == VGS_OK) units_apply(&j->units, &j->data);
-    if (st == VGS_OK && j->valid_path) st = load_rows(j, j->valid_path, &j->valid, &err);
-    if (st == VGS_OK && j->data.n < j->config.sampler.batch) {
-        say("%d rows: fewer than --batch %d", j->data.n, j->config.sampler.batch);
-        return EXIT_FAILED;
-    }
-    if (st == VGS_OK) st = create(j, &err);
-    if (st == VGS_OK && j->resume) st = vgs_ebm_load(j->m, path, &err);
-    if (st != VGS_OK) return fail(&err);
+    if (!may_write(j) || choose(j) || convert_data(j)) return EXIT_FAILED;
+    if (create(j, &err)) return fail(&err);
+    if (j->resume && vgs_ebm_load(j->m, in_dir(j, "checkpoint.safetensors", path), &err)) return fail(&err);
     j->first = vgs_ebm_iteration(j->m);
     if (j->first > j->goal) j->goal = j->first < INT_MAX ? (int)j->first : INT_MAX;
     snprintf(j->goal_text, sizeof j->goal_text, "%d", j->goal);
     if (make_dir(j->dir) || (!j->resume && taken(j->dir))) return EXIT_FAILED;
-    if (j->force) remove(in_dir(j, "report.html", log_path));
-    in_dir(j, "log.jsonl", log_path);
-    if (save(j, &err) || (j->resume && trim_log(log_path, (double)j->first, &j->earlier, &err)))
-        return fail(&err);
-    j->log = fopen(log_path, j->resume ? "ab" : "wb");
-    if (j->log) return 0;
-    say("%s: cannot be opened for writing: %s", log_path, strerror(errno));
-    return EXIT_FAILED;
+    if (j->force) remove(in_dir(j, "report.html", path));
+    return save(j, &err) ? fail(&err) : open_log(j);
 }
 
 #include "ebm_report.h"
@@ -673,13 +696,6 @@ static int command_demo(job *j)
     }
     plane_sample(&p, &r, DEMO_ROWS, (float (*)[2])(void *)j->data.x);
     plane_sample(&p, &r, DEMO_ROWS, (float (*)[2])(void *)j->valid.x);
-    if (!j->resume) {                            /* in the same units                                 */
-        units u;
-        if (!units_make(&u, 2)) return EXIT_FAILED;
-        units_measure(&u, &j->data);
-        units_apply(&u, &j->valid);
-        free(u.mean);
-    }
     return train(j);
 }
 
@@ -692,7 +708,6 @@ static int open_run(job *j, const char *dir)
     vgs_error err;
     if (!find_checkpoint(dir, path, sizeof path)) return EXIT_FAILED;
     j->dir = dir;
-    j->resume = true;
     if (j->set.n || j->set.sampler.n) wrong_usage("ebm %s: takes its settings from the run", j->command);
     if (configure_from(j, path, &err) || create(j, &err) || vgs_ebm_load(j->m, path, &err) ||
         vgs_ebm_average(j->m, &err)) return fail(&err);

@@ -242,8 +242,9 @@ static void page_head(const job *j, const results *r, FILE *f)
     if (r->weighted) key_figure(f, "Log-likelihood", value, note);
     snprintf(value, sizeof value, "%.2f", r->weights.ess);
     if (r->weighted) key_figure(f, "ESS/N", value, "of the draws' path weights");
-    snprintf(note, sizeof note, "of negatives: %.4g", s->e_draws);
-    key_figure(f, "Mean e of data", number(s->e_data, value), note);
+    note[0] = '\0';
+    if (isfinite(s->e_draws)) snprintf(note, sizeof note, "of negatives: %.4g", s->e_draws);
+    if (isfinite(s->e_data)) key_figure(f, "Mean e of data", number(s->e_data, value), note);
     if (isfinite(s->scale)) key_figure(f, "g", number(s->scale, value), "scale of the energy");
     snprintf(value, sizeof value, "%lld", (long long)vgs_ebm_iteration(j->m));
     snprintf(note, sizeof note, "%d steps, batch %d", j->config.sampler.steps, j->config.sampler.batch);

@@ -224,7 +224,7 @@ for bad in "" "dw4" "dw4 -n 5" "nosuch -n 5 -o x.npy" "dw4 -n 0 -o x.npy" "dw4 -
 done
 # ebm: a run and one that is resumed, scores, draws, evaluation, what is refused
 tiny="--hidden 8 --time-dim 4 --steps 4 --batch 16 --energy-hidden 8 --threads 1"
-build/ebm demo rings --out "$work/e" --iterations 6 $tiny > "$work/out" 2> "$work/err" && grep -q log-likelihood "$work/out"
+build/ebm demo rings --out "$work/e" --iterations 6 --energy-decay 9 $tiny > "$work/demo" 2> "$work/err" && grep -q log-likelihood "$work/demo"
 ok "ebm demo" $?
 for f in checkpoint.safetensors log.jsonl report.html; do
     [ -s "$work/e/$f" ]; ok "ebm writes $f" $?
@@ -232,6 +232,13 @@ done
 for key in e_data e_start e_draws g gamma_share drift_first start_distance draw_distance spread energy_valid; do
     grep -q "\"$key\"" "$work/e/log.jsonl"; ok "ebm logs $key" $?
 done
+build/ebm demo rings --out "$work/g" --iterations 4 --energy-decay 9 $tiny > "$work/out" 2> "$work/err" &&
+    build/ebm demo rings --out "$work/g" --resume --iterations 6 --threads 1 > "$work/out" 2> "$work/err" &&
+    [ "$(grep -o 'log-likelihood.*' "$work/out")" = "$(grep -o 'log-likelihood.*' "$work/demo")" ]
+ok "ebm demo: a resumed run has the same held-out rows" $?
+build/ebm demo rings --out "$work/g" --resume --iterations 6 --threads 1 > "$work/out" 2> "$work/err" &&
+    ! grep -q '<dt>Mean e of data' "$work/g/report.html"
+ok "ebm: what was not measured is not shown" $?
 build/ebm sample "$work/e" -n 300 -o "$work/good.npy" > "$work/out" 2> "$work/err" &&
     build/reference gmm9 -n 300 -o "$work/bad.npy" > "$work/out" 2> "$work/err"
 ok "ebm sample" $?
