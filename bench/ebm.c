@@ -10,6 +10,7 @@
 #define PROGRAM "bench_ebm"
 #include "../examples/common.h"
 #include "../examples/plane.h"
+#include "../examples/roc.h"
 
 enum { ROWS = 10000, PROJECTIONS = 500, GRID = 500 };
 
@@ -34,20 +35,15 @@ static double sliced_w2(float (*x)[2], float (*y)[2], float *u, float *v)
     return sqrt(sum);
 }
 
-/* The chance that a point of b has the higher energy; ties count half (there are hardly any). */
+/* The chance that a point of b has the higher energy. */
 static double area(const float *a, const float *b)
 {
-    static float u[ROWS], v[ROWS];
-    double sum = 0;
-    memcpy(u, a, sizeof u);
-    memcpy(v, b, sizeof v);
-    qsort(u, ROWS, sizeof *u, compare_floats);
-    qsort(v, ROWS, sizeof *v, compare_floats);
-    for (int i = 0, k = 0; i < ROWS; ++i) {
-        while (k < ROWS && u[k] < v[i]) ++k;
-        sum += k;
-    }
-    return sum / ROWS / ROWS;
+    static scored s[2 * ROWS];
+    for (int i = 0; i < 2 * ROWS; ++i) s[i] = (scored){ (double)(i < ROWS ? a[i] : b[i - ROWS]), i >= ROWS };
+    roc_bins roc = roc_of_images(s, 2 * ROWS);
+    double share = roc_area(roc.good, roc.bad, roc.n);
+    roc_free(&roc);
+    return share;
 }
 
 /* sum p log(p/q) over cells of [-5,5]^2, q = exp(-E)/Z; *log_z: Z as well */
@@ -71,7 +67,7 @@ static vgs_status divergence(vgs_ebm *m, const plane *p, double *kl, double *log
     return VGS_OK;
 }
 
-typedef struct options { const char *shape; double seconds; int rows; bool each; } options;
+typedef struct options { const char *shape; double seconds; bool each; } options;
 
 /* An iteration's batch by the reading callback: fresh points, as many as are wanted. */
 static int fresh(void *user, const int64_t *row, int n, int dim, float *x)

@@ -306,6 +306,14 @@ static inline const target *find_target(const char *name)
     return NULL;
 }
 
+/* Zeroed memory for n things of this size, or the program's end. */
+static inline void *room_for(size_t n, size_t size)
+{
+    void *p = n < (size_t)-1 / size ? calloc(n, size) : NULL;
+    if (!p) say("out of memory: %.0f MB", (double)n * (double)size / 1e6), exit(EXIT_FAILED);
+    return p;
+}
+
 static inline bool file_exists(const char *path)
 {
     FILE *f = fopen(path, "rb");

@@ -12,7 +12,7 @@
 #include "json.h"
 #include "page.h"
 #include "plane.h"
-#include "ranking.h"
+#include "roc.h"
 #include "room.h"
 #include "rows.h"
 #include "run.h"
@@ -807,12 +807,11 @@ typedef struct verdict { double auroc, precision, good, bad, log_likelihood, log
 /* The mean log-likelihood of good rows, from 10 000 path weights. */
 static vgs_status find_likelihood(const job *j, const float *e, int n, verdict *v, vgs_error *err)
 {
-    float *x = malloc(SHOWN_ROWS * (size_t)j->units.dim * sizeof *x);
-    double *log_weight = malloc(SHOWN_ROWS * sizeof *log_weight);
+    float *x = (float *)room_for(SHOWN_ROWS * (size_t)j->units.dim, sizeof *x);
+    double *log_weight = (double *)room_for(SHOWN_ROWS, sizeof *log_weight);
     vgs_draw d = { .log_weight = log_weight };
     vgs_weights w;
-    vgs_status st = VGS_E_NOMEM;
-    if (x && log_weight) st = vgs_ebm_sample(j->m, &d, SHOWN_ROWS, x, err);
+    vgs_status st = vgs_ebm_sample(j->m, &d, SHOWN_ROWS, x, err);
     if (st == VGS_OK) st = vgs_weigh(log_weight, SHOWN_ROWS, &w, err);
     if (st == VGS_OK) likelihood(j, e, n, &w, &v->log_likelihood, &v->log_likelihood_se);
     v->likely = st == VGS_OK;
@@ -849,22 +848,24 @@ static int command_evaluate(job *j)
     verdict v = { 0 };
     rows *file[2] = { &j->data, &j->valid };
     float *e[2] = { NULL, NULL };
-    ranked *r = NULL;
-    size_t at = 0;
-    int status = EXIT_FAILED;
+    scored *s = NULL;
+    roc_bins roc;
+    int status = EXIT_FAILED, at = 0;
     needs(j, 3, "DIR GOOD BAD");
     if (open_run(j, j->arg[0])) return EXIT_FAILED;
     for (int k = 0; k < 2; ++k)
         if (load_rows(j, j->arg[1 + k], file[k], &err) || !(e[k] = score_new(j, file[k], file[k]->n, &err)))
             goto failed;
-    r = malloc(((size_t)j->data.n + (size_t)j->valid.n) * sizeof *r);
-    if (!r) goto failed;
+    s = (scored *)room_for((size_t)j->data.n + (size_t)j->valid.n, sizeof *s);
     for (int k = 0; k < 2; ++k)
         for (int i = 0; i < file[k]->n; ++i) {
-            r[at++] = (ranked){ (double)e[k][i], k == 1 };
+            s[at++] = (scored){ (double)e[k][i], k == 1 };
             *(k ? &v.bad : &v.good) += (double)e[k][i] / file[k]->n;
         }
-    ranking(r, at, &v.auroc, &v.precision);
+    roc = roc_of_images(s, at);
+    v.auroc = roc_area(roc.good, roc.bad, roc.n);
+    v.precision = average_precision(roc.good, roc.bad, roc.n);
+    roc_free(&roc);
     if (has_weights(j) && find_likelihood(j, e[0], j->data.n, &v, &err)) goto failed;
     status = print_verdict(j, &v);
     goto done;
@@ -873,7 +874,7 @@ failed:
 done:
     free(e[0]);
     free(e[1]);
-    free(r);
+    free(s);
     return status;
 }
 

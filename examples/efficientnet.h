@@ -1,6 +1,6 @@
 /* efficientnet.h - EfficientNet B0..B7 and Lite0..Lite4 as an extractor of features: from the state_dict of
    efficientnet_pytorch, timm or torchvision in a .safetensors file, cut after the last block in use, batch
-   norms folded into the weights (in double). Include it after settings.h and gaussian.h (room_for).
+   norms folded into the weights (in double). Include it after settings.h.
 
    The three write other names for the same network, and pad, normalise and centre in other ways; a wrong
    choice gives wrong features without a word. Names tell efficientnet_pytorch, timm and torchvision apart;

@@ -16,13 +16,6 @@ typedef struct gaussian {
 
 static inline size_t triangle(int n) { return (size_t)n * (size_t)(n + 1) / 2; }
 
-static inline void *room_for(size_t n, size_t size)
-{
-    void *p = n < (size_t)-1 / size ? calloc(n, size) : NULL;
-    if (!p) say("out of memory: %.0f MB", (double)n * (double)size / 1e6), exit(EXIT_FAILED);
-    return p;
-}
-
 /* dims: 0, or channels that a basis leaves. */
 static inline gaussian gaussian_create(int cells, int from, int dims)
 {

@@ -1,5 +1,5 @@
 /* roc.h - how well scores tell bad from good: ROC of images and of pixels, PRO of regions, precision, F1.
-   Include it after common.h and gaussian.h (room_for). Scores are ranked as they are; ties count half.
+   Include it after common.h. Scores are ranked as they are; ties count half.
 
    PRO at a threshold is the mean over all regions (8-connected) of the share of their pixels above it. With
    the weight 1/(regions x pixels of the region) for each bad pixel it is the weighted share of bad pixels,
