@@ -593,7 +593,7 @@ typedef struct vgs_ebm_config {
     float ema;                    /* share of the averaged weights that each iteration keeps; 0.99 (for   */
                                   /* none pass 1e-30)                                                       */
     float limit;                  /* |e| above it ends training with an error; 10000                        */
-    int   rounds;                 /* rollouts and fits of the sampler for each step of E; 1                 */
+    int   rounds;                 /* VGS: rollouts and fits of the sampler for each step of E; 1            */
     float start_code;             /* near, autoencoder: noise on the code over its length; 0.3              */
     float start_degrees;          /* near, on the sphere: about this far from the data                      */
     int   start_steps;            /* near: moves of the noising chain, its last; T/5                        */
@@ -17235,7 +17235,7 @@ static const vgs__field vgs__ebm_fields[] = {
     VGS__F(grad_max, ABOVE, 0, VGS__BIG, 0, NULL, "limit of the gradient norm, 1e30 = none")
     VGS__F(ema, FROM, 0, (double)0.99999994f, (double)0.99f, NULL, "share of the averaged weights kept")
     VGS__F(limit, ABOVE, 0, VGS__BIG, 10000, NULL, "training ends where |e| is above it")
-    VGS__F(rounds, INT, 1, 1000, 1, NULL, "rollouts and fits of the sampler for each step of E")
+    VGS__F(rounds, INT, 1, 1000, 1, NULL, "VGS: rollouts and fits of it for each step of E")
     VGS__F(start_code, FROM, 0, VGS__BIG, 0, NULL, "near: noise on an autoencoder's code over its length")
     VGS__F(start_degrees, FROM, 0, 90, 0, NULL, "near, on the sphere: degrees from the data")
     VGS__F(start_steps, INT, 0, 65535, 0, NULL, "near: moves of the noising chain")
@@ -17343,8 +17343,10 @@ static void vgs__ebm_fill_objective(vgs_ebm_config *c)
 /* Before the sampler's fields are resolved. Data rows and negatives are in x: its coordinates are plain. */
 static void vgs__ebm_fill(vgs_ebm_config *c)
 {
-    const bool cd = (vgs__ebm_fill_objective(c), c->objective == VGS_CD);
+    bool cd;
     int i;
+    vgs__ebm_fill_objective(c);
+    cd = c->objective == VGS_CD;
     for (i = 0; i < VGS__EBM_FIELD_COUNT; ++i) {
         const vgs__field *f = &vgs__ebm_fields[i];
         if (f->standard != 0.0 && vgs__field_number(f, c) == 0.0) vgs__field_put(f, c, f->standard);
@@ -17684,6 +17686,9 @@ static void vgs__ebm_keep_record(vgs_ebm *m, vgs__ebm_stage *st)
     vgs_bind(st->g, st->to, m->kept, 0, NULL);
     vgs_assign(st->g, st->to, st->x);
 }
+
+/* Rounds of negatives until now: VGS is rolled out `rounds` times for each step of E. */
+static int64_t vgs__ebm_round(const vgs_ebm *m) { return m->iteration * (m->sampler ? m->c.rounds : 1); }
 
 /* Where the batch of this round lies in the store. */
 static size_t vgs__ebm_slot(const vgs_ebm *m, int64_t round)
@@ -18089,7 +18094,7 @@ static vgs_status vgs__ebm_check_flag(vgs_ebm *m, vgs_error *err)
 
 static vgs_status vgs__ebm_iterate(vgs_ebm *m, const vgs_data *data, vgs_error *err)
 {
-    int64_t round = m->iteration * m->c.rounds, adam = m->learned->step;
+    int64_t round = vgs__ebm_round(m), adam = m->learned->step;
     vgs_status st = vgs__ebm_read_batch(m, data, m->iteration, err);
     int k;
     for (k = 1; k < m->c.rounds && m->sampler && st == VGS_OK; ++k) {            /* the sampler alone  */
@@ -18193,16 +18198,17 @@ static vgs_status vgs__ebm_measure(vgs_ebm *m, vgs_ebm_stats *s, float *x, doubl
     if (st != VGS_OK || m->c.objective == VGS_DISCREPANCY) return st;
     st = vgs__ebm_download(m, false, start, err);
     if (st == VGS_OK) st = vgs__ebm_download(m, vgs__ebm_moves(&m->c), draws, err);
-    if (st == VGS_OK) st = m->b->download(m->b->self, source, m->source, 0, n, VGS_F32, err);
     if (st == VGS_OK) st = vgs__ebm_means(m, draws, e, &s->e_draws, &size, &square, err);
     if (st == VGS_OK) st = vgs__ebm_means(m, start, e, &s->e_start, &unused, &unused, err);
     s->loss = s->e_data - s->e_draws + (double)m->c.gamma * square;
     s->gamma_share = size * (double)m->c.gamma / (1.0 + size * (double)m->c.gamma);
     s->spread = vgs__ebm_std(m, draws) / vgs__ebm_std(m, x);
     s->draw_distance = vgs__ebm_distance(m, start, draws);
-    if (vgs__ebm_from_data(&m->c) && m->c.starts != VGS_STARTS_STORE)
+    if (st == VGS_OK && vgs__ebm_from_data(&m->c) && m->c.starts != VGS_STARTS_STORE) {
+        st = m->b->download(m->b->self, source, m->source, 0, n, VGS_F32, err);
         s->start_distance = vgs__ebm_distance(m, source, start);
-    if (!m->sampler) return st;
+    }
+    if (st != VGS_OK || !m->sampler) return st;
     s->drift_first = vgs__ebm_drift(m, 0, x, err);
     s->drift_last = vgs__ebm_drift(m, m->c.sampler.steps - 1, x, err);
     return st;
@@ -18267,11 +18273,13 @@ static vgs_status vgs__ebm_fit_end(vgs_ebm *m, vgs_error *err)
 static vgs_status vgs__ebm_fit_iterate(vgs_ebm *m, const vgs_data *data, vgs_error *err)
 {
     double at = (double)m->fitted / m->c.fit;
+    int64_t adam = m->learned->step;
     vgs_status st = vgs__ebm_read_batch(m, data, m->fitted, err);
     vgs_scalar_set(m->fit.g, m->fit.lr, 0.5 * (double)m->c.fit_lr * (1.0 + cos(3.14159265358979 * at)));
     if (st == VGS_OK) st = vgs_graph_run(m->fit.g, m->c.sampler.batch, err);
     if (st == VGS_OK) st = vgs__ebm_check_flag(m, err);
-    if (st == VGS_OK && ++m->fitted == m->c.fit) st = vgs__ebm_fit_end(m, err);
+    if (st != VGS_OK) m->learned->step = adam;
+    else if (++m->fitted == m->c.fit) st = vgs__ebm_fit_end(m, err);
     return st;
 }
 
@@ -18324,7 +18332,7 @@ static vgs_status vgs__ebm_kept_rows(vgs_ebm *m, uint64_t seed, uint32_t first, 
                                      vgs_error *err)
 {
     size_t d = (size_t)m->c.net.dim, all = vgs__ebm_size(m) * (size_t)m->c.store;
-    int64_t rounds = m->iteration * m->c.rounds;
+    int64_t rounds = vgs__ebm_round(m);
     uint32_t filled = (uint32_t)(rounds < m->c.store ? rounds : m->c.store) * (uint32_t)m->c.sampler.batch;
     float *kept;
     vgs_rng r = { 0, 0xEB1u, 0 };

@@ -13,12 +13,11 @@ static void *counted(size_t n) { ++allocations; return malloc(n); }
 #include "vectors/ebm.h"
 
 static vgs_error err;
-static char path[64];
+#define PATH "ebm.safetensors"
 
 static float *at(const vgs_tensor *t) { return (float *)(void *)t->buf + t->offset; }
 
-/* ---- a backend that hands out recorded noise ------------------------------------------------------------
-    */
+/* ---- a backend that hands out recorded noise ----------------------------------------------------------- */
 
 static struct {
     vgs_backend *cpu;
@@ -51,26 +50,6 @@ static vgs_backend looking(void)
     return b;
 }
 
-static void near_all(const char *what, const float *got, const double *want, int n, double rel, double abs)
-{
-    double top = 0;
-    int i;
-    for (i = 0; i < n; ++i) top = fmax(top, fabs(want[i]));
-    for (i = 0; i < n; ++i)
-        if (!CHECK(fabs((double)got[i] - want[i]) <= rel * top + abs, "%s[%d] = %.9g, want %.9g", what, i,
-                   (double)got[i], want[i]))
-            return;
-}
-
-static void golden_params(uint32_t u, int n, float *p)
-{
-    int i;
-    for (i = 0; i < n; ++i) {
-        u = 1664525u * u + 1013904223u;
-        p[i] = ((float)(u >> 8) / 16777216.0f - 0.5f) * 2.0f;
-    }
-}
-
 static vgs_ebm *made(const vgs_ebm_config *c)
 {
     vgs_ebm *m = vgs_ebm_create(c, &err);
@@ -78,8 +57,7 @@ static vgs_ebm *made(const vgs_ebm_config *c)
     return m;
 }
 
-/* ---- contrastive divergence on the sphere, a whole step -------------------------------------------------
-    */
+/* ---- contrastive divergence on the sphere, a whole step ------------------------------------------------ */
 
 enum { D = GOLDEN_EBM_D, B = GOLDEN_EBM_B, T = GOLDEN_EBM_T, P = GOLDEN_EBM_P };
 
@@ -128,18 +106,18 @@ static void sphere_step(void)
     data.user = &calls;
     OK(vgs_model_size(vgs_ebm_model(m, false)) == P && vgs_model_size(vgs_ebm_sampler(m)->target) ==
        GOLDEN_EBM_V);
-    golden_params(5, P, w);
+    t_params(5, 2.0f, P, w);
     w[0] = 1.25f;
-    golden_params(6, GOLDEN_EBM_V, v);
+    t_params(6, 2.0f, GOLDEN_EBM_V, v);
     OK(!vgs_model_write(vgs_ebm_model(m, false), w, &err) && !vgs_model_write(vgs_ebm_model(m, true), w,
                                                                               &err));
     OK(!vgs_model_write(vgs_ebm_sampler(m)->target, v, &err));
     energy = vgs_ebm_energy(m);
     OK(!vgs_energy_eval(&energy, golden_sphere_data, B, e, g, 1, &err));
-    near_all("E", e, golden_sphere_e, B, 1e-6, 0);
-    near_all("dE/dx", g, golden_sphere_g, B * D, 1e-5, 0);
+    t_near_all("E", e, golden_sphere_e, B, 1e-6, 0);
+    t_near_all("dE/dx", g, golden_sphere_g, B * D, 1e-5, 0);
     OK(!vgs_ebm_score(m, golden_sphere_data, B, e, &err));
-    near_all("score", e, golden_sphere_e, B, 1e-6, 0);
+    t_near_all("score", e, golden_sphere_e, B, 1e-6, 0);
     look.eps = golden_sphere_eps;
     look.dim = D;
     look.adam = P;
@@ -147,8 +125,8 @@ static void sphere_step(void)
     OK(look.eps == golden_sphere_eps + 2 * T * B * D);
     look.eps = NULL;
     OK(!vgs__ebm_download(m, false, x[0], &err) && !vgs__ebm_download(m, true, x[1], &err));
-    near_all("start", x[0], golden_sphere_start, B * D, 1e-6, 0);
-    near_all("negatives", x[1], golden_sphere_draws, B * D, 2e-6, 0);
+    t_near_all("start", x[0], golden_sphere_start, B * D, 1e-6, 0);
+    t_near_all("negatives", x[1], golden_sphere_draws, B * D, 2e-6, 0);
     {
         vgs_ebm_stats s;
         OK(!vgs__ebm_stats(m, true, &s, &err));
@@ -156,21 +134,19 @@ static void sphere_step(void)
         CHECK_NEAR(s.scale, 1.25, 1e-6, 0);
     }
     OK(!vgs__ebm_update_run(m, &err) && !vgs__ebm_check_flag(m, &err));
-    near_all("gradient", look.grad, golden_sphere_grad, P, 1e-5, 0);
+    t_near_all("gradient", look.grad, golden_sphere_grad, P, 1e-5, 0);
     OK(!vgs_model_read(vgs_ebm_model(m, false), w, &err));
-    near_all("after Adam", w, golden_sphere_after, P, 0, 1e-6);
+    t_near_all("after Adam", w, golden_sphere_after, P, 0, 1e-6);
     vgs_ebm_free(m);
 }
 
-/* ---- Energy Discrepancy in the plane --------------------------------------------------------------------
-    */
+/* ---- Energy Discrepancy in the plane ------------------------------------------------------------------- */
 
 static void discrepancy_step(void)
 {
     vgs_backend b = looking();
     vgs_ebm_config c;
     vgs_ebm *m;
-    vgs_data data = { golden_plane_x, NULL, NULL, B, 2 };
     float w[GOLDEN_ED_P];
     memset(&c, 0, sizeof c);
     c.net.dim = 2;
@@ -187,25 +163,23 @@ static void discrepancy_step(void)
     c.sampler.batch = B;
     c.sampler.backend = &b;
     if (!(m = made(&c))) return;
-    golden_params(9, GOLDEN_ED_P, w);
+    t_params(9, 2.0f, GOLDEN_ED_P, w);
     OK(!vgs_model_write(vgs_ebm_model(m, false), w, &err));
     /* in the order of the data, not shuffled */
     OK(!b.upload(b.self, m->data, 0, golden_plane_x, 2 * B, VGS_F32, &err));
-    (void)data;
     look.eps = golden_plane_shared;
     look.wide = golden_plane_own;
     look.dim = 2;
     look.adam = GOLDEN_ED_P;
     OK(!vgs__ebm_update_run(m, &err) && !vgs__ebm_check_flag(m, &err));
     look.eps = NULL;
-    near_all("gradient", look.grad, golden_plane_grad, GOLDEN_ED_P, 1e-5, 0);
+    t_near_all("gradient", look.grad, golden_plane_grad, GOLDEN_ED_P, 1e-5, 0);
     OK(!vgs_model_read(vgs_ebm_model(m, false), w, &err));
-    near_all("after Adam", w, golden_plane_after, GOLDEN_ED_P, 0, 1e-6);
+    t_near_all("after Adam", w, golden_plane_after, GOLDEN_ED_P, 0, 1e-6);
     vgs_ebm_free(m);
 }
 
-/* ---- every objective and start: bits, checkpoints, allocations ------------------------------------------
-    */
+/* ---- every objective and start: bits, checkpoints, allocations ----------------------------------------- */
 
 enum { ROWS = 100, DIM = 3 };
 static float rows[ROWS * DIM];
@@ -295,19 +269,19 @@ static void bits(void)
 #endif
         if ((first = made(&c)) != NULL && (then = made(&c)) != NULL) {
             if (c.fit) OK(!vgs_ebm_fit(first, &data, 2, NULL, &err));
-            OK(!vgs_ebm_save(first, path, NULL, &err) && !vgs_ebm_load(then, path, &err));
+            OK(!vgs_ebm_save(first, PATH, NULL, &err) && !vgs_ebm_load(then, PATH, &err));
             OK(!vgs_ebm_fit(then, &data, c.fit ? 1 : 0, NULL, &err) && !vgs_ebm_train(then, &data, 4, NULL,
                                                                                       &err));
-            CHECK(!vgs_ebm_save(then, path, NULL, &err), "%s", err.msg);
+            CHECK(!vgs_ebm_save(then, PATH, NULL, &err), "%s", err.msg);
             vgs_ebm_free(first);
-            CHECK((first = made(&c)) != NULL && !vgs_ebm_load(first, path, &err), "%s", err.msg);
+            CHECK((first = made(&c)) != NULL && !vgs_ebm_load(first, PATH, &err), "%s", err.msg);
             OK(vgs_ebm_iteration(first) == 4 && vgs_ebm_fitted(first) == c.fit);
             OK(run_of(first, 0, 3) == want);
             vgs_ebm_free(then);
         }
         vgs_ebm_free(first);
     }
-    remove(path);
+    remove(PATH);
 }
 
 static void no_allocations(void)
@@ -325,6 +299,17 @@ static void no_allocations(void)
         CHECK(allocations == before, "%d allocations", (int)(allocations - before));
         vgs_ebm_free(m);
     }
+}
+
+/* `rounds` is VGS's own: without it every chain counts, and draws start from all that were kept. */
+static void rounds(void)
+{
+    vgs_ebm_config c = small(VGS_PERSISTENT, VGS_STARTS_STORE, false, 1);
+    vgs_ebm *one = made(&c), *two;
+    c.rounds = 2;
+    if ((two = made(&c)) != NULL && one) OK(run_of(one, 0, 3) == run_of(two, 0, 3));
+    vgs_ebm_free(one);
+    vgs_ebm_free(two);
 }
 
 /* A callback in place of memory: the same rows, the same bits; every row comes once an epoch. */
@@ -360,8 +345,7 @@ static void callback(void)
     vgs_ebm_free(b);
 }
 
-/* ---- an energy as the user records it -------------------------------------------------------------------
-    */
+/* ---- an energy as the user records it ------------------------------------------------------------------ */
 
 static vgs_var own_energy(void *calls, vgs_graph *g, vgs_model *m, vgs_var x)
 {
@@ -410,8 +394,7 @@ static void recorded(void)
     vgs_cpu_free(b);
 }
 
-/* ---- what is refused ------------------------------------------------------------------------------------
-    */
+/* ---- what is refused ----------------------------------------------------------------------------------- */
 
 static void refused(vgs_ebm_config c, const char *says)
 {
@@ -531,8 +514,20 @@ static void runs_away(void)
     }
 }
 
-/* ---- files ----------------------------------------------------------------------------------------------
-    */
+/* Pretraining at a rate that is far too high: the step that fails is not counted. */
+static void fit_runs_away(void)
+{
+    vgs_ebm_config c = small(VGS_CD, VGS_STARTS_DATA, true, 1);
+    vgs_ebm *m;
+    c.fit_lr = 1e30f;
+    if (!(m = made(&c))) return;
+    CHECK(!vgs_ebm_fit(m, &data, 1, NULL, &err), "%s", err.msg);
+    OK(vgs_ebm_fit(m, &data, 1, NULL, &err) == VGS_E_NONFINITE);
+    OK(vgs_ebm_fitted(m) == 1 && vgs_ebm_model(m, false)->step == 1);
+    vgs_ebm_free(m);
+}
+
+/* ---- files --------------------------------------------------------------------------------------------- */
 
 /* A state_dict of the reference's energy: with or without a prefix, with or without out_scale. */
 static void official_names(void)
@@ -547,10 +542,10 @@ static void official_names(void)
     size = vgs_model_size(vgs_ebm_model(m, true));
     OK(!vgs_ebm_fit(m, &data, 3, NULL, &err) && !vgs_ebm_train(m, &data, 2, NULL, &err));
     OK(!vgs_model_read(vgs_ebm_model(m, true), w[0], &err) && !vgs_ebm_score(m, rows, 4, e[0], &err));
-    OK(!vgs_ebm_save(m, path, NULL, &err) && !vgs_ebm_checkpoint_config(path, &read, &count, &err));
+    OK(!vgs_ebm_save(m, PATH, NULL, &err) && !vgs_ebm_checkpoint_config(PATH, &read, &count, &err));
     OK(read.net.dim == DIM && read.net.hidden == 8 && read.objective == VGS_CD && read.sampler.steps == 4 &&
        count > 60);
-    OK((f = vgs_safetensors_open(path, &err)) != NULL);
+    OK((f = vgs_safetensors_open(PATH, &err)) != NULL);
     OK(vgs_safetensors_find(f, "encoder.net.0.weight") && vgs_safetensors_find(f, "decoder.net.6.bias"));
     OK(vgs_safetensors_find(f, "out_scale") && vgs_safetensors_find(f, "out_scale")->ndim == 0);
     vgs_safetensors_free(f);
@@ -565,27 +560,26 @@ static void official_names(void)
             snprintf(name, sizeof name, "%s%.60s", k == 1 ? "state_dict." : "", p->name);
             vgs_writer_tensor(out, name, VGS_DTYPE_F32, i ? p->rows ? 2 : 1 : 0, shape, w[0] + p->offset);
         }
-        OK(!vgs_writer_save(out, path, &err));
+        OK(!vgs_writer_save(out, PATH, &err));
         vgs_writer_free(out);
         T_IN("form %d", k);
         if (!(n = made(&c))) break;
-        CHECK(!vgs_ebm_load(n, path, &err), "%s", err.msg);
+        CHECK(!vgs_ebm_load(n, PATH, &err), "%s", err.msg);
         OK(!vgs_model_read(vgs_ebm_model(n, false), w[1], &err) && vgs_ebm_iteration(n) == 0);
         OK(k < 2 ? w[1][0] == w[0][0] : w[1][0] == 1.0f);
         OK(!memcmp(w[0] + 1, w[1] + 1, (size_t)(size - 1) * sizeof(float)));
         if (k < 2) OK(!vgs_ebm_score(n, rows, 4, e[1], &err) && !memcmp(e[0], e[1], sizeof e[0]));
         vgs_ebm_free(n);
     }
-    OK(vgs_ebm_save(m, path, (const char *const[]){ "energy_lr", "1", NULL }, &err) == VGS_E_ARG);
+    OK(vgs_ebm_save(m, PATH, (const char *const[]){ "energy_lr", "1", NULL }, &err) == VGS_E_ARG);
     c.net.hidden = 9;
-    if ((n = made(&c)) != NULL) OK(vgs_ebm_load(n, path, &err) == VGS_E_SHAPE);
+    if ((n = made(&c)) != NULL) OK(vgs_ebm_load(n, PATH, &err) == VGS_E_SHAPE);
     vgs_ebm_free(n);
     vgs_ebm_free(m);
-    remove(path);
+    remove(PATH);
 }
 
-/* ---- von Mises-Fisher: E = -kappa x_0 on the sphere ------------------------------------------------------
-    */
+/* ---- von Mises-Fisher: E = -kappa x_0 on the sphere ---------------------------------------------------- */
 
 static vgs_var mises(void *user, vgs_graph *g, vgs_model *m, vgs_var x)
 {
@@ -632,9 +626,8 @@ static double mises_mean(double kappa, int d)
     return sum / z;
 }
 
-/* kappa that contrastive divergence finds from exact draws of `kappa`,
-    and the mean of x_0 of its own draws over
-   that of the kappa it has. */
+/* kappa that contrastive divergence finds from exact draws of `kappa`, and the mean of x_0 of its own draws
+   over that of the kappa it has. */
 static double mises_learned(int d, double kappa, float gamma, int divide, int n, double *draws)
 {
     static const vgs_param_info list[1] = { { "kappa", 0, 0, 1 } };
@@ -703,17 +696,18 @@ int main(int argc, char **argv)
 {
     t_begin(argc, argv);
     look.cpu = vgs_cpu_create(NULL, &err);
-    snprintf(path, sizeof path, "/tmp/vgs_ebm_%p.safetensors", (void *)look.cpu);
     make_rows();
     RUN(sphere_step);
     RUN(discrepancy_step);
     RUN(configurations);
     RUN(bits);
     RUN(no_allocations);
+    RUN(rounds);
     RUN(callback);
     RUN(recorded);
     RUN(bad_data);
     RUN(runs_away);
+    RUN(fit_runs_away);
     RUN(official_names);
     RUN(von_mises_fisher);
     vgs_cpu_free(look.cpu);

@@ -51,6 +51,29 @@ static T_MAY bool t_near(double got, double want, double rel, double abs, const 
     return t_check(ok, file, line, "%s = %.9g, want %.9g (rel %.1e, abs %.1e)", what, got, want, rel, abs);
 }
 
+/* All of got [n] within rel of the largest |want|, and abs. */
+static T_MAY void t_near_all(const char *what, const float *got, const double *want, int n, double rel,
+                             double abs)
+{
+    double top = 0;
+    int i;
+    for (i = 0; i < n; ++i) top = fmax(top, fabs(want[i]));
+    for (i = 0; i < n; ++i)
+        if (!CHECK(fabs((double)got[i] - want[i]) <= rel * top + abs, "%s[%d] = %.9g, want %.9g", what, i,
+                   (double)got[i], want[i]))
+            return;
+}
+
+/* The parameters of golden vectors, by the Lcg of vectors/gen/networks.py: in -scale/2 .. scale/2. */
+static T_MAY void t_params(unsigned long seed, float scale, int n, float *p)
+{
+    int i;
+    for (i = 0; i < n; ++i) {
+        seed = (1664525u * seed + 1013904223u) & 0xFFFFFFFFul;
+        p[i] = ((float)(seed >> 8) / 16777216.0f - 0.5f) * scale;
+    }
+}
+
 static T_MAY bool t_wanted(const char *part)
 {
     bool wanted = t_argc < 2;

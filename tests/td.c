@@ -51,17 +51,6 @@ static vgs_status look_run(void *self, const vgs_call *c, vgs_error *err)
     return st;
 }
 
-static void near_all(const char *what, const float *got, const double *want, int n, double rel, double abs)
-{
-    double top = 0;
-    int i;
-    for (i = 0; i < n; ++i) top = fmax(top, fabs(want[i]));
-    for (i = 0; i < n; ++i)
-        if (!CHECK(fabs((double)got[i] - want[i]) <= rel * top + abs, "%s[%d] = %.9g, want %.9g", what, i,
-                   (double)got[i], want[i]))
-            return;
-}
-
 static void schedules(void)
 {
     static const vgs_schedule kind[5] = { VGS_LINEAR, VGS_QUAD, VGS_SIGMOID, VGS_EXP, VGS_CONSTANT };
@@ -78,8 +67,8 @@ static void schedules(void)
             c.s2_end = 0.02f;
             c.alpha = vp ? VGS_VP : VGS_VE;
             CHECK_NEAR(vgs_schedule_fill(&c, s2, a), vp ? 1.0 : golden_s0_ve[k], 1e-6, 0);
-            near_all("s2", s2, golden_s2[k], 5, 1e-7, 0);
-            if (vp) near_all("a", a, golden_a_vp[k], 5, 2e-7, 0);
+            t_near_all("s2", s2, golden_s2[k], 5, 1e-7, 0);
+            if (vp) t_near_all("a", a, golden_a_vp[k], 5, 2e-7, 0);
             for (i = 0; !vp && i < 5; ++i) OK(a[i] == 1.0f);
             c.init_sigma = 2.5f;
             OK(vgs_schedule_fill(&c, s2, a) == 2.5);
@@ -95,20 +84,11 @@ static void energy(void)
     vgs_energy e = target_energy(target_find("four-gauss"));
     float v[5], g[5][2];
     OK(vgs_energy_eval(&e, &golden_energy_x[0][0], 5, v, &g[0][0], 1, NULL) == VGS_OK);
-    near_all("E", v, golden_energy_E, 5, 1e-6, 0);
-    near_all("dE/dx", &g[0][0], &golden_energy_g[0][0], 10, 1e-6, 0);
+    t_near_all("E", v, golden_energy_E, 5, 1e-6, 0);
+    t_near_all("dE/dx", &g[0][0], &golden_energy_g[0][0], 10, 1e-6, 0);
 }
 
 /* ---- one case: a sampler with the golden weights ---------------------------------------------------- */
-
-static void golden_params(uint32_t u, float *p)
-{
-    int i;
-    for (i = 0; i < P; ++i) {
-        u = 1664525u * u + 1013904223u;
-        p[i] = ((float)(u >> 8) / 16777216.0f - 0.5f) * golden_td_scale;
-    }
-}
 
 /* grad_max: 0 = none. As published, a limit of the gradient goes with a last drift of the energy as it is. */
 static vgs_sampler *make(const golden_td_case *q, double grad_max, vgs_backend *backend)
@@ -142,9 +122,9 @@ static vgs_sampler *make(const golden_td_case *q, double grad_max, vgs_backend *
     s = vgs_sampler_create(&c, &err);
     if (!CHECK(s != NULL, "%s", err.msg)) return NULL;
     OK(vgs_model_size(s->online) == P);
-    golden_params(GOLDEN_SEED_ONLINE, p);
+    t_params(GOLDEN_SEED_ONLINE, golden_td_scale, P, p);
     OK(vgs_model_write(s->online, p, NULL) == VGS_OK);
-    golden_params(GOLDEN_SEED_TARGET, p);
+    t_params(GOLDEN_SEED_TARGET, golden_td_scale, P, p);
     OK(vgs_model_write(s->target, p, NULL) == VGS_OK);
     return s;
 }
@@ -181,7 +161,7 @@ static void targets(vgs_sampler *s, const golden_td_case *q)
     CHECK(vgs__train_targets(s, 0, &err) == VGS_OK, "%s", err.msg);
     get(s, s->traj_y, 0, y, T * B);
     for (i = 0; i < B; ++i) rows[i] = y[golden_td_t[i] * B + i] * D;
-    near_all("y", rows, q->y, B, 2e-6, 0);
+    t_near_all("y", rows, q->y, B, 2e-6, 0);
     fill_trajectories(s, &golden_td_x[0][0], &golden_td_mu[0][0]);   /* again with |mu|^2 of nothing   */
     for (i = 0; i < T; ++i) s->b->upload(s->b->self, s->traj_mu2, (size_t)(i * B), zero, B, VGS_F32, NULL);
     OK(vgs__train_targets(s, 0, NULL) == VGS_OK);
@@ -192,7 +172,7 @@ static void targets(vgs_sampler *s, const golden_td_case *q)
         rows[i] = (y[t * B + i] - without) * D;
         want[i] = q->cost[i] + q->tau * D * log(q->a[t]);
     }
-    near_all("cost", rows, want, B, 1e-5, 3e-6);
+    t_near_all("cost", rows, want, B, 1e-5, 3e-6);
     fill_trajectories(s, &golden_td_x[0][0], &golden_td_mu[0][0]);
     OK(vgs__train_targets(s, 0, NULL) == VGS_OK);
 }
@@ -211,16 +191,16 @@ static void fits(vgs_sampler *s, const golden_td_case *q)
     look.minibatch = NULL;
     OK(look.adams == T);
     get(s, s->loss_log, 0, losses, T);
-    near_all("losses", losses, q->losses, 3, 2e-6, 0);
-    near_all("gradient", look.grad, q->grad, P, 5e-6, 0);
+    t_near_all("losses", losses, q->losses, 3, 2e-6, 0);
+    t_near_all("gradient", look.grad, q->grad, P, 5e-6, 0);
     for (i = 0; i < P; ++i) sum += (double)look.grad[i] * (double)look.grad[i];
     CHECK_NEAR(sqrt(sum), q->norms[0], 1e-5, 0);
     for (i = 0; q->grad_max > 0 && i < 3; ++i) {
         norm = sqrtf(look.norm2[i]);
         CHECK_NEAR(norm, q->norms[i], 1e-5, 0);
     }
-    near_all("weights after 1 step", look.after[0], q->step1, P, 0, 2e-6);
-    near_all("weights after 3 steps", look.after[2], q->step3, P, 0, 4e-6);
+    t_near_all("weights after 1 step", look.after[0], q->step1, P, 0, 2e-6);
+    t_near_all("weights after 3 steps", look.after[2], q->step3, P, 0, 4e-6);
 }
 
 /* mu [B,D] and x_{t+1} [B,D] of the golden rollout rows, each at its step; |mu|^2 beside it. */
@@ -253,14 +233,14 @@ static void rollouts(const golden_td_case *q, vgs_backend *backend)
     vgs_sampler *s = make(q, 0, backend);
     if (!s) return;
     roll_rows(s, mu, next);
-    near_all("mu", mu, q->mu, B * D, 3e-6, 0);
-    near_all("next", next, q->next, B * D, 2e-6, 0);
+    t_near_all("mu", mu, q->mu, B * D, 3e-6, 0);
+    t_near_all("next", next, q->next, B * D, 2e-6, 0);
     if (q->energy_max > 0) OK(mu[8] == 0 && mu[9] == 0);
     vgs_sampler_free(s);
     s = make(q, q->grad_max > 0 ? q->grad_max : 1, backend);
     if (!s) return;
     roll_rows(s, mu, next);
-    near_all("mu_raw", mu, q->mu_raw, B * D, 3e-6, 0);
+    t_near_all("mu_raw", mu, q->mu_raw, B * D, 3e-6, 0);
     vgs_sampler_free(s);
 }
 
@@ -313,8 +293,8 @@ static void training(void)
         T_IN("%s", q->name);
         s = make(q, q->grad_max, &backend);
         if (!s) continue;
-        near_all("s2", s->s2, q->s2, T, 2e-7, 0);
-        near_all("a", s->a, q->a, T, 2e-7, 0);
+        t_near_all("s2", s->s2, q->s2, T, 2e-7, 0);
+        t_near_all("a", s->a, q->a, T, 2e-7, 0);
         targets(s, q);
         fits(s, q);
         sigmas(s, q);
