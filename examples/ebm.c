@@ -334,18 +334,18 @@ static double mean_energy(const job *j, const rows *r)
 static void find_warning(job *j)
 {
     const vgs_ebm_stats *s = &j->stats;
+    const char *advice = vgs_ebm_sampler(j->m) ? "lower --energy-lr or raise --energy-rounds"
+                                               : "lower --energy-lr";
     j->warning[0] = '\0';
     if (s->spread < 0.05)
         snprintf(j->warning, sizeof j->warning, "all negatives are alike (spread %.3f of the data's): the "
-                 "sampler has collapsed; lower --energy-lr or raise --energy-rounds", s->spread);
+                 "sampler has collapsed; %s", s->spread, advice);
     else if (s->e_data > s->e_draws + 0.5 * fabs(s->e_draws) + 1e-3 && s->iteration > 200)
         snprintf(j->warning, sizeof j->warning, "data have more energy than negatives (%.3g, %.3g): the "
-                                                "sampler "
-                 "finds what E does not; lower --energy-lr or raise --energy-rounds", s->e_data, s->e_draws);
+                 "sampler finds what E does not; %s", s->e_data, s->e_draws, advice);
     else if (s->drift_first < 0.05 && s->drift_last < 0.05 && s->iteration > 200)
         snprintf(j->warning, sizeof j->warning, "the drift of VGS is %.1f %% of its noise: negatives are "
-                                                "starts with "
-                 "more noise, so far", 100 * s->drift_last);
+                 "starts with more noise, so far", 100 * s->drift_last);
 }
 
 static int write_log(job *j)
@@ -424,8 +424,7 @@ static int pretrain(job *j, const vgs_data *data)
         if (elapsed(j) - shown < (is_terminal() ? 0.2 : 5) && vgs_ebm_fitted(j->m) < fit) continue;
         shown = elapsed(j);
         snprintf(line, sizeof line, "autoencoder %lld/%d  |x - r|^2 %.4g", (long long)vgs_ebm_fitted(j->m),
-                 fit,
-                 j->fit_loss);
+                 fit, j->fit_loss);
         show(line, vgs_ebm_fitted(j->m) == fit);
     }
     return 0;
@@ -451,10 +450,8 @@ static int train_loop(job *j, const vgs_data *data)
     while (!last && !status) {
         before = elapsed(j);
         measured = before >= due || vgs_ebm_iteration(j->m) + 1 >= j->goal;
-        if (vgs_ebm_train(j->m, data, 1, measured ? &j->stats : NULL, &err)) {
-            fail(&err);                                              /* the last checkpoint stays     */
-            return EXIT_FAILED;
-        }
+        if (vgs_ebm_train(j->m, data, 1, measured ? &j->stats : NULL, &err))
+            return fail(&err);                                       /* the last checkpoint stays     */
         if (vgs_ebm_iteration(j->m) == j->first + 3) announce_run(j);
         last = finished(j);
         if (measured) {
@@ -626,7 +623,7 @@ static int finish(job *j)
         if (r.weighted)
             printf("log-likelihood %.4f +- %.4f a row of %s, log Z %.4f, ESS/N %.3f\n", r.log_likelihood,
                    r.log_likelihood_se, j->valid.n ? "held-out data" : "the data", r.weights.log_z,
-                       r.weights.ess);
+                   r.weights.ess);
         printf("report %s/report.html\n", j->dir);
         status = finish_stdout();
     }
@@ -646,8 +643,7 @@ static int train(job *j)
     if (!status) status = train_loop(j, &data);
     if (!status && !stop) {
         snprintf(last_words, sizeof last_words, "\n" PROGRAM ": stopped while measuring: the checkpoint is "
-                                                             "in %s, "
-                 "the report is not made\n", j->dir);
+                 "in %s, the report is not made\n", j->dir);
         signal(SIGINT, on_signal_measuring);
         signal(SIGTERM, on_signal_measuring);
         status = finish(j);
@@ -678,8 +674,7 @@ static int command_demo(job *j)
     vgs_error err;
     plane p;
     if (j->args < 1 || !j->dir) wrong_usage("ebm demo: needs a shape (8gauss, rings, moons, arms), or "
-                                            "digits and a "
-                                            "file; and --out DIR");
+                                            "digits and a file; and --out DIR");
     if (!strcmp(j->arg[0], "digits")) {
         needs(j, 2, "digits FILE.npy, pictures of 8 x 8 as rows of 64");
         if (read_rows(j->arg[1], &j->data, &err)) return fail(&err);
@@ -801,8 +796,11 @@ static int command_sample(job *j)
     return status;
 }
 
-typedef struct verdict { double auroc, precision, good, bad, log_likelihood, log_likelihood_se; bool likely;
-                        } verdict;
+typedef struct verdict {
+    double auroc, precision, good, bad;          /* good, bad: mean E                                     */
+    double log_likelihood, log_likelihood_se;    /* of a good row, if `likely`                            */
+    bool likely;
+} verdict;
 
 /* The mean log-likelihood of good rows, from 10 000 path weights. */
 static vgs_status find_likelihood(const job *j, const float *e, int n, verdict *v, vgs_error *err)

@@ -48,17 +48,15 @@ static void curve_chart(chart c, const curves *data, int first, int second)
 static void learning_section(const job *j, FILE *f)
 {
     static const char *const keys[] = { "e_data", "e_draws", "g", "draw_distance", "start_distance",
-                                       "drift_first",
-                                        "drift_last", "gamma_share", "energy_train", "energy_valid",
-                                            "spread" };
+                                        "drift_first", "drift_last", "gamma_share", "energy_train",
+                                        "energy_valid", "spread" };
     static curves data;
     char path[MAX_PATH_LENGTH];
     chart c = { .f = f, .w = 270.0, .h = 170.0, .left = 44.0, .x_label = "iteration" };
     const bool sphere = j->config.sampler.on_sphere;
     read_curves(in_dir(j, "log.jsonl", path), keys, 11, &data);
     fputs("<h2>Learning</h2><p>E falls where data lie and rises where negatives go; at rest both have the "
-          "same "
-          "mean.</p><div class=\"grid\">\n", f);
+          "same mean.</p><div class=\"grid\">\n", f);
     c.title = "Mean e";
     c.note = "<i class=\"sw sa\"></i>data<i class=\"sw sb\"></i>negatives";
     curve_chart(c, &data, 0, 1);
@@ -83,17 +81,19 @@ static void learning_section(const job *j, FILE *f)
     fputs("</div>\n", f);
 }
 
+/* Shares p [CELLS,CELLS] of x [n,2] in the cells of [-half,half]^2. */
 static void cells_of(const float *x, int n, double half, double *p)
 {
     memset(p, 0, CELLS * CELLS * sizeof *p);
     for (int i = 0; i < n; ++i) {
-        double u = ((double)x[2 * i] / half + 1) * CELLS / 2, v = ((double)x[2 * i + 1] / half + 1) *
-            CELLS / 2;
+        double u = ((double)x[2 * i] / half + 1) * CELLS / 2;
+        double v = ((double)x[2 * i + 1] / half + 1) * CELLS / 2;
         if (u >= 0 && u < CELLS && v >= 0 && v < CELLS) p[(int)v * CELLS + (int)u] += 1;
     }
     normalise(p, n);
 }
 
+/* The same of the learned density, at the cells' centres; returns the largest. */
 static double learned_cells(const job *j, double half, double *p)
 {
     static float x[CELLS * CELLS][2], e[CELLS * CELLS];
@@ -121,8 +121,7 @@ static void plane_section(const job *j, const results *r, FILE *f)
     c.x1 = c.y1 = half;
     top = learned_cells(j, half, p);
     fputs("<h2>Density</h2><p>Equal axes and one colour scale; darker is denser (lighter, in dark mode). "
-          "Centred, in "
-          "units of the data's standard deviation.</p><div class=\"grid\">\n", f);
+          "Centred, in units of the data's standard deviation.</p><div class=\"grid\">\n", f);
     for (int k = 0; k < 3; ++k) {
         c.title = k == 0 ? "Data" : k == 1 ? "exp(-E)/Z" : "Draws";
         c.note = k == 1 ? "what was learned" : "a histogram";

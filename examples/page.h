@@ -240,9 +240,8 @@ static inline void chart_end(const chart *c)
 enum { CURVES = 12 };
 typedef struct curves { int n; double iteration[CURVE_POINTS], y[CURVES][CURVE_POINTS]; } curves;
 
-/* Reads these keys of the log; when it grows too long, every other point is dropped,
-    and from then on only every other
-   line is taken, and so on. */
+/* Reads these keys of the log; when it grows too long, every other point is dropped, and from then on only
+   every other line is taken, and so on. */
 static inline void read_curves(const char *log_path, const char *const *keys, int n_keys, curves *c)
 {
     FILE *f = fopen(log_path, "rb");
@@ -312,8 +311,8 @@ static inline void learning_curve(chart c, const curves *data, int which, double
     for (int i = 0; i < data->n; ++i) {
         double y = data->y[which][i];
         bool ok = isfinite(y) && !(c.log_y && y <= 0.0);
-        if (ok) fprintf(c.f, "%c%.1f %.1f", down ? 'L' : 'M', chart_x(&c, data->iteration[i]), chart_y(&c,
-                                                                                                       y));
+        if (ok) fprintf(c.f, "%c%.1f %.1f", down ? 'L' : 'M', chart_x(&c, data->iteration[i]),
+                        chart_y(&c, y));
         down = ok;
     }
     fputs("\"/>\n", c.f);
@@ -377,10 +376,7 @@ static inline void histogram_chart(chart c, double *a, int n, double *b, int m)
 {
     double ha[BINS], hb[BINS], room, outside, most = 0.0;
     char note[64];
-    int na, nb;
-    int all = n;
-    na = sort_finite(a, n);
-    nb = sort_finite(b, m);
+    int na = sort_finite(a, n), nb = sort_finite(b, m);
     c.x0 = nb ? quantile(b, nb, 0.004) : quantile(a, na, 0.01);
     c.x1 = nb ? quantile(b, nb, 0.996) : quantile(a, na, 0.99);
     if (!(c.x1 > c.x0)) { c.x0 = -1.0; c.x1 = 1.0; }
@@ -388,7 +384,7 @@ static inline void histogram_chart(chart c, double *a, int n, double *b, int m)
     c.x0 -= room;
     c.x1 += room;
     outside = histogram(&c, a, na, ha);
-    outside = all ? 1.0 - (1.0 - outside) * na / all : 0.0;
+    outside = n ? 1.0 - (1.0 - outside) * na / n : 0.0;
     histogram(&c, b, nb, hb);
     c.y0 = c.y1 = 0.0;
     for (int i = 0; i < BINS; ++i) {

@@ -16,8 +16,7 @@ static inline void plane_add(plane *p, double x, double y)
 }
 
 /* 8gauss: std .5 on a circle of radius 4, all over 1.414, as [DxMI] has it. rings: radii 1 and 2.5. moons:
-    two
-   half circles of radius 1.5. arms: five thin arms that wind outwards, wider than dense. */
+   two half circles of radius 1.5. arms: five thin arms that wind outwards, the farther the less dense. */
 static inline bool plane_find(const char *name, plane *p)
 {
     const double pi = 3.141592653589793;

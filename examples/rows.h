@@ -3,10 +3,10 @@
 #ifndef ROWS_H
 #define ROWS_H
 
-/* Rows from a file, and what has been done to them: x = (row -
-                                                          mean)/scale; on the sphere and in a file that is
-   given back as it came nothing. */
+/* x [n,dim], malloc's */
 typedef struct rows { float *x; int n, dim; } rows;
+
+/* The energy sees (row - mean [dim])/scale; on the sphere the mean is 0 and the scale 1. */
 typedef struct units { int dim; double scale; float *mean; } units;
 
 static inline vgs_status read_tensor(const char *path, rows *r, vgs_error *err)
@@ -64,8 +64,7 @@ static inline vgs_status check_rows(const char *path, const rows *r, bool sphere
         }
         if (!sphere || norm > 0) continue;
         snprintf(err->msg, sizeof err->msg, "%.150s: row %d has length 0: it has no place on the sphere",
-                 path,
-                 i);
+                 path, i);
         return err->code = VGS_E_NONFINITE;
     }
     return VGS_OK;

@@ -77,9 +77,8 @@ static inline bool taken(const char *dir)
     return false;
 }
 
-/* Keeps the measurements up to the checkpoint's iteration:
-    a run that was killed may have logged more. *seconds
-   becomes that of the last one kept. */
+/* Keeps the measurements up to the checkpoint's iteration: a run that was killed may have logged more.
+   *seconds becomes that of the last one kept. */
 static inline vgs_status trim_log(const char *path, double iteration, double *seconds, vgs_error *err)
 {
     FILE *old = fopen(path, "rb");
