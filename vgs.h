@@ -4494,12 +4494,15 @@ VGS__GRAD(stencil)
     if (need[1]) gx[1] = vgs__stencil_grad_w(g, &copy, gy);
 }
 
+enum { VGS__SIDE = 32768 };                      /* most pixels of an image's side: indices are int32  */
+
 /* Pixels of the output, 0 after failing where the window does not fit. */
 static int vgs__window_pixels(vgs_graph *g, const char *name, const vgs_window *p, int *height, int *width)
 {
     double h, w;
     bool ok = p->height > 0 && p->width > 0 && p->size > 0 && p->stride > 0 && p->top >= 0 && p->left >= 0 &&
-              p->bottom >= 0 && p->right >= 0 && p->height <= 32768 && p->width <= 32768;
+              p->bottom >= 0 && p->right >= 0 && p->height <= VGS__SIDE && p->width <= VGS__SIDE &&
+              p->top <= VGS__SIDE && p->left <= VGS__SIDE && p->bottom <= VGS__SIDE && p->right <= VGS__SIDE;
     h = ((double)p->height + p->top + p->bottom - p->size) / p->stride + 1;
     w = ((double)p->width + p->left + p->right - p->size) / p->stride + 1;
     ok = ok && h >= 1 && w >= 1 && h * w * p->size * p->size < (double)(1 << 28);
@@ -4507,8 +4510,7 @@ static int vgs__window_pixels(vgs_graph *g, const char *name, const vgs_window *
         vgs__graph_fail(g, VGS_E_ARG,
                         "%s: a window of %d, stride %d, on %d x %d pixels with %d %d %d %d around: "
                         "does not fit", name, p->size, p->stride, p->height, p->width, p->top, p->left,
-                            p->bottom,
-                        p->right);
+                        p->bottom, p->right);
         return 0;
     }
     *height = (int)h;
@@ -4571,8 +4573,8 @@ static vgs_var vgs__window(vgs_graph *g, const char *name, vgs_var x, const vgs_
 
 VGS__DEF vgs_var vgs_depthwise(vgs_graph *g, vgs_var x, const vgs_window *p, vgs_var w)
 {
-    int b = vgs__operand(g, "depthwise", w);
-    if (b < 0) return vgs__no_var();
+    int b = vgs__operand(g, "depthwise", w), height, width;
+    if (b < 0 || !vgs__window_pixels(g, "depthwise", p, &height, &width)) return vgs__no_var();
     if (g->node[b].rows != p->size * p->size) {
         char s[40];
         return vgs__graph_fail(g, VGS_E_SHAPE, "depthwise: weights %s for a window of %d pixels",
@@ -4583,9 +4585,12 @@ VGS__DEF vgs_var vgs_depthwise(vgs_graph *g, vgs_var x, const vgs_window *p, vgs
 
 VGS__DEF vgs_var vgs_avg_pool(vgs_graph *g, vgs_var x, const vgs_window *p)
 {
-    int n = p->size > 0 && p->size < 4096 ? p->size * p->size : 1, i;
-    float *share = (float *)vgs__alloc((size_t)n, sizeof *share);
+    int height, width, n, i;
+    float *share;
     vgs_var w;
+    if (!vgs__window_pixels(g, "avg_pool", p, &height, &width)) return vgs__no_var();
+    n = p->size * p->size;
+    share = (float *)vgs__alloc((size_t)n, sizeof *share);
     if (!share) return vgs__graph_fail(g, VGS_E_NOMEM, "out of memory: avg_pool of %d pixels", n);
     for (i = 0; i < n; ++i) share[i] = 1.0f / (float)(i + 1);
     w = vgs_table(g, share, n, 1);
@@ -4626,8 +4631,7 @@ VGS__DEF vgs_var vgs_conv2d(vgs_graph *g, vgs_var x, const vgs_window *p, vgs_va
     out = g->node[k].rows;
     if (groups < 1 || in % groups || out % groups)
         return vgs__graph_fail(g, VGS_E_ARG, "conv2d: groups = %d of %d channels before and %d after",
-                               groups, in,
-                               out);
+                               groups, in, out);
     if (groups == 1) return vgs_linear(g, vgs__patches(g, x, p), w, b);
     for (i = 0; i < groups; ++i) {
         vgs_var part = vgs__patches(g, vgs_cols(g, x, i * (in / groups), in / groups), p);
@@ -4650,14 +4654,16 @@ static void vgs__resize_axis(int i, int from, int to, bool align, int *first, in
 VGS__DEF vgs_var vgs_resize(vgs_graph *g, vgs_var x, int height, int width, int to_height, int to_width,
                             bool align)
 {
-    int m = to_height > 0 && to_width > 0 ? to_height * to_width : 0, o, e, filled = 0;
+    bool ok = height > 0 && width > 0 && to_height > 0 && to_width > 0 && height <= VGS__SIDE &&
+              width <= VGS__SIDE && to_height <= VGS__SIDE && to_width <= VGS__SIDE &&
+              (double)to_height * to_width < (double)(1 << 28);
+    int m = ok ? to_height * to_width : 0, o, e, filled = 0;
     int32_t *start = m ? (int32_t *)vgs__alloc((size_t)m * 9 + 1, sizeof *start) : NULL, *list;
     float *weight = m ? (float *)vgs__alloc((size_t)m * 4, sizeof *weight) : NULL;
     vgs_var v = vgs__no_var();
-    if (height < 1 || width < 1 || !m)
-        vgs__graph_fail(g, VGS_E_ARG, "resize: %d x %d to %d x %d pixels: must be > 0", height, width,
-                        to_height,
-                        to_width);
+    if (!ok)
+        vgs__graph_fail(g, VGS_E_ARG, "resize: %d x %d to %d x %d pixels: must be > 0, at most %d a side "
+                        "and below 2^28 after", height, width, to_height, to_width, VGS__SIDE);
     else if (!start || !weight) vgs__graph_fail(g, VGS_E_NOMEM, "out of memory: resize to %d pixels", m);
     else {
         list = start + m + 1;

@@ -1145,11 +1145,15 @@ WRONG(gather_batch, vgs_gather(g, IN(2), vgs_index(g)))
 WRONG(segment_which, vgs_segment_gather(g, ST(6, 2), 3, bad_which, 2))
 WRONG(segment_rows, vgs_segment_gather(g, ST(7, 2), 5, bad_which, 2))
 WRONG(segment_n, vgs_segment_sum(g, ST(6, 2), 0, bad_which, 2))
+static const vgs_window too_large = { 3, 2, 65536, 1, 40000, 40000, 40000, 40000 };
 static const vgs_window too_small = { 2, 2, 5, 1, 1, 1, 1, 1 }, fits = { 3, 2, 3, 1, 1, 1, 1, 1 };
 WRONG(conv2d_window, vgs_conv2d(g, IN(3), &too_small, ST(2, 75), none, 1))
 WRONG(conv2d_groups, vgs_conv2d(g, ST(6, 4), &fits, ST(2, 18), none, 3))
 WRONG(depthwise_weights, vgs_depthwise(g, ST(6, 4), &fits, ST(8, 4)))
 WRONG(depthwise_pixels, vgs_depthwise(g, ST(7, 4), &fits, ST(9, 4)))
+WRONG(depthwise_large, vgs_depthwise(g, ST(6, 4), &too_large, ST(9, 4)))
+WRONG(avg_pool_large, vgs_avg_pool(g, ST(6, 4), &too_large))
+WRONG(resize_large, vgs_resize(g, ST(6, 4), 65536, 65536, 4, 5, false))
 WRONG(resize_none, vgs_resize(g, ST(6, 4), 3, 2, 0, 5, false))
 WRONG(pairs, vgs_pair_distance(g, IN(7), 3))
 WRONG(pairs_one, vgs_pair_distance(g, IN(7), 1))
@@ -1214,6 +1218,9 @@ static const wrong wrongs[] = {
     { { "conv2d", "groups = 3", "4" }, VGS_E_ARG, w_conv2d_groups },
     { { "depthwise", "[8,4]", "9" }, VGS_E_SHAPE, w_depthwise_weights },
     { { "depthwise", "[7,4]", "6 pixels" }, VGS_E_SHAPE, w_depthwise_pixels },
+    { { "depthwise", "window of 65536", "3 x 2" }, VGS_E_ARG, w_depthwise_large },
+    { { "avg_pool", "window of 65536", "3 x 2" }, VGS_E_ARG, w_avg_pool_large },
+    { { "resize", "65536 x 65536", "32768" }, VGS_E_ARG, w_resize_large },
     { { "resize", "0 x 5", "> 0" }, VGS_E_ARG, w_resize_none },
     { { "pair_distance", "7", "3" }, VGS_E_SHAPE, w_pairs },
     { { "pair_distance", "7", "1" }, VGS_E_SHAPE, w_pairs_one },
