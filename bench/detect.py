@@ -12,6 +12,7 @@ import resource
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 
 program, folder, images = sys.argv[1:4]
@@ -86,10 +87,12 @@ with torch.no_grad():
     measure("PyTorch", lambda: model(x))
     try:
         import onnxruntime
-        torch.onnx.export(model, (x,), "/tmp/detect_bench.onnx", dynamo=False, input_names=["x"])
         o = onnxruntime.SessionOptions()
         o.intra_op_num_threads = threads
-        s = onnxruntime.InferenceSession("/tmp/detect_bench.onnx", o, providers=["CPUExecutionProvider"])
+        with tempfile.TemporaryDirectory() as work:
+            path = os.path.join(work, "features.onnx")
+            torch.onnx.export(model, (x,), path, dynamo=False, input_names=["x"])
+            s = onnxruntime.InferenceSession(path, o, providers=["CPUExecutionProvider"])
         measure("ONNX Runtime", lambda: s.run(None, {"x": x.numpy()}))
     except Exception as e:
         print(f"  ONNX Runtime: {str(e)[:100]}")
