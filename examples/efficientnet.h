@@ -215,7 +215,7 @@ static inline int net_arrays(const net_plan *p, vgs_param_info *a, int *size)
     int n = 0, at = 0;
 #define ARRAY(r, c, ...) \
     (snprintf(a[n].name, sizeof a[n].name, __VA_ARGS__), a[n].offset = at, a[n].rows = (r), a[n].cols = (c), \
-     at += ((r) ? (r) : 1) * (c), ++n)
+     at += (r) * (c), ++n)
     ARRAY(p->stem, 27, "stem.weight"), ARRAY(1, p->stem, "stem.bias");
     for (int i = 0; i < p->n; ++i) {
         const net_block *b = p->block + i;
@@ -461,11 +461,12 @@ static inline vgs_status network_create(network *n, int size, int grid, int thre
 static inline vgs_status network_open(network *n, const char *path, const settings *s, int threads,
                                       vgs_error *err)
 {
-    net_source from = { vgs_safetensors_open(path, err), path, FROM_TIMM, 0 };
+    vgs_safetensors *file = vgs_safetensors_open(path, err);
+    net_source from = { file, path, FROM_TIMM, 0 };
     vgs_param_info *a = (vgs_param_info *)room_for(NET_ARRAYS, sizeof *a);
     float *w = NULL;
     int size = 0;
-    vgs_status st = from.file ? net_identify(&from, s->padding, s->input, &n->plan, err) : err->code;
+    vgs_status st = file ? net_identify(&from, s->padding, s->input, &n->plan, err) : err->code;
     if (!st) st = net_choose(&n->plan, s->blocks, err);
     if (!st) {
         net_arrays(&n->plan, a, &size);
@@ -473,7 +474,7 @@ static inline vgs_status network_open(network *n, const char *path, const settin
         st = net_weights(&from, &n->plan, a, w, err);
     }
     if (!st) st = network_create(n, s->size, s->grid, threads, w, err);
-    vgs_safetensors_free((vgs_safetensors *)from.file);
+    vgs_safetensors_free(file);
     free(a);
     free(w);
     return st;
