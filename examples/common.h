@@ -341,6 +341,13 @@ static inline bool find_checkpoint(const char *given, char *path, size_t size)
     return false;
 }
 
+/* For qsort, ascending */
+static inline int compare_doubles(const void *a, const void *b)
+{
+    double x = *(const double *)a, y = *(const double *)b;
+    return (x > y) - (x < y);
+}
+
 static inline bool ends_with(const char *text, const char *end)
 {
     size_t n = strlen(text), m = strlen(end);

@@ -30,7 +30,7 @@
 #include "page.h"
 #include "detect_report.h"
 
-enum { LEAST_GOOD = 5 };
+enum { LEAST_GOOD = 5, MOST_GROUP = 10000000 };  /* MOST_GROUP: of what a file may say                   */
 
 typedef struct options {
     settings how;
@@ -78,6 +78,17 @@ static int help(void)
     return finish_stdout();
 }
 
+static void wrong_text(const setting *k, const char *value)
+{
+    const char *const *words = setting_words(k);
+    char flag[72], list[200] = "";
+    if (!words)
+        wrong_usage("%s %.80s: must be shorter than %g bytes", flag_text(k->name, flag), value, k->most);
+    for (int i = 0; words[i]; ++i)
+        snprintf(list + strlen(list), sizeof list - strlen(list), "%s%s", i ? ", " : "", words[i]);
+    wrong_usage("%s %.60s: must be one of %s", flag_text(k->name, flag), value, list);
+}
+
 static void set_setting(args *a, settings *s)
 {
     const setting *k = setting_find(a->key);
@@ -87,6 +98,7 @@ static void set_setting(args *a, settings *s)
     value = args_value(a);
     if (setting_set(s, k, value)) return;
     if (k->kind == 'm') wrong_usage("--method %.60s: must be %s", value, k->help);
+    if (k->kind == 't') wrong_text(k, value);
     wrong_usage("%s = %.40s: must be %s in %g..%g", flag_text(k->name, flag), value,
                 k->kind == 'd' ? "a number" : "an integer", k->least, k->most);
 }
@@ -114,8 +126,6 @@ static options parse(int argc, char **argv)
     if (!o.how.size) o.how.size = o.weights ? 224 : 128;             /* what measures best                 */
     if (o.how.unit < 0) o.how.unit = o.weights != NULL;
     if (o.how.method & ENERGY && !o.how.unit) wrong_usage("--method energy: features must be of --unit 1");
-    if (!energy_objective(o.how.objective)) wrong_usage("--objective %s: there is no such one",
-                                                        o.how.objective);
     if (o.how.pool % 2 == 0) wrong_usage("--pool %d: must be odd", o.how.pool);
     return o;
 }
@@ -195,17 +205,19 @@ static bool extract_from(training *t, extractor *e, int i)
 static bool find_groups(training *t)
 {
     const options *o = t->o;
+    const char *alone = "";
     int n = t->all.n;
     t->group = (int *)room_for((size_t)n + 1, sizeof *t->group);
     t->fold = (int *)room_for((size_t)n + 1, sizeof *t->fold);
     t->use = (bool *)room_for((size_t)n + 1, sizeof *t->use);
     if (o->groups) t->groups = group_by_file(&t->all, o->groups, t->group);
     else if (o->how.group_gap > 0) t->groups = group_by_gap(&t->all, o->how.group_gap, t->group);
-    else for (t->groups = 0; t->groups < n; ++t->groups) t->group[t->groups] = t->groups;
+    else {
+        for (t->groups = 0; t->groups < n; ++t->groups) t->group[t->groups] = t->groups;
+        alone = ": each image alone (--group-gap or --groups tells otherwise)";
+    }
     if (t->groups < 0) return false;
-    say("%d good images in %d group%s%s", n, t->groups, t->groups == 1 ? "" : "s",
-        o->groups ||
-            o->how.group_gap > 0 ? "" : ": each image alone (--group-gap or --groups tells otherwise)");
+    say("%d good images in %d group%s%s", n, t->groups, t->groups == 1 ? "" : "s", alone);
     if (t->groups >= 2) return true;
     say("calibration takes 2 groups at least");
     return false;
@@ -292,12 +304,12 @@ static void training_free(training *t)
     store_close(&t->features);
 }
 
-/* How the features in a store were made: what must be the same to go on with it. */
+/* How the features in a store were made: what must be the same to go on with it. weights: "" of the bank. */
 static char *features_key(const settings *s, const extractor *e, const char *weights)
 {
-    return text_format("bank 1, size %d, grid %d, channels %d, unit %d, pool %d", s->size, s->grid,
-                       e->channels,
-                       s->unit, s->pool);
+    return text_format("%s, blocks %s, padding %s, input %s, size %d, grid %d, channels %d, unit %d, pool %d",
+                       *weights ? weights : "bank 1", s->blocks, s->padding, s->input, s->size, s->grid,
+                       e->channels, s->unit, s->pool);
 }
 
 static int train_into(training *t, detector *d, const char *path)
@@ -353,10 +365,11 @@ static int train(options *o)
     path = in_folder(o->out, "detector.safetensors");
     if (file_exists(path) && !o->force && !o->resume)
         wrong_usage("%s: there is a detector already; --force replaces it", path);
+    if (!is_folder(o->names[0])) return say("%s: not a folder", o->names[0]), EXIT_FAILED;
     if (mkdir(o->out, 0777) && errno != EEXIST) return say("%s: %s", o->out, strerror(errno)), EXIT_FAILED;
     if (o->weights && !name_weights(o->weights, d.weights, sizeof d.weights)) return EXIT_FAILED;
-    if (extractor_create(&d.extract, &d.how, o->weights, NULL, o->threads, &err)) return say("%s",
-        err.msg), EXIT_FAILED;
+    if (extractor_create(&d.extract, &d.how, o->weights, NULL, o->threads, &err))
+        return say("%s", err.msg), EXIT_FAILED;
     if (photos_scan(&t.all, o->names[0], false)) status = train_into(&t, &d, path);
     if (status == 0) say("%s", path);
     if (status == 0 && t.unreadable) say("%d images could not be read", t.unreadable), status = EXIT_FAILED;
@@ -399,7 +412,7 @@ static void close_detector(scoring *s)
 static void print_verdict(const scoring *s, const char *name, const verdict *v, double ms_decode)
 {
     json j = { stdout, false };
-    int label = v->p <= s->d.rate * (1 + 1e-12);
+    int label = is_bad(&s->d, v->p);
     if (!s->o->json) {
         printf("%s  %-4s score %.4f  p %.4f\n", name, label ? "BAD" : "good", v->score, v->p);
         return;
@@ -480,6 +493,16 @@ static int score(options *o)
 
 /* ==== add =========================================================================================== */
 
+/* One more good image, of the class of this name. */
+static void photos_add_to(photos *p, const char *class_name, const char *path, const char *name)
+{
+    int c = 0;
+    while (c < p->class_count && strcmp(p->classes[c], class_name)) ++c;
+    if (c == p->class_count) photos_class(p, text_format("%s", class_name));
+    photos_add(p, path, name, NULL, false);
+    p->at[p->n - 1].class_index = c;
+}
+
 /* The images that are in the store already, with their groups. */
 static bool read_list(training *t, const char *path)
 {
@@ -489,23 +512,22 @@ static bool read_list(training *t, const char *path)
     if (!f) return say("%s: %s", path, strerror(errno)), false;
     while (fgets(line, sizeof line, f)) {
         char *class_name = strchr(line, ','), *name = class_name ? strchr(class_name + 1, ',') : NULL;
-        int c = 0;
-        if (!name) return say("%s: \"%.60s\" is not GROUP,CLASS,FILE", path, line), fclose(f), false;
+        long group = strtol(line, NULL, 10);
+        line[strcspn(line, "\r\n")] = '\0';
+        if (!name || group < 0 || group > MOST_GROUP)
+            return say("%s: \"%.60s\" is not GROUP,CLASS,FILE", path, line), fclose(f), false;
         *class_name = *name = '\0';
-        name[1 + strcspn(name + 1, "\r\n")] = '\0';
-        while (c < t->all.class_count && strcmp(t->all.classes[c], class_name + 1)) ++c;
-        if (c == t->all.class_count) photos_class(&t->all, text_format("%s", class_name + 1));
-        photos_add(&t->all, "", name + 1, NULL, false);
-        t->all.at[t->all.n - 1].class_index = c;
+        photos_add_to(&t->all, class_name + 1, "", name + 1);
         if (t->all.n > room) {
             int *more = (int *)realloc(t->group, (size_t)(room = 2 * room + 256) * sizeof *more);
             if (!more) say("out of memory"), exit(EXIT_FAILED);
             t->group = more;
         }
-        t->group[t->all.n - 1] = atoi(line);
-        if (t->group[t->all.n - 1] >= t->groups) t->groups = t->group[t->all.n - 1] + 1;
+        t->group[t->all.n - 1] = (int)group;
+        if (group >= t->groups) t->groups = (int)group + 1;
     }
     fclose(f);
+    if (!t->all.n) say("%s: no image is listed", path);
     return t->all.n > 0;
 }
 
@@ -536,36 +558,33 @@ static void check_fit(scoring *s, const photos *p)
             "calibration", high, n);
 }
 
+/* Groups of all images; unless the user or the names tell, the first ones keep theirs, the rest are alone. */
+static bool regroup(training *t, int before)
+{
+    int *old = t->group, groups = t->groups;
+    bool ok = find_groups(t);
+    if (ok && !t->o->groups && !(t->o->how.group_gap > 0)) {
+        memcpy(t->group, old, (size_t)before * sizeof *old);
+        for (int i = before; i < t->all.n; ++i) t->group[i] = groups++;
+        t->groups = groups;
+    }
+    free(old);
+    return ok;
+}
+
 /* New images behind those that the store has; then all is fitted again. */
 static int add_to(training *t, detector *d, photos *more, const char *folder)
 {
-    const options *o = t->o;
     char *path = in_folder(folder, "detector.safetensors"), *list = in_folder(folder, "images.csv");
-    int before = t->all.n, status = EXIT_FAILED, n;
-    extractor *e = &d->extract;
+    int before = t->all.n, status = EXIT_FAILED;
     vgs_error err;
-    for (int i = 0; i < more->n; ++i) {
-        int c = 0;
-        const char *name = more->classes[more->at[i].class_index];
-        while (c < t->all.class_count && strcmp(t->all.classes[c], name)) ++c;
-        if (c == t->all.class_count) photos_class(&t->all, text_format("%s", name));
-        photos_add(&t->all, more->at[i].path, more->at[i].name, NULL, false);
-        t->all.at[t->all.n - 1].class_index = c;
-    }
+    for (int i = 0; i < more->n; ++i)
+        photos_add_to(&t->all, more->classes[more->at[i].class_index], more->at[i].path, more->at[i].name);
     t->features.n = t->features.kept = before;
-    if (!extract_from(t, e, before)) status = EXIT_STOPPED;
-    else {
-        int *old = t->group, groups = t->groups;
-        t->group = NULL;
-        n = t->all.n;
-        if (find_groups(t) && !o->groups && !(d->how.group_gap > 0)) {
-            memcpy(t->group, old, (size_t)before * sizeof *old);
-            for (int i = before; i < n; ++i) t->group[i] = groups++;
-            t->groups = groups;
-        }
-        free(old);
+    if (!extract_from(t, &d->extract, before)) status = EXIT_STOPPED;
+    else if (regroup(t, before)) {
         models_free(&d->fitted);
-        if (!t->groups || !fit_all(t, d)) status = stopped ? EXIT_STOPPED : EXIT_FAILED;
+        if (!fit_all(t, d)) status = stopped ? EXIT_STOPPED : EXIT_FAILED;
         else if (write_list(t, list, &err) || detector_save(d, path, &err)) say("%s", err.msg);
         else status = t->unreadable ? EXIT_FAILED : 0, say_result(d);
     }
@@ -641,13 +660,13 @@ static void score_all(scoring *s, evaluated *e)
 
 static int evaluate_all(scoring *s, evaluated *e)
 {
-    result each[256] = { { 0 } }, mean;
+    result *each, mean;
     vgs_error err;
     char *path;
     int wrong = 0, classes = e->all.class_count;
     score_all(s, e);
     if (stopped) return EXIT_STOPPED;
-    if (classes > 256) return say("%d classes: at most 256", classes), EXIT_FAILED;
+    each = (result *)room_for((size_t)classes, sizeof *each);
     for (int c = 0; c < classes; ++c) {
         image_figures(e, &s->d, c, each + c);
         wrong += pixel_figures(e, &s->d, c, each + c, NULL);
@@ -658,6 +677,7 @@ static int evaluate_all(scoring *s, evaluated *e)
     if (write_report(path, e, &s->d, &mean, each, &err)) say("%s", err.msg), ++wrong;
     else if (!s->o->json) say("%s", path);
     free(path);
+    free(each);
     if (s->unreadable) say("%d images could not be scored", s->unreadable);
     if (wrong) say("%d masks could not be used", wrong);
     return finish_stdout() || s->unreadable || wrong ? EXIT_FAILED : 0;

@@ -7,11 +7,11 @@ enum { SHOWN_EACH = 8, THUMBNAIL = 224 };
 
 /* ==== pictures inside the page ====================================================================== */
 
-typedef struct bytes { unsigned char *data; size_t n, room; } bytes;
+typedef struct picture { unsigned char *data; size_t n, room; } picture;       /* a file in memory   */
 
-static inline void bytes_add(void *to, void *data, int n)
+static inline void picture_add(void *to, void *data, int n)
 {
-    bytes *b = (bytes *)to;
+    picture *b = (picture *)to;
     if (b->n + (size_t)n > b->room) {
         unsigned char *more = (unsigned char *)realloc(b->data, b->room = 2 * b->room + (size_t)n);
         if (!more) say("out of memory"), exit(EXIT_FAILED);
@@ -41,12 +41,12 @@ static inline void write_thumbnail(FILE *f, const detector *d, const photo *p, c
 {
     image m, small = { NULL, THUMBNAIL, THUMBNAIL, 3 };
     unsigned char *over = (unsigned char *)room_for(2 * THUMBNAIL * THUMBNAIL, 3);
-    bytes png = { NULL, 0, 0 };
+    picture png = { NULL, 0, 0 };
     vgs_error err;
     small.data = over + THUMBNAIL * THUMBNAIL * 3;
     if (!image_read(p->path, 3, &m, &err)) {
         if (image_resize(&m, THUMBNAIL, THUMBNAIL, small.data)) heat_overlay(d, &small, map, over);
-        stbi_write_png_to_func(bytes_add, &png, THUMBNAIL, THUMBNAIL, 3, over, 0);
+        stbi_write_png_to_func(picture_add, &png, THUMBNAIL, THUMBNAIL, 3, over, 0);
         fputs("<figure><img width=\"100%\" alt=\"\" src=\"data:image/png;base64,", f);
         write_base64(f, png.data, png.n);
         fputs("\"><figcaption>", f);
@@ -69,8 +69,8 @@ static inline void curve_chart(FILE *f, const char *title, const char *note, con
 {
     chart c = { .f = f, .title = title, .note = note, .x_label = "share of good ones above the threshold",
                 .w = 300, .h = 220, .left = 40, .x1 = limit, .y1 = 1 };
-    double g = 0, b = 0, x = 0, y = 0, shown = -1;
-    for (int i = 0; i < n; ++i) g += good[i], b += bad[i];
+    double g = sum_of(good, n), b = sum_of(bad, n), x = 0, y = 0, shown = -1;
+    if (!(g > 0 && b > 0)) return;               /* one kind only: there is no curve                     */
     chart_begin(&c);
     fputs("<path class=\"a\" d=\"M0 ", f);
     fprintf(f, "%g", c.h);
@@ -166,6 +166,15 @@ static inline void report_images(FILE *f, const evaluated *e, const detector *d)
     free(order);
 }
 
+/* A key figure, unless there is none. */
+static inline void key_number(FILE *f, const char *name, const char *format, double v, const char *note)
+{
+    char text[64];
+    if (isnan(v)) return;
+    snprintf(text, sizeof text, format, v);
+    key_figure(f, name, text, note);
+}
+
 static inline vgs_status write_report(const char *path, const evaluated *e, const detector *d,
                                       const result *mean,
                                       const result *each, vgs_error *err)
@@ -180,18 +189,14 @@ static inline vgs_status write_report(const char *path, const evaluated *e, cons
             "<p>Method %s, %s, %d x %d pixels, %d x %d cells; %d good images calibrate it.</p>"
             "<dl class=\"key\">",
             e->all.n, setting_text(&d->how, setting_find("method"), text),
-                d->weights[0] ? d->weights : "filters",
-            d->how.size, d->how.size, d->how.grid, d->how.grid, d->good);
-    snprintf(text, sizeof text, "%.3f", mean->image_auroc);
-    key_figure(f.stream, "image AUROC", text, "mean of the classes");
-    if (!isnan(mean->aupro_30)) {
-        snprintf(text, sizeof text, "%.3f", mean->aupro_30);
-        key_figure(f.stream, "AUPRO(0.3)", text, "mean of the classes");
-    }
-    snprintf(text, sizeof text, "%.1f %%", 100 * mean->false_alarm_rate);
-    key_figure(f.stream, "false alarms", text, "on good images of the test");
-    snprintf(text, sizeof text, "%.1f %%", 100 * mean->detection_rate);
-    key_figure(f.stream, "detected", text, "bad images above the threshold");
+            d->weights[0] ? d->weights : "filters", d->how.size, d->how.size, d->how.grid, d->how.grid,
+            d->good);
+    key_number(f.stream, "image AUROC", "%.3f", mean->image_auroc, "mean of the classes");
+    key_number(f.stream, "AUPRO(0.3)", "%.3f", mean->aupro_30, "mean of the classes");
+    key_number(f.stream, "false alarms", "%.1f %%", 100 * mean->false_alarm_rate,
+               "on good images of the test");
+    key_number(f.stream, "detected", "%.1f %%", 100 * mean->detection_rate,
+               "bad images above the threshold");
     fputs("</dl></header>\n", f.stream);
     report_table(f.stream, &e->all, mean, each);
     report_curves(f.stream, e, d);

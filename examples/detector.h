@@ -91,20 +91,18 @@ static inline void combine_maps(const detector *d, const float *maps, float *map
     }
 }
 
+/* The largest of the cells' scores; NaN if one of them is not finite. */
 static inline double map_score(const float *map, int cells)
 {
     float most = map[0];
-    for (int k = 1; k < cells; ++k) if (map[k] > most) most = map[k];
+    for (int k = 0; k < cells; ++k) {
+        if (!isfinite(map[k])) return (double)NAN;
+        if (map[k] > most) most = map[k];
+    }
     return (double)most;
 }
 
 /* ==== calibration =================================================================================== */
-
-static inline int compare_scores(const void *a, const void *b)
-{
-    double x = *(const double *)a, y = *(const double *)b;
-    return (x > y) - (x < y);
-}
 
 /* fold [n] of each image: groups in random order, dealt in turn */
 static inline void deal_folds(const int *group, int n, int groups, int folds, uint64_t seed, int *fold)
@@ -123,16 +121,16 @@ static inline void deal_folds(const int *group, int n, int groups, int folds, ui
 /* Mean and deviation of each method's scores: maps [n, methods, cells]. */
 static inline void measure_scale(detector *d, const float *maps, int n)
 {
-    int cells = d->how.grid * d->how.grid, methods = methods_in_use(&d->how);
-    double count = (double)n * cells;
-    for (int m = 0; m < methods; ++m) {
+    size_t cells = (size_t)(d->how.grid * d->how.grid), methods = (size_t)methods_in_use(&d->how);
+    double count = (double)n * (double)cells;
+    for (size_t m = 0; m < methods; ++m) {
         double sum = 0, square = 0;
         for (int i = 0; i < n; ++i)
-            for (int k = 0; k < cells; ++k) sum += (double)maps[(i * methods + m) * cells + k];
+            for (size_t k = 0; k < cells; ++k) sum += (double)maps[((size_t)i * methods + m) * cells + k];
         d->mean[m] = sum / count;
         for (int i = 0; i < n; ++i)
-            for (int k = 0; k < cells; ++k) {
-                double v = (double)maps[(i * methods + m) * cells + k] - d->mean[m];
+            for (size_t k = 0; k < cells; ++k) {
+                double v = (double)maps[((size_t)i * methods + m) * cells + k] - d->mean[m];
                 square += v * v;
             }
         d->deviation[m] = square > 0 ? sqrt(square / count) : 1;
@@ -161,6 +159,9 @@ static inline double p_value(const detector *d, double score)
     return (1.0 + d->good - lo) / (d->good + 1.0);
 }
 
+/* Whether an image's score is called bad: its p-value is within the promised rate, but for rounding. */
+static inline bool is_bad(const detector *d, double p) { return p <= d->rate * (1 + 1e-12); }
+
 /* From combined maps of good images [n, cells], whose order is lost. */
 static inline void calibrate(detector *d, float *maps, int n)
 {
@@ -171,9 +172,9 @@ static inline void calibrate(detector *d, float *maps, int n)
     free(d->scores);
     d->scores = (double *)room_for((size_t)n, sizeof *d->scores);
     for (int i = 0; i < n; ++i) d->scores[i] = map_score(maps + (size_t)i * (size_t)cells, cells);
-    qsort(d->scores, (size_t)n, sizeof *d->scores, compare_scores);
+    qsort(d->scores, (size_t)n, sizeof *d->scores, compare_doubles);
     for (size_t i = 0; i < count; ++i) all[i] = (double)maps[i];
-    qsort(all, count, sizeof *all, compare_scores);
+    qsort(all, count, sizeof *all, compare_doubles);
     for (int k = 0; k < PIXEL_LEVELS; ++k) {
         size_t above = (size_t)((double)count * pow(10.0, -k / 100.0));
         d->pixels[k] = (float)all[above < count ? count - 1 - above : 0];
@@ -319,7 +320,7 @@ static inline vgs_status read_settings(const vgs_safetensors *f, const char *pat
         snprintf(text, sizeof text, "%s = %.40s", setting_list[i].name, value ? value : "missing");
         return image_error(err, VGS_E_FORMAT, path, text);
     }
-    return VGS_OK;
+    return s->size ? VGS_OK : image_error(err, VGS_E_FORMAT, path, "size = 0");
 }
 
 static inline vgs_status read_calibration(const vgs_safetensors *f, const char *path, detector *d,

@@ -45,12 +45,10 @@ static inline vgs_status energy_create(energy *e, const settings *s, int channel
     return vgs_graph_compile(e->graph, e->cpu, e->cells, err);
 }
 
+/* The words of --objective are in the order of vgs_objective. */
 static inline vgs_objective energy_objective(const char *name)
 {
-    static const char *const names[] = { "cd", "gcd", "langevin", "persistent", "none", "discrepancy" };
-    for (int k = 0; k < (int)(sizeof names / sizeof *names); ++k)
-        if (!strcmp(name, names[k])) return (vgs_objective)(VGS_CD + k);
-    return VGS_OBJECTIVE_AUTO;
+    return (vgs_objective)(VGS_CD + word_find(setting_words(setting_find("objective")), name));
 }
 
 /* The model and its sampler, in sizes for two cores. */

@@ -40,23 +40,39 @@ static inline size_t extractor_numbers(const extractor *e)
     return (size_t)e->how->grid * (size_t)e->how->grid * (size_t)e->channels;
 }
 
-/* to = the mean of x over `side` x `side` cells around each; at the border over those that there are. */
+/* to = the mean of x over `side` x `side` cells around each; at the border over those that there are.
+   x, to: [grid, grid, channels] */
 static inline void pool_cells(const float *x, int grid, int channels, int side, float *to)
 {
     int r = side / 2;
     memset(to, 0, (size_t)(grid * grid) * (size_t)channels * sizeof *to);
     for (int k = 0; k < grid * grid; ++k) {
         float *out = to + (size_t)k * (size_t)channels, count = 0;
-        for (int q = 0; q < grid * grid; ++q) {
-            const float *in = x + (size_t)q * (size_t)channels;
-            if (abs(q / grid - k / grid) > r || abs(q % grid - k % grid) > r) continue;
-            count += 1;
-            for (int i = 0; i < channels; ++i) out[i] += in[i];
-        }
+        for (int v = k / grid - r; v <= k / grid + r; ++v)
+            for (int u = k % grid - r; u <= k % grid + r; ++u) {
+                if (v < 0 || v >= grid || u < 0 || u >= grid) continue;
+                const float *in = x + (size_t)(v * grid + u) * (size_t)channels;
+                count += 1;
+                for (int i = 0; i < channels; ++i) out[i] += in[i];
+            }
         for (int i = 0; i < channels; ++i) out[i] /= count;
     }
 }
 
+static inline vgs_status finite_cells(const float *x, int grid, int channels, const char *path,
+                                      vgs_error *err)
+{
+    for (int k = 0; k < grid * grid * channels; ++k) {
+        if (isfinite(x[k])) continue;
+        err->code = VGS_E_NONFINITE;
+        snprintf(err->msg, sizeof err->msg, "%.150s: channel %d of cell %d, %d is %g", path, k % channels,
+                 k / channels / grid, k / channels % grid, (double)x[k]);
+        return err->code;
+    }
+    return VGS_OK;
+}
+
+/* x [grid, grid, channels]: each cell divided by its length */
 static inline vgs_status unit_cells(float *x, int grid, int channels, const char *path, vgs_error *err)
 {
     for (int k = 0; k < grid * grid; ++k, x += channels) {
@@ -87,6 +103,7 @@ static inline vgs_status extractor_run(extractor *e, const image *m, const char 
         return image_error(err, VGS_E_NOMEM, path, "out of memory");
     if (s->pool > 1) pool_cells(e->raw, s->grid, e->channels, s->pool, x);
     else memcpy(x, e->raw, extractor_numbers(e) * sizeof *x);
+    if (finite_cells(x, s->grid, e->channels, path, err)) return err->code;
     if (s->unit && unit_cells(x, s->grid, e->channels, path, err)) return err->code;
     e->ms_resize = 1e3 * (resized - start);
     e->ms_features = 1e3 * (seconds_now() - resized);

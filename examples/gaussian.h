@@ -4,6 +4,8 @@
 #ifndef GAUSSIAN_H
 #define GAUSSIAN_H
 
+enum { MOST_CHANNELS = 4096 };                   /* eight blocks of EfficientNet-B7 have as many         */
+
 typedef struct gaussian {
     int from;                /* channels of a feature                                                    */
     float *basis;            /* NULL: channels = from; or [channels, from]: the directions in which good */
@@ -50,7 +52,7 @@ typedef struct moments { double count; double *sum, *product; } moments;
 
 static inline void moments_add(moments *m, const float *x, const float *origin, int channels)
 {
-    double *p = m->product, d[4096];
+    double *p = m->product, d[MOST_CHANNELS];
     m->count += 1;
     for (int i = 0; i < channels; ++i) {
         double v = d[i] = (double)(x[i] - origin[i]);
@@ -188,7 +190,7 @@ static inline bool gaussian_fit(gaussian *g, store *s, const bool *use, int grid
     float *x = (float *)room_for(s->numbers, sizeof *x), *origin = (float *)room_for((size_t)c,
         sizeof *origin);
     bool first = true, ok = true;
-    float y[4096];
+    float y[MOST_CHANNELS];
     if (g->basis) gaussian_basis(g, s, use, cells, x);
     for (int k = 0; k < g->cells; ++k) {
         m[k].sum = memory + (size_t)k * (triangle(c) + (size_t)c);
@@ -225,7 +227,7 @@ static inline bool gaussian_fit(gaussian *g, store *s, const bool *use, int grid
 static inline void gaussian_score(const gaussian *g, const float *x, int cells, float *map)
 {
     int c = g->channels;
-    float d[4096], y[4096];
+    float d[MOST_CHANNELS], y[MOST_CHANNELS];
     for (int k = 0; k < cells; ++k) {
         int at = g->cells == 1 ? 0 : k;
         const float *in = gaussian_project(g, x + (size_t)k * (size_t)g->from, y);

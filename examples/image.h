@@ -53,18 +53,14 @@ static inline vgs_status image_error(vgs_error *err, vgs_status st, const char *
 static inline vgs_status read_file(const char *path, unsigned char **data, size_t *bytes, vgs_error *err)
 {
     struct stat s;
-    FILE *f = fopen(path, "rb");
+    FILE *f;
     *data = NULL;
-    if (!f || stat(path, &s)) {
-        image_error(err, VGS_E_IO, path, strerror(errno));
-        if (f) fclose(f);
-        return err->code;
-    }
-    if (!S_ISREG(s.st_mode) || s.st_size <= 0 || s.st_size > IMAGE_MOST_BYTES) {
-        fclose(f);
+    if (stat(path, &s)) return image_error(err, VGS_E_IO, path, strerror(errno));
+    if (!S_ISREG(s.st_mode) || s.st_size <= 0 || s.st_size > IMAGE_MOST_BYTES)   /* a pipe would wait    */
         return image_error(err, VGS_E_FORMAT, path, !S_ISREG(s.st_mode) ? "not a file"
                            : s.st_size > 0 ? "larger than 512 MB" : "an empty file");
-    }
+    f = fopen(path, "rb");
+    if (!f) return image_error(err, VGS_E_IO, path, strerror(errno));
     *bytes = (size_t)s.st_size;
     *data = (unsigned char *)malloc(*bytes);
     if (!*data) image_error(err, VGS_E_NOMEM, path, "out of memory");

@@ -84,7 +84,7 @@ static inline void image_figures(const evaluated *e, const detector *d, int whic
     roc_bins b;
     for (int i = 0; i < e->all.n; ++i) {
         const photo *p = e->all.at + i;
-        bool called = e->p[i] <= d->rate * (1 + 1e-12);
+        bool called = is_bad(d, e->p[i]);
         if ((which >= 0 && p->class_index != which) || isnan(e->score[i])) continue;
         s[n++] = (scored){ e->score[i], p->bad };
         if (p->bad) ++r->n_bad, found += called;

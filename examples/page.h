@@ -115,12 +115,6 @@ static const char *tick_text(double v, char text[32])
     return text;
 }
 
-static inline int compare_doubles(const void *a, const void *b)
-{
-    double x = *(const double *)a, y = *(const double *)b;
-    return (x > y) - (x < y);
-}
-
 /* Sorts v [n], drops what is not finite from it, and returns how many are left. */
 static inline int sort_finite(double *v, int n)
 {

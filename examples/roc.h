@@ -10,6 +10,13 @@
 /* One threshold's worth of good and bad weight, in descending order of scores: points of all curves. */
 typedef struct roc_bins { int n; double *good, *bad, *region; } roc_bins;
 
+static inline double sum_of(const double *x, int n)
+{
+    double sum = 0;
+    for (int i = 0; i < n; ++i) sum += x[i];
+    return sum;
+}
+
 /* Area under the ROC, of bins in descending order. NaN if one kind is missing. */
 static inline double roc_area(const double *good, const double *bad, int n)
 {
@@ -25,8 +32,7 @@ static inline double roc_area(const double *good, const double *bad, int n)
 /* Area under the share of `bad` over that of `good` from 0 to `limit`, divided by limit. */
 static inline double partial_area(const double *good, const double *bad, int n, double limit)
 {
-    double g = 0, b = 0, x = 0, y = 0, area = 0;
-    for (int i = 0; i < n; ++i) g += good[i], b += bad[i];
+    double g = sum_of(good, n), b = sum_of(bad, n), x = 0, y = 0, area = 0;
     if (!(g > 0 && b > 0)) return (double)NAN;
     for (int i = 0; i < n && x < limit; ++i) {
         double dx = good[i] / g, dy = bad[i] / b;
@@ -41,8 +47,7 @@ static inline double partial_area(const double *good, const double *bad, int n, 
 /* The sum over thresholds of precision times the gain in recall. */
 static inline double average_precision(const double *good, const double *bad, int n)
 {
-    double g = 0, b = 0, all = 0, sum = 0;
-    for (int i = 0; i < n; ++i) all += bad[i];
+    double g = 0, b = 0, all = sum_of(bad, n), sum = 0;
     for (int i = 0; i < n; ++i) {
         g += good[i];
         b += bad[i];
@@ -54,8 +59,7 @@ static inline double average_precision(const double *good, const double *bad, in
 /* The largest F1 of all thresholds: optimistic, for it has seen the answers. */
 static inline double best_f1(const double *good, const double *bad, int n)
 {
-    double g = 0, b = 0, all = 0, best = 0;
-    for (int i = 0; i < n; ++i) all += bad[i];
+    double g = 0, b = 0, all = sum_of(bad, n), best = 0;
     for (int i = 0; i < n; ++i) {
         g += good[i];
         b += bad[i];
@@ -111,18 +115,14 @@ static inline roc_bins roc_of_images(scored *s, int n)
 enum { SUBDIVIDE = 8 };
 typedef struct pixel_bins { int n; double *edge; roc_bins roc; } pixel_bins;
 
-static inline int compare_up(const void *a, const void *b)
-{
-    double x = *(const double *)a, y = *(const double *)b;
-    return (x > y) - (x < y);
-}
-
+/* maps [n]: of all images; what is not finite is of images without a score, and left out. */
 static inline pixel_bins pixel_bins_create(const float *maps, size_t n)
 {
     pixel_bins b = { 0, (double *)room_for(n, sizeof(double)), { 0 } };
-    for (size_t i = 0; i < n; ++i) b.edge[i] = (double)maps[i];
-    qsort(b.edge, n, sizeof *b.edge, compare_up);
-    for (size_t i = 0; i < n; ++i) if (!i || b.edge[i] > b.edge[b.n - 1]) b.edge[b.n++] = b.edge[i];
+    size_t m = 0;
+    for (size_t i = 0; i < n; ++i) if (isfinite(maps[i])) b.edge[m++] = (double)maps[i];
+    qsort(b.edge, m, sizeof *b.edge, compare_doubles);
+    for (size_t i = 0; i < m; ++i) if (!i || b.edge[i] > b.edge[b.n - 1]) b.edge[b.n++] = b.edge[i];
     b.roc = roc_create(b.n * SUBDIVIDE);
     return b;
 }

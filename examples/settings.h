@@ -72,6 +72,27 @@ static const setting setting_list[] = {
 };
 enum { SETTINGS = (int)(sizeof setting_list / sizeof *setting_list) };
 
+/* What a text may be, where that is one of a few words: settings_words[k] has the name, then the words. */
+static const char *const settings_words[][8] = {
+    { "objective", "cd", "gcd", "langevin", "persistent", "none", "discrepancy", NULL },
+    { "padding", "auto", "same", "static", "symmetric", NULL }, { "input", "auto", "half", "imagenet", NULL }
+};
+
+/* The words of a setting, NULL behind the last; NULL: any text. */
+static inline const char *const *setting_words(const setting *k)
+{
+    for (size_t i = 0; i < sizeof settings_words / sizeof *settings_words; ++i)
+        if (!strcmp(settings_words[i][0], k->name)) return settings_words[i] + 1;
+    return NULL;
+}
+
+/* Place of the text among the words, -1: it is none of them. */
+static inline int word_find(const char *const *words, const char *text)
+{
+    for (int i = 0; words[i]; ++i) if (!strcmp(words[i], text)) return i;
+    return -1;
+}
+
 static inline int methods_parse(const char *text)
 {
     int sum = 0;
@@ -87,7 +108,7 @@ static inline int methods_parse(const char *text)
     return sum;
 }
 
-/* False: out of range. */
+/* False: out of range, or none of the words. */
 static inline bool setting_set(settings *s, const setting *k, const char *text)
 {
     char *at = (char *)s + k->at, *end;
@@ -95,7 +116,8 @@ static inline bool setting_set(settings *s, const setting *k, const char *text)
     bool number = end > text && !*end && v >= k->least && v <= k->most;
     vgs_config c = { .seed = 0 };
     if (k->kind == 't') {
-        if (strlen(text) >= (size_t)k->most) return false;
+        const char *const *words = setting_words(k);
+        if (strlen(text) >= (size_t)k->most || (words && word_find(words, text) < 0)) return false;
         strcpy(at, text);
         return true;
     }

@@ -92,6 +92,19 @@ ok "a detector is not replaced without --force" $?
 cp "$work/run/detector.safetensors" "$work/before"
 build/detect train "$work/d" --out "$work/run" $small --group-gap 10 --force --threads 1 2> "$work/err" && cmp "$work/before" "$work/run/detector.safetensors"
 ok "the same training writes the same bytes" $?
+cp -R "$work/run" "$work/listed"
+[ "$(status build/detect add "$work/listed" "$work/d/test/good" --groups "$work/nowhere")" = 1 ] && ! grep -q memory "$work/err" && grep -q 'nowhere' "$work/err"
+ok "add with a file of groups that is not there" $?
+sed '1s/^/-/;1s/^-0/-7/' "$work/run/images.csv" > "$work/listed/images.csv"
+[ "$(status build/detect add "$work/listed" "$work/d/test/good")" = 1 ] && grep -q 'is not GROUP,CLASS,FILE' "$work/err"
+ok "a list with a negative group" $?
+mkdir -p "$work/kinds/test" && cp -R "$work/d/test/good" "$work/kinds/test/"
+build/detect evaluate "$work/run" "$work/kinds" > "$work/out" 2> "$work/err" && ! grep -q -e '-nan' -e '>nan' "$work/run/report.html"
+ok "a test with good images only" $?
+if mkfifo "$work/d/hostile/pipe.png" 2> "$work/out"; then
+    [ "$(status build/detect score "$work/run" "$work/d/hostile")" = 1 ] && grep -q 'pipe.png: not a file' "$work/err"; ok "a pipe is not waited for" $?
+    rm "$work/d/hostile/pipe.png"
+fi
 build/detect add "$work/run" "$work/d/test/good" > "$work/out" 2> "$work/err" && grep -q '15 good images' "$work/err"; ok "detect add" $?
 [ "$(status build/detect add "$work/run" "$work/d/empty")" = 1 ]; ok "add of an empty folder" $?
 build/detect train "$work/d" --out "$work/all" $small --method location,mahalanobis,neighbour,energy --unit 1 --rows 20 --hidden 8 --code 4 \
@@ -100,10 +113,51 @@ ok "all methods together" $?
 build/detect train "$work/d" --out "$work/net" $small --weights "$work/b0_torchvision.safetensors" --blocks 2,4 2> "$work/err" &&
     build/detect score "$work/net" "$work/d/test/spot" > "$work/out" 2>> "$work/err"
 ok "features of a network" $?
+# Other weights of the same shape: what is stored is not theirs.
+cp "$work/net/detector.safetensors" "$work/before"
+python3 -c "import sys; d = bytearray(open(sys.argv[1], 'rb').read()); d[-2] ^= 1; open(sys.argv[2], 'wb').write(d)" \
+    "$work/b0_torchvision.safetensors" "$work/other.safetensors"
+head -c 300 "$work/net/features.cache" | tr -d '\0' > "$work/key"
+build/detect train "$work/d" --out "$work/net" $small --weights "$work/other.safetensors" --blocks 2,4 --resume 2> "$work/err" &&
+    ! head -c 300 "$work/net/features.cache" | tr -d '\0' | cmp -s - "$work/key"
+ok "features of other weights are not gone on with" $?
 [ "$(status build/detect train "$work/d" --out "$work/no" $small --weights "$work/b0_timm.safetensors")" = 1 ] && grep -q -e '--padding same' "$work/err"
 ok "timm: which padding is asked" $?
 [ "$(status build/detect score "$work/d" "$work/d/test")" = 1 ]; ok "a folder that holds no detector" $?
 [ "$(status build/detect train "$work/d" --out "$work/no" --method kmeans)" = 2 ]; ok "an unknown method" $?
+[ "$(status build/detect train "$work/d" --out "$work/no" --padding smae)" = 2 ] && grep -q 'auto, same, static, symmetric' "$work/err"
+ok "an unknown padding" $?
+[ "$(status build/detect train "$work/nowhere" --out "$work/no")" = 1 ] && [ ! -e "$work/no/images.csv" ]; ok "a folder that is not there" $?
+cat > "$work/pth.py" <<'END'
+import pickle, sys, zipfile
+class Call:
+    def __init__(self, f, *a): self.call = f, a
+    def __reduce__(self): return self.call
+class Pickler(pickle.Pickler):
+    def persistent_id(self, x): return ("storage", FloatStorage, "0", "cpu", 1) if x is the_storage else None
+the_storage = object()
+class FloatStorage: pass
+def _rebuild_tensor_v2(*a): pass
+FloatStorage.__module__, FloatStorage.__qualname__, _rebuild_tensor_v2.__module__ = "torch", "FloatStorage", "torch._utils"
+class Module: pass
+for name, thing in ("torch", FloatStorage), ("torch._utils", _rebuild_tensor_v2):
+    sys.modules[name] = m = Module()
+    setattr(m, thing.__name__, thing)
+def write(name, state):
+    with zipfile.ZipFile(f"{sys.argv[1]}/{name}.pth", "w") as z:
+        with z.open("x/data.pkl", "w") as f: Pickler(f, 2).dump(state)
+        z.writestr("x/data/0", b"\0\0\x80\x3f")
+write("good", {"a": Call(_rebuild_tensor_v2, the_storage, 0, (), ())})
+write("wide", {"a": Call(_rebuild_tensor_v2, the_storage, 0, (10 ** 9, 10 ** 9), (0, 0))})
+write("call", {"a": Call(print, "called")})
+write("type", {"a": Call(_rebuild_tensor_v2, the_storage, 0, 5, 5)})
+END
+python3 "$work/pth.py" "$work" 2> "$work/err"; ok "checkpoints are written" $?
+to_safetensors() { python3 examples/pth_to_safetensors.py "$work/$1.pth" "$work/$1.safetensors" > "$work/out" 2> "$work/err"; }
+to_safetensors good && grep -q '1 tensors' "$work/out"; ok "a checkpoint is converted" $?
+for f in "wide: larger than its storage" "call: builtins.print may not be called\|__builtin__.print may not be called" "type: TypeError"; do
+    ! to_safetensors ${f%%: *} && grep -q "${f#*: }" "$work/err" && ! grep -q Traceback "$work/err"; ok "a hostile checkpoint: ${f%%: *}" $?
+done
 if [ -e /dev/full ]; then
     [ "$(status sh -c "build/detect evaluate $work/run $work/d --json > /dev/full")" = 1 ]; ok "a full disk" $?
 fi
