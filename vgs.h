@@ -212,6 +212,8 @@ typedef enum vgs_net_kind {
     VGS_NET_DEEPERV2,
     VGS_NET_DEEPERV3,
     VGS_NET_EGNN,       /* messages on squared distances between particles; invariant    */
+    VGS_NET_RESNET,     /* convolutions on images, to one number: values and energies    */
+    VGS_NET_UNET,       /* convolutions on images, to an image of the same size: policies */
     VGS_NET_AUTOENCODER /* x to code to x, without time                                  */
 } vgs_net_kind;
 
@@ -224,11 +226,14 @@ typedef enum vgs_wrapper {
 typedef struct vgs_net_config {
     vgs_net_kind kind;
     int dim;                 /* D, columns of x; required                                       */
-    int steps;               /* T, t in 0..T-1; 0 = without time: MLP and autoencoder only      */
-    int out;                 /* MLP: number of outputs, 1; autoencoder: dim, with energy 1      */
-    int hidden;              /* h; 128                                                          */
+    int steps;               /* T, t in 0..T-1; 0 = without time: MLP, autoencoder, images only */
+    int out;                 /* MLP: number of outputs, 1; autoencoder, U-Net: dim, with energy 1 */
+    int hidden;              /* h; 128; of images channels, 32, and below the first level 2 h   */
     int layers;              /* MLP, each half of an autoencoder: hidden layers, 3; EGNN:       */
-                             /* message rounds, 2                                               */
+                             /* message rounds, 2; images: residual blocks of a level, 1        */
+    int height, width;       /* images: x is height x width pixels, channels last, row by row;  */
+                             /* from dim, a square of 1 or 3 channels                           */
+    int levels;              /* images: sizes, each half of the one before; down to 4 pixels    */
     int code;                /* autoencoder: width of its code; dim/2, at most 128              */
     bool unit;               /* autoencoder: code and output are divided by their lengths       */
     bool energy;             /* autoencoder: gives g^2 |x - r|^2, r the reconstruction, in place */
@@ -7362,11 +7367,14 @@ static const vgs__field vgs__fields[] = {
     VGS__F(target_ess, FROM, 0, (double)0.99999994f, 0, NULL,
            "ESS/N of 10000 draws at which training ends, 0 = not")
     VGS__F(seed, U64, 0, 0, 0, NULL, "of weights, noise and shuffles")
-    VGS__N(value, kind, ENUM, 0, 0, 0, "mlp temb deeper deeperv2 deeperv3 egnn", "value network")
+    VGS__N(value, kind, ENUM, 0, 0, 0, "mlp temb deeper deeperv2 deeperv3 egnn resnet unet", "value network")
     VGS__N(wrapper, wrapper, ENUM, 0, 0, 0, "none sorted reciprocal",
            "invariant wrapper of the value network")
     VGS__N(hidden, hidden, INT, 1, 65536, 128, NULL, "width of the value network")
-    VGS__N(layers, layers, INT, 1, 1000, 0, NULL, "hidden layers (mlp) or rounds (egnn)")
+    VGS__N(layers, layers, INT, 1, 1000, 0, NULL, "hidden layers (mlp), rounds (egnn), blocks (images)")
+    VGS__N(height, height, INT, 0, 4096, 0, NULL, "images: pixels from top to bottom")
+    VGS__N(width, width, INT, 0, 4096, 0, NULL, "images: pixels from left to right")
+    VGS__N(levels, levels, INT, 0, 12, 0, NULL, "images: sizes, each half of the one before")
     VGS__N(time_dim, time_dim, EVEN, 4, 65536, 64, NULL, "width of the time embedding")
     VGS__N(time_hidden, time_hidden, INT, 1, 65536, 0, NULL, "width of te (mlp, deeper, deeperv3)")
     VGS__N(relu, relu, BOOL, 0, 0, 0, NULL, "mlp: ReLU in place of SiLU")
@@ -7521,28 +7529,62 @@ enum { VGS__MAX_INPUTS = 1 << 24 };              /* columns of the first layer  
 
 static bool vgs__net_is_ours(vgs_net_kind k) { return k == VGS_NET_MLP || k == VGS_NET_AUTOENCODER; }
 static bool vgs__net_is_egnn(vgs_net_kind k) { return k == VGS_NET_EGNN; }
+static bool vgs__net_is_image(vgs_net_kind k) { return k == VGS_NET_RESNET || k == VGS_NET_UNET; }
+
+/* A square of 1 or 3 channels, if dim is one, and levels of even sides, the last of 4 to 7 pixels. */
+static void vgs__net_fill_image(vgs_net_config *n)
+{
+    int grey = (int)(sqrt((double)n->dim) + 0.5), colour = (int)(sqrt(n->dim / 3.0) + 0.5), h, w;
+    if (!n->hidden) n->hidden = 32;
+    if (!n->layers) n->layers = 1;
+    if (!n->height && !n->width && (grey * grey == n->dim || 3 * colour * colour == n->dim))
+        n->height = n->width = grey * grey == n->dim ? grey : colour;
+    if (n->levels) return;
+    n->levels = 1;
+    for (h = n->height, w = n->width; h >= 8 && w >= 8 && h % 2 == 0 && w % 2 == 0; h /= 2, w /= 2)
+        ++n->levels;
+}
+
+static vgs_status vgs__net_check_image(const vgs_net_config *c, vgs_error *err)
+{
+    int channels;
+    vgs_status st;
+    if ((st = vgs__check_int("net.height", c->height, 1, 4096, err)) != VGS_OK) return st;
+    if ((st = vgs__check_int("net.width", c->width, 1, 4096, err)) != VGS_OK) return st;
+    if ((st = vgs__check_int("net.levels", c->levels, 1, 12, err)) != VGS_OK) return st;
+    channels = c->dim / (c->height * c->width);
+    if (channels * c->height * c->width != c->dim || !channels)
+        return vgs__fail(err, VGS_E_ARG, "net.dim = %d: is no multiple of height = %d times width = %d",
+                         c->dim, c->height, c->width);
+    if (c->height % (1 << (c->levels - 1)) || c->width % (1 << (c->levels - 1)))
+        return vgs__fail(err, VGS_E_ARG, "net.levels = %d: %d x %d pixels cannot be halved so often",
+                         c->levels, c->height, c->width);
+    return VGS_OK;
+}
 
 static void vgs__net_fill(vgs_net_config *n)
 {
+    bool rebuilds = n->kind == VGS_NET_UNET || (n->kind == VGS_NET_AUTOENCODER && !n->energy);
     vgs_config c;
     memset(&c, 0, sizeof c);
+    if (vgs__net_is_image(n->kind)) vgs__net_fill_image(n);
     c.net = *n;
     vgs__fields_fill(&c, true);
     *n = c.net;
     if (!n->time_hidden) n->time_hidden = n->hidden;
     if (!n->layers) n->layers = n->kind == VGS_NET_EGNN ? 2 : 3;
-    if (!n->out) n->out = n->kind == VGS_NET_AUTOENCODER && !n->energy ? n->dim : 1;
+    if (!n->out) n->out = rebuilds ? n->dim : 1;
     if (!n->code && n->kind == VGS_NET_AUTOENCODER) n->code = n->dim < 256 ? (n->dim + 1) / 2 : 128;
 }
 
 /* Fields that only some networks have. */
 static vgs_status vgs__net_check_kind(const vgs_net_config *c, vgs_error *err)
 {
-    bool plain = c->steps == 0;
-    int out = c->kind == VGS_NET_AUTOENCODER && !c->energy ? c->dim : 1;
-    if (plain && !vgs__net_is_ours(c->kind))
+    bool plain = c->steps == 0, image = vgs__net_is_image(c->kind);
+    int out = c->kind == VGS_NET_UNET || (c->kind == VGS_NET_AUTOENCODER && !c->energy) ? c->dim : 1;
+    if (plain && !vgs__net_is_ours(c->kind) && !image)
         return vgs__fail(err, VGS_E_ARG,
-                         "net.steps = 0: only mlp and autoencoder know a network without time");
+                         "net.steps = 0: only mlp, resnet, unet and autoencoder know a network without time");
     if (c->kind == VGS_NET_AUTOENCODER && !plain)
         return vgs__fail(err, VGS_E_ARG, "net.steps = %d: must be 0, an autoencoder knows no time", c->steps);
     if (c->kind != VGS_NET_MLP && c->out != out)
@@ -7550,6 +7592,14 @@ static vgs_status vgs__net_check_kind(const vgs_net_config *c, vgs_error *err)
     if (c->kind != VGS_NET_AUTOENCODER && (c->code || c->unit || c->energy))
         return vgs__fail(err, VGS_E_ARG, "net.%s: only an autoencoder has it; leave it 0",
                          c->code ? "code" : c->unit ? "unit" : "energy");
+    if (!image && (c->height || c->width || c->levels))
+        return vgs__fail(err, VGS_E_ARG, "net.%s: only resnet and unet have it; leave it 0",
+                         c->height ? "height" : c->width ? "width" : "levels");
+    if (image && c->wrapper)
+        return vgs__fail(err, VGS_E_ARG, "net.wrapper = %d: an image has no particles; leave it 0",
+                         (int)c->wrapper);
+    if (image) return c->windows ? vgs__fail(err, VGS_E_ARG, "net.windows = %d: must be 0 for images",
+                                             c->windows) : vgs__net_check_image(c, err);
     if (c->windows && (vgs__net_is_egnn(c->kind) || (c->kind == VGS_NET_MLP && !plain && c->out == 1)))
         return VGS_OK;
     if (c->windows)
@@ -8406,12 +8456,179 @@ static vgs_var vgs__net_egnn(vgs__pass *p)
     return vgs__net_apply_layer(p, o3, h);
 }
 
+/* ---- images: rows are height x width pixels, channels last ---- */
+
+typedef struct vgs__image {
+    vgs_var u;                                   /* [B height width, channels]                        */
+    int height, width, channels;
+    vgs_var te;                                  /* [T,f]; no value without time                      */
+} vgs__image;
+
+static vgs__image vgs__image_begin(vgs__pass *p)
+{
+    const vgs_net_config *c = &p->net->c;
+    vgs__image m;
+    memset(&m, 0, sizeof m);
+    m.height = c->height;
+    m.width = c->width;
+    m.channels = c->dim / (c->height * c->width);
+    if (p->g) m.u = vgs_reshape(p->g, p->x, m.channels);
+    if (c->steps) {
+        vgs__layer t0 = vgs__net_linear(p, "time.0", c->time_hidden, c->time_dim);
+        vgs__layer t2 = vgs__net_linear(p, "time.2", c->time_hidden, c->time_hidden);
+        if (p->g) m.te = vgs_silu(p->g, vgs__net_apply_layer(p, t0, p->sinusoid));
+        if (p->g) m.te = vgs_silu(p->g, vgs__net_apply_layer(p, t2, m.te));
+    }
+    return m;
+}
+
+/* t of every pixel: [B height width, 1] */
+static vgs_var vgs__image_time(const vgs__pass *p, const vgs__image *m)
+{
+    int pixels = m->height * m->width;
+    int32_t *zero = (int32_t *)vgs__alloc((size_t)pixels, sizeof *zero);
+    vgs_var t;
+    if (!zero) return vgs__graph_fail(p->g, VGS_E_NOMEM, "out of memory: net of %d pixels", pixels);
+    t = vgs_segment_gather(p->g, p->t, 1, zero, pixels);
+    vgs__free(zero);
+    return t;
+}
+
+/* A convolution over size x size pixels; `timed`: its bias is a function of t, a table of the prologue. */
+static void vgs__image_conv(vgs__pass *p, vgs__image *m, const char *name, int size, int out, bool timed)
+{
+    const vgs_param_info *w = vgs__net_array(p, name, ".weight", out, size * size * m->channels);
+    const bool at_t = timed && p->net->c.steps;
+    vgs__layer l = { NULL, NULL };
+    char full[64];
+    vgs_window at;
+    vgs_var v, b;
+    memset(&at, 0, sizeof at);
+    at.height = m->height;
+    at.width = m->width;
+    at.size = size;
+    at.stride = 1;
+    at.top = at.left = at.bottom = at.right = size / 2;
+    snprintf(full, sizeof full, "%.40s.time", name);
+    if (at_t) l = vgs__net_linear(p, full, out, p->net->c.time_hidden);
+    else l.b = vgs__net_array(p, name, ".bias", 0, out);
+    m->channels = out;
+    if (!p->g) return;
+    v = vgs__net_view(p, w);
+    b = at_t ? vgs__net_apply_layer(p, l, m->te) : vgs__net_view(p, l.b);
+    m->u = vgs__patches(p->g, m->u, &at);
+    if (at_t) m->u = vgs_linear_at(p->g, m->u, v, b, vgs__image_time(p, m));
+    else m->u = vgs_linear(p->g, m->u, v, b);
+}
+
+/* SiLU, in a U-Net of normalised channels. */
+static void vgs__image_act(vgs__pass *p, vgs__image *m, const char *name)
+{
+    const bool norm = p->net->c.kind == VGS_NET_UNET;
+    vgs__layer l = { NULL, NULL };
+    vgs_var gain;
+    if (norm) l = vgs__net_norm(p, name, m->channels);
+    if (!p->g) return;
+    if (norm) {
+        gain = vgs__net_view(p, l.w);
+        m->u = vgs_layernorm(p->g, m->u, gain, vgs__net_view(p, l.b));
+    }
+    m->u = vgs_silu(p->g, m->u);
+}
+
+/* u + conv(act(conv(act(u)))), the first u by a matrix if the number of channels changes. */
+static void vgs__image_block(vgs__pass *p, vgs__image *m, const char *part, int level, int block, int out)
+{
+    vgs__image u = *m;
+    char name[40];
+#define VGS__PART(text) (snprintf(name, sizeof name, "%.8s.%d.%d.%s", part, level, block, text), name)
+    if (u.channels != out) vgs__image_conv(p, &u, VGS__PART("skip"), 1, out, false);
+    vgs__image_act(p, m, VGS__PART("norm0"));
+    vgs__image_conv(p, m, VGS__PART("conv0"), 3, out, true);
+    vgs__image_act(p, m, VGS__PART("norm1"));
+    vgs__image_conv(p, m, VGS__PART("conv1"), 3, out, false);
+#undef VGS__PART
+    if (p->g) m->u = vgs_add(p->g, u.u, m->u);
+}
+
+static void vgs__image_halve(vgs__pass *p, vgs__image *m)
+{
+    vgs_window at;
+    memset(&at, 0, sizeof at);
+    at.height = m->height;
+    at.width = m->width;
+    at.size = at.stride = 2;
+    if (p->g) m->u = vgs_avg_pool(p->g, m->u, &at);
+    m->height /= 2;
+    m->width /= 2;
+}
+
+static int vgs__image_width(const vgs__pass *p, int level) { return p->net->c.hidden * (level ? 2 : 1); }
+
+/* Blocks on every level, downwards; skip [levels], out, or NULL: what each level gives. */
+static void vgs__image_down(vgs__pass *p, vgs__image *m, vgs__image *skip)
+{
+    const vgs_net_config *c = &p->net->c;
+    int l, k;
+    vgs__image_conv(p, m, "first", 3, c->hidden, false);
+    for (l = 0; l < c->levels; ++l) {
+        if (l) vgs__image_halve(p, m);
+        for (k = 0; k < c->layers; ++k) vgs__image_block(p, m, "down", l, k, vgs__image_width(p, l));
+        if (skip) skip[l] = *m;
+    }
+}
+
+/* The mean over pixels: [B,channels] */
+static vgs_var vgs__image_mean(const vgs__pass *p, const vgs__image *m)
+{
+    int pixels = m->height * m->width;
+    int32_t *zero = (int32_t *)vgs__alloc((size_t)pixels, sizeof *zero);
+    vgs_var v;
+    if (!zero) return vgs__graph_fail(p->g, VGS_E_NOMEM, "out of memory: net of %d pixels", pixels);
+    v = vgs_segment_sum(p->g, m->u, 1, zero, pixels);
+    vgs__free(zero);
+    return vgs_affine(p->g, v, 1.0f / (float)pixels, 0.0f);
+}
+
+/* The mean over pixels, after a last activation, by a matrix: [B,1] */
+static vgs_var vgs__net_resnet(vgs__pass *p)
+{
+    vgs__image m = vgs__image_begin(p);
+    vgs__layer out;
+    vgs__image_down(p, &m, NULL);
+    out = vgs__net_linear(p, "out", 1, m.channels);
+    if (!p->g) return vgs__no_var();
+    m.u = vgs_silu(p->g, m.u);
+    m.u = vgs__image_mean(p, &m);
+    return vgs__net_apply_layer(p, out, m.u);
+}
+
+/* Down, and up again: each level on the way up sees what the same level gave on the way down. */
+static vgs_var vgs__net_unet(vgs__pass *p)
+{
+    const vgs_net_config *c = &p->net->c;
+    vgs__image m = vgs__image_begin(p), skip[12];
+    int l, k, channels = m.channels;
+    vgs__image_down(p, &m, skip);
+    for (l = c->levels - 2; l >= 0; --l) {
+        if (p->g) m.u = vgs_resize(p->g, m.u, m.height, m.width, 2 * m.height, 2 * m.width, false);
+        m.height *= 2;
+        m.width *= 2;
+        m.channels += skip[l].channels;
+        if (p->g) m.u = vgs_concat(p->g, m.u, skip[l].u);
+        for (k = 0; k < c->layers; ++k) vgs__image_block(p, &m, "up", l, k, vgs__image_width(p, l));
+    }
+    vgs__image_act(p, &m, "norm");
+    vgs__image_conv(p, &m, "last", 3, channels, false);
+    return p->g ? vgs_reshape(p->g, m.u, c->dim) : m.u;
+}
+
 /* ---- the list of networks, in the order of vgs_net_kind: to add one, write its pass and a row here, a kind
    there, its name among vgs__fields, and under vgs__net_check_kind which fields it has ---- */
 
 static const struct { vgs_var (*pass)(vgs__pass *p); } vgs__nets[] = {
     { vgs__net_mlp }, { vgs__net_temb }, { vgs__net_deeper }, { vgs__net_deeperv2 }, { vgs__net_deeperv3 },
-    { vgs__net_egnn }, { vgs__net_autoencoder }
+    { vgs__net_egnn }, { vgs__net_resnet }, { vgs__net_unet }, { vgs__net_autoencoder }
 };
 
 static void vgs__net_free(vgs__net *net)
@@ -17254,9 +17471,13 @@ static const vgs__field vgs__ebm_fields[] = {
     VGS__F(ed_samples, INT, 1, 65536, 16, NULL, "discrepancy: M")
     VGS__F(fit, INT, 0, INT_MAX, 0, NULL, "iterations of pretraining as an autoencoder")
     VGS__F(fit_lr, ABOVE, 0, VGS__BIG, (double)1e-3f, NULL, "learning rate of pretraining at first")
-    VGS__N(kind, ENUM, 0, 0, 0, "mlp temb deeper deeperv2 deeperv3 egnn autoencoder", "network of E")
-    VGS__N(hidden, INT, 1, 65536, 128, NULL, "width of E's network")
-    VGS__N(layers, INT, 1, 1000, 3, NULL, "hidden layers of an mlp, of each half of an autoencoder")
+    VGS__N(kind, ENUM, 0, 0, 0, "mlp temb deeper deeperv2 deeperv3 egnn resnet unet autoencoder",
+           "network of E")
+    VGS__N(hidden, INT, 1, 65536, 0, NULL, "width of E's network")
+    VGS__N(layers, INT, 1, 1000, 0, NULL, "hidden layers (mlp, half an autoencoder), blocks (resnet)")
+    VGS__N(height, INT, 0, 4096, 0, NULL, "resnet: pixels from top to bottom")
+    VGS__N(width, INT, 0, 4096, 0, NULL, "resnet: pixels from left to right")
+    VGS__N(levels, INT, 0, 12, 0, NULL, "resnet: sizes, each half of the one before")
     VGS__N(code, INT, 0, 1000000, 0, NULL, "width of an autoencoder's code")
     VGS__N(unit, BOOL, 0, 0, 0, NULL, "autoencoder: code and output have length 1")
     VGS__N(relu, BOOL, 0, 0, 0, NULL, "ReLU in place of SiLU")
@@ -17292,7 +17513,7 @@ VGS__DEF void vgs_ebm_field_allowed(int i, char text[64])
 {
     const vgs__field *f = vgs__ebm_field_at(i);
     vgs__field_allowed(f, text);
-    if (f && !strcmp(f->name, "kind")) snprintf(text, 64, "mlp autoencoder");
+    if (f && !strcmp(f->name, "kind")) snprintf(text, 64, "mlp resnet autoencoder");
 }
 
 VGS__DEF vgs_status vgs_ebm_field_set(vgs_ebm_config *cfg, const char *name, const char *value,
@@ -17440,9 +17661,9 @@ VGS__DEF vgs_status vgs_ebm_config_resolve(const vgs_ebm_config *cfg, vgs_ebm_co
     for (i = 0; i < 2 && st == VGS_OK; ++i)      /* what the defaults follow from                     */
         st = vgs__field_check(&vgs__ebm_fields[i], c, "ebm", err);
     if (st != VGS_OK) return st;
-    if (c->net.kind != VGS_NET_MLP && c->net.kind != VGS_NET_AUTOENCODER)
-        return vgs__fail(err, VGS_E_ARG, "ebm.kind = %d: an energy is an mlp or an autoencoder",
-                         (int)c->net.kind);
+    if (c->net.kind != VGS_NET_MLP && c->net.kind != VGS_NET_RESNET && c->net.kind != VGS_NET_AUTOENCODER)
+        return vgs__fail(err, VGS_E_ARG, "ebm.kind = %d: an energy is an mlp, a resnet or an "
+                         "autoencoder", (int)c->net.kind);
     vgs__ebm_fill(c);
     st = vgs__net_check(&c->net, err);
     if (st == VGS_OK) st = vgs_config_resolve(&c->sampler, &c->sampler, err);

@@ -19,6 +19,7 @@ int main(int argc, char **argv)
     if (!open_device()) return t_failed ? t_end() : 0;
     RUN(golden);
     RUN(plain);
+    RUN(images);
     vgs_cl_free(the_device);
     return t_end();
 }

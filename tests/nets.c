@@ -5,9 +5,10 @@
 #include "t.h"
 #include "ref.h"
 #include "vectors/networks.h"
+#include "vectors/images.h"
 #include "vectors/plain.h"
 
-enum { MOST = 2048, B = GOLDEN_B };
+enum { MOST = 4096, B = GOLDEN_B };
 
 /* One network in one graph: V [B,out], dV/dx, and d(sum c V)/d(weights), on a backend. */
 typedef vgs_var form_fn(vgs_graph *g, vgs_model *m, vgs_var x, vgs_var t);
@@ -15,7 +16,7 @@ typedef struct applied {
     vgs_graph *g;
     vgs_model *model;
     vgs_var x, t, c, v, gx, grad;
-    double value[64], slope[512], gradient[MOST];
+    double value[512], slope[512], gradient[MOST];
 } applied;
 
 static vgs_var library_form(vgs_graph *g, vgs_model *m, vgs_var x, vgs_var t)
@@ -225,6 +226,60 @@ static void plain(void)
                 near_all("dy/dx", a.slope, n->dydx, B * n->dim, tol);
                 near_all("gradient", a.gradient, n->grad, n->params, tol);
                 if (on_ref) check_differences(&a, n);
+            }
+            drop(&a);
+        }
+    OK(ref_faults == 0);
+    vgs_cpu_free(cpu);
+}
+
+/* ---- networks on images ----------------------------------------------------------------------------- */
+
+static vgs_net_config image_config(const golden_image *n)
+{
+    vgs_net_config c;
+    memset(&c, 0, sizeof c);
+    c.kind = n->unet ? VGS_NET_UNET : VGS_NET_RESNET;
+    c.dim = n->height * n->width * n->channels;
+    c.height = n->height;
+    c.width = n->width;
+    c.hidden = n->hidden;
+    c.layers = n->layers;
+    c.levels = n->levels;
+    c.steps = n->steps;
+    c.time_hidden = n->time_hidden;
+    c.time_dim = n->time_dim;
+    return c;
+}
+
+static void images(void)
+{
+    static applied a;
+    static float p[MOST];
+    vgs_backend *cpu = vgs_cpu_create(NULL, NULL);
+    int32_t t[B];
+    int k, i, on_ref;
+    for (i = 0; i < B; ++i) t[i] = 3 * i % GOLDEN_T;
+    for (k = 0; k < GOLDEN_IMAGES; ++k)
+        for (on_ref = 0; on_ref < 2; ++on_ref) {
+            const golden_image *n = &golden_images[k];
+            vgs_net_config c = image_config(n);
+            double tol = on_ref ? 1e-6 : 1e-5;                       /* sinusoid, eps, 1/pixels are floats */
+            T_IN("%s %s", n->name, on_ref ? "in double" : "cpu");
+            golden_params(n->seed, n->scale, n->params, p);
+            if (apply(&a, &c, library_form, on_ref ? &ref_backend : cpu, B)) {
+                int out = vgs_model_config(a.model)->out;
+                CHECK(vgs_model_size(a.model) == n->params && !vgs_model_param(a.model, n->names),
+                      "%d numbers", vgs_model_size(a.model));
+                for (i = 0; i < n->names && vgs_model_param(a.model, i); ++i)
+                    CHECK(!strcmp(vgs_model_param(a.model, i)->name, n->name_list[i]), "array %d is %s", i,
+                          vgs_model_param(a.model, i)->name);
+                OK(!vgs_model_write(a.model, p, NULL) && !vgs_set(a.g, a.x, n->x, B, NULL) &&
+                   !vgs_set(a.g, a.c, n->c, B, NULL) && (!n->steps || !vgs_set(a.g, a.t, t, B, NULL)));
+                run(&a, B);
+                near_all("y", a.value, n->y, B * out, tol);
+                near_all("dy/dx", a.slope, n->dydx, B * c.dim, tol);
+                near_all("gradient", a.gradient, n->grad, n->params, tol);
             }
             drop(&a);
         }
@@ -494,7 +549,7 @@ static void init(void)
         int i, j, fan = 1;
         memset(&c, 0, sizeof c);
         c.kind = kind;
-        c.dim = 12;
+        c.dim = vgs__net_is_image(kind) ? 16 : 12;
         c.steps = kind == VGS_NET_AUTOENCODER ? 0 : GOLDEN_T;
         c.hidden = 64;
         c.particles = 4;
@@ -509,7 +564,8 @@ static void init(void)
         for (i = 0; (p = vgs_model_param(m[0], i)) != NULL; ++i) {
             int count = (p->rows ? p->rows : 1) * p->cols;
             bool norm = strstr(p->name, "edge.1.") || strstr(p->name, "edge.4.") ||
-                        strstr(p->name, "node.1.") || strstr(p->name, "out.1.");
+                        strstr(p->name, "node.1.") || strstr(p->name, "out.1.") ||
+                        strstr(p->name, "norm");
             double bound, top = 0, sum = 0;
             if (p->rows) fan = p->cols;
             bound = 1 / sqrt((double)fan);
@@ -567,6 +623,16 @@ static void bad_configurations(void)
         BAD("net.steps", "65536", .dim = 2, .steps = 65536),
         BAD("net.steps", "0", .kind = VGS_NET_TEMB, .dim = 2),
         BAD("net.steps", "0", .kind = VGS_NET_EGNN, .dim = 8, .particles = 4),
+        BAD("net.height", "only resnet", .dim = 4, .height = 2),
+        BAD("net.levels", "only resnet", .dim = 4, .levels = 2),
+        BAD("net.height", "0", .kind = VGS_NET_UNET, .dim = 5),
+        BAD("net.width", "0", .kind = VGS_NET_UNET, .dim = 64, .height = 8),
+        BAD("net.dim", "65", .kind = VGS_NET_RESNET, .dim = 65, .height = 8, .width = 8),
+        BAD("net.levels", "8 x 4", .kind = VGS_NET_RESNET, .dim = 32, .height = 8, .width = 4, .levels = 4),
+        BAD("net.levels", "13", .kind = VGS_NET_UNET, .dim = 64, .levels = 13),
+        BAD("net.windows", "2", .kind = VGS_NET_UNET, .dim = 64, .windows = 2),
+        BAD("net.out", "1", .kind = VGS_NET_UNET, .dim = 64, .out = 1),
+        BAD("net.out", "64", .kind = VGS_NET_RESNET, .dim = 64, .out = 64),
         BAD("net.steps", "3", .kind = VGS_NET_AUTOENCODER, .dim = 4, .steps = 3),
         BAD("net.out", "-1", .dim = 2, .out = -1),
         BAD("net.out", "2", .kind = VGS_NET_DEEPER, .dim = 2, .steps = 3, .out = 2),
@@ -605,6 +671,13 @@ static void bad_configurations(void)
     m = vgs_model_create(&c, cpu, 1, &err);
     OK(vgs_model_config(m)->out == 300 && vgs_model_config(m)->code == 128);
     vgs_model_free(m);
+    memset(&c, 0, sizeof c);
+    c.kind = VGS_NET_UNET;
+    c.dim = 3 * 28 * 28;
+    m = vgs_model_create(&c, cpu, 1, &err);
+    c = *vgs_model_config(m);
+    OK(c.height == 28 && c.width == 28 && c.levels == 3 && c.hidden == 32 && c.layers == 1 && c.out == c.dim);
+    vgs_model_free(m);
     OK(!vgs_model_create(NULL, cpu, 1, &err) && err.code == VGS_E_ARG && strstr(err.msg, "NULL"));
     OK(!vgs_model_create(&c, NULL, 1, &err) && err.code == VGS_E_ARG && strstr(err.msg, "backend"));
     vgs_cpu_free(cpu);
@@ -615,6 +688,7 @@ int main(int argc, char **argv)
     t_begin(argc, argv);
     RUN(golden);
     RUN(plain);
+    RUN(images);
     RUN(direct_forms);
     RUN(symmetry);
     RUN(init);
