@@ -245,10 +245,8 @@ typedef struct field_list { int n; struct { char name[64]; const char *value; } 
 
 /* In a configuration 0 means the default; who writes a 0 for a field that must be positive means something
    else. */
-static inline bool field_is_positive(const char *name)
+static inline bool is_positive(const char *allowed)
 {
-    char allowed[64];
-    vgs_field_allowed(vgs_field_find(name), allowed);
     return !strncmp(allowed, "1..", 3) || !strncmp(allowed, "even", 4) || !strncmp(allowed, "> 0", 3);
 }
 
@@ -256,7 +254,7 @@ static inline void args_field(args *a, field_list *list)
 {
     vgs_config scratch = { .steps = 0 };
     vgs_error err;
-    char text[32], flag[72];
+    char text[32], flag[72], allowed[64];
     if (vgs_field_find(a->key) < 0) {
         const char *gone;
         vgs_field_set(&scratch, a->key, "", &err);                 /* says what became of an old field    */
@@ -269,7 +267,8 @@ static inline void args_field(args *a, field_list *list)
     if (vgs_field_set(&scratch, a->key, list->at[list->n].value, &err))
         wrong_usage("%s%s", flag_text(a->key, flag), err.msg + strlen(a->key));     /* "key = value: ..." */
     vgs_field_get(&scratch, vgs_field_find(a->key), text);
-    if (field_is_positive(a->key) && !strcmp(text, "0"))
+    vgs_field_allowed(vgs_field_find(a->key), allowed);
+    if (is_positive(allowed) && !strcmp(text, "0"))
         wrong_usage("%s = 0: must be > 0; leave it out for the default", flag_text(a->key, flag));
     ++list->n;
 }

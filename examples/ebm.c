@@ -17,7 +17,8 @@
 #include "rows.h"
 #include "run.h"
 
-enum { DEMO_ROWS = 20000, SHOWN_ROWS = 10000, TILES = 40 };
+/* SLOW_ROWS: draws that take 1000 steps of Langevin each. */
+enum { DEMO_ROWS = 20000, SHOWN_ROWS = 10000, SLOW_ROWS = 1000, TILES = 40 };
 
 /* Fields of E as --energy-KEY VALUE, those of the sampler as --KEY VALUE, and what has a name of its own. */
 typedef struct settings {
@@ -45,7 +46,7 @@ typedef struct job {
     int64_t first;
     int goal;
     char goal_text[32];
-    double fit_loss, e_valid, started, earlier;
+    double fit_loss, e_valid, started, earlier, began;       /* began: seconds before the first iteration */
     FILE *log;
     char warning[200];
 } job;
@@ -108,26 +109,33 @@ static void energy_field(args *a, settings *s, const char *name)
 {
     vgs_ebm_config scratch = { .gamma = 0 };
     vgs_error err;
-    char flag[72];
+    char flag[72], allowed[64], text[32];
     if (s->n == MAX_FIELDS) wrong_usage("too many options");
     snprintf(s->energy[s->n].name, sizeof s->energy[s->n].name, "%.60s", name);
     s->energy[s->n].value = strcmp(name, "unit") && strcmp(name, "relu") ? args_value(a) : args_flag_text(a);
     if (vgs_ebm_field_set(&scratch, name, s->energy[s->n].value, &err))
         wrong_usage("%s%s", flag_text(a->key, flag), err.msg + strlen(name));        /* "key = value: ..." */
+    vgs_ebm_field_allowed(vgs_ebm_field_find(name), allowed);
+    vgs_ebm_field_get(&scratch, vgs_ebm_field_find(name), text);
+    if (is_positive(allowed) && !strcmp(text, "0"))
+        wrong_usage("%s = 0: must be > 0; leave it out for the default", flag_text(a->key, flag));
     if (!strcmp(name, "kind") && scratch.net.kind && scratch.net.kind != VGS_NET_AUTOENCODER)
         wrong_usage("--energy %.40s: must be one of: mlp autoencoder", s->energy[s->n].value);
     ++s->n;
 }
 
+/* Flags of their own of fields of the energy. */
+static const char *const own_flags[][2] = {
+    { "energy", "kind" }, { "objective", "objective" }, { "starts", "starts" },
+    { "langevin_steps", "langevin_steps" }, { "fit_autoencoder", "fit" } };
+enum { OWN_FLAGS = (int)(sizeof own_flags / sizeof *own_flags) };
+
 /* --energy-KEY, or a flag of its own; else the sampler's. */
 static void field(args *a, settings *s)
 {
-    static const char *const own[][2] = { { "energy", "kind" }, { "objective", "objective" },
-                                          { "starts", "starts" }, { "langevin_steps", "langevin_steps" },
-                                          { "fit_autoencoder", "fit" } };
-    for (size_t i = 0; i < sizeof own / sizeof *own; ++i)
-        if (args_is(a, own[i][0])) {
-            energy_field(a, s, own[i][1]);
+    for (int i = 0; i < OWN_FLAGS; ++i)
+        if (args_is(a, own_flags[i][0])) {
+            energy_field(a, s, own_flags[i][1]);
             return;
         }
     if (!strncmp(a->key, "energy_", 7) && vgs_ebm_field_find(a->key + 7) >= 0) energy_field(a, s, a->key + 7);
@@ -144,7 +152,47 @@ static const char *given(const settings *s, const char *name)
     return NULL;
 }
 
+/* The library's message with its field of the energy, if it begins with one, as a flag. */
+static const char *typed_energy(const char *msg, char text[TYPED])
+{
+    char name[64], key[72], flag[72];
+    size_t n = strncmp(msg, "ebm.", 4) ? 0 : strspn(msg + 4, "abcdefghijklmnopqrstuvwxyz_");
+    if (!n || n >= sizeof name) return typed(msg, text);
+    snprintf(name, sizeof name, "%.*s", (int)n, msg + 4);
+    snprintf(key, sizeof key, "energy_%s", name);
+    for (int i = 0; i < OWN_FLAGS; ++i)
+        if (!strcmp(name, own_flags[i][1])) strcpy(key, own_flags[i][0]);
+    snprintf(text, TYPED, "%s%s", flag_text(key, flag), msg + 4 + n);
+    return text;
+}
+
 static bool is(const job *j, const char *command) { return !strcmp(j->command, command); }
+
+/* An option that says nothing to this command is more likely a mistake than meant. */
+static void only_for(const job *j, bool given_here, const char *flag, const char *commands)
+{
+    if (given_here && !strstr(commands, j->command))
+        wrong_usage("%s: ebm %s has no such option", flag, j->command);
+}
+
+static void check_command(const job *j)
+{
+    if (!j->command) wrong_usage("a command is missing: train, demo, score, sample or evaluate");
+    if (!is(j, "train") && !is(j, "demo") && !is(j, "score") && !is(j, "sample") && !is(j, "evaluate"))
+        wrong_usage("%.40s: there is no such command", j->command);
+    only_for(j, j->dir, "--out", "train demo");
+    only_for(j, j->valid_path, "--valid", "train demo");
+    only_for(j, j->preset, "--preset", "train demo");
+    only_for(j, j->iterations, "--iterations", "train demo");
+    only_for(j, j->minutes > 0, "--minutes", "train demo");
+    only_for(j, j->resume, "--resume", "train demo");
+    only_for(j, j->force, "--force", "train demo");
+    only_for(j, j->out, "-o", "score sample");
+    only_for(j, j->n, "-n", "sample");
+    only_for(j, j->refine, "--refine", "sample");
+    only_for(j, j->has_seed, "--seed", "train demo sample");
+    only_for(j, j->json, "--json", "evaluate");
+}
 
 static void parse(job *j, int argc, char **argv)
 {
@@ -172,7 +220,7 @@ static void parse(job *j, int argc, char **argv)
         else if (args_is(&a, "force")) j->force = args_flag(&a);
         else field(&a, &j->set);
     }
-    if (!j->command) wrong_usage("a command is missing: train, demo, score, sample or evaluate");
+    check_command(j);
     if (j->resume && j->force) wrong_usage("--resume goes on with a run, --force starts anew: give one of "
                                            "them");
     if (j->dir && strlen(j->dir) > MAX_PATH_LENGTH - 64) wrong_usage("--out: the path is too long");
@@ -180,7 +228,8 @@ static void parse(job *j, int argc, char **argv)
 
 static void needs(const job *j, int count, const char *words)
 {
-    if (j->args != count) wrong_usage("ebm %s: needs %s", j->command, words);
+    if (j->args > count) wrong_usage("%.60s: is one word too many", j->arg[count]);
+    if (j->args < count) wrong_usage("ebm %s: needs %s", j->command, words);
 }
 
 /* ==== data ========================================================================================== */
@@ -232,7 +281,10 @@ static void configure(job *j)
     if (j->has_seed) c->sampler.seed = j->seed;
     if (j->iterations) j->goal = j->iterations;
     if (!given(&j->set, "decay") && strcmp(j->preset, "mvtec") != 0) c->decay = j->goal;
-    if (vgs_ebm_config_resolve(c, &resolved, &err)) wrong_usage("%s", typed(err.msg, text));
+    if (vgs_ebm_config_resolve(c, &resolved, &err)) wrong_usage("%s", typed_energy(err.msg, text));
+    if (given(&j->set, "langevin_steps") && resolved.objective != VGS_LANGEVIN &&
+        resolved.objective != VGS_PERSISTENT)
+        wrong_usage("--langevin-steps: only --objective langevin and persistent take such steps");
 }
 
 /* ==== checkpoints =================================================================================== */
@@ -378,9 +430,9 @@ static int write_log(job *j)
 
 static double time_left(const job *j)
 {
-    double done = (double)(vgs_ebm_iteration(j->m) - j->first), used = elapsed(j);
+    double done = (double)(vgs_ebm_iteration(j->m) - j->first), used = elapsed(j) - j->began;
     double left = ((double)j->goal - (double)vgs_ebm_iteration(j->m)) * used / (done > 0 ? done : 1);
-    double by_clock = 60 * j->minutes - used;
+    double by_clock = 60 * j->minutes - elapsed(j);
     if (j->minutes > 0 && by_clock < left) left = by_clock;
     return left > 0 ? left : 0;
 }
@@ -399,17 +451,15 @@ static void show_progress(const job *j, double *shown, bool last)
     if (!is_terminal() && !last && elapsed(j) - *shown < 5) return;
     *shown = elapsed(j);
     if (isfinite(s->scale)) snprintf(g, sizeof g, "  g %.3f", s->scale);
-    snprintf(line, sizeof line, "%lld/%d  e+ %.4g  e- %.4g%s  distance %.3g  %s left",
+    snprintf(line, sizeof line, "%lld/%d  e+ %.4g  e- %.4g%s  distance %.3g  %s left%s%.*s",
              (long long)s->iteration,
-             j->goal, s->e_data, s->e_draws, g, s->draw_distance, duration(time_left(j), left));
+             j->goal, s->e_data, s->e_draws, g, s->draw_distance, duration(time_left(j), left),
+             j->warning[0] ? "  ! " : "", (int)strcspn(j->warning, ":(,"), j->warning);
     show(line, last);
     if (j->warning[0] && last) say("%s", j->warning);
 }
 
-static bool finished(const job *j)
-{
-    return stop || vgs_ebm_iteration(j->m) >= j->goal || (j->minutes > 0 && elapsed(j) >= 60 * j->minutes);
-}
+static bool time_is_up(const job *j) { return j->minutes > 0 && elapsed(j) >= 60 * j->minutes; }
 
 /* Pretraining as an autoencoder. */
 static int pretrain(job *j, const vgs_data *data)
@@ -419,6 +469,12 @@ static int pretrain(job *j, const vgs_data *data)
     double shown = -1e9, saved = 0;
     int fit = vgs_ebm_settings(j->m)->fit;
     while (!stop && vgs_ebm_iteration(j->m) == 0 && vgs_ebm_fitted(j->m) < fit) {
+        if (time_is_up(j)) {
+            if (save(j, &err)) return fail(&err);
+            say("the %g minutes are up after %lld of %d iterations of pretraining, which are saved: raise "
+                "--minutes, or go on with --resume", j->minutes, (long long)vgs_ebm_fitted(j->m), fit);
+            return EXIT_FAILED;
+        }
         if (vgs_ebm_fit(j->m, data, 1, &j->fit_loss, &err)) return fail(&err);
         if (elapsed(j) - saved > 60 && (saved = elapsed(j), save(j, &err))) return fail(&err);
         if (elapsed(j) - shown < (is_terminal() ? 0.2 : 5) && vgs_ebm_fitted(j->m) < fit) continue;
@@ -444,16 +500,17 @@ static int train_loop(job *j, const vgs_data *data)
 {
     vgs_error err;
     double due = 0, shown = -1e9, saved = 0, before;
-    bool last = finished(j), measured;
+    bool last = stop || vgs_ebm_iteration(j->m) >= j->goal, measured;
     int status = 0;
     if (vgs_ebm_train(j->m, data, 0, &j->stats, &err)) return fail(&err);        /* g; the rest is NaN */
-    while (!last && !status) {
+    j->began = elapsed(j);
+    while (!last && !status) {                   /* the last iteration is always measured             */
         before = elapsed(j);
-        measured = before >= due || vgs_ebm_iteration(j->m) + 1 >= j->goal;
+        last = stop || time_is_up(j) || vgs_ebm_iteration(j->m) + 1 >= j->goal;
+        measured = last || before >= due;
         if (vgs_ebm_train(j->m, data, 1, measured ? &j->stats : NULL, &err))
             return fail(&err);                                       /* the last checkpoint stays     */
         if (vgs_ebm_iteration(j->m) == j->first + 3) announce_run(j);
-        last = finished(j);
         if (measured) {
             find_warning(j);
             show_progress(j, &shown, last);
@@ -586,7 +643,8 @@ static vgs_status make_results(const job *j, results *r, vgs_error *err)
 {
     vgs_draw d = { .seed = 0 };
     const float *likely;
-    r->n = SHOWN_ROWS;
+    const vgs_objective of = j->config.objective;
+    r->n = of == VGS_NO_SAMPLER || of == VGS_DISCREPANCY ? SLOW_ROWS : SHOWN_ROWS;
     r->n_data = least(SHOWN_ROWS, j->data.n);
     r->n_valid = least(SHOWN_ROWS, j->valid.n);
     r->draws = malloc((size_t)r->n * (size_t)j->units.dim * sizeof *r->draws);
@@ -886,8 +944,7 @@ int main(int argc, char **argv)
     else if (is(&j, "demo")) status = command_demo(&j);
     else if (is(&j, "score")) status = command_score(&j);
     else if (is(&j, "sample")) status = command_sample(&j);
-    else if (is(&j, "evaluate")) status = command_evaluate(&j);
-    else wrong_usage("%.40s: there is no such command", j.command);
+    else status = command_evaluate(&j);
     vgs_ebm_free(j.m);
     device_close(&j.device);
     free(j.data.x);

@@ -268,8 +268,7 @@ static vgs_status write_report(const job *j, const results *r, vgs_error *err)
     page_head(j, r, f.stream);
     learning_section(j, f.stream);
     if (j->units.dim == 2 && !j->config.sampler.on_sphere) plane_section(j, r, f.stream);
-    if (side >= 6 && side <= 32 && side * side == j->units.dim && !j->config.sampler.on_sphere)
-        picture_section(j, r, side, f.stream);
+    if (side >= 6 && side <= 32 && side * side == j->units.dim) picture_section(j, r, side, f.stream);
     histogram_section(j, r, f.stream);
     configuration_section(j, f.stream);
     fprintf(f.stream, "<footer>Written by examples/ebm.c of vgs.h %d.%d.%d.</footer></main></body></html>\n",

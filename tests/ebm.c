@@ -579,6 +579,54 @@ static void official_names(void)
     remove(PATH);
 }
 
+/* ---- starts near the data ------------------------------------------------------------------------------ */
+
+static double start_distance(int dim, float degrees, int steps)
+{
+    enum { N = 64, MOST = 64 };
+    vgs_ebm_config c;
+    vgs_data d = { NULL, NULL, NULL, N, 0 };
+    vgs_ebm_stats s;
+    vgs_rng r = { 5, 0, 0 };
+    float x[N * MOST];
+    vgs_ebm *m;
+    memset(&c, 0, sizeof c);
+    memset(&s, 0, sizeof s);
+    c.net.dim = d.dim = dim;
+    c.net.hidden = 8;
+    c.objective = VGS_NO_SAMPLER;
+    c.starts = VGS_STARTS_NEAR;
+    c.start_degrees = degrees;
+    c.start_steps = steps;
+    c.sampler.on_sphere = true;
+    c.sampler.batch = N;
+    c.sampler.steps = 10;
+    c.sampler.s2_start = 1e-4f;                  /* degrees 0: move k, from 0 on, has the variance        */
+    c.sampler.s2_end = 1e-3f;                    /* 1e-3 0.1^(k/9)                                        */
+    vgs_rng_normals(&r, x, (size_t)(N * dim));
+    d.x = x;
+    if (!(m = made(&c))) return -1;
+    CHECK(!vgs_ebm_train(m, &d, 1, &s, &err), "%s", err.msg);
+    vgs_ebm_free(m);
+    return s.start_distance;
+}
+
+/* The mean angle between data and starts: as asked for, or that of the chain's last moves. */
+static void near_starts(void)
+{
+    static const float degrees[3] = { 5, 20, 60 };
+    int k, n;
+    for (k = 0; k < 3; ++k)
+        for (n = 1; n <= 10; n += 9) {
+            T_IN("%g degrees in %d moves", (double)degrees[k], n);
+            CHECK_NEAR(start_distance(64, degrees[k], n), (double)degrees[k], 0.04, 0);
+        }
+    T_IN("one move of the chain");
+    CHECK_NEAR(start_distance(64, 0, 1), sqrt(63 * 1e-3) * 57.2957795, 0.04, 0);
+    T_IN("two moves");
+    CHECK_NEAR(start_distance(64, 0, 2), sqrt(63 * 1e-3 * (1 + pow(0.1, 1.0 / 9))) * 57.2957795, 0.04, 0);
+}
+
 /* ---- von Mises-Fisher: E = -kappa x_0 on the sphere ---------------------------------------------------- */
 
 static vgs_var mises(void *user, vgs_graph *g, vgs_model *m, vgs_var x)
@@ -704,6 +752,7 @@ int main(int argc, char **argv)
     RUN(no_allocations);
     RUN(rounds);
     RUN(callback);
+    RUN(near_starts);
     RUN(recorded);
     RUN(bad_data);
     RUN(runs_away);

@@ -276,9 +276,35 @@ ok "ebm: columns that do not fit" $?
 [ "$(status build/ebm train "$work/good.npy" --out "$work/q" --energy-limit 1e-3 $tiny)" = 1 ] && grep -q 'above limit = 0.001' "$work/err" &&
     [ -s "$work/q/checkpoint.safetensors" ]
 ok "ebm: an energy that runs away leaves its checkpoint" $?
-for bad in "" "learn" "train" "train $work/good.npy" "demo cube --out $work/q" "score $work/e" "train x.npy --out q --energy egnn"; do
+for bad in "" "learn" "train" "train $work/good.npy" "demo cube --out $work/q" "score $work/e" "train x.npy --out q --energy egnn" \
+    "score $work/e $work/good.npy -o $work/q.npy --iterations 3" "evaluate $work/e a b -o c" "train $work/good.npy more --out $work/q" \
+    "sample $work/e -n 5" "sample $work/e -n 5 -o q.txt" "train $work/good.npy --out $work/q --minutes 0"; do
     [ "$(status build/ebm $bad)" = 2 ]; ok "ebm $bad: usage" $?
 done
+refuses() {                                      # WORDS FLAG...: exit 2, and why
+    words=$1 && shift
+    [ "$(status build/ebm train "$work/good.npy" --out "$work/q" --force "$@")" = 2 ] && grep -q -e "$words" "$work/err"
+    ok "ebm $*: $words" $?
+}
+refuses '--langevin-steps: only' --objective gcd --langevin-steps 5
+refuses '--langevin-steps = 0: must be > 0' --objective langevin --langevin-steps 0
+refuses '--fit-autoencoder = 5: only an autoencoder' --fit-autoencoder 5
+refuses '--energy-lr = -1: must be > 0' --energy-lr -1
+refuses '--energy-start-degrees = 20: needs starts near' --energy-start-degrees 20
+refuses '--starts = noise: makes no sense with the objective cd' --objective cd --starts noise
+build/ebm train "$work/good.npy" --out "$work/q" --force --sphere 1 --fit-autoencoder 1000000 --minutes 0.005 $tiny > "$work/out" 2> "$work/err"
+[ $? = 1 ] && grep -q 'minutes are up after [0-9]* of 1000000' "$work/err" && [ -s "$work/q/checkpoint.safetensors" ]
+ok "ebm: --minutes end pretraining" $?
+build/ebm train "$work/good.npy" --out "$work/q" --force --minutes 0.005 --iterations 1000000 $tiny > "$work/out" 2> "$work/err" &&
+    [ "$(sed -n 's/.*npy: \([0-9]*\) iterations.*/\1/p' "$work/out")" = "$(sed -n '$s/.*"iteration": \([0-9]*\),.*/\1/p' "$work/q/log.jsonl")" ]
+ok "ebm: --minutes end training, whose last iteration is logged" $?
+build/ebm train "$work/good.npy" --out "$work/q" --force --init-sigma 1e-3 --s2-start 1e-8 --s2-end 1e-8 --iterations 2 $tiny \
+    > "$work/out" 2> "$work/err" && grep -q '! all negatives are alike' "$work/err" && grep -q 'Warning: all negatives are alike' "$work/q/report.html"
+ok "ebm: a sampler that collapses is said in the live line and the report" $?
+build/ebm sample "$work/e" -n 40 -o "$work/e.safetensors" 2> "$work/err" &&
+    build/ebm train "$work/e.safetensors" --out "$work/q" --force --iterations 2 $tiny > "$work/out" 2> "$work/err"
+ok "ebm: the tensor x as data" $?
+build/inspect "$work/q/checkpoint.safetensors" > "$work/out"; ok "ebm's checkpoint is inspected" $?
 build/train gmm9 --steps 33 --help > "$work/out" && grep -q -e '--steps .*; 1..65535; = 33$' "$work/out" &&
     grep -q -e '--alpha .*; ve vp; = ve$' "$work/out"
 ok "train --help: what a field can be and what it is" $?
