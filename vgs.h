@@ -66,8 +66,8 @@
        Interface: >>errors >>energy >>sampler >>weights >>checkpoint >>ebm >>mcmc >>files >>graph >>rng
        >>model >>gemm >>backend, then the method and its references
        Implementation: >>util >>math >>rng >>gemm >>graph >>ops >>gradient >>compile >>run >>cpu >>evaluate
-       >>config >>model >>mcmc >>frame >>sampler >>value >>kernel >>rollout >>mala >>train >>replay >>score
-       >>life >>draw >>smc >>pilot >>iterate >>weights >>files >>checkpoint >>ebm
+       >>config >>model >>mcmc >>frame >>sampler >>value >>policy >>kernel >>rollout >>mala >>train >>dxdp
+       >>logvar >>replay >>score >>life >>draw >>smc >>pilot >>iterate >>weights >>files >>checkpoint >>ebm
 
    COMPILE-TIME OPTIONS      where            meaning
        VGS_IMPLEMENTATION    one file         the implementation, too
@@ -254,6 +254,24 @@ typedef enum vgs_schedule { VGS_EXP, VGS_LINEAR, VGS_QUAD, VGS_SIGMOID, VGS_CONS
 typedef enum vgs_alpha    { VGS_VE, VGS_VP } vgs_alpha;              /* variance exploding, preserving */
 typedef enum vgs_loss { VGS_SMOOTH_L1, VGS_L2, VGS_L1 } vgs_loss;    /* smooth_l1: delta = 1          */
 
+typedef enum vgs_kernel {
+    VGS_KERNEL_VALUE,        /* x' = a_t x - mu_t + sigma_t eps, the drift mu_t a gradient of V */
+    VGS_KERNEL_POLICY        /* x' = a_t x + m(x,t) + sigma_t eps, m a network with D outputs,  */
+                             /* and log sigma_t one more of its weights for each t              */
+} vgs_kernel;
+
+typedef enum vgs_learn {     /* what a sampler is trained by: config.objective                  */
+    VGS_LEARN_AUTO,          /* td with the kernel of the value, dxdp with a policy             */
+    VGS_TD,                  /* V by temporal differences: [VGS]                                */
+    VGS_DXDP,                /* V by dynamic programming, then m and sigma_t down V: [DxMI]     */
+    VGS_LOGVAR               /* m down the variance of log w, sigma_t fixed: [DIS], [PIS]       */
+} vgs_learn;
+
+typedef enum vgs_reference { /* of paths of logvar                                              */
+    VGS_DIS,                 /* the noising chain, and x_0 ~ N(0, s0^2 I)                       */
+    VGS_PIS                  /* Brownian motion from x_0 = 0, seen from x_T: its bridge         */
+} vgs_reference;
+
 typedef enum vgs_coordinates {   /* u of x = m + L u, in which a sampler works, with (E - E0)/tau     */
     VGS_COORDINATES_AUTO,        /* plain where s2_start, s2_end, init_sigma, x_scale or windows is given, */
                                  /* on a sphere, as published and with the reference networks; else scale  */
@@ -324,6 +342,22 @@ typedef struct vgs_config {
     float  drift_max;             /* limit of |mu_t| in units of s_t a_t sqrt(D); 1.5 (none: 1e30). With   */
                                   /* A = s_t^2 a_t^2 and curvature k of V, TD is unstable where A k > 1    */
     float  grad_max;              /* limit of the global gradient norm; 1 (none: 1e30)                     */
+    vgs_kernel kernel;            /* VGS_KERNEL_VALUE. The next are of a policy; coordinates are then plain */
+    vgs_learn objective;          /* auto                                                                  */
+    vgs_net_config policy;        /* m(x,t): an mlp or U-Net; its dim, out (D) and steps are set by the    */
+                                  /* sampler                                                               */
+    float  policy_lr;             /* learning rate of m (Adam); 5e-4                                       */
+    float  step_sigma_lr;         /* dxdp: of log sigma_t; 100 policy_lr                                   */
+    float  policy_ema;            /* share of the averaged policy, which draws go by, that each iteration  */
+                                  /* keeps; 0.999 (none: 1e-30)                                            */
+    float  policy_grad_max;       /* limit of the gradient norm of the policy, sigma_t included; 0.1       */
+                                  /* (none: 1e30)                                                          */
+    int    policy_steps;          /* dxdp: policy steps of an iteration, of B transitions each; 1          */
+    float  entropy_tau;           /* dxdp: tau of the entropy; tau (none: 1e-30)                           */
+    float  velocity_tau;          /* dxdp: tau of |x_{t+1} - x_t|^2/(2 v_t); tau (none: 1e-30)             */
+    bool   fresh_targets;         /* dxdp: x_{t+1} of a target is drawn anew by the policy as it is        */
+    vgs_reference reference;      /* logvar: VGS_DIS                                                       */
+    bool   drift_energy;          /* logvar: m sees grad E, limited by drift_max, times a learned factor   */
     bool   published;             /* the algorithm of [VGS]: see the method, at the end of the interface   */
     bool   fixed_kernel;          /* kappa_t = rho_t = 1, as published; else both are learned, for each    */
                                   /* dimension, but for particles one pair a step                          */
@@ -442,6 +476,9 @@ VGS_API int64_t    vgs_sampler_iteration(const vgs_sampler *s);
 VGS_API const vgs_pilot *vgs_sampler_pilot(const vgs_sampler *s);    /* NULL: there was none (yet)    */
 VGS_API bool       vgs_sampler_reached  (const vgs_sampler *s);      /* target_ess, when last measured */
 VGS_API size_t     vgs_sampler_bytes    (const vgs_sampler *s);      /* memory it holds on its backend */
+/* m and "log_sigma" [T,1] of the kernel, owned by s: the weights that learn, or their average, which draws go
+   by. NULL: the kernel is that of the value. */
+VGS_API vgs_model *vgs_sampler_policy   (vgs_sampler *s, bool average);
 VGS_API vgs_model *vgs_sampler_model    (vgs_sampler *s);            /* Vbar, below; owned by s       */
 
 /* Defaults filled in. err tells the first field that is out of range. */
@@ -1259,6 +1296,18 @@ VGS_API vgs_status   vgs_cpu_run    (const vgs_backend *cpu, const vgs_call *cal
    With `correct` a draw takes Metropolis-adjusted Langevin steps on V_t before step t. They leave
    exp(-V_t/tau) as it is and forget what earlier steps did wrong; log w grows by the change of V_t/tau,
    after which E[w] = Z as before: annealed importance sampling [Neal 2001] along the learned path.
+   With a policy the step is x_{t+1} = a_t x_t + m(x_t, t) + sigma_t eps, m a network with D outputs, sigma_t
+   a number for each step. Path weights are as exact; log w has D log(sigma_t/(s_t a_t)) more for each step.
+       dxdp          V_t is fitted to V_{t+1}(x_{t+1}) + c_t, V_T = E, with
+                     c_t = -entropy_tau D log sigma_t + velocity_tau |x_{t+1} - x_t|^2/(2 v_t), one step of
+                     Adam for each t from T-1 down to 0; v_t is a running mean (0.99) of |x_{t+1} - x_t|^2/D
+                     that begins at sigma_t^2. Then m and log sigma_t go down the same sum at transitions
+                     whose x_{t+1} they draw anew, V as it is [DxMI].
+       logvar        m goes down the variance of log w over the batch, of paths that are taken as they are
+                     [Richter 2023]; m = sigma_t^2 (net + f_t grad E/tau) [DIS], [PIS]. Of pis, x_0 = 0 and,
+                     with v_t the sum of sigma^2 before t, log w = -E(x_T)/tau - log N(x_T; 0, v_T)
+                     + sum_t log N(x_{t+1}; x_t, sigma_t^2)/pi(x_{t+1} | x_t): the noising chain is the bridge
+                     x_t ~ N(x_{t+1} v_t/v_{t+1}, sigma_t^2 v_t/v_{t+1}).
    Particles live in the mean-free subspace (D = (n-1) d): x_0 and every eps are projected.
    Where this is not [VGS]. `published` gives [VGS] in all of these but the last, which has a field:
        drift         mu_t = (s_t^2 a_t^2 / tau) grad V_{t+1}(z_t): right to first order, unstable where
@@ -1277,6 +1326,12 @@ VGS_API vgs_status   vgs_cpu_run    (const vgs_backend *cpu, const vgs_call *cal
    REFERENCES
    [VGS]  Value Gradient Sampler, arXiv:2502.13280; AISTATS 2026, PMLR 300:3979
    [GCD]  Yoon et al., Generalized Contrastive Divergence, arXiv:2312.03397
+   [DxMI] Yoon et al., Maximum Entropy Inverse Reinforcement Learning of Diffusion Models with Energy-Based
+          Models, arXiv:2407.00626; NeurIPS 2024
+   [DIS]  Berner et al., An optimal control perspective on diffusion-based generative modeling,
+          arXiv:2211.01364
+   [PIS]  Zhang & Chen, Path Integral Sampler, arXiv:2111.15141
+   [Richter 2023] Richter & Berner, Improved sampling via learned diffusions, arXiv:2307.01198
    [PCD]  Tieleman, Training restricted Boltzmann machines using approximations to the likelihood gradient,
           ICML 2008
    [ED]   Schroeder et al., Energy Discrepancies, arXiv:2307.06431
@@ -6220,7 +6275,7 @@ static vgs_status vgs__list_models(vgs_graph *g, vgs_error *err)
         if (!vgs__is_update(n->op)) continue;
         to = vgs__owner(g, n->in[0]);
         g->node[to].updated = true;
-        if (n->op == VGS_OP_ADAM) n->steps = g->node[to].steps++;
+        if (n->op == VGS_OP_ADAM) n->steps = n->i[0] ? g->node[to].steps - 1 : g->node[to].steps++;
     }
     return VGS_OK;
 }
@@ -7328,6 +7383,8 @@ static const vgs__field vgs__fields[] = {
     { #field, offsetof(vgs_config, field), VGS__##kind, lo, hi, standard, words, help },
 #define VGS__N(name, field, kind, lo, hi, standard, words, help) \
     { #name, offsetof(vgs_config, net.field), VGS__##kind, lo, hi, standard, words, help },
+#define VGS__P(name, field, kind, lo, hi, standard, words, help) \
+    { #name, offsetof(vgs_config, policy.field), VGS__##kind, lo, hi, standard, words, help },
     VGS__F(length_scale, ABOVE, 0, VGS__BIG, 1, NULL, "std of a coordinate of the samples, for the defaults")
     VGS__F(detail_scale, ABOVE, 0, VGS__BIG, 0, NULL, "width of the finest feature, for the defaults")
     VGS__F(coordinates, ENUM, 0, 0, 0, "auto plain scale diagonal full", "what the sampler works in")
@@ -7357,6 +7414,20 @@ static const vgs__field vgs__fields[] = {
     VGS__F(drift_max, ABOVE, 0, VGS__BIG, 1.5, NULL,
            "limit of the drift in units of sigma_t sqrt(D), 1e30 = none")
     VGS__F(grad_max, ABOVE, 0, VGS__BIG, 1, NULL, "limit of the gradient norm, 1e30 = none")
+    VGS__F(kernel, ENUM, 0, 0, 0, "value policy", "what drives a step: the value's gradient, or a network")
+    VGS__F(objective, ENUM, 0, 0, 0, "auto td dxdp logvar", "what trains it; auto: td, of a policy dxdp")
+    VGS__F(policy_lr, ABOVE, 0, VGS__BIG, (double)5e-4f, NULL, "policy: learning rate")
+    VGS__F(step_sigma_lr, ABOVE, 0, VGS__BIG, 0, NULL, "dxdp: learning rate of log sigma_t")
+    VGS__F(policy_ema, FROM, 0, (double)0.99999994f, (double)0.999f, NULL,
+           "policy: share of its average that is kept")
+    VGS__F(policy_grad_max, ABOVE, 0, VGS__BIG, (double)0.1f, NULL,
+           "policy: limit of the gradient norm, 1e30 = none")
+    VGS__F(policy_steps, INT, 1, 10000, 1, NULL, "dxdp: policy steps of an iteration")
+    VGS__F(entropy_tau, ABOVE, 0, VGS__BIG, 0, NULL, "dxdp: tau of the entropy")
+    VGS__F(velocity_tau, ABOVE, 0, VGS__BIG, 0, NULL, "dxdp: tau of how far steps go")
+    VGS__F(fresh_targets, BOOL, 0, 0, 0, NULL, "dxdp: targets of the value from steps drawn anew")
+    VGS__F(reference, ENUM, 0, 0, 0, "dis pis", "logvar: noising chain, or Brownian motion from 0")
+    VGS__F(drift_energy, BOOL, 0, 0, 0, NULL, "logvar: the policy sees the gradient of the energy")
     VGS__F(published, BOOL, 0, 0, 0, NULL, "the algorithm as published")
     VGS__F(fixed_kernel, BOOL, 0, 0, 0, NULL, "steps keep drift and noise factors of 1, as published")
     VGS__F(explicit_drift, BOOL, 0, 0, 0, NULL, "drift from the value after the step, as published")
@@ -7383,6 +7454,17 @@ static const vgs__field vgs__fields[] = {
            "Gaussians, x_scale apart, of an mlp's x, of an egnn's distances")
     VGS__N(x_scale, x_scale, ABOVE, 0, VGS__BIG, 1, NULL,
            "mlp sees x / x_scale; distance and width of the windows")
+    VGS__P(policy, kind, ENUM, 0, 0, 0, "mlp temb deeper deeperv2 deeperv3 egnn resnet unet",
+           "policy network: mlp or unet")
+    VGS__P(policy_hidden, hidden, INT, 1, 65536, 0, NULL, "width of the policy network")
+    VGS__P(policy_layers, layers, INT, 1, 1000, 0, NULL, "its hidden layers (mlp), blocks (unet)")
+    VGS__P(policy_time_dim, time_dim, EVEN, 4, 65536, 64, NULL, "width of its time embedding")
+    VGS__P(policy_time_hidden, time_hidden, INT, 1, 65536, 0, NULL, "width of its te")
+    VGS__P(policy_relu, relu, BOOL, 0, 0, 0, NULL, "policy of mlp: ReLU in place of SiLU")
+    VGS__P(policy_height, height, INT, 0, 4096, 0, NULL, "policy of unet: pixels from top to bottom")
+    VGS__P(policy_width, width, INT, 0, 4096, 0, NULL, "policy of unet: pixels from left to right")
+    VGS__P(policy_levels, levels, INT, 0, 12, 0, NULL, "policy of unet: sizes")
+#undef VGS__P
 #undef VGS__F
 #undef VGS__N
 };
@@ -7653,6 +7735,13 @@ static int vgs__effective_dim(const vgs_config *c)
 /* As published, a gradient limit goes with a last drift that takes the energy as it is. */
 static bool vgs__last_drift_is_raw(const vgs_config *c) { return c->published && c->grad_max < 1e30f; }
 
+static bool vgs__is_policy(const vgs_config *c) { return c->kernel == VGS_KERNEL_POLICY; }
+static bool vgs__learns_by(const vgs_config *c, vgs_learn how) { return c->objective == how; }
+static bool vgs__from_zero(const vgs_config *c)                      /* x_0 = 0                       */
+{
+    return vgs__learns_by(c, VGS_LOGVAR) && c->reference == VGS_PIS;
+}
+
 static float vgs__default_s2(const vgs_config *c, double s2)
 {
     return (float)(c->alpha == VGS_VP && s2 > 0.5 ? 0.5 : s2);       /* must stay below 1              */
@@ -7666,7 +7755,8 @@ static vgs_coordinates vgs__default_coordinates(const vgs_config *c)
     bool by_hand = c->s2_start != 0.0f || c->s2_end != 0.0f || c->init_sigma != 0.0f || c->net.windows ||
                    c->net.x_scale != 0.0f;
     bool ours = c->net.kind == VGS_NET_MLP || c->net.kind == VGS_NET_EGNN;
-    if (by_hand || !ours || c->published || c->explicit_drift || c->fixed_kernel || c->on_sphere)
+    if (by_hand || !ours || c->published || c->explicit_drift || c->fixed_kernel || c->on_sphere ||
+        vgs__is_policy(c))
         return VGS_PLAIN;
     if (vgs__is_particles(c)) return VGS_SCALE;
     return c->energy.dim <= VGS__MOST_FULL ? VGS_FULL : VGS_DIAGONAL;
@@ -7690,6 +7780,21 @@ static void vgs__default_path(vgs_config *c)
     if (c->s2_end == 0.0f) c->s2_end = vgs__default_s2(c, detail * detail / r * (1.0 - r));
 }
 
+/* What a policy is, and how it learns. Its kernel has neither the factors of the value's nor its drift. */
+static void vgs__policy_fill(vgs_config *c)
+{
+    if (c->objective == VGS_LEARN_AUTO) c->objective = vgs__is_policy(c) ? VGS_DXDP : VGS_TD;
+    if (vgs__is_policy(c)) c->fixed_kernel = c->explicit_drift = true;
+    if (c->step_sigma_lr == 0.0f) c->step_sigma_lr = 100.0f * c->policy_lr;
+    if (c->entropy_tau == 0.0f) c->entropy_tau = c->tau;
+    if (c->velocity_tau == 0.0f) c->velocity_tau = c->tau;
+    c->policy.dim = c->energy.dim;
+    c->policy.particles = c->energy.particles;
+    c->policy.steps = c->steps;
+    if (!c->policy.out) c->policy.out = c->energy.dim;
+    vgs__net_fill(&c->policy);
+}
+
 static void vgs__config_fill(vgs_config *c)
 {
     if (c->coordinates == VGS_COORDINATES_AUTO) c->coordinates = vgs__default_coordinates(c);
@@ -7708,6 +7813,7 @@ static void vgs__config_fill(vgs_config *c)
     c->net.steps = c->steps;
     c->net.out = 1;
     vgs__net_fill(&c->net);
+    vgs__policy_fill(c);
 }
 
 static vgs_status vgs__check_energy(const vgs_energy *e, vgs_error *err)
@@ -7732,13 +7838,71 @@ static vgs_status vgs__check_schedule(const vgs_config *c, vgs_error *err)
                      (double)(start ? c->s2_start : c->s2_end));
 }
 
+/* The first of the value's fields that a policy has no use for, or that logvar has none for. */
+static vgs_status vgs__check_without_value(const vgs_config *c, vgs_error *err)
+{
+    const struct { const char *name; double is, must; bool logvar; } field[] = {
+        { "explore", (double)c->explore, 1.0, false },    { "replay", (double)c->replay, 0.0, false },
+        { "refine", (double)c->refine, 0.0, false },      { "slope_loss", (double)c->slope_loss, 0.0, false },
+        { "denoise_loss", (double)c->denoise_loss, 0.0, false },
+        { "local_noise", c->local_noise ? 1.0 : 0.0, 0.0, false },
+        { "target_ess", (double)c->target_ess, 0.0, false }, { "correct", (double)c->correct, 0.0, true },
+        { "sigma_lr", (double)c->sigma_lr, 0.0, true },
+        { "on_sphere", c->on_sphere ? 1.0 : 0.0, 0.0, true } };
+    size_t k;
+    for (k = 0; k < sizeof field / sizeof *field; ++k)
+        if (field[k].is != field[k].must && (!field[k].logvar || vgs__learns_by(c, VGS_LOGVAR)))
+            return vgs__fail(err, VGS_E_ARG, "config.%s = %g: must be %g with %s", field[k].name, field[k].is,
+                             field[k].must, field[k].logvar ? "objective logvar" : "kernel policy");
+    return VGS_OK;
+}
+
+static vgs_status vgs__check_policy_net(const vgs_config *c, vgs_error *err)
+{
+    const vgs_net_config *n = &c->policy;
+    vgs_error why;
+    if (n->wrapper)
+        return vgs__fail(err, VGS_E_ARG, "config.policy.wrapper = %d: must be 0, a policy is not invariant",
+                         (int)n->wrapper);
+    if (n->kind != VGS_NET_MLP && n->kind != VGS_NET_UNET)
+        return vgs__fail(err, VGS_E_ARG, "config.policy.kind = %d: must be mlp (%d) or unet (%d), which have "
+                         "as many outputs as x has columns", (int)n->kind, VGS_NET_MLP, VGS_NET_UNET);
+    if (n->out != c->energy.dim)
+        return vgs__fail(err, VGS_E_ARG, "config.policy.out = %d: must be dim = %d, one for each column of x",
+                         n->out, c->energy.dim);
+    if (vgs__net_check(n, &why) == VGS_OK) return VGS_OK;
+    return vgs__fail(err, why.code, "config.policy: %s", why.msg);
+}
+
+/* The kernel, what trains it, and the network behind it. */
+static vgs_status vgs__check_policy(const vgs_config *c, vgs_error *err)
+{
+    static const char *const objective[] = { "auto", "td", "dxdp", "logvar" };
+    const bool policy = vgs__is_policy(c), logvar = vgs__learns_by(c, VGS_LOGVAR);
+    vgs_status st;
+    if (policy == vgs__learns_by(c, VGS_TD))
+        return vgs__fail(err, VGS_E_ARG, "config.objective = %s: must be %s", objective[c->objective],
+                         policy ? "dxdp or logvar with kernel policy" : "td with kernel value");
+    if ((c->reference == VGS_PIS || c->drift_energy) && !logvar)
+        return vgs__fail(err, VGS_E_ARG, "config.%s: only objective logvar has it",
+                         c->drift_energy ? "drift_energy = 1" : "reference = pis");
+    if (c->reference == VGS_PIS && c->alpha != VGS_VE)
+        return vgs__fail(err, VGS_E_ARG, "config.alpha = vp: must be ve with reference pis");
+    if (!policy) return VGS_OK;
+    if ((st = vgs__check_without_value(c, err)) != VGS_OK) return st;
+    if (logvar && c->batch < 2)
+        return vgs__fail(err, VGS_E_ARG, "config.batch = %d: a variance needs 2 or more", c->batch);
+    return vgs__check_policy_net(c, err);
+}
+
 /* Fields that exclude each other. */
 static vgs_status vgs__check_together(const vgs_config *c, vgs_error *err)
 {
     const char *published = c->on_sphere ? "on_sphere" : c->published ? "published" : NULL;
+    const char *policy = vgs__is_policy(c) ? "kernel policy" : NULL;
     const char *no_slope = published ? published : c->explicit_drift ? "explicit_drift"
                          : c->explore != 1.0f ? "explore" : NULL;
-    const char *no_local = published ? published : c->fixed_kernel ? "fixed_kernel"
+    const char *no_local = policy ? policy : published ? published : c->fixed_kernel ? "fixed_kernel"
                          : c->explicit_drift ? "explicit_drift" : NULL;
     if (published && c->lambda > 0.0f)
         return vgs__fail(err, VGS_E_ARG, "config.lambda = %g: must be 0 with %s", (double)c->lambda,
@@ -7787,6 +7951,7 @@ static vgs_status vgs__check_config(const vgs_config *c, vgs_error *err)
                        (double)c->detail_scale, (double)c->length_scale);
     if (st == VGS_OK) st = vgs__fields_check(c, false, err);
     if (st == VGS_OK) st = vgs__check_schedule(c, err);
+    if (st == VGS_OK) st = vgs__check_policy(c, err);
     if (st == VGS_OK) st = vgs__check_together(c, err);
     if (st == VGS_OK && (double)c->batch * c->replay * c->energy.dim > 1e9)
         st = vgs__fail(err, VGS_E_ARG, "config: batch = %d times replay = %d times dim = %d is too large",
@@ -7803,7 +7968,7 @@ VGS__DEF vgs_status vgs_config_resolve(const vgs_config *cfg, vgs_config *resolv
     *resolved = *cfg;
     vgs__config_fill(resolved);
     st = vgs__check_config(resolved, err);
-    if (st == VGS_OK && resolved->init_sigma == 0.0f && !resolved->on_sphere)
+    if (st == VGS_OK && (resolved->init_sigma == 0.0f || vgs__from_zero(resolved)) && !resolved->on_sphere)
         resolved->init_sigma = (float)vgs_schedule_fill(resolved, NULL, NULL);
     return st;
 }
@@ -7826,6 +7991,7 @@ VGS__DEF double vgs_schedule_fill(const vgs_config *c, float *s2, float *a)
         s2[t] = (float)v;
         a[t] = c->alpha == VGS_VP ? (float)(1.0 / sqrt(1.0 - v)) : 1.0f;
     }
+    if (vgs__from_zero(c)) return sqrt(sum);     /* of the reference at T                             */
     if (c->init_sigma > 0.0f) return (double)c->init_sigma;
     return c->alpha == VGS_VP ? 1.0 : sqrt(1.0 + sum);
 }
@@ -8967,30 +9133,59 @@ static vgs_var vgs__bound_state(vgs_graph *g, int rows, int cols, vgs_buffer *bu
     return v;
 }
 
-VGS__DEF void vgs_descend(vgs_graph *g, vgs_var loss, vgs_model *m, vgs_scalar lr, float grad_max)
+/* Adam's step on weights first .. first + n - 1, of the gradient in m->grad, whose norm is that of all. */
+static void vgs__adam_part(vgs_graph *g, vgs_model *m, vgs_var grad, vgs_var norm, int first, int n,
+                           vgs_scalar lr, float grad_max)
 {
     vgs_var in[6], w = vgs_model_weights(g, m), a;
-    vgs_error err;
-    vgs__node *n;
-    int size;
+    const bool whole = n == m->net->size;
+    vgs__node *node;
     memset(in, 0, sizeof in);
-    if (!vgs__exists(w)) return;
-    if (vgs__model_moments(m, &err) != VGS_OK) {
-        vgs__graph_fail(g, err.code, "%s", err.msg);
-        return;
-    }
-    size = m->net->size;
-    vgs_check(g, loss, m);
-    in[0] = w;
-    in[1] = vgs__bound_state(g, 1, size, m->grad, 0);
-    vgs_gradient_params(g, loss, w, in[1]);
-    in[2] = vgs__bound_state(g, 1, size, m->adam_m, 0);
-    in[3] = vgs__bound_state(g, 1, size, m->adam_v, 0);
-    if (grad_max > 0.0f && grad_max < 1e30f) in[4] = vgs__sum_squares(g, in[1]);
+    in[0] = whole ? w : vgs_view(g, w, first, 1, n, n);
+    in[1] = whole ? grad : vgs__bound_state(g, 1, n, m->grad, (size_t)first);
+    in[2] = vgs__bound_state(g, 1, n, m->adam_m, (size_t)first);
+    in[3] = vgs__bound_state(g, 1, n, m->adam_v, (size_t)first);
+    in[4] = norm;
     in[5] = vgs__model_flag(g, m);
     a = vgs__adam(g, in, grad_max);
     vgs__slot_f(g, a, 0, lr);
-    if ((n = vgs__node_of(g, a)) != NULL) n->model = m;
+    vgs__attr_i(g, a, 0, first > 0);             /* the step is counted once                          */
+    if ((node = vgs__node_of(g, a)) != NULL) node->model = m;
+}
+
+/* A step down the gradient in m->grad: the first `net` weights by lr, the rest by lr_rest. */
+static void vgs__adam_parts(vgs_graph *g, vgs_model *m, vgs_var grad, vgs_scalar lr, int net,
+                            vgs_scalar lr_rest, float grad_max)
+{
+    vgs_var norm = vgs__no_var();
+    if (grad_max > 0.0f && grad_max < 1e30f) norm = vgs__sum_squares(g, grad);
+    vgs__adam_part(g, m, grad, norm, 0, net, lr, grad_max);
+    if (net < m->net->size) vgs__adam_part(g, m, grad, norm, net, m->net->size - net, lr_rest, grad_max);
+}
+
+/* m->grad [1,size] as a state, moments made; no value after a failure. */
+static vgs_var vgs__model_grad(vgs_graph *g, vgs_model *m)
+{
+    vgs_error err;
+    if (!vgs__exists(vgs_model_weights(g, m))) return vgs__no_var();
+    if (vgs__model_moments(m, &err) != VGS_OK) return vgs__graph_fail(g, err.code, "%s", err.msg);
+    return vgs__bound_state(g, 1, m->net->size, m->grad, 0);
+}
+
+static void vgs__descend_parts(vgs_graph *g, vgs_var loss, vgs_model *m, vgs_scalar lr, int net,
+                               vgs_scalar lr_rest, float grad_max)
+{
+    vgs_var grad = vgs__model_grad(g, m);
+    if (!vgs__exists(grad)) return;
+    vgs_check(g, loss, m);
+    vgs_gradient_params(g, loss, vgs_model_weights(g, m), grad);
+    vgs__adam_parts(g, m, grad, lr, net, lr_rest, grad_max);
+}
+
+VGS__DEF void vgs_descend(vgs_graph *g, vgs_var loss, vgs_model *m, vgs_scalar lr, float grad_max)
+{
+    if (vgs__exists(vgs_model_weights(g, m)))
+        vgs__descend_parts(g, loss, m, lr, m->net->size, lr, grad_max);
 }
 
 VGS__DEF void vgs_ema(vgs_graph *g, vgs_model *average, vgs_model *m, float keep)
@@ -10531,6 +10726,11 @@ static void vgs__frame_close(vgs__frame *f)
 /* name, when it exists, how many numbers. T steps, B batch, D columns, F factors of a step, C capacity. */
 #define VGS__BUFFERS(X) \
     X(sigma,          true,           64)              /* s0, its gradient, Adam's moments: at 0 16 32 48 */ \
+    X(velocity,       dxdp,           T)               /* v_t                                         */ \
+    X(policy_slope,   dxdp,           B * D)           /* d(V or E)/dx' of the policy's step          */ \
+    X(path_cost,      logvar,         B)               /* what paths cost                             */ \
+    X(path_weight,    logvar,         B)               /* log w, less its mean                        */ \
+    X(policy_grad,    logvar,         P)               /* of one step of all paths                    */ \
     X(loss_log,       true,           passes * T)                                                     \
     X(factor,         true,           2 * T * F)       /* [T,2,F]: kappa_t, sqrt rho_t                  */ \
     X(traj_x,         true,           (T + 1) * B * D) /* the trajectories of an iteration, t by t      */ \
@@ -10543,7 +10743,7 @@ static void vgs__frame_close(vgs__frame *f)
     X(traj_y,         true,           passes * T * B)  /* TD targets over D                             */ \
     X(traj_noise_std, c->local_noise, T * B * D)                                                      \
     X(traj_eigvec,    c->local_noise, T * B * D * D)                                                  \
-    X(traj_grad,      slope,          T * B * D)       /* what grad V_t should be                       */ \
+    X(traj_grad,      slope || c->drift_energy, T * B * D)           /* what grad V_t should be       */ \
     X(traj_path,      c->replay > 0,  T * B)           /* y of lambda = 1 and the true E, for log w     */ \
     X(fd_x,           slope,          2 * B * D)       /* x +- d of a minibatch                         */ \
     X(fd_weight,      slope,          B)               /* of V(x + d) - V(x - d) in the loss            */ \
@@ -10578,6 +10778,7 @@ struct vgs_sampler {
     vgs_config c, given;                         /* resolved, and as the caller gave it               */
     vgs_backend *own, *b;                        /* own: to be freed; b: in use                       */
     vgs_model *online, *target;                  /* V, and Vbar that draws go by                      */
+    vgs_model *policy_on, *policy;               /* m and sigma_t, and their average, likewise        */
     vgs__evaluator energies;                     /* E of host rows                                    */
     vgs__frame frame;
     const vgs_energy *energy;                    /* in the coordinates that it works in, as are ...   */
@@ -10589,6 +10790,7 @@ struct vgs_sampler {
     float feature_max;                           /* E is cut here in the feature                      */
     bool last_by_value;                          /* the drift of the last step is that of V, not of E */
     float *s2, *a;                               /* [T]                                               */
+    float *log_sigma;                            /* [T]: room                                         */
     int64_t iteration, sigma_step;
     int64_t kept;                                /* iterations whose samples were kept                */
     int kept_fixed;                              /* iterations' worth of the pilot's, which stay      */
@@ -10623,7 +10825,10 @@ struct vgs_sampler {
 enum { VGS__FOR_START = 1, VGS__FOR_STEP, VGS__FOR_TARGET, VGS__FOR_SIGMA, VGS__FOR_SHUFFLE,
        VGS__FOR_DRAW_START, VGS__FOR_DRAW_STEP, VGS__FOR_FACTOR, VGS__FOR_RECALL, VGS__FOR_BACK,
        VGS__FOR_REFINE, VGS__FOR_REFINE_ACCEPT, VGS__FOR_SCORE, VGS__FOR_RESAMPLE, VGS__FOR_CORRECT,
-       VGS__FOR_CORRECT_ACCEPT, VGS__FOR_POINTS };
+       VGS__FOR_CORRECT_ACCEPT, VGS__FOR_POINTS, VGS__FOR_POLICY };
+
+/* The step whose x_t has the density that is known: x_0, or for paths from 0 x_T, under their reference. */
+static int vgs__known_step(const vgs_sampler *s) { return vgs__from_zero(&s->c) ? s->c.steps : 0; }
 
 /* The variance at step t of the noising chain, from that at t + 1. */
 static double vgs__chain_variance(const vgs_sampler *s, int t, double var)
@@ -10818,6 +11023,134 @@ static void vgs__value_stage_set(const vgs_sampler *s, vgs__value_stage *st, int
     vgs_scalar_set(st->g, st->scale, (s->c.scale_by_dim ? s->dim : 1) * unit);
 }
 
+/* ==== >>policy: m(x,t) and sigma_t, recorded ========================================================= */
+
+/* A number of each step, [B,1] by t; fill computes all T of them. */
+typedef void vgs__step_fn(const vgs_sampler *s, float *out);
+static vgs_var vgs__by_step(const vgs_sampler *s, vgs_graph *g, vgs_var t, vgs__step_fn *fill)
+{
+    float *k = (float *)vgs__alloc((size_t)s->c.steps, sizeof *k);
+    vgs_var v;
+    if (!k) return vgs__graph_fail(g, VGS_E_NOMEM, "out of memory: policy of %d steps", s->c.steps);
+    fill(s, k);
+    v = vgs_gather(g, vgs_table(g, k, s->c.steps, 1), t);
+    vgs__free(k);
+    return v;
+}
+
+/* What the network's output is multiplied by: sigma_t^2 as in [DIS] and [PIS]; else -s_t^2 a_t/sqrt(w_t), w_t
+   the variance of the noise from x_T back to t. Then it is what a denoising diffusion model learns, the noise
+   in x_t: the mean of such a model is a_t x_t - s_t^2 a_t/sqrt(w_t) noise. */
+static void vgs__fill_scale(const vgs_sampler *s, float *out)
+{
+    double w = 0.0;
+    int t;
+    for (t = s->c.steps - 1; t >= 0; --t) {
+        double s2 = (double)s->s2[t], a = (double)s->a[t];
+        w = vgs__chain_variance(s, t, w);
+        out[t] = (float)(vgs__learns_by(&s->c, VGS_LOGVAR) ? s2 * a * a : -s2 * a / sqrt(w));
+    }
+}
+
+/* The network sees x_t over its deviation, for samples of length_scale: under the noising chain, or on a
+   bridge from 0. */
+static void vgs__fill_input(const vgs_sampler *s, float *out)
+{
+    const double var = (double)s->c.length_scale * (double)s->c.length_scale;
+    double v = var, sum = 0.0, now = 0.0;
+    int t;
+    for (t = 0; t < s->c.steps; ++t) sum += (double)s->s2[t];
+    for (t = s->c.steps - 1; t >= 0; --t) {
+        v = vgs__chain_variance(s, t, v);
+        out[t] = (float)(s->c.on_sphere ? 1.0 : 1.0 / sqrt(v));
+    }
+    for (t = 0; t < s->c.steps && vgs__from_zero(&s->c); now += (double)s->s2[t++]) {
+        double share = now / sum;
+        v = var * share * share + now * (1.0 - share);
+        out[t] = (float)(1.0 / sqrt(t ? v : (double)s->s2[0]));
+    }
+}
+
+static void vgs__fill_noise(const vgs_sampler *s, float *out)        /* of the chain: s_t a_t         */
+{
+    int t;
+    for (t = 0; t < s->c.steps; ++t) out[t] = sqrtf(s->s2[t]) * s->a[t];
+}
+
+/* What the network gives for x at t [B,1], before it is scaled: [B,D]. */
+static vgs_var vgs__policy_net(const vgs_sampler *s, vgs_graph *g, vgs_model *m, vgs_var x, vgs_var t)
+{
+    return vgs_model_apply(g, m, vgs_mul(g, x, vgs__by_step(s, g, t, vgs__fill_input)), t);
+}
+
+/* v less its part along x, |x| = 1; unlike vgs_sphere_tangent it has a gradient. */
+static vgs_var vgs__policy_tangent(vgs_graph *g, vgs_var v, vgs_var x)
+{
+    return vgs_sub(g, v, vgs_mul(g, x, vgs_sum_cols(g, vgs_mul(g, v, x))));
+}
+
+static vgs_var vgs__length_of(vgs_graph *g, vgs_var v)               /* of rows, with a gradient at 0 */
+{
+    return vgs_sqrt(g, vgs_affine(g, vgs_sum_cols(g, vgs_square(g, v)), 1.0f, 1e-20f));
+}
+
+/* m(x,t). slope, unless it is no value: (sigma_t^2/tau) grad E, as far as it counts. On the sphere m is
+   tangent at x, and not longer than half a turn. */
+static vgs_var vgs__policy_mean(const vgs_sampler *s, vgs_graph *g, vgs_model *m, vgs_var x, vgs_var t,
+                                vgs_var slope)
+{
+    vgs_var v = vgs_mul(g, vgs__policy_net(s, g, m, x, t), vgs__by_step(s, g, t, vgs__fill_scale)), most;
+    if (vgs__exists(slope))
+        v = vgs_add(g, v, vgs_mul(g, slope, vgs_gather(g, vgs_model_array(g, m, "of_energy"), t)));
+    if (!s->c.on_sphere) return vgs__centred(s, g, v);
+    v = vgs__policy_tangent(g, v, x);
+    most = vgs_affine(g, vgs_reciprocal(g, vgs__length_of(g, v)), (float)VGS__PI, 0.0f);
+    return vgs_mul(g, v, vgs_clamp(g, most, 0.0f, 1.0f));
+}
+
+static vgs_var vgs__policy_log_sigma(vgs_graph *g, vgs_model *m, vgs_var t)
+{
+    return vgs_gather(g, vgs_model_array(g, m, "log_sigma"), t);
+}
+
+/* sigma_t over that of the chain. */
+static vgs_var vgs__policy_sqrt_rho(const vgs_sampler *s, vgs_graph *g, vgs_model *m, vgs_var t)
+{
+    vgs_var sigma = vgs_gather(g, vgs_exp(g, vgs_model_array(g, m, "log_sigma")), t);
+    return vgs_div(g, sigma, vgs__by_step(s, g, t, vgs__fill_noise));
+}
+
+/* log sigma_t [T] of m into s->log_sigma, the first of its weights after the network's. */
+static int vgs__policy_net_size(const vgs_model *m)
+{
+    int i = 0;
+    while (strcmp(m->net->info[i].name, "log_sigma")) ++i;
+    return m->net->info[i].offset;
+}
+
+static vgs_status vgs__policy_read_sigma(const vgs_sampler *s, const vgs_model *m, vgs_error *err)
+{
+    return s->b->download(s->b->self, s->log_sigma, m->w, (size_t)vgs__policy_net_size(m), (size_t)s->c.steps,
+                          VGS_F32, err);
+}
+
+/* Noise may be so much smaller or larger than the chain's; beyond, nothing is learned any more. */
+#define VGS__SIGMA_RANGE 1000.0
+static vgs_status vgs__policy_check_sigma(vgs_sampler *s, vgs_error *err)
+{
+    vgs_status st = vgs__policy_read_sigma(s, s->policy_on, err);
+    int t;
+    for (t = 0; t < s->c.steps && st == VGS_OK; ++t) {
+        double chain = sqrt((double)s->s2[t]) * (double)s->a[t], sigma = exp((double)s->log_sigma[t]);
+        if (sigma > chain * VGS__SIGMA_RANGE || !(sigma >= chain / VGS__SIGMA_RANGE))
+            st = vgs__fail(err, VGS_E_NONFINITE, "train: sigma_t = %g at step %d of %d (iteration %lld): "
+                           "must be %g..%g, 1/1000 to 1000 times the noise of the chain; step_sigma_lr is "
+                           "too large, or entropy_tau wrong", sigma, t, s->c.steps, (long long)s->iteration,
+                           chain / VGS__SIGMA_RANGE, chain * VGS__SIGMA_RANGE);
+    }
+    return st;
+}
+
 /* ==== >>kernel: one step from x_t to x_{t+1} ========================================================= */
 
 /* What a stage is told of step t: x' = a_t x - mu + sigma_t sqrt(rho_t) eps. */
@@ -10831,6 +11164,8 @@ typedef struct vgs__kernel {
     vgs_scalar fd_step, hess_scale;              /* of local_noise: h, and -s_t^2/(tau h)             */
     vgs_scalar least_inside;                     /* of targets: minus the least share of rows inside  */
     vgs_scalar step, row;                        /* for what a check says                             */
+    vgs_model *policy;                           /* NULL: of the value                                */
+    vgs_var slope;                               /* drift_energy: (sigma_t^2/tau) grad E, limited     */
 } vgs__kernel;
 
 #define VGS__OUTSIDE 1e30f                       /* an energy that no row has, whose sums are finite  */
@@ -10838,9 +11173,10 @@ typedef struct vgs__kernel {
 #define VGS__RHO_MIN 0.6f                        /* of local_noise: a weight of half has no variance  */
 #define VGS__RHO_MAX 4.0f
 #define VGS__FD_STEP 0.25                        /* h in units of s_t                                 */
-enum { VGS__BAD_LOSS, VGS__BAD_ENERGY, VGS__BAD_GRADIENT, VGS__BAD_VALUE, VGS__BAD_OUTSIDE };
+enum { VGS__BAD_LOSS, VGS__BAD_ENERGY, VGS__BAD_GRADIENT, VGS__BAD_VALUE, VGS__BAD_POLICY, VGS__BAD_OUTSIDE };
 
-static void vgs__kernel_open(const vgs_sampler *s, vgs__kernel *k, vgs_graph *g)
+/* `learning`: with the policy that learns, in place of its average */
+static void vgs__kernel_open(const vgs_sampler *s, vgs__kernel *k, vgs_graph *g, bool learning)
 {
     memset(k, 0, sizeof *k);
     k->g = g;
@@ -10859,7 +11195,13 @@ static void vgs__kernel_open(const vgs_sampler *s, vgs__kernel *k, vgs_graph *g)
     k->least_inside = vgs_scalar_create(g, 0);
     k->step = vgs_scalar_create(g, 0);
     k->row = vgs_scalar_create(g, 0);
+    if (!vgs__is_policy(&s->c)) return;
+    k->policy = learning ? s->policy_on : s->policy;
+    k->sqrt_rho = vgs__policy_sqrt_rho(s, g, k->policy, vgs_fill_int(g, 1, k->step));
 }
+
+/* Whether the noise of a step differs from that of the chain. */
+static bool vgs__has_rho(const vgs_sampler *s) { return !s->c.fixed_kernel || vgs__is_policy(&s->c); }
 
 /* Leaves for the noise_std and eigvec that a rollout has stored. */
 static void vgs__kernel_stored_noise(const vgs_sampler *s, vgs__kernel *k)
@@ -10881,7 +11223,7 @@ static void vgs__kernel_bind_noise(const vgs_sampler *s, vgs__kernel *k, size_t 
 /* Whether the drift of step t is that of E. */
 static bool vgs__last_by_energy(const vgs_sampler *s, int t)
 {
-    return t == s->c.steps - 1 && !s->last_by_value;
+    return t == s->c.steps - 1 && !s->last_by_value && !vgs__is_policy(&s->c);
 }
 
 /* Whether the drift of step t is of V_{t+1}, or E, at a_t x rather than of V_t at x. */
@@ -10895,7 +11237,7 @@ static void vgs__kernel_set(const vgs_sampler *s, vgs__kernel *k, int t, int val
 {
     size_t f = (size_t)s->factors;
     double s2 = (double)s->s2[t], a = (double)s->a[t], tau = s->tau, sigma = sqrt(s2) * a;
-    double scale = s->c.scale_by_dim && value_t < s->c.steps ? s->dim : 1;
+    double scale = s->c.scale_by_dim && value_t < s->c.steps && !vgs__is_policy(&s->c) ? s->dim : 1;
     double most = (double)s->c.drift_max * sigma * sqrt((double)s->dim);
     vgs_bind(k->g, k->kappa, s->factor, 2 * (size_t)t * f, NULL);
     vgs_bind(k->g, k->sqrt_rho, s->factor, (2 * (size_t)t + 1) * f, NULL);
@@ -11043,6 +11385,31 @@ static vgs_var vgs__kernel_colour(const vgs_sampler *s, vgs__kernel *k, vgs_var 
 
 /* ---- the step ---- */
 
+/* drift_energy: (sigma_t^2/tau) grad E at x, no longer than drift_max allows, 0 outside */
+static vgs_var vgs__kernel_slope(vgs_sampler *s, vgs__kernel *k, vgs_var x)
+{
+    const vgs_scalar none = { 0 };
+    vgs_graph *g = k->g;
+    vgs_var e = vgs_energy_of(g, s->energy, x), grad = vgs__no_var();
+    vgs_gradient(g, e, &x, 1, &grad);
+    vgs__kernel_check(k, e, VGS__BAD_ENERGY);
+    grad = vgs__inside(g, grad, e);
+    vgs__kernel_check(k, grad, VGS__BAD_GRADIENT);
+    return vgs_limit_rows(g, vgs_affine_by(g, vgs__centred(s, g, grad), k->drift_scale, none), k->drift_max);
+}
+
+/* -m(x,t) */
+static vgs_var vgs__kernel_policy_mu(vgs_sampler *s, vgs__kernel *k, vgs_var x)
+{
+    vgs_graph *g = k->g;
+    vgs_var mu;
+    if (s->c.drift_energy) k->slope = vgs__kernel_slope(s, k, x);
+    mu = vgs__policy_mean(s, g, k->policy, x, vgs_fill_int(g, -1, k->step), k->slope);
+    mu = vgs_affine(g, mu, -1.0f, 0.0f);
+    vgs__kernel_check(k, mu, VGS__BAD_POLICY);
+    return mu;
+}
+
 /* mu of the step from x, and the noise of local_noise. grad, unless it is no value: grad V_t(x), which the
    corrector has just computed. */
 static vgs_var vgs__kernel_mu(vgs_sampler *s, vgs__kernel *k, vgs_var x, vgs_var grad, bool last)
@@ -11051,6 +11418,7 @@ static vgs_var vgs__kernel_mu(vgs_sampler *s, vgs__kernel *k, vgs_var x, vgs_var
     const vgs_scalar none = { 0 };
     bool ahead = s->c.alpha == VGS_VP && (last || s->c.explicit_drift);
     vgs_var mu;
+    if (k->policy) return vgs__kernel_policy_mu(s, k, x);
     if (!vgs__exists(grad)) grad = vgs__kernel_grad(s, k, ahead ? vgs_affine_by(g, x, k->a, none) : x, last);
     else if (s->c.scale_by_dim) grad = vgs_affine(g, grad, 1.0f / (float)s->dim, 0.0f);
     mu = vgs__kernel_drift(s, k, x, grad, last);
@@ -11062,7 +11430,7 @@ static vgs_var vgs__kernel_mu(vgs_sampler *s, vgs__kernel *k, vgs_var x, vgs_var
 static vgs_var vgs__kernel_u(vgs_sampler *s, vgs__kernel *k, vgs_var mu, vgs_var eps)
 {
     eps = vgs__kernel_colour(s, k, eps, false);
-    if (!s->c.fixed_kernel) eps = vgs_mul(k->g, eps, k->sqrt_rho);
+    if (vgs__has_rho(s)) eps = vgs_mul(k->g, eps, k->sqrt_rho);
     return vgs_combine_by(k->g, eps, k->noise_scale, mu, k->neg_inv_sigma);
 }
 
@@ -11099,7 +11467,11 @@ static double vgs__sphere_reach(const vgs_sampler *s, double s2)
    with the mean -mu of pi, and 0 of qt: sines and constants cancel. With n_k = -2 pi k/sigma and l = |u|,
        cost = u.m - |m|^2/2 + log sum_k exp(A_k - n_k u.m/l) - log sum_k exp A_k,
        A_k = n_k l - n_k^2/2 + (d - 1) log|1 - n_k/l|,
-   where nothing large is subtracted: A_0 = 0, and a short move has no other k. */
+   where nothing large is subtracted: A_0 = 0, and a short move has no other k. The noise of a policy has rho
+   times the variance of the chain's, so that the exponents of pi are over rho; without (d/2) log rho, which
+   the weights count elsewhere, and with F_k = n_k l - n_k^2/2,
+       cost = (u.m - |m|^2/2 - l^2/2)/rho + l^2/2
+            + log sum_k exp(A_k + F_k (1/rho - 1) - n_k u.m/(l rho)) - log sum_k exp A_k. */
 static vgs_var vgs__sphere_cost(const vgs_sampler *s, vgs__kernel *k, vgs_var u, vgs_var m)
 {
     const vgs_scalar none = { 0 };
@@ -11107,19 +11479,27 @@ static vgs_var vgs__sphere_cost(const vgs_sampler *s, vgs__kernel *k, vgs_var u,
     double reach = vgs__sphere_reach(s, (double)(s->c.s2_start > s->c.s2_end ? s->c.s2_start : s->c.s2_end));
     int wraps = (int)ceil((VGS__PI + 2.0 * reach) / (2.0 * VGS__PI)), n = 2 * wraps + 1, i;
     float *turn = (float *)vgs__alloc((size_t)n, sizeof *turn);
-    vgs_var um, l, along, a, cost;
+    vgs_var um, l, along, a, far, cost, inv_rho = vgs__no_var();
     if (!turn) return vgs__graph_fail(g, VGS_E_NOMEM, "out of memory: density of %d wraps", n);
     for (i = 0; i < n; ++i) turn[i] = (float)(2.0 * VGS__PI * (i - wraps));
     a = vgs_affine_by(g, vgs_table(g, turn, 1, n), k->neg_inv_sigma, none);
     vgs__free(turn);
     um = vgs_sum_cols(g, vgs_mul(g, u, m));
     cost = vgs_combine(g, um, 1.0f, vgs_sum_cols(g, vgs_square(g, m)), -0.5f);
+    if (k->policy) {
+        inv_rho = vgs_reciprocal(g, vgs_square(g, k->sqrt_rho));
+        l = vgs_affine(g, vgs_sum_cols(g, vgs_square(g, u)), 0.5f, 0.0f);
+        cost = vgs_add(g, vgs_mul(g, vgs_sub(g, cost, l), inv_rho), l);
+        um = vgs_mul(g, um, inv_rho);
+    }
     l = vgs_clamp(g, vgs_sqrt(g, vgs_sum_cols(g, vgs_square(g, u))), 1e-6f, FLT_MAX);
     along = vgs_mul(g, vgs_fill(g, -1, n, 1.0f), a);                 /* n_k, in all rows              */
     um = vgs_mul(g, along, vgs_div(g, um, l));
     a = vgs_affine(g, vgs_abs(g, vgs_affine(g, vgs_div(g, along, l), -1.0f, 1.0f)), 1.0f, 1e-30f);
     a = vgs_affine(g, vgs_log(g, a), (float)(s->dim - 1), 0.0f);
-    a = vgs_add(g, a, vgs_mul(g, along, vgs_sub(g, l, vgs_affine(g, along, 0.5f, 0.0f))));
+    far = vgs_mul(g, along, vgs_sub(g, l, vgs_affine(g, along, 0.5f, 0.0f)));
+    a = vgs_add(g, a, far);
+    if (k->policy) um = vgs_sub(g, um, vgs_mul(g, far, vgs_affine(g, inv_rho, 1.0f, -1.0f)));
     cost = vgs_add(g, cost, vgs_logsumexp(g, vgs_sub(g, a, um)));
     return vgs_sub(g, cost, vgs_logsumexp(g, a));
 }
@@ -11190,6 +11570,7 @@ typedef struct vgs__step_stage {
     vgs_graph *g;
     vgs__kernel k;
     vgs_var x, grad, next, mu, cost;             /* grad: of the corrector's step only                */
+    vgs_var slope;                               /* drift_energy, while learning                      */
     vgs_var mu2;                                 /* published: |mu|^2, in place of the cost           */
     vgs_var part;                                /* all of V_t(x_t) but the network                   */
     vgs_var noise_std, eigvec;
@@ -11211,14 +11592,14 @@ static void vgs__step_store_part(const vgs_sampler *s, vgs__step_stage *st)
     vgs_assign(g, st->part, st->k.part);
 }
 
-static void vgs__step_record(vgs_sampler *s, vgs__step_stage *st, bool last, bool corrected)
+static void vgs__step_record(vgs_sampler *s, vgs__step_stage *st, bool last, bool corrected, bool learning)
 {
     vgs_graph *g = st->g;
     vgs__kernel *k = &st->k;
     const vgs_scalar none = { 0 };
     int d = s->c.energy.dim;
     vgs_var mu, eps, u;
-    vgs__kernel_open(s, k, g);
+    vgs__kernel_open(s, k, g, learning);
     st->noise = vgs_noise_create(g);
     st->x = vgs_input(g, d);
     if (corrected) st->grad = vgs_state(g, -1, d, VGS_F32);
@@ -11230,6 +11611,10 @@ static void vgs__step_record(vgs_sampler *s, vgs__step_stage *st, bool last, boo
     eps = vgs__kernel_eps_at(s, g, st->x, &st->noise);
     u = vgs__kernel_u(s, k, mu, eps);
     vgs_assign(g, st->mu, mu);
+    if (learning && vgs__exists(k->slope)) {
+        st->slope = vgs_state(g, -1, d, VGS_F32);
+        vgs_assign(g, st->slope, k->slope);
+    }
     if (s->c.published) vgs_assign(g, st->mu2, vgs_sum_cols(g, vgs_square(g, mu)));
     if (s->c.local_noise) {
         st->noise_std = vgs_state(g, -1, d, VGS_F32);
@@ -11259,6 +11644,7 @@ typedef struct vgs__roll {                       /* where and how trajectories a
     bool recalled;                               /* tell the drift: x_t is there already              */
     const float *start;                          /* NULL, or [n,D]: x_0                               */
     bool placed;                                 /* x_0 is in place                                   */
+    bool learning;                               /* by the policy that learns, not by its average     */
     vgs_buffer *x, *mu, *mu2, *cost, *part, *noise_std, *eigvec;
     vgs__corrector *corrector;                   /* NULL: none                                        */
     size_t x_first;                              /* row of x where this block begins                  */
@@ -11280,7 +11666,7 @@ static vgs_status vgs__start_run(vgs_sampler *s, vgs__start_stage *st, const vgs
         return s->b->upload(s->b->self, r->x, place, r->start, (size_t)r->n * (size_t)s->c.energy.dim,
                             VGS_F32, err);
     vgs_bind(st->g, st->x0, r->x, place, NULL);
-    vgs_scalar_set(st->g, st->scale, r->start_scale);
+    vgs_scalar_set(st->g, st->scale, vgs__from_zero(&s->c) ? 0.0 : r->start_scale);
     vgs_noise_set(st->g, &st->noise, r->seed, r->start_stream, (int64_t)r->iteration, 0, r->first_row);
     return vgs_graph_run(st->g, r->n, err);
 }
@@ -11294,6 +11680,7 @@ static void vgs__step_bind(const vgs_sampler *s, vgs__step_stage *st, const vgs_
     vgs_bind(st->g, st->mu2, r->mu2, row, NULL);
     vgs_bind(st->g, st->cost, r->cost, row, NULL);
     if (vgs__stores_part(s)) vgs_bind(st->g, st->part, r->part, row, NULL);
+    if (vgs__exists(st->slope)) vgs_bind(st->g, st->slope, s->traj_grad, row * d, NULL);
     if (!s->c.local_noise) return;
     vgs_bind(st->g, st->noise_std, r->noise_std, row * d, NULL);
     vgs_bind(st->g, st->eigvec, r->eigvec, row * d * d, NULL);
@@ -11372,7 +11759,7 @@ static void vgs__describe_row(vgs_sampler *s, uint32_t row, char text[200])
 static vgs_status vgs__read_flag(vgs_sampler *s, const char *doing, vgs_error *err)
 {
     static const char *const what[] = { "the loss", "the energy", "the energy's gradient",
-                                        "the value network" };
+                                        "the value network", "the policy network" };
     int32_t f[4];
     char text[200] = "";
     vgs_status st = vgs__model_read_flag(s->online, f, err);
@@ -11384,8 +11771,8 @@ static vgs_status vgs__read_flag(vgs_sampler *s, const char *doing, vgs_error *e
                          (long long)s->iteration);
     if (f[3] == VGS__BAD_ENERGY || f[3] == VGS__BAD_GRADIENT) vgs__describe_row(s, (uint32_t)f[1], text);
     return vgs__fail(err, VGS_E_NONFINITE, "%s: %s is not finite at row %u, step %d of %d (iteration %lld)%s",
-                     doing, what[f[3] & 3], (unsigned)f[1], (int)f[2], s->c.steps, (long long)s->iteration,
-                     text);
+                     doing, what[f[3] < 0 || f[3] > VGS__BAD_POLICY ? 0 : f[3]], (unsigned)f[1], (int)f[2],
+                     s->c.steps, (long long)s->iteration, text);
 }
 
 /* ==== >>mala: Metropolis-adjusted Langevin steps ====================================================== */
@@ -11517,6 +11904,12 @@ typedef struct vgs__return_stage {
     vgs_scalar value_scale, cost_scale, cost_add;
 } vgs__return_stage;
 
+/* The value that targets look at: dxdp has no target network. */
+static vgs_model *vgs__target_value(const vgs_sampler *s)
+{
+    return vgs__learns_by(&s->c, VGS_DXDP) ? s->online : s->target;
+}
+
 /* The most that E counts for outside, [1,1]: energy_max if there is one, else the mean of the energies
    inside, more three times their mean distance from it, more 10 tau. Nothing is learned where the share of
    rows outside reaches s->outside_max. */
@@ -11544,7 +11937,7 @@ static vgs_var vgs__target_outside(vgs_sampler *s, vgs__kernel *k, vgs_var x, vg
     vgs_graph *g = k->g;
     float per_dim = 1.0f / (float)s->dim;
     vgs_var most = vgs_affine(g, vgs__target_ceiling(s, k, e), per_dim, 0.0f);
-    vgs_var v = vgs__value(s, g, s->target, x, vgs_fill_int(g, -1, k->step), NULL);
+    vgs_var v = vgs__value(s, g, vgs__target_value(s), x, vgs_fill_int(g, -1, k->step), NULL);
     v = vgs_affine(g, v, s->c.scale_by_dim ? 1.0f : per_dim, VGS__WALL * (float)s->tau * per_dim);
     v = vgs_sub(g, v, most);                     /* up to 0                                           */
     return vgs_add(g, vgs_clamp(g, v, -FLT_MAX, 0.0f), most);
@@ -11570,7 +11963,10 @@ static vgs_var vgs__target_next(vgs_sampler *s, vgs__kernel *k, vgs_var next, vg
         v = vgs__value_net(s, g, s->target, next, vgs_fill_int(g, rows, k->value_t));
         return vgs_affine_by(g, vgs_add(g, v, part), scale, none);
     }
-    if (!last) return vgs_affine_by(g, vgs__value_at(s, g, next, k->value_t), scale, none);
+    if (!last) {
+        v = vgs__value(s, g, vgs__target_value(s), next, vgs_fill_int(g, rows, k->value_t), NULL);
+        return vgs_affine_by(g, v, scale, none);
+    }
     v = vgs_energy_of(g, s->energy, next);
     vgs__kernel_check(k, v, VGS__BAD_ENERGY);
     *energy = v;
@@ -11615,7 +12011,7 @@ static void vgs__return_record(vgs_sampler *s, vgs__return_stage *st, bool last)
     vgs__kernel *k = &st->k;
     vgs_var y, cost, log_rho, next = vgs__no_var(), energy = next;
     bool looks = last || s->c.lambda < 1.0f;     /* at what comes next, beside the later return        */
-    vgs__kernel_open(s, k, g);
+    vgs__kernel_open(s, k, g, false);
     st->next = vgs_input(g, s->c.energy.dim);
     st->x = vgs_input(g, s->c.energy.dim);
     st->cost = vgs_state(g, -1, 1, VGS_F32);
@@ -11692,7 +12088,7 @@ static void vgs__fresh_record(vgs_sampler *s, vgs__fresh_stage *st, bool last)
     vgs_graph *g = st->g;
     vgs__kernel *k = &st->k;
     vgs_var eps, u, cost, y, energy = vgs__no_var();
-    vgs__kernel_open(s, k, g);
+    vgs__kernel_open(s, k, g, false);
     vgs__kernel_stored_noise(s, k);
     st->x = vgs_input(g, s->c.energy.dim);
     st->mu = vgs_state(g, -1, s->c.energy.dim, VGS_F32);
@@ -11865,16 +12261,20 @@ static void vgs__fit_record(vgs_sampler *s, vgs__fit_stage *st, bool slope_only)
     vgs_assign_rows(g, vgs__bound_state(g, s->c.passes * s->c.steps, 1, s->loss_log, 0), st->log_row, mean);
 }
 
+/* A learning rate as it is in this iteration. */
+static double vgs__rate(const vgs_sampler *s, float first)
+{
+    if (s->c.lr_half > 0.0f) return (double)first * pow(0.5, (double)s->iteration / (double)s->c.lr_half);
+    return s->piloted ? (double)first * (double)s->lr_factor : (double)first;
+}
+
 static vgs_status vgs__fit_run(vgs_sampler *s, vgs__fit_stage *st, vgs__fd_stage *fd, int pass,
                                vgs_error *err)
 {
     size_t rows = (size_t)s->c.steps * (size_t)s->c.batch;
-    double rate = (double)s->c.value_lr;
     vgs_status code = VGS_OK;
     int k;
-    if (s->c.lr_half > 0.0f) rate *= pow(0.5, (double)s->iteration / (double)s->c.lr_half);
-    else if (s->piloted) rate *= (double)s->lr_factor;
-    vgs_scalar_set(st->g, st->lr, rate);
+    vgs_scalar_set(st->g, st->lr, vgs__rate(s, s->c.value_lr));
     vgs_bind(st->g, st->y, s->traj_y, s->c.published ? (size_t)pass * rows : 0, NULL);
     vgs_noise_set(st->g, &st->noise, s->c.seed, VGS__FOR_SHUFFLE, s->iteration, pass, 0);
     if (fd->g) vgs_noise_set(fd->g, &fd->noise, s->c.seed, VGS__FOR_SHUFFLE, s->iteration, pass, 0);
@@ -11986,7 +12386,7 @@ static void vgs__factor_record(vgs_sampler *s, vgs__factor_stage *st, bool last)
     vgs__kernel *k = &st->k;
     const vgs_scalar none = { 0 };
     vgs_var eps, x, m, ahead, v, kappa, rho;
-    vgs__kernel_open(s, k, g);
+    vgs__kernel_open(s, k, g, false);
     if (!last) vgs__kernel_stored_noise(s, k);
     st->x = vgs_input(g, s->c.energy.dim);
     st->mu = vgs_state(g, -1, s->c.energy.dim, VGS_F32);
@@ -12033,6 +12433,350 @@ static vgs_status vgs__factor_run(vgs_sampler *s, vgs__factor_stage *step, vgs__
         s->energy_calls += st == last ? s->c.batch : vgs__value_calls(s, s->c.batch);
     }
     return code;
+}
+
+/* ==== >>dxdp: a policy by dynamic programming ========================================================= */
+
+/* V_t(x_t) is what is still to be paid until E: V_t = mean of V_{t+1}(x_{t+1}) + c_t, V_T = E, with
+       c_t = -entropy_tau D log sigma_t + velocity_tau |x_{t+1} - x_t|^2/(2 v_t),
+   the first the policy's entropy, exactly (without its constant), v_t a running mean of |x_{t+1} - x_t|^2/D.
+   One step of Adam for each t, the last first, each with the targets of V as it then is; after them m and
+   sigma_t go down V_{t+1} + c_t at B of the B T transitions, x_{t+1} = a_t x_t + m + sigma_t eps. */
+
+#define VGS__VELOCITY_KEPT 0.99f
+
+/* c_t [B,1], of steps t [B,1] from x to next. */
+static vgs_var vgs__dp_cost(const vgs_sampler *s, vgs_graph *g, vgs_var x, vgs_var next, vgs_var t)
+{
+    vgs_var far = vgs_sum_cols(g, vgs_square(g, vgs_sub(g, next, x)));
+    vgs_var v = vgs_gather(g, vgs__bound_state(g, s->c.steps, 1, s->velocity, 0), t);
+    v = vgs_div(g, far, v);
+    return vgs_combine(g, v, 0.5f * s->c.velocity_tau, vgs__policy_log_sigma(g, s->policy_on, t),
+                       -s->c.entropy_tau * (float)s->dim);
+}
+
+/* ---- dp: the value's step at t ---- */
+
+typedef struct vgs__dp_stage {
+    vgs_graph *g;
+    vgs__kernel k;
+    vgs_var x, next, y;                          /* next: no value with fresh_targets                 */
+    vgs_noise noise;
+    vgs_scalar value_scale, log_row, lr;
+} vgs__dp_stage;
+
+/* y_t/D, which is no function of the weights that learn: it is kept in between. */
+static void vgs__dp_target(vgs_sampler *s, vgs__dp_stage *st, bool last)
+{
+    vgs_graph *g = st->g;
+    vgs__kernel *k = &st->k;
+    vgs_var next = st->next, cost, y, energy = vgs__no_var();
+    if (s->c.fresh_targets) {
+        vgs_var eps = vgs__kernel_eps_at(s, g, st->x, &st->noise);
+        next = vgs__kernel_mu(s, k, st->x, vgs__no_var(), false);
+        next = vgs__kernel_move(s, k, st->x, vgs__kernel_u(s, k, next, eps));
+    }
+    y = vgs__target_next(s, k, next, vgs__no_var(), last, st->value_scale, &energy);
+    cost = vgs__dp_cost(s, g, st->x, next, vgs_fill_int(g, -1, k->step));
+    y = vgs_add(g, y, vgs_affine(g, cost, 1.0f / (float)s->dim, 0.0f));
+    if (last) y = vgs__target_last(s, k, st->x, energy, y);
+    vgs__kernel_check(k, y, VGS__BAD_VALUE);
+    vgs_assign(g, st->y, y);
+}
+
+static void vgs__dp_record(vgs_sampler *s, vgs__dp_stage *st, bool last)
+{
+    vgs_graph *g = st->g;
+    vgs_var v, loss;
+    vgs__kernel_open(s, &st->k, g, true);
+    st->x = vgs_input(g, s->c.energy.dim);
+    if (!s->c.fresh_targets) st->next = vgs_input(g, s->c.energy.dim);
+    st->y = vgs_state(g, -1, 1, VGS_F32);
+    st->noise = vgs_noise_create(g);
+    st->value_scale = vgs_scalar_create(g, 1);
+    st->log_row = vgs_scalar_create(g, 0);
+    st->lr = vgs_scalar_create(g, 0);
+    vgs__dp_target(s, st, last);
+    v = vgs__value(s, g, s->online, st->x, vgs_fill_int(g, -1, st->k.step), NULL);
+    if (!s->c.scale_by_dim) v = vgs_affine(g, v, 1.0f / (float)s->dim, 0.0f);
+    loss = vgs_mean_rows(g, vgs_loss_of(g, v, st->y, s->c.loss));
+    vgs_descend(g, loss, s->online, st->lr, s->c.grad_max);
+    vgs_assign_rows(g, vgs__bound_state(g, s->c.passes * s->c.steps, 1, s->loss_log, 0), st->log_row, loss);
+}
+
+static vgs_status vgs__dp_run(vgs_sampler *s, vgs__dp_stage *st, int pass, int t, vgs_error *err)
+{
+    size_t d = (size_t)s->c.energy.dim, row = (size_t)t * (size_t)s->c.batch;
+    vgs_bind(st->g, st->x, s->traj_x, row * d, NULL);
+    if (!s->c.fresh_targets) vgs_bind(st->g, st->next, s->traj_x, (row + (size_t)s->c.batch) * d, NULL);
+    vgs_bind(st->g, st->y, s->traj_y, row, NULL);
+    vgs_noise_set(st->g, &st->noise, s->c.seed, VGS__FOR_TARGET, s->iteration * s->c.passes + pass, t, 0);
+    vgs__target_set(s, &st->k, t, st->value_scale);
+    vgs_scalar_set(st->g, st->lr, vgs__rate(s, s->c.value_lr));
+    vgs_scalar_set(st->g, st->log_row, pass * s->c.steps + s->c.steps - 1 - t);
+    return vgs_graph_run(st->g, s->c.batch, err);
+}
+
+/* ---- policy_fit: the policy's step ---- */
+
+typedef struct vgs__policy_fit_stage {
+    vgs_graph *g;
+    vgs_noise order, noise;
+    vgs_scalar first, lr, sigma_lr;
+} vgs__policy_fit_stage;
+
+static void vgs__fill_alpha(const vgs_sampler *s, float *out)
+{
+    memcpy(out, s->a, (size_t)s->c.steps * sizeof *out);
+}
+static void vgs__fill_last(const vgs_sampler *s, float *out)         /* 1 at T-1                      */
+{
+    memset(out, 0, (size_t)s->c.steps * sizeof *out);
+    out[s->c.steps - 1] = 1.0f;
+}
+
+/* t + 1, but T-1 at most: there V is not asked. */
+static vgs_var vgs__policy_fit_next_t(const vgs_sampler *s, vgs_graph *g, vgs_var t)
+{
+    int32_t *k = (int32_t *)vgs__alloc((size_t)s->c.steps, sizeof *k);
+    vgs_var v;
+    int i;
+    if (!k) return vgs__graph_fail(g, VGS_E_NOMEM, "out of memory: policy of %d steps", s->c.steps);
+    for (i = 0; i < s->c.steps; ++i) k[i] = i + 1 < s->c.steps ? i + 1 : i;
+    v = vgs_gather(g, vgs_table_int(g, k, s->c.steps, 1), t);
+    vgs__free(k);
+    return v;
+}
+
+/* dV_{t+1}/dx' or, in rows of the last step, dE/dx', 0 outside: chosen, never multiplied by 0. */
+static vgs_var vgs__policy_fit_slope(vgs_sampler *s, vgs__policy_fit_stage *st, vgs_var next, vgs_var t)
+{
+    vgs_graph *g = st->g;
+    vgs_var last = vgs__by_step(s, g, t, vgs__fill_last), of_v = vgs__no_var(), of_e = of_v, v, e;
+    v = vgs__value(s, g, s->online, next, vgs__policy_fit_next_t(s, g, t), NULL);
+    if (s->c.scale_by_dim) v = vgs_affine(g, v, (float)s->dim, 0.0f);
+    vgs_gradient(g, v, &next, 1, &of_v);
+    e = vgs_energy_of(g, s->energy, next);
+    vgs_gradient(g, e, &next, 1, &of_e);
+    of_e = vgs_mask_above(g, of_e, e, s->energy_max != 0.0f ? s->energy_max : FLT_MAX);
+    of_e = vgs_mask_above(g, of_e, vgs_affine(g, last, -1.0f, 1.0f), 0.5f);
+    return vgs__centred(s, g, vgs_add(g, of_e, vgs_mask_above(g, of_v, last, 0.5f)));
+}
+
+/* Along the great circle by v, tangent at x; unlike vgs_sphere_move it has a gradient. */
+static vgs_var vgs__policy_fit_along(vgs_graph *g, vgs_var x, vgs_var v)
+{
+    vgs_var l = vgs__length_of(g, v);
+    return vgs_add(g, vgs_mul(g, x, vgs_cos(g, l)), vgs_mul(g, v, vgs_div(g, vgs_sin(g, l), l)));
+}
+
+/* x' of a policy's step from x, a function of its weights. */
+static vgs_var vgs__policy_fit_step(vgs_sampler *s, vgs__policy_fit_stage *st, vgs_var x, vgs_var t)
+{
+    vgs_graph *g = st->g;
+    vgs_var sigma = vgs_exp(g, vgs__policy_log_sigma(g, s->policy_on, t));
+    vgs_var move = vgs__policy_mean(s, g, s->policy_on, x, t, vgs__no_var());
+    move = vgs_add(g, move, vgs_mul(g, vgs__kernel_eps_at(s, g, x, &st->noise), sigma));
+    if (s->c.on_sphere) return vgs__policy_fit_along(g, x, move);
+    return vgs_add(g, vgs_mul(g, x, vgs__by_step(s, g, t, vgs__fill_alpha)), move);
+}
+
+static void vgs__policy_fit_record(vgs_sampler *s, vgs__policy_fit_stage *st)
+{
+    vgs_graph *g = st->g;
+    vgs_var x, t, idx, next, slope, loss;
+    st->order = vgs_noise_create(g);
+    st->noise = vgs_noise_create(g);
+    st->first = vgs_scalar_create(g, 0);
+    st->lr = vgs_scalar_create(g, 0);
+    st->sigma_lr = vgs_scalar_create(g, 0);
+    idx = vgs__train_minibatch(s, g, st->first, &st->order, &t);
+    x = vgs__train_gather(s, g, s->traj_x, s->c.energy.dim, idx);
+    next = vgs__policy_fit_step(s, st, x, t);
+    slope = vgs__bound_state(g, -1, s->c.energy.dim, s->policy_slope, 0);
+    vgs_assign(g, slope, vgs__policy_fit_slope(s, st, next, t));          /* V is not what learns           */
+    vgs_check(g, slope, s->policy_on);
+    loss = vgs_sum_cols(g, vgs_mul(g, next, slope));
+    loss = vgs_mean_rows(g, vgs_add(g, loss, vgs__dp_cost(s, g, x, next, t)));
+    vgs__descend_parts(g, loss, s->policy_on, st->lr, vgs__policy_net_size(s->policy_on), st->sigma_lr,
+                       s->c.policy_grad_max);
+}
+
+/* Policy steps take turns through permutations of the transitions. */
+static vgs_status vgs__policy_fit_run(vgs_sampler *s, vgs__policy_fit_stage *st, vgs_error *err)
+{
+    vgs_status code = VGS_OK;
+    int k;
+    vgs_scalar_set(st->g, st->lr, vgs__rate(s, s->c.policy_lr));
+    vgs_scalar_set(st->g, st->sigma_lr, vgs__rate(s, s->c.step_sigma_lr));
+    for (k = 0; k < s->c.policy_steps && code == VGS_OK; ++k) {
+        vgs_scalar_set(st->g, st->first, (double)(k % s->c.steps) * s->c.batch);
+        vgs_noise_set(st->g, &st->order, s->c.seed, VGS__FOR_SHUFFLE, s->iteration, k / s->c.steps, 0);
+        vgs_noise_set(st->g, &st->noise, s->c.seed, VGS__FOR_POLICY, s->iteration, k, 0);
+        code = vgs_graph_run(st->g, s->c.batch, err);
+        s->energy_calls += s->c.batch;
+    }
+    return code;
+}
+
+/* ---- velocity: v_t follows the paths ---- */
+
+typedef struct vgs__velocity_stage { vgs_graph *g; vgs_var x, next, velocity; } vgs__velocity_stage;
+
+static void vgs__velocity_record(vgs_sampler *s, vgs__velocity_stage *st)
+{
+    vgs_graph *g = st->g;
+    vgs_var v;
+    st->x = vgs_input(g, s->c.energy.dim);
+    st->next = vgs_input(g, s->c.energy.dim);
+    st->velocity = vgs_state(g, 1, 1, VGS_F32);
+    v = vgs_mean_rows(g, vgs_sum_cols(g, vgs_square(g, vgs_sub(g, st->next, st->x))));
+    v = vgs_affine(g, v, 1.0f / (float)s->dim, 0.0f);
+    v = vgs__effect(g, VGS_OP_EMA, st->velocity, v, vgs__model_flag(g, s->online));
+    vgs__attr_f(g, v, 0, VGS__VELOCITY_KEPT);
+}
+
+static vgs_status vgs__velocity_run(vgs_sampler *s, vgs__velocity_stage *st, vgs_error *err)
+{
+    size_t rows = (size_t)s->c.batch * (size_t)s->c.energy.dim, t;
+    vgs_status code = VGS_OK;
+    for (t = 0; t < (size_t)s->c.steps && code == VGS_OK; ++t) {
+        vgs_bind(st->g, st->x, s->traj_x, t * rows, NULL);
+        vgs_bind(st->g, st->next, s->traj_x, (t + 1) * rows, NULL);
+        vgs_bind(st->g, st->velocity, s->velocity, t, NULL);
+        code = vgs_graph_run(st->g, s->c.batch, err);
+    }
+    return code;
+}
+
+/* ---- the averaged policy ---- */
+
+typedef struct vgs__average_stage { vgs_graph *g; } vgs__average_stage;
+
+static void vgs__average_record(vgs_sampler *s, vgs__average_stage *st)
+{
+    vgs_ema(st->g, s->policy, s->policy_on, s->c.policy_ema);
+}
+
+/* ==== >>logvar: a policy by the variance of its path weights ========================================== */
+
+/* With paths of the policy as they were rolled out, which its weights do not move,
+       log w = -E(x_T)/tau + log(reference) - sum_t log pi(x_{t+1}|x_t),
+   and the loss is its variance over the batch, whose gradient is
+       2/(B-1) sum_b (log w_b - mean) d(-sum_t log pi):
+   log w once for a batch, then the gradients of all steps, added up. */
+
+/* ---- path_end: log w, less its mean ---- */
+
+typedef struct vgs__path_end_stage {
+    vgs_graph *g;
+    vgs__kernel k;
+    vgs_var end, known;                          /* x_T; the x_t whose density is known               */
+} vgs__path_end_stage;
+
+static void vgs__path_end_record(vgs_sampler *s, vgs__path_end_stage *st)
+{
+    vgs_graph *g = st->g;
+    vgs__kernel *k = &st->k;
+    int b = s->c.batch;
+    vgs_var cost, e, w, s0;
+    vgs__kernel_open(s, k, g, true);
+    st->end = vgs_input(g, s->c.energy.dim);
+    st->known = vgs_input(g, s->c.energy.dim);
+    s0 = vgs__bound_state(g, 1, 1, s->sigma, 0);
+    cost = vgs_sum_rows(g, vgs__bound_state(g, s->c.steps, b, s->traj_cost, 0));
+    vgs_assign(g, vgs__bound_state(g, 1, b, s->path_cost, 0), cost);             /* a row, read as a column */
+    cost = vgs__bound_state(g, -1, 1, s->path_cost, 0);
+    e = vgs_energy_of(g, s->energy, st->end);
+    vgs__kernel_check(k, e, VGS__BAD_ENERGY);
+    w = s->energy_max != 0.0f ? vgs_clamp(g, e, -FLT_MAX, s->energy_max) : e;
+    w = vgs_affine(g, vgs__or_outside(g, w, e, vgs__target_ceiling(s, k, e)), -1.0f / (float)s->tau, 0.0f);
+    w = vgs_sub(g, w, cost);
+    cost = vgs_div(g, vgs_sum_cols(g, vgs_square(g, st->known)), vgs_square(g, s0));
+    w = vgs_add(g, w, vgs_affine(g, cost, 0.5f, 0.0f));
+    w = vgs_sub(g, w, vgs_mean_rows(g, w));
+    vgs__kernel_check(k, w, VGS__BAD_LOSS);
+    vgs_assign(g, vgs__bound_state(g, -1, 1, s->path_weight, 0), w);
+    w = vgs_affine(g, vgs_mean_rows(g, vgs_square(g, w)), (float)b / (float)(b - 1), 0.0f);
+    vgs_assign(g, vgs__bound_state(g, 1, 1, s->loss_log, 0), w);
+    w = vgs_fill(g, 1, vgs_model_size(s->policy_on), 0.0f);
+    vgs_assign(g, vgs__model_grad(g, s->policy_on), w);
+}
+
+static vgs_status vgs__path_end_run(vgs_sampler *s, vgs__path_end_stage *st, vgs_error *err)
+{
+    size_t rows = (size_t)s->c.batch * (size_t)s->c.energy.dim;
+    vgs_bind(st->g, st->end, s->traj_x, (size_t)s->c.steps * rows, NULL);
+    vgs_bind(st->g, st->known, s->traj_x, (size_t)vgs__known_step(s) * rows, NULL);
+    vgs__kernel_set(s, &st->k, s->c.steps - 1, s->c.steps, 1.0);
+    vgs_scalar_set(st->g, st->k.least_inside, s->outside_max - 1.0);
+    s->energy_calls += s->c.batch;
+    return vgs_graph_run(st->g, s->c.batch, err);
+}
+
+/* ---- path_step: what step t adds to the gradient ---- */
+
+typedef struct vgs__path_step_stage {
+    vgs_graph *g;
+    vgs__kernel k;
+    vgs_var x, next, slope;
+    vgs_scalar minus_a, factor;                  /* factor: 1/(sigma_t^2 (B-1))                       */
+} vgs__path_step_stage;
+
+static void vgs__path_step_record(vgs_sampler *s, vgs__path_step_stage *st)
+{
+    vgs_graph *g = st->g;
+    const vgs_scalar none = { 0 };
+    vgs_var mean, r, grad = vgs__model_grad(g, s->policy_on), part;
+    vgs__kernel_open(s, &st->k, g, true);
+    st->x = vgs_input(g, s->c.energy.dim);
+    st->next = vgs_input(g, s->c.energy.dim);
+    if (s->c.drift_energy) st->slope = vgs_input(g, s->c.energy.dim);
+    st->minus_a = vgs_scalar_create(g, -1);
+    st->factor = vgs_scalar_create(g, 1);
+    mean = vgs__policy_mean(s, g, s->policy_on, st->x, vgs_fill_int(g, -1, st->k.step), st->slope);
+    r = vgs_sub(g, vgs_combine_by(g, st->next, none, st->x, st->minus_a), mean);
+    r = vgs_mul(g, vgs_sum_cols(g, vgs_square(g, r)), vgs__bound_state(g, -1, 1, s->path_weight, 0));
+    r = vgs_affine_by(g, r, st->factor, none);
+    vgs_check(g, r, s->policy_on);
+    part = vgs__bound_state(g, 1, vgs_model_size(s->policy_on), s->policy_grad, 0);
+    vgs_gradient_params(g, r, vgs_model_weights(g, s->policy_on), part);
+    vgs_assign(g, grad, vgs_add(g, grad, part));
+}
+
+static vgs_status vgs__path_step_run(vgs_sampler *s, vgs__path_step_stage *st, int t, vgs_error *err)
+{
+    size_t rows = (size_t)s->c.batch * (size_t)s->c.energy.dim, at = (size_t)t * rows;
+    double a = (double)s->a[t];
+    vgs_bind(st->g, st->x, s->traj_x, at, NULL);
+    vgs_bind(st->g, st->next, s->traj_x, at + rows, NULL);
+    if (vgs__exists(st->slope)) vgs_bind(st->g, st->slope, s->traj_grad, at, NULL);
+    vgs__kernel_set(s, &st->k, t, t + 1, 1.0);
+    vgs_scalar_set(st->g, st->minus_a, -a);
+    vgs_scalar_set(st->g, st->factor, 1.0 / ((double)s->s2[t] * a * a * (s->c.batch - 1)));
+    return vgs_graph_run(st->g, s->c.batch, err);
+}
+
+/* ---- path_fit: one step of Adam ---- */
+
+typedef struct vgs__path_fit_stage { vgs_graph *g; vgs_scalar lr, rest_lr; } vgs__path_fit_stage;
+
+/* sigma_t has no gradient and stays; the factors of grad E learn a tenth as fast as sigma_t does in dxdp. */
+static void vgs__path_fit_record(vgs_sampler *s, vgs__path_fit_stage *st)
+{
+    vgs_var grad = vgs__model_grad(st->g, s->policy_on);
+    st->lr = vgs_scalar_create(st->g, 0);
+    st->rest_lr = vgs_scalar_create(st->g, 0);
+    vgs_check(st->g, grad, s->policy_on);
+    vgs__adam_parts(st->g, s->policy_on, grad, st->lr, vgs__policy_net_size(s->policy_on), st->rest_lr,
+                    s->c.policy_grad_max);
+}
+
+static vgs_status vgs__path_fit_run(vgs_sampler *s, vgs__path_fit_stage *st, vgs_error *err)
+{
+    vgs_scalar_set(st->g, st->lr, vgs__rate(s, s->c.policy_lr));
+    vgs_scalar_set(st->g, st->rest_lr, vgs__rate(s, 0.1f * s->c.step_sigma_lr));
+    return vgs_graph_run(st->g, 1, err);
 }
 
 /* ==== >>replay: samples that are kept and started from again ========================================== */
@@ -12286,7 +13030,7 @@ static void vgs__score_record(vgs_sampler *s, vgs__score_stage *st, bool last)
     vgs__kernel *k = &st->k;
     const vgs_scalar one = { 0 };
     vgs_var xi, x, mu, eps;
-    vgs__kernel_open(s, k, g);
+    vgs__kernel_open(s, k, g, false);
     st->next = vgs_input(g, s->c.energy.dim);
     st->x = vgs_state(g, -1, s->c.energy.dim, VGS_F32);
     st->cost = vgs_state(g, -1, 1, VGS_F32);
@@ -12300,24 +13044,40 @@ static void vgs__score_record(vgs_sampler *s, vgs__score_stage *st, bool last)
     }
     x = vgs_combine_by(g, st->next, st->inv_a, xi, st->s);
     mu = vgs__kernel_mu(s, k, x, vgs__no_var(), last);
+    if (vgs__from_zero(&s->c)) xi = vgs_affine_by(g, vgs_sub(g, st->next, x), k->neg_inv_sigma, one);
     eps = vgs_combine_by(g, xi, one, mu, k->neg_inv_sigma);          /* the sign does not matter       */
-    if (!s->c.fixed_kernel) eps = vgs_div(g, eps, k->sqrt_rho);
+    if (vgs__has_rho(s)) eps = vgs_div(g, eps, k->sqrt_rho);
     eps = vgs__kernel_colour(s, k, eps, true);
     vgs_assign(g, st->cost, vgs__kernel_cost(k, xi, eps));
     vgs_assign(g, st->x, x);
+}
+
+/* What is left of x_{t+1} in x_t, and the noise beside it: 1/a_t and s_t of the noising chain; of a bridge
+   from 0 the share of the variance at t in that at t + 1, and s_t times its root. */
+static double vgs__back_factors(const vgs_sampler *s, int t, double *noise)
+{
+    double so_far = 0.0, share;
+    int i;
+    *noise = sqrt((double)s->s2[t]);
+    if (!vgs__from_zero(&s->c)) return 1.0 / (double)s->a[t];
+    for (i = 0; i < t; ++i) so_far += (double)s->s2[i];
+    share = so_far / (so_far + (double)s->s2[t]);
+    *noise *= sqrt(share);
+    return share;
 }
 
 /* Step t backwards: x_t takes its place, the cost of the sampler's step is in r->cost. */
 static vgs_status vgs__score_run(vgs_sampler *s, vgs__score_stage *st, const vgs__roll *r, int t,
                                  vgs_error *err)
 {
+    double noise, left = vgs__back_factors(s, t, &noise);
     vgs_bind(st->g, st->next, r->x, vgs__roll_place(s, r, t + 1), NULL);
     vgs_bind(st->g, st->x, r->x, vgs__roll_place(s, r, t), NULL);
     vgs_bind(st->g, st->cost, r->cost, 0, NULL);
     if (t == s->c.steps - 1) vgs__see(s, r);
     vgs__kernel_set_step(s, &st->k, t, 1.0, r->first_row);
-    vgs_scalar_set(st->g, st->inv_a, 1.0 / (double)s->a[t]);
-    vgs_scalar_set(st->g, st->s, sqrt((double)s->s2[t]));
+    vgs_scalar_set(st->g, st->inv_a, left);
+    vgs_scalar_set(st->g, st->s, noise);
     vgs_noise_set(st->g, &st->noise, r->seed, VGS__FOR_SCORE, 0, t, r->first_row);
     return vgs_graph_run(st->g, r->n, err);
 }
@@ -12334,21 +13094,31 @@ static void vgs__state_free(vgs__state *h)
    made when somebody asks. */
 #define VGS__STAGES(X) \
     X(start,      start,       true,                    s->capacity, (s, st))                         \
-    X(step,       step,        true,                    s->capacity, (s, st, false, false))           \
-    X(step,       last,        true,                    s->capacity, (s, st, true, false))            \
-    X(return,     return_step, !c->published,           c->batch,    (s, st, false))                  \
-    X(return,     return_last, !c->published,           c->batch,    (s, st, true))                   \
-    X(fresh,      fresh_step,  c->published || c->replay || vgs__explores(s), c->batch, (s, st, false)) \
-    X(fresh,      fresh_last,  c->published,            c->batch,    (s, st, true))                   \
+    X(step,       step,        true,                    s->capacity, (s, st, false, false, false))    \
+    X(step,       last,        !vgs__is_policy(c),      s->capacity, (s, st, true, false, false))     \
+    X(step,       learning,    vgs__is_policy(c),       c->batch,    (s, st, false, false, true))     \
+    X(return,     return_step, td && !c->published,     c->batch,    (s, st, false))                  \
+    X(return,     return_last, td && !c->published,     c->batch,    (s, st, true))                   \
+    X(fresh,      fresh_step,  td && (c->published || c->replay || vgs__explores(s)), c->batch,       \
+      (s, st, false))                                                                                 \
+    X(fresh,      fresh_last,  td && c->published,      c->batch,    (s, st, true))                   \
     X(grad,       grad,        c->slope_loss > 0.0f,    c->batch,    (s, st))                         \
     X(fd,         fd,          c->slope_loss > 0.0f,    c->batch,    (s, st, s->c.slope_loss))        \
     X(fd,         denoise_fd,  c->denoise_loss > 0.0f,  c->batch,    (s, st, s->c.denoise_loss))      \
     X(fit,        denoise_fit, c->denoise_loss > 0.0f,  c->batch,    (s, st, true))                   \
     X(end,        end,         c->denoise_loss > 0.0f,  c->batch,    (s, st))                         \
     X(denoise,    denoise,     c->denoise_loss > 0.0f,  c->batch,    (s, st))                         \
-    X(fit,        fit,         true,                    c->batch,    (s, st, false))                         \
+    X(fit,        fit,         td,                      c->batch,    (s, st, false))                  \
     X(ema,        ema,         true,                    c->batch,    (s, st))                         \
     X(sigma,      sigma_fit,   true,                    c->batch,    (s, st))                         \
+    X(dp,         dp_step,     dxdp,                    c->batch,    (s, st, false))                  \
+    X(dp,         dp_last,     dxdp,                    c->batch,    (s, st, true))                   \
+    X(policy_fit, policy_fit,  dxdp,                    c->batch,    (s, st))                         \
+    X(velocity,   velocity,    dxdp,                    c->batch,    (s, st))                         \
+    X(average,    average,     vgs__is_policy(c),       c->batch,    (s, st))                         \
+    X(path_end,   path_end,    logvar,                  c->batch,    (s, st))                         \
+    X(path_step,  path_step,   logvar,                  c->batch,    (s, st))                         \
+    X(path_fit,   path_fit,    logvar,                  c->batch,    (s, st))                         \
     X(factor,     factor_step, !c->fixed_kernel,        c->batch,    (s, st, false))                  \
     X(factor,     factor_last, !c->fixed_kernel,        c->batch,    (s, st, true))                   \
     X(keep,       keep,        c->replay > 0,           c->batch,    (s, st))                         \
@@ -12378,6 +13148,8 @@ struct vgs__stages {
 static vgs_status vgs__make_stages(vgs_sampler *s, vgs_error *err)
 {
     const vgs_config *c = &s->c;
+    const bool td = vgs__learns_by(c, VGS_TD), dxdp = vgs__learns_by(c, VGS_DXDP);
+    const bool logvar = vgs__learns_by(c, VGS_LOGVAR);
     vgs_status code = VGS_OK;
     s->stage = (struct vgs__stages *)vgs__alloc_or(err, "sampler", 1, sizeof *s->stage);
     if (!s->stage) return VGS_E_NOMEM;
@@ -12394,7 +13166,9 @@ static vgs_status vgs__make_buffers(vgs_sampler *s, vgs_error *err)
     const size_t T = (size_t)c->steps, B = (size_t)c->batch, D = (size_t)c->energy.dim;
     const size_t F = (size_t)s->factors, C = (size_t)s->capacity, passes = (size_t)c->passes;
     const size_t kept = (size_t)c->replay * B;
+    const size_t P = s->policy ? (size_t)vgs_model_size(s->policy) : 0;
     const bool slope = c->slope_loss > 0.0f || c->denoise_loss > 0.0f, own = !vgs__is_plain(c);
+    const bool dxdp = vgs__learns_by(c, VGS_DXDP), logvar = vgs__learns_by(c, VGS_LOGVAR);
 #define VGS__MAKE(name, when, n) \
     if (when) {                                                                                       \
         s->name = s->b->buffer_create(s->b->self, (n), err);                                          \
@@ -12459,6 +13233,18 @@ static vgs_status vgs__feature_write(vgs_sampler *s, vgs_error *err)
     return st;
 }
 
+/* v_t = sigma_t^2 */
+static vgs_status vgs__velocity_begin(vgs_sampler *s, vgs_error *err)
+{
+    size_t n = (size_t)s->c.steps, t;
+    float *v = (float *)vgs__alloc_or(err, "policy", n, sizeof *v);
+    vgs_status st = v ? vgs__policy_read_sigma(s, s->policy_on, err) : VGS_E_NOMEM;
+    for (t = 0; v && t < n; ++t) v[t] = expf(2.0f * s->log_sigma[t]);
+    if (st == VGS_OK) st = s->b->upload(s->b->self, s->velocity, 0, v, n, VGS_F32, err);
+    vgs__free(v);
+    return st;
+}
+
 /* s0 from the schedule, factors, an empty replay store (log w = -FLT_MAX) whose MALA begins with a step of
    s2_end/2. */
 static vgs_status vgs__init_state(vgs_sampler *s, vgs_error *err)
@@ -12466,6 +13252,7 @@ static vgs_status vgs__init_state(vgs_sampler *s, vgs_error *err)
     float s0 = (float)vgs_schedule_fill(&s->c, s->s2, s->a), h = 0.5f * s->c.s2_end;
     vgs_status st = s->b->upload(s->b->self, s->sigma, 0, &s0, 1, VGS_F32, err);
     if (st == VGS_OK) st = vgs__init_factors(s, err);
+    if (st == VGS_OK && vgs__learns_by(&s->c, VGS_DXDP)) st = vgs__velocity_begin(s, err);
     if (st == VGS_OK && s->c.energy_features > 0) st = vgs__feature_write(s, err);
     if (st != VGS_OK || !s->c.replay) return st;
     st = vgs__upload_fill(s, s->replay_weight, vgs__replay_rows(s), -FLT_MAX, err);
@@ -12490,6 +13277,46 @@ static vgs_status vgs__model_begin_at_zero(vgs_model *m, vgs_error *err)
     return st;
 }
 
+/* m and log sigma_t, with drift_energy the factors of grad E, too. m begins at 0, sigma_t as that of the
+   chain, the factors at 0. */
+static vgs_model *vgs__policy_create(vgs_sampler *s, vgs_error *err)
+{
+    vgs__net *net = vgs__net_create(&s->c.policy, err);
+    vgs_rng r = { 0, 1, 0 };                     /* not the value's first weights                     */
+    vgs_model *m;
+    float *w;
+    int t, at;
+    if (!net) return NULL;
+    at = net->size;
+    vgs__net_list(net, "log_sigma", s->c.steps, 1);
+    if (s->c.drift_energy) vgs__net_list(net, "of_energy", s->c.steps, 1);
+    w = net->failed ? NULL : (float *)vgs__alloc_or(err, "policy", (size_t)net->size, sizeof *w);
+    if (!w) {
+        if (net->failed) vgs__fail(err, VGS_E_NOMEM, "out of memory: policy of %d steps", s->c.steps);
+        vgs__net_free(net);
+        return NULL;
+    }
+    r.seed = s->c.seed;
+    vgs__net_init(net, &r, w);
+    memset(w + at, 0, (size_t)(net->size - at) * sizeof *w);
+    for (t = 0; t < s->c.steps; ++t) w[at + t] = (float)log(sqrt((double)s->s2[t]) * (double)s->a[t]);
+    m = vgs__model_make(net, s->b, w, err);
+    vgs__free(w);
+    if (m && vgs__model_begin_at_zero(m, err) == VGS_OK) return m;
+    vgs_model_free(m);
+    return NULL;
+}
+
+static vgs_status vgs__make_policy(vgs_sampler *s, vgs_error *err)
+{
+    if (!vgs__is_policy(&s->c)) return VGS_OK;
+    s->policy_on = vgs__policy_create(s, err);
+    s->policy = s->policy_on ? vgs__policy_create(s, err) : NULL;
+    if (!s->policy || vgs__model_moments(s->policy_on, err) != VGS_OK) return VGS_E_NOMEM;
+    s->bytes += 5 * 4 * (size_t)vgs_model_size(s->policy);
+    return VGS_OK;
+}
+
 static vgs_status vgs__make_models(vgs_sampler *s, vgs_error *err)
 {
     vgs_status st = VGS_OK;
@@ -12497,7 +13324,8 @@ static vgs_status vgs__make_models(vgs_sampler *s, vgs_error *err)
     s->target = s->online ? vgs_model_create(&s->c.net, s->b, s->c.seed, err) : NULL;
     if (!s->target) return VGS_E_NOMEM;
     s->bytes += 5 * 4 * (size_t)vgs_model_size(s->online);           /* weights twice, gradient, moments  */
-    if (vgs__is_plain(&s->c)) return VGS_OK;
+    if ((st = vgs__make_policy(s, err)) != VGS_OK) return st;
+    if (vgs__is_plain(&s->c) && !vgs__learns_by(&s->c, VGS_LOGVAR)) return VGS_OK;
     st = vgs__model_begin_at_zero(s->online, err);
     return st == VGS_OK ? vgs__model_begin_at_zero(s->target, err) : st;
 }
@@ -12509,12 +13337,14 @@ static vgs_status vgs__sampler_build(vgs_sampler *s, vgs_error *err)
     vgs_status st;
     s->capacity = s->c.batch > 512 ? s->c.batch : 512;
     s->last_by_value = !vgs__is_plain(&s->c);    /* V begins as the exact one of a Gaussian           */
-    s->s2 = (float *)vgs__alloc_or(err, "schedule", 3 * t + (size_t)s->c.energy.dim, sizeof *s->s2);
+    s->s2 = (float *)vgs__alloc_or(err, "schedule", 4 * t + (size_t)s->c.energy.dim, sizeof *s->s2);
     if (!s->s2) return VGS_E_NOMEM;
     s->a = s->s2 + t;
     s->correct_step = s->a + t;
-    s->outside_x = s->correct_step + t;
+    s->log_sigma = s->correct_step + t;
+    s->outside_x = s->log_sigma + t;
     s->outside_max = 1.0;
+    vgs_schedule_fill(&s->c, s->s2, s->a);       /* the policy's first sigma_t                        */
     if ((st = vgs__make_models(s, err)) != VGS_OK) return st;
     if ((st = vgs__make_buffers(s, err)) != VGS_OK) return st;
     if ((st = vgs__init_state(s, err)) != VGS_OK) return st;
@@ -12531,7 +13361,7 @@ static void vgs__sampler_forget(vgs_sampler *s)
 #undef VGS__FORGET
     memset(&s->energies, 0, sizeof s->energies);
     s->stage = NULL;
-    s->online = s->target = NULL;
+    s->online = s->target = s->policy_on = s->policy = NULL;
     s->s2 = NULL;
     s->bytes = 0;
 }
@@ -12551,6 +13381,8 @@ static void vgs__sampler_unbuild(vgs_sampler *s)
 #undef VGS__FREE
     vgs_model_free(s->online);
     vgs_model_free(s->target);
+    vgs_model_free(s->policy_on);
+    vgs_model_free(s->policy);
     vgs__free(s->s2);
     vgs__sampler_forget(s);
 }
@@ -12590,11 +13422,18 @@ static vgs_status vgs__sampler_init(vgs_sampler *s, vgs_error *err)
 
 /* ---- an energy whose parameters belong to no model ---- */
 
+/* The graph of a stage that looks at E. */
+static vgs_graph *vgs__energy_graph(const vgs_sampler *s)
+{
+    if (vgs__learns_by(&s->c, VGS_DXDP)) return s->stage->dp_last.g;
+    return vgs__learns_by(&s->c, VGS_LOGVAR) ? s->stage->path_end.g : s->stage->last.g;
+}
+
 /* A checksum (FNV-1a) of the parameters that the energy has bound by itself; 0 where there are none.
    Without a version nobody tells that they have changed, but a look at them does. */
 static vgs_status vgs__energy_params(vgs_sampler *s, uint64_t *sum, vgs_error *err)
 {
-    const vgs_graph *g = s->stage->last.g;
+    const vgs_graph *g = vgs__energy_graph(s);
     vgs_status st = VGS_OK;
     int id;
     *sum = 0;
@@ -12650,6 +13489,10 @@ VGS__DEF int64_t vgs_sampler_iteration(const vgs_sampler *s) { return s->iterati
 VGS__DEF const vgs_pilot *vgs_sampler_pilot(const vgs_sampler *s) { return s->piloted ? &s->pilot : NULL; }
 VGS__DEF bool vgs_sampler_reached(const vgs_sampler *s) { return s->reached; }
 VGS__DEF vgs_model *vgs_sampler_model(vgs_sampler *s) { return s->target; }
+VGS__DEF vgs_model *vgs_sampler_policy(vgs_sampler *s, bool average)
+{
+    return average ? s->policy : s->policy_on;
+}
 VGS__DEF size_t vgs_sampler_bytes(const vgs_sampler *s)
 {
     return s->bytes + (s->own ? vgs__cpu_bytes(s->own) : 0);
@@ -12677,6 +13520,19 @@ VGS__DEF vgs_status vgs_sampler_touch(vgs_sampler *s, vgs_error *err)
 
 /* ---- path weights: log w = |x_0|^2 / (2 s0^2) + constant - sum of the steps' costs - E/tau ---- */
 
+/* D sum_t log(sigma_t/(s_t a_t)), of a policy: what its noise adds to log w */
+static vgs_status vgs__weight_policy(vgs_sampler *s, double *out, vgs_error *err)
+{
+    vgs_status st = VGS_OK;
+    int t;
+    *out = 0.0;
+    if (!s->policy) return st;
+    st = vgs__policy_read_sigma(s, s->policy, err);
+    for (t = 0; t < s->c.steps; ++t)
+        *out += s->dim * ((double)s->log_sigma[t] - log(sqrt((double)s->s2[t]) * (double)s->a[t]));
+    return st;
+}
+
 /* D [sum_t log(sqrt(rho_t) a_t) + log(s0) + log(2 pi)/2], and what coordinates make of Z */
 static vgs_status vgs__weight_constant(vgs_sampler *s, double s0, double *out, vgs_error *err)
 {
@@ -12693,17 +13549,22 @@ static vgs_status vgs__weight_constant(vgs_sampler *s, double s0, double *out, v
     return st;
 }
 
-/* log_weight += |x_0|^2 / (2 s0^2) + constant, -log p0; on the sphere x_0 is uniform. x receives x_0. */
+/* log_weight += |x_0|^2 / (2 s0^2) + constant, -log p0; on the sphere x_0 is uniform. x receives x_0. Of
+   paths from 0 it is x_T, whose density under the reference is known. */
 static vgs_status vgs__weight_start(vgs_sampler *s, const vgs__roll *r, float *x, double *log_weight,
                                     vgs_error *err)
 {
     size_t d = (size_t)s->c.energy.dim, n = (size_t)r->n, i, j;
     float s0 = 1.0f;
-    double constant = 0.0;
+    double constant = 0.0, noise = 0.0;
     vgs_status st = s->b->download(s->b->self, &s0, s->sigma, 0, 1, VGS_F32, err);
+    if (st == VGS_OK) st = vgs__weight_policy(s, &noise, err);
     if (st == VGS_OK && s->c.on_sphere) constant = vgs__sphere_log_area(s->c.energy.dim);
     else if (st == VGS_OK) st = vgs__weight_constant(s, (double)s0, &constant, err);
-    if (st == VGS_OK) st = s->b->download(s->b->self, x, r->x, vgs__roll_place(s, r, 0), n * d, VGS_F32, err);
+    constant += noise;
+    if (st == VGS_OK)
+        st = s->b->download(s->b->self, x, r->x, vgs__roll_place(s, r, vgs__known_step(s)), n * d, VGS_F32,
+                            err);
     for (i = 0; i < n && st == VGS_OK; ++i) {
         double sum = 0.0;
         for (j = 0; j < d && !s->c.on_sphere; ++j) sum += (double)x[i * d + j] * (double)x[i * d + j];
@@ -12797,6 +13658,7 @@ struct vgs__corrector {
 static vgs_status vgs__roll_step(vgs_sampler *s, const vgs__roll *r, int t, vgs_error *err)
 {
     vgs__step_stage *st = vgs__last_by_energy(s, t) ? &s->stage->last : &s->stage->step;
+    if (r->learning) st = &s->stage->learning;
     if (r->corrector && t < s->c.steps - 1 && r->corrector->step.g) {
         st = &r->corrector->step;
         vgs_bind(st->g, st->grad, r->corrector->grad, 0, NULL);
@@ -12918,7 +13780,7 @@ static vgs_status vgs__corrector_stages(vgs_sampler *s, vgs__corrector *c, vgs_e
     VGS__STAGE_MAKE(mala_begin, &c->begin, s->capacity, (s, st, true), code)
     if (code == VGS_OK) VGS__STAGE_MAKE(mala_step, &c->walk, s->capacity, (s, st, true), code)
     if (code == VGS_OK && !s->c.explicit_drift)
-        VGS__STAGE_MAKE(step, &c->step, s->capacity, (s, st, false, true), code)
+        VGS__STAGE_MAKE(step, &c->step, s->capacity, (s, st, false, true, false), code)
     s->bytes = bytes;
     return code;
 }
@@ -13000,7 +13862,7 @@ static vgs_status vgs__draw_block(vgs_sampler *s, const vgs__roll *r, const vgs_
     int t, i;
     if (o->log_weight && st == VGS_OK) {
         memset(o->log_weight, 0, n * sizeof *o->log_weight);
-        if (!o->start) st = vgs__weight_start(s, r, x, o->log_weight, err);
+        if (!o->start && !vgs__known_step(s)) st = vgs__weight_start(s, r, x, o->log_weight, err);
     }
     for (t = 0; t <= s->c.steps && st == VGS_OK; ++t) {
         if (t < s->c.steps) st = vgs__correct(s, r, t, 1.0, m->row, o->log_weight, err);
@@ -13014,6 +13876,8 @@ static vgs_status vgs__draw_block(vgs_sampler *s, const vgs__roll *r, const vgs_
         if (o->log_weight && o->start && !t && st == VGS_OK)
             st = vgs__weight_given(s, r, x, o->log_weight, err);
     }
+    if (o->log_weight && vgs__known_step(s) && st == VGS_OK)
+        st = vgs__weight_start(s, r, x, o->log_weight, err);
     if (st == VGS_OK)
         st = s->b->download(s->b->self, x, r->x, vgs__roll_place(s, r, s->c.steps), n * d, VGS_F32, err);
     if (st == VGS_OK && (o->log_weight || o->energy))
@@ -13077,18 +13941,29 @@ static void vgs__smc_block(const vgs_sampler *s, vgs__smc *c, const vgs_draw *o,
     c->r.x_first = (size_t)i;
 }
 
-static vgs_status vgs__smc_start(vgs_sampler *s, vgs__smc *c, const vgs_draw *o, vgs_error *err)
+/* What x_t of all rows adds to log w, at the step where that is known. */
+static vgs_status vgs__smc_known(vgs_sampler *s, vgs__smc *c, const vgs_draw *o, int t, vgs_error *err)
 {
     size_t d = (size_t)s->c.energy.dim;
+    vgs_status st = VGS_OK;
+    int i;
+    for (i = 0; i < c->n && st == VGS_OK && t == vgs__known_step(s); i += c->r.n) {
+        vgs__smc_block(s, c, o, i);
+        st = vgs__weight_start(s, &c->r, c->x + (size_t)i * d, c->log_weight + i, err);
+    }
+    return st;
+}
+
+static vgs_status vgs__smc_start(vgs_sampler *s, vgs__smc *c, const vgs_draw *o, vgs_error *err)
+{
     vgs_status st = VGS_OK;
     int i;
     memset(c->log_weight, 0, (size_t)c->n * sizeof *c->log_weight);
     for (i = 0; i < c->n && st == VGS_OK; i += c->r.n) {
         vgs__smc_block(s, c, o, i);
         st = vgs__start_run(s, &s->stage->start, &c->r, err);
-        if (st == VGS_OK) st = vgs__weight_start(s, &c->r, c->x + (size_t)i * d, c->log_weight + i, err);
     }
-    return st;
+    return st == VGS_OK ? vgs__smc_known(s, c, o, 0, err) : st;
 }
 
 static vgs_status vgs__smc_step(vgs_sampler *s, vgs__smc *c, const vgs_draw *o, int t, vgs_error *err)
@@ -13180,6 +14055,7 @@ static vgs_status vgs__smc_run(vgs_sampler *s, vgs__smc *c, const vgs_draw *o, v
             st = vgs__smc_resample(s, c, o, t, max, sum, err);
         if (st == VGS_OK) st = vgs__smc_step(s, c, o, t, err);
     }
+    if (st == VGS_OK) st = vgs__smc_known(s, c, o, t, err);
     c->r.x_first = 0;
     if (st == VGS_OK)
         st = s->b->download(s->b->self, c->x, c->r.x, vgs__roll_place(s, &c->r, t), (size_t)c->n * d, VGS_F32,
@@ -13330,6 +14206,7 @@ static vgs_status vgs__score_block(vgs_sampler *s, vgs__score_stage st[2], const
     code = vgs__weight_end(s, r->n, x, m->e, log_weight, err);
     if (code == VGS_OK)
         code = s->b->upload(s->b->self, r->x, vgs__roll_place(s, r, s->c.steps), x, n * d, VGS_F32, err);
+    if (code == VGS_OK && vgs__known_step(s)) code = vgs__weight_start(s, r, x, log_weight, err);
     for (t = s->c.steps; t >= 0 && code == VGS_OK; --t) {
         if (t < s->c.steps) code = vgs__score_run(s, &st[vgs__last_by_energy(s, t)], r, t, err);
         if (t < s->c.steps && code == VGS_OK)
@@ -13341,7 +14218,7 @@ static vgs_status vgs__score_block(vgs_sampler *s, vgs__score_stage st[2], const
             vgs__frame_rows(&s->frame, VGS__TO_X, path + (size_t)t * path_rows * d, r->n);
         if (t < s->c.steps && code == VGS_OK) code = vgs__correct(s, r, t, -1.0, m->row, log_weight, err);
     }
-    return code == VGS_OK ? vgs__weight_start(s, r, x, log_weight, err) : code;
+    return code == VGS_OK && !vgs__known_step(s) ? vgs__weight_start(s, r, x, log_weight, err) : code;
 }
 
 static vgs_status vgs__score(vgs_sampler *s, const vgs_draw *o, int n, const float *ref,
@@ -13387,8 +14264,8 @@ VGS__DEF vgs_status vgs_sampler_score(vgs_sampler *s, const vgs_draw *draw, int 
     o.start = ref;                               /* room for a block of them                          */
     if ((code = vgs__host_make(s, &room, &o, err)) != VGS_OK) return code;
     o.start = NULL;
-    for (k = 0; k < 2 && code == VGS_OK; ++k) VGS__STAGE_MAKE(score, &step[k], s->capacity, (s, st, k == 1),
-                                                              code)
+    for (k = 0; k < (s->policy ? 1 : 2) && code == VGS_OK; ++k)
+        VGS__STAGE_MAKE(score, &step[k], s->capacity, (s, st, k == 1), code)
     if (code == VGS_OK) code = vgs__score(s, &o, n, ref, step, &room, log_weight, err);
     for (k = 0; k < 2; ++k) vgs_graph_free(step[k].g);
     vgs__free(room.e);
@@ -14227,7 +15104,7 @@ static double vgs__choice_mean(double *v, int n, bool trimmed)
 /* Energies that n rows with weights ask for, drawn or scored, without a corrector. */
 static double vgs__draw_calls(const vgs_sampler *s, double n)
 {
-    return n * (s->last_by_value ? 1.0 : 2.0) + vgs__value_calls(s, n * s->c.steps);
+    return n * (vgs__last_by_energy(s, s->c.steps - 1) ? 2.0 : 1.0) + vgs__value_calls(s, n * s->c.steps);
 }
 
 /* How far the sampler is from the target: what the ELBO lacks, and what the EUBO of the pilot's samples has
@@ -14649,6 +15526,7 @@ static vgs__roll vgs__train_roll(const vgs_sampler *s)
     r.eigvec = s->traj_eigvec;
     r.x_stride = r.mu_stride = (size_t)s->c.batch;
     r.x_places = s->c.steps + 1;
+    r.learning = vgs__is_policy(&s->c);
     return r;
 }
 
@@ -14669,7 +15547,8 @@ static vgs_status vgs__train_rollout(vgs_sampler *s, bool placed, vgs_error *err
                     : vgs__start_run(s, &s->stage->start, &r, err);
     for (t = 0; t < s->c.steps && st == VGS_OK; ++t) st = vgs__roll_step(s, &r, t, err);
     s->energy_calls += vgs__value_calls(s, (double)s->c.batch * s->c.steps);
-    if (!s->last_by_value) s->energy_calls += s->c.batch;
+    if (s->c.drift_energy) s->energy_calls += (double)s->c.batch * s->c.steps;
+    else if (vgs__last_by_energy(s, s->c.steps - 1)) s->energy_calls += s->c.batch;
     return st;
 }
 
@@ -14699,30 +15578,80 @@ static vgs_status vgs__train_keep(vgs_sampler *s, vgs_error *err)
     return st == VGS_OK ? vgs__keep_run(s, &all->keep, err) : st;
 }
 
-/* V learns from the trajectories of the last rollout, then what follows from V: Vbar, and s0 unless x_0 was
-   given. */
-static vgs_status vgs__train_fit(vgs_sampler *s, vgs_error *err)
+/* V learns by temporal differences. */
+static vgs_status vgs__fit_td(vgs_sampler *s, vgs_error *err)
 {
     struct vgs__stages *all = s->stage;
-    int64_t adam = s->online->step, sigma = s->sigma_step;
     int pass, target_passes = s->c.published ? s->c.passes : 1;      /* a return serves all passes      */
     vgs_status st = VGS_OK;
     for (pass = 0; pass < target_passes && st == VGS_OK; ++pass) st = vgs__train_targets(s, pass, err);
     if (st == VGS_OK) st = vgs__factor_run(s, &all->factor_step, &all->factor_last, err);
     for (pass = 0; pass < s->c.passes && st == VGS_OK; ++pass) st = vgs__fit_run(s, &all->fit, &all->fd,
                                                                                  pass, err);
-    if (st == VGS_OK) st = vgs_graph_run(all->ema.g, 1, err);
+    return st;
+}
+
+/* Whether the policy's last update met a number that is not finite. */
+static vgs_status vgs__read_policy_flag(vgs_sampler *s, vgs_error *err)
+{
+    int32_t f[4];
+    vgs_status st = vgs__model_read_flag(s->policy_on, f, err);
+    if (st != VGS_OK || !f[0]) return st;
+    return vgs__fail(err, VGS_E_NONFINITE, "train: the policy's loss, or a gradient in it, is not finite at "
+                     "row %u (iteration %lld)", (unsigned)f[1], (long long)s->iteration);
+}
+
+/* V, then the policy, then v_t. What E says is known before the policy learns of it. */
+static vgs_status vgs__fit_dxdp(vgs_sampler *s, vgs_error *err)
+{
+    struct vgs__stages *all = s->stage;
+    int pass, t, last = s->c.steps - 1;
+    vgs_status st = VGS_OK;
+    for (pass = 0; pass < s->c.passes; ++pass, s->energy_calls += s->c.batch)
+        for (t = last; t >= 0 && st == VGS_OK; --t)
+            st = vgs__dp_run(s, t == last ? &all->dp_last : &all->dp_step, pass, t, err);
+    if (st == VGS_OK) st = vgs__read_flag(s, "train", err);
+    if (st == VGS_OK) st = vgs__policy_fit_run(s, &all->policy_fit, err);
+    if (st == VGS_OK) st = vgs__read_policy_flag(s, err);
+    if (st == VGS_OK) st = vgs_graph_run(all->average.g, 1, err);
+    return st == VGS_OK ? vgs__velocity_run(s, &all->velocity, err) : st;
+}
+
+static vgs_status vgs__fit_logvar(vgs_sampler *s, vgs_error *err)
+{
+    struct vgs__stages *all = s->stage;
+    int t;
+    vgs_status st = vgs__path_end_run(s, &all->path_end, err);
+    for (t = 0; t < s->c.steps && st == VGS_OK; ++t) st = vgs__path_step_run(s, &all->path_step, t, err);
+    if (st == VGS_OK) st = vgs__read_flag(s, "train", err);
+    if (st == VGS_OK) st = vgs__path_fit_run(s, &all->path_fit, err);
+    if (st == VGS_OK) st = vgs__read_policy_flag(s, err);
+    return st == VGS_OK ? vgs_graph_run(all->average.g, 1, err) : st;
+}
+
+/* V or the policy learns from the trajectories of the last rollout, then what follows from V: Vbar, and s0
+   unless x_0 was given. */
+static vgs_status vgs__train_fit(vgs_sampler *s, vgs_error *err)
+{
+    struct vgs__stages *all = s->stage;
+    int64_t adam = s->online->step, sigma = s->sigma_step, policy = s->policy ? s->policy_on->step : 0;
+    const bool logvar = vgs__learns_by(&s->c, VGS_LOGVAR);
+    vgs_status st = logvar ? vgs__fit_logvar(s, err)
+                  : s->policy ? vgs__fit_dxdp(s, err) : vgs__fit_td(s, err);
+    if (st == VGS_OK && !logvar) st = vgs_graph_run(all->ema.g, 1, err);
     if (st == VGS_OK && s->rolled != VGS__ROLLED_GIVEN) st = vgs__sigma_run(s, &all->sigma_fit, err);
     if (st == VGS_OK) st = vgs__read_flag(s, "train", err);
     if (st != VGS_OK) {                          /* this iteration taught nothing                     */
         s->online->step = adam;
         s->sigma_step = sigma;
+        if (s->policy) s->policy_on->step = policy;
+        if (s->policy) vgs__model_clear_flag(s->policy_on);
         vgs__model_clear_flag(s->online);
         return st;
     }
     st = vgs__train_keep(s, err);
     s->iteration++;
-    return st;
+    return st == VGS_OK && s->policy ? vgs__policy_check_sigma(s, err) : st;
 }
 
 /* Whether this iteration learns from kept samples alone. */
@@ -14869,7 +15798,7 @@ static vgs_status vgs__measure(vgs_sampler *s, vgs_stats *out, vgs_error *err)
 
 static vgs_status vgs__fill_stats(vgs_sampler *s, vgs_stats *out, vgs_error *err)
 {
-    int n = s->c.passes * s->c.steps, i;
+    int n = vgs__learns_by(&s->c, VGS_LOGVAR) ? 1 : s->c.passes * s->c.steps, i;
     float *log = (float *)vgs__alloc_or(err, "statistics", (size_t)n, sizeof *log), s0 = 0.0f;
     vgs_status st =
         log ? s->b->download(s->b->self, log, s->loss_log, 0, (size_t)n, VGS_F32, err) : VGS_E_NOMEM;
@@ -16966,13 +17895,29 @@ typedef struct vgs__snapshot {
     double energy_calls;
     double *frame, own[VGS__OWN_COUNT];          /* m, L; the numbers below                           */
     vgs__state training;                         /* w = NULL: none                                    */
+    vgs__model_host policy;                      /* of the policy that learns; w = NULL: none         */
+    float *policy_average, *velocity;            /* [size], [T]                                       */
 } vgs__snapshot;
 
 static void vgs__snapshot_free(vgs__snapshot *h)
 {
     vgs__free(h->target);
     vgs__free(h->frame);
+    vgs__free(h->policy.w);
     vgs__state_free(&h->training);
+}
+
+static vgs_status vgs__snapshot_policy(const vgs_sampler *s, vgs__snapshot *h, vgs_error *err)
+{
+    size_t n = s->policy ? (size_t)vgs_model_size(s->policy) : 0;
+    if (!s->policy) return VGS_OK;
+    h->policy.w = (float *)vgs__alloc_or(err, "checkpoint", 4 * n + (size_t)s->c.steps, sizeof *h->policy.w);
+    if (!h->policy.w) return VGS_E_NOMEM;
+    h->policy.first = h->policy.w + n;
+    h->policy.second = h->policy.first + n;
+    h->policy_average = h->policy.second + n;
+    h->velocity = h->policy_average + n;
+    return VGS_OK;
 }
 
 static vgs_status vgs__snapshot_make(const vgs_sampler *s, vgs__snapshot *h, vgs_error *err)
@@ -16984,7 +17929,7 @@ static vgs_status vgs__snapshot_make(const vgs_sampler *s, vgs__snapshot *h, vgs
                                        sizeof *h->frame);
     if (!h->frame) return VGS_E_NOMEM;
     h->target = (float *)vgs__alloc_or(err, "checkpoint", 4 * p + f + 2 * t + k * (d + 1), sizeof *h->target);
-    if (!h->target) {
+    if (!h->target || vgs__snapshot_policy(s, h, err) != VGS_OK) {
         vgs__snapshot_free(h);
         memset(h, 0, sizeof *h);
         return VGS_E_NOMEM;
@@ -17019,9 +17964,34 @@ static vgs_status vgs__snapshot_move(const vgs_sampler *s, vgs__snapshot *h, boo
     return st;
 }
 
+static vgs_status vgs__snapshot_read_policy(const vgs_sampler *s, vgs__snapshot *h, vgs_error *err)
+{
+    vgs__model_host *p = &h->policy;
+    vgs_status st;
+    if (!s->policy) return VGS_OK;
+    st = vgs_model_read(s->policy, h->policy_average, err);
+    if (st == VGS_OK) st = vgs_model_read(s->policy_on, p->w, err);
+    if (st == VGS_OK) st = vgs_model_read_adam(s->policy_on, p->first, p->second, &p->step, err);
+    if (st != VGS_OK || !s->velocity) return st;
+    return s->b->download(s->b->self, h->velocity, s->velocity, 0, (size_t)s->c.steps, VGS_F32, err);
+}
+
+static vgs_status vgs__snapshot_write_policy(vgs_sampler *s, vgs__snapshot *h, vgs_error *err)
+{
+    const vgs__model_host *p = &h->policy;
+    vgs_status st;
+    if (!s->policy) return VGS_OK;
+    st = vgs_model_write(s->policy, h->policy_average, err);
+    if (st == VGS_OK) st = vgs_model_write(s->policy_on, p->w, err);
+    if (st == VGS_OK) st = vgs_model_write_adam(s->policy_on, p->first, p->second, p->step, err);
+    if (st != VGS_OK || !s->velocity) return st;
+    return s->b->upload(s->b->self, s->velocity, 0, h->velocity, (size_t)s->c.steps, VGS_F32, err);
+}
+
 static vgs_status vgs__snapshot_read(const vgs_sampler *s, vgs__snapshot *h, vgs_error *err)
 {
     vgs_status st = vgs_model_read(s->target, h->target, err);
+    if (st == VGS_OK) st = vgs__snapshot_read_policy(s, h, err);
     if (st == VGS_OK) st = vgs_model_read(s->online, h->online, err);
     if (st == VGS_OK) st = vgs_model_read_adam(s->online, h->m, h->v, &h->adam_step, err);
     return st == VGS_OK ? vgs__snapshot_move(s, h, false, err) : st;
@@ -17030,6 +18000,7 @@ static vgs_status vgs__snapshot_read(const vgs_sampler *s, vgs__snapshot *h, vgs
 static vgs_status vgs__snapshot_write(vgs_sampler *s, vgs__snapshot *h, vgs_error *err)
 {
     vgs_status st = vgs__snapshot_move(s, h, true, err);
+    if (st == VGS_OK) st = vgs__snapshot_write_policy(s, h, err);
     if (st == VGS_OK) st = vgs_model_write_adam(s->online, h->m, h->v, h->adam_step, err);
     if (st == VGS_OK) st = vgs_model_write(s->online, h->online, err);
     return st == VGS_OK ? vgs_model_write(s->target, h->target, err) : st;
@@ -17078,6 +18049,7 @@ static void vgs__write_meta(const vgs_sampler *s, vgs_writer *w, const char *con
     vgs__write_counter(w, "vgs.iteration", s->iteration);
     vgs__write_counter(w, "vgs.adam_step", s->online->step);
     vgs__write_counter(w, "vgs.sigma_step", s->sigma_step);
+    if (s->policy) vgs__write_counter(w, "vgs.policy_step", s->policy_on->step);
     if (s->c.replay) vgs__write_counter(w, "vgs.kept", s->kept);
     vgs_writer_number(w, "vgs.energy_calls", s->energy_calls);
     if (!vgs__is_plain(&s->c)) {
@@ -17116,6 +18088,17 @@ static void vgs__write_own(const vgs_sampler *s, vgs_writer *w)
     vgs_writer_tensor(w, "vgs.training_sigma", VGS_DTYPE_F32, 1, &one, &s->training.s0);
 }
 
+static void vgs__write_policy(const vgs_sampler *s, vgs_writer *w, const vgs__snapshot *h)
+{
+    const uint64_t t = (uint64_t)s->c.steps;
+    if (!s->policy) return;
+    vgs__model_put(s->policy, w, "policy.", h->policy_average);
+    vgs__model_put(s->policy_on, w, "policy_on.", h->policy.w);
+    vgs__model_put(s->policy_on, w, "vgs.policy_m.", h->policy.first);
+    vgs__model_put(s->policy_on, w, "vgs.policy_v.", h->policy.second);
+    if (s->velocity) vgs_writer_tensor(w, "vgs.velocity", VGS_DTYPE_F32, 1, &t, h->velocity);
+}
+
 static void vgs__write_tensors(const vgs_sampler *s, vgs_writer *w, const vgs__snapshot *h)
 {
     const uint64_t p = (uint64_t)vgs_model_size(s->online), t = (uint64_t)s->c.steps, two = 2, one = 1;
@@ -17127,6 +18110,7 @@ static void vgs__write_tensors(const vgs_sampler *s, vgs_writer *w, const vgs__s
     kept[1] = (uint64_t)s->c.energy.dim;
     vgs__model_put(s->target, w, "value.", h->target);
     vgs__model_put(s->online, w, "value_on.", h->online);
+    vgs__write_policy(s, w, h);
     vgs_writer_tensor(w, "s2", VGS_DTYPE_F32, 1, &t, s->s2);
     vgs_writer_tensor(w, "alpha", VGS_DTYPE_F32, 1, &t, s->a);
     vgs_writer_tensor(w, "init_sigma", VGS_DTYPE_F32, s->c.alpha == VGS_VP ? 1 : 0, &one, h->sigma);
@@ -17152,6 +18136,8 @@ VGS__DEF vgs_status vgs_sampler_save(const vgs_sampler *s, const char *path, con
     st = vgs__snapshot_read(s, &h, err);
     if (st == VGS_OK)                            /* what could not be loaded is not saved             */
         st = vgs__check_finite(path, "value", h.target, 2 * (size_t)vgs_model_size(s->online), false, err);
+    if (st == VGS_OK && s->policy)
+        st = vgs__check_finite(path, "policy_on", h.policy.w, (size_t)vgs_model_size(s->policy), false, err);
     w = st == VGS_OK ? vgs_writer_create(err) : NULL;
     if (w) {
         vgs__write_tensors(s, w, &h);
@@ -17255,6 +18241,40 @@ static vgs_status vgs__read_networks(const vgs_sampler *s, const vgs_safetensors
     return st == VGS_OK ? vgs__check_squares(path, "vgs.adam_v", h->v, p, err) : st;
 }
 
+static vgs_status vgs__read_policy(const vgs_sampler *s, const vgs_safetensors *f, const char *path,
+                                   vgs__snapshot *h, vgs_error *err)
+{
+    vgs__model_host *p = &h->policy;
+    size_t n, t = (size_t)s->c.steps;
+    vgs_status st;
+    if (!s->policy) return VGS_OK;
+    n = (size_t)vgs_model_size(s->policy);
+    st = vgs__model_get(s->policy, f, path, "policy.", h->policy_average, err);
+    if (st == VGS_OK) st = vgs__model_get(s->policy_on, f, path, "policy_on.", p->w, err);
+    if (st == VGS_OK) st = vgs__model_get(s->policy_on, f, path, "vgs.policy_m.", p->first, err);
+    if (st == VGS_OK) st = vgs__model_get(s->policy_on, f, path, "vgs.policy_v.", p->second, err);
+    if (st == VGS_OK) st = vgs__read_counter(f, "vgs.policy_step", &p->step, err);
+    if (st == VGS_OK) st = vgs__check_finite(path, "policy", h->policy_average, n, false, err);
+    if (st == VGS_OK) st = vgs__check_finite(path, "policy_on", p->w, n, false, err);
+    if (st == VGS_OK) st = vgs__check_finite(path, "vgs.policy_m", p->first, 2 * n, false, err);
+    if (st == VGS_OK) st = vgs__check_squares(path, "vgs.policy_v", p->second, n, err);
+    if (st != VGS_OK || !s->velocity) return st;
+    st = vgs_safetensors_floats(f, "vgs.velocity", h->velocity, t, err);
+    return st == VGS_OK ? vgs__check_finite(path, "vgs.velocity", h->velocity, t, true, err) : st;
+}
+
+/* T of the file's sampler is that of ours, if it says one. */
+static vgs_status vgs__check_steps(const vgs_sampler *s, const vgs_safetensors *f, const char *path,
+                                   vgs_error *err)
+{
+    double steps = s->c.steps;
+    vgs_status st = VGS_OK;
+    if (vgs_safetensors_meta(f, "steps")) st = vgs_safetensors_number(f, "steps", &steps, err);
+    if (st != VGS_OK || steps == (double)s->c.steps) return st;
+    return vgs__fail(err, VGS_E_SHAPE, "%.120s: has steps = %.0f, but the sampler has %d", path, steps,
+                     s->c.steps);
+}
+
 /* Schedule, s0 and factors. */
 static vgs_status vgs__read_kernel(const vgs_sampler *s, const vgs_safetensors *f, const char *path,
                                    bool ours, vgs__snapshot *h, vgs_error *err)
@@ -17334,7 +18354,9 @@ static vgs_status vgs__read_snapshot(const vgs_sampler *s, const vgs_safetensors
                                      vgs__snapshot *h, vgs_error *err)
 {
     bool ours = vgs_safetensors_find(f, "vgs.adam_m") != NULL;
-    vgs_status st = vgs__read_networks(s, f, path, ours, h, err);
+    vgs_status st = vgs__check_steps(s, f, path, err);
+    if (st == VGS_OK) st = vgs__read_networks(s, f, path, ours, h, err);
+    if (st == VGS_OK) st = vgs__read_policy(s, f, path, h, err);
     if (st == VGS_OK) st = vgs__read_kernel(s, f, path, ours, h, err);
     if (st == VGS_OK) st = vgs__read_counter(f, "vgs.iteration", &h->iteration, err);
     if (st == VGS_OK) st = vgs__read_counter(f, "vgs.adam_step", &h->adam_step, err);

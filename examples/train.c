@@ -504,6 +504,25 @@ static int make_report(const run *r)
                         &err) ? fail(&err) : 0;
 }
 
+/* The noise of a policy's steps, which it has learned. */
+static int show_policy(const run *r)
+{
+    vgs_model *m = vgs_sampler_policy(r->sampler, true);
+    int n = m ? vgs_model_size(m) : 0, steps = vgs_sampler_config(r->sampler)->steps;
+    float *w = room_for((size_t)n + 1, sizeof *w);
+    vgs_error err;
+    int status = 0;
+    for (int i = 0; m && vgs_model_param(m, i) && !status; ++i) {
+        const vgs_param_info *p = vgs_model_param(m, i);
+        if (strcmp(p->name, "log_sigma")) continue;
+        if (vgs_model_read(m, w, &err)) status = fail(&err);
+        else printf("policy of %d weights; sigma_t from %.3g to %.3g\n", n, exp((double)w[p->offset]),
+                    exp((double)w[p->offset + steps - 1]));
+    }
+    free(w);
+    return status;
+}
+
 static int summary(const run *r)
 {
     char text[32];
@@ -518,7 +537,7 @@ static int summary(const run *r)
         printf("at %d rows, beside the floor: what a perfect sampler scores\n", r->metrics.value.n);
         print_metrics(&r->metrics, false);
     }
-    return finish_stdout();
+    return show_policy(r) ? EXIT_FAILED : finish_stdout();
 }
 
 static int finish(run *r)

@@ -1665,7 +1665,8 @@ static void out_of_range_others(void)
 /* Every field: set, get, and set again gives the same; wrong texts are refused and change nothing. */
 static void fields(void)
 {
-    static const char *const words[] = { "linear", "vp", "l1", "egnn", "sorted", "diagonal" };
+    static const char *const words[] = { "linear", "vp", "l1", "egnn", "sorted", "diagonal", "policy",
+                                         "dxdp", "pis" };
     static const char *const wrong[] = { "", " 1", "1 ", "one", "1x", "nan", "inf", "1e999", "--1" };
     vgs_config c, again;
     vgs_error err = { VGS_OK, "" };
