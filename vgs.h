@@ -11038,20 +11038,6 @@ static vgs_var vgs__by_step(const vgs_sampler *s, vgs_graph *g, vgs_var t, vgs__
     return v;
 }
 
-/* What the network's output is multiplied by: sigma_t^2 as in [DIS] and [PIS]; else -s_t^2 a_t/sqrt(w_t), w_t
-   the variance of the noise from x_T back to t. Then it is what a denoising diffusion model learns, the noise
-   in x_t: the mean of such a model is a_t x_t - s_t^2 a_t/sqrt(w_t) noise. */
-static void vgs__fill_scale(const vgs_sampler *s, float *out)
-{
-    double w = 0.0;
-    int t;
-    for (t = s->c.steps - 1; t >= 0; --t) {
-        double s2 = (double)s->s2[t], a = (double)s->a[t];
-        w = vgs__chain_variance(s, t, w);
-        out[t] = (float)(vgs__learns_by(&s->c, VGS_LOGVAR) ? s2 * a * a : -s2 * a / sqrt(w));
-    }
-}
-
 /* The network sees x_t over its deviation, for samples of length_scale: under the noising chain, or on a
    bridge from 0. */
 static void vgs__fill_input(const vgs_sampler *s, float *out)
@@ -11071,16 +11057,39 @@ static void vgs__fill_input(const vgs_sampler *s, float *out)
     }
 }
 
+/* What the network's output is multiplied by: sigma_t^2 over the deviation of x_t, as large as a score times
+   sigma_t^2 is [DIS], [PIS]; else -s_t^2 a_t/sqrt(w_t), w_t the variance of the noise from x_T back to t.
+   Then it is what a denoising diffusion model learns, the noise in x_t: the mean of such a model is
+   a_t x_t - s_t^2 a_t/sqrt(w_t) noise. */
+static void vgs__fill_scale(const vgs_sampler *s, float *out)
+{
+    const bool logvar = vgs__learns_by(&s->c, VGS_LOGVAR);
+    double w = 0.0;
+    int t;
+    if (logvar) vgs__fill_input(s, out);
+    for (t = s->c.steps - 1; t >= 0; --t) {
+        double s2 = (double)s->s2[t], a = (double)s->a[t];
+        w = vgs__chain_variance(s, t, w);
+        out[t] = (float)(logvar ? (double)out[t] * s2 * a * a : -s2 * a / sqrt(w));
+    }
+}
+
 static void vgs__fill_noise(const vgs_sampler *s, float *out)        /* of the chain: s_t a_t         */
 {
     int t;
     for (t = 0; t < s->c.steps; ++t) out[t] = sqrtf(s->s2[t]) * s->a[t];
 }
 
-/* What the network gives for x at t [B,1], before it is scaled: [B,D]. */
+/* What the network gives for x at t [B,1], before it is scaled: [B,D]. An mlp sees u/sqrt(1 + u^2/16), u = x
+   over its deviation, and so is blind beyond four of them, as the value's is: far out it tells nothing. */
 static vgs_var vgs__policy_net(const vgs_sampler *s, vgs_graph *g, vgs_model *m, vgs_var x, vgs_var t)
 {
-    return vgs_model_apply(g, m, vgs_mul(g, x, vgs__by_step(s, g, t, vgs__fill_input)), t);
+    vgs_var u = vgs_mul(g, x, vgs__by_step(s, g, t, vgs__fill_input)), far;
+    if (s->c.policy.kind == VGS_NET_MLP && !s->c.on_sphere) {
+        far = vgs_affine(g, vgs_square(g, u), 1.0f / 16.0f, 1.0f);
+        u = vgs_div(g, u, vgs_sqrt(g, far));
+    }
+    return vgs_model_apply(g, m, u, t);
 }
 
 /* v less its part along x, |x| = 1; unlike vgs_sphere_tangent it has a gradient. */

@@ -813,6 +813,10 @@ typedef struct preset_row {
 /* Where our settings are alike: a geometric path, smooth L1, and the limits that are defaults. */
 #define PRESET_OURS "layers 3 time_dim 32 time_hidden 64 batch 128 "
 
+/* Of a policy, whatever trains it. */
+#define PRESET_POLICY "kernel policy hidden 64 time_dim 32 time_hidden 64 policy_time_dim 32 policy_time_hidden 64 " \
+    "batch 256 value_lr 1e-3 policy_lr 1e-3 policy_ema 0.99 "
+
 #define PRESET_AS_PUBLISHED "drift_max 1e30 grad_max 1e30 published 1 "
 
 static const preset_row preset_list[] = {
@@ -877,6 +881,20 @@ static const preset_row preset_list[] = {
       "hidden 128 length_scale 1.2 steps 100 s2_start 0.05 s2_end 1e-4 init_sigma 1.5 energy_max 20000 "
       "scale_by_dim 1 wrapper reciprocal x_scale 0.3 lambda 0.97 batch 32 value_lr 1e-3 lr_half 150 "
       "sigma_lr 5e-4" },
+    { "four-gauss", "policy", { 2000, 1.0f, false },
+      PRESET_POLICY "length_scale 2.03 steps 16 s2_start 0.82 s2_end 0.026 init_sigma 2.8 energy_max 100" },
+    { "gmm9", "policy", { 2000, 1.0f, false },
+      PRESET_POLICY "length_scale 4.1 steps 24 s2_start 5.15 s2_end 0.05 init_sigma 7.2 energy_max 100" },
+    { "gmm25", "policy", { 2000, 1.0f, false },
+      PRESET_POLICY "length_scale 7.1 steps 32 s2_start 11.2 s2_end 0.015 init_sigma 10.4 energy_max 100" },
+    { "gmm40", "policy", { 2000, 1.0f, false },
+      PRESET_POLICY "length_scale 23 steps 60 s2_start 80 s2_end 0.067 init_sigma 33 energy_max 100" },
+    { "funnel", "policy", { 1000, 1.0f, false },
+      PRESET_POLICY "length_scale 9 steps 80 s2_start 6 s2_end 1e-3 init_sigma 8 energy_max 200" },
+    { "manywell32", "policy", { 500, 1.0f, false },
+      PRESET_POLICY "length_scale 1.5 steps 80 s2_start 3 s2_end 0.004 init_sigma 6" },
+    { "dw4", "policy", { 1000, 1.0f, false },
+      PRESET_POLICY "length_scale 2.1 steps 80 s2_start 0.22 s2_end 0.0015 init_sigma 2.85" },
 };
 
 /* "name value name value ..." into the configuration */
@@ -897,7 +915,7 @@ static inline vgs_status preset_fill(const target *t, const char *preset, vgs_co
                                      vgs_error *err)
 {
     size_t i;
-    bool known = !strcmp(preset, "paper") || !strcmp(preset, "fast");
+    bool known = !strcmp(preset, "paper") || !strcmp(preset, "fast") || !strcmp(preset, "policy");
     if (!strcmp(preset, "none")) {               /* energy and dimension: the pilot finds the rest    */
         memset(cfg, 0, sizeof *cfg);
         cfg->energy = target_energy(t);
@@ -913,7 +931,7 @@ static inline vgs_status preset_fill(const target *t, const char *preset, vgs_co
         return preset_fields(cfg, p->fields, err);
     }
     if (known) return target_fail(err, VGS_E_ARG, "preset = %s: none for the target %s", preset, t->name);
-    return target_fail(err, VGS_E_ARG, "preset = %.40s: must be fast, paper or none", preset);
+    return target_fail(err, VGS_E_ARG, "preset = %.40s: must be fast, paper, policy or none", preset);
 }
 #undef PRESET_OURS
 #undef PRESET_AS_PUBLISHED

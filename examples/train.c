@@ -52,8 +52,13 @@ static int help(const vgs_config *c)
          "\n"
          "usage: train TARGET [options]\n"
          "\n"
-         "  --preset fast|paper|none  settings to start from (fast); none: the energy and its dimension\n"
-         "                        alone, and a pilot finds what else is needed\n"
+         "  --preset fast|paper|policy|none  settings to start from (fast; policy with --kernel policy);\n"
+         "                        none: the energy and its dimension alone, a pilot finds what else is needed\n"
+         "  --kernel value|policy what drives a step: the gradient of the value (VGS), or a network (value)\n"
+         "  --objective td|dxdp|logvar  what trains it (td; of a policy dxdp): temporal differences; dynamic\n"
+         "                        programming (DxMI's); the variance of log w, as SDE samplers are\n"
+         "  --reference pis|dis   logvar: paths from 0, or from noise (dis); --drift-energy 1: the policy\n"
+         "                        sees the gradient of the energy\n"
          "  --out DIR             folder for the results (./TARGET)\n"
          "  --seed N              of weights, noise and shuffles (0)\n"
          "  --iterations N        train until N iterations in all (the preset's)\n"
@@ -79,6 +84,7 @@ static int help(const vgs_config *c)
          "  train gmm9\n"
          "  train gmm9 --resume --iterations 3000\n"
          "  train funnel --preset paper --minutes 10 --out runs/funnel\n"
+         "  train gmm9 --kernel policy --objective logvar --reference pis --minutes 1 --out pis\n"
          "  train dw4 --preset paper --hidden 64 --time-dim 32 --batch 128 --seed 7");
     return finish_stdout();
 }
@@ -143,13 +149,20 @@ static const char *in_dir(const run *r, const char *file, char path[MAX_PATH_LEN
 
 /* ==== where the configuration comes from ============================================================ */
 
+static bool wants_policy(const field_list *list)
+{
+    vgs_config c = { .steps = 0 };
+    fields_apply(list, &c);
+    return c.kernel == VGS_KERNEL_POLICY;
+}
+
 static vgs_status config_from_preset(run *r, vgs_error *err)
 {
     preset_info info = { .iterations = 0 };
     vgs_config resolved;
     vgs_status st;
     char text[TYPED];
-    if (!r->preset) r->preset = "fast";
+    if (!r->preset) r->preset = wants_policy(&r->fields) ? "policy" : "fast";
     st = preset_fill(r->target, r->preset, &r->config, &info, err);
     fields_apply(&r->fields, &r->config);
     if (st == VGS_OK) st = vgs_config_resolve(&r->config, &resolved, err);
