@@ -816,7 +816,7 @@ typedef struct preset_row {
 /* Of a policy, whatever trains it. */
 #define PRESET_POLICY \
     "kernel policy hidden 64 time_dim 32 time_hidden 64 policy_hidden 64 policy_time_dim 32 " \
-    "policy_time_hidden 64 batch 256 value_lr 1e-3 policy_lr 1e-3 policy_ema 0.99 lr_half 200 "
+    "policy_time_hidden 64 batch 256 value_lr 1e-3 policy_lr 2e-4 policy_ema 0.99 "
 
 #define PRESET_AS_PUBLISHED "drift_max 1e30 grad_max 1e30 published 1 "
 
