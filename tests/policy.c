@@ -328,8 +328,8 @@ static void both_sides(void)
         CHECK(vgs_sampler_score(s, NULL, N, ref, log_w, &err) == VGS_OK, "%s", err.msg);
         OK(vgs_weigh_forward(log_w, N, &f, &err) == VGS_OK);
         CHECK_NEAR(f.log_z, z, 0, 5 * f.log_z_se);
-        CHECK(r.log_z_se < 0.06 && f.log_z_se < (k ? 0.06 : 0.3), "errors %g, %g: too few weights count", r.log_z_se,
-              f.log_z_se);
+        CHECK(r.log_z_se < 0.06 && f.log_z_se < (k ? 0.06 : 0.3), "errors %g, %g: too few weights count",
+              r.log_z_se, f.log_z_se);
         vgs_sampler_free(s);
     }
 }
