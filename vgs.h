@@ -14287,7 +14287,8 @@ VGS__DEF vgs_status vgs_sampler_score(vgs_sampler *s, const vgs_draw *draw, int 
    sample by hmc; all in coordinates that are fitted anew on the way. What they know at the end gives m, L,
    E0, the width of the finest feature, and rows for the replay store. A function of the configuration. */
 
-enum { VGS__PILOT_DESCENTS = 64, VGS__PILOT_CHAINS = 256, VGS__PILOT_LEAPFROG = 10, VGS__PILOT_KEPT = 6 };
+enum { VGS__PILOT_DESCENTS = 64, VGS__PILOT_CHAINS = 256, VGS__PILOT_LEAPFROG = 10,
+       VGS__PILOT_FEWEST = 6, VGS__PILOT_KEPT = 24 };                 /* kept iterations                   */
 #define VGS__PILOT_HOT 16.0                      /* temperature, in units of tau                      */
 
 typedef struct vgs__pilot {
@@ -14305,7 +14306,8 @@ typedef struct vgs__pilot {
     double *l, *work;                            /* as in a frame; four matrices, [2 D], two of x, [D] */
     double *before, e0_before;                   /* m, L and E0 at the begin                          */
     double *x, *g, *e;                           /* [room,D], [room,D], [room]: samples, in x, dE/dx, E */
-    int rows, room;                              /* row i is of chain i % n; the oldest give way      */
+    int rows, room, fewest;                      /* row i is of chain i % n; the oldest give way      */
+    double due;                                  /* share of the calls at which the next are kept     */
     double *place, *force;                       /* [all,D]: of the chains, in x, while coordinates move */
 } vgs__pilot;
 
@@ -14721,15 +14723,17 @@ static vgs_status vgs__pilot_follow(vgs__pilot *p, vgs_error *err)
     return vgs__pilot_reframe(p, 1.0 * d / p->n, err);
 }
 
-/* The chains' places become samples. */
-static void vgs__pilot_keep(vgs__pilot *p)
+/* The chains' places become samples, as often as there is room for until all calls are spent; `done`: share
+   of them. */
+static void vgs__pilot_keep(vgs__pilot *p, double done)
 {
-    size_t d = (size_t)p->dim, i, to = (size_t)(p->kept++ % VGS__PILOT_KEPT * p->n);
+    size_t d = (size_t)p->dim, i, to = (size_t)(p->kept++ % (p->room / p->n) * p->n);
     for (i = 0; i < (size_t)p->n; ++i, ++to) {
         vgs__pilot_to_x(p, p->m.x + i * d, p->m.g + i * d, p->x + to * d, p->g + to * d);
         p->e[to] = vgs__frame_energy(p->f, p->m.row[i].ex);
     }
     p->rows = p->rows < p->room ? p->rows + p->n : p->room;
+    p->due = fmax(done, p->due + 0.35 * p->n / p->room);
 }
 
 /* All chains, from the places of those that descended. */
@@ -14786,13 +14790,14 @@ static vgs_status vgs__pilot_sample(vgs__pilot *p, double done, vgs_error *err)
     double before = done < 0.6 ? VGS__PILOT_HOT : 1.0, now;
     vgs_status st = VGS_OK;
     int i;
-    for (i = 0; (done < 1.0 || before > 1.0 || p->rows < p->room) && st == VGS_OK; ++i, before = now) {
+    p->due = 0.65;
+    for (i = 0; (done < 1.0 || before > 1.0 || p->rows < p->fewest) && st == VGS_OK; ++i, before = now) {
         now = pow(VGS__PILOT_HOT, fmax(0.0, fmin(1.0, 2.0 - done / 0.3)));
         if (now < before) vgs__pilot_resample(p, i, 1.0 / now - 1.0 / before);
         st = vgs__pilot_move(p, now, err);
-        if (st == VGS_OK && now == 1.0) vgs__pilot_keep(p);
-        if (st == VGS_OK && done > 0.25 && done < 0.9) st = vgs__pilot_follow(p, err);
         done = (p->calls - from) / left;
+        if (st == VGS_OK && now == 1.0 && done >= p->due) vgs__pilot_keep(p, done);
+        if (st == VGS_OK && done > 0.25 && done < 0.9) st = vgs__pilot_follow(p, err);
     }
     return st;
 }
@@ -14916,7 +14921,7 @@ static double vgs__pilot_rhat(const vgs__pilot *p, const double *u)
 static double vgs__pilot_spread(const vgs__pilot *p, int block)
 {
     size_t d = (size_t)p->dim, j;
-    const double *x = p->x + (size_t)(block % VGS__PILOT_KEPT * p->n) * d;
+    const double *x = p->x + (size_t)(block * p->n) * d;
     double *v = p->work, *mean = v + p->n;
     int i;
     for (j = 0; j < d; ++j)
@@ -14930,10 +14935,11 @@ static double vgs__pilot_spread(const vgs__pilot *p, int block)
 /* Samples that spread all the time have no density to settle in. */
 static vgs_status vgs__pilot_check_spread(const vgs__pilot *p, vgs_error *err)
 {
-    double first = vgs__pilot_spread(p, p->kept), last = vgs__pilot_spread(p, p->kept + VGS__PILOT_KEPT - 1);
-    if (!(last > 4.0 * first) || p->rows < p->room) return VGS_OK;
+    const int blocks = p->rows / p->n;
+    double first = vgs__pilot_spread(p, p->kept % blocks), last = vgs__pilot_spread(p, (p->kept - 1) % blocks);
+    if (!(last > 4.0 * first)) return VGS_OK;
     return vgs__fail(err, VGS_E_ARG, "pilot: its chains spread without end (%.3g times as far within %d "
-                     "moves): %s", sqrt(last / first), VGS__PILOT_KEPT, p->f->of->particles
+                     "moves): %s", sqrt(last / first), blocks, p->f->of->particles
                      ? "particles drift apart, and Z is infinite without something that holds them"
                      : "exp(-E/tau) seems to have no integral; else give coordinates = plain and "
                        "length_scale");
@@ -15015,8 +15021,9 @@ static vgs_status vgs__pilot_open(vgs__pilot *p, vgs_sampler *s, vgs_error *err)
     p->most = (double)s->c.pilot_calls;
     p->n = VGS__PILOT_DESCENTS;
     p->all = VGS__PILOT_CHAINS;
-    room = VGS__PILOT_KEPT * (size_t)p->all;
+    room = (size_t)p->all * (d <= VGS__MOST_FULL ? VGS__PILOT_KEPT : VGS__PILOT_FEWEST);
     p->room = (int)room;
+    p->fewest = VGS__PILOT_FEWEST * p->all;
     p->m.name = "pilot";
     p->m.c.energy = s->frame.energy;
     p->m.c.method = VGS_HMC;
@@ -15370,7 +15377,7 @@ static vgs_status vgs__pilot_walk(vgs__pilot *p, const float *start, vgs_error *
 {
     vgs_status st;
     if (start) {
-        p->most = fmax(0.5 * p->most, 0.1 * p->s->energy_calls);
+        p->most = fmax(0.5 * p->most, p->s->energy_calls);           /* as many as all before         */
         st = vgs__pilot_place(p, start, err);
     } else {
         st = vgs__pilot_start(p, err);
@@ -15438,10 +15445,25 @@ static vgs_status vgs__again_network(vgs_sampler *s, const float *w, vgs_error *
     return st;
 }
 
-enum { VGS__AGAIN_ROWS = 4096, VGS__AGAIN_AT = 100 };
+/* Draws that say where to go on; iterations at which the pilot goes on: this, and twice this, four times. */
+enum { VGS__AGAIN_ROWS = 4096, VGS__AGAIN_FIRST = 25, VGS__AGAIN_TIMES = 5 };
 #define VGS__AGAIN_BELOW 0.3                     /* ESS/N: a sampler that is better keeps what it has */
+#define VGS__AGAIN_DRAWS 0.02                    /* ESS/N above which draws are better than old chains */
 
-/* start [chains,D]: draws by weight, in u. *wanted: unless all weights are 0 or, if not `always`, good. */
+/* rows [chains,D] of the pilot's samples, in u. */
+static vgs_status vgs__again_kept(vgs_sampler *s, float *rows, vgs_error *err)
+{
+    const size_t d = (size_t)s->c.energy.dim, chains = VGS__PILOT_CHAINS;
+    const size_t count = (size_t)s->kept_fixed * (size_t)s->c.batch;
+    vgs_status st = VGS_OK;
+    size_t i;
+    for (i = 0; i < chains && st == VGS_OK; ++i)
+        st = s->b->download(s->b->self, rows + i * d, s->replay_x, i * count / chains * d, d, VGS_F32, err);
+    return st;
+}
+
+/* start [chains,D], in u: draws by weight or, where these are few, the pilot's samples. *wanted: unless there
+   are neither or, if not `always`, draws are good. */
 static vgs_status vgs__again_start(vgs_sampler *s, bool always, float *start, bool *wanted, vgs_error *err)
 {
     const size_t d = (size_t)s->c.energy.dim, n = VGS__AGAIN_ROWS, chains = VGS__PILOT_CHAINS;
@@ -15457,8 +15479,10 @@ static vgs_status vgs__again_start(vgs_sampler *s, bool always, float *start, bo
     if (st == VGS_OK) st = vgs__draw(s, &draw, 0, (int)n, x, err);
     if (st == VGS_OK) s->energy_calls += vgs__draw_calls(s, (double)n);
     if (st == VGS_OK) st = vgs_weigh(w, (int)n, &quality, err);
-    *wanted = st == VGS_OK && vgs__finite(quality.log_z) && (always || quality.ess < VGS__AGAIN_BELOW);
-    if (*wanted) {
+    *wanted = st == VGS_OK && (always || quality.ess < VGS__AGAIN_BELOW) &&
+              (s->kept_fixed || vgs__finite(quality.log_z));
+    if (*wanted && s->kept_fixed && !(quality.ess > VGS__AGAIN_DRAWS)) st = vgs__again_kept(s, start, err);
+    else if (*wanted) {
         for (i = 0; i < n; ++i) sum += w[i] = exp(w[i] - quality.log_z);
         vgs__systematic(w, (int)n, sum, 0.5, which);
         for (i = 0; i < chains; ++i)
@@ -15876,10 +15900,10 @@ static vgs_status vgs__train_look(vgs_sampler *s, bool *good, vgs_error *err)
 {
     double ess = 0.0;
     vgs_status st = VGS_OK;
+    int k;
     if (!s->piloted || s->iteration % VGS__MEASURE_EVERY) return st;
-    if (s->iteration == VGS__AGAIN_AT || s->iteration == 2 * VGS__AGAIN_AT ||
-        s->iteration == 4 * VGS__AGAIN_AT)
-        st = vgs__pilot_again(s, false, err);
+    for (k = 0; k < VGS__AGAIN_TIMES && st == VGS_OK; ++k)
+        if (s->iteration == (int64_t)VGS__AGAIN_FIRST << k) st = vgs__pilot_again(s, false, err);
     if (st == VGS_OK) st = vgs__best_measure(s, err);
     if (st != VGS_OK || s->c.target_ess == 0.0f) return st;
     if (s->best_ess >= 0.9 * (double)s->c.target_ess || s->c.correct) st = vgs__confirm_ess(s, &ess, err);

@@ -283,7 +283,7 @@ static const problem problems[] = {
 
 /* ==== a run ========================================================================================= */
 
-typedef struct settings { double seconds; int seeds; } settings;
+typedef struct settings { double seconds; int seeds, calls; } settings;
 
 static double cpu_seconds(void)
 {
@@ -321,7 +321,7 @@ static int run(const problem *p, const settings *o, uint64_t seed)
     vgs_config c = config_of(p, seed);
     vgs_error err = { VGS_OK, "" };
     vgs_weights fit = { 0 }, w = { 0 };
-    vgs_sampler *s = vgs_sampler_create(&c, &err);
+    vgs_sampler *s = (c.pilot_calls = o->calls, vgs_sampler_create(&c, &err));
     bool bad = !s || vgs_sampler_train(s, 1, NULL, &err) || weigh(s, &fit, &err);
     pilot = cpu_seconds() - from;
     while (!bad && cpu_seconds() - from < limit) bad = vgs_sampler_train(s, 5, NULL, &err) != VGS_OK;
@@ -342,12 +342,13 @@ static int run(const problem *p, const settings *o, uint64_t seed)
 
 int main(int argc, char **argv)
 {
-    settings o = { 0.0, 3 };
+    settings o = { 0.0, 3, 0 };
     int i, named = 0, bad = 0;
     logit_data();
     for (i = 1; i < argc; ++i) {
         if (!strcmp(argv[i], "--seeds") && i + 1 < argc) o.seeds = atoi(argv[++i]);
         else if (!strcmp(argv[i], "--seconds") && i + 1 < argc) o.seconds = atof(argv[++i]);
+        else if (!strcmp(argv[i], "--pilot-calls") && i + 1 < argc) o.calls = atoi(argv[++i]);
         else if (argv[i][0] == '-') {
             fprintf(stderr, "usage: bench_any [--seeds N] [--seconds S] [NAME...]\n");
             return 2;
