@@ -14308,6 +14308,7 @@ typedef struct vgs__pilot {
     double *x, *g, *e;                           /* [room,D], [room,D], [room]: samples, in x, dE/dx, E */
     int rows, room, fewest;                      /* row i is of chain i % n; the oldest give way      */
     double due;                                  /* share of the calls at which the next are kept     */
+    double far;                                  /* |u|^2 above it does not count for m and L         */
     double *place, *force;                       /* [all,D]: of the chains, in x, while coordinates move */
 } vgs__pilot;
 
@@ -14804,6 +14805,14 @@ static vgs_status vgs__pilot_sample(vgs__pilot *p, double done, vgs_error *err)
 
 /* ---- what the samples say ---- */
 
+static double vgs__pilot_square(const vgs__pilot *p, const double *u)
+{
+    double sum = 0.0;
+    int j;
+    for (j = 0; j < p->dim; ++j) sum += u[j] * u[j];
+    return sum;
+}
+
 /* A Gaussian of the samples in the present coordinates: mean [D] and l, from the rows of chains of one parity
    (2: of all). By places alone, or by places and slopes, which is exact where E is quadratic. */
 static bool vgs__pilot_gaussian(vgs__pilot *p, const double *u, const double *g, int parity, bool slopes,
@@ -14814,6 +14823,7 @@ static bool vgs__pilot_gaussian(vgs__pilot *p, const double *u, const double *g,
     double *us = some, *gs = some + (size_t)p->rows * (size_t)d;
     for (i = 0; i < p->rows; ++i) {
         if (parity < 2 && i % p->n % 2 != parity) continue;
+        if (vgs__pilot_square(p, u + (size_t)i * (size_t)d) > p->far) continue;
         memcpy(us + (size_t)n * (size_t)d, u + (size_t)i * (size_t)d, (size_t)d * sizeof *u);
         memcpy(gs + (size_t)n++ * (size_t)d, g + (size_t)i * (size_t)d, (size_t)d * sizeof *g);
     }
@@ -14936,7 +14946,8 @@ static double vgs__pilot_spread(const vgs__pilot *p, int block)
 static vgs_status vgs__pilot_check_spread(const vgs__pilot *p, vgs_error *err)
 {
     const int blocks = p->rows / p->n;
-    double first = vgs__pilot_spread(p, p->kept % blocks), last = vgs__pilot_spread(p, (p->kept - 1) % blocks);
+    double first = vgs__pilot_spread(p, p->kept % blocks);
+    double last = vgs__pilot_spread(p, (p->kept - 1) % blocks);
     if (!(last > 4.0 * first)) return VGS_OK;
     return vgs__fail(err, VGS_E_ARG, "pilot: its chains spread without end (%.3g times as far within %d "
                      "moves): %s", sqrt(last / first), blocks, p->f->of->particles
@@ -14958,26 +14969,41 @@ static void vgs__pilot_present(const vgs__pilot *p, double *u, double *g)
     }
 }
 
-/* L and m of the Gaussian that suits the samples, then E0: the mean of E less the energy of that Gaussian, so
-   that log Z of what a sampler sees is about that of N(0, 1). */
-static vgs_status vgs__pilot_settle(vgs__pilot *p, double *u, double *g, vgs_error *err)
+/* m and L of the Gaussian that suits the samples. */
+static vgs_status vgs__pilot_centre(vgs__pilot *p, double *u, double *g, vgs_error *err)
 {
-    double *mean = p->work + 4 * vgs__pilot_cells(p), e0 = 0.0;
-    int d = p->dim, i, j;
-    bool slopes;
-    vgs__pilot_present(p, u, g);
-    slopes = vgs__pilot_by_slopes(p, u, g);
+    double *mean = p->work + 4 * vgs__pilot_cells(p);
+    bool slopes = vgs__pilot_by_slopes(p, u, g);
     if (!vgs__pilot_gaussian(p, u, g, 2, slopes, mean, p->l))
         return vgs__fail(err, VGS_E_NONFINITE, "pilot: %d samples have no covariance: give length_scale, or "
                          "coordinates = plain with s2_start and s2_end", p->rows);
     vgs__frame_point(p->f, mean, p->work);
-    memcpy(p->f->m, p->work, (size_t)d * sizeof *mean);
+    memcpy(p->f->m, p->work, (size_t)p->dim * sizeof *mean);
     vgs__pilot_times(p);
     vgs__pilot_present(p, u, g);
+    return VGS_OK;
+}
+
+/* m and L, then E0: the mean of E less the energy of that Gaussian, so that log Z of what a sampler sees is
+   about that of N(0, 1). Samples further out than any of a Gaussian are left out and the fit is made again:
+   the covariance of a heavy tail is that of its few largest samples. */
+static vgs_status vgs__pilot_settle(vgs__pilot *p, double *u, double *g, vgs_error *err)
+{
+    enum { FITS = 4 };
+    const double most = p->s->dim + 8.0 * sqrt(2.0 * p->s->dim) + 12.0;
+    double e0 = 0.0, square;
+    int i, k, beyond = 1;
+    vgs_status st = VGS_OK;
+    vgs__pilot_present(p, u, g);
+    for (k = 0, p->far = HUGE_VAL; k < FITS && beyond && st == VGS_OK; ++k, p->far = most) {
+        st = vgs__pilot_centre(p, u, g, err);
+        for (beyond = i = 0; i < p->rows; ++i)
+            beyond += vgs__pilot_square(p, u + (size_t)i * (size_t)p->dim) > most;
+    }
+    if (st != VGS_OK) return st;
     for (i = 0; i < p->rows; ++i) {
-        double square = 0.0;
-        for (j = 0; j < d; ++j) square += vgs__sq(u[(size_t)i * (size_t)d + (size_t)j]);
-        e0 += (p->e[i] - 0.5 * p->f->tau * square) / p->rows;
+        square = vgs__pilot_square(p, u + (size_t)i * (size_t)p->dim);
+        e0 += (p->e[i] - 0.5 * p->f->tau * fmin(square, most)) / p->rows;
     }
     p->f->e0 = floor(16.0 * e0 / p->f->tau + 0.5) / 16.0 * p->f->tau;            /* so that E - E0 is exact */
     return vgs__frame_changed(p->f, err);
