@@ -10,8 +10,8 @@ rows. All energies are the same autoencoder on rows of length 1, of 9417 weights
 pretrained alike, with the same number of steps after that: contrastive divergence with VGS, Langevin, the starts
 alone (none), discrepancy. "code" starts are decoded from a code with noise, "data" are taken back by the noising
 chain. Beside them the autoencoder alone, Mahalanobis and the nearest training row in pixels. The table has means
-over the seeds, and the standard deviation of the mean over classes. --picture: the ten classes' data, starts' kin
-and draws, by a run on all digits.
+over the seeds, and the standard deviation of the mean over classes. --picture: data, draws of VGS
+and of Langevin, by runs on all digits.
 """
 import argparse
 import json
