@@ -308,7 +308,9 @@ typedef struct vgs_config {
                                   /* from them are lengths in u; all that comes in or out is in x          */
     int    pilot_calls;           /* energy calls of the pilot, a short classical run at the first call of */
                                   /* train, which finds m, L, E0 and what is not given here; 20000, none   */
-                                  /* if negative or coordinates are plain (as text: 0)                     */
+                                  /* if negative or coordinates are plain (as text: 0). Where ESS/N stays  */
+                                  /* below 0.3 its chains go on in iterations 25, 50, 100, 200 and 400,    */
+                                  /* each time by as many calls as were made before                        */
     int    steps;                 /* T; D ln(length/detail)^2, within 20..100                              */
     vgs_schedule schedule;        /* of s_t^2 over t; VGS_EXP                                              */
     float  s2_start, s2_end;      /* s_t^2 at t = 0 and T-1, > 0, < 1 if VP; from the two scales           */
@@ -7377,6 +7379,7 @@ typedef struct vgs__field {
 #define VGS__WIDTH 2.0
 enum { VGS__MOST_POINTS = 64 };                  /* of E in V                                         */
 enum { VGS__MOST_FULL = 128 };                   /* dimensions of a sampler that takes a full matrix  */
+enum { VGS__LEVELS = 12 };                       /* most sizes of a network on images             */
 enum { VGS__MALA_MOST = 1000000 };               /* steps of MALA; numbers of others lie above        */
 static const vgs__field vgs__fields[] = {
 #define VGS__F(field, kind, lo, hi, standard, words, help) \
@@ -7445,7 +7448,7 @@ static const vgs__field vgs__fields[] = {
     VGS__N(layers, layers, INT, 1, 1000, 0, NULL, "hidden layers (mlp), rounds (egnn), blocks (images)")
     VGS__N(height, height, INT, 0, 4096, 0, NULL, "images: pixels from top to bottom")
     VGS__N(width, width, INT, 0, 4096, 0, NULL, "images: pixels from left to right")
-    VGS__N(levels, levels, INT, 0, 12, 0, NULL, "images: sizes, each half of the one before")
+    VGS__N(levels, levels, INT, 0, VGS__LEVELS, 0, NULL, "images: sizes, each half of the one before")
     VGS__N(time_dim, time_dim, EVEN, 4, 65536, 64, NULL, "width of the time embedding")
     VGS__N(time_hidden, time_hidden, INT, 1, 65536, 0, NULL, "width of te (mlp, deeper, deeperv3)")
     VGS__N(relu, relu, BOOL, 0, 0, 0, NULL, "mlp: ReLU in place of SiLU")
@@ -7463,7 +7466,7 @@ static const vgs__field vgs__fields[] = {
     VGS__P(policy_relu, relu, BOOL, 0, 0, 0, NULL, "policy of mlp: ReLU in place of SiLU")
     VGS__P(policy_height, height, INT, 0, 4096, 0, NULL, "policy of unet: pixels from top to bottom")
     VGS__P(policy_width, width, INT, 0, 4096, 0, NULL, "policy of unet: pixels from left to right")
-    VGS__P(policy_levels, levels, INT, 0, 12, 0, NULL, "policy of unet: sizes")
+    VGS__P(policy_levels, levels, INT, 0, VGS__LEVELS, 0, NULL, "policy of unet: sizes")
 #undef VGS__P
 #undef VGS__F
 #undef VGS__N
@@ -7633,7 +7636,7 @@ static vgs_status vgs__net_check_image(const vgs_net_config *c, vgs_error *err)
     vgs_status st;
     if ((st = vgs__check_int("net.height", c->height, 1, 4096, err)) != VGS_OK) return st;
     if ((st = vgs__check_int("net.width", c->width, 1, 4096, err)) != VGS_OK) return st;
-    if ((st = vgs__check_int("net.levels", c->levels, 1, 12, err)) != VGS_OK) return st;
+    if ((st = vgs__check_int("net.levels", c->levels, 1, VGS__LEVELS, err)) != VGS_OK) return st;
     channels = c->dim / (c->height * c->width);
     if (channels * c->height * c->width != c->dim || !channels)
         return vgs__fail(err, VGS_E_ARG, "net.dim = %d: is no multiple of height = %d times width = %d",
@@ -7860,13 +7863,15 @@ static vgs_status vgs__check_without_value(const vgs_config *c, vgs_error *err)
 static vgs_status vgs__check_policy_net(const vgs_config *c, vgs_error *err)
 {
     const vgs_net_config *n = &c->policy;
+    char text[32];
     vgs_error why;
+    vgs_field_get(c, vgs_field_find("policy"), text);
     if (n->wrapper)
         return vgs__fail(err, VGS_E_ARG, "config.policy.wrapper = %d: must be 0, a policy is not invariant",
                          (int)n->wrapper);
     if (n->kind != VGS_NET_MLP && n->kind != VGS_NET_UNET)
-        return vgs__fail(err, VGS_E_ARG, "config.policy.kind = %d: must be mlp (%d) or unet (%d), which have "
-                         "as many outputs as x has columns", (int)n->kind, VGS_NET_MLP, VGS_NET_UNET);
+        return vgs__fail(err, VGS_E_ARG, "config.policy = %s: must be mlp or unet, which have as many "
+                         "outputs as x has columns", text);
     if (n->out != c->energy.dim)
         return vgs__fail(err, VGS_E_ARG, "config.policy.out = %d: must be dim = %d, one for each column of x",
                          n->out, c->energy.dim);
@@ -7877,11 +7882,12 @@ static vgs_status vgs__check_policy_net(const vgs_config *c, vgs_error *err)
 /* The kernel, what trains it, and the network behind it. */
 static vgs_status vgs__check_policy(const vgs_config *c, vgs_error *err)
 {
-    static const char *const objective[] = { "auto", "td", "dxdp", "logvar" };
     const bool policy = vgs__is_policy(c), logvar = vgs__learns_by(c, VGS_LOGVAR);
+    char text[32];
     vgs_status st;
+    vgs_field_get(c, vgs_field_find("objective"), text);
     if (policy == vgs__learns_by(c, VGS_TD))
-        return vgs__fail(err, VGS_E_ARG, "config.objective = %s: must be %s", objective[c->objective],
+        return vgs__fail(err, VGS_E_ARG, "config.objective = %s: must be %s", text,
                          policy ? "dxdp or logvar with kernel policy" : "td with kernel value");
     if ((c->reference == VGS_PIS || c->drift_energy) && !logvar)
         return vgs__fail(err, VGS_E_ARG, "config.%s: only objective logvar has it",
@@ -8648,16 +8654,16 @@ static vgs__image vgs__image_begin(vgs__pass *p)
     return m;
 }
 
-/* t of every pixel: [B height width, 1] */
-static vgs_var vgs__image_time(const vgs__pass *p, const vgs__image *m)
+/* All pixels of a row are one segment: to each pixel what its row has in v [B,c], or to each row the sum over
+   its pixels, v [B height width, c]. */
+static vgs_var vgs__image_segment(const vgs__pass *p, const vgs__image *m, vgs_var v, bool sum)
 {
     int pixels = m->height * m->width;
     int32_t *zero = (int32_t *)vgs__alloc((size_t)pixels, sizeof *zero);
-    vgs_var t;
     if (!zero) return vgs__graph_fail(p->g, VGS_E_NOMEM, "out of memory: net of %d pixels", pixels);
-    t = vgs_segment_gather(p->g, p->t, 1, zero, pixels);
+    v = sum ? vgs_segment_sum(p->g, v, 1, zero, pixels) : vgs_segment_gather(p->g, v, 1, zero, pixels);
     vgs__free(zero);
-    return t;
+    return v;
 }
 
 /* A convolution over size x size pixels; `timed`: its bias is a function of t, a table of the prologue. */
@@ -8683,7 +8689,7 @@ static void vgs__image_conv(vgs__pass *p, vgs__image *m, const char *name, int s
     v = vgs__net_view(p, w);
     b = at_t ? vgs__net_apply_layer(p, l, m->te) : vgs__net_view(p, l.b);
     m->u = vgs__patches(p->g, m->u, &at);
-    if (at_t) m->u = vgs_linear_at(p->g, m->u, v, b, vgs__image_time(p, m));
+    if (at_t) m->u = vgs_linear_at(p->g, m->u, v, b, vgs__image_segment(p, m, p->t, false));
     else m->u = vgs_linear(p->g, m->u, v, b);
 }
 
@@ -8744,18 +8750,6 @@ static void vgs__image_down(vgs__pass *p, vgs__image *m, vgs__image *skip)
     }
 }
 
-/* The mean over pixels: [B,channels] */
-static vgs_var vgs__image_mean(const vgs__pass *p, const vgs__image *m)
-{
-    int pixels = m->height * m->width;
-    int32_t *zero = (int32_t *)vgs__alloc((size_t)pixels, sizeof *zero);
-    vgs_var v;
-    if (!zero) return vgs__graph_fail(p->g, VGS_E_NOMEM, "out of memory: net of %d pixels", pixels);
-    v = vgs_segment_sum(p->g, m->u, 1, zero, pixels);
-    vgs__free(zero);
-    return vgs_affine(p->g, v, 1.0f / (float)pixels, 0.0f);
-}
-
 /* The mean over pixels, after a last activation, by a matrix: [B,1] */
 static vgs_var vgs__net_resnet(vgs__pass *p)
 {
@@ -8765,7 +8759,8 @@ static vgs_var vgs__net_resnet(vgs__pass *p)
     out = vgs__net_linear(p, "out", 1, m.channels);
     if (!p->g) return vgs__no_var();
     m.u = vgs_silu(p->g, m.u);
-    m.u = vgs__image_mean(p, &m);
+    m.u = vgs__image_segment(p, &m, m.u, true);
+    m.u = vgs_affine(p->g, m.u, 1.0f / (float)(m.height * m.width), 0.0f);
     return vgs__net_apply_layer(p, out, m.u);
 }
 
@@ -8773,7 +8768,7 @@ static vgs_var vgs__net_resnet(vgs__pass *p)
 static vgs_var vgs__net_unet(vgs__pass *p)
 {
     const vgs_net_config *c = &p->net->c;
-    vgs__image m = vgs__image_begin(p), skip[12];
+    vgs__image m = vgs__image_begin(p), skip[VGS__LEVELS];
     int l, k, channels = m.channels;
     vgs__image_down(p, &m, skip);
     for (l = c->levels - 2; l >= 0; --l) {
@@ -11129,7 +11124,7 @@ static vgs_var vgs__policy_sqrt_rho(const vgs_sampler *s, vgs_graph *g, vgs_mode
     return vgs_div(g, sigma, vgs__by_step(s, g, t, vgs__fill_noise));
 }
 
-/* log sigma_t [T] of m into s->log_sigma, the first of its weights after the network's. */
+/* Weights of the network alone: log sigma_t comes first after them. */
 static int vgs__policy_net_size(const vgs_model *m)
 {
     int i = 0;
@@ -11137,6 +11132,7 @@ static int vgs__policy_net_size(const vgs_model *m)
     return m->net->info[i].offset;
 }
 
+/* log sigma_t [T] of m into s->log_sigma. */
 static vgs_status vgs__policy_read_sigma(const vgs_sampler *s, const vgs_model *m, vgs_error *err)
 {
     return s->b->download(s->b->self, s->log_sigma, m->w, (size_t)vgs__policy_net_size(m), (size_t)s->c.steps,
@@ -14288,8 +14284,10 @@ VGS__DEF vgs_status vgs_sampler_score(vgs_sampler *s, const vgs_draw *draw, int 
    E0, the width of the finest feature, and rows for the replay store. A function of the configuration. */
 
 enum { VGS__PILOT_DESCENTS = 64, VGS__PILOT_CHAINS = 256, VGS__PILOT_LEAPFROG = 10,
-       VGS__PILOT_FEWEST = 6, VGS__PILOT_KEPT = 24 };                 /* kept iterations                   */
+       VGS__PILOT_FEWEST = 6, VGS__PILOT_KEPT = 24 };                /* kept iterations                    */
 #define VGS__PILOT_HOT 16.0                      /* temperature, in units of tau                      */
+#define VGS__PILOT_COLD 0.6                      /* share of the calls after which it is 1            */
+#define VGS__PILOT_SAMPLES 0.65                  /* share after which chains' places are samples      */
 
 typedef struct vgs__pilot {
     vgs_sampler *s;
@@ -14734,7 +14732,7 @@ static void vgs__pilot_keep(vgs__pilot *p, double done)
         p->e[to] = vgs__frame_energy(p->f, p->m.row[i].ex);
     }
     p->rows = p->rows < p->room ? p->rows + p->n : p->room;
-    p->due = fmax(done, p->due + 0.35 * p->n / p->room);
+    p->due = fmax(done, p->due + (1.0 - VGS__PILOT_SAMPLES) * p->n / p->room);
 }
 
 /* All chains, from the places of those that descended. */
@@ -14788,12 +14786,12 @@ static void vgs__pilot_resample(vgs__pilot *p, int number, double rise)
 static vgs_status vgs__pilot_sample(vgs__pilot *p, double done, vgs_error *err)
 {
     const double left = fmax((p->most - p->calls) / (1.0 - done), 1.0), from = p->calls - done * left;
-    double before = done < 0.6 ? VGS__PILOT_HOT : 1.0, now;
+    double before = done < VGS__PILOT_COLD ? VGS__PILOT_HOT : 1.0, now;
     vgs_status st = VGS_OK;
     int i;
-    p->due = 0.65;
+    p->due = VGS__PILOT_SAMPLES;
     for (i = 0; (done < 1.0 || before > 1.0 || p->rows < p->fewest) && st == VGS_OK; ++i, before = now) {
-        now = pow(VGS__PILOT_HOT, fmax(0.0, fmin(1.0, 2.0 - done / 0.3)));
+        now = pow(VGS__PILOT_HOT, fmax(0.0, fmin(1.0, 2.0 - 2.0 * done / VGS__PILOT_COLD)));
         if (now < before) vgs__pilot_resample(p, i, 1.0 / now - 1.0 / before);
         st = vgs__pilot_move(p, now, err);
         done = (p->calls - from) / left;
@@ -14805,6 +14803,7 @@ static vgs_status vgs__pilot_sample(vgs__pilot *p, double done, vgs_error *err)
 
 /* ---- what the samples say ---- */
 
+/* |u|^2 */
 static double vgs__pilot_square(const vgs__pilot *p, const double *u)
 {
     double sum = 0.0;
@@ -14814,7 +14813,8 @@ static double vgs__pilot_square(const vgs__pilot *p, const double *u)
 }
 
 /* A Gaussian of the samples in the present coordinates: mean [D] and l, from the rows of chains of one parity
-   (2: of all). By places alone, or by places and slopes, which is exact where E is quadratic. */
+   (2: of all), but those with |u|^2 > p->far. By places alone, or by places and slopes, which is exact where
+   E is quadratic. */
 static bool vgs__pilot_gaussian(vgs__pilot *p, const double *u, const double *g, int parity, bool slopes,
                                 double *mean, double *l)
 {
@@ -15410,7 +15410,7 @@ static vgs_status vgs__pilot_walk(vgs__pilot *p, const float *start, vgs_error *
         if (st == VGS_OK) st = vgs__pilot_descend(p, 0.2 * p->most, err);
         if (st == VGS_OK) vgs__pilot_multiply(p);
     }
-    if (st == VGS_OK) st = vgs__pilot_sample(p, start ? 0.6 : 0.0, err);
+    if (st == VGS_OK) st = vgs__pilot_sample(p, start ? VGS__PILOT_COLD : 0.0, err);
     if (st == VGS_OK) st = vgs__pilot_check_spread(p, err);
     if (st == VGS_OK) vgs__pilot_drop_strays(p);
     return st;
@@ -15471,7 +15471,8 @@ static vgs_status vgs__again_network(vgs_sampler *s, const float *w, vgs_error *
     return st;
 }
 
-/* Draws that say where to go on; iterations at which the pilot goes on: this, and twice this, four times. */
+/* ROWS: draws that say from where the pilot goes on, after FIRST iterations and then each time after twice as
+   many, TIMES times in all. */
 enum { VGS__AGAIN_ROWS = 4096, VGS__AGAIN_FIRST = 25, VGS__AGAIN_TIMES = 5 };
 #define VGS__AGAIN_BELOW 0.3                     /* ESS/N: a sampler that is better keeps what it has */
 #define VGS__AGAIN_DRAWS 0.02                    /* ESS/N above which draws are better than old chains */
@@ -15539,8 +15540,9 @@ static vgs_status vgs__again_begin(vgs_sampler *s, const vgs_net_config *net, co
     return vgs__same_network(net, &s->c.net) ? vgs__again_network(s, old->w, err) : VGS_OK;
 }
 
-/* Coordinates once more, from draws by weight: what the first pilot could not reach the sampler has found. T
-   stays, if nobody asked for another. A second pilot that cannot be had is none. */
+/* The pilot goes on, from draws by weight, which may have found what it could not reach, or from its own
+   samples: coordinates once more. T stays, if nobody asked for another. A second pilot that cannot be had is
+   none. */
 static vgs_status vgs__pilot_again(vgs_sampler *s, bool always, vgs_error *err)
 {
     const int asked = s->given.steps;
@@ -18558,7 +18560,7 @@ static const vgs__field vgs__ebm_fields[] = {
     VGS__N(layers, INT, 1, 1000, 0, NULL, "hidden layers (mlp, half an autoencoder), blocks (resnet)")
     VGS__N(height, INT, 0, 4096, 0, NULL, "resnet: pixels from top to bottom")
     VGS__N(width, INT, 0, 4096, 0, NULL, "resnet: pixels from left to right")
-    VGS__N(levels, INT, 0, 12, 0, NULL, "resnet: sizes, each half of the one before")
+    VGS__N(levels, INT, 0, VGS__LEVELS, 0, NULL, "resnet: sizes, each half of the one before")
     VGS__N(code, INT, 0, 1000000, 0, NULL, "width of an autoencoder's code")
     VGS__N(unit, BOOL, 0, 0, 0, NULL, "autoencoder: code and output have length 1")
     VGS__N(relu, BOOL, 0, 0, 0, NULL, "ReLU in place of SiLU")

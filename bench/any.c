@@ -1,7 +1,7 @@
 /* any.c - what a new user does first: the energy and its dimension, nothing else. Trains each problem by
    seconds, beside the Gaussian fit of the pilot.
    cc -O2 -fopenmp bench/any.c -o build/bench_any -lm
-   ./build/bench_any [--seeds N] [--seconds S] [NAME...] */
+   ./build/bench_any [--seeds N] [--seconds S] [--pilot-calls N] [NAME...] */
 #define _POSIX_C_SOURCE 200809L
 #define VGS_IMPLEMENTATION
 #include "../vgs.h"
@@ -321,8 +321,11 @@ static int run(const problem *p, const settings *o, uint64_t seed)
     vgs_config c = config_of(p, seed);
     vgs_error err = { VGS_OK, "" };
     vgs_weights fit = { 0 }, w = { 0 };
-    vgs_sampler *s = (c.pilot_calls = o->calls, vgs_sampler_create(&c, &err));
-    bool bad = !s || vgs_sampler_train(s, 1, NULL, &err) || weigh(s, &fit, &err);
+    vgs_sampler *s;
+    bool bad;
+    c.pilot_calls = o->calls;
+    s = vgs_sampler_create(&c, &err);
+    bad = !s || vgs_sampler_train(s, 1, NULL, &err) || weigh(s, &fit, &err);
     pilot = cpu_seconds() - from;
     while (!bad && cpu_seconds() - from < limit) bad = vgs_sampler_train(s, 5, NULL, &err) != VGS_OK;
     bad = bad || weigh(s, &w, &err);
@@ -350,7 +353,7 @@ int main(int argc, char **argv)
         else if (!strcmp(argv[i], "--seconds") && i + 1 < argc) o.seconds = atof(argv[++i]);
         else if (!strcmp(argv[i], "--pilot-calls") && i + 1 < argc) o.calls = atoi(argv[++i]);
         else if (argv[i][0] == '-') {
-            fprintf(stderr, "usage: bench_any [--seeds N] [--seconds S] [NAME...]\n");
+            fprintf(stderr, "usage: bench_any [--seeds N] [--seconds S] [--pilot-calls N] [NAME...]\n");
             return 2;
         } else ++named;
     }

@@ -935,6 +935,7 @@ static inline vgs_status preset_fill(const target *t, const char *preset, vgs_co
     return target_fail(err, VGS_E_ARG, "preset = %.40s: must be fast, paper, policy or none", preset);
 }
 #undef PRESET_OURS
+#undef PRESET_POLICY
 #undef PRESET_AS_PUBLISHED
 
 #ifdef TARGETS_POP_OPTIONS

@@ -83,16 +83,6 @@ static void near_all(const char *what, const double *got, const double *want, in
     CHECK(top > 1e-4, "%s: the largest is %g", what, top);      /* zeros would agree, too */
 }
 
-static void golden_params(unsigned long seed, float scale, int n, float *p)
-{
-    uint32_t u = (uint32_t)seed;
-    int i;
-    for (i = 0; i < n; ++i) {
-        u = 1664525u * u + 1013904223u;
-        p[i] = ((float)(u >> 8) / 16777216.0f - 0.5f) * scale;
-    }
-}
-
 static vgs_net_config golden_config(const golden_net *n)
 {
     static const char *const kind[] = { "mlp", "temb", "deeper", "deeperv2", "deeperv3", "egnn" };
@@ -146,7 +136,7 @@ static void golden(void)
             vgs_net_config c = golden_config(n);
             double tol = on_ref ? 1e-6 : 1e-5;                       /* the sinusoid is a table of floats */
             T_IN("%s %s", n->name, on_ref ? "in double" : "cpu");
-            golden_params(n->seed, n->scale, n->params, p);
+            t_params(n->seed, n->scale, n->params, p);
             if (apply(&a, &c, library_form, on_ref ? &ref_backend : cpu, B)) {
                 if (on_ref) check_names(n, a.model);
                 OK(!vgs_model_write(a.model, p, NULL) && !vgs_set(a.g, a.x, n->x, B, NULL));
@@ -214,7 +204,7 @@ static void plain(void)
             vgs_net_config c = plain_config(n);
             double tol = on_ref ? 1e-12 : 1e-5;
             T_IN("%s %s", n->name, on_ref ? "in double" : "cpu");
-            golden_params(n->seed, n->scale, n->params, p);
+            t_params(n->seed, n->scale, n->params, p);
             if (apply(&a, &c, library_form, on_ref ? &ref_backend : cpu, B)) {
                 OK(vgs_model_size(a.model) == n->params && !vgs_model_param(a.model, n->names));
                 for (i = 0; i < n->names && vgs_model_param(a.model, i); ++i)
@@ -266,7 +256,7 @@ static void images(void)
             vgs_net_config c = image_config(n);
             double tol = on_ref ? 1e-6 : 1e-5;                       /* sinusoid, eps, 1/pixels are floats */
             T_IN("%s %s", n->name, on_ref ? "in double" : "cpu");
-            golden_params(n->seed, n->scale, n->params, p);
+            t_params(n->seed, n->scale, n->params, p);
             if (apply(&a, &c, library_form, on_ref ? &ref_backend : cpu, B)) {
                 int out = vgs_model_config(a.model)->out;
                 CHECK(vgs_model_size(a.model) == n->params && !vgs_model_param(a.model, n->names),

@@ -464,7 +464,7 @@ static void refusals(void)
     refused(c, "policy.out", "3");
     c = small();
     c.policy.kind = VGS_NET_EGNN;
-    refused(c, "policy.kind", "5");
+    refused(c, "policy = egnn", "must be mlp or unet");
     c = small();
     c.objective = VGS_TD;
     refused(c, "objective", "td");

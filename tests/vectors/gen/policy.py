@@ -9,6 +9,8 @@ import math
 
 import torch
 
+from networks import Lcg
+
 torch.set_default_dtype(torch.float64)
 D, T, B, H, M, F, LAYERS = 2, 3, 4, 5, 4, 3, 2
 START, STEP, POLICY = 1, 2, 18                   # streams of the library's random numbers
@@ -17,11 +19,8 @@ ENTROPY, VELOCITY, VALUE_LR, POLICY_LR, SIGMA_LR, CLIP = 0.3, 0.2, 1e-2, 1e-3, 1
 
 
 def lcg(seed, n, scale):
-    out = []
-    for _ in range(n):
-        seed = (1664525 * seed + 1013904223) & 0xFFFFFFFF
-        out.append((torch.tensor((seed >> 8) / 16777216.0, dtype=torch.float32).item() - 0.5) * scale)
-    return torch.tensor(out)
+    g = Lcg(seed)
+    return torch.tensor([g.value(scale) for _ in range(n)])
 
 
 def noise(stream, step):
