@@ -7801,8 +7801,9 @@ static void vgs__policy_fill(vgs_config *c)
 static void vgs__config_fill(vgs_config *c)
 {
     if (c->coordinates == VGS_COORDINATES_AUTO) c->coordinates = vgs__default_coordinates(c);
+    if (vgs__is_plain(c) && c->pilot_calls == 0) c->pilot_calls = -1;
+    if (vgs__is_plain(c) && c->energy_features == 0) c->energy_features = -1;
     vgs__fields_fill(c, false);
-    if (vgs__is_plain(c)) c->pilot_calls = c->energy_features = -1;
     if (c->detail_scale == 0.0f) c->detail_scale = c->length_scale / 10.0f;
     if (c->steps >= 0 && c->length_scale > 0.0f && c->detail_scale > 0.0f &&
         c->detail_scale <= c->length_scale)
@@ -7920,6 +7921,11 @@ static vgs_status vgs__check_together(const vgs_config *c, vgs_error *err)
                          no_slope);
     if (no_local && c->local_noise)
         return vgs__fail(err, VGS_E_ARG, "config.local_noise = 1: must be 0 with %s", no_local);
+    if (vgs__is_plain(c) && (c->pilot_calls > 0 || c->energy_features > 0))
+        return vgs__fail(err, VGS_E_ARG, "config.%s = %d: needs coordinates of its own, and nothing that "
+                         "makes them plain (with a built-in target: preset none)",
+                         c->energy_features > 0 ? "energy_features" : "pilot_calls",
+                         c->energy_features > 0 ? c->energy_features : c->pilot_calls);
     if (c->target_ess > 0.0f && c->pilot_calls <= 0)
         return vgs__fail(err, VGS_E_ARG, "config.target_ess = %g: needs a pilot: pilot_calls > 0, and "
                          "nothing that makes coordinates plain (with a built-in target: preset none)",
@@ -12671,6 +12677,19 @@ static void vgs__average_record(vgs_sampler *s, vgs__average_stage *st)
        2/(B-1) sum_b (log w_b - mean) d(-sum_t log pi):
    log w once for a batch, then the gradients of all steps, added up. */
 
+/* ---- path_cost: the sum of what the steps of each path cost ---- */
+
+typedef struct vgs__path_cost_stage { vgs_graph *g; } vgs__path_cost_stage;
+
+/* A row [1,B] here, a column [B,1] to path_end: two names of a buffer must not meet in one graph, which would
+   not see that the one waits for the other. */
+static void vgs__path_cost_record(vgs_sampler *s, vgs__path_cost_stage *st)
+{
+    const int b = s->c.batch;
+    vgs_var cost = vgs_sum_rows(st->g, vgs__bound_state(st->g, s->c.steps, b, s->traj_cost, 0));
+    vgs_assign(st->g, vgs__bound_state(st->g, 1, b, s->path_cost, 0), cost);
+}
+
 /* ---- path_end: log w, less its mean ---- */
 
 typedef struct vgs__path_end_stage {
@@ -12689,8 +12708,6 @@ static void vgs__path_end_record(vgs_sampler *s, vgs__path_end_stage *st)
     st->end = vgs_input(g, s->c.energy.dim);
     st->known = vgs_input(g, s->c.energy.dim);
     s0 = vgs__bound_state(g, 1, 1, s->sigma, 0);
-    cost = vgs_sum_rows(g, vgs__bound_state(g, s->c.steps, b, s->traj_cost, 0));
-    vgs_assign(g, vgs__bound_state(g, 1, b, s->path_cost, 0), cost);             /* a row, read as a column */
     cost = vgs__bound_state(g, -1, 1, s->path_cost, 0);
     e = vgs_energy_of(g, s->energy, st->end);
     vgs__kernel_check(k, e, VGS__BAD_ENERGY);
@@ -13121,6 +13138,7 @@ static void vgs__state_free(vgs__state *h)
     X(policy_fit, policy_fit,  dxdp,                    c->batch,    (s, st))                         \
     X(velocity,   velocity,    dxdp,                    c->batch,    (s, st))                         \
     X(average,    average,     vgs__is_policy(c),       c->batch,    (s, st))                         \
+    X(path_cost,  path_cost,   logvar,                  c->batch,    (s, st))                         \
     X(path_end,   path_end,    logvar,                  c->batch,    (s, st))                         \
     X(path_step,  path_step,   logvar,                  c->batch,    (s, st))                         \
     X(path_fit,   path_fit,    logvar,                  c->batch,    (s, st))                         \
@@ -15682,7 +15700,8 @@ static vgs_status vgs__fit_logvar(vgs_sampler *s, vgs_error *err)
 {
     struct vgs__stages *all = s->stage;
     int t;
-    vgs_status st = vgs__path_end_run(s, &all->path_end, err);
+    vgs_status st = vgs_graph_run(all->path_cost.g, 1, err);
+    if (st == VGS_OK) st = vgs__path_end_run(s, &all->path_end, err);
     for (t = 0; t < s->c.steps && st == VGS_OK; ++t) st = vgs__path_step_run(s, &all->path_step, t, err);
     if (st == VGS_OK) st = vgs__read_flag(s, "train", err);
     if (st == VGS_OK) st = vgs__path_fit_run(s, &all->path_fit, err);

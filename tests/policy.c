@@ -69,6 +69,7 @@ static vgs_config small(void)
     vgs_config c;
     memset(&c, 0, sizeof c);
     c.energy.eval = quartic;
+    c.energy.thread_safe = true;                 /* its rows are then one group with other ops        */
     c.energy.dim = D;
     c.kernel = VGS_KERNEL_POLICY;
     c.steps = T;
@@ -156,7 +157,8 @@ static void dxdp(void)
     vgs_cpu_free(cpu);
 }
 
-static void logvar_of(vgs_reference reference, const double *grad, int n, const double *log_w, double want)
+static void logvar_of(vgs_reference reference, bool seen, const double *grad, int n, const double *log_w,
+                      double want)
 {
     vgs_config c = small();
     vgs_error err = { VGS_OK, "" };
@@ -167,7 +169,7 @@ static void logvar_of(vgs_reference reference, const double *grad, int n, const 
     int t, at, i;
     c.objective = VGS_LOGVAR;
     c.reference = reference;
-    c.drift_energy = true;
+    c.drift_energy = seen;
     if (reference == VGS_PIS) c.alpha = VGS_VE;
     if (!(s = known_sampler(&c, &b))) return;
     at = vgs__policy_net_size(s->policy_on);
@@ -190,10 +192,15 @@ static void logvar_of(vgs_reference reference, const double *grad, int n, const 
 
 static void logvar(void)
 {
-    T_IN("dis");
-    logvar_of(VGS_DIS, GOLDEN(dis_grad), golden_policy_dis_log_w, golden_policy_dis_loss[0]);
-    T_IN("pis");
-    logvar_of(VGS_PIS, GOLDEN(pis_grad), golden_policy_pis_log_w, golden_policy_pis_loss[0]);
+#define LOGVAR(reference, seen, name) \
+    T_IN(#name); \
+    logvar_of(reference, seen, GOLDEN(name##_grad), golden_policy_##name##_log_w, \
+              golden_policy_##name##_loss[0]);
+    LOGVAR(VGS_DIS, true, dis)
+    LOGVAR(VGS_PIS, true, pis)
+    LOGVAR(VGS_DIS, false, dis_blind)
+    LOGVAR(VGS_PIS, false, pis_blind)
+#undef LOGVAR
 }
 
 /* ---- path weights ---- */
@@ -413,6 +420,7 @@ static void bits(void)
         T_IN("%s", k == 0 ? "dxdp" : k == 1 ? "dis" : "pis");
         c.objective = k ? VGS_LOGVAR : VGS_DXDP;
         c.drift_energy = c.fresh_targets = false;
+        c.energy_max = 100;                      /* as presets have: one more op between E and log w   */
         if (k == 0) c.fresh_targets = true;
         if (k == 1) c.drift_energy = true;
         if (k == 2) c.reference = VGS_PIS, c.alpha = VGS_VE;

@@ -222,6 +222,24 @@ for bad in "" "dw4" "dw4 -n 5" "nosuch -n 5 -o x.npy" "dw4 -n 0 -o x.npy" "dw4 -
     "dw4 -n 5 -o x.npy --method pt --local lmc"; do
     [ "$(status build/reference $bad)" = 2 ]; ok "reference $bad: usage" $?
 done
+# A policy: a run and one that is resumed, draws, evaluation, what is refused
+for how in "dxdp" "logvar --reference pis --drift-energy 1"; do
+    policy="--kernel policy --objective $how --policy-hidden 8 $small"
+    build/train four-gauss --out "$work/p" --force --iterations 6 $policy > "$work/out" 2> "$work/err" && grep -q 'sigma_t from' "$work/out" &&
+        build/train four-gauss --out "$work/r" --force --iterations 3 $policy > "$work/out" 2> "$work/err" &&
+        build/train four-gauss --out "$work/r" --resume --iterations 6 --threads 1 > "$work/out" 2> "$work/err" &&
+        cmp "$work/p/samples.npy" "$work/r/samples.npy"
+    ok "policy, $how: a resumed run draws the same samples" $?
+    build/sample "$work/p" -n 300 -o "$work/p.safetensors" > "$work/out" 2> "$work/err" && grep -q 'log Z' "$work/out" &&
+        build/evaluate four-gauss "$work/p.safetensors" --checkpoint "$work/p" --json > "$work/json" 2> "$work/err" && grep -q '"ess"' "$work/json"
+    ok "policy, $how: sample, evaluate" $?
+done
+for bad in "td --kernel policy" "dxdp" "logvar --kernel policy --policy egnn" "dxdp --kernel policy --reference pis"; do
+    [ "$(status build/train four-gauss --out "$work/q" --objective $bad)" = 2 ] && grep -q -e '^train: --[a-z-]* = [a-z]*: ' "$work/err"
+    ok "policy, $bad: usage" $?
+done
+[ "$(status build/train gmm9 --out "$work/q" --energy-features 1)" = 2 ] && grep -q 'energy-features = 1: needs coordinates' "$work/err"
+ok "what plain coordinates have no use for is refused" $?
 # ebm: a run and one that is resumed, scores, draws, evaluation, what is refused
 tiny="--hidden 8 --time-dim 4 --steps 4 --batch 16 --energy-hidden 8 --threads 1"
 build/ebm demo rings --out "$work/e" --iterations 6 --energy-decay 9 $tiny > "$work/demo" 2> "$work/err" && grep -q log-likelihood "$work/demo"

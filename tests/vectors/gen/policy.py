@@ -169,7 +169,8 @@ def dxdp():
 
 # ---- variance of log w -----------------------------------------------------------------------------
 
-def logvar(reference):
+def logvar(reference, seen):
+    """seen: the drift sees the gradient of the energy, times a factor of each step."""
     c = Chain(reference == "dis", reference)
     n = sum(math.prod(s) for s in shapes(D))
     w = lcg(3, n + 2 * T, 1.0)
@@ -181,7 +182,7 @@ def logvar(reference):
         most = 1.5 * c.sigma[t] * math.sqrt(D)
         slope = slope * torch.clamp(most / slope.norm(dim=1), max=1.0)[:, None]
         m = network(unpack(net, D), squash(x / c.dev[t]), steps(t)) * c.sigma[t] ** 2 / c.dev[t]
-        return c.a[t] * x + m + factor[t] * slope
+        return c.a[t] * x + m + (factor[t] * slope if seen else 0)
 
     x = [torch.zeros(B, D) if reference == "pis" else S0 * noise(START, 0)]
     for t in range(T):
@@ -200,9 +201,10 @@ def logvar(reference):
         log_w = log_w - normal(mean(x[t], t), c.sigma[t]).log_prob(x[t + 1]).sum(1)
     loss = log_w.var()
     loss.backward()
-    emit(reference.upper() + "_GRAD", torch.cat([net.grad, torch.zeros(T), factor.grad]))
-    emit(reference.upper() + "_LOG_W", log_w)
-    emit(reference.upper() + "_LOSS", loss[None])
+    name = reference.upper() + ("" if seen else "_BLIND")
+    emit(name + "_GRAD", torch.cat([net.grad, torch.zeros(T), factor.grad] if seen else [net.grad, torch.zeros(T)]))
+    emit(name + "_LOG_W", log_w)
+    emit(name + "_LOSS", loss[None])
 
 
 def emit(name, x):
@@ -215,5 +217,6 @@ def emit(name, x):
 
 print("/* Made by gen/policy.py. */")
 dxdp()
-logvar("dis")
-logvar("pis")
+for seen in (True, False):
+    logvar("dis", seen)
+    logvar("pis", seen)
