@@ -2,12 +2,13 @@
 """A step of contrastive divergence as published (batch 784 of 272-D directions, autoencoder 1024 x 3, code 128,
 deeperv3 512), in PyTorch, to be timed against ours.
 
-    python3 bench/torch_ebm.py [--preset mvtec|fast] [--threads N] [--steps N]
+    python3 bench/torch_ebm.py [--preset mvtec|fast] [--threads N] [--steps N] [--lean] [--cpu-time]
+    build/bench_ebm_step mvtec --torch python3       the same in turn with ours
 
 Written as the published code does it: the energy and the value run on all rows of each minibatch of the value's
 update, and gradients reach back through targets. --lean saves what a user of PyTorch would save by hand:
 energies only of the last step's rows, no gradient through targets and paths, no gradient of the target network's
-weights. Prints seconds of wall time and of the processor a step.
+weights. Prints seconds a step.
 """
 import argparse
 import resource
@@ -125,6 +126,8 @@ def main():
     a.add_argument("--threads", type=int, default=2)
     a.add_argument("--steps", type=int, default=2)
     a.add_argument("--lean", action="store_true")
+    a.add_argument("--cpu-time", action="store_true", help="seconds of the processor, not of the wall")
+    a.add_argument("--serve", action="store_true", help="one timing for each line of the input")
     o = a.parse_args()
     torch.set_num_threads(o.threads)
     torch.manual_seed(0)
@@ -136,15 +139,23 @@ def main():
             p.requires_grad_(False)
     adam = lambda net: torch.optim.Adam(net.parameters(), lr=1e-4, fused=True)
     made = (energy, adam(energy), online, target, adam(online))
-    times = []
-    for _ in range(o.steps + 1):
-        usage, start = resource.getrusage(resource.RUSAGE_SELF), time.perf_counter()
+    clock = time.process_time if o.cpu_time else time.perf_counter
+
+    def timed():
+        start = clock()
         step(rows, *made, batch, o.lean)
-        after = resource.getrusage(resource.RUSAGE_SELF)
-        times.append((time.perf_counter() - start, after.ru_utime - usage.ru_utime))
-    best = min(times[1:])
-    print("%s%s: %.2f s a step, %.2f s of the processor, %d threads" % (o.preset, " lean" if o.lean else "",
-                                                                     best[0], min(t[1] for t in times[1:]), o.threads))
+        return clock() - start
+
+    timed()                                       # to warm up
+    if o.serve:
+        print("ready", torch.__version__, flush=True)
+        for _ in sys.stdin:
+            print(timed() / (o.threads if o.cpu_time else 1), flush=True)
+    else:
+        best = min(timed() for _ in range(o.steps))
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        print("%s%s: %.2f s a step, %d threads, at most %.0f MB resident" %
+              (o.preset, " lean" if o.lean else "", best, o.threads, peak * 1024e-6))
 
 
 main()

@@ -94,7 +94,8 @@ KERNEL vgs_bias_act(HEAP, int2 bias_at, int2 idx_at, int2 c_at, const product q,
 }
 
 #if WG == 1
-/* ---- tiles of a CPU: one work-item 8 x 48 elements, rows of B in vectors of 16 ----------------------- */
+/* ---- tiles of a CPU: one work-item 8 x 48 elements, rows of B in vectors of 16 -----------------------
+   With AVX-512 the registers hold all sums; elsewhere those of 4 x 16, one such part after the other. */
 
 /* B in panels of 16 columns, [ceil(n/16)][k][16], zeros beyond n. Group: panel. */
 KERNEL vgs_pack(HEAP, int2 b_at, int2 to_at, int n, int k, int transposed)
@@ -124,6 +125,28 @@ KERNEL vgs_pack(HEAP, int2 b_at, int2 to_at, int n, int k, int transposed)
     }
 }
 
+#ifndef __AVX512F__
+/* t [4,48] = 4 rows of A times a panel. */
+inline void tall_panel(__global const float *a0, __global const float *a1, __global const float *a2,
+                       __global const float *a3, size_t ak, __global const float *b, int depth, float *t)
+{
+    float16 u0 = 0.0f, u1 = 0.0f, u2 = 0.0f, u3 = 0.0f;
+    size_t at = 0;
+    int k;
+    for (k = 0; k < depth; ++k, b += 16, at += ak) {
+        const float16 row = vload16(0, b);
+        u0 = MADD((float16)a0[at], row, u0);
+        u1 = MADD((float16)a1[at], row, u1);
+        u2 = MADD((float16)a2[at], row, u2);
+        u3 = MADD((float16)a3[at], row, u3);
+    }
+    vstore16(u0, 0, t);
+    vstore16(u1, 0, t + 48);
+    vstore16(u2, 0, t + 96);
+    vstore16(u3, 0, t + 144);
+}
+#endif
+
 #define EACH8(X) X(0) X(1) X(2) X(3) X(4) X(5) X(6) X(7)
 #define ZERO(i)  float16 u##i = 0.0f, v##i = 0.0f, w##i = 0.0f;
 #define STEP3(i) { const float16 s = a##i[at]; \
@@ -143,14 +166,21 @@ KERNEL vgs_tall(HEAP, int2 a_at, int2 packed_at, int2 bias_at, int2 idx_at, int2
     view a = view_of(page, a_at.x, a_at.y), bias = view_of(page, bias_at.x, bias_at.y);
     view idx = view_of(page, idx_at.x, idx_at.y), out = view_of(page, c_at.x, c_at.y);
     int panels = (q.n + 15) / 16, p0 = panels * GROUP(0) / q.tiles, p1 = panels * (GROUP(0) + 1) / q.tiles;
-    int i0 = GROUP(1) * 8, n = min(q.n - 16 * p0, 16 * (p1 - p0)), i, j, k;
+    int i0 = GROUP(1) * 8, n = min(q.n - 16 * p0, 16 * (p1 - p0)), i, j;
     int ai = q.form == 2 ? 1 : a.ld, ak = q.form == 2 ? a.ld : 1;
-    size_t at = 0;
     __global const float *b = view_of(page, packed_at.x, packed_at.y).p + (size_t)(16 * p0) * (size_t)q.k;
-    __global const float *bb = b + 16 * (size_t)q.k, *bbb = bb + 16 * (size_t)q.k;
     float t[8 * 48];
-    float16 b0, b1, b2;
     EACH8(A_ROW)
+#ifndef __AVX512F__
+    for (j = 0; j < p1 - p0; ++j, b += 16 * (size_t)q.k) {
+        tall_panel(a0, a1, a2, a3, ak, b, q.k, t + 16 * j);
+        if (i0 + 4 < q.m) tall_panel(a4, a5, a6, a7, ak, b, q.k, t + 4 * 48 + 16 * j);
+    }
+#else
+    __global const float *bb = b + 16 * (size_t)q.k, *bbb = bb + 16 * (size_t)q.k;
+    size_t at = 0;
+    float16 b0, b1, b2;
+    int k;
     EACH8(ZERO)
     if (p1 - p0 == 3)
         for (k = 0; k < q.k; ++k, at += ak, b += 16, bb += 16, bbb += 16) {
@@ -171,6 +201,7 @@ KERNEL vgs_tall(HEAP, int2 a_at, int2 packed_at, int2 bias_at, int2 idx_at, int2
             EACH8(STEP1)
         }
     EACH8(KEEP)
+#endif
     for (i = 0; i < 8 && i0 + i < q.m; ++i) {
         float *line = t + 48 * i;
         __global float *y = ROW(out, i0 + i) + 16 * p0;
