@@ -250,7 +250,11 @@ typedef struct vgs_net_config {
                              /* (of distances: from 0 up). EGNN: of each distance, beside r^2       */
 } vgs_net_config;
 
-typedef enum vgs_schedule { VGS_EXP, VGS_LINEAR, VGS_QUAD, VGS_SIGMOID, VGS_CONSTANT } vgs_schedule;
+typedef enum vgs_schedule {
+    VGS_EXP, VGS_LINEAR, VGS_QUAD, VGS_SIGMOID, VGS_CONSTANT,
+    VGS_COSINE,         /* VP, of T alone: as denoising diffusion has it [Nichol 2021]           */
+    VGS_FASTDPM         /* VP, of T alone: as few steps as 1000 of denoising diffusion have [FastDPM] */
+} vgs_schedule;
 typedef enum vgs_alpha    { VGS_VE, VGS_VP } vgs_alpha;              /* variance exploding, preserving */
 typedef enum vgs_loss { VGS_SMOOTH_L1, VGS_L2, VGS_L1 } vgs_loss;    /* smooth_l1: delta = 1          */
 
@@ -1337,6 +1341,8 @@ VGS_API vgs_status   vgs_cpu_run    (const vgs_backend *cpu, const vgs_call *cal
    [PCD]  Tieleman, Training restricted Boltzmann machines using approximations to the likelihood gradient,
           ICML 2008
    [ED]   Schroeder et al., Energy Discrepancies, arXiv:2307.06431
+   [Nichol 2021] Improved denoising diffusion probabilistic models, arXiv:2102.09672
+   [FastDPM] Kong & Ping, On fast sampling of diffusion probabilistic models, arXiv:2106.00132
    [EGNN] Satorras et al., E(n) Equivariant Graph Neural Networks, arXiv:2102.09844
    [Tancik 2020] Fourier features let networks learn high frequency functions, arXiv:2006.10739
    [PSIS] Vehtari et al., Pareto Smoothed Importance Sampling, arXiv:1507.02646; JMLR 25 (2024)
@@ -7393,7 +7399,7 @@ static const vgs__field vgs__fields[] = {
     VGS__F(coordinates, ENUM, 0, 0, 0, "auto plain scale diagonal full", "what the sampler works in")
     VGS__F(pilot_calls, OFF, -1, 1 << 30, 20000, NULL, "energy calls of the pilot, 0 = none")
     VGS__F(steps, INT, 1, 65535, 0, NULL, "T, steps from noise to sample")
-    VGS__F(schedule, ENUM, 0, 0, 0, "exp linear quad sigmoid constant", "of s_t^2 over t")
+    VGS__F(schedule, ENUM, 0, 0, 0, "exp linear quad sigmoid constant cosine fastdpm", "of s_t^2 over t")
     VGS__F(s2_start, ABOVE, 0, VGS__BIG, 0, NULL, "s_t^2 at t = 0")
     VGS__F(s2_end, ABOVE, 0, VGS__BIG, 0, NULL, "s_t^2 at t = T-1")
     VGS__F(alpha, ENUM, 0, 0, 0, "ve vp", "variance exploding or preserving")
@@ -7798,6 +7804,50 @@ static void vgs__policy_fill(vgs_config *c)
     vgs__net_fill(&c->policy);
 }
 
+/* Schedules that T decides. */
+static bool vgs__schedule_is_chain(vgs_schedule s) { return s == VGS_COSINE || s == VGS_FASTDPM; }
+
+/* The variance of noising step k of T, k = 1 next to the data: 1 - f(k/T)/f((k-1)/T), at most 0.999. */
+static double vgs__cosine_variance(int k, int T)
+{
+    double to = cos((k / (double)T + 0.008) / 1.008 * 0.5 * VGS__PI);
+    double from = cos(((k - 1) / (double)T + 0.008) / 1.008 * 0.5 * VGS__PI);
+    double v = 1.0 - to * to / (from * from);
+    return v < 0.999 ? v : 0.999;
+}
+
+/* x of the variances 1e-4 (1 + (k - 1) x)^2, k = 1 next to the data, such that all T leave of the data what
+   1000 variances from 1e-4 to 0.02 leave; at most 95/T, which T below 50 or so meet: they leave more. */
+static double vgs__fastdpm_slope(int T)
+{
+    double lo = 0.0, hi = 95.0 / T, want = 0.0, x = hi, left;
+    int i, j;
+    for (i = 0; i < 1000; ++i) want += log(1.0 - (1e-4 + (0.02 - 1e-4) * i / 999.0));
+    for (j = 0; j < 50; ++j) {
+        x = 0.5 * (lo + hi);
+        for (left = 0.0, i = 0; i < T; ++i) left += log(1.0 - 1e-4 * (1.0 + i * x) * (1.0 + i * x));
+        if (left > want) lo = x;
+        else hi = x;
+    }
+    return x;
+}
+
+/* The variance of noising step k of a schedule that T decides; x: vgs__fastdpm_slope. */
+static double vgs__chain_variance_at(const vgs_config *c, int k, double x)
+{
+    if (c->schedule == VGS_COSINE) return vgs__cosine_variance(k, c->steps);
+    return 1e-4 * (1.0 + (k - 1) * x) * (1.0 + (k - 1) * x);
+}
+
+/* Of a schedule that T decides, the first and last variance, to be seen. */
+static void vgs__chain_fill(vgs_config *c)
+{
+    double x = c->schedule == VGS_FASTDPM ? vgs__fastdpm_slope(c->steps) : 0.0;
+    c->alpha = VGS_VP;
+    c->s2_start = (float)vgs__chain_variance_at(c, c->steps, x);
+    c->s2_end = (float)vgs__chain_variance_at(c, 1, x);
+}
+
 static void vgs__config_fill(vgs_config *c)
 {
     if (c->coordinates == VGS_COORDINATES_AUTO) c->coordinates = vgs__default_coordinates(c);
@@ -7808,6 +7858,7 @@ static void vgs__config_fill(vgs_config *c)
     if (c->steps >= 0 && c->length_scale > 0.0f && c->detail_scale > 0.0f &&
         c->detail_scale <= c->length_scale)
         vgs__default_path(c);
+    if (vgs__schedule_is_chain(c->schedule)) vgs__chain_fill(c);
     if (c->on_sphere) c->published = true;       /* the rest needs steps that are Gaussian            */
     if (c->published) c->fixed_kernel = c->explicit_drift = true;
     if (c->lambda == 0.0f && !c->published) c->lambda = 0.9f;
@@ -7987,8 +8038,9 @@ VGS__DEF vgs_status vgs_config_resolve(const vgs_config *cfg, vgs_config *resolv
 
 VGS__DEF double vgs_schedule_fill(const vgs_config *c, float *s2, float *a)
 {
-    double sum = 0.0, lo = (double)c->s2_start, hi = (double)c->s2_end, v = lo;
+    double sum = 0.0, lo = (double)c->s2_start, hi = (double)c->s2_end, v = lo, x = 0.0;
     int t;
+    if (c->schedule == VGS_FASTDPM) x = vgs__fastdpm_slope(c->steps);
     for (t = 0; t < c->steps; ++t) {
         double u = c->steps > 1 ? (double)t / (c->steps - 1) : 0.0, q = sqrt(lo) + u * (sqrt(hi) - sqrt(lo));
         switch (c->schedule) {
@@ -7997,6 +8049,8 @@ VGS__DEF double vgs_schedule_fill(const vgs_config *c, float *s2, float *a)
         case VGS_SIGMOID:  v = lo + (hi - lo) / (1.0 + exp(6.0 - 12.0 * u)); break;
         case VGS_EXP:      v = exp(log(lo) + u * (log(hi) - log(lo))); break;
         case VGS_CONSTANT: v = lo; break;
+        case VGS_COSINE:
+        case VGS_FASTDPM:  v = vgs__chain_variance_at(c, c->steps - t, x); break;
         }
         sum += v;
         if (!s2 || !a) continue;
