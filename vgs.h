@@ -240,6 +240,7 @@ typedef struct vgs_net_config {
                              /* of r; g is one more weight, out_scale, from 1 on                */
     int time_dim;            /* m, width of the sinusoid: even, >= 4; 64                        */
     int time_hidden;         /* f, width of te in MLP, deeper and deeperv3; hidden              */
+    bool relative_time;      /* the sinusoid is of 1000 t/T: a network of other T then fits, too */
     int particles;           /* n, for a wrapper or EGNN                                        */
     vgs_wrapper wrapper;
     bool relu;               /* MLP, autoencoder: ReLU in place of SiLU                         */
@@ -588,8 +589,11 @@ VGS_API vgs_status vgs_model_load(vgs_model *m, const char *path, vgs_error *err
        none          where cd starts, without a sampler: what sampling adds shows beside it
        discrepancy   no negatives: mean log(w/M + 1/M sum_j exp((E(x) - E(x_j))/tau)), x_j = x with noise
                      that all share and noise of its own, each of variance ed_variance      [ED]
+       dxmi          a policy from noise, in few steps: as gcd, but the sampler's kernel is a policy, which
+                     learns by dxdp, after pretraining as a denoising diffusion model       [DxMI]
    With gamma the fixed point has pi/p = (1 + 2 gamma e)/(1 - 2 gamma e): a density wants it small, a score
-   needs it only as the brake that ends the growth of E. E of an autoencoder is g^2 |x - r|^2/tau_e.
+   needs it only as the brake that ends the growth of E. E of an autoencoder is g^2 |x - r|^2/tau_e; of other
+   networks it is what they give, with dxmi times tau.
    Rows on the sphere (sampler.on_sphere) are divided by their lengths, and r has length 1. */
 
 /* Copies the n rows of these numbers, in any order and some perhaps twice, to x [n,dim]; nonzero fails. */
@@ -608,7 +612,7 @@ typedef vgs_var vgs_ebm_record(void *user, vgs_graph *g, vgs_model *model, vgs_v
 
 typedef enum vgs_objective {
     VGS_OBJECTIVE_AUTO,                          /* gcd, on the sphere cd                             */
-    VGS_CD, VGS_GCD, VGS_LANGEVIN, VGS_PERSISTENT, VGS_NO_SAMPLER, VGS_DISCREPANCY
+    VGS_CD, VGS_GCD, VGS_LANGEVIN, VGS_PERSISTENT, VGS_NO_SAMPLER, VGS_DISCREPANCY, VGS_DXMI
 } vgs_objective;
 
 typedef enum vgs_starts {        /* where negatives start                                             */
@@ -653,7 +657,11 @@ typedef struct vgs_ebm_config {
     float ed_variance;            /* discrepancy: detail_scale^2, on the sphere s2_end                      */
     float ed_weight;              /* discrepancy: w; 1                                                      */
     int   ed_samples;             /* discrepancy: M; 16                                                     */
-    int   fit;                    /* iterations of pretraining as an autoencoder; 0                         */
+    float policy_tau;             /* dxmi: tau of entropy and velocity for each dimension: sampler.tau,     */
+                                  /* entropy_tau and velocity_tau are policy_tau/D where they are 0; 0.1    */
+                                  /* (none: 1e-30; tau is then 1)                                           */
+    int   fit;                    /* iterations of pretraining: of E as an autoencoder, with dxmi of the    */
+                                  /* policy as a denoising diffusion model; 0                               */
     float fit_lr;                 /* Adam step at first, falling to 0 as a cosine; 1e-3                     */
 } vgs_ebm_config;
 
@@ -679,9 +687,12 @@ VGS_API void        vgs_ebm_free  (vgs_ebm *m);                      /* NULL is 
    a batch. VGS_E_CANCELLED: sampler.progress. */
 VGS_API vgs_status  vgs_ebm_train (vgs_ebm *m, const vgs_data *data, int n, vgs_ebm_stats *stats,
                                    vgs_error *err);
-/* n >= 0 iterations of pretraining as an autoencoder, before the first of training: mean |x - r|^2, which of
-   the last batch is *loss unless NULL. */
+/* n >= 0 iterations of pretraining, before the first of training, down the mean over a batch, which of the
+   last one is *loss unless NULL: as an autoencoder of |x - r|^2; with dxmi of |eps - net(x_t, t)|^2/D, x_t
+   the noising chain's with noise eps, t any step [DDPM]. After the last of `fit` iterations sigma_t is the
+   deviation of x_{t+1} given x_t and x_T. fit_end: pretraining ends here, and fit becomes what was made. */
 VGS_API vgs_status  vgs_ebm_fit   (vgs_ebm *m, const vgs_data *data, int n, double *loss, vgs_error *err);
+VGS_API vgs_status  vgs_ebm_fit_end(vgs_ebm *m, vgs_error *err);
 /* E by the averaged weights of x [n,dim] into e [n]. */
 VGS_API vgs_status  vgs_ebm_score (vgs_ebm *m, const float *x, int n, float *e, vgs_error *err);
 /* n rows of what the negatives come from into x [n,dim]: the sampler's draws, which path, energy and
@@ -723,6 +734,9 @@ VGS_API vgs_status  vgs_ebm_save(const vgs_ebm *m, const char *path, const char 
 /* Into a model of the same configuration; nothing is changed on failure. A state_dict of the reference's
    energy, its names with or without "state_dict." before them, gives the weights alone. */
 VGS_API vgs_status  vgs_ebm_load(vgs_ebm *m, const char *path, vgs_error *err);
+/* dxmi, before any iteration: the averaged policy of a file of another run, which may have another T where
+   both have the schedule cosine, in place of pretraining. VGS_E_SHAPE: another network. */
+VGS_API vgs_status  vgs_ebm_load_policy(vgs_ebm *m, const char *path, vgs_error *err);
 /* Overwrites the fields of cfg that the file's metadata has; *count tells how many (0: not from us). */
 VGS_API vgs_status  vgs_ebm_checkpoint_config(const char *path, vgs_ebm_config *cfg, int *count,
                                               vgs_error *err);
@@ -1341,6 +1355,7 @@ VGS_API vgs_status   vgs_cpu_run    (const vgs_backend *cpu, const vgs_call *cal
    [PCD]  Tieleman, Training restricted Boltzmann machines using approximations to the likelihood gradient,
           ICML 2008
    [ED]   Schroeder et al., Energy Discrepancies, arXiv:2307.06431
+   [DDPM] Ho et al., Denoising diffusion probabilistic models, arXiv:2006.11239
    [Nichol 2021] Improved denoising diffusion probabilistic models, arXiv:2102.09672
    [FastDPM] Kong & Ping, On fast sampling of diffusion probabilistic models, arXiv:2106.00132
    [EGNN] Satorras et al., E(n) Equivariant Graph Neural Networks, arXiv:2102.09844
@@ -7470,6 +7485,7 @@ static const vgs__field vgs__fields[] = {
     VGS__P(policy_time_dim, time_dim, EVEN, 4, 65536, 64, NULL, "width of its time embedding")
     VGS__P(policy_time_hidden, time_hidden, INT, 1, 65536, 0, NULL, "width of its te")
     VGS__P(policy_relu, relu, BOOL, 0, 0, 0, NULL, "policy of mlp: ReLU in place of SiLU")
+    VGS__P(policy_x_scale, x_scale, ABOVE, 0, VGS__BIG, 1, NULL, "policy of mlp: sees x over its std and this")
     VGS__P(policy_height, height, INT, 0, 4096, 0, NULL, "policy of unet: pixels from top to bottom")
     VGS__P(policy_width, width, INT, 0, 4096, 0, NULL, "policy of unet: pixels from left to right")
     VGS__P(policy_levels, levels, INT, 0, VGS__LEVELS, 0, NULL, "policy of unet: sizes")
@@ -7789,6 +7805,9 @@ static void vgs__default_path(vgs_config *c)
     if (c->s2_end == 0.0f) c->s2_end = vgs__default_s2(c, detail * detail / r * (1.0 - r));
 }
 
+/* Schedules that T decides. */
+static bool vgs__schedule_is_chain(vgs_schedule s) { return s == VGS_COSINE || s == VGS_FASTDPM; }
+
 /* What a policy is, and how it learns. Its kernel has neither the factors of the value's nor its drift. */
 static void vgs__policy_fill(vgs_config *c)
 {
@@ -7800,12 +7819,10 @@ static void vgs__policy_fill(vgs_config *c)
     c->policy.dim = c->energy.dim;
     c->policy.particles = c->energy.particles;
     c->policy.steps = c->steps;
+    c->policy.relative_time = vgs__schedule_is_chain(c->schedule);
     if (!c->policy.out) c->policy.out = c->energy.dim;
     vgs__net_fill(&c->policy);
 }
-
-/* Schedules that T decides. */
-static bool vgs__schedule_is_chain(vgs_schedule s) { return s == VGS_COSINE || s == VGS_FASTDPM; }
 
 /* The variance of noising step k of T, k = 1 next to the data: 1 - f(k/T)/f((k-1)/T), at most 0.999. */
 static double vgs__cosine_variance(int k, int T)
@@ -8278,15 +8295,16 @@ static vgs_var vgs__net_apply_layer(const vgs__pass *p, vgs__layer l, vgs_var x)
 }
 
 /* sin and cos of t freq_k, freq_k = exp(-k ln(10000)/(m/2 - 1)): [steps, m] */
-static vgs_var vgs__net_sinusoid(vgs_graph *g, int steps, int m)
+static vgs_var vgs__net_sinusoid(vgs_graph *g, const vgs_net_config *c)
 {
+    int t, k, steps = c->steps, m = c->time_dim, half = m / 2;
     float *x = (float *)vgs__alloc((size_t)steps * (size_t)m, sizeof *x);
-    int t, k, half = m / 2;
+    double unit = c->relative_time ? 1000.0 / steps : 1.0;
     vgs_var v;
     if (!x) return vgs__graph_fail(g, VGS_E_NOMEM, "out of memory: net of %d steps", steps);
     for (t = 0; t < steps; ++t)
         for (k = 0; k < half; ++k) {
-            double a = t * exp(-k * log(10000.0) / (half - 1));
+            double a = t * unit * exp(-k * log(10000.0) / (half - 1));
             x[t * m + k] = (float)sin(a);
             x[t * m + half + k] = (float)cos(a);
         }
@@ -9151,7 +9169,7 @@ VGS__DEF vgs_var vgs_model_apply(vgs_graph *g, vgs_model *m, vgs_var x, vgs_var 
     p = vgs__model_pass(g, m, w);
     p.x = x;
     p.t = t;
-    if (c->steps) p.sinusoid = vgs__net_sinusoid(g, c->steps, c->time_dim);
+    if (c->steps) p.sinusoid = vgs__net_sinusoid(g, c);
     if (c->wrapper) {
         p.x = vgs_sort_cols(g, vgs_pair_distance(g, x, c->particles));
         p.x = vgs_sqrt(g, vgs_affine(g, vgs_square(g, p.x), 1.0f, 1.0f));
@@ -10927,7 +10945,8 @@ static bool vgs__value_has_base(const vgs_sampler *s)
 
 /* What the network gives. The mlp sees x / sqrt(1 + x^2 / (16 v_t)), which hardly differs within two standard
    deviations and ends at four: far out, where it never learned, it tells nothing, and the Gaussian brings the
-   sample back. */
+   sample back. Beside a policy, whose tau may be small, it gives V/tau: Adam's steps are then as large as what
+   they change. */
 static vgs_var vgs__value_net(const vgs_sampler *s, vgs_graph *g, vgs_model *m, vgs_var x, vgs_var t)
 {
     vgs_var u = x;
@@ -10935,7 +10954,8 @@ static vgs_var vgs__value_net(const vgs_sampler *s, vgs_graph *g, vgs_model *m, 
         u = vgs_mul(g, vgs_square(g, x), vgs__value_precision(s, g, t, 1.0 / 16.0));
         u = vgs_div(g, x, vgs_sqrt(g, vgs_affine(g, u, 1.0f, 1.0f)));
     }
-    return vgs_model_apply(g, m, u, t);
+    u = vgs_model_apply(g, m, u, t);
+    return vgs__is_policy(&s->c) && s->tau != 1.0 ? vgs_affine(g, u, (float)s->tau, 0.0f) : u;
 }
 
 /* tau |x|^2 / (2 v_t), the value of a Gaussian up to O(step) and a function of t: it keeps samples where they
@@ -13320,6 +13340,36 @@ static vgs_status vgs__velocity_begin(vgs_sampler *s, vgs_error *err)
     if (st == VGS_OK) st = s->b->upload(s->b->self, s->velocity, 0, v, n, VGS_F32, err);
     vgs__free(v);
     return st;
+}
+
+/* The deviation of x_{t+1} given x_t and x_T, under the noising chain; of the last step, which has none, 0.05
+   at most. */
+static void vgs__fill_posterior(const vgs_sampler *s, float *out)
+{
+    double w = 0.0, v, most = 0.05 * (double)s->c.length_scale;
+    int t;
+    for (t = s->c.steps - 1; t >= 0; --t) {
+        v = (double)s->s2[t] * (double)s->a[t] * (double)s->a[t];
+        out[t] = (float)sqrt(w > 0.0 ? w * v / (w + v) : v < most * most ? v : most * most);
+        w = vgs__chain_variance(s, t, w);
+    }
+}
+
+/* The network of the policy that learns has been trained as a denoising diffusion model: sigma_t goes with
+   it, and the average and Adam's moments begin. */
+static vgs_status vgs__policy_begin(vgs_sampler *s, vgs_error *err)
+{
+    size_t n = (size_t)vgs_model_size(s->policy_on), at = (size_t)vgs__policy_net_size(s->policy_on);
+    float *w = (float *)vgs__alloc_or(err, "policy", 3 * n, sizeof *w);          /* zeros              */
+    vgs_status st = w ? vgs_model_read(s->policy_on, w, err) : VGS_E_NOMEM;
+    int t;
+    if (w) vgs__fill_posterior(s, w + at);
+    for (t = 0; w && t < s->c.steps; ++t) w[at + (size_t)t] = logf(w[at + (size_t)t]);
+    if (st == VGS_OK) st = vgs_model_write(s->policy_on, w, err);
+    if (st == VGS_OK) st = vgs_model_write(s->policy, w, err);
+    if (st == VGS_OK) st = vgs_model_write_adam(s->policy_on, w + n, w + 2 * n, 0, err);
+    vgs__free(w);
+    return st == VGS_OK ? vgs__velocity_begin(s, err) : st;
 }
 
 /* s0 from the schedule, factors, an empty replay store (log w = -FLT_MAX) whose MALA begins with a step of
@@ -18602,7 +18652,8 @@ static const vgs__field vgs__ebm_fields[] = {
     { #field, offsetof(vgs_ebm_config, field), VGS__##kind, lo, hi, standard, words, help },
 #define VGS__N(field, kind, lo, hi, standard, words, help) \
     { #field, offsetof(vgs_ebm_config, net.field), VGS__##kind, lo, hi, standard, words, help },
-    VGS__F(objective, ENUM, 0, 0, 0, "auto cd gcd langevin persistent none discrepancy", "what E learns from")
+    VGS__F(objective, ENUM, 0, 0, 0, "auto cd gcd langevin persistent none discrepancy dxmi",
+           "what E learns from")
     VGS__F(starts, ENUM, 0, 0, 0, "auto data near noise store", "where negatives start")
     VGS__F(gamma, ABOVE, 0, VGS__BIG, 0, NULL, "weight of the squared energies in the loss")
     VGS__F(divide, INT, 1, 1 << 20, 0, NULL, "the loss takes E over this")
@@ -18625,7 +18676,9 @@ static const vgs__field vgs__ebm_fields[] = {
     VGS__F(ed_variance, ABOVE, 0, VGS__BIG, 0, NULL, "discrepancy: variance of each noise")
     VGS__F(ed_weight, ABOVE, 0, VGS__BIG, 1, NULL, "discrepancy: w")
     VGS__F(ed_samples, INT, 1, 65536, 16, NULL, "discrepancy: M")
-    VGS__F(fit, INT, 0, INT_MAX, 0, NULL, "iterations of pretraining as an autoencoder")
+    VGS__F(policy_tau, ABOVE, 0, VGS__BIG, (double)0.1f, NULL,
+           "dxmi: tau of entropy and velocity, a dimension")
+    VGS__F(fit, INT, 0, INT_MAX, 0, NULL, "iterations of pretraining (autoencoder; dxmi: the policy)")
     VGS__F(fit_lr, ABOVE, 0, VGS__BIG, (double)1e-3f, NULL, "learning rate of pretraining at first")
     VGS__N(kind, ENUM, 0, 0, 0, "mlp temb deeper deeperv2 deeperv3 egnn resnet unet autoencoder",
            "network of E")
@@ -18689,8 +18742,10 @@ VGS__DEF void vgs_ebm_field_get(const vgs_ebm_config *cfg, int i, char text[32])
 
 static bool vgs__ebm_has_sampler(const vgs_ebm_config *c)
 {
-    return c->objective == VGS_CD || c->objective == VGS_GCD;
+    return c->objective == VGS_CD || c->objective == VGS_GCD || c->objective == VGS_DXMI;
 }
+
+static bool vgs__ebm_has_policy(const vgs_ebm_config *c) { return c->objective == VGS_DXMI; }
 
 static bool vgs__ebm_has_chain(const vgs_ebm_config *c)
 {
@@ -18715,12 +18770,25 @@ static void vgs__ebm_fill_objective(vgs_ebm_config *c)
     if (c->objective == VGS_OBJECTIVE_AUTO) c->objective = sphere ? VGS_CD : VGS_GCD;
     if (c->starts != VGS_STARTS_AUTO) return;
     switch (c->objective) {
-    case VGS_GCD:        c->starts = VGS_STARTS_NOISE; break;
+    case VGS_GCD:
+    case VGS_DXMI:       c->starts = VGS_STARTS_NOISE; break;
     case VGS_LANGEVIN:   c->starts = sphere ? VGS_STARTS_DATA : VGS_STARTS_NOISE; break;
     case VGS_PERSISTENT: c->starts = VGS_STARTS_STORE; break;
     case VGS_DISCREPANCY: break;                 /* it has none                                       */
     default:             c->starts = VGS_STARTS_DATA;
     }
+}
+
+/* What makes the sampler of dxmi. */
+static void vgs__ebm_fill_policy(vgs_ebm_config *c)
+{
+    vgs_config *s = &c->sampler;
+    int d = c->net.dim - (s->on_sphere ? 1 : 0);
+    float tau = c->policy_tau / (float)(d > 0 ? d : 1);
+    s->kernel = VGS_KERNEL_POLICY;
+    if (s->entropy_tau == 0.0f) s->entropy_tau = tau;
+    if (s->velocity_tau == 0.0f) s->velocity_tau = tau;
+    if (s->tau == 0.0f && tau > 1e-20f) s->tau = tau;
 }
 
 /* Before the sampler's fields are resolved. Data rows and negatives are in x: its coordinates are plain. */
@@ -18735,6 +18803,7 @@ static void vgs__ebm_fill(vgs_ebm_config *c)
         if (f->standard != 0.0 && vgs__field_number(f, c) == 0.0) vgs__field_put(f, c, f->standard);
     }
     if (c->sampler.coordinates == VGS_COORDINATES_AUTO) c->sampler.coordinates = VGS_PLAIN;
+    if (vgs__ebm_has_policy(c)) vgs__ebm_fill_policy(c);
     if (c->net.kind == VGS_NET_AUTOENCODER) {
         c->net.energy = true;
         c->net.out = 1;
@@ -18767,10 +18836,10 @@ static void vgs__ebm_fill_scales(vgs_ebm_config *c, bool fill_sigma)
 
 static vgs_status vgs__ebm_check_starts(const vgs_ebm_config *c, vgs_error *err)
 {
-    static const unsigned good[] = {             /* a bit for each of vgs_starts                      */
+    static const unsigned good[] = {             /* a bit for each of vgs_starts, by objective        */
         0, 1u << VGS_STARTS_DATA | 1u << VGS_STARTS_NEAR | 1u << VGS_STARTS_STORE, 1u << VGS_STARTS_NOISE,
         1u << VGS_STARTS_DATA | 1u << VGS_STARTS_NEAR | 1u << VGS_STARTS_NOISE, 1u << VGS_STARTS_STORE,
-        1u << VGS_STARTS_DATA | 1u << VGS_STARTS_NEAR, 1u << VGS_STARTS_AUTO };
+        1u << VGS_STARTS_DATA | 1u << VGS_STARTS_NEAR, 1u << VGS_STARTS_AUTO, 1u << VGS_STARTS_NOISE };
     const vgs__field *o = &vgs__ebm_fields[0], *s = &vgs__ebm_fields[1];
     const char *a = "", *b = "";
     int n = vgs__word(o->words, (int)c->objective, &a), m = vgs__word(s->words, (int)c->starts, &b);
@@ -18797,8 +18866,12 @@ static vgs_status vgs__ebm_check(const vgs_ebm_config *c, vgs_error *err)
     if (c->start_steps > c->sampler.steps)
         return vgs__fail(err, VGS_E_ARG, "ebm.start_steps = %d: the chain has %d moves", c->start_steps,
                          c->sampler.steps);
-    if (c->fit && !vgs__ebm_encodes(c))
-        return vgs__fail(err, VGS_E_ARG, "ebm.fit = %d: only an autoencoder is pretrained", c->fit);
+    if (c->fit && vgs__ebm_has_policy(c) && c->sampler.on_sphere)
+        return vgs__fail(err, VGS_E_ARG, "ebm.fit = %d: must be 0 on the sphere, which has no denoising "
+                         "diffusion model", c->fit);
+    if (c->fit && !vgs__ebm_has_policy(c) && !vgs__ebm_encodes(c))
+        return vgs__fail(err, VGS_E_ARG, "ebm.fit = %d: only an autoencoder, or the policy of dxmi, is "
+                         "pretrained", c->fit);
     return vgs__ebm_check_starts(c, err);
 }
 
@@ -18833,7 +18906,7 @@ VGS__DEF vgs_status vgs_ebm_config_resolve(const vgs_ebm_config *cfg, vgs_ebm_co
 /* ---- the model ---- */
 
 enum { VGS__FOR_EBM_START = 48, VGS__FOR_EBM_CHAIN, VGS__FOR_EBM_DISCREPANCY, VGS__FOR_EBM_SHUFFLE,
-       VGS__FOR_EBM_DRAW };
+       VGS__FOR_EBM_DRAW, VGS__FOR_EBM_FIT };
 
 /* E with these weights, as `user` of a vgs_energy. */
 typedef struct vgs__ebm_view { const vgs_ebm_config *c; vgs_model *model; } vgs__ebm_view;
@@ -18842,7 +18915,7 @@ typedef struct vgs__ebm_stage {                  /* each has some of these      
     vgs_graph *g;
     vgs_var x, to;                               /* what it reads and writes [B,D]                    */
     vgs_noise noise, other;
-    vgs_scalar scale, sigma, lr;
+    vgs_scalar scale, sigma, lr, first;
     vgs_var out;
 } vgs__ebm_stage;
 
@@ -18874,6 +18947,7 @@ static vgs_var vgs__ebm_record(const vgs_ebm_config *c, vgs_graph *g, vgs_model 
     if (c->record) return c->record(c->user, g, model, x);
     e = vgs_model_apply(g, model, x, none);
     if (c->net.kind == VGS_NET_AUTOENCODER) return vgs_affine(g, e, 1.0f / c->tau_e, 0.0f);
+    if (vgs__ebm_has_policy(c) && c->sampler.tau != 1.0f) e = vgs_affine(g, e, c->sampler.tau, 0.0f);
     if (c->sampler.on_sphere || !(base < 1e30)) return e;
     x = vgs_sum_cols(g, vgs_square(g, x));
     return vgs_add(g, e, vgs_affine(g, x, (float)((double)c->sampler.tau / (2.0 * base * base)), 0.0f));
@@ -19163,20 +19237,78 @@ static vgs_status vgs__ebm_update_run(vgs_ebm *m, vgs_error *err)
     return vgs_graph_run(st->g, m->c.sampler.batch, err);
 }
 
-/* ---- fit: a step of the autoencoder ---- */
+/* ---- fit: a step of pretraining ---- */
+
+/* x - r */
+static vgs_var vgs__ebm_record_residual(vgs_ebm *m, vgs__ebm_stage *st)
+{
+    vgs_var r = vgs__ebm_half(m, st->g, st->x, false);
+    return vgs_sub(st->g, st->x, vgs__ebm_half(m, st->g, r, true));
+}
+
+/* x_T to x_t under the noising chain: what is left of x_T, and the deviation of the noise. */
+static void vgs__fill_left(const vgs_sampler *s, float *out)
+{
+    double left = 1.0;
+    int t;
+    for (t = s->c.steps - 1; t >= 0; --t) out[t] = (float)(left /= (double)s->a[t]);
+}
+static void vgs__fill_deviation(const vgs_sampler *s, float *out)
+{
+    double w = 0.0;
+    int t;
+    for (t = s->c.steps - 1; t >= 0; --t) out[t] = (float)sqrt(w = vgs__chain_variance(s, t, w));
+}
+
+/* The noise in x_t less what the policy takes it for; t by turns through permutations of batch x steps. */
+static vgs_var vgs__ebm_record_noise_error(vgs_ebm *m, vgs__ebm_stage *st)
+{
+    vgs_graph *g = st->g;
+    vgs_sampler *s = m->sampler;
+    vgs_var t, eps, x, noise;
+    st->noise = vgs_noise_create(g);
+    st->other = vgs_noise_create(g);
+    st->first = vgs_scalar_create(g, 0);
+    vgs__train_minibatch(s, g, st->first, &st->other, &t);
+    eps = vgs_normal(g, m->c.net.dim, &st->noise);
+    x = vgs_mul(g, st->x, vgs__by_step(s, g, t, vgs__fill_left));
+    noise = vgs_mul(g, eps, vgs__by_step(s, g, t, vgs__fill_deviation));
+    x = vgs_add(g, x, noise);
+    return vgs_sub(g, eps, vgs__policy_net(s, g, s->policy_on, x, t));
+}
+
+static vgs_model *vgs__ebm_fit_model(const vgs_ebm *m)
+{
+    return vgs__ebm_has_policy(&m->c) ? m->sampler->policy_on : m->learned;
+}
 
 static void vgs__ebm_fit_record(vgs_ebm *m, vgs__ebm_stage *st)
 {
+    const bool policy = vgs__ebm_has_policy(&m->c);
     vgs_graph *g = st->g;
     vgs_var r;
     st->x = vgs_input(g, m->c.net.dim);
     st->lr = vgs_scalar_create(g, 0);
     vgs_bind(g, st->x, m->data, 0, NULL);
-    r = vgs__ebm_half(m, g, st->x, false);
-    r = vgs_sub(g, st->x, vgs__ebm_half(m, g, r, true));
-    st->out = vgs_mean_rows(g, vgs_sum_cols(g, vgs_square(g, r)));
+    r = policy ? vgs__ebm_record_noise_error(m, st) : vgs__ebm_record_residual(m, st);
+    r = vgs_mean_rows(g, vgs_sum_cols(g, vgs_square(g, r)));
+    st->out = policy ? vgs_affine(g, r, 1.0f / (float)m->c.net.dim, 0.0f) : r;
     vgs_output(g, st->out);
-    vgs_descend(g, st->out, m->learned, st->lr, 0.0f);
+    vgs_descend(g, st->out, vgs__ebm_fit_model(m), st->lr, 0.0f);
+}
+
+static vgs_status vgs__ebm_fit_run(vgs_ebm *m, vgs_error *err)
+{
+    vgs__ebm_stage *st = &m->fit;
+    double at = (double)m->fitted / m->c.fit;
+    int T = m->c.sampler.steps;
+    vgs_scalar_set(st->g, st->lr, 0.5 * (double)m->c.fit_lr * (1.0 + cos(3.14159265358979 * at)));
+    if (vgs__ebm_has_policy(&m->c)) {
+        vgs_scalar_set(st->g, st->first, (double)(m->fitted % T) * m->c.sampler.batch);
+        vgs_noise_set(st->g, &st->noise, m->c.sampler.seed, VGS__FOR_EBM_FIT, m->fitted, 0, 0);
+        vgs_noise_set(st->g, &st->other, m->c.sampler.seed, VGS__FOR_EBM_FIT, m->fitted / T, 1, 0);
+    }
+    return vgs_graph_run(st->g, m->c.sampler.batch, err);
 }
 
 /* ---- creation ---- */
@@ -19642,7 +19774,7 @@ VGS__DEF vgs_status vgs_ebm_train(vgs_ebm *m, const vgs_data *data, int n, vgs_e
 /* ---- pretraining ---- */
 
 /* Training begins with moments of its own, and averages that are the weights. */
-static vgs_status vgs__ebm_fit_end(vgs_ebm *m, vgs_error *err)
+static vgs_status vgs__ebm_begin(vgs_ebm *m, vgs_error *err)
 {
     size_t n = (size_t)vgs_model_size(m->learned);
     float *w = (float *)vgs__alloc_or(err, "ebm_fit", 2 * n, sizeof *w);
@@ -19653,16 +19785,28 @@ static vgs_status vgs__ebm_fit_end(vgs_ebm *m, vgs_error *err)
     return st;
 }
 
+static vgs_status vgs__ebm_fit_finish(vgs_ebm *m, vgs_error *err)
+{
+    return vgs__ebm_has_policy(&m->c) ? vgs__policy_begin(m->sampler, err) : vgs__ebm_begin(m, err);
+}
+
 static vgs_status vgs__ebm_fit_iterate(vgs_ebm *m, const vgs_data *data, vgs_error *err)
 {
-    double at = (double)m->fitted / m->c.fit;
-    int64_t adam = m->learned->step;
+    vgs_model *model = vgs__ebm_fit_model(m);
+    int64_t adam = model->step;
     vgs_status st = vgs__ebm_read_batch(m, data, m->fitted, err);
-    vgs_scalar_set(m->fit.g, m->fit.lr, 0.5 * (double)m->c.fit_lr * (1.0 + cos(3.14159265358979 * at)));
-    if (st == VGS_OK) st = vgs_graph_run(m->fit.g, m->c.sampler.batch, err);
-    if (st == VGS_OK) st = vgs__ebm_check_flag(m, err);
-    if (st != VGS_OK) m->learned->step = adam;
-    else if (++m->fitted == m->c.fit) st = vgs__ebm_fit_end(m, err);
+    if (st == VGS_OK) st = vgs__ebm_fit_run(m, err);
+    if (st == VGS_OK) st = model == m->learned ? vgs__ebm_check_flag(m, err)
+                                               : vgs__read_policy_flag(m->sampler, err);
+    if (st != VGS_OK) model->step = adam;
+    else if (++m->fitted == m->c.fit) st = vgs__ebm_fit_finish(m, err);
+    return st;
+}
+
+VGS__DEF vgs_status vgs_ebm_fit_end(vgs_ebm *m, vgs_error *err)
+{
+    vgs_status st = m->fitted && m->fitted < m->c.fit ? vgs__ebm_fit_finish(m, err) : VGS_OK;
+    if (st == VGS_OK) m->c.fit = (int)m->fitted;
     return st;
 }
 
@@ -19967,6 +20111,48 @@ VGS__DEF vgs_status vgs_ebm_load(vgs_ebm *m, const char *path, vgs_error *err)
         m->fitted = fitted;
     }
     vgs__free(h.average);
+    return st;
+}
+
+/* Whether a policy of that file fits, but for the shapes of its arrays. */
+static vgs_status vgs__ebm_check_policy_file(const vgs_ebm *m, const char *path, vgs_error *err)
+{
+    const vgs_config *own = &m->c.sampler;
+    vgs_config c;
+    vgs_status st;
+    if (!vgs__ebm_has_policy(&m->c))
+        return vgs__fail(err, VGS_E_ARG, "ebm_load_policy: only the objective dxmi has a policy");
+    if (m->iteration)
+        return vgs__fail(err, VGS_E_ARG, "ebm_load_policy: training has begun, %lld iterations are made",
+                         (long long)m->iteration);
+    memset(&c, 0, sizeof c);
+    if ((st = vgs_checkpoint_config(path, &c, NULL, err)) != VGS_OK) return st;
+    if (c.kernel != VGS_KERNEL_POLICY)
+        return vgs__fail(err, VGS_E_FORMAT, "%.150s: holds no policy", path);
+    if (c.schedule != own->schedule || (c.steps != own->steps && own->schedule != VGS_COSINE))
+        return vgs__fail(err, VGS_E_ARG, "%.120s: has steps = %d: a policy of %d takes them only where both "
+                         "have the schedule cosine", path, c.steps, own->steps);
+    return VGS_OK;
+}
+
+VGS__DEF vgs_status vgs_ebm_load_policy(vgs_ebm *m, const char *path, vgs_error *err)
+{
+    vgs_safetensors *f = NULL;
+    vgs_model *net = NULL;                       /* the network alone: log sigma_t [T,1] differs      */
+    vgs_sampler *s = m->sampler;
+    float *w = NULL;
+    vgs_status st = vgs__ebm_check_policy_file(m, path, err);
+    if (st != VGS_OK) return st;
+    w = (float *)vgs__alloc_or(err, "policy", (size_t)vgs_model_size(s->policy_on), sizeof *w);
+    net = w ? vgs_model_create(&s->c.policy, s->b, 0, err) : NULL;
+    f = net ? vgs_safetensors_open(path, err) : NULL;
+    st = f ? vgs__model_get(net, f, path, "policy.", w, err) : net && err ? err->code : VGS_E_NOMEM;
+    if (st == VGS_OK) st = vgs__check_finite(path, "policy", w, (size_t)vgs_model_size(net), false, err);
+    if (st == VGS_OK) st = vgs_model_write(s->policy_on, w, err);
+    if (st == VGS_OK) st = vgs__policy_begin(s, err);
+    vgs_safetensors_free(f);
+    vgs_model_free(net);
+    vgs__free(w);
     return st;
 }
 
