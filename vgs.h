@@ -354,7 +354,8 @@ typedef struct vgs_config {
     vgs_net_config policy;        /* m(x,t): an mlp or U-Net; its dim, out (D) and steps are set by the    */
                                   /* sampler                                                               */
     float  policy_lr;             /* learning rate of m (Adam); 5e-4                                       */
-    float  step_sigma_lr;         /* dxdp: of log sigma_t; 100 policy_lr                                   */
+    float  step_sigma_lr;         /* dxdp: of log sigma_t; 100 policy_lr, without entropy, which alone     */
+                                  /* holds sigma_t up, none (1e-30)                                        */
     float  policy_ema;            /* share of the averaged policy, which draws go by, that each iteration  */
                                   /* keeps; 0.999 (none: 1e-30)                                            */
     float  policy_grad_max;       /* limit of the gradient norm of the policy, sigma_t included; 0.1       */
@@ -7485,7 +7486,7 @@ static const vgs__field vgs__fields[] = {
     VGS__P(policy_time_dim, time_dim, EVEN, 4, 65536, 64, NULL, "width of its time embedding")
     VGS__P(policy_time_hidden, time_hidden, INT, 1, 65536, 0, NULL, "width of its te")
     VGS__P(policy_relu, relu, BOOL, 0, 0, 0, NULL, "policy of mlp: ReLU in place of SiLU")
-    VGS__P(policy_x_scale, x_scale, ABOVE, 0, VGS__BIG, 1, NULL, "policy of mlp: sees x over its std and this")
+    VGS__P(policy_x_scale, x_scale, ABOVE, 0, VGS__BIG, 1, NULL, "policy of mlp: sees x / its std / this")
     VGS__P(policy_height, height, INT, 0, 4096, 0, NULL, "policy of unet: pixels from top to bottom")
     VGS__P(policy_width, width, INT, 0, 4096, 0, NULL, "policy of unet: pixels from left to right")
     VGS__P(policy_levels, levels, INT, 0, VGS__LEVELS, 0, NULL, "policy of unet: sizes")
@@ -7813,8 +7814,8 @@ static void vgs__policy_fill(vgs_config *c)
 {
     if (c->objective == VGS_LEARN_AUTO) c->objective = vgs__is_policy(c) ? VGS_DXDP : VGS_TD;
     if (vgs__is_policy(c)) c->fixed_kernel = c->explicit_drift = true;
-    if (c->step_sigma_lr == 0.0f) c->step_sigma_lr = 100.0f * c->policy_lr;
     if (c->entropy_tau == 0.0f) c->entropy_tau = c->tau;
+    if (c->step_sigma_lr == 0.0f) c->step_sigma_lr = c->entropy_tau < 1e-20f ? 1e-30f : 100.0f * c->policy_lr;
     if (c->velocity_tau == 0.0f) c->velocity_tau = c->tau;
     c->policy.dim = c->energy.dim;
     c->policy.particles = c->energy.particles;
@@ -10945,8 +10946,8 @@ static bool vgs__value_has_base(const vgs_sampler *s)
 
 /* What the network gives. The mlp sees x / sqrt(1 + x^2 / (16 v_t)), which hardly differs within two standard
    deviations and ends at four: far out, where it never learned, it tells nothing, and the Gaussian brings the
-   sample back. Beside a policy, whose tau may be small, it gives V/tau: Adam's steps are then as large as what
-   they change. */
+   sample back. Beside a policy, whose tau may be small, it gives V/tau: Adam's steps are then as large as
+   what they change. */
 static vgs_var vgs__value_net(const vgs_sampler *s, vgs_graph *g, vgs_model *m, vgs_var x, vgs_var t)
 {
     vgs_var u = x;

@@ -28,7 +28,8 @@ typedef struct settings {
 } settings;
 
 typedef struct job {
-    const char *command, *arg[3], *dir, *out, *valid_path, *preset;
+    const char *command, *arg[3], *dir, *out, *valid_path, *preset, *policy_from;
+    bool pretrained;                             /* DIR holds a policy that ebm pretrain has made         */
     int args;
     bool resume, force, json;
     int n, refine, threads, iterations;          /* iterations 0: the preset's, or the checkpoint's       */
@@ -63,22 +64,30 @@ static int help(void)
          "       ebm demo 8gauss|rings|moons|arms --out DIR [options]\n"
          "       ebm demo digits FILE.npy --out DIR [options]            the same with data made here, or\n"
          "                                              pictures of 8 x 8\n"
+         "       ebm pretrain DATA --out DIR --steps T  a policy of T steps, as denoising diffusion has it;\n"
+         "                                              ebm train DATA --objective dxmi --out DIR goes on\n"
          "       ebm score DIR DATA -o FILE.npy         E of every row, float32 [N,1]\n"
          "       ebm sample DIR -n N -o FILE [--refine K] [--seed N]     .npy, or .safetensors with x, "
          "energy\n"
          "                                              and, where there are weights, log_weight\n"
          "       ebm evaluate DIR GOOD BAD [--json]     does E tell bad rows from good ones?\n"
          "\n"
-         "  --energy KIND         mlp, or autoencoder: E = g^2 |x - r|^2/tau_e (mlp; autoencoder on the\n"
-         "                        sphere)\n"
-         "  --objective NAME      cd gcd langevin persistent discrepancy none (gcd; cd on the sphere)\n"
+         "  --energy KIND         mlp, autoencoder: E = g^2 |x - r|^2/tau_e, or resnet, of images (mlp;\n"
+         "                        autoencoder on the sphere)\n"
+         "  --objective NAME      cd gcd langevin persistent discrepancy none dxmi (gcd; cd on the sphere)\n"
          "  --starts NAME         data near noise store (by objective)\n"
          "  --langevin-steps N    of langevin and persistent (20)\n"
          "  --sphere 0|1          rows are directions: each is divided by its length (0). Else rows are\n"
          "                        centred and divided by one number, their standard deviation\n"
          "  --fit-autoencoder N   iterations of pretraining as an autoencoder (0)\n"
-         "  --preset NAME         settings to start from: plane (low dimensions), fast (features on two\n"
-         "                        cores), mvtec (as published); plane, on the sphere fast\n"
+         "  --policy-tau X        dxmi: tau for each dimension of entropy and velocity, 0 = none (0.1)\n"
+         "  --pretrain N          dxmi: iterations of pretraining of the policy, in train for a third of\n"
+         "                        --minutes at most (the preset's); 0 = none\n"
+         "  --policy-from DIR     dxmi: the policy of another run, which may have another T where both have\n"
+         "                        --schedule cosine, in place of pretraining\n"
+         "  --preset NAME         settings to start from: plane (low dimensions), dxmi (the same, for that\n"
+         "                        objective), fast (features on two cores), mvtec (as published); plane, on\n"
+         "                        the sphere fast\n"
          "  --iterations N        train until N iterations in all (the preset's)\n"
          "  --minutes M           train for M minutes of wall time at most, this time\n"
          "  --valid FILE          rows whose mean energy is logged, too\n"
@@ -117,17 +126,20 @@ static void energy_field(args *a, settings *s, const char *name)
         wrong_usage("%s%s", flag_text(a->key, flag), err.msg + strlen(name));        /* "key = value: ..." */
     vgs_ebm_field_allowed(vgs_ebm_field_find(name), allowed);
     vgs_ebm_field_get(&scratch, vgs_ebm_field_find(name), text);
-    if (is_positive(allowed) && !strcmp(text, "0"))
+    if (!strcmp(name, "policy_tau") && !strcmp(text, "0")) s->energy[s->n].value = "1e-30";       /* none */
+    else if (is_positive(allowed) && !strcmp(text, "0"))
         wrong_usage("%s = 0: must be > 0; leave it out for the default", flag_text(a->key, flag));
-    if (!strcmp(name, "kind") && scratch.net.kind && scratch.net.kind != VGS_NET_AUTOENCODER)
-        wrong_usage("--energy %.40s: must be one of: mlp autoencoder", s->energy[s->n].value);
+    if (!strcmp(name, "kind") && scratch.net.kind && scratch.net.kind != VGS_NET_AUTOENCODER &&
+        scratch.net.kind != VGS_NET_RESNET)
+        wrong_usage("--energy %.40s: must be one of: mlp resnet autoencoder", s->energy[s->n].value);
     ++s->n;
 }
 
 /* Flags of their own of fields of the energy. */
 static const char *const own_flags[][2] = {
     { "energy", "kind" }, { "objective", "objective" }, { "starts", "starts" },
-    { "langevin_steps", "langevin_steps" }, { "fit_autoencoder", "fit" } };
+    { "langevin_steps", "langevin_steps" }, { "policy_tau", "policy_tau" }, { "pretrain", "fit" },
+    { "fit_autoencoder", "fit" } };
 enum { OWN_FLAGS = (int)(sizeof own_flags / sizeof *own_flags) };
 
 /* --energy-KEY, or a flag of its own; else the sampler's. */
@@ -177,20 +189,22 @@ static void only_for(const job *j, bool given_here, const char *flag, const char
 
 static void check_command(const job *j)
 {
-    if (!j->command) wrong_usage("a command is missing: train, demo, score, sample or evaluate");
-    if (!is(j, "train") && !is(j, "demo") && !is(j, "score") && !is(j, "sample") && !is(j, "evaluate"))
+    if (!j->command) wrong_usage("a command is missing: train, demo, pretrain, score, sample or evaluate");
+    if (!is(j, "train") && !is(j, "demo") && !is(j, "pretrain") && !is(j, "score") && !is(j, "sample") &&
+        !is(j, "evaluate"))
         wrong_usage("%.40s: there is no such command", j->command);
-    only_for(j, j->dir, "--out", "train demo");
-    only_for(j, j->valid_path, "--valid", "train demo");
-    only_for(j, j->preset, "--preset", "train demo");
+    only_for(j, j->dir, "--out", "train demo pretrain");
+    only_for(j, j->valid_path, "--valid", "train demo pretrain");
+    only_for(j, j->preset, "--preset", "train demo pretrain");
     only_for(j, j->iterations, "--iterations", "train demo");
-    only_for(j, j->minutes > 0, "--minutes", "train demo");
-    only_for(j, j->resume, "--resume", "train demo");
-    only_for(j, j->force, "--force", "train demo");
+    only_for(j, j->minutes > 0, "--minutes", "train demo pretrain");
+    only_for(j, j->resume, "--resume", "train demo pretrain");
+    only_for(j, j->force, "--force", "train demo pretrain");
     only_for(j, j->out, "-o", "score sample");
     only_for(j, j->n, "-n", "sample");
     only_for(j, j->refine, "--refine", "sample");
-    only_for(j, j->has_seed, "--seed", "train demo sample");
+    only_for(j, j->has_seed, "--seed", "train demo pretrain sample");
+    only_for(j, j->policy_from, "--policy-from", "train demo");
     only_for(j, j->json, "--json", "evaluate");
 }
 
@@ -209,6 +223,7 @@ static void parse(job *j, int argc, char **argv)
         else if (args_is(&a, "json")) j->json = args_flag(&a);
         else if (args_is(&a, "valid")) j->valid_path = args_value(&a);
         else if (args_is(&a, "preset")) j->preset = args_value(&a);
+        else if (args_is(&a, "policy_from")) j->policy_from = args_value(&a);
         else if (args_is(&a, "iterations")) j->iterations = args_int(&a, 1, INT_MAX);
         else if (args_is(&a, "minutes")) j->minutes = args_double(&a, 0.0, 1e6);
         else if (args_is(&a, "threads")) j->threads = args_threads(&a);
@@ -257,27 +272,88 @@ static bool given_sphere(const job *j)
     return c.on_sphere;
 }
 
+static bool wants_dxmi(const job *j)
+{
+    const char *objective = given(&j->set, "objective");
+    return is(j, "pretrain") || (objective && !strcmp(objective, "dxmi")) ||
+           (!objective && j->preset && !strcmp(j->preset, "dxmi"));
+}
+
+/* The folder of the run whose policy this one takes over, or NULL. */
+static const char *policy_dir(const job *j)
+{
+    return j->policy_from ? j->policy_from : j->pretrained ? j->dir : NULL;
+}
+
+/* Network, chain and units of the policy that is taken over; T only where none is given, or it is DIR's. */
+static int adopt_policy(job *j)
+{
+    char path[1200];
+    vgs_ebm_config from = { .fit = 0 };
+    vgs_config *c = &j->config.sampler;
+    vgs_safetensors *f;
+    vgs_error err;
+    int count = 0, status = 0;
+    if (!policy_dir(j)) return 0;
+    if (!find_checkpoint(policy_dir(j), path, sizeof path)) return EXIT_FAILED;
+    if (vgs_ebm_checkpoint_config(path, &from, &count, &err)) return fail(&err);
+    if (from.objective != VGS_DXMI || from.net.dim != j->data.dim) {
+        say("%s: holds no policy of objective dxmi on %d columns", path, j->data.dim);
+        return EXIT_FAILED;
+    }
+    c->policy = from.sampler.policy;
+    c->schedule = from.sampler.schedule;
+    c->alpha = from.sampler.alpha;
+    c->s2_start = from.sampler.s2_start;
+    c->s2_end = from.sampler.s2_end;
+    c->length_scale = from.sampler.length_scale;
+    c->steps = from.sampler.steps;
+    if (!(f = vgs_safetensors_open(path, &err))) return fail(&err);
+    if (units_read(&j->units, f, path, &err)) status = fail(&err);
+    vgs_safetensors_free(f);
+    return status;
+}
+
+static bool is_pretrainable(const vgs_ebm_config *c)
+{
+    return c->objective == VGS_DXMI ? !c->sampler.on_sphere : c->net.kind == VGS_NET_AUTOENCODER;
+}
+
 /* The configuration of a new run: a preset, over it the flags. */
-static void configure(job *j)
+static int configure(job *j)
 {
     vgs_ebm_config *c = &j->config, resolved;
     vgs_error err;
     char text[TYPED];
-    if (!j->preset) j->preset = given_sphere(j) ? "fast" : "plane";
+    int steps;
+    if (!j->preset) j->preset = given_sphere(j) ? "fast" : wants_dxmi(j) ? "dxmi" : "plane";
     if (!strcmp(j->preset, "plane")) j->goal = preset_plane(c);
+    else if (!strcmp(j->preset, "dxmi")) j->goal = preset_dxmi(c);
     else if (!strcmp(j->preset, "fast")) j->goal = preset_fast(c);
     else if (!strcmp(j->preset, "mvtec")) j->goal = preset_mvtec(c);
-    else wrong_usage("--preset %.40s: must be one of: plane fast mvtec", j->preset);
+    else wrong_usage("--preset %.40s: must be one of: plane dxmi fast mvtec", j->preset);
     c->net.dim = j->data.dim;
+    if (is(j, "pretrain")) c->objective = VGS_DXMI;
+    if (adopt_policy(j)) return EXIT_FAILED;
+    steps = c->sampler.steps;
     fields_apply(&j->set.sampler, &c->sampler);
+    if (j->pretrained && c->sampler.steps != steps)
+        wrong_usage("--steps %d: the policy in %s has %d; for another number give --policy-from %s and "
+                    "another --out", c->sampler.steps, j->dir, steps, j->dir);
     if (c->sampler.on_sphere && strcmp(j->preset, "plane") == 0) c->net.kind = VGS_NET_AUTOENCODER;
     for (int i = 0; i < j->set.n; ++i)
         vgs_ebm_field_set(c, j->set.energy[i].name, j->set.energy[i].value, NULL);
+    if (is(j, "pretrain") && c->objective != VGS_DXMI)
+        wrong_usage("--objective %s: ebm pretrain makes a policy, which dxmi has",
+                    given(&j->set, "objective"));
     if (c->net.kind != VGS_NET_AUTOENCODER) {    /* what the preset has said of another network       */
         c->net.unit = false;
         c->net.code = 0;
-        if (!given(&j->set, "fit")) c->fit = 0;
     }
+    if (policy_dir(j) && c->objective != VGS_DXMI) wrong_usage("--policy-from: needs --objective dxmi");
+    if (policy_dir(j)) c->fit = 0;
+    else if (!given(&j->set, "fit") && !is_pretrainable(c)) c->fit = 0;
+    if (is(j, "pretrain") && !c->fit) wrong_usage("--pretrain 0: ebm pretrain has nothing else to do");
     if (j->has_seed) c->sampler.seed = j->seed;
     if (j->iterations) j->goal = j->iterations;
     if (!given(&j->set, "decay") && strcmp(j->preset, "mvtec") != 0) c->decay = j->goal;
@@ -285,6 +361,7 @@ static void configure(job *j)
     if (given(&j->set, "langevin_steps") && resolved.objective != VGS_LANGEVIN &&
         resolved.objective != VGS_PERSISTENT)
         wrong_usage("--langevin-steps: only --objective langevin and persistent take such steps");
+    return 0;
 }
 
 /* ==== checkpoints =================================================================================== */
@@ -298,7 +375,7 @@ static vgs_status save(const job *j, vgs_error *err)
 {
     char path[MAX_PATH_LENGTH], scale[32], *mean = units_text(&j->units);
     const char *meta[] = { "preset", j->preset, "iterations", j->goal_text, "data_scale", scale, "data_mean",
-                           mean, NULL };
+                           mean, is(j, "pretrain") ? "pretrained" : NULL, "1", NULL };
     vgs_status st = VGS_E_NOMEM;
     vgs_number_text(j->units.scale, scale);
     if (mean) st = vgs_ebm_save(j->m, in_dir(j, "checkpoint.safetensors", path), meta, err);
@@ -461,26 +538,39 @@ static void show_progress(const job *j, double *shown, bool last)
 
 static bool time_is_up(const job *j) { return j->minutes > 0 && elapsed(j) >= 60 * j->minutes; }
 
-/* Pretraining as an autoencoder. */
+/* The time of pretraining is up: a policy is as good as it is then, an autoencoder is not done. */
+static int pretrain_late(job *j)
+{
+    vgs_error err;
+    int64_t done = vgs_ebm_fitted(j->m);
+    int fit = vgs_ebm_settings(j->m)->fit;
+    bool policy = j->config.objective == VGS_DXMI;
+    if (policy && vgs_ebm_fit_end(j->m, &err)) return fail(&err);
+    if (save(j, &err)) return fail(&err);
+    if (policy) say("pretraining ends after %lld of %d iterations: %s", (long long)done, fit,
+                    is(j, "pretrain") ? "the minutes are up" : "its third of the minutes is up");
+    else say("the %g minutes are up after %lld of %d iterations of pretraining, which are saved: raise "
+             "--minutes, or go on with --resume", j->minutes, (long long)done, fit);
+    return policy ? 0 : EXIT_FAILED;
+}
+
+/* Pretraining as an autoencoder, or of the policy as a denoising diffusion model. */
 static int pretrain(job *j, const vgs_data *data)
 {
     vgs_error err;
     char line[128];
     double shown = -1e9, saved = 0;
+    const bool policy = j->config.objective == VGS_DXMI;
+    const double share = policy && !is(j, "pretrain") ? 1.0 / 3 : 1;
     int fit = vgs_ebm_settings(j->m)->fit;
     while (!stop && vgs_ebm_iteration(j->m) == 0 && vgs_ebm_fitted(j->m) < fit) {
-        if (time_is_up(j)) {
-            if (save(j, &err)) return fail(&err);
-            say("the %g minutes are up after %lld of %d iterations of pretraining, which are saved: raise "
-                "--minutes, or go on with --resume", j->minutes, (long long)vgs_ebm_fitted(j->m), fit);
-            return EXIT_FAILED;
-        }
+        if (j->minutes > 0 && elapsed(j) >= share * 60 * j->minutes) return pretrain_late(j);
         if (vgs_ebm_fit(j->m, data, 1, &j->fit_loss, &err)) return fail(&err);
         if (elapsed(j) - saved > 60 && (saved = elapsed(j), save(j, &err))) return fail(&err);
         if (elapsed(j) - shown < (is_terminal() ? 0.2 : 5) && vgs_ebm_fitted(j->m) < fit) continue;
         shown = elapsed(j);
-        snprintf(line, sizeof line, "autoencoder %lld/%d  |x - r|^2 %.4g", (long long)vgs_ebm_fitted(j->m),
-                 fit, j->fit_loss);
+        snprintf(line, sizeof line, "%s %lld/%d  %s %.4g", policy ? "policy" : "autoencoder",
+                 (long long)vgs_ebm_fitted(j->m), fit, policy ? "|eps - net|^2/D" : "|x - r|^2", j->fit_loss);
         show(line, vgs_ebm_fitted(j->m) == fit);
     }
     return 0;
@@ -525,12 +615,23 @@ static int train_loop(job *j, const vgs_data *data)
     return status;
 }
 
+/* Whether ebm pretrain has written the file, and no training has followed. */
+static bool is_pretrained(const char *path)
+{
+    vgs_safetensors *f = vgs_safetensors_open(path, NULL);
+    bool yes = f && vgs_safetensors_meta(f, "pretrained");
+    vgs_safetensors_free(f);
+    return yes;
+}
+
 /* Whether DIR may be written into: what --resume and --force say fits what is there. */
-static bool may_write(const job *j)
+static bool may_write(job *j)
 {
     char path[MAX_PATH_LENGTH];
     bool there = file_exists(in_dir(j, "checkpoint.safetensors", path));
-    if (there && !j->resume && !j->force)
+    if (there && is(j, "train") && wants_dxmi(j) && !given(&j->set, "fit") && !j->policy_from)
+        j->pretrained = !j->resume && !j->force && is_pretrained(path);
+    if (there && !j->resume && !j->force && !j->pretrained)
         wrong_usage("%s holds a run: --resume goes on with it, --force starts anew, --out takes another "
                     "folder", j->dir);
     if (!there && j->resume)
@@ -544,10 +645,7 @@ static int choose(job *j)
 {
     char path[MAX_PATH_LENGTH];
     vgs_error err;
-    if (!j->resume) {
-        configure(j);
-        return units_make(&j->units, j->data.dim) ? 0 : EXIT_FAILED;
-    }
+    if (!j->resume) return units_make(&j->units, j->data.dim) ? configure(j) : EXIT_FAILED;
     if (configure_from(j, in_dir(j, "checkpoint.safetensors", path), &err)) return fail(&err);
     refuse_other(j);
     if (j->units.dim == j->data.dim) return 0;
@@ -561,7 +659,7 @@ static int convert_data(job *j)
     const bool sphere = j->config.sampler.on_sphere;
     vgs_error err;
     if (check_rows(j->arg[0], &j->data, sphere, &err)) return fail(&err);
-    if (!j->resume && !sphere) units_measure(&j->units, &j->data);
+    if (!j->resume && !sphere && !policy_dir(j)) units_measure(&j->units, &j->data);
     units_apply(&j->units, &j->data);
     if (j->valid_path) {
         free(j->valid.x);                        /* of a demo, which has rows of its own              */
@@ -592,6 +690,8 @@ static int start(job *j)
     if (!may_write(j) || choose(j) || convert_data(j)) return EXIT_FAILED;
     if (create(j, &err)) return fail(&err);
     if (j->resume && vgs_ebm_load(j->m, in_dir(j, "checkpoint.safetensors", path), &err)) return fail(&err);
+    if (policy_dir(j) && (!find_checkpoint(policy_dir(j), path, sizeof path) ||
+                          vgs_ebm_load_policy(j->m, path, &err))) return fail(&err);
     j->first = vgs_ebm_iteration(j->m);
     if (j->first > j->goal) j->goal = j->first < INT_MAX ? (int)j->first : INT_MAX;
     snprintf(j->goal_text, sizeof j->goal_text, "%d", j->goal);
@@ -604,6 +704,11 @@ static int start(job *j)
 
 /* ==== results ======================================================================================== */
 
+static bool is_policy_alone(const job *j)
+{
+    return j->config.objective == VGS_DXMI && vgs_ebm_iteration(j->m) == 0;
+}
+
 static void results_free(results *r)
 {
     free(r->draws);
@@ -613,9 +718,9 @@ static void results_free(results *r)
     free(r->log_weight);
 }
 
-static bool has_weights(const job *j)
+static bool has_weights(const job *j)            /* before training a policy knows no E                  */
 {
-    return vgs_ebm_sampler(j->m) && j->config.starts == VGS_STARTS_NOISE;
+    return vgs_ebm_sampler(j->m) && j->config.starts == VGS_STARTS_NOISE && !is_policy_alone(j);
 }
 
 /* log p of rows with energies e: -E/tau - log Z - D log scale; its error is that of both means. */
@@ -676,8 +781,9 @@ static int finish(job *j)
     int status = 0;
     if (make_results(j, &r, &err) || write_report(j, &r, &err)) status = fail(&err);
     else {
-        printf("%s: %lld iterations, %s\n", j->args > 1 ? j->arg[1] : j->arg[0],
-               (long long)vgs_ebm_iteration(j->m), duration(j->earlier + elapsed(j), text));
+        printf("%s: %lld iterations%s, %s\n", j->args > 1 ? j->arg[1] : j->arg[0],
+               (long long)(is_policy_alone(j) ? vgs_ebm_fitted(j->m) : vgs_ebm_iteration(j->m)),
+               is_policy_alone(j) ? " of pretraining" : "", duration(j->earlier + elapsed(j), text));
         if (r.weighted)
             printf("log-likelihood %.4f +- %.4f a row of %s, log Z %.4f, ESS/N %.3f\n", r.log_likelihood,
                    r.log_likelihood_se, j->valid.n ? "held-out data" : "the data", r.weights.log_z,
@@ -694,11 +800,14 @@ static int finish(job *j)
 static int train(job *j)
 {
     vgs_data data = { .x = j->data.x, .rows = j->data.n, .dim = j->data.dim };
+    vgs_error err;
     int status = start(j);
     signal(SIGINT, on_signal);
     signal(SIGTERM, on_signal);
     if (!status) status = pretrain(j, &data);
-    if (!status) status = train_loop(j, &data);
+    if (!status && is(j, "pretrain")) status = vgs_ebm_train(j->m, &data, 0, &j->stats, &err) || save(j, &err)
+                                             ? fail(&err) : 0;
+    else if (!status) status = train_loop(j, &data);
     if (!status && !stop) {
         snprintf(last_words, sizeof last_words, "\n" PROGRAM ": stopped while measuring: the checkpoint is "
                  "in %s, the report is not made\n", j->dir);
@@ -707,7 +816,7 @@ static int train(job *j)
         status = finish(j);
     } else if (!status) {
         say("stopped at iteration %lld, which is saved; the same command with --resume goes on",
-            (long long)vgs_ebm_iteration(j->m));
+            (long long)(is(j, "pretrain") ? vgs_ebm_fitted(j->m) : vgs_ebm_iteration(j->m)));
         status = EXIT_STOPPED;
     }
     if (j->log && fclose(j->log) && !status) {
@@ -767,6 +876,14 @@ static int open_run(job *j, const char *dir)
     return 0;
 }
 
+static bool lacks_energy(const job *j)
+{
+    if (!is_policy_alone(j)) return false;
+    say("%s: holds a pretrained policy, and no energy yet: ebm train DATA --objective dxmi --out %s learns "
+        "one", j->dir, j->dir);
+    return true;
+}
+
 static int command_score(job *j)
 {
     vgs_error err;
@@ -774,7 +891,7 @@ static int command_score(job *j)
     int status = 0;
     needs(j, 2, "DIR DATA -o FILE.npy");
     if (!j->out || !ends_with(j->out, ".npy")) wrong_usage("-o FILE.npy: where do the energies go?");
-    if (open_run(j, j->arg[0])) return EXIT_FAILED;
+    if (open_run(j, j->arg[0]) || lacks_energy(j)) return EXIT_FAILED;
     if (load_rows(j, j->arg[1], &j->data, &err)) return fail(&err);
     e = score_new(j, &j->data, j->data.n, &err);
     if (!e || vgs_npy_write(j->out, e, j->data.n, 1, &err)) status = fail(&err);
@@ -908,7 +1025,7 @@ static int command_evaluate(job *j)
     roc_bins roc;
     int status = EXIT_FAILED, at = 0;
     needs(j, 3, "DIR GOOD BAD");
-    if (open_run(j, j->arg[0])) return EXIT_FAILED;
+    if (open_run(j, j->arg[0]) || lacks_energy(j)) return EXIT_FAILED;
     for (int k = 0; k < 2; ++k)
         if (load_rows(j, j->arg[1 + k], file[k], &err) || !(e[k] = score_new(j, file[k], file[k]->n, &err)))
             goto failed;
@@ -940,7 +1057,7 @@ int main(int argc, char **argv)
     int status = EXIT_USAGE;
     parse(&j, argc, argv);
     j.started = seconds_now();
-    if (is(&j, "train")) status = command_train(&j);
+    if (is(&j, "train") || is(&j, "pretrain")) status = command_train(&j);
     else if (is(&j, "demo")) status = command_demo(&j);
     else if (is(&j, "score")) status = command_score(&j);
     else if (is(&j, "sample")) status = command_sample(&j);

@@ -18,6 +18,29 @@ static inline int preset_plane(vgs_ebm_config *c)
     return 6000;
 }
 
+/* A policy in few steps, in units of the data's standard deviation. */
+static inline int preset_dxmi(vgs_ebm_config *c)
+{
+    c->objective = VGS_DXMI;
+    c->sampler.length_scale = 1.0f;
+    c->sampler.steps = 5;
+    c->sampler.schedule = VGS_COSINE;
+    c->sampler.batch = 128;
+    c->sampler.net.hidden = 64;
+    c->sampler.policy.hidden = 128;
+    c->sampler.net.x_scale = c->net.x_scale = c->sampler.policy.x_scale = 0.25f;
+    c->sampler.value_lr = 2e-3f;
+    c->sampler.policy_lr = 5e-4f;
+    c->sampler.policy_steps = 2;
+    c->sampler.lr_half = 5000.0f;
+    c->net.hidden = 64;
+    c->lr = 1.5e-3f;
+    c->ema = 0.998f;
+    c->gamma = 1.0f;
+    c->fit = 8000;
+    return 14000;
+}
+
 /* What the published settings have in common with those for two cores: [VGS] section 4. */
 static inline void preset_features(vgs_ebm_config *c)
 {

@@ -203,12 +203,14 @@ static vgs_ebm_config small(vgs_objective objective, vgs_starts starts, bool sph
     c.starts = starts;
     c.langevin_steps = 3;
     c.ed_samples = 3;
-    c.fit = c.net.kind == VGS_NET_AUTOENCODER ? 3 : 0;
+    c.fit = c.net.kind == VGS_NET_AUTOENCODER || objective == VGS_DXMI ? 3 : 0;
+    if (objective == VGS_DXMI && sphere) c.fit = 0;                  /* no denoising diffusion there  */
     c.sampler.on_sphere = sphere;
     c.sampler.batch = 16;
     c.sampler.steps = 4;
     c.sampler.net.hidden = 8;
-    c.sampler.net.time_dim = 4;
+    c.sampler.net.time_dim = c.sampler.policy.time_dim = 4;
+    c.sampler.policy.hidden = 8;
     c.sampler.threads = threads;
     return c;
 }
@@ -222,7 +224,8 @@ static const struct { vgs_objective objective; vgs_starts starts; bool sphere; }
     { VGS_LANGEVIN, VGS_STARTS_NEAR, false },   { VGS_PERSISTENT, VGS_STARTS_STORE, false },
     { VGS_PERSISTENT, VGS_STARTS_STORE, true }, { VGS_NO_SAMPLER, VGS_STARTS_DATA, true },
     { VGS_NO_SAMPLER, VGS_STARTS_NEAR, true },  { VGS_NO_SAMPLER, VGS_STARTS_DATA, false },
-    { VGS_DISCREPANCY, VGS_STARTS_AUTO, false }, { VGS_DISCREPANCY, VGS_STARTS_AUTO, true } };
+    { VGS_DISCREPANCY, VGS_STARTS_AUTO, false }, { VGS_DISCREPANCY, VGS_STARTS_AUTO, true },
+    { VGS_DXMI, VGS_STARTS_NOISE, false },      { VGS_DXMI, VGS_STARTS_NOISE, true } };
 enum { CASES = (int)(sizeof cases / sizeof *cases) };
 
 static const vgs_data data = { rows, NULL, NULL, ROWS, DIM };

@@ -1,6 +1,7 @@
 /* cc -O2 tests/policy.c -o policy -lm && ./policy
-   A policy against PyTorch: one iteration of dynamic programming, the gradient of the variance of log w. Its
-   path weights against the closed form, in both directions; bits, memory, refusals. */
+   A policy against PyTorch: one iteration of dynamic programming, also with an energy that learns in it
+   (DxMI), denoising diffusion, the gradient of the variance of log w. Its path weights against the closed
+   form, in both directions; schedules of denoising diffusion; bits, memory, refusals. */
 #include <stdlib.h>
 static int allocations;
 static void *counted(size_t n) { ++allocations; return malloc(n); }
@@ -155,6 +156,155 @@ static void dxdp(void)
     OK(s->online->step == T && s->policy_on->step == 1 && vgs_sampler_iteration(s) == 1);
     vgs_sampler_free(s);
     vgs_cpu_free(cpu);
+}
+
+/* ---- DxMI ---- */
+
+static int known_rows(void *user, const int64_t *row, int n, int dim, float *x)
+{
+    (void)user;
+    (void)row;
+    t_params(7, 3.0f, n * dim, x);
+    return 0;
+}
+
+static vgs_ebm_config small_dxmi(void)
+{
+    vgs_ebm_config c;
+    memset(&c, 0, sizeof c);
+    c.sampler = small();
+    memset(&c.sampler.energy, 0, sizeof c.sampler.energy);
+    c.net.dim = D;
+    c.net.hidden = 5;
+    c.net.layers = 2;
+    c.objective = VGS_DXMI;
+    c.gamma = 0.3f;
+    c.grad_max = 1e30f;
+    c.sampler.tau = 0.4f;
+    c.sampler.value_lr = 1e-2f;
+    c.sampler.policy_lr = 1e-3f;
+    c.sampler.step_sigma_lr = 1e-2f;
+    c.sampler.entropy_tau = 0.3f;
+    c.sampler.velocity_tau = 0.2f;
+    return c;
+}
+
+static void dxmi(void)
+{
+    vgs_ebm_config c = small_dxmi();
+    vgs_error err = { VGS_OK, "" };
+    vgs_cpu_config one = { 1, VGS_ISA_AUTO };
+    vgs_data data = { NULL, known_rows, NULL, 100, D };
+    vgs_backend b;
+    vgs_sampler *s;
+    vgs_ebm *m;
+    double loss = 0;
+    float w[400];
+    int t, at;
+    cpu = vgs_cpu_create(&one, &err);
+    b = *cpu;
+    b.run = known_run;
+    b.run_list = NULL;
+    c.sampler.backend = &b;
+    c.fit = 1;
+    if (!CHECK((m = vgs_ebm_create(&c, &err)) != NULL, "%s", err.msg)) return;
+    s = vgs_ebm_sampler(m);
+    write_params(s->policy_on, 2);
+    CHECK(vgs_ebm_fit(m, &data, 1, &loss, &err) == VGS_OK, "%s", err.msg);
+    CHECK_NEAR(loss, golden_policy_noise_loss[0], 1e-5, 0);
+    compare_buffer(s, "gradient of denoising", s->policy_on->grad, GOLDEN(noise_grad));
+    OK(vgs_model_read(s->policy, w, NULL) == VGS_OK);
+    at = vgs__policy_net_size(s->policy);
+    for (t = 0; t < T; ++t) CHECK_NEAR(exp((double)w[at + t]), golden_policy_posterior[t], 1e-6, 0);
+    write_params(s->online, 1);
+    write_params(s->policy_on, 2);
+    write_params(vgs_ebm_model(m, false), 4);
+    CHECK(vgs_ebm_train(m, &data, 1, NULL, &err) == VGS_OK, "%s", err.msg);
+    compare_model("energy", vgs_ebm_model(m, false), GOLDEN(dxmi_energy));
+    compare_model("value", s->online, GOLDEN(dxmi_value));
+    compare_buffer(s, "gradient of the policy", s->policy_on->grad, GOLDEN(dxmi_policy_grad));
+    compare_model("policy", s->policy_on, GOLDEN(dxmi_policy));
+    compare_buffer(s, "velocity", s->velocity, GOLDEN(dxmi_velocity));
+    vgs_ebm_free(m);
+    vgs_cpu_free(cpu);
+}
+
+/* Schedules of denoising diffusion: cosine leaves cos^2 of the data at step k of T; FastDPM's ten variances
+   as published, from the data on; those of 1000 steps leave what DDPM's own do. */
+static void chains(void)
+{
+    static const double fast[10] = { 1e-4, .0110, .04, .0870, .1521, .2352, .3364, .4556, .5929, .7482 };
+    static float s2[1000], a[1000];
+    vgs_config c = small();
+    vgs_config r;
+    vgs_error err = { VGS_OK, "" };
+    double left = 1, want = cos(0.008 / 1.008 * 1.5707963267948966);
+    int k;
+    c.s2_start = c.s2_end = 0;
+    c.schedule = VGS_COSINE;
+    c.steps = 8;
+    CHECK(vgs_config_resolve(&c, &r, &err) == VGS_OK, "%s", err.msg);
+    OK(r.alpha == VGS_VP && r.policy.relative_time);
+    vgs_schedule_fill(&r, s2, a);
+    for (k = 1; k < 8; ++k) {
+        left *= 1 - (double)s2[8 - k];
+        CHECK_NEAR(left, pow(cos((k / 8.0 + 0.008) / 1.008 * 1.5707963267948966) / want, 2), 1e-5, 0);
+    }
+    CHECK_NEAR(s2[0], 0.999, 1e-6, 0);
+    c.schedule = VGS_FASTDPM;
+    c.steps = 10;
+    CHECK(vgs_config_resolve(&c, &r, &err) == VGS_OK, "%s", err.msg);
+    vgs_schedule_fill(&r, s2, a);
+    for (k = 0; k < 10; ++k) CHECK_NEAR(s2[9 - k], fast[k], 1e-3, 5e-5);
+    c.steps = 1000;
+    CHECK(vgs_config_resolve(&c, &r, &err) == VGS_OK, "%s", err.msg);
+    vgs_schedule_fill(&r, s2, a);
+    for (left = 0, want = 0, k = 0; k < 1000; ++k) left += log(1 - (double)s2[k]);
+    for (k = 0; k < 1000; ++k) want += log(1 - (1e-4 + (0.02 - 1e-4) * k / 999));
+    CHECK_NEAR(left, want, 1e-4, 0);
+}
+
+/* A policy of another run: T may differ where the chain is that of cosine. */
+static void taken_over(void)
+{
+    vgs_ebm_config c = small_dxmi();
+    vgs_error err = { VGS_OK, "" };
+    vgs_data data = { NULL, known_rows, NULL, 100, D };
+    vgs_ebm *from, *to;
+    float w[2][400];
+    int at;
+    c.sampler.schedule = VGS_COSINE;
+    c.sampler.s2_start = c.sampler.s2_end = 0;
+    c.sampler.steps = 6;
+    c.fit = 4;
+    from = vgs_ebm_create(&c, &err);
+    CHECK(from && vgs_ebm_fit(from, &data, 3, NULL, &err) == VGS_OK, "%s", err.msg);
+    OK(vgs_ebm_fit_end(from, &err) == VGS_OK && vgs_ebm_settings(from)->fit == 3);
+    OK(vgs_ebm_save(from, "policy_test.safetensors", NULL, &err) == VGS_OK);
+    c.sampler.steps = 4;
+    c.fit = 0;
+    to = vgs_ebm_create(&c, &err);
+    CHECK(vgs_ebm_load_policy(to, "policy_test.safetensors", &err) == VGS_OK, "%s", err.msg);
+    at = vgs__policy_net_size(vgs_ebm_sampler(to)->policy);
+    OK(vgs_model_read(vgs_sampler_policy(vgs_ebm_sampler(from), true), w[0], &err) == VGS_OK);
+    OK(vgs_model_read(vgs_sampler_policy(vgs_ebm_sampler(to), false), w[1], &err) == VGS_OK);
+    OK(!memcmp(w[0], w[1], (size_t)at * sizeof(float)));
+    OK(vgs_ebm_train(to, &data, 1, NULL, &err) == VGS_OK);
+    OK(vgs_ebm_load_policy(to, "policy_test.safetensors", &err) == VGS_E_ARG &&
+       strstr(err.msg, "1 iteration"));
+    vgs_ebm_free(to);
+    c.sampler.schedule = VGS_FASTDPM;
+    to = vgs_ebm_create(&c, &err);
+    OK(vgs_ebm_load_policy(to, "policy_test.safetensors", &err) == VGS_E_ARG && strstr(err.msg, "cosine"));
+    vgs_ebm_free(to);
+    c.sampler.schedule = VGS_COSINE;
+    c.sampler.policy.hidden = 6;
+    to = vgs_ebm_create(&c, &err);
+    OK(vgs_ebm_load_policy(to, "policy_test.safetensors", &err) == VGS_E_SHAPE && strstr(err.msg, "policy."));
+    OK(vgs_ebm_load_policy(to, "nowhere.safetensors", &err) == VGS_E_IO);
+    vgs_ebm_free(to);
+    vgs_ebm_free(from);
+    remove("policy_test.safetensors");
 }
 
 static void logvar_of(vgs_reference reference, bool seen, const double *grad, int n, const double *log_w,
@@ -515,6 +665,9 @@ int main(int argc, char **argv)
 {
     t_begin(argc, argv);
     RUN(dxdp);
+    RUN(dxmi);
+    RUN(chains);
+    RUN(taken_over);
     RUN(logvar);
     RUN(weights);
     RUN(both_sides);

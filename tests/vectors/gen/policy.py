@@ -2,8 +2,9 @@
 """Golden vectors of a policy:  python3 policy.py > ../policy.h
 
 An independent PyTorch implementation in float64 of one iteration of dynamic programming (SPEC_EBM 2.1), Adam by
-torch.optim, and of the gradient of the variance of log path weights by autograd (SPEC_EBM 2.5). Noise comes from
-the generator of tests/t.h, in place of normal numbers.
+torch.optim, on a given energy and on one that learns in the same iteration; of the loss of denoising diffusion;
+and of the gradient of the variance of log path weights by autograd (SPEC_EBM 2.5). Noise comes from the generator
+of tests/t.h, in place of normal numbers.
 """
 import math
 
@@ -13,7 +14,8 @@ from networks import Lcg
 
 torch.set_default_dtype(torch.float64)
 D, T, B, H, M, F, LAYERS = 2, 3, 4, 5, 4, 3, 2
-START, STEP, POLICY = 1, 2, 18                   # streams of the library's random numbers
+START, STEP, POLICY, FIT = 1, 2, 18, 53          # streams of the library's random numbers
+TAU, BASE, GAMMA, E_LR = 0.4, 1.5 * 1.5, 0.3, 1e-3           # of the energy that learns
 LENGTH, S0 = 1.5, 1.7
 ENTROPY, VELOCITY, VALUE_LR, POLICY_LR, SIGMA_LR, CLIP = 0.3, 0.2, 1e-2, 1e-3, 1e-2, 0.1
 
@@ -58,13 +60,13 @@ def network(p, x, t):
     return x @ p[at].T + te @ p[at + 1].T + p[at + 2]
 
 
-def energy(x):
+def quartic(x):
     return (x ** 4).sum(1) / 4 + x[:, 0] * x[:, 1] / 3
 
 
 def energy_grad(x):
     x = x.detach().requires_grad_(True)
-    return torch.autograd.grad(energy(x).sum(), x)[0]
+    return torch.autograd.grad(quartic(x).sum(), x)[0]
 
 
 class Chain:
@@ -95,10 +97,64 @@ def steps(t):
     return torch.full((B,), float(t))
 
 
+# ---- an energy that learns ---------------------------------------------------------------------------
+
+class Energy:
+    def __init__(self):
+        s, self.shapes = 0, [(H, D), (H,), (H, H), (H,), (1, H), (1,)]
+        for shape in self.shapes:
+            s += math.prod(shape)
+        self.w = lcg(4, s, 1.0).requires_grad_(True)
+
+    def __call__(self, x):
+        parts, at, u = [], 0, x
+        for shape in self.shapes:
+            n = math.prod(shape)
+            parts.append(self.w[at:at + n].reshape(shape))
+            at += n
+        for k in range(3):
+            u = u @ parts[2 * k].T + parts[2 * k + 1]
+            u = torch.nn.functional.silu(u) if k < 2 else u[:, 0]
+        return TAU * (u + (x ** 2).sum(1) / (2 * BASE ** 2))
+
+    def learn(self, data, draws):
+        good, bad = self(data), self(draws)
+        loss = good.mean() - bad.mean() + GAMMA * ((good ** 2).mean() + (bad ** 2).mean())
+        adam = torch.optim.Adam([self.w], lr=E_LR)
+        adam.zero_grad()
+        loss.backward()
+        adam.step()
+
+
+# ---- denoising diffusion -----------------------------------------------------------------------------
+
+def denoising():
+    c = Chain(True, "dis")
+    net = lcg(2, sum(math.prod(s) for s in shapes(D)), 1.0).requires_grad_(True)
+    i = torch.tensor([((7 * k + 3) % (T * B)) // B for k in range(B)])
+    left = torch.stack([1 / c.a[t:].prod() for t in range(T)])[i]
+    eps, w = noise(FIT, 0), c.w[i]
+    x = left[:, None] * lcg(7, B * D, 3.0).reshape(B, D) + w.sqrt()[:, None] * eps
+    loss = ((network(unpack(net, D), squash(x / c.dev[i][:, None]), i.double()) - eps) ** 2).mean()
+    loss.backward()
+    after = torch.zeros(())                      # variance of x_{t+1} given x_T
+    sigma = torch.zeros(T)
+    for t in reversed(range(T)):
+        step = c.sigma[t] ** 2
+        sigma[t] = 1 / (1 / after + 1 / step) if after > 0 else min(step, (0.05 * LENGTH) ** 2)
+        after = c.w[t]
+    emit("NOISE_GRAD", net.grad)
+    emit("NOISE_LOSS", loss[None])
+    emit("POSTERIOR", sigma.sqrt())
+    return sigma
+
+
 # ---- dynamic programming ---------------------------------------------------------------------------
 
-def dxdp():
+def dxdp(learned, first_velocity=None):
     c = Chain(True, "dis")
+    name, tau = ("DXMI_", TAU) if learned else ("", 1.0)
+    energy = learned if learned else quartic
     n_value, n_policy = sum(math.prod(s) for s in shapes(1)), sum(math.prod(s) for s in shapes(D))
     value = lcg(1, n_value, 1.0).requires_grad_(True)
     policy = lcg(2, n_policy + T, 1.0)
@@ -107,7 +163,7 @@ def dxdp():
     def V(x, t):                                 # t: [B], of each row
         i = t.long()
         inside = x / torch.sqrt(1 + x ** 2 / (16 * c.v[i][:, None]))
-        return network(unpack(value, 1), inside, t)[:, 0] + (x ** 2).sum(1) / (2 * c.v[i])
+        return tau * (network(unpack(value, 1), inside, t)[:, 0] + (x ** 2).sum(1) / (2 * c.v[i]))
 
     def move(x, t, eps):
         i = t.long()
@@ -115,7 +171,7 @@ def dxdp():
         m = -m * (c.s2[i] * c.a[i] / c.w[i].sqrt())[:, None]
         return c.a[i][:, None] * x + m + log_sigma[i].exp()[:, None] * eps
 
-    velocity = (c.sigma ** 2).clone()
+    velocity = (first_velocity if learned else c.sigma ** 2).clone()
 
     def cost(x, y, t):
         i = t.long()
@@ -124,6 +180,9 @@ def dxdp():
     x = [S0 * noise(START, 0)]
     for t in range(T):
         x.append(move(x[t], steps(t), noise(STEP, t)).detach())
+    if learned:
+        learned.learn(lcg(7, B * D, 3.0).reshape(B, D), x[T])
+        emit("DXMI_ENERGY", learned.w)
     adam = torch.optim.Adam([value], lr=VALUE_LR)
     losses = []
     for t in reversed(range(T)):
@@ -160,11 +219,11 @@ def dxdp():
     adam.step()
     for k in range(T):
         velocity[k] = 0.99 * velocity[k] + 0.01 * ((x[k + 1] - x[k]) ** 2).sum(1).mean() / D
-    emit("VALUE", value)
-    emit("POLICY", torch.cat([net, log_sigma]))
-    emit("POLICY_GRAD", grad)
-    emit("VELOCITY", velocity)
-    emit("LOSS", torch.tensor([sum(losses) / T]))
+    emit(name + "VALUE", value)
+    emit(name + "POLICY", torch.cat([net, log_sigma]))
+    emit(name + "POLICY_GRAD", grad)
+    emit(name + "VELOCITY", velocity)
+    emit(name + "LOSS", torch.tensor([sum(losses) / T]))
 
 
 # ---- variance of log w -----------------------------------------------------------------------------
@@ -187,7 +246,7 @@ def logvar(reference, seen):
     x = [torch.zeros(B, D) if reference == "pis" else S0 * noise(START, 0)]
     for t in range(T):
         x.append((mean(x[t], t) + c.sigma[t] * noise(STEP, t)).detach())
-    log_w = -energy(x[T])
+    log_w = -quartic(x[T])
     if reference == "pis":
         log_w = log_w - normal(0, c.s2.sum().sqrt()).log_prob(x[T]).sum(1)
         before = torch.zeros(())
@@ -216,7 +275,8 @@ def emit(name, x):
 
 
 print("/* Made by gen/policy.py. */")
-dxdp()
+dxdp(None)
+dxdp(Energy(), denoising())
 for seen in (True, False):
     logvar("dis", seen)
     logvar("pis", seen)
