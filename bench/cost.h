@@ -1,4 +1,4 @@
-/* cost.h - what the benches of steps share: a backend that counts, clocks, what the machine can do, and a rival
+/* cost.h - what the benches of steps share: a backend that counts, clocks, what the machine can do, a rival
    in PyTorch that is timed in turn. Include it after vgs.h, with _POSIX_C_SOURCE set.
 
    FLOP and bytes are counted from the ops that really run, by a backend in front of the CPU's that looks at

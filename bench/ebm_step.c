@@ -1,6 +1,6 @@
 /* cc -O2 -fopenmp bench/ebm_step.c -o build/bench_ebm_step -lm && build/bench_ebm_step mvtec --ops
    What an iteration of contrastive divergence costs by a preset of examples/ebm.c, on random directions of
-   272 columns: seconds, FLOP and bytes as counted (bench/cost.h), memory. x bound: the seconds over those of the
+   272 columns: seconds, FLOP and bytes as counted (bench/cost.h), memory. x bound: seconds over those of the
    FLOP at the speed of our product (512^3) and of the bytes at that of c = a + b from memory, one core.
      --torch PYTHON   bench/torch_ebm.py is timed in turn; --lean: with what a user would save by hand
      --threads N (1)  --repeat N (3)   timings, of which the median is taken
