@@ -336,8 +336,10 @@ typedef struct vgs_config {
     int    replay;                /* iterations whose samples are kept, to start from again: keeps rare    */
                                   /* modes; 0 = none. Not with published                                   */
     int    refine;                /* MALA steps on E that samples take before they are kept; 0             */
-    int    correct;               /* MALA steps on V_t before each step of a draw, one gradient each; 0.   */
-                                  /* Only where there are weights; training and vgs_stats take none        */
+    int    correct;               /* MALA steps on V_t before each step of a draw, one gradient each. 0:   */
+                                  /* 2 where measured to pay after a pilot, else none; none if negative    */
+                                  /* (as text: 0). Only where there are weights; training and vgs_stats    */
+                                  /* take none                                                             */
     float  slope_loss;            /* weight of the loss of grad V, beside that of V: for many dimensions;  */
                                   /* 0. Not with published, explicit_drift or explore                      */
     float  denoise_loss;          /* weight of the loss of grad V on kept samples that the noising chain   */
@@ -7431,7 +7433,7 @@ static const vgs__field vgs__fields[] = {
     VGS__F(explore, ABOVE, 0, VGS__BIG, 1, NULL, "noise multiplier while training")
     VGS__F(replay, INT, 0, 65536, 0, NULL, "iterations whose samples are started from again, 0 = none")
     VGS__F(refine, INT, 0, VGS__MALA_MOST, 0, NULL, "MALA steps on samples that are kept for replay")
-    VGS__F(correct, INT, 0, VGS__MALA_MOST, 0, NULL, "MALA steps on the value before every step of a draw")
+    VGS__F(correct, OFF, -1, VGS__MALA_MOST, 0, NULL, "MALA steps on the value before every step of a draw")
     VGS__F(slope_loss, FROM, 0, VGS__BIG, 0, NULL, "weight of the loss of the value's gradient, 0 = none")
     VGS__F(denoise_loss, FROM, 0, VGS__BIG, 0, NULL, "weight of denoising score matching on kept samples")
     VGS__F(loss, ENUM, 0, 0, 0, "smooth_l1 l2 l1", "of the TD error")
@@ -7919,7 +7921,8 @@ static vgs_status vgs__check_without_value(const vgs_config *c, vgs_error *err)
         { "refine", (double)c->refine, 0.0, false },      { "slope_loss", (double)c->slope_loss, 0.0, false },
         { "denoise_loss", (double)c->denoise_loss, 0.0, false },
         { "local_noise", c->local_noise ? 1.0 : 0.0, 0.0, false },
-        { "target_ess", (double)c->target_ess, 0.0, false }, { "correct", (double)c->correct, 0.0, true },
+        { "target_ess", (double)c->target_ess, 0.0, false },
+        { "correct", c->correct > 0 ? (double)c->correct : 0.0, 0.0, true },
         { "sigma_lr", (double)c->sigma_lr, 0.0, true },
         { "on_sphere", c->on_sphere ? 1.0 : 0.0, 0.0, true } };
     size_t k;
@@ -8016,7 +8019,7 @@ static vgs_status vgs__check_together(const vgs_config *c, vgs_error *err)
     if (c->on_sphere && (c->s2_start > 40.0f || c->s2_end > 40.0f))
         return vgs__fail(err, VGS_E_ARG, "config.s2_start = %g, config.s2_end = %g: on a sphere at most 40, "
                          "the square of a turn", (double)c->s2_start, (double)c->s2_end);
-    if (c->on_sphere && c->correct)
+    if (c->on_sphere && c->correct > 0)
         return vgs__fail(err, VGS_E_ARG, "config.correct = %d: must be 0 with on_sphere", c->correct);
     if (c->on_sphere && c->sigma_lr > 0.0f)
         return vgs__fail(err, VGS_E_ARG, "config.sigma_lr = %g: a sphere has no s0; leave it 0",
@@ -13937,7 +13940,7 @@ static vgs_status vgs__corrector_make(vgs_sampler *s, vgs__corrector *c, int ste
 static int vgs__correct_steps(const vgs_sampler *s, const vgs_draw *o)
 {
     if (o->correct) return o->correct > 0 ? o->correct : 0;
-    return vgs__weightless(s, o) || s->c.on_sphere ? 0 : s->c.correct;
+    return vgs__weightless(s, o) || s->c.on_sphere || s->c.correct < 0 ? 0 : s->c.correct;
 }
 
 /* ---- a draw ---- */
@@ -15221,23 +15224,24 @@ enum { VGS__CHOICE_ROWS = 256 };
 
 /* A draw, or a score, that decides something about the sampler: its noise is not that of a caller's, whose
    rows must not have been chosen by. */
-static vgs_draw vgs__choice_draw(const vgs_sampler *s)
+static vgs_draw vgs__choice_draw(const vgs_sampler *s, int correct)
 {
     vgs_draw draw;
     memset(&draw, 0, sizeof draw);
     draw.seed = s->c.seed ^ 0x9E3779B97F4A7C15u;
     draw.seed += draw.seed == 0;
-    draw.correct = -1;
+    draw.correct = correct ? correct : -1;
     return draw;
 }
 
 /* log w of rows that always have the same noise: what differs between two states is their doing. Forward: of
    paths back from the first of the pilot's samples, which all its chains have part in. */
-static vgs_status vgs__choice_weights(vgs_sampler *s, bool forward, double *log_weight, vgs_error *err)
+static vgs_status vgs__choice_weights(vgs_sampler *s, int correct, bool forward, double *log_weight,
+                                      vgs_error *err)
 {
     size_t cells = VGS__CHOICE_ROWS * (size_t)s->c.energy.dim;
     float *x = (float *)vgs__alloc_or(err, "draw", cells, sizeof *x);
-    vgs_draw draw = vgs__choice_draw(s);
+    vgs_draw draw = vgs__choice_draw(s, correct);
     vgs_status st = x ? VGS_OK : VGS_E_NOMEM;
     if (forward && x) {
         st = s->b->download(s->b->self, x, s->replay_x, 0, cells, VGS_F32, err);
@@ -15266,42 +15270,44 @@ static double vgs__choice_mean(double *v, int n, bool trimmed)
     return inside ? log((double)inside / n) + sum / inside : -HUGE_VAL;
 }
 
-/* Energies that n rows with weights ask for, drawn or scored, without a corrector. */
-static double vgs__draw_calls(const vgs_sampler *s, double n)
+/* Energies that n rows with weights ask for, drawn or scored with so many steps of the corrector. */
+static double vgs__draw_calls(const vgs_sampler *s, double n, int correct)
 {
-    return n * (vgs__last_by_energy(s, s->c.steps - 1) ? 2.0 : 1.0) + vgs__value_calls(s, n * s->c.steps);
+    return n * (vgs__last_by_energy(s, s->c.steps - 1) ? 2.0 : 1.0) +
+           vgs__value_calls(s, n * s->c.steps * (correct > 0 ? 1.0 + correct : 1.0));
 }
 
 /* How far the sampler is from the target: what the ELBO lacks, and what the EUBO of the pilot's samples has
    too much, up to a constant. The one alone would choose a single mode. HUGE_VAL where it cannot be had. */
-static vgs_status vgs__choice_gap(vgs_sampler *s, double *gap, vgs_weights *weights, vgs_error *err)
+static vgs_status vgs__choice_gap(vgs_sampler *s, int correct, double *gap, vgs_weights *weights,
+                                  vgs_error *err)
 {
     bool both = s->kept_fixed * s->c.batch >= VGS__CHOICE_ROWS;
     double *w = (double *)vgs__alloc_or(err, "draw", VGS__CHOICE_ROWS, sizeof *w);
-    vgs_status st = w ? vgs__choice_weights(s, false, w, err) : VGS_E_NOMEM;
+    vgs_status st = w ? vgs__choice_weights(s, correct, false, w, err) : VGS_E_NOMEM;
     if (st == VGS_OK && weights) st = vgs_weigh(w, VGS__CHOICE_ROWS, weights, err);
     *gap = st == VGS_OK ? -vgs__choice_mean(w, VGS__CHOICE_ROWS, false) : HUGE_VAL;
     if (st == VGS_OK && both) {
-        st = vgs__choice_weights(s, true, w, err);
+        st = vgs__choice_weights(s, correct, true, w, err);
         *gap = st == VGS_OK ? *gap + vgs__choice_mean(w, VGS__CHOICE_ROWS, true) : HUGE_VAL;
     }
-    s->energy_calls += vgs__draw_calls(s, VGS__CHOICE_ROWS) * (both ? 2.0 : 1.0);
+    s->energy_calls += vgs__draw_calls(s, VGS__CHOICE_ROWS, correct) * (both ? 2.0 : 1.0);
     vgs__free(w);
     return st == VGS_E_NONFINITE ? VGS_OK : st;  /* a choice that fails is none                       */
 }
 
 /* The width of the features by the gap of the untrained sampler; 0, none, unless they gain this much. */
-#define VGS__FEATURE_GAIN 0.1
-#define VGS__FEATURE_DETAIL 0.3                  /* narrower ones have ridges that a network must undo */
+#define VGS__CHOICE_GAIN 0.1
+#define VGS__FEATURE_DETAIL 0.3
 static vgs_status vgs__choose_width(vgs_sampler *s, vgs_error *err)
 {
     double best = 0.0, width = 2.0, gap, least;
-    vgs_status st = vgs__choice_gap(s, &least, NULL, err);
-    least = s->given.energy_features > 0 ? HUGE_VAL : least - VGS__FEATURE_GAIN;
+    vgs_status st = vgs__choice_gap(s, 0, &least, NULL, err);
+    least = s->given.energy_features > 0 ? HUGE_VAL : least - VGS__CHOICE_GAIN;
     for (; width > 0.02 && st == VGS_OK; width *= 0.5) {
         s->feature_width = width;
         st = vgs__feature_write(s, err);
-        if (st == VGS_OK) st = vgs__choice_gap(s, &gap, NULL, err);
+        if (st == VGS_OK) st = vgs__choice_gap(s, 0, &gap, NULL, err);
         if (gap < least) {
             least = gap;
             best = width;
@@ -15319,7 +15325,7 @@ static vgs_status vgs__choose_last(vgs_sampler *s, vgs_error *err)
     int k;
     for (k = 0; k < 2 && st == VGS_OK; ++k) {
         s->last_by_value = k == 1;
-        st = vgs__choice_gap(s, &gap[k], NULL, err);
+        st = vgs__choice_gap(s, 0, &gap[k], NULL, err);
     }
     s->last_by_value = gap[1] <= gap[0];
     return st;
@@ -15350,6 +15356,7 @@ static vgs_status vgs__pilot_fill(vgs_sampler *s, const double *u, int n, vgs_er
 /* ---- the best state: training goes on from its own, draws go by the one that measured best ---- */
 
 enum { VGS__MEASURE_EVERY = 25, VGS__STALL = 4 };
+#define VGS__GOOD_ESS 0.9
 
 static vgs_status vgs__state_read(vgs_sampler *s, vgs__state *h, vgs_error *err)
 {
@@ -15372,6 +15379,25 @@ static vgs_status vgs__state_write(vgs_sampler *s, const vgs__state *h, vgs_erro
     return st == VGS_OK ? s->b->upload(s->b->self, s->sigma, 0, &h->s0, 1, VGS_F32, err) : st;
 }
 
+/* Steps of a corrector for draws of the best state: these, if they gain VGS__CHOICE_GAIN. (Seven particles
+   of Lennard-Jones, ESS/N: .003 without, .31 with 2; eight schools centred .06 and .49.) */
+enum { VGS__CORRECT = 2 };
+static vgs_status vgs__choose_correct(vgs_sampler *s, vgs_error *err)
+{
+    double gap;
+    vgs_weights w;
+    vgs_status st;
+    memset(&w, 0, sizeof w);
+    if (s->given.correct) return VGS_OK;
+    s->c.correct = 0;
+    if (s->best_ess > VGS__GOOD_ESS) return VGS_OK;                  /* nothing is left to gain       */
+    st = vgs__choice_gap(s, VGS__CORRECT, &gap, &w, err);
+    if (st != VGS_OK || !(gap < s->best.gap - VGS__CHOICE_GAIN)) return st;
+    s->c.correct = VGS__CORRECT;
+    s->best_ess = w.ess;
+    return VGS_OK;
+}
+
 /* Measures the present state; it becomes the best if it is. The learning rate halves after VGS__STALL
    measurements without a better one. */
 static vgs_status vgs__best_measure(vgs_sampler *s, vgs_error *err)
@@ -15380,7 +15406,7 @@ static vgs_status vgs__best_measure(vgs_sampler *s, vgs_error *err)
     vgs_weights w;
     vgs_status st;
     memset(&w, 0, sizeof w);
-    st = vgs__choice_gap(s, &gap, &w, err);
+    st = vgs__choice_gap(s, 0, &gap, &w, err);
     if (st != VGS_OK) return st;
     s->training.gap = gap;
     if (!s->best.w || gap < s->best.gap) {
@@ -15389,7 +15415,8 @@ static vgs_status vgs__best_measure(vgs_sampler *s, vgs_error *err)
         s->best_ess = w.ess;
         s->best_inside = w.inside;
         s->stalled = 0;
-        return vgs__state_read(s, &s->best, err);
+        st = vgs__state_read(s, &s->best, err);
+        return st == VGS_OK ? vgs__choose_correct(s, err) : st;
     }
     if (++s->stalled < VGS__STALL) return VGS_OK;
     s->stalled = 0;
@@ -15452,7 +15479,8 @@ static vgs_status vgs__pilot_network(vgs_sampler *s, const vgs_pilot *found, con
     if (c->energy.particles) st = vgs__pilot_identical(s, u, found->rows, &same, err);
     if (same) {
         net->kind = VGS_NET_EGNN;
-        if (!net->hidden) net->hidden = 32;
+        if (!net->hidden) net->hidden = 24;
+        if (!net->layers) net->layers = 1;
         net->windows = 16;
         net->x_scale = 0.2f;
     } else if (width < 0.3f && windows * (float)c->energy.dim <= 128.0f) {
@@ -15460,6 +15488,15 @@ static vgs_status vgs__pilot_network(vgs_sampler *s, const vgs_pilot *found, con
         net->x_scale = width;
     }
     return st;
+}
+
+/* Whether features of E are worth a try. Narrow features leave ridges in V that a network must undo: in few
+   dimensions it had better learn without them (Rosenbrock, ESS/N after 60 s: .20 with them, .47 without), in
+   more it does not get as far alone (manywell32: log Z low by .6 with them, by 9 without). */
+static bool vgs__pilot_features(const vgs_sampler *s, const vgs_pilot *found)
+{
+    enum { FEW = 4 };
+    return found->detail >= VGS__FEATURE_DETAIL || (s->c.energy.dim > FEW && !s->c.energy.particles);
 }
 
 /* What is left open in the caller's configuration follows from what was found. */
@@ -15472,7 +15509,7 @@ static vgs_status vgs__pilot_choose(vgs_sampler *s, const vgs_pilot *found, cons
     if (c->detail_scale == 0.0f) c->detail_scale = (float)found->detail * s->c.length_scale;
     if (c->steps == 0) c->steps = found->steps;
     if (c->replay == 0) c->replay = 64;
-    if (c->energy_features == 0) c->energy_features = found->detail >= VGS__FEATURE_DETAIL ? 1 : -1;
+    if (c->energy_features == 0) c->energy_features = vgs__pilot_features(s, found) ? 1 : -1;
     if (c->denoise_loss == 0.0f) c->denoise_loss = 1.0f;
     st = vgs__pilot_network(s, found, u, c, err);
     return st == VGS_OK ? vgs_config_resolve(c, c, err) : st;
@@ -15585,9 +15622,9 @@ static vgs_status vgs__again_network(vgs_sampler *s, const float *w, vgs_error *
     double gap[2] = { 0.0, 0.0 };
     float *zero = (float *)vgs__alloc_or(err, "pilot", (size_t)vgs_model_size(s->target), sizeof *zero);
     vgs_status st = zero ? vgs_model_read(s->target, zero, err) : VGS_E_NOMEM;
-    if (st == VGS_OK) st = vgs__choice_gap(s, &gap[0], NULL, err);
+    if (st == VGS_OK) st = vgs__choice_gap(s, 0, &gap[0], NULL, err);
     if (st == VGS_OK) st = vgs_model_write(s->target, w, err);
-    if (st == VGS_OK) st = vgs__choice_gap(s, &gap[1], NULL, err);
+    if (st == VGS_OK) st = vgs__choice_gap(s, 0, &gap[1], NULL, err);
     if (st == VGS_OK && gap[0] <= gap[1]) st = vgs_model_write(s->target, zero, err);
     if (st == VGS_OK && gap[0] > gap[1]) st = vgs_model_write(s->online, w, err);
     vgs__free(zero);
@@ -15599,6 +15636,7 @@ static vgs_status vgs__again_network(vgs_sampler *s, const float *w, vgs_error *
 enum { VGS__AGAIN_ROWS = 4096, VGS__AGAIN_FIRST = 25, VGS__AGAIN_TIMES = 5 };
 #define VGS__AGAIN_BELOW 0.3                     /* ESS/N: a sampler that is better keeps what it has */
 #define VGS__AGAIN_DRAWS 0.02                    /* ESS/N above which draws are better than old chains */
+#define VGS__AGAIN_KHAT 0.7                      /* and k-hat up to which                             */
 
 /* rows [chains,D] of the pilot's samples, in u. */
 static vgs_status vgs__again_kept(vgs_sampler *s, float *rows, vgs_error *err)
@@ -15620,18 +15658,20 @@ static vgs_status vgs__again_start(vgs_sampler *s, bool always, float *start, bo
     float *x = (float *)vgs__alloc_or(err, "pilot", n * d, sizeof *x);
     double *w = x ? (double *)vgs__alloc_or(err, "pilot", 2 * n, sizeof *w) : NULL, sum = 0.0;
     int *which = w ? (int *)(void *)(w + n) : NULL;
+    bool few;                                    /* a few weights outweigh the rest                   */
     vgs_weights quality;
-    vgs_draw draw = vgs__choice_draw(s);
+    vgs_draw draw = vgs__choice_draw(s, 0);
     vgs_status st = w ? VGS_OK : VGS_E_NOMEM;
     size_t i;
     draw.log_weight = w;
     draw.first_row = VGS__CHOICE_ROWS;           /* other rows than those that the best state is chosen by */
     if (st == VGS_OK) st = vgs__draw(s, &draw, 0, (int)n, x, err);
-    if (st == VGS_OK) s->energy_calls += vgs__draw_calls(s, (double)n);
+    if (st == VGS_OK) s->energy_calls += vgs__draw_calls(s, (double)n, 0);
     if (st == VGS_OK) st = vgs_weigh(w, (int)n, &quality, err);
     *wanted = st == VGS_OK && (always || quality.ess < VGS__AGAIN_BELOW) &&
               (s->kept_fixed || vgs__finite(quality.log_z));
-    if (*wanted && s->kept_fixed && !(quality.ess > VGS__AGAIN_DRAWS)) st = vgs__again_kept(s, start, err);
+    few = !(quality.ess > VGS__AGAIN_DRAWS && quality.khat <= VGS__AGAIN_KHAT);
+    if (*wanted && s->kept_fixed && few) st = vgs__again_kept(s, start, err);
     else if (*wanted) {
         for (i = 0; i < n; ++i) sum += w[i] = exp(w[i] - quality.log_z);
         vgs__systematic(w, (int)n, sum, 0.5, which);
@@ -16017,7 +16057,7 @@ static vgs_status vgs__confirm_ess(vgs_sampler *s, double *ess, vgs_error *err)
     memset(&draw, 0, sizeof draw);
     draw.log_weight = w;
     if (st == VGS_OK) st = vgs__draw(s, &draw, (uint64_t)s->iteration + 1, N, x, err);
-    s->energy_calls += vgs__draw_calls(s, N);
+    s->energy_calls += vgs__draw_calls(s, N, s->c.correct);
     if (st == VGS_OK) st = vgs_weigh(w, N, &weights, err);
     *ess = st == VGS_OK ? weights.ess : 0.0;
     if (st == VGS_OK) st = vgs__best_leave(s, err);
@@ -16027,24 +16067,16 @@ static vgs_status vgs__confirm_ess(vgs_sampler *s, double *ess, vgs_error *err)
 }
 
 /* What is tried next when the gap has stopped to fall: a second pilot with more steps, then with a larger
-   batch and the slope loss, then a corrector. */
+   batch and the slope loss. */
 static vgs_status vgs__try_harder(vgs_sampler *s, vgs_error *err)
 {
     int more = s->c.steps * 3 / 2;
-    switch (s->harder++) {
-    case 0:
-        s->given.steps = more < 200 ? more : 200;
-        return vgs__pilot_again(s, true, err);
-    case 1:
+    if (s->harder++ == 0) s->given.steps = more < 200 ? more : 200;
+    else {
         s->given.batch = 2 * s->c.batch;
         if (s->given.slope_loss == 0.0f) s->given.slope_loss = 1.0f;
-        return vgs__pilot_again(s, true, err);
-    case 2:
-        s->c.correct = s->c.correct ? s->c.correct : 1;
-        return VGS_OK;
-    default:
-        return VGS_OK;
     }
+    return vgs__pilot_again(s, true, err);
 }
 
 /* After an iteration: measures now and then. *good: target_ess is reached. */
@@ -16058,9 +16090,9 @@ static vgs_status vgs__train_look(vgs_sampler *s, bool *good, vgs_error *err)
         if (s->iteration == (int64_t)VGS__AGAIN_FIRST << k) st = vgs__pilot_again(s, false, err);
     if (st == VGS_OK) st = vgs__best_measure(s, err);
     if (st != VGS_OK || s->c.target_ess == 0.0f) return st;
-    if (s->best_ess >= 0.9 * (double)s->c.target_ess || s->c.correct) st = vgs__confirm_ess(s, &ess, err);
+    if (s->best_ess >= 0.9 * (double)s->c.target_ess) st = vgs__confirm_ess(s, &ess, err);
     *good = s->reached = ess >= (double)s->c.target_ess;
-    if (st == VGS_OK && !*good && s->lr_factor <= 0.13f && s->harder < 3) st = vgs__try_harder(s, err);
+    if (st == VGS_OK && !*good && s->lr_factor <= 0.13f && s->harder < 2) st = vgs__try_harder(s, err);
     return st;
 }
 
@@ -18524,7 +18556,7 @@ static vgs_status vgs__read_own(const vgs_sampler *s, const vgs_safetensors *f, 
     for (i = 0; i < d + l && st == VGS_OK; ++i)
         if (!vgs__finite(h->frame[i]))
             st = vgs__fail(err, VGS_E_NONFINITE, "%.120s: its coordinates are not finite", path);
-    if (st == VGS_OK && !(h->own[VGS__OWN_correct] >= 0.0 &&
+    if (st == VGS_OK && !(h->own[VGS__OWN_correct] >= -1.0 &&
                           h->own[VGS__OWN_correct] <= (double)VGS__MALA_MOST))
         st = vgs__fail(err, VGS_E_FORMAT, "%.120s: vgs.correct = %g: must be 0..%d", path,
                        h->own[VGS__OWN_correct], (int)VGS__MALA_MOST);

@@ -491,15 +491,46 @@ static void own_noise(void)
     int i, same;
     memset(&d, 0, sizeof d);
     d.log_weight = v;
-    OK(vgs__choice_weights(s, false, w, NULL) == VGS_OK && vgs_sampler_draw(s, &d, 256, x, NULL) == VGS_OK);
+    d.correct = -1;
+    OK(vgs__choice_weights(s, 0, false, w, NULL) == VGS_OK &&
+       vgs_sampler_draw(s, &d, 256, x, NULL) == VGS_OK);
     for (same = i = 0; i < 256; ++i) same += w[i] == v[i];
     CHECK(same == 0, "%d rows of a draw are those of the choice", same);
     OK(s->b->download(s->b->self, x, s->replay_x, 0, 512, VGS_F32, NULL) == VGS_OK);
     vgs__frame_rows(&s->frame, VGS__TO_X, x, 256);
-    OK(vgs__choice_weights(s, true, w, NULL) == VGS_OK &&
-       vgs_sampler_score(s, NULL, 256, x, v, NULL) == VGS_OK);
+    d.log_weight = NULL;
+    OK(vgs__choice_weights(s, 0, true, w, NULL) == VGS_OK &&
+       vgs_sampler_score(s, &d, 256, x, v, NULL) == VGS_OK);
     for (same = i = 0; i < 256; ++i) same += w[i] == v[i];
     CHECK(same == 0, "%d rows of a score are those of the choice", same);
+    vgs_sampler_free(s);
+}
+
+/* A corrector is chosen where it gains a tenth of a nat, unless the caller wants none or nothing is left to
+   gain; draws have it. */
+static void chosen_corrector(void)
+{
+    static float x[2][100 * 2];
+    vgs_config c = wells_config();
+    vgs_error err = { VGS_OK, "" };
+    vgs_sampler *s = trained(&c, 1, NULL, NULL);
+    vgs_draw d;
+    double gap = 0.0;
+    int k;
+    memset(&d, 0, sizeof d);
+    OK(vgs__choice_gap(s, 2, &gap, NULL, &err) == VGS_OK);
+    for (k = 0; k < 4; ++k) {
+        T_IN("case %d", k);
+        s->best.gap = gap + (k == 1 ? 0.05 : 0.2);
+        s->best_ess = k == 2 ? 0.95 : 0.1;
+        s->given.correct = s->c.correct = k == 3 ? -1 : 0;
+        OK(vgs__choose_correct(s, &err) == VGS_OK);
+        CHECK(s->c.correct == (k ? k == 3 ? -1 : 0 : 2), "correct is %d", s->c.correct);
+        d.correct = 0;
+        OK(vgs_sampler_draw(s, &d, 100, x[0], &err) == VGS_OK);
+        d.correct = k ? -1 : 2;
+        OK(vgs_sampler_draw(s, &d, 100, x[1], &err) == VGS_OK && !memcmp(x[0], x[1], sizeof x[0]));
+    }
     vgs_sampler_free(s);
 }
 
@@ -544,6 +575,7 @@ int main(int argc, char **argv)
     RUN(unfinished);
     RUN(second_pilot);
     RUN(own_noise);
+    RUN(chosen_corrector);
     RUN(needs_a_pilot);
     RUN(heavy_tails);
     RUN(no_pilot);
