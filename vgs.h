@@ -9279,6 +9279,8 @@ VGS__DEF void vgs_ema(vgs_graph *g, vgs_model *average, vgs_model *m, float keep
 
 /* ==== >>mcmc ======================================================================================= */
 
+#define VGS__MALA_ACCEPTANCE 0.574               /* aimed at [Roberts and Rosenthal 2001]             */
+
 /* ---- state ---- */
 
 #define VGS__MAX_LEVELS     128
@@ -10062,7 +10064,7 @@ static vgs_status vgs__mcmc_check(vgs__mcmc *m, int n, vgs_error *err)
 {
     vgs_mcmc_config *c = &m->c;
     const vgs_energy *e = &c->energy;
-    static const double aims[4] = { 0.8, 0.574, 0.234, 0.9 };
+    static const double aims[4] = { 0.8, VGS__MALA_ACCEPTANCE, 0.234, 0.9 };
     if (!e->eval + !e->eval64 + !e->record != 2 || e->dim < 1)
         return vgs__fail(err, VGS_E_ARG,
                          "%s: config.energy needs one of eval, eval64 and record, and dim >= 1",
@@ -11866,7 +11868,8 @@ static vgs_status vgs__read_flag(vgs_sampler *s, const char *doing, vgs_error *e
 
 /* ==== >>mala: Metropolis-adjusted Langevin steps ====================================================== */
 
-/* On E for samples that are kept, on V_t for draws. `begin` computes the potential and its gradient where the
+/* On E for samples that are kept, on V_t for draws, in ops of any backend; mala of vgs_mcmc is one leapfrog step
+   of its host's arithmetic (vgs__mcmc_leap), its steps fitted for each level of a ladder. `begin` computes the potential and its gradient where the
    rows stand, `step` moves them; both have the same leaves. */
 typedef struct vgs__mala_stage {
     vgs_graph *g;
@@ -11878,7 +11881,6 @@ typedef struct vgs__mala_stage {
 
 typedef vgs__mala_stage vgs__mala_begin_stage, vgs__mala_step_stage;
 
-#define VGS__MALA_ACCEPTANCE 0.574               /* [Roberts and Rosenthal 2001]                      */
 #define VGS__MALA_RATE 0.1
 
 static void vgs__mala_leaves(const vgs_sampler *s, vgs__mala_stage *st)

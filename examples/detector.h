@@ -62,11 +62,27 @@ static inline vgs_status models_fit(models *m, const settings *s, store *st, con
     return s->method & ENERGY ? energy_fit(&m->ebm, s, st, use, channels, err) : VGS_OK;
 }
 
+/* map [cells] becomes log score less `level` times the median of these: what a whole image has in common, its
+   light and its sharpness, counts less than what differs within it. */
+static inline void take_level(float *map, int cells, double level)
+{
+    double *v = (double *)room_for((size_t)cells, sizeof *v), median;
+    for (int k = 0; k < cells; ++k) v[k] = (double)(map[k] = logf(map[k] + FLT_MIN));
+    qsort(v, (size_t)cells, sizeof *v, compare_doubles);
+    median = 0.5 * (v[(cells - 1) / 2] + v[cells / 2]);
+    for (int k = 0; k < cells; ++k) map[k] -= (float)(level * median);
+    free(v);
+}
+
 /* Scores of the cells by each method in use, one after the other: maps [methods in use, cells]. */
 static inline void models_score(models *m, const settings *s, const float *x, float *maps)
 {
     int cells = s->grid * s->grid;
-    if (s->method & LOCATION) gaussian_score(&m->location, x, cells, maps), maps += cells;
+    if (s->method & LOCATION) {
+        gaussian_score(&m->location, x, cells, maps);
+        if (s->level > 0) take_level(maps, cells, s->level);
+        maps += cells;
+    }
     if (s->method & MAHALANOBIS) gaussian_score(&m->one, x, cells, maps), maps += cells;
     if (s->method & NEIGHBOUR) neighbour_score(&m->bank, x, cells, maps), maps += cells;
     if (s->method & ENERGY) energy_score(&m->ebm, x, maps);
@@ -317,6 +333,7 @@ static inline vgs_status read_settings(const vgs_safetensors *f, const char *pat
     for (int i = 0; i < SETTINGS; ++i) {
         const char *value = vgs_safetensors_meta(f, setting_list[i].name);
         if (value && setting_set(s, setting_list + i, value)) continue;
+        if (!value && !strcmp(setting_list[i].name, "level")) continue;      /* a file from before it    */
         snprintf(text, sizeof text, "%s = %.40s", setting_list[i].name, value ? value : "missing");
         return image_error(err, VGS_E_FORMAT, path, text);
     }
