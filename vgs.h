@@ -11868,9 +11868,9 @@ static vgs_status vgs__read_flag(vgs_sampler *s, const char *doing, vgs_error *e
 
 /* ==== >>mala: Metropolis-adjusted Langevin steps ====================================================== */
 
-/* On E for samples that are kept, on V_t for draws, in ops of any backend; mala of vgs_mcmc is one leapfrog step
-   of its host's arithmetic (vgs__mcmc_leap), its steps fitted for each level of a ladder. `begin` computes the potential and its gradient where the
-   rows stand, `step` moves them; both have the same leaves. */
+/* On E for samples that are kept, on V_t for draws, in ops of any backend; mala of vgs_mcmc is one leapfrog
+   step in the host's arithmetic (vgs__mcmc_leap), with a step for each level of a ladder. `begin` computes
+   the potential and its gradient where the rows stand, `step` moves them; both have the same leaves. */
 typedef struct vgs__mala_stage {
     vgs_graph *g;
     vgs_var from;                                /* begin: the rows [B,D]                             */

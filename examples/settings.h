@@ -54,7 +54,7 @@ static const setting setting_list[] = {
     SETTING(dims, 'i', 0, 4096, "96", "Gaussians: the directions of largest variance that are kept; 0: all")
     SETTING(rows, 'i', 1, 20000, "1000", "neighbour: good features that are kept")
     SETTING(folds, 'i', 2, 100, "5", "models of the calibration, each without a part of the groups")
-    SETTING(level, 'd', 0, 1, "0", "location: share of its image's median taken off a cell's log score; 0: none")
+    SETTING(level, 'd', 0, 1, "0", "location: share of the image's median taken off a cell's log score")
     SETTING(ridge, 'd', 0, 10, "0.01", "of the mean variance, added to all")
     SETTING(false_alarms, 'd', 0, 0.5, "0.01", "promised share of good images that are called bad")
     SETTING(group_gap, 'd', 0, 1e15, "0", "last numbers of file names that differ by no more are one group")
