@@ -18,7 +18,7 @@
 #include "run.h"
 
 /* SLOW_ROWS: draws that take 1000 steps of Langevin each. */
-enum { DEMO_ROWS = 20000, SHOWN_ROWS = 10000, SLOW_ROWS = 1000, TILES = 40 };
+enum { DEMO_ROWS = 20000, SHOWN_ROWS = 10000, SLOW_ROWS = 1000, PATH_ROWS = 3000, TILES = 40 };
 
 /* Fields of E as --energy-KEY VALUE, those of the sampler as --KEY VALUE, and what has a name of its own. */
 typedef struct settings {
@@ -700,14 +700,14 @@ static int start(job *j)
     return save(j, &err) ? fail(&err) : open_log(j);
 }
 
-#include "ebm_report.h"
-
-/* ==== results ======================================================================================== */
-
 static bool is_policy_alone(const job *j)
 {
     return j->config.objective == VGS_DXMI && vgs_ebm_iteration(j->m) == 0;
 }
+
+#include "ebm_report.h"
+
+/* ==== results ======================================================================================== */
 
 static void results_free(results *r)
 {
@@ -716,6 +716,7 @@ static void results_free(results *r)
     free(r->e_data);
     free(r->e_valid);
     free(r->log_weight);
+    free(r->path);
 }
 
 static bool has_weights(const job *j)            /* before training a policy knows no E                  */
@@ -744,6 +745,22 @@ static float *score_new(const job *j, const rows *r, int n, vgs_error *err)
 
 static int least(int a, int b) { return a < b ? a : b; }
 
+/* In the plane, of a sampler that starts from noise. */
+static vgs_status make_paths(const job *j, results *r, vgs_error *err)
+{
+    size_t rows = (size_t)j->config.sampler.steps + 1;
+    vgs_draw d = { .seed = 1 };
+    float *x;
+    vgs_status st;
+    if (j->units.dim != 2 || !vgs_ebm_sampler(j->m) || j->config.starts != VGS_STARTS_NOISE ||
+        j->config.sampler.on_sphere) return VGS_OK;
+    x = room_for(PATH_ROWS * 2, sizeof *x);
+    d.path = r->path = room_for(rows * PATH_ROWS * 2, sizeof *x);
+    st = vgs_ebm_sample(j->m, &d, PATH_ROWS, x, err);
+    free(x);
+    return st;
+}
+
 static vgs_status make_results(const job *j, results *r, vgs_error *err)
 {
     vgs_draw d = { .seed = 0 };
@@ -764,7 +781,7 @@ static vgs_status make_results(const job *j, results *r, vgs_error *err)
     if (vgs_ebm_average(j->m, err) || vgs_ebm_sample(j->m, &d, r->n, r->draws, err) ||
         vgs_ebm_score(j->m, r->draws, r->n, r->e_draws, err) ||
         !(r->e_data = score_new(j, &j->data, r->n_data, err)) ||
-        !(r->e_valid = score_new(j, &j->valid, r->n_valid, err))) return err->code;
+        !(r->e_valid = score_new(j, &j->valid, r->n_valid, err)) || make_paths(j, r, err)) return err->code;
     if (!r->weighted) return VGS_OK;
     if (vgs_weigh(r->log_weight, r->n, &r->weights, err)) return err->code;
     likely = r->n_valid ? r->e_valid : r->e_data;

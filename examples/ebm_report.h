@@ -5,6 +5,7 @@
 /* What the report and the summary are made of, by the averaged weights. */
 typedef struct results {
     float *draws, *e_draws, *e_data, *e_valid;
+    float *path;                                 /* NULL, or [T + 1,PATH_ROWS,2]                          */
     double *log_weight;
     int n, n_data, n_valid;
     bool weighted;
@@ -109,14 +110,48 @@ static double learned_cells(const job *j, double half, double *p)
     return normalise(p, sum);
 }
 
+/* A square around the data. */
+static double plane_half(const job *j, const results *r)
+{
+    double half = 0;
+    for (int i = 0; i < 2 * r->n_data; ++i) half = fmax(half, fabs((double)j->data.x[i]));
+    return 1.1 * half;
+}
+
+/* In the plane: what a sampler that starts from noise makes of it, at five times, and some paths. */
+static void path_section(const job *j, const results *r, FILE *f)
+{
+    static double p[CELLS * CELLS];
+    const int T = j->config.sampler.steps, shots = T < 4 ? T + 1 : 5;
+    const double half = plane_half(j, r);
+    char title[64];
+    chart c = { .f = f, .w = 200.0, .h = 200.0, .left = 26.0, .frame = true, .x_label = "", .x0 = -half,
+                .y0 = -half, .x1 = half, .y1 = half, .title = title, .note = "a histogram" };
+    fprintf(f, "<h2>From noise to data</h2><p>The same rows after some of the %d steps.</p>"
+            "<div class=\"grid\">\n", T);
+    for (int k = 0; k < shots; ++k) {
+        int t = T * k / (shots - 1);
+        cells_of(r->path + 2 * (size_t)t * PATH_ROWS, PATH_ROWS, half, p);
+        if (k) snprintf(title, sizeof title, "After %d step%s", t, t == 1 ? "" : "s");
+        else snprintf(title, sizeof title, "Noise");
+        chart_begin(&c);
+        density(&c, p, normalise(p, 1));         /* each on a scale of its own                        */
+        chart_end(&c);
+    }
+    c.note = "<i class=\"sw sa\"></i>on the way<i class=\"sw sb\"></i>arrived";
+    snprintf(title, sizeof title, "Paths");
+    chart_begin(&c);
+    trails(&c, r->path, T, PATH_ROWS, 40);
+    chart_end(&c);
+    fputs("</div>\n", f);
+}
+
 /* In the plane: data, learned density, draws, on one colour scale. */
 static void plane_section(const job *j, const results *r, FILE *f)
 {
     static double p[CELLS * CELLS];
-    double half = 0, top;
+    double half = plane_half(j, r), top;
     chart c = { .f = f, .w = 300.0, .h = 300.0, .left = 32.0, .frame = true, .x_label = "" };
-    for (int i = 0; i < 2 * r->n_data; ++i) half = fmax(half, fabs((double)j->data.x[i]));
-    half *= 1.1;
     c.x0 = c.y0 = -half;
     c.x1 = c.y1 = half;
     top = learned_cells(j, half, p);
@@ -134,11 +169,13 @@ static void plane_section(const job *j, const results *r, FILE *f)
     fputs("</div>\n", f);
 }
 
-/* One row as a square picture at (x, y) of the chart, dark where it has the most. */
-static void tile(FILE *f, const float *row, int side, double x, double y, double lo, double hi)
+/* One row as a square picture at (x, y) of the chart, dark where it has the most; colours as their mean. */
+static void tile(FILE *f, const float *row, int side, int channels, double x, double y, double lo, double hi)
 {
     for (int i = 0; i < side * side; ++i) {
-        int level = (int)(9 * ((double)row[i] - lo) / (hi - lo) + 0.5);
+        double grey = 0;
+        for (int k = 0; k < channels; ++k) grey += (double)row[i * channels + k] / channels;
+        int level = (int)(9 * (grey - lo) / (hi - lo) + 0.5);
         if (level > 0)
             fprintf(f, "<path class=\"q q%d\" d=\"M%.1f %.1fh3.6v3.6h-3.6z\"/>", level > 9 ? 9 : level,
                     x + 3.6 * (i % side), y + 3.6 * (i / side));
@@ -147,7 +184,7 @@ static void tile(FILE *f, const float *row, int side, double x, double y, double
 }
 
 /* Rows that are square pictures: the first of the data, and draws. */
-static void picture_section(const job *j, const results *r, int side, FILE *f)
+static void picture_section(const job *j, const results *r, int side, int channels, FILE *f)
 {
     chart c = { .f = f, .w = 340.0, .h = 0, .left = 10.0, .x0 = 0, .x1 = 1, .y0 = 0, .y1 = 1, .frame = true,
                 .x_label = "" };
@@ -171,8 +208,8 @@ static void picture_section(const job *j, const results *r, int side, FILE *f)
             c.title = k ? "Draws" : "Data";
             chart_begin(&c);
             for (int i = 0; i < TILES; ++i)
-                tile(f, both[k] + (size_t)i * d, side, 2 + pitch * (i % across), 2 + pitch * (i / across),
-                     (double)lo, (double)hi + 1e-9);
+                tile(f, both[k] + (size_t)i * d, side, channels, 2 + pitch * (i % across),
+                     2 + pitch * (i / across), (double)lo, (double)hi + 1e-9);
             chart_end(&c);
         }
         fputs("</div>\n", f);
@@ -261,14 +298,18 @@ static void page_head(const job *j, const results *r, FILE *f)
 static vgs_status write_report(const job *j, const results *r, vgs_error *err)
 {
     char path[MAX_PATH_LENGTH];
-    int side = (int)(sqrt((double)j->units.dim) + 0.5);
+    int side = (int)(sqrt((double)j->units.dim) + 0.5), third = (int)(sqrt(j->units.dim / 3.0) + 0.5);
     vgs_file f;
     vgs_status st = vgs_file_begin(&f, in_dir(j, "report.html", path), err);
     if (st != VGS_OK) return st;
     page_head(j, r, f.stream);
     learning_section(j, f.stream);
-    if (j->units.dim == 2 && !j->config.sampler.on_sphere) plane_section(j, r, f.stream);
-    if (side >= 6 && side <= 32 && side * side == j->units.dim) picture_section(j, r, side, f.stream);
+    if (j->units.dim == 2 && !j->config.sampler.on_sphere && !is_policy_alone(j))
+        plane_section(j, r, f.stream);
+    if (r->path) path_section(j, r, f.stream);
+    if (side >= 6 && side <= 32 && side * side == j->units.dim) picture_section(j, r, side, 1, f.stream);
+    else if (third >= 6 && third <= 32 && 3 * third * third == j->units.dim)
+        picture_section(j, r, third, 3, f.stream);
     histogram_section(j, r, f.stream);
     configuration_section(j, f.stream);
     fprintf(f.stream, "<footer>Written by examples/ebm.c of vgs.h %d.%d.%d.</footer></main></body></html>\n",

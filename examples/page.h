@@ -333,6 +333,21 @@ static inline void density(const chart *c, const double *p, double top)
     }
 }
 
+/* The first `shown` paths of path [steps + 1,n,2], and where they end. */
+static inline void trails(const chart *c, const float *path, int steps, int n, int shown)
+{
+    for (int k = 0; k < shown; ++k) {
+        const float *last = path + 2 * ((size_t)steps * (size_t)n + (size_t)k);
+        fputs("<path class=\"trail\" d=\"", c->f);
+        for (int t = 0; t <= steps; ++t) {
+            const float *x = path + 2 * ((size_t)t * (size_t)n + (size_t)k);
+            fprintf(c->f, "%c%.1f %.1f", t ? 'L' : 'M', chart_x(c, (double)x[0]), chart_y(c, (double)x[1]));
+        }
+        fprintf(c->f, "\"/><circle class=\"dot\" r=\"2.2\" cx=\"%.1f\" cy=\"%.1f\"/>\n",
+                chart_x(c, (double)last[0]), chart_y(c, (double)last[1]));
+    }
+}
+
 static inline double normalise(double *p, double sum)
 {
     double top = 0.0;

@@ -84,20 +84,6 @@ static double noise_density(double sigma, double half, double *p)
     return normalise(p, sum);
 }
 
-static void trails(const chart *c, const report *r)
-{
-    for (int k = 0; k < r->paths; ++k) {
-        const float *last = r->path + 2 * ((size_t)r->config->steps * (size_t)r->paths + (size_t)k);
-        fputs("<path class=\"trail\" d=\"", c->f);
-        for (int t = 0; t <= r->config->steps; ++t) {
-            const float *x = r->path + 2 * ((size_t)t * (size_t)r->paths + (size_t)k);
-            fprintf(c->f, "%c%.1f %.1f", t ? 'L' : 'M', chart_x(c, (double)x[0]), chart_y(c, (double)x[1]));
-        }
-        fprintf(c->f, "\"/><circle class=\"dot\" r=\"2.2\" cx=\"%.1f\" cy=\"%.1f\"/>\n",
-                chart_x(c, (double)last[0]), chart_y(c, (double)last[1]));
-    }
-}
-
 static void plane_section(const report *r, FILE *f, double *p)
 {
     double half = r->target->plot_half, top;
@@ -116,7 +102,7 @@ static void plane_section(const report *r, FILE *f, double *p)
     c.title = "Paths";
     c.note = "<i class=\"sw sa\"></i>on the way<i class=\"sw sb\"></i>arrived";
     chart_begin(&c);
-    if (r->path) trails(&c, r);
+    if (r->path) trails(&c, r->path, r->config->steps, r->paths, r->paths);
     chart_end(&c);
     top = target_density(r, half, p);
     sample_density(r, half, p);
