@@ -662,7 +662,7 @@ typedef struct vgs_ebm_config {
     int   ed_samples;             /* discrepancy: M; 16                                                     */
     float policy_tau;             /* dxmi: tau of entropy and velocity for each dimension: sampler.tau,     */
                                   /* entropy_tau and velocity_tau are policy_tau/D where they are 0; 0.1    */
-                                  /* (none: 1e-30; tau is then 1)                                           */
+                                  /* (none: 1e-30; tau is then that of 0.1)                                 */
     int   fit;                    /* iterations of pretraining: of E as an autoencoder, with dxmi of the    */
                                   /* policy as a denoising diffusion model; 0                               */
     float fit_lr;                 /* Adam step at first, falling to 0 as a cosine; 1e-3                     */
@@ -7827,13 +7827,14 @@ static void vgs__policy_fill(vgs_config *c)
     vgs__net_fill(&c->policy);
 }
 
-/* The variance of noising step k of T, k = 1 next to the data: 1 - f(k/T)/f((k-1)/T), at most 0.999. */
+/* The variance of noising step k of T, k = 1 next to the data: 1 - f(k/T)/f((k-1)/T), at most 0.9: a step
+   back multiplies x, and the error of its mean, by 1/sqrt(1 - variance), by 32 at [Nichol 2021]'s 0.999. */
 static double vgs__cosine_variance(int k, int T)
 {
     double to = cos((k / (double)T + 0.008) / 1.008 * 0.5 * VGS__PI);
     double from = cos(((k - 1) / (double)T + 0.008) / 1.008 * 0.5 * VGS__PI);
     double v = 1.0 - to * to / (from * from);
-    return v < 0.999 ? v : 0.999;
+    return v < 0.9 ? v : 0.9;
 }
 
 /* x of the variances 1e-4 (1 + (k - 1) x)^2, k = 1 next to the data, such that all T leave of the data what
@@ -11155,14 +11156,27 @@ static void vgs__fill_scale(const vgs_sampler *s, float *out)
     }
 }
 
+/* The noise that x_t is expected to have, over x_t, if samples are Gaussian with length_scale. */
+static void vgs__fill_guess(const vgs_sampler *s, float *out)
+{
+    double w = 0.0, v = (double)s->c.length_scale * (double)s->c.length_scale;
+    int t;
+    for (t = s->c.steps - 1; t >= 0; --t) {
+        w = vgs__chain_variance(s, t, w);
+        v = vgs__chain_variance(s, t, v);
+        out[t] = (float)(sqrt(w) / v);
+    }
+}
+
 static void vgs__fill_noise(const vgs_sampler *s, float *out)        /* of the chain: s_t a_t         */
 {
     int t;
     for (t = 0; t < s->c.steps; ++t) out[t] = sqrtf(s->s2[t]) * s->a[t];
 }
 
-/* What the network gives for x at t [B,1], before it is scaled: [B,D]. An mlp sees u/sqrt(1 + u^2/16), u = x
-   over its deviation, and so is blind beyond four of them, as the value's is: far out it tells nothing. */
+/* What m is before it is scaled: [B,D], at x and t [B,1]. An mlp sees u/sqrt(1 + u^2/16), u = x over its
+   deviation, and so is blind beyond four of them, as the value's is: far out it tells nothing. But in logvar,
+   where it is as in [DIS], the network adds to what is right for a Gaussian. */
 static vgs_var vgs__policy_net(const vgs_sampler *s, vgs_graph *g, vgs_model *m, vgs_var x, vgs_var t)
 {
     vgs_var u = vgs_mul(g, x, vgs__by_step(s, g, t, vgs__fill_input)), far;
@@ -11170,7 +11184,9 @@ static vgs_var vgs__policy_net(const vgs_sampler *s, vgs_graph *g, vgs_model *m,
         far = vgs_affine(g, vgs_square(g, u), 1.0f / 16.0f, 1.0f);
         u = vgs_div(g, u, vgs_sqrt(g, far));
     }
-    return vgs_model_apply(g, m, u, t);
+    u = vgs_model_apply(g, m, u, t);
+    if (s->c.on_sphere || vgs__learns_by(&s->c, VGS_LOGVAR)) return u;
+    return vgs_add(g, u, vgs_mul(g, x, vgs__by_step(s, g, t, vgs__fill_guess)));
 }
 
 /* v less its part along x, |x| = 1; unlike vgs_sphere_tangent it has a gradient. */
@@ -18818,12 +18834,11 @@ static void vgs__ebm_fill_objective(vgs_ebm_config *c)
 static void vgs__ebm_fill_policy(vgs_ebm_config *c)
 {
     vgs_config *s = &c->sampler;
-    int d = c->net.dim - (s->on_sphere ? 1 : 0);
-    float tau = c->policy_tau / (float)(d > 0 ? d : 1);
+    float d = c->net.dim > 1 ? (float)(c->net.dim - (s->on_sphere ? 1 : 0)) : 1.0f, tau = c->policy_tau / d;
     s->kernel = VGS_KERNEL_POLICY;
     if (s->entropy_tau == 0.0f) s->entropy_tau = tau;
     if (s->velocity_tau == 0.0f) s->velocity_tau = tau;
-    if (s->tau == 0.0f && tau > 1e-20f) s->tau = tau;
+    if (s->tau == 0.0f) s->tau = tau > 1e-20f ? tau : 0.1f / d;
 }
 
 /* Before the sampler's fields are resolved. Data rows and negatives are in x: its coordinates are plain. */

@@ -135,7 +135,8 @@ def denoising():
     left = torch.stack([1 / c.a[t:].prod() for t in range(T)])[i]
     eps, w = noise(FIT, 0), c.w[i]
     x = left[:, None] * lcg(7, B * D, 3.0).reshape(B, D) + w.sqrt()[:, None] * eps
-    loss = ((network(unpack(net, D), squash(x / c.dev[i][:, None]), i.double()) - eps) ** 2).mean()
+    guess = network(unpack(net, D), squash(x / c.dev[i][:, None]), i.double()) + (w.sqrt() / c.v[i])[:, None] * x
+    loss = ((guess - eps) ** 2).mean()
     loss.backward()
     after = torch.zeros(())                      # variance of x_{t+1} given x_T
     sigma = torch.zeros(T)
@@ -167,7 +168,7 @@ def dxdp(learned, first_velocity=None):
 
     def move(x, t, eps):
         i = t.long()
-        m = network(unpack(net, D), squash(x / c.dev[i][:, None]), t)
+        m = network(unpack(net, D), squash(x / c.dev[i][:, None]), t) + (c.w[i].sqrt() / c.v[i])[:, None] * x
         m = -m * (c.s2[i] * c.a[i] / c.w[i].sqrt())[:, None]
         return c.a[i][:, None] * x + m + log_sigma[i].exp()[:, None] * eps
 
