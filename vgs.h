@@ -596,7 +596,7 @@ VGS_API vgs_status vgs_model_load(vgs_model *m, const char *path, vgs_error *err
                      learns by dxdp, after pretraining as a denoising diffusion model       [DxMI]
    With gamma the fixed point has pi/p = (1 + 2 gamma e)/(1 - 2 gamma e): a density wants it small, a score
    needs it only as the brake that ends the growth of E. E of an autoencoder is g^2 |x - r|^2/tau_e; of other
-   networks it is what they give, with dxmi times tau.
+   networks it is what they give, with dxmi times tau sqrt(D/2).
    Rows on the sphere (sampler.on_sphere) are divided by their lengths, and r has length 1. */
 
 /* Copies the n rows of these numbers, in any order and some perhaps twice, to x [n,dim]; nonzero fails. */
@@ -10950,10 +10950,12 @@ static bool vgs__value_has_base(const vgs_sampler *s)
     return !s->c.published && (s->c.net.kind == VGS_NET_MLP || s->c.net.kind == VGS_NET_EGNN);
 }
 
+static float vgs__spread(double tau, int dim) { return (float)(tau * sqrt(0.5 * dim)); }
+
 /* What the network gives. The mlp sees x / sqrt(1 + x^2 / (16 v_t)), which hardly differs within two standard
    deviations and ends at four: far out, where it never learned, it tells nothing, and the Gaussian brings the
-   sample back. Beside a policy, whose tau may be small, it gives V/tau: Adam's steps are then as large as
-   what they change. */
+   sample back. Beside a policy it gives V in units of the spread of -tau log p, tau sqrt(D/2) of a Gaussian:
+   Adam's steps are then as large as what they change. */
 static vgs_var vgs__value_net(const vgs_sampler *s, vgs_graph *g, vgs_model *m, vgs_var x, vgs_var t)
 {
     vgs_var u = x;
@@ -10962,7 +10964,7 @@ static vgs_var vgs__value_net(const vgs_sampler *s, vgs_graph *g, vgs_model *m, 
         u = vgs_div(g, x, vgs_sqrt(g, vgs_affine(g, u, 1.0f, 1.0f)));
     }
     u = vgs_model_apply(g, m, u, t);
-    return vgs__is_policy(&s->c) && s->tau != 1.0 ? vgs_affine(g, u, (float)s->tau, 0.0f) : u;
+    return vgs__is_policy(&s->c) ? vgs_affine(g, u, vgs__spread(s->tau, s->dim), 0.0f) : u;
 }
 
 /* tau |x|^2 / (2 v_t), the value of a Gaussian up to O(step) and a function of t: it keeps samples where they
@@ -18997,7 +18999,8 @@ static vgs_var vgs__ebm_record(const vgs_ebm_config *c, vgs_graph *g, vgs_model 
     if (c->record) return c->record(c->user, g, model, x);
     e = vgs_model_apply(g, model, x, none);
     if (c->net.kind == VGS_NET_AUTOENCODER) return vgs_affine(g, e, 1.0f / c->tau_e, 0.0f);
-    if (vgs__ebm_has_policy(c) && c->sampler.tau != 1.0f) e = vgs_affine(g, e, c->sampler.tau, 0.0f);
+    if (vgs__ebm_has_policy(c))
+        e = vgs_affine(g, e, vgs__spread((double)c->sampler.tau, vgs__effective_dim(&c->sampler)), 0.0f);
     if (c->sampler.on_sphere || !(base < 1e30)) return e;
     x = vgs_sum_cols(g, vgs_square(g, x));
     return vgs_add(g, e, vgs_affine(g, x, (float)((double)c->sampler.tau / (2.0 * base * base)), 0.0f));
