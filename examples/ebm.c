@@ -17,7 +17,7 @@
 #include "rows.h"
 #include "run.h"
 
-/* SLOW_ROWS: draws that take 1000 steps of Langevin each. */
+/* SLOW_ROWS: of draws that take 1000 steps of Langevin each, and of large images. */
 enum { DEMO_ROWS = 20000, SHOWN_ROWS = 10000, SLOW_ROWS = 1000, PATH_ROWS = 3000, TILES = 40 };
 
 /* Fields of E as --energy-KEY VALUE, those of the sampler as --KEY VALUE, and what has a name of its own. */
@@ -766,7 +766,7 @@ static vgs_status make_results(const job *j, results *r, vgs_error *err)
     vgs_draw d = { .seed = 0 };
     const float *likely;
     const vgs_objective of = j->config.objective;
-    r->n = of == VGS_NO_SAMPLER || of == VGS_DISCREPANCY ? SLOW_ROWS : SHOWN_ROWS;
+    r->n = of == VGS_NO_SAMPLER || of == VGS_DISCREPANCY || j->units.dim > 256 ? SLOW_ROWS : SHOWN_ROWS;
     r->n_data = least(SHOWN_ROWS, j->data.n);
     r->n_valid = least(SHOWN_ROWS, j->valid.n);
     r->draws = malloc((size_t)r->n * (size_t)j->units.dim * sizeof *r->draws);

@@ -319,6 +319,37 @@ ok "ebm: --minutes end training, whose last iteration is logged" $?
 build/ebm train "$work/good.npy" --out "$work/q" --force --init-sigma 1e-3 --s2-start 1e-8 --s2-end 1e-8 --iterations 2 $tiny \
     > "$work/out" 2> "$work/err" && grep -q '! all negatives are alike' "$work/err" && grep -q 'Warning: all negatives are alike' "$work/q/report.html"
 ok "ebm: a sampler that collapses is said in the live line and the report" $?
+# dxmi: pretraining, and training that takes it; by itself; the policy of another run with another T
+small="--hidden 8 --energy-hidden 8 --policy-hidden 8 --time-dim 4 --policy-time-dim 4 --batch 16 --threads 1"
+build/ebm pretrain "$work/good.npy" --out "$work/pre" --steps 4 --pretrain 6 $small > "$work/out" 2> "$work/err" &&
+    grep -q '6 iterations of pretraining' "$work/out" && [ -s "$work/pre/report.html" ]
+ok "ebm pretrain" $?
+build/ebm sample "$work/pre" -n 5 -o "$work/x.safetensors" > "$work/out" 2> "$work/err"; ok "ebm sample: a policy alone" $?
+[ "$(status build/ebm score "$work/pre" "$work/good.npy" -o "$work/q.npy")" = 1 ] && grep -q 'no energy yet' "$work/err"
+ok "ebm score: a policy alone has no energy" $?
+[ "$(status build/ebm train "$work/good.npy" --objective dxmi --out "$work/pre" --steps 3 $small)" = 2 ] &&
+    grep -q -e '--steps 3: the policy in .* has 4' "$work/err"
+ok "ebm: T of the policy, T asked" $?
+build/ebm train "$work/good.npy" --objective dxmi --out "$work/t3" --policy-from "$work/pre" --steps 3 --iterations 4 $small > "$work/out" \
+    2> "$work/err"
+ok "ebm: the policy of another run, fewer steps" $?
+build/ebm train "$work/good.npy" --objective dxmi --out "$work/pre" --iterations 6 $small > "$work/out" 2> "$work/err" &&
+    grep -q log-likelihood "$work/out" && grep -q 'From noise to data' "$work/pre/report.html"
+ok "ebm: training takes what is pretrained" $?
+build/ebm train "$work/good.npy" --objective dxmi --steps 3 --minutes 0.01 --out "$work/own" $small > "$work/out" 2> "$work/err" &&
+    grep -q 'its third of the minutes is up' "$work/err"
+ok "ebm: dxmi pretrains by itself" $?
+build/ebm train "$work/good.npy" --objective dxmi --pretrain 0 --policy-tau 0 --iterations 4 --out "$work/d1" $small > "$work/out" 2> "$work/err" &&
+    build/ebm train "$work/good.npy" --objective dxmi --pretrain 0 --policy-tau 0 --iterations 2 --energy-decay 4 --out "$work/d2" $small \
+        > "$work/out" 2> "$work/err" &&
+    build/ebm train "$work/good.npy" --resume --iterations 4 --threads 1 --out "$work/d2" > "$work/out" 2> "$work/err" &&
+    build/ebm score "$work/d1" "$work/bad.npy" -o "$work/s1.npy" 2> "$work/err" &&
+    build/ebm score "$work/d2" "$work/bad.npy" -o "$work/s2.npy" 2> "$work/err" && cmp "$work/s1.npy" "$work/s2.npy"
+ok "ebm: dxmi without pretraining, resumed" $?
+[ "$(status build/ebm train "$work/good.npy" --objective dxmi --policy-from "$work/nowhere" --out "$work/q" --force $small)" = 1 ] &&
+    grep -q 'nowhere' "$work/err"
+ok "ebm: a policy that is missing" $?
+refuses 'ebm pretrain makes a policy\|--policy-from: needs' --objective gcd --policy-from "$work/pre"
 build/ebm sample "$work/e" -n 40 -o "$work/e.safetensors" 2> "$work/err" &&
     build/ebm train "$work/e.safetensors" --out "$work/q" --force --iterations 2 $tiny > "$work/out" 2> "$work/err"
 ok "ebm: the tensor x as data" $?
