@@ -328,7 +328,7 @@ static int configure(job *j)
     int steps;
     if (!j->preset) j->preset = given_sphere(j) ? "fast" : wants_dxmi(j) ? "dxmi" : "plane";
     if (!strcmp(j->preset, "plane")) j->goal = preset_plane(c);
-    else if (!strcmp(j->preset, "dxmi")) j->goal = preset_dxmi(c);
+    else if (!strcmp(j->preset, "dxmi")) j->goal = preset_dxmi(c, j->data.dim);
     else if (!strcmp(j->preset, "fast")) j->goal = preset_fast(c);
     else if (!strcmp(j->preset, "mvtec")) j->goal = preset_mvtec(c);
     else wrong_usage("--preset %.40s: must be one of: plane dxmi fast mvtec", j->preset);
@@ -705,6 +705,9 @@ static bool is_policy_alone(const job *j)
     return j->config.objective == VGS_DXMI && vgs_ebm_iteration(j->m) == 0;
 }
 
+/* Whether path weights give log Z. */
+static bool is_trusted(const vgs_weights *w) { return w->verdict != VGS_VERDICT_UNUSABLE; }
+
 #include "ebm_report.h"
 
 /* ==== results ======================================================================================== */
@@ -801,7 +804,9 @@ static int finish(job *j)
         printf("%s: %lld iterations%s, %s\n", j->args > 1 ? j->arg[1] : j->arg[0],
                (long long)(is_policy_alone(j) ? vgs_ebm_fitted(j->m) : vgs_ebm_iteration(j->m)),
                is_policy_alone(j) ? " of pretraining" : "", duration(j->earlier + elapsed(j), text));
-        if (r.weighted)
+        if (r.weighted && !is_trusted(&r.weights))
+            printf("no log-likelihood: the path weights do not give log Z, ESS/N %.3f\n", r.weights.ess);
+        else if (r.weighted)
             printf("log-likelihood %.4f +- %.4f a row of %s, log Z %.4f, ESS/N %.3f\n", r.log_likelihood,
                    r.log_likelihood_se, j->valid.n ? "held-out data" : "the data", r.weights.log_z,
                    r.weights.ess);
@@ -1004,7 +1009,7 @@ static vgs_status find_likelihood(const job *j, const float *e, int n, verdict *
     vgs_status st = vgs_ebm_sample(j->m, &d, SHOWN_ROWS, x, err);
     if (st == VGS_OK) st = vgs_weigh(log_weight, SHOWN_ROWS, &w, err);
     if (st == VGS_OK) likelihood(j, e, n, &w, &v->log_likelihood, &v->log_likelihood_se);
-    v->likely = st == VGS_OK;
+    v->likely = st == VGS_OK && is_trusted(&w);
     free(x);
     free(log_weight);
     return st;

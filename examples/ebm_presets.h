@@ -18,14 +18,26 @@ static inline int preset_plane(vgs_ebm_config *c)
     return 6000;
 }
 
-/* A policy in few steps, in units of the data's standard deviation. */
-static inline int preset_dxmi(vgs_ebm_config *c)
+/* A policy in few steps, in units of the data's standard deviation; in many dimensions it must be slower. */
+static inline int preset_dxmi(vgs_ebm_config *c, int dim)
 {
     c->objective = VGS_DXMI;
     c->sampler.length_scale = 1.0f;
-    c->sampler.steps = 5;
     c->sampler.schedule = VGS_COSINE;
     c->sampler.batch = 128;
+    c->gamma = 1.0f;
+    if (dim > 16) {
+        c->sampler.steps = 10;
+        c->sampler.net.hidden = c->net.hidden = 128;
+        c->sampler.policy.hidden = 256;
+        c->sampler.value_lr = 1e-3f;
+        c->sampler.policy_lr = 1e-5f;
+        c->sampler.lr_half = 1500.0f;
+        c->lr = 5e-4f;
+        c->fit = 10000;
+        return 3000;
+    }
+    c->sampler.steps = 5;
     c->sampler.net.hidden = 64;
     c->sampler.policy.hidden = 128;
     c->sampler.net.x_scale = c->net.x_scale = c->sampler.policy.x_scale = 0.25f;
@@ -36,7 +48,6 @@ static inline int preset_dxmi(vgs_ebm_config *c)
     c->net.hidden = 64;
     c->lr = 1.5e-3f;
     c->ema = 0.998f;
-    c->gamma = 1.0f;
     c->fit = 8000;
     return 14000;
 }

@@ -275,7 +275,7 @@ static void page_head(const job *j, const results *r, FILE *f)
     snprintf(value, sizeof value, "%.4f", r->log_likelihood);
     snprintf(note, sizeof note, "&plusmn; %.2g, a row of %s", r->log_likelihood_se,
              j->valid.n ? "held-out data" : "the data");
-    if (r->weighted) key_figure(f, "Log-likelihood", value, note);
+    if (r->weighted && is_trusted(&r->weights)) key_figure(f, "Log-likelihood", value, note);
     snprintf(value, sizeof value, "%.2f", r->weights.ess);
     if (r->weighted) key_figure(f, "ESS/N", value, "of the draws' path weights");
     note[0] = '\0';
