@@ -738,7 +738,8 @@ VGS_API vgs_status  vgs_ebm_save(const vgs_ebm *m, const char *path, const char 
    energy, its names with or without "state_dict." before them, gives the weights alone. */
 VGS_API vgs_status  vgs_ebm_load(vgs_ebm *m, const char *path, vgs_error *err);
 /* dxmi, before any iteration: the averaged policy of a file of another run, which may have another T where
-   both have the schedule cosine, in place of pretraining. VGS_E_SHAPE: another network. */
+   both have the schedule cosine, in place of pretraining. VGS_E_SHAPE: another network. VGS_E_ARG: its
+   pretraining is not done. */
 VGS_API vgs_status  vgs_ebm_load_policy(vgs_ebm *m, const char *path, vgs_error *err);
 /* Overwrites the fields of cfg that the file's metadata has; *count tells how many (0: not from us). */
 VGS_API vgs_status  vgs_ebm_checkpoint_config(const char *path, vgs_ebm_config *cfg, int *count,
@@ -10950,6 +10951,7 @@ static bool vgs__value_has_base(const vgs_sampler *s)
     return !s->c.published && (s->c.net.kind == VGS_NET_MLP || s->c.net.kind == VGS_NET_EGNN);
 }
 
+/* The standard deviation of -tau log p(x), x ~ p, of a Gaussian p. */
 static float vgs__spread(double tau, int dim) { return (float)(tau * sqrt(0.5 * dim)); }
 
 /* What the network gives. The mlp sees x / sqrt(1 + x^2 / (16 v_t)), which hardly differs within two standard
@@ -11177,8 +11179,8 @@ static void vgs__fill_noise(const vgs_sampler *s, float *out)        /* of the c
 }
 
 /* What m is before it is scaled: [B,D], at x and t [B,1]. An mlp sees u/sqrt(1 + u^2/16), u = x over its
-   deviation, and so is blind beyond four of them, as the value's is: far out it tells nothing. But in logvar,
-   where it is as in [DIS], the network adds to what is right for a Gaussian. */
+   deviation, and so is blind beyond four of them, as the value's is: far out it tells nothing. The network
+   adds to what is right for a Gaussian, but for logvar, where m is as in [DIS], and the sphere. */
 static vgs_var vgs__policy_net(const vgs_sampler *s, vgs_graph *g, vgs_model *m, vgs_var x, vgs_var t)
 {
     vgs_var u = vgs_mul(g, x, vgs__by_step(s, g, t, vgs__fill_input)), far;
@@ -15400,7 +15402,7 @@ static vgs_status vgs__state_write(vgs_sampler *s, const vgs__state *h, vgs_erro
 }
 
 /* Steps of a corrector for draws of the best state: these, if they gain VGS__CHOICE_GAIN. (Seven particles
-   of Lennard-Jones, ESS/N: .003 without, .31 with 2; eight schools centred .06 and .49.) */
+   of Lennard-Jones, ESS/N: .003 without, .31 with 2.) */
 enum { VGS__CORRECT = 2 };
 static vgs_status vgs__choose_correct(vgs_sampler *s, vgs_error *err)
 {
@@ -18836,7 +18838,7 @@ static void vgs__ebm_fill_objective(vgs_ebm_config *c)
 static void vgs__ebm_fill_policy(vgs_ebm_config *c)
 {
     vgs_config *s = &c->sampler;
-    float d = c->net.dim > 1 ? (float)(c->net.dim - (s->on_sphere ? 1 : 0)) : 1.0f, tau = c->policy_tau / d;
+    float d = fmaxf((float)vgs__effective_dim(s), 1.0f), tau = c->policy_tau / d;
     s->kernel = VGS_KERNEL_POLICY;
     if (s->entropy_tau == 0.0f) s->entropy_tau = tau;
     if (s->velocity_tau == 0.0f) s->velocity_tau = tau;
@@ -20167,25 +20169,39 @@ VGS__DEF vgs_status vgs_ebm_load(vgs_ebm *m, const char *path, vgs_error *err)
     return st;
 }
 
+/* Before its end pretraining changes the network that learns alone, and the average is none. */
+static vgs_status vgs__ebm_check_fitted(const char *path, int fit, vgs_error *err)
+{
+    vgs_safetensors *f = vgs_safetensors_open(path, err);
+    int64_t fitted = 0, iteration = 0;
+    vgs_status st = f ? vgs__read_counter(f, "vgs.energy_fitted", &fitted, err) : VGS_E_FORMAT;
+    if (st == VGS_OK) st = vgs__read_counter(f, "vgs.energy_iteration", &iteration, err);
+    vgs_safetensors_free(f);
+    if (st != VGS_OK || iteration || fitted >= fit) return st;
+    return vgs__fail(err, VGS_E_ARG, "%.120s: %lld of %d iterations of pretraining are made: its policy is not "
+                     "done", path, (long long)fitted, fit);
+}
+
 /* Whether a policy of that file fits, but for the shapes of its arrays. */
 static vgs_status vgs__ebm_check_policy_file(const vgs_ebm *m, const char *path, vgs_error *err)
 {
-    const vgs_config *own = &m->c.sampler;
-    vgs_config c;
+    const vgs_config *own = &m->c.sampler, *c;
+    vgs_ebm_config from;
     vgs_status st;
     if (!vgs__ebm_has_policy(&m->c))
         return vgs__fail(err, VGS_E_ARG, "ebm_load_policy: only the objective dxmi has a policy");
     if (m->iteration)
         return vgs__fail(err, VGS_E_ARG, "ebm_load_policy: training has begun, %lld iterations are made",
                          (long long)m->iteration);
-    memset(&c, 0, sizeof c);
-    if ((st = vgs_checkpoint_config(path, &c, NULL, err)) != VGS_OK) return st;
-    if (c.kernel != VGS_KERNEL_POLICY)
+    memset(&from, 0, sizeof from);
+    if ((st = vgs_ebm_checkpoint_config(path, &from, NULL, err)) != VGS_OK) return st;
+    c = &from.sampler;
+    if (c->kernel != VGS_KERNEL_POLICY)
         return vgs__fail(err, VGS_E_FORMAT, "%.150s: holds no policy", path);
-    if (c.schedule != own->schedule || (c.steps != own->steps && own->schedule != VGS_COSINE))
+    if (c->schedule != own->schedule || (c->steps != own->steps && own->schedule != VGS_COSINE))
         return vgs__fail(err, VGS_E_ARG, "%.120s: has steps = %d: a policy of %d takes them only where both "
-                         "have the schedule cosine", path, c.steps, own->steps);
-    return VGS_OK;
+                         "have the schedule cosine", path, c->steps, own->steps);
+    return vgs__ebm_check_fitted(path, from.fit, err);
 }
 
 VGS__DEF vgs_status vgs_ebm_load_policy(vgs_ebm *m, const char *path, vgs_error *err)

@@ -114,15 +114,22 @@ static void compare_buffer(vgs_sampler *s, const char *what, vgs_buffer *b, cons
 
 #define GOLDEN(name) golden_policy_##name, (int)(sizeof golden_policy_##name / sizeof(double))
 
+static vgs_backend known_backend(void)
+{
+    vgs_cpu_config one = { 1, VGS_ISA_AUTO };
+    vgs_backend b;
+    cpu = vgs_cpu_create(&one, NULL);
+    b = *cpu;
+    b.run = known_run;
+    b.run_list = NULL;                           /* every op through known_run                        */
+    return b;
+}
+
 static vgs_sampler *known_sampler(vgs_config *c, vgs_backend *b)
 {
     vgs_error err = { VGS_OK, "" };
-    vgs_cpu_config one = { 1, VGS_ISA_AUTO };
     vgs_sampler *s;
-    cpu = vgs_cpu_create(&one, &err);
-    *b = *cpu;
-    b->run = known_run;
-    b->run_list = NULL;                          /* every op through known_run                        */
+    *b = known_backend();
     c->backend = b;
     s = vgs_sampler_create(c, &err);
     CHECK(s != NULL, "%s", err.msg);
@@ -193,18 +200,13 @@ static void dxmi(void)
 {
     vgs_ebm_config c = small_dxmi();
     vgs_error err = { VGS_OK, "" };
-    vgs_cpu_config one = { 1, VGS_ISA_AUTO };
     vgs_data data = { NULL, known_rows, NULL, 100, D };
-    vgs_backend b;
+    vgs_backend b = known_backend();
     vgs_sampler *s;
     vgs_ebm *m;
     double loss = 0;
     float w[400];
     int t, at;
-    cpu = vgs_cpu_create(&one, &err);
-    b = *cpu;
-    b.run = known_run;
-    b.run_list = NULL;
     c.sampler.backend = &b;
     c.fit = 1;
     if (!CHECK((m = vgs_ebm_create(&c, &err)) != NULL, "%s", err.msg)) return;
@@ -279,11 +281,14 @@ static void taken_over(void)
     c.fit = 4;
     from = vgs_ebm_create(&c, &err);
     CHECK(from && vgs_ebm_fit(from, &data, 3, NULL, &err) == VGS_OK, "%s", err.msg);
-    OK(vgs_ebm_fit_end(from, &err) == VGS_OK && vgs_ebm_settings(from)->fit == 3);
     OK(vgs_ebm_save(from, "policy_test.safetensors", NULL, &err) == VGS_OK);
     c.sampler.steps = 4;
     c.fit = 0;
-    to = vgs_ebm_create(&c, &err);
+    to = vgs_ebm_create(&c, &err);               /* draws go by no network before the end             */
+    CHECK(vgs_ebm_load_policy(to, "policy_test.safetensors", &err) == VGS_E_ARG && strstr(err.msg, "3 of 4"),
+          "%s", err.msg);
+    OK(vgs_ebm_fit_end(from, &err) == VGS_OK && vgs_ebm_settings(from)->fit == 3);
+    OK(vgs_ebm_save(from, "policy_test.safetensors", NULL, &err) == VGS_OK);
     CHECK(vgs_ebm_load_policy(to, "policy_test.safetensors", &err) == VGS_OK, "%s", err.msg);
     at = vgs__policy_net_size(vgs_ebm_sampler(to)->policy);
     OK(vgs_model_read(vgs_sampler_policy(vgs_ebm_sampler(from), true), w[0], &err) == VGS_OK);
