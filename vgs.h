@@ -18838,7 +18838,7 @@ static void vgs__ebm_fill_objective(vgs_ebm_config *c)
 static void vgs__ebm_fill_policy(vgs_ebm_config *c)
 {
     vgs_config *s = &c->sampler;
-    float d = fmaxf((float)vgs__effective_dim(s), 1.0f), tau = c->policy_tau / d;
+    float d = (float)fmax(vgs__effective_dim(s), 1.0), tau = c->policy_tau / d;
     s->kernel = VGS_KERNEL_POLICY;
     if (s->entropy_tau == 0.0f) s->entropy_tau = tau;
     if (s->velocity_tau == 0.0f) s->velocity_tau = tau;
@@ -20178,8 +20178,8 @@ static vgs_status vgs__ebm_check_fitted(const char *path, int fit, vgs_error *er
     if (st == VGS_OK) st = vgs__read_counter(f, "vgs.energy_iteration", &iteration, err);
     vgs_safetensors_free(f);
     if (st != VGS_OK || iteration || fitted >= fit) return st;
-    return vgs__fail(err, VGS_E_ARG, "%.120s: %lld of %d iterations of pretraining are made: its policy is not "
-                     "done", path, (long long)fitted, fit);
+    return vgs__fail(err, VGS_E_ARG, "%.120s: %lld of %d iterations of pretraining are made: its policy is "
+                     "not done", path, (long long)fitted, fit);
 }
 
 /* Whether a policy of that file fits, but for the shapes of its arrays. */

@@ -85,9 +85,9 @@ static int help(void)
          "                        --minutes at most (the preset's); 0 = none\n"
          "  --policy-from DIR     dxmi: the policy of another run, which may have another T where both have\n"
          "                        --schedule cosine, in place of pretraining\n"
-         "  --preset NAME         settings to start from: plane (low dimensions), dxmi (the same, for that\n"
-         "                        objective), fast (features on two cores), mvtec (as published); plane, on\n"
-         "                        the sphere fast\n"
+         "  --preset NAME         settings to start from: plane (low dimensions), dxmi (low dimensions, or\n"
+         "                        small images), fast (features on two cores), mvtec (as published); by\n"
+         "                        objective plane or dxmi, on the sphere fast\n"
          "  --iterations N        train until N iterations in all (the preset's)\n"
          "  --minutes M           train for M minutes of wall time at most, this time\n"
          "  --valid FILE          rows whose mean energy is logged, too\n"
@@ -162,6 +162,14 @@ static const char *given(const settings *s, const char *name)
     for (int i = s->n - 1; i >= 0; --i)
         if (!strcmp(s->energy[i].name, name)) return s->energy[i].value;
     return NULL;
+}
+
+/* Whether --KEY of the sampler is given. */
+static bool given_field(const job *j, const char *name)
+{
+    for (int i = 0; i < j->set.sampler.n; ++i)
+        if (!strcmp(j->set.sampler.at[i].name, name)) return true;
+    return false;
 }
 
 /* The library's message with its field of the energy, if it begins with one, as a flag. */
@@ -293,10 +301,10 @@ static int adopt_policy(job *j)
     vgs_config *c = &j->config.sampler;
     vgs_safetensors *f;
     vgs_error err;
-    int count = 0, status = 0;
+    int status = 0;
     if (!policy_dir(j)) return 0;
     if (!find_checkpoint(policy_dir(j), path, sizeof path)) return EXIT_FAILED;
-    if (vgs_ebm_checkpoint_config(path, &from, &count, &err)) return fail(&err);
+    if (vgs_ebm_checkpoint_config(path, &from, NULL, &err)) return fail(&err);
     if (from.objective != VGS_DXMI || from.net.dim != j->data.dim) {
         say("%s: holds no policy of objective dxmi on %d columns", path, j->data.dim);
         return EXIT_FAILED;
@@ -314,9 +322,47 @@ static int adopt_policy(job *j)
     return status;
 }
 
-static bool is_pretrainable(const vgs_ebm_config *c)
+/* The preset, by what is asked for where none is named. */
+static void choose_preset(job *j)
 {
-    return c->objective == VGS_DXMI ? !c->sampler.on_sphere : c->net.kind == VGS_NET_AUTOENCODER;
+    vgs_ebm_config *c = &j->config;
+    if (!j->preset) j->preset = given_sphere(j) ? "fast" : wants_dxmi(j) ? "dxmi" : "plane";
+    if (!strcmp(j->preset, "plane")) j->goal = preset_plane(c);
+    else if (!strcmp(j->preset, "dxmi")) j->goal = preset_dxmi(c, j->data.dim);
+    else if (!strcmp(j->preset, "fast")) j->goal = preset_fast(c);
+    else if (!strcmp(j->preset, "mvtec")) j->goal = preset_mvtec(c);
+    else wrong_usage("--preset %.40s: must be one of: plane dxmi fast mvtec", j->preset);
+    c->net.dim = j->data.dim;
+    if (is(j, "pretrain")) c->objective = VGS_DXMI;
+}
+
+static bool is_image(vgs_net_kind kind) { return kind == VGS_NET_RESNET || kind == VGS_NET_UNET; }
+
+/* What the preset has said of networks of another kind: `hidden` of images is channels. */
+static void forget_other_networks(const job *j, vgs_ebm_config *c)
+{
+    if (c->net.kind != VGS_NET_AUTOENCODER) {
+        c->net.unit = false;
+        c->net.code = 0;
+    }
+    if (is_image(c->net.kind) && !given(&j->set, "hidden")) c->net.hidden = 0;
+    if (is_image(c->sampler.net.kind) && !given_field(j, "hidden")) c->sampler.net.hidden = 0;
+    if (is_image(c->sampler.policy.kind) && !given_field(j, "policy_hidden") && !policy_dir(j))
+        c->sampler.policy.hidden = 0;
+}
+
+/* Whether there is pretraining, and of what. */
+static void check_pretraining(const job *j, vgs_ebm_config *c)
+{
+    const bool policy = c->objective == VGS_DXMI;
+    if (is(j, "pretrain") && !policy)
+        wrong_usage("--objective %s: ebm pretrain makes a policy, which dxmi has",
+                    given(&j->set, "objective"));
+    if (policy_dir(j) && !policy) wrong_usage("--policy-from: needs --objective dxmi");
+    if (policy_dir(j)) c->fit = 0;
+    else if (!given(&j->set, "fit") &&
+             (policy ? c->sampler.on_sphere : c->net.kind != VGS_NET_AUTOENCODER)) c->fit = 0;
+    if (is(j, "pretrain") && !c->fit) wrong_usage("--pretrain 0: ebm pretrain has nothing else to do");
 }
 
 /* The configuration of a new run: a preset, over it the flags. */
@@ -326,14 +372,7 @@ static int configure(job *j)
     vgs_error err;
     char text[TYPED];
     int steps;
-    if (!j->preset) j->preset = given_sphere(j) ? "fast" : wants_dxmi(j) ? "dxmi" : "plane";
-    if (!strcmp(j->preset, "plane")) j->goal = preset_plane(c);
-    else if (!strcmp(j->preset, "dxmi")) j->goal = preset_dxmi(c, j->data.dim);
-    else if (!strcmp(j->preset, "fast")) j->goal = preset_fast(c);
-    else if (!strcmp(j->preset, "mvtec")) j->goal = preset_mvtec(c);
-    else wrong_usage("--preset %.40s: must be one of: plane dxmi fast mvtec", j->preset);
-    c->net.dim = j->data.dim;
-    if (is(j, "pretrain")) c->objective = VGS_DXMI;
+    choose_preset(j);
     if (adopt_policy(j)) return EXIT_FAILED;
     steps = c->sampler.steps;
     fields_apply(&j->set.sampler, &c->sampler);
@@ -343,17 +382,8 @@ static int configure(job *j)
     if (c->sampler.on_sphere && strcmp(j->preset, "plane") == 0) c->net.kind = VGS_NET_AUTOENCODER;
     for (int i = 0; i < j->set.n; ++i)
         vgs_ebm_field_set(c, j->set.energy[i].name, j->set.energy[i].value, NULL);
-    if (is(j, "pretrain") && c->objective != VGS_DXMI)
-        wrong_usage("--objective %s: ebm pretrain makes a policy, which dxmi has",
-                    given(&j->set, "objective"));
-    if (c->net.kind != VGS_NET_AUTOENCODER) {    /* what the preset has said of another network       */
-        c->net.unit = false;
-        c->net.code = 0;
-    }
-    if (policy_dir(j) && c->objective != VGS_DXMI) wrong_usage("--policy-from: needs --objective dxmi");
-    if (policy_dir(j)) c->fit = 0;
-    else if (!given(&j->set, "fit") && !is_pretrainable(c)) c->fit = 0;
-    if (is(j, "pretrain") && !c->fit) wrong_usage("--pretrain 0: ebm pretrain has nothing else to do");
+    forget_other_networks(j, c);
+    check_pretraining(j, c);
     if (j->has_seed) c->sampler.seed = j->seed;
     if (j->iterations) j->goal = j->iterations;
     if (!given(&j->set, "decay") && strcmp(j->preset, "mvtec") != 0) c->decay = j->goal;
@@ -374,8 +404,9 @@ static const char *in_dir(const job *j, const char *file, char path[MAX_PATH_LEN
 static vgs_status save(const job *j, vgs_error *err)
 {
     char path[MAX_PATH_LENGTH], scale[32], *mean = units_text(&j->units);
+    const bool pretrained = is(j, "pretrain") && vgs_ebm_fitted(j->m) == vgs_ebm_settings(j->m)->fit;
     const char *meta[] = { "preset", j->preset, "iterations", j->goal_text, "data_scale", scale, "data_mean",
-                           mean, is(j, "pretrain") ? "pretrained" : NULL, "1", NULL };
+                           mean, pretrained ? "pretrained" : NULL, "1", NULL };
     vgs_status st = VGS_E_NOMEM;
     vgs_number_text(j->units.scale, scale);
     if (mean) st = vgs_ebm_save(j->m, in_dir(j, "checkpoint.safetensors", path), meta, err);

@@ -336,7 +336,7 @@ ok "ebm: the policy of another run, fewer steps" $?
 build/ebm train "$work/good.npy" --objective dxmi --out "$work/pre" --iterations 6 $small > "$work/out" 2> "$work/err" &&
     grep -q log-likelihood "$work/out" && grep -q 'From noise to data' "$work/pre/report.html"
 ok "ebm: training takes what is pretrained" $?
-build/ebm train "$work/good.npy" --objective dxmi --steps 3 --minutes 0.01 --out "$work/own" $small > "$work/out" 2> "$work/err" &&
+build/ebm train "$work/good.npy" --objective dxmi --steps 3 --pretrain 100000000 --minutes 0.01 --out "$work/own" $small > "$work/out" 2> "$work/err" &&
     grep -q 'its third of the minutes is up' "$work/err"
 ok "ebm: dxmi pretrains by itself" $?
 build/ebm train "$work/good.npy" --objective dxmi --pretrain 0 --policy-tau 0 --iterations 4 --out "$work/d1" $small > "$work/out" 2> "$work/err" &&
@@ -349,7 +349,14 @@ ok "ebm: dxmi without pretraining, resumed" $?
 [ "$(status build/ebm train "$work/good.npy" --objective dxmi --policy-from "$work/nowhere" --out "$work/q" --force $small)" = 1 ] &&
     grep -q 'nowhere' "$work/err"
 ok "ebm: a policy that is missing" $?
-refuses 'ebm pretrain makes a policy\|--policy-from: needs' --objective gcd --policy-from "$work/pre"
+refuses '--policy-from: needs' --objective gcd --policy-from "$work/pre"
+[ "$(status build/ebm pretrain "$work/good.npy" --objective cd --out "$work/q" --force)" = 2 ] && grep -q 'pretrain makes a policy' "$work/err"
+ok "ebm pretrain: of another objective" $?
+at_line policy "$interrupt" build/ebm pretrain "$work/good.npy" --out "$work/late" --pretrain 100000000 --steps 4 $small
+[ $? = 130 ] && [ "$(status build/ebm train "$work/good.npy" --objective dxmi --out "$work/late")" = 2 ] && grep -q 'holds a run' "$work/err" &&
+    [ "$(status build/ebm train "$work/good.npy" --objective dxmi --policy-from "$work/late" --out "$work/q" --force $small)" = 1 ] &&
+    grep -q 'its policy is not done' "$work/err"
+ok "ebm: an unfinished policy is not taken" $?
 build/ebm sample "$work/e" -n 40 -o "$work/e.safetensors" 2> "$work/err" &&
     build/ebm train "$work/e.safetensors" --out "$work/q" --force --iterations 2 $tiny > "$work/out" 2> "$work/err"
 ok "ebm: the tensor x as data" $?
