@@ -663,6 +663,8 @@ typedef struct vgs_ebm_config {
     float policy_tau;             /* dxmi: tau of entropy and velocity for each dimension: sampler.tau,     */
                                   /* entropy_tau and velocity_tau are policy_tau/D where they are 0; 0.1    */
                                   /* (none: 1e-30; tau is then that of 0.1)                                 */
+    bool  shared;                 /* dxmi: V and E are one network, E = V_T: that of sampler.net, at t = T; */
+                                  /* of net only dim is given then, the rest follows                  [DxMI] */
     int   fit;                    /* iterations of pretraining: of E as an autoencoder, with dxmi of the    */
                                   /* policy as a denoising diffusion model; 0                               */
     float fit_lr;                 /* Adam step at first, falling to 0 as a cosine; 1e-3                     */
@@ -10859,6 +10861,7 @@ struct vgs_sampler {
     vgs_config c, given;                         /* resolved, and as the caller gave it               */
     vgs_backend *own, *b;                        /* own: to be freed; b: in use                       */
     vgs_model *online, *target;                  /* V, and Vbar that draws go by                      */
+    vgs_model *lent;                             /* online, where that is another's network; or NULL  */
     vgs_model *policy_on, *policy;               /* m and sigma_t, and their average, likewise        */
     vgs__evaluator energies;                     /* E of host rows                                    */
     vgs__frame frame;
@@ -13473,7 +13476,7 @@ static vgs_status vgs__make_policy(vgs_sampler *s, vgs_error *err)
 static vgs_status vgs__make_models(vgs_sampler *s, vgs_error *err)
 {
     vgs_status st = VGS_OK;
-    s->online = vgs_model_create(&s->c.net, s->b, s->c.seed, err);
+    s->online = s->lent ? s->lent : vgs_model_create(&s->c.net, s->b, s->c.seed, err);
     s->target = s->online ? vgs_model_create(&s->c.net, s->b, s->c.seed, err) : NULL;
     if (!s->target) return VGS_E_NOMEM;
     s->bytes += 5 * 4 * (size_t)vgs_model_size(s->online);           /* weights twice, gradient, moments  */
@@ -13532,7 +13535,7 @@ static void vgs__sampler_unbuild(vgs_sampler *s)
 #define VGS__FREE(name, when, n) if (s->name) s->b->buffer_free(s->b->self, s->name);
     VGS__BUFFERS(VGS__FREE)
 #undef VGS__FREE
-    vgs_model_free(s->online);
+    if (!s->lent) vgs_model_free(s->online);
     vgs_model_free(s->target);
     vgs_model_free(s->policy_on);
     vgs_model_free(s->policy);
@@ -13604,18 +13607,16 @@ static vgs_status vgs__energy_params(vgs_sampler *s, uint64_t *sum, vgs_error *e
     return st;
 }
 
-VGS__DEF vgs_sampler *vgs_sampler_create(const vgs_config *cfg, vgs_error *err)
+/* lent: NULL, or the network of the value, whose weights are as many as those of cfg->net. */
+static vgs_sampler *vgs__sampler_create(const vgs_config *cfg, vgs_model *lent, vgs_error *err)
 {
     vgs_config c;
     vgs_sampler *s;
-    if (!cfg) {
-        vgs__fail(err, VGS_E_ARG, "sampler: the configuration is NULL");
-        return NULL;
-    }
     if (vgs_config_resolve(cfg, &c, err) != VGS_OK) return NULL;
     s = (vgs_sampler *)vgs__alloc_or(err, "sampler", 1, sizeof *s);
     if (!s) return NULL;
     s->given = *cfg;
+    s->lent = lent;
     s->lr_factor = 1.0f;
     s->c = c;
     s->dim = vgs__effective_dim(&c);
@@ -13623,6 +13624,13 @@ VGS__DEF vgs_sampler *vgs_sampler_create(const vgs_config *cfg, vgs_error *err)
     if (vgs__sampler_init(s, err) == VGS_OK && vgs__energy_params(s, &s->energy_params,
                                                                   err) == VGS_OK) return s;
     vgs_sampler_free(s);
+    return NULL;
+}
+
+VGS__DEF vgs_sampler *vgs_sampler_create(const vgs_config *cfg, vgs_error *err)
+{
+    if (cfg) return vgs__sampler_create(cfg, NULL, err);
+    vgs__fail(err, VGS_E_ARG, "sampler: the configuration is NULL");
     return NULL;
 }
 
@@ -18733,6 +18741,7 @@ static const vgs__field vgs__ebm_fields[] = {
     VGS__F(ed_samples, INT, 1, 65536, 16, NULL, "discrepancy: M")
     VGS__F(policy_tau, ABOVE, 0, VGS__BIG, (double)0.1f, NULL,
            "dxmi: tau of entropy and velocity, a dimension")
+    VGS__F(shared, BOOL, 0, 0, 0, NULL, "dxmi: E is the value at t = T, one network for both")
     VGS__F(fit, INT, 0, INT_MAX, 0, NULL, "iterations of pretraining (autoencoder; dxmi: the policy)")
     VGS__F(fit_lr, ABOVE, 0, VGS__BIG, (double)1e-3f, NULL, "learning rate of pretraining at first")
     VGS__N(kind, ENUM, 0, 0, 0, "mlp temb deeper deeperv2 deeperv3 egnn resnet unet autoencoder",
@@ -18872,6 +18881,29 @@ static void vgs__ebm_fill(vgs_ebm_config *c)
     if (c->reinit == 0.0f) c->reinit = 0.05f;
 }
 
+/* E is the value's network, with a step more: T. What cfg says of the network of E must be that. */
+static vgs_status vgs__ebm_fill_shared(vgs_ebm_config *c, const vgs_ebm_config *cfg, vgs_error *err)
+{
+    const size_t first = offsetof(vgs_ebm_config, net), end = first + sizeof c->net;
+    char given[32], now[32];
+    int i;
+    if (!vgs__ebm_has_policy(c) || c->record)
+        return vgs__fail(err, VGS_E_ARG, "ebm.shared = 1: must be 0 %s", c->record
+                         ? "with an energy that you record" : "unless the objective is dxmi");
+    c->net = c->sampler.net;
+    c->net.steps = c->sampler.steps + 1;
+    for (i = 0; i < VGS__EBM_FIELD_COUNT; ++i) {
+        const vgs__field *f = &vgs__ebm_fields[i];
+        if (f->at < first || f->at >= end || vgs__field_number(f, cfg) == 0.0 ||
+            vgs__field_number(f, cfg) == vgs__field_number(f, c)) continue;
+        vgs__field_get(f, cfg, given);
+        vgs__field_get(f, c, now);
+        return vgs__fail(err, VGS_E_ARG, "ebm.%s = %s: shared, and the value's network has %s", f->name,
+                         given, now);
+    }
+    return VGS_OK;
+}
+
 /* What follows from the sampler's fields. x_0 has the variance of data of this length_scale at the end of the
    noising chain, unless init_sigma is given (VP: 1, for data of variance 1). */
 static void vgs__ebm_fill_scales(vgs_ebm_config *c, bool fill_sigma)
@@ -18904,7 +18936,7 @@ static vgs_status vgs__ebm_check_starts(const vgs_ebm_config *c, vgs_error *err)
 static vgs_status vgs__ebm_check(const vgs_ebm_config *c, vgs_error *err)
 {
     bool near = c->starts == VGS_STARTS_NEAR;
-    if (c->net.steps || c->net.out != 1)
+    if ((c->net.steps && !c->shared) || c->net.out != 1)
         return vgs__fail(err, VGS_E_ARG, "ebm: net.%s = %d: an energy has no time and one output",
                          c->net.steps ? "steps" : "out", c->net.steps ? c->net.steps : c->net.out);
     if (!c->record != !c->model)
@@ -18944,12 +18976,14 @@ VGS__DEF vgs_status vgs_ebm_config_resolve(const vgs_ebm_config *cfg, vgs_ebm_co
     for (i = 0; i < 2 && st == VGS_OK; ++i)      /* what the defaults follow from                     */
         st = vgs__field_check(&vgs__ebm_fields[i], c, "ebm", err);
     if (st != VGS_OK) return st;
-    if (c->net.kind != VGS_NET_MLP && c->net.kind != VGS_NET_RESNET && c->net.kind != VGS_NET_AUTOENCODER)
+    if (!c->shared && c->net.kind != VGS_NET_MLP && c->net.kind != VGS_NET_RESNET &&
+        c->net.kind != VGS_NET_AUTOENCODER)
         return vgs__fail(err, VGS_E_ARG, "ebm.kind = %d: an energy is an mlp, a resnet or an "
                          "autoencoder", (int)c->net.kind);
     vgs__ebm_fill(c);
     st = vgs__net_check(&c->net, err);
     if (st == VGS_OK) st = vgs_config_resolve(&c->sampler, &c->sampler, err);
+    if (st == VGS_OK && c->shared) st = vgs__ebm_fill_shared(c, cfg, err);
     if (st != VGS_OK) return st;
     vgs__ebm_fill_scales(c, cfg->sampler.init_sigma == 0.0f);
     for (i = 0; i < VGS__EBM_FIELD_COUNT && st == VGS_OK; ++i)
@@ -18993,13 +19027,29 @@ struct vgs_ebm {
 static size_t vgs__ebm_batch(const vgs_ebm *m) { return (size_t)m->c.sampler.batch; }
 static size_t vgs__ebm_size(const vgs_ebm *m) { return vgs__ebm_batch(m) * (size_t)m->c.net.dim; }
 
+/* The value's network at t = T, which sees x as vgs__value_net has it for x_T of length_scale. */
+static vgs_var vgs__ebm_record_shared(const vgs_ebm_config *c, vgs_graph *g, vgs_model *model, vgs_var x)
+{
+    const vgs_config *s = &c->sampler;
+    float far = 1.0f / (16.0f * s->length_scale * s->length_scale);
+    vgs_var u = x, t;
+    int rows = 0, cols;
+    if (!s->published && s->net.kind == VGS_NET_MLP && s->net.wrapper == VGS_WRAPPER_NONE) {
+        u = vgs_affine(g, vgs_square(g, x), far, 1.0f);
+        u = vgs_div(g, x, vgs_sqrt(g, u));
+    }
+    vgs_shape(g, x, &rows, &cols);
+    t = vgs_fill_int(g, rows, vgs_scalar_create(g, s->steps));
+    return vgs_model_apply(g, model, u, t);
+}
+
 static vgs_var vgs__ebm_record(const vgs_ebm_config *c, vgs_graph *g, vgs_model *model, vgs_var x)
 {
     const vgs_var none = { 0 };
     double base = (double)c->base_std;
     vgs_var e;
     if (c->record) return c->record(c->user, g, model, x);
-    e = vgs_model_apply(g, model, x, none);
+    e = c->shared ? vgs__ebm_record_shared(c, g, model, x) : vgs_model_apply(g, model, x, none);
     if (c->net.kind == VGS_NET_AUTOENCODER) return vgs_affine(g, e, 1.0f / c->tau_e, 0.0f);
     if (vgs__ebm_has_policy(c))
         e = vgs_affine(g, e, vgs__spread((double)c->sampler.tau, vgs__effective_dim(&c->sampler)), 0.0f);
@@ -19403,7 +19453,7 @@ static vgs_status vgs__ebm_make_models(vgs_ebm *m, vgs_error *err)
     m->learned = m->c.model ? m->c.model : vgs_model_create(&m->c.net, m->b, m->c.sampler.seed, err);
     m->average = m->learned ? vgs__ebm_copy_model(m->learned, err) : NULL;
     if (!m->average) return VGS_E_NOMEM;
-    m->bytes += 5 * 4 * (size_t)vgs_model_size(m->learned);
+    m->bytes += (m->c.shared ? 1 : 5) * 4 * (size_t)vgs_model_size(m->learned); /* the sampler counts V     */
     for (k = 0; k < 2; ++k) {
         m->view[k].c = &m->c;
         m->view[k].model = k ? m->average : m->learned;
@@ -19462,7 +19512,8 @@ static vgs_status vgs__ebm_init(vgs_ebm *m, vgs_error *err)
     m->a = m->s2 + t;
     vgs_schedule_fill(&m->c.sampler, m->s2, m->a);
     if ((st = vgs__ebm_make_models(m, err)) != VGS_OK) return st;
-    if (vgs__ebm_has_sampler(&m->c) && !(m->sampler = vgs_sampler_create(&m->c.sampler, err)))
+    if (vgs__ebm_has_sampler(&m->c) &&
+        !(m->sampler = vgs__sampler_create(&m->c.sampler, m->c.shared ? m->learned : NULL, err)))
         return VGS_E_NOMEM;
     if (m->sampler) m->bytes += vgs_sampler_bytes(m->sampler);
     if ((st = vgs__ebm_make_buffers(m, err)) != VGS_OK) return st;
@@ -20147,6 +20198,16 @@ static vgs_status vgs__ebm_get(const vgs_ebm *m, const vgs_safetensors *f, const
     return st == VGS_OK ? vgs__read_counter(f, "vgs.energy_step", &h->step, err) : st;
 }
 
+/* Whether V and E are one network in the file as they are in m. */
+static vgs_status vgs__ebm_check_shared(const vgs_ebm *m, const vgs_safetensors *f, const char *path,
+                                        vgs_error *err)
+{
+    const bool shared = vgs__meta_is_set(f, "energy_shared");
+    if (shared == m->c.shared) return VGS_OK;
+    return vgs__fail(err, VGS_E_SHAPE, "%.120s: has energy_shared = %d, but the model has shared = %d", path,
+                     shared, m->c.shared);
+}
+
 VGS__DEF vgs_status vgs_ebm_load(vgs_ebm *m, const char *path, vgs_error *err)
 {
     vgs__ebm_host h;
@@ -20156,7 +20217,9 @@ VGS__DEF vgs_status vgs_ebm_load(vgs_ebm *m, const char *path, vgs_error *err)
     vgs_status st;
     if (!f) return err ? err->code : VGS_E_FORMAT;
     ours = vgs_safetensors_find(f, "vgs.energy_m") != NULL;
-    st = vgs__ebm_host_make(m, &h, err);
+    st = ours ? vgs__ebm_check_shared(m, f, path, err) : VGS_OK;
+    memset(&h, 0, sizeof h);
+    if (st == VGS_OK) st = vgs__ebm_host_make(m, &h, err);
     if (st == VGS_OK) st = vgs__ebm_get(m, f, path, &h, &iteration, &fitted, err);
     vgs_safetensors_free(f);
     if (st == VGS_OK && ours && m->sampler) st = vgs_sampler_load(m->sampler, path, err);

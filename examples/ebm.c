@@ -85,6 +85,7 @@ static int help(void)
          "                        --minutes at most (the preset's); 0 = none\n"
          "  --policy-from DIR     dxmi: the policy of another run, which may have another T where both have\n"
          "                        --schedule cosine, in place of pretraining\n"
+         "  --energy-shared 1     dxmi: value and energy are one network of x and t, E = V_T\n"
          "  --preset NAME         settings to start from: plane (low dimensions), dxmi (low dimensions, or\n"
          "                        small images), fast (features on two cores), mvtec (as published); by\n"
          "                        objective plane or dxmi, on the sphere fast\n"
@@ -345,6 +346,8 @@ static void forget_other_networks(const job *j, vgs_ebm_config *c)
         c->net.unit = false;
         c->net.code = 0;
     }
+    if (c->shared && !given(&j->set, "hidden")) c->net.hidden = 0;   /* they are the value's              */
+    if (c->shared && !given(&j->set, "x_scale")) c->net.x_scale = 0;
     if (is_image(c->net.kind) && !given(&j->set, "hidden")) c->net.hidden = 0;
     if (is_image(c->sampler.net.kind) && !given_field(j, "hidden")) c->sampler.net.hidden = 0;
     if (is_image(c->sampler.policy.kind) && !given_field(j, "policy_hidden") && !policy_dir(j))

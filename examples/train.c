@@ -19,9 +19,9 @@ typedef struct run {
     /* what the command line says */
     const target *target;
     const char *preset, *dir;
-    bool   resume, force;
+    bool   resume, force, cpu_time;
     device device;
-    int    iterations, threads;              /* iterations 0: the preset's, or the checkpoint's      */
+    int    iterations, threads, draws;       /* iterations 0: the preset's, or the checkpoint's      */
     double minutes;                          /* 0: no limit                                              */
     field_list fields;
     /* the run itself */
@@ -63,6 +63,10 @@ static int help(const vgs_config *c)
          "  --seed N              of weights, noise and shuffles (0)\n"
          "  --iterations N        train until N iterations in all (the preset's)\n"
          "  --minutes M           train for M minutes of wall time, this time\n"
+         "  --cpu-time            minutes and seconds are the processor's, over the threads: for a machine "
+         "that\n"
+         "                        others use\n"
+         "  --draws N             rows drawn and weighed at the end (100000; of particles 10000), >= 10000\n"
          "  --target-ess X        train until ESS/N of 10000 draws is X; with --preset none\n"
          "  --pilot-calls N       energy calls of the pilot (20000), 0 = none; with --preset none\n"
          "  --threads N           0 = all that there are (0); more than 1 needs a build with -fopenmp\n"
@@ -122,6 +126,8 @@ static void parse(run *r, int argc, char **argv)
         else if (args_is(&a, "out")) r->dir = args_value(&a);
         else if (args_is(&a, "iterations")) r->iterations = args_int(&a, 1, INT_MAX);
         else if (args_is(&a, "minutes")) r->minutes = args_double(&a, 0.0, 1e6);
+        else if (args_is(&a, "draws")) r->draws = args_int(&a, 10000, 1 << 24);
+        else if (args_is(&a, "cpu_time")) r->cpu_time = args_flag(&a);
         else if (args_is(&a, "threads")) r->threads = args_threads(&a);
         else if (args_is(&a, "device")) r->device.name = args_value(&a);
         else if (args_is(&a, "list_devices")) exit(device_list());
@@ -293,6 +299,7 @@ static int start(run *r)
 
 static double elapsed(const run *r)
 {
+    if (r->cpu_time) return (double)clock() / CLOCKS_PER_SEC / thread_count(r->threads);
     return seconds_now() - r->started;
 }
 
@@ -438,7 +445,7 @@ static int make_samples(run *r)
     vgs_error err;
     double *log_weight = NULL;
     int status;
-    r->n = r->target->particles ? 10000 : 100000;
+    r->n = r->draws ? r->draws : r->target->particles ? 10000 : 100000;
     r->x = malloc((size_t)r->n * (size_t)r->target->dim * sizeof *r->x);
     if (r->target->dim == 2) r->path = malloc(((size_t)c->steps + 1) * PATHS * 2 * sizeof *r->path);
     log_weight = malloc((size_t)r->n * sizeof *log_weight);

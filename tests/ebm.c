@@ -225,8 +225,19 @@ static const struct { vgs_objective objective; vgs_starts starts; bool sphere; }
     { VGS_PERSISTENT, VGS_STARTS_STORE, true }, { VGS_NO_SAMPLER, VGS_STARTS_DATA, true },
     { VGS_NO_SAMPLER, VGS_STARTS_NEAR, true },  { VGS_NO_SAMPLER, VGS_STARTS_DATA, false },
     { VGS_DISCREPANCY, VGS_STARTS_AUTO, false }, { VGS_DISCREPANCY, VGS_STARTS_AUTO, true },
+    { VGS_DXMI, VGS_STARTS_NOISE, false },      { VGS_DXMI, VGS_STARTS_NOISE, true },
     { VGS_DXMI, VGS_STARTS_NOISE, false },      { VGS_DXMI, VGS_STARTS_NOISE, true } };
-enum { CASES = (int)(sizeof cases / sizeof *cases) };
+enum { CASES = (int)(sizeof cases / sizeof *cases), SHARED = 2 };    /* of which the last are shared   */
+
+static vgs_ebm_config case_of(int k)
+{
+    vgs_ebm_config c = small(cases[k].objective, cases[k].starts, cases[k].sphere, 1);
+    if (k < CASES - SHARED) return c;
+    memset(&c.net, 0, sizeof c.net);
+    c.net.dim = DIM;
+    c.shared = true;
+    return c;
+}
 
 static const vgs_data data = { rows, NULL, NULL, ROWS, DIM };
 
@@ -255,7 +266,7 @@ static void bits(void)
 {
     int k;
     for (k = 0; k < CASES; ++k) {
-        vgs_ebm_config c = small(cases[k].objective, cases[k].starts, cases[k].sphere, 1);
+        vgs_ebm_config c = case_of(k);
         vgs_ebm *one, *two, *first, *then;
         uint64_t want;
         T_IN("case %d", k);
@@ -291,7 +302,7 @@ static void no_allocations(void)
 {
     int k;
     for (k = 0; k < CASES; ++k) {
-        vgs_ebm_config c = small(cases[k].objective, cases[k].starts, cases[k].sphere, 1);
+        vgs_ebm_config c = case_of(k);
         vgs_ebm *m = made(&c);
         size_t before;
         T_IN("case %d", k);
@@ -435,6 +446,9 @@ static void configurations(void)
     REFUSED("backend = NULL", c.record = own_energy; c.fit = 0; c.model = (vgs_model *)(void *)&c);
     REFUSED("one is missing", c.record = own_energy; c.fit = 0);
     REFUSED("net.dim = 0", c.net.dim = 0);
+    REFUSED("shared = 1: must be 0 unless", c.shared = true);
+    REFUSED("hidden = 9: shared, and the value's network has 8", c = case_of(CASES - SHARED); c.net.hidden = 9);
+    REFUSED("kind = autoencoder: shared", c = case_of(CASES - SHARED); c.net.kind = VGS_NET_AUTOENCODER);
     OK(!vgs_ebm_create(NULL, &err) && strstr(err.msg, "NULL"));
     for (i = 0; vgs_ebm_field_name(i); ++i) {
         vgs_ebm_config c = small(VGS_CD, VGS_STARTS_DATA, true, 1), r, back;
@@ -515,6 +529,31 @@ static void runs_away(void)
         OK(vgs_ebm_iteration(m) == 0 && vgs_ebm_model(m, false)->step == 0);
         vgs_ebm_free(m);
     }
+}
+
+/* V and E in one network: what the sampler learns moves E; a file knows of it, and settings resolve again. */
+static void shared(void)
+{
+    vgs_ebm_config c = case_of(CASES - SHARED), r;
+    vgs_ebm *m = made(&c), *apart;
+    float w[2][2000];
+    if (!m) return;
+    OK(vgs_ebm_model(m, false) == vgs_ebm_sampler(m)->online && vgs_ebm_settings(m)->net.steps == 5);
+    r = *vgs_ebm_settings(m);
+    CHECK((apart = vgs_ebm_create(&r, &err)) != NULL, "resolved settings again: %s", err.msg);
+    vgs_ebm_free(apart);
+    OK(!vgs_ebm_fit(m, &data, c.fit, NULL, &err) && !vgs_ebm_train(m, &data, 3, NULL, &err));
+    OK(vgs_ebm_model(m, false)->step == 3 * (4 + 1) && !vgs_model_read(vgs_ebm_model(m, false), w[0], &err));
+    OK(!vgs_sampler_train(vgs_ebm_sampler(m), 1, NULL, &err) && !vgs_ebm_save(m, PATH, NULL, &err));
+    OK(!vgs_model_read(vgs_ebm_model(m, false), w[1], &err));
+    OK(memcmp(w[0], w[1], (size_t)vgs_model_size(vgs_ebm_model(m, false)) * sizeof(float)) != 0);
+    c.shared = false;
+    if ((apart = made(&c)) != NULL)
+        CHECK(vgs_ebm_load(apart, PATH, &err) == VGS_E_SHAPE && strstr(err.msg, "energy_shared = 1"), "%s",
+              err.msg);
+    vgs_ebm_free(apart);
+    vgs_ebm_free(m);
+    remove(PATH);
 }
 
 /* Pretraining at a rate that is far too high: the step that fails is not counted. */
@@ -760,6 +799,7 @@ int main(int argc, char **argv)
     RUN(bad_data);
     RUN(runs_away);
     RUN(fit_runs_away);
+    RUN(shared);
     RUN(official_names);
     RUN(von_mises_fisher);
     vgs_cpu_free(look.cpu);

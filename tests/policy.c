@@ -196,6 +196,31 @@ static vgs_ebm_config small_dxmi(void)
     return c;
 }
 
+/* One iteration of pretraining, then known weights. */
+static vgs_ebm *pretrained_dxmi(vgs_ebm_config *c, const vgs_data *data)
+{
+    vgs_error err = { VGS_OK, "" };
+    double loss = 0;
+    float w[400];
+    vgs_sampler *s;
+    vgs_ebm *m;
+    int t, at;
+    c->fit = 1;
+    if (!CHECK((m = vgs_ebm_create(c, &err)) != NULL, "%s", err.msg)) return NULL;
+    s = vgs_ebm_sampler(m);
+    write_params(s->policy_on, 2);
+    CHECK(vgs_ebm_fit(m, data, 1, &loss, &err) == VGS_OK, "%s", err.msg);
+    CHECK_NEAR(loss, golden_policy_noise_loss[0], 1e-5, 0);
+    compare_buffer(s, "gradient of denoising", s->policy_on->grad, GOLDEN(noise_grad));
+    OK(vgs_model_read(s->policy, w, NULL) == VGS_OK);
+    at = vgs__policy_net_size(s->policy);
+    for (t = 0; t < T; ++t) CHECK_NEAR(exp((double)w[at + t]), golden_policy_posterior[t], 1e-6, 0);
+    if (!c->shared) write_params(vgs_ebm_model(m, false), 4);
+    write_params(s->online, 1);
+    write_params(s->policy_on, 2);
+    return m;
+}
+
 static void dxmi(void)
 {
     vgs_ebm_config c = small_dxmi();
@@ -204,29 +229,40 @@ static void dxmi(void)
     vgs_backend b = known_backend();
     vgs_sampler *s;
     vgs_ebm *m;
-    double loss = 0;
-    float w[400];
-    int t, at;
     c.sampler.backend = &b;
-    c.fit = 1;
-    if (!CHECK((m = vgs_ebm_create(&c, &err)) != NULL, "%s", err.msg)) return;
+    if ((m = pretrained_dxmi(&c, &data)) == NULL) return;
     s = vgs_ebm_sampler(m);
-    write_params(s->policy_on, 2);
-    CHECK(vgs_ebm_fit(m, &data, 1, &loss, &err) == VGS_OK, "%s", err.msg);
-    CHECK_NEAR(loss, golden_policy_noise_loss[0], 1e-5, 0);
-    compare_buffer(s, "gradient of denoising", s->policy_on->grad, GOLDEN(noise_grad));
-    OK(vgs_model_read(s->policy, w, NULL) == VGS_OK);
-    at = vgs__policy_net_size(s->policy);
-    for (t = 0; t < T; ++t) CHECK_NEAR(exp((double)w[at + t]), golden_policy_posterior[t], 1e-6, 0);
-    write_params(s->online, 1);
-    write_params(s->policy_on, 2);
-    write_params(vgs_ebm_model(m, false), 4);
     CHECK(vgs_ebm_train(m, &data, 1, NULL, &err) == VGS_OK, "%s", err.msg);
     compare_model("energy", vgs_ebm_model(m, false), GOLDEN(dxmi_energy));
     compare_model("value", s->online, GOLDEN(dxmi_value));
     compare_buffer(s, "gradient of the policy", s->policy_on->grad, GOLDEN(dxmi_policy_grad));
     compare_model("policy", s->policy_on, GOLDEN(dxmi_policy));
     compare_buffer(s, "velocity", s->velocity, GOLDEN(dxmi_velocity));
+    vgs_ebm_free(m);
+    vgs_cpu_free(cpu);
+}
+
+/* V and E are one network, which a step of E and T of V move by one Adam. */
+static void dxmi_shared(void)
+{
+    vgs_ebm_config c = small_dxmi();
+    vgs_error err = { VGS_OK, "" };
+    vgs_data data = { NULL, known_rows, NULL, 100, D };
+    vgs_backend b = known_backend();
+    vgs_sampler *s;
+    vgs_ebm *m;
+    c.sampler.backend = &b;
+    c.net.hidden = c.net.layers = 0;
+    c.shared = true;
+    if ((m = pretrained_dxmi(&c, &data)) == NULL) return;
+    s = vgs_ebm_sampler(m);
+    OK(vgs_ebm_model(m, false) == s->online && vgs_ebm_settings(m)->net.hidden == 5);
+    CHECK(vgs_ebm_train(m, &data, 1, NULL, &err) == VGS_OK, "%s", err.msg);
+    OK(s->online->step == T + 1);
+    compare_model("value and energy", s->online, GOLDEN(shared_value));
+    compare_buffer(s, "gradient of the policy", s->policy_on->grad, GOLDEN(shared_policy_grad));
+    compare_model("policy", s->policy_on, GOLDEN(shared_policy));
+    compare_buffer(s, "velocity", s->velocity, GOLDEN(shared_velocity));
     vgs_ebm_free(m);
     vgs_cpu_free(cpu);
 }
@@ -673,6 +709,7 @@ int main(int argc, char **argv)
     t_begin(argc, argv);
     RUN(dxdp);
     RUN(dxmi);
+    RUN(dxmi_shared);
     RUN(chains);
     RUN(taken_over);
     RUN(logvar);

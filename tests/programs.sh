@@ -346,6 +346,14 @@ build/ebm train "$work/good.npy" --objective dxmi --pretrain 0 --policy-tau 0 --
     build/ebm score "$work/d1" "$work/bad.npy" -o "$work/s1.npy" 2> "$work/err" &&
     build/ebm score "$work/d2" "$work/bad.npy" -o "$work/s2.npy" 2> "$work/err" && cmp "$work/s1.npy" "$work/s2.npy"
 ok "ebm: dxmi without pretraining, resumed" $?
+one="--objective dxmi --energy-shared 1 --pretrain 0 --hidden 8 --policy-hidden 8 --batch 16 --threads 1"
+build/ebm train "$work/good.npy" --iterations 4 --energy-decay 4 --out "$work/o1" $one > "$work/out" 2> "$work/err" &&
+    build/ebm train "$work/good.npy" --iterations 2 --energy-decay 4 --out "$work/o2" $one > "$work/out" 2> "$work/err" &&
+    build/ebm train "$work/good.npy" --resume --iterations 4 --threads 1 --out "$work/o2" > "$work/out" 2> "$work/err" &&
+    build/ebm score "$work/o1" "$work/bad.npy" -o "$work/s1.npy" 2> "$work/err" &&
+    build/ebm score "$work/o2" "$work/bad.npy" -o "$work/s2.npy" 2> "$work/err" && cmp "$work/s1.npy" "$work/s2.npy"
+ok "ebm: value and energy as one network, resumed" $?
+refuses 'hidden = 9: shared, and the value' $one --energy-hidden 9
 [ "$(status build/ebm train "$work/good.npy" --objective dxmi --policy-from "$work/nowhere" --out "$work/q" --force $small)" = 1 ] &&
     grep -q 'nowhere' "$work/err"
 ok "ebm: a policy that is missing" $?

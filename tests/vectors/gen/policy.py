@@ -100,13 +100,20 @@ def steps(t):
 # ---- an energy that learns ---------------------------------------------------------------------------
 
 class Energy:
+    """An mlp of its own."""
+    name = "DXMI_"
+
     def __init__(self):
         s, self.shapes = 0, [(H, D), (H,), (H, H), (H,), (1, H), (1,)]
         for shape in self.shapes:
             s += math.prod(shape)
-        self.w = lcg(4, s, 1.0).requires_grad_(True)
+        self.begin(lcg(4, s, 1.0))
 
-    def __call__(self, x):
+    def begin(self, w):
+        self.w = w.requires_grad_(True)
+        self.adam = torch.optim.Adam([self.w], lr=E_LR)
+
+    def net(self, x):
         parts, at, u = [], 0, x
         for shape in self.shapes:
             n = math.prod(shape)
@@ -115,15 +122,28 @@ class Energy:
         for k in range(3):
             u = u @ parts[2 * k].T + parts[2 * k + 1]
             u = torch.nn.functional.silu(u) if k < 2 else u[:, 0]
-        return TAU * (u + (x ** 2).sum(1) / (2 * BASE ** 2))
+        return u
+
+    def __call__(self, x):
+        return TAU * (self.net(x) + (x ** 2).sum(1) / (2 * BASE ** 2))
 
     def learn(self, data, draws):
         good, bad = self(data), self(draws)
         loss = good.mean() - bad.mean() + GAMMA * ((good ** 2).mean() + (bad ** 2).mean())
-        adam = torch.optim.Adam([self.w], lr=E_LR)
-        adam.zero_grad()
+        self.adam.zero_grad()
         loss.backward()
-        adam.step()
+        self.adam.step()
+
+
+class Shared(Energy):
+    """The value at t = T: one network, and one Adam, whose rate is that of whoever steps."""
+    name = "SHARED_"
+
+    def __init__(self):
+        self.begin(lcg(1, sum(math.prod(s) for s in shapes(1)), 1.0))
+
+    def net(self, x):
+        return network(unpack(self.w, 1), x / torch.sqrt(1 + x ** 2 / (16 * LENGTH ** 2)), steps(T))[:, 0]
 
 
 # ---- denoising diffusion -----------------------------------------------------------------------------
@@ -154,10 +174,11 @@ def denoising():
 
 def dxdp(learned, first_velocity=None):
     c = Chain(True, "dis")
-    name, tau = ("DXMI_", TAU) if learned else ("", 1.0)
+    name, tau = (learned.name, TAU) if learned else ("", 1.0)
+    shared = isinstance(learned, Shared)
     energy = learned if learned else quartic
     n_value, n_policy = sum(math.prod(s) for s in shapes(1)), sum(math.prod(s) for s in shapes(D))
-    value = lcg(1, n_value, 1.0).requires_grad_(True)
+    value = learned.w if shared else lcg(1, n_value, 1.0).requires_grad_(True)
     policy = lcg(2, n_policy + T, 1.0)
     net, log_sigma = policy[:n_policy].clone().requires_grad_(True), policy[n_policy:].clone().requires_grad_(True)
 
@@ -183,8 +204,10 @@ def dxdp(learned, first_velocity=None):
         x.append(move(x[t], steps(t), noise(STEP, t)).detach())
     if learned:
         learned.learn(lcg(7, B * D, 3.0).reshape(B, D), x[T])
-        emit("DXMI_ENERGY", learned.w)
-    adam = torch.optim.Adam([value], lr=VALUE_LR)
+    if learned and not shared:
+        emit(name + "ENERGY", learned.w)
+    adam = learned.adam if shared else torch.optim.Adam([value])
+    adam.param_groups[0]["lr"] = VALUE_LR
     losses = []
     for t in reversed(range(T)):
         with torch.no_grad():
@@ -277,7 +300,9 @@ def emit(name, x):
 
 print("/* Made by gen/policy.py. */")
 dxdp(None)
-dxdp(Energy(), denoising())
+first = denoising()
+dxdp(Energy(), first)
+dxdp(Shared(), first)
 for seen in (True, False):
     logvar("dis", seen)
     logvar("pis", seen)
