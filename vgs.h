@@ -663,8 +663,8 @@ typedef struct vgs_ebm_config {
     float policy_tau;             /* dxmi: tau of entropy and velocity for each dimension: sampler.tau,     */
                                   /* entropy_tau and velocity_tau are policy_tau/D where they are 0; 0.1    */
                                   /* (none: 1e-30; tau is then that of 0.1)                                 */
-    bool  shared;                 /* dxmi: V and E are one network, E = V_T: that of sampler.net, at t = T; */
-                                  /* of net only dim is given then, the rest follows                  [DxMI] */
+    bool  shared;                 /* dxmi: V and E are one network, E = V_T: that of sampler.net at t = T;  */
+                                  /* of net only dim is given then, the rest follows                [DxMI]  */
     int   fit;                    /* iterations of pretraining: of E as an autoencoder, with dxmi of the    */
                                   /* policy as a denoising diffusion model; 0                               */
     float fit_lr;                 /* Adam step at first, falling to 0 as a cosine; 1e-3                     */

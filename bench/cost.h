@@ -3,7 +3,7 @@
 
    FLOP and bytes are counted from the ops that really run, by a backend in front of the CPU's that looks at
    each call: 2 m n k of a product, one of an element of anything else; bytes of every operand and result,
-   once. */
+   once. With no backend behind it, it counts alone: of networks that this machine could not hold. */
 #ifndef COST_H
 #define COST_H
 
@@ -23,38 +23,40 @@ static double now(void) { return seconds_of(CLOCK_MONOTONIC); }
 /* ==== the counting backend ========================================================================== */
 
 typedef struct counter {
-    vgs_backend base, *cpu;
+    vgs_backend base, *cpu;                       /* NULL: nothing is held or computed         */
     bool timed;                                   /* each op by itself                                */
-    double flop, bytes, seconds[VGS_OP_COUNT];
+    double flop, product, bytes, seconds[VGS_OP_COUNT];   /* product: of flop                             */
     long calls, count[VGS_OP_COUNT];
 } counter;
 
 static vgs_buffer *counter_create(void *self, size_t n, vgs_error *err)
 {
     vgs_backend *b = ((counter *)self)->cpu;
-    return b->buffer_create(b->self, n, err);
+    return b ? b->buffer_create(b->self, n, err) : (vgs_buffer *)malloc(1);
 }
 static void counter_free(void *self, vgs_buffer *x)
 {
     vgs_backend *b = ((counter *)self)->cpu;
-    b->buffer_free(b->self, x);
+    if (b) b->buffer_free(b->self, x);
+    else free(x);
 }
 static vgs_status counter_upload(void *self, vgs_buffer *x, size_t at, const void *from, size_t n,
                                  vgs_type type, vgs_error *err)
 {
     vgs_backend *b = ((counter *)self)->cpu;
-    return b->upload(b->self, x, at, from, n, type, err);
+    return b ? b->upload(b->self, x, at, from, n, type, err) : VGS_OK;
 }
 static vgs_status counter_download(void *self, void *to, vgs_buffer *x, size_t at, size_t n, vgs_type type,
                                    vgs_error *err)
 {
     vgs_backend *b = ((counter *)self)->cpu;
-    return b->download(b->self, to, x, at, n, type, err);
+    if (!b) memset(to, 0, 4 * n);
+    return !b ? VGS_OK : b->download(b->self, to, x, at, n, type, err);
 }
 static vgs_status counter_finish(void *self, vgs_error *err)
 {
     vgs_backend *b = ((counter *)self)->cpu;
-    return b->finish(b->self, err);
+    return b ? b->finish(b->self, err) : VGS_OK;
 }
 
 static double size_of(const vgs_tensor *t) { return t->buf ? (double)t->rows * t->cols : 0.0; }
@@ -72,8 +74,10 @@ static vgs_status counter_run(void *self, const vgs_call *call, vgs_error *err)
         elements *= 2.0 * (call->i[0] == VGS__TN ? call->in[0].rows : call->in[0].cols);
     else if (size_of(&call->in[0]) > elements) elements = size_of(&call->in[0]);
     c->flop += elements;
+    if (call->op == VGS_OP_MATMUL) c->product += elements;
     c->calls++;
     c->count[call->op]++;
+    if (!c->cpu) return VGS_OK;
     start = now();
     st = c->cpu->run(c->cpu->self, call, err);
     c->seconds[call->op] += now() - start;
@@ -105,13 +109,13 @@ static void counter_forget(counter *c)
    then, though not what threads lose by waiting for each other. */
 typedef struct stopwatch { bool cpu; int threads; double start; } stopwatch;
 
-static stopwatch start_watch(bool cpu, int threads)
+static inline stopwatch start_watch(bool cpu, int threads)
 {
     stopwatch w = { cpu, threads, 0.0 };
     w.start = seconds_of(cpu ? CLOCK_PROCESS_CPUTIME_ID : CLOCK_MONOTONIC);
     return w;
 }
-static double read_watch(const stopwatch *w)
+static inline double read_watch(const stopwatch *w)
 {
     if (w->cpu) return (seconds_of(CLOCK_PROCESS_CPUTIME_ID) - w->start) / w->threads;
     return now() - w->start;
@@ -119,7 +123,7 @@ static double read_watch(const stopwatch *w)
 
 /* ==== what the machine can do ======================================================================= */
 
-static double product_rate(bool cpu, int threads) /* GFLOP/s at 512 x 512 x 512                        */
+static inline double product_rate(bool cpu, int threads)             /* GFLOP/s at 512 x 512 x 512    */
 {
     enum { N = 512 };
     float *a = (float *)vgs__alloc(3 * N * N, sizeof *a);
@@ -139,7 +143,7 @@ static double product_rate(bool cpu, int threads) /* GFLOP/s at 512 x 512 x 512 
     return best;
 }
 
-static double bandwidth(bool cpu)                 /* GB/s of one core: c = a + b of 3 x 64 MB          */
+static inline double bandwidth(bool cpu)          /* GB/s of one core: c = a + b of 3 x 64 MB          */
 {
     enum { N = 1 << 24 };
     float *a = (float *)vgs__alloc(3 * (size_t)N, sizeof *a);
@@ -162,7 +166,7 @@ static double bandwidth(bool cpu)                 /* GB/s of one core: c = a + b
 /* A program as a child: it runs once for each line that it gets, and answers with its seconds. */
 typedef struct rival { pid_t pid; FILE *to, *from; char version[32]; } rival;
 
-static void stop_rival(rival *r)
+static inline void stop_rival(rival *r)
 {
     if (r->to) fclose(r->to);
     if (r->from) fclose(r->from);
@@ -171,7 +175,7 @@ static void stop_rival(rival *r)
 }
 
 /* argv ends in NULL; argv[0] is the program. */
-static bool start_rival(rival *r, const char *const *argv)
+static inline bool start_rival(rival *r, const char *const *argv)
 {
     int in[2], out[2];
     memset(r, 0, sizeof *r);
@@ -194,7 +198,7 @@ static bool start_rival(rival *r, const char *const *argv)
     return false;
 }
 
-static double time_rival(rival *r)                /* 0 if it has died                                  */
+static inline double time_rival(rival *r)         /* 0 if it has died                                  */
 {
     double seconds = 0.0;
     fputc('\n', r->to);
@@ -202,19 +206,19 @@ static double time_rival(rival *r)                /* 0 if it has died           
     return fscanf(r->from, "%lf", &seconds) == 1 ? seconds : 0.0;
 }
 
-static int compare(const void *a, const void *b)
+static inline int compare(const void *a, const void *b)
 {
     double x = *(const double *)a, y = *(const double *)b;
     return (x > y) - (x < y);
 }
 
-static double median(double *x, int n)
+static inline double median(double *x, int n)
 {
     qsort(x, (size_t)n, sizeof *x, compare);
     return n % 2 ? x[n / 2] : 0.5 * (x[n / 2 - 1] + x[n / 2]);
 }
 
-static void print_ops(const counter *c)
+static inline void print_ops(const counter *c)
 {
     double sum = 0.0;
     int op, shown;

@@ -1,7 +1,7 @@
 # VGS beside the SDE samplers (DIS and PIS, log-variance loss) at equal processor time, over seeds: a table.
 # sh bench/sde.sh [--seeds "0 1 2"] [--seconds S] [TARGET ...]
-# Seconds of training: 20, of funnel and manywell32 40; weights are of 20 000 draws. What build/sde holds is not made again: a table that
-# was broken off goes on, and new seeds can be added.
+# Seconds of training: 20, of funnel and manywell32 40; weights are of 20 000 draws. What build/sde holds is
+# not made again: a table that was broken off goes on, and new seeds can be added.
 cd "$(dirname "$0")/.." || exit 1
 : "${CC:=cc}" "${CFLAGS:=-std=c99 -O2}"
 seeds="0 1 2" targets="" seconds="" folder=build/sde
@@ -38,7 +38,10 @@ options() # SAMPLER
 figures() # SUMMARY
 {
     awk '
-        function after(word, k,   i) { for (i = 1; i + k <= NF; ++i) if ($i == word) return $(i + k); return "-" }
+        function after(word, k,   i) {
+            for (i = 1; i + k <= NF; ++i) if ($i == word) return $(i + k)
+            return "-"
+        }
         function is(name, value) { if (value ~ /[0-9]/) print name, value }
         / iterations, / { is("iterations", $3) }
         /^(ELBO|EUBO)/ { gsub(/[,()]/, " "); $0 = $0 }
@@ -61,8 +64,8 @@ for seed in $seeds; do
             [ ! -f "$run.txt" ] || continue
             minutes=$(seconds_of "$target" | awk '{ print $1 / 60 }')
             # shellcheck disable=SC2046
-            if build/sde/train "$target" $(options $sampler) --minutes "$minutes" --cpu-time --draws 20000 --threads 1 \
-                --seed "$seed" --out "$run" --force > "$run.out" 2> "$run.log"
+            if build/sde/train "$target" $(options $sampler) --minutes "$minutes" --cpu-time --draws 20000 \
+                --threads 1 --seed "$seed" --out "$run" --force > "$run.out" 2> "$run.log"
             then figures "$run.out" > "$run.part" && mv "$run.part" "$run.txt"
             else echo "$target, $sampler, seed $seed: $(tail -n 1 "$run.log")" >&2
             fi
@@ -85,7 +88,8 @@ mean() { over "$1" | cut -d ' ' -f 1; }
 
 echo "Seeds $seeds: mean (least to most). Seconds of the processor of training, one thread."
 echo
-echo "| target, s | sampler | iterations | log Z error | its error bar | forward log Z | log Z - ELBO | ESS/N | k-hat | TVD-E (floor) |"
+echo "| target, s | sampler | iterations | log Z error | its error bar | forward log Z | log Z - ELBO" \
+    "| ESS/N | k-hat | TVD-E (floor) |"
 echo "|---|---|---|---|---|---|---|---|---|---|"
 for target in $targets; do
     for sampler in vgs dis pis; do
@@ -94,6 +98,7 @@ for target in $targets; do
         # shellcheck disable=SC2086
         grep -q '^error' $files || name=log_z note=" (log Z)"
         echo "| $target, $(seconds_of "$target") | $sampler | $(mean iterations) | $(over $name)$note" \
-            "| $(mean se) | $(over forward) | $(over gap) | $(over ess) | $(over khat) | $(over tvd) ($(mean floor)) |"
+            "| $(mean se) | $(over forward) | $(over gap) | $(over ess) | $(over khat)" \
+            "| $(over tvd) ($(mean floor)) |"
     done
 done

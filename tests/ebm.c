@@ -447,7 +447,7 @@ static void configurations(void)
     REFUSED("one is missing", c.record = own_energy; c.fit = 0);
     REFUSED("net.dim = 0", c.net.dim = 0);
     REFUSED("shared = 1: must be 0 unless", c.shared = true);
-    REFUSED("hidden = 9: shared, and the value's network has 8", c = case_of(CASES - SHARED); c.net.hidden = 9);
+    REFUSED("hidden = 9: shared, and the value's", c = case_of(CASES - SHARED); c.net.hidden = 9);
     REFUSED("kind = autoencoder: shared", c = case_of(CASES - SHARED); c.net.kind = VGS_NET_AUTOENCODER);
     OK(!vgs_ebm_create(NULL, &err) && strstr(err.msg, "NULL"));
     for (i = 0; vgs_ebm_field_name(i); ++i) {
