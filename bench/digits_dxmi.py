@@ -10,7 +10,8 @@ held-out rows, means over 5 draws of as many: sliced W2 (1000 projections, root 
 distance); Frechet distance in the 32 units before the last layer of a small classifier of the training rows;
 precision and recall (k = 3); the median distance to the nearest training row, and that of held-out rows beside it
 (memorising); the largest difference of the shares that a 3-NN gives the classes; AUROC of E, class 9 against held-out
-rows. No FID: its network says nothing about 8 x 8 pixels.
+rows. Then those shares themselves, beside those of the held-out rows. No FID: its network says nothing about 8 x 8
+pixels.
 """
 import argparse
 import json
@@ -144,8 +145,10 @@ def one_seed(o, seed, work, table):
     def note(name, sets, auroc=float("nan")):
         row = np.mean([judge.measure(x) for x in sets], 0)
         table.setdefault(name, []).append(list(row) + [auroc])
+        o.shares.setdefault(name, []).append(np.mean([judge.shares(x) for x in sets], 0))
         print("%d %-24s %s" % (seed, name, " ".join("%.3f" % v for v in list(row) + [auroc])), flush=True)
 
+    o.shares.setdefault("held-out rows", []).append(judge.shares(judge.held))
     rng = np.random.default_rng(seed)
     note("training rows (floor)", [judge.train[rng.permutation(len(judge.train))[:len(judge.held)]]
                                    for _ in range(DRAWS)])
@@ -173,7 +176,7 @@ def main():
     p.add_argument("--picture")
     p.add_argument("--work")
     o, o.flags = p.parse_known_args()            # the rest are flags of ebm train
-    table = {}
+    o.shares, table = {}, {}
     for seed in map(int, o.seeds.split(",")):
         if o.work:
             os.makedirs(o.work, exist_ok=True)
@@ -186,6 +189,9 @@ def main():
     for name, all_rows in table.items():
         m, s = np.mean(all_rows, 0), np.std(all_rows, 0)
         print("| %s | %s |" % (name, " | ".join("%.3f +- %.3f" % v for v in zip(m, s))))
+    print("\n| share of class | " + " | ".join(map(str, range(9))) + " |\n|---|" + "---|" * 9)
+    for name, all_shares in o.shares.items():
+        print("| %s | %s |" % (name, " | ".join("%.3f" % v for v in np.mean(all_shares, 0))))
 
 
 if __name__ == "__main__":

@@ -511,6 +511,13 @@ static void find_warning(job *j)
                  "starts with more noise, so far", 100 * s->drift_last);
 }
 
+static int flush_log(const job *j)
+{
+    if (!fflush(j->log) && !ferror(j->log)) return 0;
+    say("%s/log.jsonl: cannot be written: %s", j->dir, strerror(errno));
+    return EXIT_FAILED;
+}
+
 static int write_log(job *j)
 {
     const vgs_ebm_stats *s = &j->stats;
@@ -534,9 +541,21 @@ static int write_log(job *j)
     if (j->warning[0]) json_string(&out, "warning", j->warning);
     json_close(&out, '}');
     json_line(&out);
-    if (!fflush(j->log) && !ferror(j->log)) return 0;
-    say("%s/log.jsonl: cannot be written: %s", j->dir, strerror(errno));
-    return EXIT_FAILED;
+    return flush_log(j);
+}
+
+/* A line of pretraining: its loss is the mean since the line before. */
+static int write_fit_log(job *j, double loss)
+{
+    json out = { j->log, false };
+    json_open(&out, NULL, '{');
+    json_i64(&out, "iteration", vgs_ebm_iteration(j->m));
+    json_double(&out, "seconds", floor(1e3 * (j->earlier + elapsed(j))) / 1e3);
+    json_i64(&out, "fitted", vgs_ebm_fitted(j->m));
+    json_double(&out, "fit_loss", loss);
+    json_close(&out, '}');
+    json_line(&out);
+    return flush_log(j);
 }
 
 static double time_left(const job *j)
@@ -593,13 +612,21 @@ static int pretrain(job *j, const vgs_data *data)
 {
     vgs_error err;
     char line[128];
-    double shown = -1e9, saved = 0;
+    double shown = -1e9, saved = 0, due = 0, sum = 0;
+    int fitted = 0;                              /* since the last line of the log                    */
     const bool policy = j->config.objective == VGS_DXMI;
     const double share = policy && !is(j, "pretrain") ? 1.0 / 3 : 1;
     int fit = vgs_ebm_settings(j->m)->fit;
     while (!stop && vgs_ebm_iteration(j->m) == 0 && vgs_ebm_fitted(j->m) < fit) {
         if (j->minutes > 0 && elapsed(j) >= share * 60 * j->minutes) return pretrain_late(j);
         if (vgs_ebm_fit(j->m, data, 1, &j->fit_loss, &err)) return fail(&err);
+        sum += j->fit_loss;
+        ++fitted;
+        if (elapsed(j) >= due || vgs_ebm_fitted(j->m) == fit) {
+            if (write_fit_log(j, sum / fitted)) return EXIT_FAILED;
+            sum = fitted = 0;
+            due = elapsed(j) + fmin((j->earlier + elapsed(j)) / 20 + 0.1, 2);
+        }
         if (elapsed(j) - saved > 60 && (saved = elapsed(j), save(j, &err))) return fail(&err);
         if (elapsed(j) - shown < (is_terminal() ? 0.2 : 5) && vgs_ebm_fitted(j->m) < fit) continue;
         shown = elapsed(j);
@@ -710,7 +737,7 @@ static int open_log(job *j)
     vgs_error err;
     in_dir(j, "log.jsonl", path);
     if (j->resume && trim_log(path, (double)j->first, &j->earlier, &err)) return fail(&err);
-    j->log = fopen(path, j->resume ? "ab" : "wb");
+    j->log = fopen(path, j->resume || j->pretrained ? "ab" : "wb");      /* on behind pretraining's         */
     if (j->log) return 0;
     say("%s: cannot be opened for writing: %s", path, strerror(errno));
     return EXIT_FAILED;

@@ -82,6 +82,32 @@ static void learning_section(const job *j, FILE *f)
     fputs("</div>\n", f);
 }
 
+/* Over iterations of pretraining, where there were any; what a broken run has logged twice is left out. */
+static void pretraining_section(const job *j, FILE *f)
+{
+    static const char *const keys[] = { "fitted", "fit_loss" };
+    static curves data;
+    char path[MAX_PATH_LENGTH];
+    chart c = { .f = f, .w = 430.0, .h = 170.0, .left = 44.0, .log_y = true };
+    int n = 0;
+    read_curves(in_dir(j, "log.jsonl", path), keys, 2, &data);
+    for (int i = 0; i < data.n; ++i) {
+        if (!isfinite(data.y[0][i]) || (n && data.y[0][i] <= data.iteration[n - 1])) continue;
+        data.iteration[n] = data.y[0][i];
+        data.y[1][n++] = data.y[1][i];
+    }
+    data.n = n;
+    if (n < 2) return;
+    c.title = "Loss";
+    c.x_label = "iteration of pretraining";
+    c.note = j->config.objective == VGS_DXMI ? "|eps - net|&sup2;/D, mean since the point before"
+                                             : "|x - r|&sup2;, mean since the point before";
+    fprintf(f, "<h2>Pretraining</h2><p>%s.</p><div class=\"grid wide\">\n", j->config.objective == VGS_DXMI
+            ? "The policy as a denoising diffusion model" : "E as an autoencoder");
+    curve_chart(c, &data, 1, -1);
+    fputs("</div>\n", f);
+}
+
 /* Shares p [CELLS,CELLS] of x [n,2] in the cells of [-half,half]^2. */
 static void cells_of(const float *x, int n, double half, double *p)
 {
@@ -303,7 +329,8 @@ static vgs_status write_report(const job *j, const results *r, vgs_error *err)
     vgs_status st = vgs_file_begin(&f, in_dir(j, "report.html", path), err);
     if (st != VGS_OK) return st;
     page_head(j, r, f.stream);
-    learning_section(j, f.stream);
+    pretraining_section(j, f.stream);
+    if (!is_policy_alone(j)) learning_section(j, f.stream);
     if (j->units.dim == 2 && !j->config.sampler.on_sphere && !is_policy_alone(j))
         plane_section(j, r, f.stream);
     if (r->path) path_section(j, r, f.stream);
