@@ -7927,8 +7927,7 @@ static vgs_status vgs__check_without_value(const vgs_config *c, vgs_error *err)
         { "local_noise", c->local_noise ? 1.0 : 0.0, 0.0, false },
         { "target_ess", (double)c->target_ess, 0.0, false },
         { "correct", c->correct > 0 ? (double)c->correct : 0.0, 0.0, true },
-        { "sigma_lr", (double)c->sigma_lr, 0.0, true },
-        { "on_sphere", c->on_sphere ? 1.0 : 0.0, 0.0, true } };
+        { "sigma_lr", (double)c->sigma_lr, 0.0, true } };
     size_t k;
     for (k = 0; k < sizeof field / sizeof *field; ++k)
         if (field[k].is != field[k].must && (!field[k].logvar || vgs__learns_by(c, VGS_LOGVAR)))
@@ -7973,6 +7972,9 @@ static vgs_status vgs__check_policy(const vgs_config *c, vgs_error *err)
         return vgs__fail(err, VGS_E_ARG, "config.alpha = vp: must be ve with reference pis");
     if (!policy) return VGS_OK;
     if ((st = vgs__check_without_value(c, err)) != VGS_OK) return st;
+    if (logvar && c->on_sphere)
+        return vgs__fail(err, VGS_E_ARG, "config.on_sphere = 1: must be 0 with objective logvar, which finds a "
+                         "step's move from where it led: on the sphere many moves lead there");
     if (logvar && c->batch < 2)
         return vgs__fail(err, VGS_E_ARG, "config.batch = %d: a variance needs 2 or more", c->batch);
     return vgs__check_policy_net(c, err);

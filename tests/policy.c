@@ -681,6 +681,11 @@ static void refusals(void)
     c.objective = VGS_LOGVAR;
     refused(c, "alpha", "vp");
     c = small();
+    c.objective = VGS_LOGVAR;
+    c.on_sphere = true;
+    c.alpha = VGS_VE;
+    refused(c, "on_sphere", "many moves lead there");
+    c = small();
     c.coordinates = VGS_FULL;
     refused(c, "coordinates", "4");
     c = small();                                 /* sigma_t that collapses or explodes                 */
