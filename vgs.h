@@ -3218,7 +3218,10 @@ typedef struct vgs__cpu {
     vgs__cpu_group *group;
     int cap_op, cap_group;
     double part[256];                            /* of sum_squares                                    */
-    int bad_op, bad_row;                        /* of the check that holds the flag, -1 = none       */
+    int bad_op, bad_row;                         /* of the check that holds the flag, -1 = none       */
+#ifdef _OPENMP
+    omp_lock_t flag_lock;                        /* of bad_op, bad_row and the flag                   */
+#endif
     int failures, failed;                        /* of this list; group of the first one + 1, 0 = none */
     vgs__timing timing[64];
     vgs_error error;
@@ -6896,13 +6899,14 @@ static bool vgs__stopped(vgs__cpu *cpu, int group)
 }
 
 /* The flag goes to the first check of the list that finds something, and to its first row, whichever thread
-   comes first. A flag that was set before stays. */
+   comes first. A flag that was set before stays. Threads that find nothing never take the lock; ops of later
+   groups read the flag, so it cannot wait for the end of the list. */
 static void vgs__report(vgs__cpu *cpu, const vgs__cpu_call *call, int row)
 {
     const vgs__k *k = &call->k;
     int f[4], at = (int)(call - cpu->op_call);
 #ifdef _OPENMP
-#  pragma omp critical(vgs_check)
+    omp_set_lock(&cpu->flag_lock);
 #endif
     if (cpu->bad_op < 0 ? !vgs__int_at(k->in[1], 0)
                          : at < cpu->bad_op || (at == cpu->bad_op && row < cpu->bad_row)) {
@@ -6914,6 +6918,9 @@ static void vgs__report(vgs__cpu *cpu, const vgs__cpu_call *call, int row)
         f[3] = k->i[1];
         memcpy(k->in[1], f, sizeof f);
     }
+#ifdef _OPENMP
+    omp_unset_lock(&cpu->flag_lock);
+#endif
 }
 
 static float *vgs__at(float *scratch, const vgs__local *v, int first, size_t shift)
@@ -7179,6 +7186,9 @@ VGS__DEF vgs_backend *vgs_cpu_create(const vgs_cpu_config *cfg, vgs_error *err)
         vgs__free(cpu);
         return NULL;
     }
+#ifdef _OPENMP
+    omp_init_lock(&cpu->flag_lock);
+#endif
     cpu->base.self = cpu;
     cpu->base.buffer_create = vgs__cpu_buffer_create;
     cpu->base.buffer_free = vgs__cpu_buffer_free;
@@ -7212,6 +7222,9 @@ VGS__DEF void vgs_cpu_free(vgs_backend *backend)
     vgs__free(cpu->packed);
     vgs__free(cpu->op_call);
     vgs__free(cpu->group);
+#ifdef _OPENMP
+    omp_destroy_lock(&cpu->flag_lock);
+#endif
     vgs__free(cpu);
 }
 

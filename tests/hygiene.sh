@@ -28,6 +28,9 @@ ok "no tabs, trailing blanks or non-ASCII" $?
 ! awk 'length > 110 {print FILENAME ":" FNR; bad = 1} END {exit !bad}' vgs.h vgs_cl.h */*.c */*.h
 ok "no line over 110 columns" $?
 
+! grep -n 'omp critical' vgs.h
+ok "no lock that all backends of a process share (omp critical)" $?
+
 # in each half of vgs.h the tags, in order and each once, are those of the list of contents
 sed -n '/^   CONTENTS/,/^$/p' vgs.h | grep -o 'Implementation\|>>[a-z]*' > "$work/contents"
 sed '1,/^#ifndef VGS_H/d' vgs.h | grep -o 'end of interface\|^/\* ==== >>[a-z]*' |
