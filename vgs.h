@@ -62,7 +62,7 @@
        (OpenMP does, if you compile with it), print, exit, abort, or keep any global state.
 
    CONTENTS (search for the tag; the gradient of an op is VGS__GRAD(op), a training iteration is
-   vgs__train_iteration, the list of networks vgs__nets)
+   vgs__train_iteration, the list of networks VGS__NETS)
        Interface: >>errors >>energy >>sampler >>weights >>checkpoint >>ebm >>mcmc >>files >>graph >>rng
        >>model >>gemm >>backend, then the method and its references
        Implementation: >>util >>math >>rng >>gemm >>graph >>ops >>gradient >>compile >>run >>cpu >>evaluate
@@ -7415,6 +7415,56 @@ typedef struct vgs__field {
     const char *words, *help;                    /* vgs__config_fill computes it. words: of an enum   */
 } vgs__field;
 
+/* What can be said of a network. */
+enum {
+    VGS__NET_TIMED = 1, VGS__NET_PLAIN = 2,      /* it can be with time, and without (steps = 0)      */
+    VGS__NET_IMAGE = 4,                          /* its x are images: height, width and levels        */
+    VGS__NET_BASE = 8,                           /* V has a part beside it, and coordinates of its own */
+    VGS__NET_INVARIANT = 16,                     /* it sees particles only by their distances         */
+    VGS__NET_POLICY = 32, VGS__NET_ENERGY = 64   /* it can be the policy; an E that is learned        */
+};
+
+/* The networks, in the order of vgs_net_kind: kind, word in settings and files, layers that zero stands for,
+   what can be said of it. To add one: a kind in vgs_net_kind, a row here, and vgs__net_WORD, which records it
+   and lists its weights, beside the others in >>model; fields that only it has are checked in
+   vgs__net_check_kind. Those of V and the policy come first. */
+#define VGS__NETS_OF_V(X) \
+    X(MLP,         mlp,         3, VGS__NET_TIMED | VGS__NET_PLAIN | VGS__NET_BASE | VGS__NET_POLICY | \
+                                   VGS__NET_ENERGY) \
+    X(TEMB,        temb,        3, VGS__NET_TIMED) \
+    X(DEEPER,      deeper,      3, VGS__NET_TIMED) \
+    X(DEEPERV2,    deeperv2,    3, VGS__NET_TIMED) \
+    X(DEEPERV3,    deeperv3,    3, VGS__NET_TIMED) \
+    X(EGNN,        egnn,        2, VGS__NET_TIMED | VGS__NET_BASE | VGS__NET_INVARIANT) \
+    X(RESNET,      resnet,      1, VGS__NET_TIMED | VGS__NET_PLAIN | VGS__NET_IMAGE | VGS__NET_ENERGY) \
+    X(UNET,        unet,        1, VGS__NET_TIMED | VGS__NET_PLAIN | VGS__NET_IMAGE | VGS__NET_POLICY)
+#define VGS__NETS(X) \
+    VGS__NETS_OF_V(X) \
+    X(AUTOENCODER, autoencoder, 3, VGS__NET_PLAIN | VGS__NET_ENERGY)
+
+#define VGS__NET_ROW(KIND, word, layers, facts) { #word, layers, facts },
+static const struct { const char *word; int layers; unsigned facts; } vgs__net_table[] = {
+    VGS__NETS(VGS__NET_ROW)
+};
+#define VGS__NET_PLACE(KIND, word, layers, facts) VGS__NET_AT_##KIND,
+enum { VGS__NETS(VGS__NET_PLACE) VGS__NET_COUNT };
+#define VGS__NET_FITS(KIND, word, layers, facts) && (int)VGS__NET_AT_##KIND == (int)VGS_NET_##KIND
+typedef char vgs__net_rows_are_in_the_order_of_vgs_net_kind[1 VGS__NETS(VGS__NET_FITS) ? 1 : -1];
+#undef VGS__NET_ROW
+#undef VGS__NET_PLACE
+#undef VGS__NET_FITS
+
+static bool vgs__net_known(vgs_net_kind kind) { return (unsigned)kind < (unsigned)VGS__NET_COUNT; }
+static bool vgs__net_is(vgs_net_kind kind, unsigned fact)
+{
+    return vgs__net_known(kind) && (vgs__net_table[kind].facts & fact) != 0;
+}
+
+/* The words as a field lists them: "mlp temb ...". */
+#define VGS__NET_WORD(KIND, word, layers, facts) " " #word
+#define VGS__NET_WORDS_OF_V (&(VGS__NETS_OF_V(VGS__NET_WORD))[1])
+#define VGS__NET_WORDS      (&(VGS__NETS(VGS__NET_WORD))[1])
+
 #define VGS__BIG ((double)FLT_MAX)
 #define VGS__WIDTH 2.0
 enum { VGS__MOST_POINTS = 64 };                  /* of E in V                                         */
@@ -7481,7 +7531,7 @@ static const vgs__field vgs__fields[] = {
     VGS__F(target_ess, FROM, 0, (double)0.99999994f, 0, NULL,
            "ESS/N of 10000 draws at which training ends, 0 = not")
     VGS__F(seed, U64, 0, 0, 0, NULL, "of weights, noise and shuffles")
-    VGS__N(value, kind, ENUM, 0, 0, 0, "mlp temb deeper deeperv2 deeperv3 egnn resnet unet", "value network")
+    VGS__N(value, kind, ENUM, 0, 0, 0, VGS__NET_WORDS_OF_V, "value network")
     VGS__N(wrapper, wrapper, ENUM, 0, 0, 0, "none sorted reciprocal",
            "invariant wrapper of the value network")
     VGS__N(hidden, hidden, INT, 1, 65536, 128, NULL, "width of the value network")
@@ -7497,8 +7547,7 @@ static const vgs__field vgs__fields[] = {
            "Gaussians, x_scale apart, of an mlp's x, of an egnn's distances")
     VGS__N(x_scale, x_scale, ABOVE, 0, VGS__BIG, 1, NULL,
            "mlp sees x / x_scale; distance and width of the windows")
-    VGS__P(policy, kind, ENUM, 0, 0, 0, "mlp temb deeper deeperv2 deeperv3 egnn resnet unet",
-           "policy network: mlp or unet")
+    VGS__P(policy, kind, ENUM, 0, 0, 0, VGS__NET_WORDS_OF_V, "policy network: mlp or unet")
     VGS__P(policy_hidden, hidden, INT, 1, 65536, 0, NULL, "width of the policy network")
     VGS__P(policy_layers, layers, INT, 1, 1000, 0, NULL, "its hidden layers (mlp), blocks (unet)")
     VGS__P(policy_time_dim, time_dim, EVEN, 4, 65536, 64, NULL, "width of its time embedding")
@@ -7653,16 +7702,31 @@ static vgs_status vgs__check_int(const char *name, int v, int lo, int hi, vgs_er
 
 enum { VGS__MAX_INPUTS = 1 << 24 };              /* columns of the first layer                        */
 
-static bool vgs__net_is_ours(vgs_net_kind k) { return k == VGS_NET_MLP || k == VGS_NET_AUTOENCODER; }
-static bool vgs__net_is_egnn(vgs_net_kind k) { return k == VGS_NET_EGNN; }
-static bool vgs__net_is_image(vgs_net_kind k) { return k == VGS_NET_RESNET || k == VGS_NET_UNET; }
+/* The words of the networks of which `fact` can be said, for a sentence: "mlp, resnet or unet". */
+static const char *vgs__net_words_of(unsigned fact, char text[128])
+{
+    int i, k, n = 0, at = 0;
+    for (i = 0; i < VGS__NET_COUNT; ++i) n += vgs__net_is((vgs_net_kind)i, fact);
+    for (text[0] = '\0', i = k = 0; i < VGS__NET_COUNT; ++i) {
+        if (!vgs__net_is((vgs_net_kind)i, fact)) continue;
+        at += snprintf(text + at, 128 - (size_t)at, "%s%s", !k ? "" : k + 1 < n ? ", " : " or ",
+                       vgs__net_table[i].word);
+        ++k;
+    }
+    return text;
+}
+
+/* Whether the output is like x: an image, a reconstruction. */
+static bool vgs__net_gives_x(const vgs_net_config *c)
+{
+    return c->kind == VGS_NET_UNET || (c->kind == VGS_NET_AUTOENCODER && !c->energy);
+}
 
 /* A square of 1 or 3 channels, if dim is one, and levels of even sides, the last of 4 to 7 pixels. */
 static void vgs__net_fill_image(vgs_net_config *n)
 {
     int grey = (int)(sqrt((double)n->dim) + 0.5), colour = (int)(sqrt(n->dim / 3.0) + 0.5), h, w;
     if (!n->hidden) n->hidden = 32;
-    if (!n->layers) n->layers = 1;
     if (!n->height && !n->width && (grey * grey == n->dim || 3 * colour * colour == n->dim))
         n->height = n->width = grey * grey == n->dim ? grey : colour;
     if (n->levels) return;
@@ -7690,43 +7754,45 @@ static vgs_status vgs__net_check_image(const vgs_net_config *c, vgs_error *err)
 
 static void vgs__net_fill(vgs_net_config *n)
 {
-    bool rebuilds = n->kind == VGS_NET_UNET || (n->kind == VGS_NET_AUTOENCODER && !n->energy);
     vgs_config c;
     memset(&c, 0, sizeof c);
-    if (vgs__net_is_image(n->kind)) vgs__net_fill_image(n);
+    if (vgs__net_is(n->kind, VGS__NET_IMAGE)) vgs__net_fill_image(n);
     c.net = *n;
     vgs__fields_fill(&c, true);
     *n = c.net;
     if (!n->time_hidden) n->time_hidden = n->hidden;
-    if (!n->layers) n->layers = n->kind == VGS_NET_EGNN ? 2 : 3;
-    if (!n->out) n->out = rebuilds ? n->dim : 1;
+    if (!n->layers && vgs__net_known(n->kind)) n->layers = vgs__net_table[n->kind].layers;
+    if (!n->out) n->out = vgs__net_gives_x(n) ? n->dim : 1;
     if (!n->code && n->kind == VGS_NET_AUTOENCODER) n->code = n->dim < 256 ? (n->dim + 1) / 2 : 128;
 }
 
 /* Fields that only some networks have. */
 static vgs_status vgs__net_check_kind(const vgs_net_config *c, vgs_error *err)
 {
-    bool plain = c->steps == 0, image = vgs__net_is_image(c->kind);
-    int out = c->kind == VGS_NET_UNET || (c->kind == VGS_NET_AUTOENCODER && !c->energy) ? c->dim : 1;
-    if (plain && !vgs__net_is_ours(c->kind) && !image)
-        return vgs__fail(err, VGS_E_ARG,
-                         "net.steps = 0: only mlp, resnet, unet and autoencoder know a network without time");
-    if (c->kind == VGS_NET_AUTOENCODER && !plain)
-        return vgs__fail(err, VGS_E_ARG, "net.steps = %d: must be 0, an autoencoder knows no time", c->steps);
+    bool plain = c->steps == 0, image = vgs__net_is(c->kind, VGS__NET_IMAGE);
+    int out = vgs__net_gives_x(c) ? c->dim : 1;
+    char list[128];
+    if (plain && !vgs__net_is(c->kind, VGS__NET_PLAIN))
+        return vgs__fail(err, VGS_E_ARG, "net.steps = 0: only %s can be without time",
+                         vgs__net_words_of(VGS__NET_PLAIN, list));
+    if (!plain && !vgs__net_is(c->kind, VGS__NET_TIMED))
+        return vgs__fail(err, VGS_E_ARG, "net.steps = %d: must be 0, %s is without time", c->steps,
+                         vgs__net_table[c->kind].word);
     if (c->kind != VGS_NET_MLP && c->out != out)
         return vgs__fail(err, VGS_E_ARG, "net.out = %d: must be %d, only an mlp has a choice", c->out, out);
     if (c->kind != VGS_NET_AUTOENCODER && (c->code || c->unit || c->energy))
         return vgs__fail(err, VGS_E_ARG, "net.%s: only an autoencoder has it; leave it 0",
                          c->code ? "code" : c->unit ? "unit" : "energy");
     if (!image && (c->height || c->width || c->levels))
-        return vgs__fail(err, VGS_E_ARG, "net.%s: only resnet and unet have it; leave it 0",
-                         c->height ? "height" : c->width ? "width" : "levels");
+        return vgs__fail(err, VGS_E_ARG, "net.%s: only %s has it; leave it 0",
+                         c->height ? "height" : c->width ? "width" : "levels",
+                         vgs__net_words_of(VGS__NET_IMAGE, list));
     if (image && c->wrapper)
         return vgs__fail(err, VGS_E_ARG, "net.wrapper = %d: an image has no particles; leave it 0",
                          (int)c->wrapper);
     if (image) return c->windows ? vgs__fail(err, VGS_E_ARG, "net.windows = %d: must be 0 for images",
                                              c->windows) : vgs__net_check_image(c, err);
-    if (c->windows && (vgs__net_is_egnn(c->kind) || (c->kind == VGS_NET_MLP && !plain && c->out == 1)))
+    if (c->windows && (c->kind == VGS_NET_EGNN || (c->kind == VGS_NET_MLP && !plain && c->out == 1)))
         return VGS_OK;
     if (c->windows)
         return vgs__fail(err, VGS_E_ARG, "net.windows = %d: must be 0 but for an egnn, or an mlp of x and t "
@@ -7737,16 +7803,17 @@ static vgs_status vgs__net_check_kind(const vgs_net_config *c, vgs_error *err)
 static vgs_status vgs__net_check(const vgs_net_config *c, vgs_error *err)
 {
     double inputs;
-    bool particles = c->kind == VGS_NET_EGNN || c->wrapper != VGS_WRAPPER_NONE;
+    bool invariant, particles;
     vgs_config whole;
     vgs_status st;
-    if ((int)c->kind < VGS_NET_MLP || c->kind > VGS_NET_AUTOENCODER)
-        return vgs__fail(err, VGS_E_ARG, "net.kind = %d: unknown", (int)c->kind);
+    if (!vgs__net_known(c->kind)) return vgs__fail(err, VGS_E_ARG, "net.kind = %d: unknown", (int)c->kind);
     if ((int)c->wrapper < 0 || c->wrapper > VGS_WRAPPER_RECIPROCAL)
         return vgs__fail(err, VGS_E_ARG, "net.wrapper = %d: unknown", (int)c->wrapper);
+    invariant = vgs__net_is(c->kind, VGS__NET_INVARIANT);
+    particles = invariant || c->wrapper != VGS_WRAPPER_NONE;
     memset(&whole, 0, sizeof whole);
     whole.net = *c;
-    if (c->kind == VGS_NET_AUTOENCODER) whole.net.kind = VGS_NET_MLP;            /* no value network   */
+    if (!vgs__net_is(c->kind, VGS__NET_TIMED)) whole.net.kind = VGS_NET_MLP; /* no value network */
     if ((st = vgs__check_int("net.dim", c->dim, 1, 1000000, err)) != VGS_OK) return st;
     if ((st = vgs__fields_check(&whole, true, err)) != VGS_OK) return st;
     if ((st = vgs__check_int("net.out", c->out, 1, 1000000, err)) != VGS_OK) return st;
@@ -7759,9 +7826,9 @@ static vgs_status vgs__net_check(const vgs_net_config *c, vgs_error *err)
     if (c->kind == VGS_NET_MLP && inputs * (c->windows + 1.0) > (double)VGS__MAX_INPUTS)
         return vgs__fail(err, VGS_E_ARG, "net.windows = %d: of %.0f inputs these are more than %d columns",
                          c->windows, inputs, VGS__MAX_INPUTS);
-    if (c->kind == VGS_NET_EGNN && c->wrapper != VGS_WRAPPER_NONE)
-        return vgs__fail(err, VGS_E_ARG, "net.wrapper = %d: an EGNN is invariant already; leave it 0",
-                         (int)c->wrapper);
+    if (invariant && c->wrapper != VGS_WRAPPER_NONE)
+        return vgs__fail(err, VGS_E_ARG, "net.wrapper = %d: an %s is invariant already; leave it 0",
+                         (int)c->wrapper, vgs__net_table[c->kind].word);
     return vgs__net_check_kind(c, err);
 }
 
@@ -7798,9 +7865,8 @@ static vgs_coordinates vgs__default_coordinates(const vgs_config *c)
 {
     bool by_hand = c->s2_start != 0.0f || c->s2_end != 0.0f || c->init_sigma != 0.0f || c->net.windows ||
                    c->net.x_scale != 0.0f;
-    bool ours = c->net.kind == VGS_NET_MLP || c->net.kind == VGS_NET_EGNN;
-    if (by_hand || !ours || c->published || c->explicit_drift || c->fixed_kernel || c->on_sphere ||
-        vgs__is_policy(c))
+    if (by_hand || !vgs__net_is(c->net.kind, VGS__NET_BASE) || c->published || c->explicit_drift ||
+        c->fixed_kernel || c->on_sphere || vgs__is_policy(c))
         return VGS_PLAIN;
     if (vgs__is_particles(c)) return VGS_SCALE;
     return c->energy.dim <= VGS__MOST_FULL ? VGS_FULL : VGS_DIAGONAL;
@@ -7952,15 +8018,15 @@ static vgs_status vgs__check_without_value(const vgs_config *c, vgs_error *err)
 static vgs_status vgs__check_policy_net(const vgs_config *c, vgs_error *err)
 {
     const vgs_net_config *n = &c->policy;
-    char text[32];
+    char text[32], list[128];
     vgs_error why;
     vgs_field_get(c, vgs_field_find("policy"), text);
     if (n->wrapper)
         return vgs__fail(err, VGS_E_ARG, "config.policy.wrapper = %d: must be 0, a policy is not invariant",
                          (int)n->wrapper);
-    if (n->kind != VGS_NET_MLP && n->kind != VGS_NET_UNET)
-        return vgs__fail(err, VGS_E_ARG, "config.policy = %s: must be mlp or unet, which have as many "
-                         "outputs as x has columns", text);
+    if (!vgs__net_is(n->kind, VGS__NET_POLICY))
+        return vgs__fail(err, VGS_E_ARG, "config.policy = %s: must be %s, which can have as many outputs as "
+                         "x has columns", text, vgs__net_words_of(VGS__NET_POLICY, list));
     if (n->out != c->energy.dim)
         return vgs__fail(err, VGS_E_ARG, "config.policy.out = %d: must be dim = %d, one for each column of x",
                          n->out, c->energy.dim);
@@ -8028,9 +8094,9 @@ static vgs_status vgs__check_together(const vgs_config *c, vgs_error *err)
         return vgs__fail(err, VGS_E_ARG, "config.refine = %d: must be 0 without replay", c->refine);
     if (c->on_sphere && (c->alpha != VGS_VE || vgs__is_particles(c) || c->energy.dim < 2))
         return vgs__fail(err, VGS_E_ARG, "config.on_sphere = 1: needs alpha ve, no particles and dim >= 2");
-    if (!vgs__is_plain(c) && (no_local || (c->net.kind != VGS_NET_MLP && c->net.kind != VGS_NET_EGNN)))
+    if (!vgs__is_plain(c) && (no_local || !vgs__net_is(c->net.kind, VGS__NET_BASE)))
         return vgs__fail(err, VGS_E_ARG, "config.coordinates = %d: must be 1 (plain) with %s",
-                         (int)c->coordinates, no_local ? no_local : "a network that is neither mlp nor egnn");
+                         (int)c->coordinates, no_local ? no_local : "a network that V has nothing beside");
     if ((vgs__is_particles(c) && c->coordinates > VGS_SCALE) ||
         (c->coordinates == VGS_FULL && c->energy.dim > 4096))
         return vgs__fail(err, VGS_E_ARG, "config.coordinates = %d: particles need plain (1) or scale (2), "
@@ -8885,13 +8951,11 @@ static vgs_var vgs__net_unet(vgs__pass *p)
     return p->g ? vgs_reshape(p->g, m.u, c->dim) : m.u;
 }
 
-/* ---- the list of networks, in the order of vgs_net_kind: to add one, write its pass and a row here, a kind
-   there, its name among vgs__fields, and under vgs__net_check_kind which fields it has ---- */
+/* ---- what records each network, out of VGS__NETS ---- */
 
-static const struct { vgs_var (*pass)(vgs__pass *p); } vgs__nets[] = {
-    { vgs__net_mlp }, { vgs__net_temb }, { vgs__net_deeper }, { vgs__net_deeperv2 }, { vgs__net_deeperv3 },
-    { vgs__net_egnn }, { vgs__net_resnet }, { vgs__net_unet }, { vgs__net_autoencoder }
-};
+#define VGS__NET_PASS(KIND, word, layers, facts) { vgs__net_##word },
+static const struct { vgs_var (*pass)(vgs__pass *p); } vgs__nets[] = { VGS__NETS(VGS__NET_PASS) };
+#undef VGS__NET_PASS
 
 static void vgs__net_free(vgs__net *net)
 {
@@ -10966,7 +11030,7 @@ static vgs_var vgs__value_precision(const vgs_sampler *s, vgs_graph *g, vgs_var 
 /* Whether V has a part beside the network. */
 static bool vgs__value_has_base(const vgs_sampler *s)
 {
-    return !s->c.published && (s->c.net.kind == VGS_NET_MLP || s->c.net.kind == VGS_NET_EGNN);
+    return !s->c.published && vgs__net_is(s->c.net.kind, VGS__NET_BASE);
 }
 
 /* The standard deviation of -tau log p(x), x ~ p, of a Gaussian p. */
@@ -11439,7 +11503,7 @@ static vgs_var vgs__kernel_drift(vgs_sampler *s, vgs__kernel *k, vgs_var x, vgs_
 {
     vgs_graph *g = k->g;
     const vgs_scalar none = { 0 };
-    bool invariant = s->c.net.wrapper != VGS_WRAPPER_NONE || s->c.net.kind == VGS_NET_EGNN;
+    bool invariant = s->c.net.wrapper != VGS_WRAPPER_NONE || vgs__net_is(s->c.net.kind, VGS__NET_INVARIANT);
     vgs_var mu = vgs_affine_by(g, grad, k->drift_scale, none);
     if (!invariant && !last) mu = vgs__centred(s, g, mu);
     if (s->c.on_sphere) mu = vgs_sphere_tangent(g, mu, x);
@@ -18424,8 +18488,7 @@ static vgs_status vgs__old_switches(const vgs_safetensors *f, const char *path, 
 {
     static const char *const other[] = { "no_base", "unclamped_drift", "skip_final_noise" };
     const bool one_step = vgs__meta_is_set(f, "one_step");
-    const bool counts[3] = { c->net.kind == VGS_NET_MLP || c->net.kind == VGS_NET_EGNN, c->energy_max != 0.0f,
-                             true };
+    const bool counts[3] = { vgs__net_is(c->net.kind, VGS__NET_BASE), c->energy_max != 0.0f, true };
     const bool now[3] = { c->published, vgs__last_drift_is_raw(c), false };
     int k;
     if (!vgs_safetensors_meta(f, "one_step")) return VGS_OK;
@@ -18759,8 +18822,7 @@ static const vgs__field vgs__ebm_fields[] = {
     VGS__F(shared, BOOL, 0, 0, 0, NULL, "dxmi: E is the value at t = T, one network for both")
     VGS__F(fit, INT, 0, INT_MAX, 0, NULL, "iterations of pretraining (autoencoder; dxmi: the policy)")
     VGS__F(fit_lr, ABOVE, 0, VGS__BIG, (double)1e-3f, NULL, "learning rate of pretraining at first")
-    VGS__N(kind, ENUM, 0, 0, 0, "mlp temb deeper deeperv2 deeperv3 egnn resnet unet autoencoder",
-           "network of E")
+    VGS__N(kind, ENUM, 0, 0, 0, VGS__NET_WORDS, "network of E")
     VGS__N(hidden, INT, 1, 65536, 0, NULL, "width of E's network")
     VGS__N(layers, INT, 1, 1000, 0, NULL, "hidden layers (mlp, half an autoencoder), blocks (resnet)")
     VGS__N(height, INT, 0, 4096, 0, NULL, "resnet: pixels from top to bottom")
@@ -18981,6 +19043,7 @@ static vgs_var vgs__ebm_energy_record(void *view, vgs_graph *g, vgs_var x);
 VGS__DEF vgs_status vgs_ebm_config_resolve(const vgs_ebm_config *cfg, vgs_ebm_config *c, vgs_error *err)
 {
     vgs_status st = VGS_OK;
+    char list[128];
     vgs_energy e;
     int i;
     *c = *cfg;
@@ -18991,10 +19054,9 @@ VGS__DEF vgs_status vgs_ebm_config_resolve(const vgs_ebm_config *cfg, vgs_ebm_co
     for (i = 0; i < 2 && st == VGS_OK; ++i)      /* what the defaults follow from                     */
         st = vgs__field_check(&vgs__ebm_fields[i], c, "ebm", err);
     if (st != VGS_OK) return st;
-    if (!c->shared && c->net.kind != VGS_NET_MLP && c->net.kind != VGS_NET_RESNET &&
-        c->net.kind != VGS_NET_AUTOENCODER)
-        return vgs__fail(err, VGS_E_ARG, "ebm.kind = %d: an energy is an mlp, a resnet or an "
-                         "autoencoder", (int)c->net.kind);
+    if (!c->shared && !vgs__net_is(c->net.kind, VGS__NET_ENERGY))
+        return vgs__fail(err, VGS_E_ARG, "ebm.kind = %d: an energy must be %s", (int)c->net.kind,
+                         vgs__net_words_of(VGS__NET_ENERGY, list));
     vgs__ebm_fill(c);
     st = vgs__net_check(&c->net, err);
     if (st == VGS_OK) st = vgs_config_resolve(&c->sampler, &c->sampler, err);

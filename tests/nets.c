@@ -539,7 +539,7 @@ static void init(void)
         int i, j, fan = 1;
         memset(&c, 0, sizeof c);
         c.kind = kind;
-        c.dim = vgs__net_is_image(kind) ? 16 : 12;
+        c.dim = vgs__net_is(kind, VGS__NET_IMAGE) ? 16 : 12;
         c.steps = kind == VGS_NET_AUTOENCODER ? 0 : GOLDEN_T;
         c.hidden = 64;
         c.particles = 4;
