@@ -8052,8 +8052,8 @@ static vgs_status vgs__check_policy(const vgs_config *c, vgs_error *err)
     if (!policy) return VGS_OK;
     if ((st = vgs__check_without_value(c, err)) != VGS_OK) return st;
     if (logvar && c->on_sphere)
-        return vgs__fail(err, VGS_E_ARG, "config.on_sphere = 1: must be 0 with objective logvar, which finds a "
-                         "step's move from where it led: on the sphere many moves lead there");
+        return vgs__fail(err, VGS_E_ARG, "config.on_sphere = 1: must be 0 with objective logvar, which finds "
+                         "a step's move from where it led: on the sphere many moves lead there");
     if (logvar && c->batch < 2)
         return vgs__fail(err, VGS_E_ARG, "config.batch = %d: a variance needs 2 or more", c->batch);
     return vgs__check_policy_net(c, err);
