@@ -980,6 +980,7 @@ VGS_API vgs_var vgs_add     (vgs_graph *g, vgs_var a, vgs_var b);
 VGS_API vgs_var vgs_sub     (vgs_graph *g, vgs_var a, vgs_var b);
 VGS_API vgs_var vgs_mul     (vgs_graph *g, vgs_var a, vgs_var b);
 VGS_API vgs_var vgs_div     (vgs_graph *g, vgs_var a, vgs_var b);
+VGS_API vgs_var vgs_max     (vgs_graph *g, vgs_var a, vgs_var b);    /* of equals the gradient is a's */
 VGS_API vgs_var vgs_affine  (vgs_graph *g, vgs_var x, float a, float b);           /* a x + b         */
 VGS_API vgs_var vgs_affine_by(vgs_graph *g, vgs_var x, vgs_scalar a, vgs_scalar b);      /* {0}: 1, 0  */
 VGS_API vgs_var vgs_combine (vgs_graph *g, vgs_var a, float fa, vgs_var b, float fb);    /* fa a + fb b */
@@ -1031,12 +1032,14 @@ VGS_API vgs_var vgs_segment_sum   (vgs_graph *g, vgs_var x, int n, const int32_t
 /* images: x [B h w, c], a row for each pixel, channels last; a window of size x size pixels moves over them,
    zeros around. Output: (height + top + bottom - size)/stride + 1 rows, rounded down, columns likewise.
    conv2d: w [out, size size c/groups], its columns a window's pixels (row by row) times channels, b [1,out]
-   or {0}. depthwise: w [size size, c]. avg_pool: the mean of those pixels that lie in the image. resize:
-   bilinear, without smoothing; with `align` corners keep their pixels. */
+   or {0}. depthwise: w [size size, c]. avg_pool, max_pool: the mean, the largest of those pixels that lie in
+   the image, of which max_pool wants one in each window. resize: bilinear, without smoothing; with `align`
+   corners keep their pixels. */
 typedef struct vgs_window { int height, width, size, stride, top, left, bottom, right; } vgs_window;
 VGS_API vgs_var vgs_conv2d   (vgs_graph *g, vgs_var x, const vgs_window *p, vgs_var w, vgs_var b, int groups);
 VGS_API vgs_var vgs_depthwise(vgs_graph *g, vgs_var x, const vgs_window *p, vgs_var w);
 VGS_API vgs_var vgs_avg_pool (vgs_graph *g, vgs_var x, const vgs_window *p);
+VGS_API vgs_var vgs_max_pool (vgs_graph *g, vgs_var x, const vgs_window *p);
 VGS_API vgs_var vgs_resize   (vgs_graph *g, vgs_var x, int height, int width, int to_height, int to_width,
                               bool align);
 
@@ -1210,7 +1213,7 @@ enum { VGS_MAX_IN = 6, VGS_MAX_ATTR = 8 };
     X(M, TANH, tanh, 0, out)            X(M, TANH_GRAD, tanh_grad, 0, out)                              \
     X(M, CLAMP, clamp, 0, out)          X(M, CLAMP_GRAD, clamp_grad, 0, out)                            \
     X(M, FILL, fill, 0, out)            X(M, LOSS, loss, 0, out)        X(M, LOSS_GRAD, loss_grad, 0, out) \
-    X(M, MASK_ABOVE, mask_above, 0, out)                                                                \
+    X(M, MASK_ABOVE, mask_above, 0, out) X(M, MAX, max, 0, out)                                         \
     X(M, FILL_INT, fill_int, 0, out)    X(M, INT_DIV, int_div, 0, out)                                  \
     X(R, SUM_COLS, sum_cols, 0, 2 * in) X(R, LOGSUMEXP, logsumexp, 0, out)                              \
     X(R, LAYERNORM, layernorm, 0, out)  X(R, LAYERNORM_GRAD, layernorm_grad, 0, out)                    \
@@ -3624,6 +3627,16 @@ VGS__DEF vgs_var vgs_mask_above(vgs_graph *g, vgs_var x, vgs_var e, float limit)
     return v;
 }
 
+VGS__MAP2(max, a < b ? b : a)
+VGS__GRAD(max)
+{
+    vgs_var to_a = vgs_mask_above(g, gy, vgs_sub(g, VGS__IN(n, 1), VGS__IN(n, 0)), 0.0f);
+    (void)y;
+    if (need[0]) vgs__set_grad(g, n, 0, to_a, gx);
+    if (need[1]) vgs__set_grad(g, n, 1, vgs_sub(g, gy, to_a), gx);
+}
+VGS__DEF vgs_var vgs_max(vgs_graph *g, vgs_var a, vgs_var b) { return vgs__binary(g, VGS_OP_MAX, a, b); }
+
 VGS__MAP(fill)                                                       /* f0; over the rows of it if i0  */
 {
     const float f0 = k->i[0] ? k->f[0] / (float)k->full_rows : k->f[0];
@@ -4439,6 +4452,16 @@ VGS__DEF vgs_var vgs_segment_sum(vgs_graph *g, vgs_var x, int n, const int32_t *
        list [entries,2]. Pixel o of a sample is the sum over its
    entries (pixel, tap), which are list[start[o]..start[o+1]), of w[tap] x[pixel]. */
 
+/* Where the pixel and the weights of entry e begin. */
+VGS__INLINE size_t vgs__stencil_pixel(const vgs__k *k, int e)
+{
+    return (size_t)vgs__int_at(k->in[3], 2 * (size_t)e) * (size_t)k->ld[0];
+}
+VGS__INLINE size_t vgs__stencil_tap(const vgs__k *k, int e)
+{
+    return (size_t)vgs__int_at(k->in[3], 2 * (size_t)e + 1) * (size_t)k->ld[1];
+}
+
 /* n columns of one pixel; constant n: the sums stay in registers. */
 VGS__INLINE void vgs__stencil_strip(const vgs__k *k, const float *x, int e0, int e1, int c0, int n, float *y)
 {
@@ -4446,8 +4469,7 @@ VGS__INLINE void vgs__stencil_strip(const vgs__k *k, const float *x, int e0, int
     int e, c;
     for (c = 0; c < n; ++c) sum[c] = 0;
     for (e = e0; e < e1; ++e) {
-        const float *p = x + (size_t)vgs__int_at(k->in[3], 2 * (size_t)e) * (size_t)k->ld[0] + c0;
-        const float *w = k->in[1] + (size_t)vgs__int_at(k->in[3], 2 * (size_t)e + 1) * (size_t)k->ld[1];
+        const float *p = x + vgs__stencil_pixel(k, e) + c0, *w = k->in[1] + vgs__stencil_tap(k, e);
         if (k->in_cols[1] == 1) for (c = 0; c < n; ++c) sum[c] += *w * p[c];
         else for (c = 0; c < n; ++c) sum[c] += w[c0 + c] * p[c];
     }
@@ -4466,10 +4488,71 @@ VGS__MAP(stencil)
         for (c = 0; c + 64 <= k->cols; c += 64) vgs__stencil_strip(k, x, e0, e1, c, 64, y);
         for (; c + 32 <= k->cols; c += 32) vgs__stencil_strip(k, x, e0, e1, c, 32, y);
         for (; c + 16 <= k->cols; c += 16) vgs__stencil_strip(k, x, e0, e1, c, 16, y);
-        if (c < k->cols) vgs__stencil_strip(k, x, e0, e1, c, k->cols - c, y);
+        if (k->cols == 3) vgs__stencil_strip(k, x, e0, e1, 0, 3, y);             /* colours            */
+        else if (c < k->cols) vgs__stencil_strip(k, x, e0, e1, c, k->cols - c, y);
     }
 }
-VGS__MAP_KERNELS(stencil)
+VGS__MAP_HOT VGS__KERNEL(stencil) { vgs__map_stencil(k, r0, r1, c0, c1); }
+
+#ifdef VGS__X86
+/* How many entries each of the pixels o..o+3 of a sample has, if they are the same taps of pixels *step apart
+   from one to the next; else 0. */
+static int vgs__stencil_alike(const vgs__k *k, int o, size_t *step)
+{
+    int e0 = vgs__int_at(k->in[2], (size_t)o), count = vgs__int_at(k->in[2], (size_t)o + 1) - e0, j, e;
+    *step = vgs__stencil_pixel(k, e0 + count) - vgs__stencil_pixel(k, e0);
+    for (j = 1; j < 4; ++j) {
+        if (vgs__int_at(k->in[2], (size_t)(o + j) + 1) != e0 + (j + 1) * count) return 0;
+        for (e = e0; e < e0 + count; ++e)
+            if (vgs__stencil_tap(k, e) != vgs__stencil_tap(k, e + j * count) ||
+                vgs__stencil_pixel(k, e) + (size_t)j * *step != vgs__stencil_pixel(k, e + j * count)) return 0;
+    }
+    return count;
+}
+
+#define VGS__FOUR(R) R(0) R(1) R(2) R(3)
+#define VGS__ZERO(j) __m256 u##j = _mm256_setzero_ps(), v##j = u##j;
+#define VGS__TAP(j)  u##j = _mm256_add_ps(u##j, _mm256_mul_ps(w0, _mm256_loadu_ps(p + j * step))); \
+                     v##j = _mm256_add_ps(v##j, _mm256_mul_ps(w1, _mm256_loadu_ps(p + j * step + 8)));
+#define VGS__STORE(j) _mm256_storeu_ps(y + j * ld + c0, u##j); _mm256_storeu_ps(y + j * ld + c0 + 8, v##j);
+
+/* Sixteen columns of four pixels that are alike: weights are read once. The sums are those of a strip. */
+VGS__AVX2 static void vgs__stencil_four(const vgs__k *k, const float *x, size_t step, int e0, int count,
+                                        int c0, float *y)
+{
+    const size_t ld = (size_t)k->ld_out;
+    int e;
+    VGS__FOUR(VGS__ZERO)
+    for (e = e0; e < e0 + count; ++e) {
+        const float *w = k->in[1] + vgs__stencil_tap(k, e) + c0, *p = x + vgs__stencil_pixel(k, e) + c0;
+        const __m256 w0 = _mm256_loadu_ps(w), w1 = _mm256_loadu_ps(w + 8);
+        VGS__FOUR(VGS__TAP)
+    }
+    VGS__FOUR(VGS__STORE)
+}
+#undef VGS__FOUR
+#undef VGS__ZERO
+#undef VGS__TAP
+#undef VGS__STORE
+
+VGS__HOT VGS__KERNEL8(stencil)
+{
+    int r = r0, c, j, n = k->i[0], m = k->i[1];
+    size_t step;
+    while (r < r1) {
+        const float *x = k->in[0] + (size_t)(r / m) * (size_t)n * (size_t)k->ld[0];
+        float *y = k->out + (size_t)r * (size_t)k->ld_out;
+        int o = r % m, e0 = vgs__int_at(k->in[2], (size_t)o);
+        bool four = k->in_cols[1] > 1 && k->cols >= 16 && r + 4 <= r1 && o + 4 <= m;
+        int count = four ? vgs__stencil_alike(k, o, &step) : 0;
+        for (c = 0; count && c + 16 <= k->cols; c += 16) vgs__stencil_four(k, x, step, e0, count, c, y);
+        for (j = 0; j < 4 && count && c < k->cols; ++j, e0 += count, y += k->ld_out)
+            vgs__stencil_strip(k, x, e0, e0 + count, c, k->cols - c, y);
+        if (!count) vgs__map_stencil(k, r, r + 1, c0, c1);
+        r += count ? 4 : 1;
+    }
+}
+#endif
 VGS__VERSION16(stencil)
 
 /* in: gy, x, start, list; i2 taps. Row t of a sample is the sum of gy[o] x[pixel] over its entries (pixel,
@@ -4688,6 +4771,43 @@ VGS__DEF vgs_var vgs_avg_pool(vgs_graph *g, vgs_var x, const vgs_window *p)
     w = vgs_table(g, share, n, 1);
     vgs__free(share);
     return vgs__window(g, "avg_pool", x, p, w, VGS__WINDOW_MEAN);
+}
+
+/* Pixel i of a window along an axis, or the nearest that is in the image: another one of the window. */
+static int vgs__window_nearest(int o, int i, const vgs_window *p, int before, int length)
+{
+    int at = o * p->stride + i - before;
+    return at < 0 ? 0 : at < length ? at : length - 1;
+}
+
+static bool vgs__window_is_empty(const vgs_window *p, int height, int width)
+{
+    return p->top >= p->size || p->left >= p->size || (height - 1) * p->stride - p->top >= p->height ||
+           (width - 1) * p->stride - p->left >= p->width;
+}
+
+/* Place by place of the window, the larger of this one and of those before. */
+VGS__DEF vgs_var vgs_max_pool(vgs_graph *g, vgs_var x, const vgs_window *p)
+{
+    int height = 0, width = 0, m = vgs__window_pixels(g, "max_pool", p, &height, &width), place, o;
+    int32_t *which = m ? (int32_t *)vgs__alloc((size_t)m, sizeof *which) : NULL;
+    vgs_var v = vgs__no_var();
+    if (!m) return v;
+    if (!which) return vgs__graph_fail(g, VGS_E_NOMEM, "out of memory: max_pool of %d pixels", m);
+    if (vgs__window_is_empty(p, height, width))
+        vgs__graph_fail(g, VGS_E_ARG, "max_pool: a window of %d, stride %d, on %d x %d pixels with %d %d %d %d "
+                        "around: some have no pixel", p->size, p->stride, p->height, p->width, p->top,
+                        p->left, p->bottom, p->right);
+    else for (place = 0; place < p->size * p->size; ++place) {
+        vgs_var u;
+        for (o = 0; o < m; ++o)
+            which[o] = vgs__window_nearest(o / width, place / p->size, p, p->top, p->height) * p->width +
+                       vgs__window_nearest(o % width, place % p->size, p, p->left, p->width);
+        u = vgs_segment_gather(g, x, p->height * p->width, which, m);
+        v = place ? vgs_max(g, v, u) : u;
+    }
+    vgs__free(which);
+    return v;
 }
 
 /* Windows side by side: [B pixels, size size c] */

@@ -188,6 +188,12 @@ static vgs_var avg_pool(bench *k)
     vgs_var x = picture(k, &p, 3, 2);
     return vgs_avg_pool(k->g, x, &p);
 }
+static vgs_var max_pool(bench *k)
+{
+    vgs_window p;
+    vgs_var x = picture(k, &p, 3, 2);
+    return vgs_max_pool(k->g, x, &p);
+}
 static vgs_var resize(bench *k)
 {
     vgs_window p;
@@ -274,7 +280,8 @@ typedef struct row {
 
 static const row rows_of_table[] = {
     { "add", .binary = vgs_add }, { "sub", .binary = vgs_sub }, { "mul", .binary = vgs_mul },
-    { "div", .binary = vgs_div }, { "affine", .record = affine }, { "affine_by", .record = affine_by },
+    { "div", .binary = vgs_div }, { "max", .binary = vgs_max }, { "affine", .record = affine },
+    { "affine_by", .record = affine_by },
     { "combine", .record = combine, .flat = true }, { "combine_by", .record = combine_by, .flat = true },
     { "exp", .unary = vgs_exp }, { "log", .unary = vgs_log }, { "sqrt", .unary = vgs_sqrt },
     { "square", .unary = vgs_square }, { "reciprocal", .unary = vgs_reciprocal },
@@ -292,7 +299,7 @@ static const row rows_of_table[] = {
     { "gather", .record = gather }, { "gather_fixed", .record = gather_fixed },
     { "segment_gather", .record = segment_gather }, { "segment_sum", .record = segment_sum },
     { "conv2d", .record = conv2d }, { "depthwise", .record = depthwise }, { "avg_pool", .record = avg_pool },
-    { "resize", .record = resize },
+    { "max_pool", .record = max_pool }, { "resize", .record = resize },
     { "pair_distance", .record = pair_distance }, { "remove_mean", .record = remove_mean },
     { "sort_cols", .unary = vgs_sort_cols },
     { "sphere_tangent", .binary = vgs_sphere_tangent, .flat = true },

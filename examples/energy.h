@@ -52,8 +52,7 @@ static inline vgs_objective energy_objective(const char *name)
 }
 
 /* The model and its sampler, in sizes for two cores. */
-static inline vgs_ebm *energy_begin(const settings *s, int channels, int rows, vgs_backend *cpu,
-                                    vgs_error *err)
+static inline vgs_ebm_config energy_config(const settings *s, int channels, int rows, vgs_backend *cpu)
 {
     vgs_ebm_config c = { .net = energy_net(s, channels), .objective = energy_objective(s->objective),
                          .fit = s->fit_steps, .lr = (float)s->energy_lr };
@@ -66,7 +65,7 @@ static inline vgs_ebm *energy_begin(const settings *s, int channels, int rows, v
         c.starts = VGS_STARTS_NEAR;
         c.start_degrees = (float)s->start_degrees;
     }
-    return vgs_ebm_create(&c, err);
+    return c;
 }
 
 /* All steps, or as many as the time of this model allows: --minutes over all models of the calibration. */
@@ -94,7 +93,8 @@ static inline vgs_status energy_fit(energy *e, const settings *s, store *st, con
     float *rows = (float *)room_for((size_t)ENERGY_ROWS * (size_t)channels, sizeof *rows), *w = NULL;
     int n = neighbour_candidates(st, use, e->cells, channels, &r, ENERGY_ROWS, rows);
     vgs_data data = { .x = rows, .rows = n, .dim = channels };
-    vgs_ebm *m = energy_begin(s, channels, n, e->cpu, err);
+    vgs_ebm_config c = energy_config(s, channels, n, e->cpu);
+    vgs_ebm *m = vgs_ebm_create(&c, err);
     vgs_status status = m ? energy_steps(m, s, &data, err) : err->code;
     if (!status) {
         vgs_model *learned = vgs_ebm_model(m, true);

@@ -893,6 +893,7 @@ static vgs_energy callback = { NULL, quartic64, NULL, NULL, 3, 0, false, NULL };
 UNARIES(BUILD_ONE)
 #undef BUILD_ONE
 BINARY(add) BINARY(sub) BINARY(mul) BINARY(div) BINARY(matmul) BINARY(concat) BINARY(gather)
+BUILD(max, return vgs_sub(g, vgs_max(g, x[0], x[1]), vgs_mul(g, x[0], x[1]));)
 BUILD(affine, return vgs_affine(g, x[0], -1.5f, 0.3f);)
 BUILD(affine_by, return vgs_affine_by(g, x[0], vgs_scalar_create(g, 2.5), vgs_scalar_create(g, -1));)
 BUILD(clamp, return vgs_clamp(g, x[0], -1, 1);)
@@ -934,6 +935,8 @@ BUILD(conv2d_grouped, return vgs_conv2d(g, vgs_reshape(g, x[0], 4), &window3, x[
 BUILD(depthwise, return vgs_depthwise(g, vgs_reshape(g, x[0], 2), &window3, x[1]);)
 BUILD(depthwise_fixed, return vgs_depthwise(g, vgs_square(g, x[0]), &window2, x[1]);)
 BUILD(avg_pool, return vgs_square(g, vgs_avg_pool(g, vgs_reshape(g, x[0], 2), &window3));)
+BUILD(max_pool, return vgs_square(g, vgs_max_pool(g, vgs_reshape(g, x[0], 2), &window3));)
+BUILD(max_pool_apart, return vgs_square(g, vgs_max_pool(g, vgs_square(g, x[0]), &window2));)
 BUILD(resize, return vgs_square(g, vgs_resize(g, vgs_reshape(g, x[0], 2), 3, 2, 2, 5, false));)
 BUILD(resize_aligned, return vgs_square(g, vgs_resize(g, vgs_reshape(g, x[0], 2), 3, 2, 5, 3, true));)
 BUILD(pair_distance, return vgs_pair_distance(g, x[0], 3);)
@@ -1033,6 +1036,8 @@ static const gcase cases[] = {
    } } }, { "depthwise", b_depthwise, { { 'b', 0, 12, -1, 1 }, { 's', 9, 2, -1, 1 } } },
     { "depthwise of a state", b_depthwise_fixed, { { 's', 12, 2, -1, 1 }, { 's', 4, 2, -1, 1 } } },
     { "avg_pool", b_avg_pool, { { 'b', 0, 12, -1, 1 } } },
+    { "max_pool", b_max_pool, { { 'b', 0, 12, -1, 1 } } },
+    { "max_pool of a state, stride 2", b_max_pool_apart, { { 's', 12, 2, -1, 1 } } },
     { "resize", b_resize, { { 'b', 0, 12, -1, 1 } } },
     { "resize, aligned", b_resize_aligned, { { 'b', 0, 12, -1, 1 } } }
 };
@@ -1042,13 +1047,13 @@ static void gradients(void)
     static const leaf shape[4] = {
         { 'b', 0, 4, 0.4f, 2 }, { 's', 1, 4, 0.4f, 2 }, { 'b', 0, 1, 0.4f, 2 }, { 's', 1, 1, 0.4f, 2 }
     };
-    static const struct { const char *name; vgs_var (*build)(vgs_graph *, const vgs_var *); } binary[4] = {
-        { "add", b_add }, { "sub", b_sub }, { "mul", b_mul }, { "div", b_div }
+    static const struct { const char *name; vgs_var (*build)(vgs_graph *, const vgs_var *); } binary[5] = {
+        { "add", b_add }, { "sub", b_sub }, { "mul", b_mul }, { "div", b_div }, { "max", b_max }
     };
     size_t i;
     int a, b, k;
     for (i = 0; i < sizeof cases / sizeof *cases; ++i) check_case(&cases[i]);
-    for (k = 0; k < 4; ++k)
+    for (k = 0; k < 5; ++k)
         for (a = 0; a < 4; ++a)
             for (b = 0; b < 4; ++b) {
                 gcase c;
@@ -1153,6 +1158,9 @@ WRONG(depthwise_weights, vgs_depthwise(g, ST(6, 4), &fits, ST(8, 4)))
 WRONG(depthwise_pixels, vgs_depthwise(g, ST(7, 4), &fits, ST(9, 4)))
 WRONG(depthwise_large, vgs_depthwise(g, ST(6, 4), &too_large, ST(9, 4)))
 WRONG(avg_pool_large, vgs_avg_pool(g, ST(6, 4), &too_large))
+static const vgs_window beside = { 3, 2, 2, 1, 0, 2, 0, 0 };
+WRONG(max_pool_large, vgs_max_pool(g, ST(6, 4), &too_large))
+WRONG(max_pool_empty, vgs_max_pool(g, ST(6, 4), &beside))
 WRONG(resize_large, vgs_resize(g, ST(6, 4), 65536, 65536, 4, 5, false))
 WRONG(resize_none, vgs_resize(g, ST(6, 4), 3, 2, 0, 5, false))
 WRONG(pairs, vgs_pair_distance(g, IN(7), 3))
@@ -1220,6 +1228,8 @@ static const wrong wrongs[] = {
     { { "depthwise", "[7,4]", "6 pixels" }, VGS_E_SHAPE, w_depthwise_pixels },
     { { "depthwise", "window of 65536", "3 x 2" }, VGS_E_ARG, w_depthwise_large },
     { { "avg_pool", "window of 65536", "3 x 2" }, VGS_E_ARG, w_avg_pool_large },
+    { { "max_pool", "window of 65536", "3 x 2" }, VGS_E_ARG, w_max_pool_large },
+    { { "max_pool", "window of 2", "no pixel" }, VGS_E_ARG, w_max_pool_empty },
     { { "resize", "65536 x 65536", "32768" }, VGS_E_ARG, w_resize_large },
     { { "resize", "0 x 5", "> 0" }, VGS_E_ARG, w_resize_none },
     { { "pair_distance", "7", "3" }, VGS_E_SHAPE, w_pairs },
@@ -1298,6 +1308,43 @@ static void got_is(vgs_graph *g, const char *what, vgs_var v, int n, const doubl
     for (i = 0; i < n; ++i)
         CHECK(fabs((double)x[i] - want[i]) <= tol * (1 + fabs(want[i])), "%s[%d] = %g, want %g", what, i,
               (double)x[i], want[i]);
+}
+
+/* max_pool against loops over each window: padding on all sides, strides, windows that reach beyond. */
+static void largest_of_windows(void)
+{
+    static const vgs_window all[] = { { 5, 4, 3, 2, 1, 0, 1, 1 }, { 2, 4, 2, 1, 0, 1, 1, 0 },
+                                      { 3, 3, 3, 3, 2, 2, 2, 2 }, { 6, 2, 1, 2, 0, 0, 0, 0 } };
+    size_t k;
+    for (k = 0; k < sizeof all / sizeof *all; ++k) {
+        const vgs_window *p = &all[k];
+        int h = (p->height + p->top + p->bottom - p->size) / p->stride + 1;
+        int w = (p->width + p->left + p->right - p->size) / p->stride + 1, o, i, c;
+        float x[3 * 20 * 2];
+        double want[3 * 20 * 2];
+        vgs_graph *g = vgs_graph_create(NULL);
+        vgs_var in = vgs_input(g, p->height * p->width * 2), y = vgs_max_pool(g, vgs_reshape(g, in, 2), p);
+        T_IN("window %d", (int)k);
+        cpu = vgs_cpu_create(NULL, NULL);
+        vgs_output(g, y);
+        for (i = 0; i < 3 * p->height * p->width * 2; ++i) x[i] = between(-3, -1);
+        for (o = 0; o < 3 * h * w; ++o)
+            for (c = 0; c < 2; ++c) {
+                double most = -100;
+                for (i = 0; i < p->size * p->size; ++i) {
+                    int v = o % (h * w) / w * p->stride + i / p->size - p->top;
+                    int u = o % w * p->stride + i % p->size - p->left;
+                    if (v < 0 || u < 0 || v >= p->height || u >= p->width) continue;
+                    most = fmax(most, (double)x[((o / (h * w) * p->height + v) * p->width + u) * 2 + c]);
+                }
+                want[o * 2 + c] = most;
+            }
+        OK(vgs_graph_compile(g, cpu, 3, NULL) == VGS_OK && !vgs_set(g, in, x, 3, NULL));
+        OK(vgs_graph_run(g, 3, NULL) == VGS_OK);
+        got_is(g, "max_pool", y, 3 * h * w * 2, want, 0);
+        vgs_graph_free(g);
+        vgs_cpu_free(cpu);
+    }
 }
 
 static void public_values(void)
@@ -1816,6 +1863,7 @@ int main(int argc, char **argv)
     RUN(index_with_stride);
     RUN(sticky);
     RUN(public_values);
+    RUN(largest_of_windows);
     RUN(assignments);
     RUN(assigned_rows);
     RUN(noise);

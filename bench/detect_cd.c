@@ -1,0 +1,266 @@
+/* What contrastive divergence adds to the detector's energy over its autoencoder alone, at equal processor
+   time: each training below gets `--seconds` of one core, then scores the test images by themselves, without
+   the calibration of `detect` (which changes no AUROC of a single method).
+
+       cc -O2 bench/detect_cd.c -o bench_detect_cd -lm
+       ./bench_detect_cd FOLDER WEIGHTS.safetensors CACHE [--seconds S] [--only NAME] [--KEY VALUE ...]
+
+   FOLDER as `detect evaluate` takes it; CACHE: a folder for the features, which are extracted once. Prints a
+   line for each training; bench/detect_cd.sh makes tables of these. */
+#define _POSIX_C_SOURCE 200809L
+#define VGS_IMPLEMENTATION
+#include "../vgs.h"
+#define PROGRAM "bench_detect_cd"
+#include "../examples/common.h"
+#include <errno.h>
+#include "../examples/json.h"
+#include "../examples/image.h"
+#include "../examples/folder.h"
+#include "../examples/store.h"
+#include "../examples/features.h"
+#include "../examples/gaussian.h"
+#include "../examples/neighbour.h"
+#include "../examples/settings.h"
+#include "../examples/energy.h"
+#include "../examples/efficientnet.h"
+#include "../examples/extractor.h"
+#include "../examples/detector.h"
+#include "../examples/roc.h"
+#include "../examples/judge.h"
+#include <time.h>
+
+/* fit: steps of reconstruction first, 0: for all of the time. lr 0: these are all. degrees: how far negatives
+   start from data, 0: about 76. free_g: the scale of E starts where the loss is least, not at 1. */
+typedef struct variant {
+    const char *name;
+    vgs_objective objective;
+    int fit;
+    float lr, degrees;
+    bool free_g;
+} variant;
+
+static const variant variants[] = {
+    { "autoencoder 300", VGS_NO_SAMPLER, 300, 0, 0, false },         /* where the others start           */
+    { "autoencoder", VGS_NO_SAMPLER, 0, 0, 0, false },
+    { "cd", VGS_CD, 300, 1e-3f, 0, true },
+    { "none", VGS_NO_SAMPLER, 300, 1e-3f, 0, true },
+    { "cd near", VGS_CD, 300, 1e-3f, 30, true },
+    { "none near", VGS_NO_SAMPLER, 300, 1e-3f, 30, true },
+    { "langevin", VGS_LANGEVIN, 300, 1e-3f, 0, true },
+    { "cd published", VGS_CD, 300, 1e-4f, 0, false },
+};
+enum { VARIANTS = (int)(sizeof variants / sizeof *variants) };
+
+typedef struct bench {
+    settings how;
+    const char *folder, *weights, *cache, *only;
+    double seconds;
+    extractor extract;
+    store train;
+    float *rows;             /* [n_rows, channels], good features to learn from                          */
+    int    n_rows;
+    float *test;             /* [images, cells, channels]                                                */
+    evaluated e;
+    bool      masks;         /* there are some                                                           */
+    detector  d;             /* settings only                                                            */
+    energy    scorer;
+} bench;
+
+static double cpu_seconds(void) { return (double)clock() / CLOCKS_PER_SEC; }
+
+static void must(vgs_status st, const vgs_error *err)
+{
+    if (!st) return;
+    say("%s", err->msg);
+    exit(EXIT_FAILED);
+}
+
+/* ==== features ====================================================================================== */
+
+static void extract_all(bench *b, photos *p, store *s, const char *name)
+{
+    char *path = text_format("%s/%s.cache", b->cache, name);
+    char *key = text_format("%s, blocks %s, size %d, grid %d", b->folder, b->how.blocks, b->how.size,
+                            b->how.grid);
+    float *x = (float *)room_for(extractor_numbers(&b->extract), sizeof *x);
+    vgs_error err;
+    if (!store_open(s, path, key, extractor_numbers(&b->extract), false)) exit(EXIT_FAILED);
+    for (int i = 0; i < p->n; ++i) {
+        image m;
+        if (store_has(s, (uint64_t)i)) continue;
+        must(image_read(p->at[i].path, 3, &m, &err), &err);
+        must(extractor_run(&b->extract, &m, p->at[i].path, x, &err), &err);
+        if (!store_add(s, (uint64_t)i, x)) say("%s: %s", path, strerror(errno)), exit(EXIT_FAILED);
+        image_free(&m);
+    }
+    free(x);
+    free(key);
+    free(path);
+}
+
+static void prepare(bench *b)
+{
+    photos good;
+    store test;
+    vgs_error err;
+    size_t numbers;
+    bool *use;
+    if (mkdir(b->cache, 0777) && errno != EEXIST) say("%s: %s", b->cache, strerror(errno)), exit(EXIT_FAILED);
+    must(extractor_create(&b->extract, &b->how, b->weights, NULL, 1, &err), &err);
+    numbers = extractor_numbers(&b->extract);
+    if (!photos_scan(&good, b->folder, false) || !photos_scan(&b->e.all, b->folder, true)) exit(EXIT_FAILED);
+    extract_all(b, &good, &b->train, "train");
+    extract_all(b, &b->e.all, &test, "test");
+    use = (bool *)room_for((size_t)good.n, sizeof *use);
+    memset(use, 1, (size_t)good.n * sizeof *use);
+    b->rows = (float *)room_for((size_t)ENERGY_ROWS * (size_t)b->extract.channels, sizeof *b->rows);
+    b->n_rows = neighbour_candidates(&b->train, use, b->how.grid * b->how.grid, b->extract.channels,
+                                     &(vgs_rng){ b->how.seed, 66, 0 }, ENERGY_ROWS, b->rows);
+    b->test = (float *)room_for((size_t)b->e.all.n * numbers, sizeof *b->test);
+    for (int i = 0; i < b->e.all.n; ++i) store_get(&test, i, b->test + (size_t)i * numbers);
+    b->e.maps = (float *)room_for((size_t)b->e.all.n * (size_t)(b->how.grid * b->how.grid), sizeof(float));
+    b->e.score = (double *)room_for(2 * (size_t)b->e.all.n, sizeof(double));
+    b->e.p = b->e.score + b->e.all.n;
+    for (int i = 0; i < b->e.all.n; ++i) b->masks = b->masks || b->e.all.at[i].mask;
+    b->d.how = b->how;
+    must(energy_create(&b->scorer, &b->how, b->extract.channels, 1, &err), &err);
+    store_close(&test);
+    photos_free(&good);
+    free(use);
+}
+
+/* ==== training ====================================================================================== */
+
+static vgs_ebm *create(const bench *b, const variant *v, int fit, vgs_error *err)
+{
+    settings s = b->how;
+    vgs_ebm_config c;
+    s.fit_steps = fit;
+    c = energy_config(&s, b->extract.channels, b->n_rows, b->scorer.cpu);
+    c.objective = v->objective;
+    c.lr = v->lr > 0 ? v->lr : c.lr;
+    if (v->degrees > 0) c.starts = VGS_STARTS_NEAR, c.start_degrees = v->degrees;
+    return vgs_ebm_create(&c, err);
+}
+
+/* Sets g where k (e+ - e-) + k^2 (mean e+^2 + mean e-^2) is least over k = g^2, by the means of a batch. */
+static vgs_status free_scale(vgs_ebm *m, const vgs_data *data, vgs_error *err)
+{
+    vgs_ebm_stats s;
+    vgs_status st = vgs_ebm_train(m, data, 1, &s, err);
+    double k = st ? 1 : (s.e_draws - s.e_data) / (2 * (s.e_draws * s.e_draws + s.e_data * s.e_data));
+    for (int average = 0; average < 2 && !st && k > 0; ++average) {
+        vgs_model *model = vgs_ebm_model(m, average);
+        float *w = (float *)room_for((size_t)vgs_model_size(model), sizeof *w);
+        st = vgs_model_read(model, w, err);
+        w[vgs_model_param(model, 0)->offset] *= (float)sqrt(k);      /* out_scale                        */
+        if (!st) st = vgs_model_write(model, w, err);
+        free(w);
+    }
+    return st;
+}
+
+/* AUROC of images, mean over the classes, and AUPRO(0.3), where there are masks. */
+static void judge(bench *b, vgs_ebm *m, double *auroc, double *aupro)
+{
+    int cells = b->how.grid * b->how.grid, classes = b->e.all.class_count;
+    size_t numbers = extractor_numbers(&b->extract);
+    vgs_model *learned = vgs_ebm_model(m, true);
+    float *w = (float *)room_for((size_t)vgs_model_size(learned), sizeof *w);
+    result *each = (result *)room_for((size_t)classes, sizeof *each), mean;
+    vgs_error err;
+    must(vgs_model_read(learned, w, &err), &err);
+    must(vgs_model_write(b->scorer.model, w, &err), &err);
+    for (int i = 0; i < b->e.all.n; ++i) {
+        float *map = b->e.maps + (size_t)i * (size_t)cells;
+        energy_score(&b->scorer, b->test + (size_t)i * numbers, map);
+        b->e.score[i] = map_score(map, cells);
+    }
+    for (int c = 0; c < classes; ++c) {
+        image_figures(&b->e, &b->d, c, each + c);
+        each[c].aupro_30 = (double)NAN;
+        if (b->masks) pixel_figures(&b->e, &b->d, c, each + c, NULL);
+    }
+    mean = mean_result(each, classes);
+    *auroc = mean.image_auroc;
+    *aupro = mean.aupro_30;
+    free(w);
+    free(each);
+}
+
+static void report(bench *b, const variant *v, vgs_ebm *m, double spent, const vgs_ebm_stats *s)
+{
+    double auroc, aupro;
+    judge(b, m, &auroc, &aupro);
+    printf("%s\t%d\t%.1f\t%d\t%d\t%.3f\t%.3f\t%.3f\t%.3f\t%.1f\t%.1f\t%.4f\t%.4f\n", v->name,
+           (int)b->how.seed, spent, (int)vgs_ebm_fitted(m), (int)vgs_ebm_iteration(m), s->scale, s->e_data,
+           s->e_start, s->e_draws, s->start_distance, s->draw_distance, auroc, aupro);
+    fflush(stdout);
+}
+
+/* Steps of reconstruction that fill the time, by a few. */
+static int steps_for(const bench *b, const vgs_data *data)
+{
+    vgs_error err;
+    vgs_ebm *m = create(b, variants, 40, &err);
+    double start;
+    if (!m) must(err.code, &err);
+    must(vgs_ebm_fit(m, data, 10, NULL, &err), &err);
+    start = cpu_seconds();
+    must(vgs_ebm_fit(m, data, 30, NULL, &err), &err);
+    vgs_ebm_free(m);
+    return (int)(30 * b->seconds / (cpu_seconds() - start));
+}
+
+static void run(bench *b, const variant *v)
+{
+    vgs_data data = { .x = b->rows, .rows = b->n_rows, .dim = b->extract.channels };
+    vgs_error err;
+    int fit = v->fit ? v->fit : steps_for(b, &data);
+    vgs_ebm *m = create(b, v, fit, &err);
+    vgs_ebm_stats s = { .scale = 1 };
+    double start = cpu_seconds();
+    if (!m) must(err.code, &err);
+    must(vgs_ebm_fit(m, &data, fit, NULL, &err), &err);
+    if (v->lr > 0 && v->free_g) must(free_scale(m, &data, &err), &err);
+    while (v->lr > 0 && cpu_seconds() - start < b->seconds) must(vgs_ebm_train(m, &data, 5, NULL, &err), &err);
+    start = cpu_seconds() - start;
+    must(vgs_ebm_train(m, &data, 0, &s, &err), &err);
+    report(b, v, m, start, &s);
+    vgs_ebm_free(m);
+}
+
+static void set(bench *b, args *a)
+{
+    const setting *k = setting_find(a->key);
+    if (!k || !setting_set(&b->how, k, args_value(a))) wrong_usage("%.80s: no such option or value", a->word);
+}
+
+int main(int argc, char **argv)
+{
+    bench b = { .how = settings_initial(), .seconds = 60 };
+    args a = { .argc = argc, .argv = argv };
+    const char **names[] = { &b.folder, &b.weights, &b.cache };
+    int n = 0;
+    while (args_next(&a)) {
+        if (!*a.key && n < 3) *names[n++] = a.word;
+        else if (args_is(&a, "seconds")) b.seconds = args_double(&a, 0, 1e6);
+        else if (args_is(&a, "only")) b.only = args_value(&a);
+        else set(&b, &a);
+    }
+    if (n < 3) wrong_usage("FOLDER WEIGHTS.safetensors CACHE [--seconds S] [--only NAME] [--KEY VALUE ...]");
+    b.how.size = b.how.size ? b.how.size : 224;
+    b.how.unit = 1;
+    prepare(&b);
+    for (int i = 0; i < VARIANTS; ++i)
+        if (!b.only || !strcmp(b.only, variants[i].name)) run(&b, variants + i);
+    energy_free(&b.scorer);
+    extractor_free(&b.extract);
+    store_close(&b.train);
+    photos_free(&b.e.all);
+    free(b.rows);
+    free(b.test);
+    free(b.e.maps);
+    free(b.e.score);
+    return finish_stdout();
+}
