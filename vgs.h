@@ -475,8 +475,11 @@ VGS_API vgs_status vgs_sampler_bind   (const vgs_sampler *s, vgs_graph *g, vgs_v
 VGS_API vgs_status vgs_sampler_fit    (vgs_sampler *s, vgs_error *err);
 VGS_API vgs_status vgs_sampler_stats  (vgs_sampler *s, vgs_stats *stats, vgs_error *err);  /* as train's  */
 
-/* Parameters that the energy has bound by itself have changed: what was computed from them alone is computed
-   again. Without this call the next one on the sampler is VGS_E_ARG. Models need none of this. */
+/* The energy has changed. Of parameters that it has bound by itself: what was computed from them alone is
+   computed again, and without this call the next one on the sampler is VGS_E_ARG. Of a callback, whose change
+   nothing shows: the next call of train forgets what it measured by the energy of before. A vgs_model needs
+   none of this. In coordinates that are not plain training then goes on from V and the coordinates as they
+   are; the best state, replay, learning rate and, after 25, 50, ... more iterations, the pilot begin anew. */
 VGS_API vgs_status vgs_sampler_touch(vgs_sampler *s, vgs_error *err);
 
 /* The model Vbar is what draws go by: read its weights, or write others. Training goes on from V, the network
@@ -11097,6 +11100,9 @@ struct vgs_sampler {
     float *correct_step;                         /* [T]: h of MALA on V_t, for this version of Vbar   */
     uint64_t correct_version;
     uint64_t energy_params;                      /* checksum of the energy's bare parameters          */
+    uint64_t energy_seen;                        /* vgs__energy_version of what training has measured */
+    uint64_t touched;                            /* calls of vgs_sampler_touch                        */
+    int64_t energy_since;                        /* the iteration in which E last changed             */
     size_t bytes;
 #define VGS__MEMBER(name, when, n) vgs_buffer *name;
     VGS__BUFFERS(VGS__MEMBER)
@@ -13786,8 +13792,23 @@ static vgs_graph *vgs__energy_graph(const vgs_sampler *s)
     return vgs__learns_by(&s->c, VGS_LOGVAR) ? s->stage->path_end.g : s->stage->last.g;
 }
 
-/* A checksum (FNV-1a) of the parameters that the energy has bound by itself; 0 where there are none.
-   Without a version nobody tells that they have changed, but a look at them does. */
+/* Whether a node is parameters of the energy that no node before it has: features record E once more. */
+static bool vgs__is_energy_params(const vgs_sampler *s, const vgs_graph *g, int id)
+{
+    const vgs__node *n = &g->node[id];
+    int k;
+    if (n->op != VGS_OP_PARAMS || !n->live) return false;
+    if (n->model && (n->model == s->online || n->model == s->target || n->model == s->policy ||
+                     n->model == s->policy_on)) return false;
+    for (k = 0; k < id; ++k) {
+        const vgs__node *o = &g->node[k];
+        if (o->op == VGS_OP_PARAMS && o->live && o->buf == n->buf && o->offset == n->offset) return false;
+    }
+    return true;
+}
+
+/* The sum of checksums (FNV-1a) of the parameters that the energy has bound by itself; 0 where there are
+   none. They have no version that would grow with a change. */
 static vgs_status vgs__energy_params(vgs_sampler *s, uint64_t *sum, vgs_error *err)
 {
     const vgs_graph *g = vgs__energy_graph(s);
@@ -13796,16 +13817,29 @@ static vgs_status vgs__energy_params(vgs_sampler *s, uint64_t *sum, vgs_error *e
     *sum = 0;
     for (id = 0; id < g->n_node && st == VGS_OK; ++id) {
         const vgs__node *n = &g->node[id];
+        uint64_t one = 14695981039346656037u;
         unsigned char *w;
         size_t i, bytes = (size_t)n->cols * 4;
-        if (n->op != VGS_OP_PARAMS || n->model || !n->live) continue;
+        if (n->model || !vgs__is_energy_params(s, g, id)) continue;
         w = (unsigned char *)vgs__alloc_or(err, "parameters", bytes, 1);
         st = w ? s->b->download(s->b->self, w, n->buf, n->offset, bytes / 4, VGS_F32, err) : VGS_E_NOMEM;
-        *sum = *sum ? *sum : 14695981039346656037u;
-        for (i = 0; i < bytes && st == VGS_OK; ++i) *sum = (*sum ^ w[i]) * 1099511628211u;
+        for (i = 0; i < bytes && st == VGS_OK; ++i) one = (one ^ w[i]) * 1099511628211u;
+        *sum += one;
         vgs__free(w);
     }
     return st;
+}
+
+/* Another number after a change of E: of its models, of what it has bound, and where touch tells of one. */
+static uint64_t vgs__energy_version(const vgs_sampler *s)
+{
+    const vgs_graph *g = vgs__energy_graph(s);
+    uint64_t version = s->energy_params + s->touched;
+    int id;
+    for (id = 0; id < g->n_node; ++id)
+        if (g->node[id].model && vgs__is_energy_params(s, g, id))
+            version += g->node[id].model->version;
+    return version;
 }
 
 /* lent: NULL, or the network of the value, whose weights are as many as those of cfg->net. */
@@ -13875,6 +13909,7 @@ VGS__DEF vgs_status vgs_sampler_touch(vgs_sampler *s, vgs_error *err)
     VGS__STAGES(VGS__TOUCH)
 #undef VGS__TOUCH
     vgs__evaluator_touch(&s->energies);
+    s->touched++;
     return vgs__energy_params(s, &s->energy_params, err);
 }
 
@@ -14533,6 +14568,8 @@ VGS__DEF vgs_status vgs_sampler_value(vgs_sampler *s, int t, const float *x, int
         return vgs__fail(err, VGS_E_ARG, "value: t = %d: must be 0..%d", t, s->c.steps - 1);
     if (n < 0 || (n > 0 && (!x || !v)))
         return vgs__fail(err, VGS_E_ARG, "value: n = %d, or x or v is NULL: need both, and n >= 0", n);
+    code = s->c.energy_features > 0 ? vgs__check_energy_params(s, "value", err) : VGS_OK;
+    if (code != VGS_OK) return code;
     if ((code = vgs__need_value(s, st, g != NULL, err)) != VGS_OK) return code;
     vgs__value_stage_set(s, st, t, 1.0);
     vgs_bind(st->g, st->x, s->draw_x, 0, NULL);
@@ -15675,6 +15712,19 @@ static vgs_status vgs__best_leave(vgs_sampler *s, vgs_error *err)
     return VGS_OK;
 }
 
+/* What was measured and kept by an energy that has changed since says nothing of the new one. What V has
+   learned, and the coordinates, are a start; where they are a bad one the pilot goes on from draws. */
+static void vgs__best_forget(vgs_sampler *s)
+{
+    vgs__state_free(&s->best);
+    vgs__state_free(&s->training);
+    s->lr_factor = 1.0f;
+    s->stalled = s->harder = 0;
+    s->kept = s->kept_fixed = 0;
+    s->reached = false;
+    s->energy_since = s->iteration;
+}
+
 /* Whether E does not care how its particles are turned, reflected and numbered: at samples of the pilot. */
 static vgs_status vgs__pilot_identical(vgs_sampler *s, const double *u, int n, bool *same, vgs_error *err)
 {
@@ -16313,12 +16363,13 @@ static vgs_status vgs__try_harder(vgs_sampler *s, vgs_error *err)
 /* After an iteration: measures now and then. *good: target_ess is reached. */
 static vgs_status vgs__train_look(vgs_sampler *s, bool *good, vgs_error *err)
 {
+    const int64_t since = s->energy_since;
     double ess = 0.0;
     vgs_status st = VGS_OK;
     int k;
-    if (!s->piloted || s->iteration % VGS__MEASURE_EVERY) return st;
+    if (!s->piloted || (s->iteration - since) % VGS__MEASURE_EVERY) return st;
     for (k = 0; k < VGS__AGAIN_TIMES && st == VGS_OK; ++k)
-        if (s->iteration == (int64_t)VGS__AGAIN_FIRST << k) st = vgs__pilot_again(s, false, err);
+        if (s->iteration - since == (int64_t)VGS__AGAIN_FIRST << k) st = vgs__pilot_again(s, false, err);
     if (st == VGS_OK) st = vgs__best_measure(s, err);
     if (st != VGS_OK || s->c.target_ess == 0.0f) return st;
     if (s->best_ess >= 0.9 * (double)s->c.target_ess) st = vgs__confirm_ess(s, &ess, err);
@@ -16344,8 +16395,14 @@ static vgs_status vgs__train_progress(vgs_sampler *s, time_t started, vgs_error 
 /* The first time the pilot, then the state that training goes on from. */
 static vgs_status vgs__train_begin(vgs_sampler *s, vgs_error *err)
 {
+    const bool changed = s->energy_seen != vgs__energy_version(s);
     vgs_status st;
-    if (s->piloted || s->c.pilot_calls <= 0) return vgs__best_leave(s, err);
+    if (s->piloted || s->c.pilot_calls <= 0) {
+        st = vgs__best_leave(s, err);
+        if (s->piloted && changed) vgs__best_forget(s);
+        s->energy_seen = vgs__energy_version(s);
+        return st;
+    }
     if ((st = vgs__pilot_run(s, NULL, err)) != VGS_OK) return st;
     s->outside_max = 0.9;
     if ((st = vgs__best_measure(s, err)) != VGS_OK) return st;
@@ -18339,7 +18396,7 @@ enum {
    samples for replay with their log w. */
 typedef struct vgs__snapshot {
     float *target, *online, *m, *v, *factor, *s2, *a, *replay_x, *replay_weight, sigma[3], mala_h;
-    int64_t iteration, adam_step, sigma_step, kept;
+    int64_t iteration, adam_step, sigma_step, kept, energy_since;
     double energy_calls;
     double *frame, own[VGS__OWN_COUNT];          /* m, L; the numbers below                           */
     vgs__state training;                         /* w = NULL: none                                    */
@@ -18501,6 +18558,7 @@ static void vgs__write_meta(const vgs_sampler *s, vgs_writer *w, const char *con
     if (s->c.replay) vgs__write_counter(w, "vgs.kept", s->kept);
     vgs_writer_number(w, "vgs.energy_calls", s->energy_calls);
     if (!vgs__is_plain(&s->c)) {
+        if (s->energy_since) vgs__write_counter(w, "vgs.energy_since", s->energy_since);
 #define VGS__KEY(type, key, member) \
         vgs_writer_number(w, "vgs." #key, fmax(fmin((double)s->member, 1e300), -1e300));
         VGS__OWN(VGS__KEY)
@@ -18806,6 +18864,7 @@ static vgs_status vgs__read_snapshot(const vgs_sampler *s, const vgs_safetensors
     if (st == VGS_OK) st = vgs__read_policy(s, f, path, h, err);
     if (st == VGS_OK) st = vgs__read_kernel(s, f, path, ours, h, err);
     if (st == VGS_OK) st = vgs__read_counter(f, "vgs.iteration", &h->iteration, err);
+    if (st == VGS_OK) st = vgs__read_counter(f, "vgs.energy_since", &h->energy_since, err);
     if (st == VGS_OK) st = vgs__read_counter(f, "vgs.adam_step", &h->adam_step, err);
     if (st == VGS_OK) st = vgs__read_counter(f, "vgs.sigma_step", &h->sigma_step, err);
     if (st == VGS_OK && vgs_safetensors_meta(f, "vgs.energy_calls"))
@@ -18896,6 +18955,8 @@ VGS__DEF vgs_status vgs_sampler_load(vgs_sampler *s, const char *path, vgs_error
         s->iteration = h.iteration;
         s->sigma_step = h.sigma_step;
         s->kept = h.kept;
+        s->energy_since = h.energy_since;
+        s->energy_seen = vgs__energy_version(s);
         s->energy_calls = h.energy_calls;
         s->rolled = VGS__ROLLED_NOT;
         vgs__read_open(s, f);

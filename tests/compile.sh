@@ -72,11 +72,12 @@ else
     skip "$CC -mfpmath=387 does not work"
 fi
 
-# every C block of the README is a program that compiles, or lines of an example
+# every C block of the README is a program that compiles and runs, or lines of an example
 awk -v dir="$work" '/^```c$/ {n++; on = 1; next} /^```$/ {on = 0} on {print > (dir "/readme" n ".c")}' README.md
 sed 's/^ *//' examples/*.c > "$work/lines"
 for f in "$work"/readme*.c; do
-    if grep -q '^int main' "$f"; then $CC -std=c99 -I. "$f" -o "$work/a" -lm
+    if grep -q '^int main' "$f"; then
+        $CC -std=c99 -I. "$f" -o "$work/a" -lm && (cd "$work" && OMP_NUM_THREADS=1 ./a > out 2> err)
     else ! sed 's,  *//.*,,;s/^ *//;/^$/d;/^\.\.\.$/d' "$f" | grep -v -x -F -f "$work/lines"; fi
     ok "README block $(basename "$f")" $?
 done
