@@ -1535,17 +1535,27 @@ static void vgs__centre(float *x, int n, int d)
     }
 }
 
-/* Systematic resampling by weights w [n] of this sum, with offset u in [0,1): which [n], ascending, holds row
-   i n w_i/sum times, rounded up or down; never a row of weight 0, wherever rounding puts the last point. */
+/* Systematic resampling puts points (i + u)/n sum, u in [0,1), on weights that lie one after the other.
+   Returns the row that has the point `at`: `from`, which had the last one (-1: there was none), or one after
+   it, up to `last`. *below holds the weights up to it, 0 at first. */
+static int vgs__systematic_next(double (*weight)(const void *of, int i), const void *of, int last, double at,
+                                int from, double *below)
+{
+    while (from < 0 || (*below <= at && from < last)) *below += weight(of, ++from);
+    return from;
+}
+
+static double vgs__weight_at(const void *w, int i) { return ((const double *)w)[i]; }
+
+/* By weights w [n] of this sum: which [n], ascending, holds row i n w_i/sum times, rounded up or down; never
+   a row of weight 0, wherever rounding puts the last point. */
 static void vgs__systematic(const double *w, int n, double sum, double u, int *which)
 {
     int i, from = -1, last = n - 1;
     double below = 0.0;
     while (last > 0 && !(w[last] > 0.0)) --last;
-    for (i = 0; i < n; ++i) {
-        while (from < 0 || (below <= (i + u) / n * sum && from < last)) below += w[++from];
-        which[i] = from;
-    }
+    for (i = 0; i < n; ++i)
+        which[i] = from = vgs__systematic_next(vgs__weight_at, w, last, (i + u) / n * sum, from, &below);
 }
 
 static int vgs__thread_count(int threads)         /* 0 = all; 1 without OpenMP                          */
@@ -5544,43 +5554,47 @@ static vgs_var vgs__sum_squares(vgs_graph *g, vgs_var x)
 /* in: log w [M,1]. Each row of out: an index below M, drawn with a probability in proportion to w, truncated:
    no w counts for more than the mean of all times sqrt(M) (Ionides 2008; a few rounds, since a cut lowers the
    mean). Systematic: one uniform number, of i0..i5 as for normal, places all rows. */
-static double vgs__sum_weights(const vgs__k *k, float top, float cap)
+typedef struct vgs__cut_weights { const vgs__k *k; float top, cap; } vgs__cut_weights;
+static double vgs__cut_weight(const void *of, int j)
+{
+    const vgs__cut_weights *c = (const vgs__cut_weights *)of;
+    float w = vgs__exp(c->k->in[0][(size_t)j * (size_t)c->k->ld[0]] - c->top);
+    return w < c->cap ? (double)w : w >= c->cap ? (double)c->cap : 0.0;          /* NaN weighs nothing */
+}
+static double vgs__sum_weights(const vgs__cut_weights *c)
 {
     double sum = 0.0;
     int j;
-    for (j = 0; j < k->in_rows[0]; ++j) {
-        float w = vgs__exp(k->in[0][(size_t)j * (size_t)k->ld[0]] - top);
-        sum += w < cap ? (double)w : w >= cap ? (double)cap : 0.0;   /* NaN weighs nothing             */
-    }
+    for (j = 0; j < c->k->in_rows[0]; ++j) sum += vgs__cut_weight(c, j);
     return sum;
 }
 VGS__WHOLE(resample)
 {
     const int m = k->in_rows[0];
     const float share = sqrtf((float)m) / (float)m;
-    float top = -FLT_MAX, cap = 1.0f;
+    vgs__cut_weights c;
     double sum, at, below = 0.0;
     uint32_t u[4];
     int r, j, pick = -1;
     (void)cpu;
     (void)err;
     if (team.me) return VGS_OK;
+    c.k = k;
+    c.top = -FLT_MAX;
+    c.cap = 1.0f;
     for (j = 0; j < m; ++j) {
         float w = k->in[0][(size_t)j * (size_t)k->ld[0]];
-        top = w > top && w <= FLT_MAX ? w : top;
+        c.top = w > c.top && w <= FLT_MAX ? w : c.top;
     }
-    for (j = 0, sum = vgs__sum_weights(k, top, cap); j < 16 && (double)cap > (double)share * sum; ++j) {
-        cap = (float)((double)share * sum);
-        sum = vgs__sum_weights(k, top, cap);
+    for (j = 0, sum = vgs__sum_weights(&c); j < 16 && (double)c.cap > (double)share * sum; ++j) {
+        c.cap = (float)((double)share * sum);
+        sum = vgs__sum_weights(&c);
     }
     vgs__philox((uint32_t)k->i[4], (uint32_t)k->i[5], (uint32_t)k->i[2], (uint32_t)k->i[1],
                 (uint32_t)k->i[0] << 24, (uint32_t)k->i[3], u);
     for (r = 0; r < k->rows; ++r) {
         at = ((double)r + (double)(u[0] >> 8) / 16777216.0) / k->rows * sum;
-        while (pick < 0 || (below <= at && pick < m - 1)) {          /* below: the weights up to pick  */
-            float w = vgs__exp(k->in[0][(size_t)++pick * (size_t)k->ld[0]] - top);
-            below += w < cap ? (double)w : w >= cap ? (double)cap : 0.0;
-        }
+        pick = vgs__systematic_next(vgs__cut_weight, &c, m - 1, at, pick, &below);
         memcpy(k->out + (size_t)r * (size_t)k->ld_out, &pick, sizeof pick);
     }
     return VGS_OK;
@@ -8184,6 +8198,22 @@ static vgs_status vgs__check_policy(const vgs_config *c, vgs_error *err)
     return vgs__check_policy_net(c, err);
 }
 
+static vgs_status vgs__check_sphere(const vgs_config *c, vgs_error *err)
+{
+    if (!c->on_sphere) return VGS_OK;
+    if (c->alpha != VGS_VE || vgs__is_particles(c) || c->energy.dim < 2)
+        return vgs__fail(err, VGS_E_ARG, "config.on_sphere = 1: needs alpha ve, no particles and dim >= 2");
+    if (c->s2_start > 40.0f || c->s2_end > 40.0f)
+        return vgs__fail(err, VGS_E_ARG, "config.s2_start = %g, config.s2_end = %g: on a sphere at most 40, "
+                         "the square of a turn", (double)c->s2_start, (double)c->s2_end);
+    if (c->correct > 0)
+        return vgs__fail(err, VGS_E_ARG, "config.correct = %d: must be 0 with on_sphere", c->correct);
+    if (c->sigma_lr > 0.0f)
+        return vgs__fail(err, VGS_E_ARG, "config.sigma_lr = %g: a sphere has no s0; leave it 0",
+                         (double)c->sigma_lr);
+    return VGS_OK;
+}
+
 /* Fields that exclude each other. */
 static vgs_status vgs__check_together(const vgs_config *c, vgs_error *err)
 {
@@ -8217,8 +8247,6 @@ static vgs_status vgs__check_together(const vgs_config *c, vgs_error *err)
                          (double)c->denoise_loss);
     if (c->refine && !c->replay)
         return vgs__fail(err, VGS_E_ARG, "config.refine = %d: must be 0 without replay", c->refine);
-    if (c->on_sphere && (c->alpha != VGS_VE || vgs__is_particles(c) || c->energy.dim < 2))
-        return vgs__fail(err, VGS_E_ARG, "config.on_sphere = 1: needs alpha ve, no particles and dim >= 2");
     if (!vgs__is_plain(c) && (no_local || !vgs__net_is(c->net.kind, VGS__NET_BASE)))
         return vgs__fail(err, VGS_E_ARG, "config.coordinates = %d: must be 1 (plain) with %s",
                          (int)c->coordinates, no_local ? no_local : "a network that V has nothing beside");
@@ -8226,14 +8254,6 @@ static vgs_status vgs__check_together(const vgs_config *c, vgs_error *err)
         (c->coordinates == VGS_FULL && c->energy.dim > 4096))
         return vgs__fail(err, VGS_E_ARG, "config.coordinates = %d: particles need plain (1) or scale (2), "
                          "and a full matrix (4) dim <= 4096", (int)c->coordinates);
-    if (c->on_sphere && (c->s2_start > 40.0f || c->s2_end > 40.0f))
-        return vgs__fail(err, VGS_E_ARG, "config.s2_start = %g, config.s2_end = %g: on a sphere at most 40, "
-                         "the square of a turn", (double)c->s2_start, (double)c->s2_end);
-    if (c->on_sphere && c->correct > 0)
-        return vgs__fail(err, VGS_E_ARG, "config.correct = %d: must be 0 with on_sphere", c->correct);
-    if (c->on_sphere && c->sigma_lr > 0.0f)
-        return vgs__fail(err, VGS_E_ARG, "config.sigma_lr = %g: a sphere has no s0; leave it 0",
-                         (double)c->sigma_lr);
     return VGS_OK;
 }
 
@@ -8247,6 +8267,7 @@ static vgs_status vgs__check_config(const vgs_config *c, vgs_error *err)
     if (st == VGS_OK) st = vgs__check_schedule(c, err);
     if (st == VGS_OK) st = vgs__check_policy(c, err);
     if (st == VGS_OK) st = vgs__check_together(c, err);
+    if (st == VGS_OK) st = vgs__check_sphere(c, err);
     if (st == VGS_OK && (double)c->batch * c->replay * c->energy.dim > 1e9)
         st = vgs__fail(err, VGS_E_ARG, "config: batch = %d times replay = %d times dim = %d is too large",
                        c->batch, c->replay, c->energy.dim);
@@ -11030,7 +11051,8 @@ static void vgs__frame_close(vgs__frame *f)
     X(traj_y,         true,           passes * T * B)  /* TD targets over D                             */ \
     X(traj_noise_std, c->local_noise, T * B * D)                                                      \
     X(traj_eigvec,    c->local_noise, T * B * D * D)                                                  \
-    X(traj_grad,      slope || c->drift_energy, T * B * D)           /* what grad V_t should be       */ \
+    X(traj_grad,      slope,          T * B * D)       /* what grad V_t should be                       */ \
+    X(traj_slope,     c->drift_energy, T * B * D)      /* grad E at x_t as the policy sees it           */ \
     X(traj_path,      c->replay > 0,  T * B)           /* y of lambda = 1 and the true E, for log w     */ \
     X(fd_x,           slope,          2 * B * D)       /* x +- d of a minibatch                         */ \
     X(fd_weight,      slope,          B)               /* of V(x + d) - V(x - d) in the loss            */ \
@@ -12001,7 +12023,7 @@ static void vgs__step_bind(const vgs_sampler *s, vgs__step_stage *st, const vgs_
     vgs_bind(st->g, st->mu2, r->mu2, row, NULL);
     vgs_bind(st->g, st->cost, r->cost, row, NULL);
     if (vgs__stores_part(s)) vgs_bind(st->g, st->part, r->part, row, NULL);
-    if (vgs__exists(st->slope)) vgs_bind(st->g, st->slope, s->traj_grad, row * d, NULL);
+    if (vgs__exists(st->slope)) vgs_bind(st->g, st->slope, s->traj_slope, row * d, NULL);
     if (!s->c.local_noise) return;
     vgs_bind(st->g, st->noise_std, r->noise_std, row * d, NULL);
     vgs_bind(st->g, st->eigvec, r->eigvec, row * d * d, NULL);
@@ -12100,49 +12122,28 @@ static vgs_status vgs__read_flag(vgs_sampler *s, const char *doing, vgs_error *e
 
 /* On E for samples that are kept, on V_t for draws, in ops of any backend; mala of vgs_mcmc is one leapfrog
    step in the host's arithmetic (vgs__mcmc_leap), with a step for each level of a ladder. `begin` computes
-   the potential and its gradient where the rows stand, `step` moves them; both have the same leaves. */
-typedef struct vgs__mala_stage {
+   the potential and its gradient where the rows stand, `step` moves them. */
+typedef struct vgs__mala_begin_stage {
     vgs_graph *g;
-    vgs_var from;                                /* begin: the rows [B,D]                             */
+    vgs_var from, x, e, grad;                    /* the rows [B,D]; of E, x: their copy; what is there */
+    vgs_scalar t;                                /* of V                                              */
+} vgs__mala_begin_stage;
+
+typedef struct vgs__mala_step_stage {
+    vgs_graph *g;
     vgs_var x, e, grad, h;                       /* where they stand, what is there; the step [1,1]   */
     vgs_scalar t, rate, rate_add;                /* of V; how h follows acceptance                    */
     vgs_noise noise, accept;
-} vgs__mala_stage;
-
-typedef vgs__mala_stage vgs__mala_begin_stage, vgs__mala_step_stage;
+} vgs__mala_step_stage;
 
 #define VGS__MALA_RATE 0.1
 
-static void vgs__mala_leaves(const vgs_sampler *s, vgs__mala_stage *st)
-{
-    vgs_graph *g = st->g;
-    st->from = vgs_input(g, s->c.energy.dim);
-    st->x = vgs_state(g, -1, s->c.energy.dim, VGS_F32);
-    st->e = vgs_state(g, -1, 1, VGS_F32);
-    st->grad = vgs_state(g, -1, s->c.energy.dim, VGS_F32);
-    st->h = vgs_state(g, 1, 1, VGS_F32);
-    st->t = vgs_scalar_create(g, 0);
-    st->rate = vgs_scalar_create(g, VGS__MALA_RATE);
-    st->rate_add = vgs_scalar_create(g, -VGS__MALA_RATE * VGS__MALA_ACCEPTANCE);
-    st->noise = vgs_noise_create(g);
-    st->accept = vgs_noise_create(g);
-}
-
-static void vgs__mala_bind(vgs__mala_stage *st, vgs_buffer *x, size_t place, vgs_buffer *e, vgs_buffer *grad,
-                           vgs_buffer *h, size_t h_at)
-{
-    vgs_bind(st->g, st->x, x, place, NULL);
-    vgs_bind(st->g, st->e, e, 0, NULL);
-    vgs_bind(st->g, st->grad, grad, 0, NULL);
-    vgs_bind(st->g, st->h, h, h_at, NULL);
-}
-
 /* E, or V_t, at x, and its gradient; outside E is so high that no row goes there, and flat, so that a row
    from there comes back by chance. */
-static vgs_var vgs__mala_potential(vgs_sampler *s, vgs__mala_stage *st, vgs_var x, bool value, vgs_var *grad)
+static vgs_var vgs__mala_potential(vgs_sampler *s, vgs_graph *g, vgs_scalar t, vgs_var x, bool value,
+                                   vgs_var *grad)
 {
-    vgs_graph *g = st->g;
-    vgs_var v = value ? vgs__value_at(s, g, x, st->t) : vgs_energy_of(g, s->energy, x);
+    vgs_var v = value ? vgs__value_at(s, g, x, t) : vgs_energy_of(g, s->energy, x);
     if (value && s->c.scale_by_dim) v = vgs_affine(g, v, (float)s->dim, 0.0f);
     *grad = vgs__no_var();
     vgs_gradient(g, v, &x, 1, grad);
@@ -12154,34 +12155,74 @@ static vgs_var vgs__mala_potential(vgs_sampler *s, vgs__mala_stage *st, vgs_var 
     return vgs__or_outside(g, v, v, vgs_fill(g, 1, 1, VGS__OUTSIDE));
 }
 
-static void vgs__mala_begin_record(vgs_sampler *s, vgs__mala_stage *st, bool value)
+static void vgs__mala_begin_record(vgs_sampler *s, vgs__mala_begin_stage *st, bool value)
 {
     vgs_graph *g = st->g;
     vgs_var grad, v;
-    vgs__mala_leaves(s, st);
-    v = vgs__mala_potential(s, st, st->from, value, &grad);
+    st->from = vgs_input(g, s->c.energy.dim);
+    if (!value) st->x = vgs_state(g, -1, s->c.energy.dim, VGS_F32);
+    st->e = vgs_state(g, -1, 1, VGS_F32);
+    st->grad = vgs_state(g, -1, s->c.energy.dim, VGS_F32);
+    st->t = vgs_scalar_create(g, 0);
+    v = vgs__mala_potential(s, g, st->t, st->from, value, &grad);
     if (!value) vgs_assign(g, st->x, st->from);  /* a copy: `from` stays as it is                     */
     vgs_assign(g, st->e, v);
     vgs_assign(g, st->grad, grad);
 }
 
+/* The rows at `place` of `from`; x, unless NULL: where their copy goes. */
+static vgs_status vgs__mala_begin_run(vgs__mala_begin_stage *st, int n, vgs_buffer *from, size_t place,
+                                      vgs_buffer *x, vgs_buffer *e, vgs_buffer *grad, vgs_error *err)
+{
+    vgs_bind(st->g, st->from, from, place, NULL);
+    if (x) vgs_bind(st->g, st->x, x, 0, NULL);
+    vgs_bind(st->g, st->e, e, 0, NULL);
+    vgs_bind(st->g, st->grad, grad, 0, NULL);
+    return vgs_graph_run(st->g, n, err);
+}
+
 /* x where d <= 0, else 0 */
-static vgs_var vgs__mala_accepted(vgs_graph *g, vgs_var x, vgs_var d) { return vgs_mask_above(g, x, d,
-                                                                                              0.0f); }
+static vgs_var vgs__mala_accepted(vgs_graph *g, vgs_var x, vgs_var d)
+{
+    return vgs_mask_above(g, x, d, 0.0f);
+}
+
+static void vgs__mala_step_leaves(const vgs_sampler *s, vgs__mala_step_stage *st)
+{
+    vgs_graph *g = st->g;
+    st->x = vgs_state(g, -1, s->c.energy.dim, VGS_F32);
+    st->e = vgs_state(g, -1, 1, VGS_F32);
+    st->grad = vgs_state(g, -1, s->c.energy.dim, VGS_F32);
+    st->h = vgs_state(g, 1, 1, VGS_F32);
+    st->t = vgs_scalar_create(g, 0);
+    st->rate = vgs_scalar_create(g, VGS__MALA_RATE);
+    st->rate_add = vgs_scalar_create(g, -VGS__MALA_RATE * VGS__MALA_ACCEPTANCE);
+    st->noise = vgs_noise_create(g);
+    st->accept = vgs_noise_create(g);
+}
+
+static void vgs__mala_step_bind(vgs__mala_step_stage *st, vgs_buffer *x, size_t place, vgs_buffer *e,
+                                vgs_buffer *grad, vgs_buffer *h, size_t h_at)
+{
+    vgs_bind(st->g, st->x, x, place, NULL);
+    vgs_bind(st->g, st->e, e, 0, NULL);
+    vgs_bind(st->g, st->grad, grad, 0, NULL);
+    vgs_bind(st->g, st->h, h, h_at, NULL);
+}
 
 /* x' = x - h g/tau + sqrt(2h) xi, accepted if -log(alpha) <= an exponential number, half the square of two
    normal ones. h follows the share of accepted rows to VGS__MALA_ACCEPTANCE, or stays where the rate is 0. */
-static void vgs__mala_step_record(vgs_sampler *s, vgs__mala_stage *st, bool value)
+static void vgs__mala_step_record(vgs_sampler *s, vgs__mala_step_stage *st, bool value)
 {
     vgs_graph *g = st->g;
     vgs_var xi, width, drift, move, x, v, grad, back, d, share, h;
-    vgs__mala_leaves(s, st);
+    vgs__mala_step_leaves(s, st);
     xi = vgs__kernel_eps(s, g, &st->noise);
     width = vgs_sqrt(g, vgs_affine(g, st->h, 2.0f, 0.0f));
     drift = vgs_affine(g, vgs_div(g, st->h, width), 1.0f / (float)s->tau, 0.0f);      /* of xi              */
     move = vgs_mul(g, vgs_sub(g, xi, vgs_mul(g, st->grad, drift)), width);
     x = vgs_add(g, st->x, move);
-    v = vgs__mala_potential(s, st, x, value, &grad);
+    v = vgs__mala_potential(s, g, st->t, x, value, &grad);
     back = vgs_sub(g, vgs_mul(g, grad, drift), vgs_div(g, move, width));         /* xi of x' -> x      */
     d = vgs_mul(g, vgs_sub(g, back, xi), vgs_add(g, back, xi));
     d = vgs_affine(g, vgs_sum_cols(g, d), 0.5f, 0.0f);
@@ -12199,8 +12240,9 @@ static void vgs__mala_step_record(vgs_sampler *s, vgs__mala_stage *st, bool valu
     vgs_assign(g, st->h, h);
 }
 
-static vgs_status vgs__mala_run(vgs__mala_stage *st, int n, uint64_t seed, int stream, int accept_stream,
-                                int64_t iteration, int step, uint32_t first_row, vgs_error *err)
+static vgs_status vgs__mala_step_run(vgs__mala_step_stage *st, int n, uint64_t seed, int stream,
+                                     int accept_stream, int64_t iteration, int step, uint32_t first_row,
+                                     vgs_error *err)
 {
     vgs_noise_set(st->g, &st->noise, seed, stream, iteration, step, first_row);
     vgs_noise_set(st->g, &st->accept, seed, accept_stream, iteration, step, first_row);
@@ -13082,7 +13124,7 @@ static vgs_status vgs__path_step_run(vgs_sampler *s, vgs__path_step_stage *st, i
     double a = (double)s->a[t];
     vgs_bind(st->g, st->x, s->traj_x, at, NULL);
     vgs_bind(st->g, st->next, s->traj_x, at + rows, NULL);
-    if (vgs__exists(st->slope)) vgs_bind(st->g, st->slope, s->traj_grad, at, NULL);
+    if (vgs__exists(st->slope)) vgs_bind(st->g, st->slope, s->traj_slope, at, NULL);
     vgs__kernel_set(s, &st->k, t, t + 1, 1.0);
     vgs_scalar_set(st->g, st->minus_a, -a);
     vgs_scalar_set(st->g, st->factor, 1.0 / ((double)s->s2[t] * a * a * (s->c.batch - 1)));
@@ -13137,19 +13179,18 @@ static void vgs__keep_record(vgs_sampler *s, vgs__keep_stage *st)
 }
 
 /* x_T after `refine` steps of MALA, in mala_x. They leave the target as it is: log w stays. */
-static vgs_status vgs__keep_refine(vgs_sampler *s, vgs__mala_stage *begin, vgs__mala_stage *st,
+static vgs_status vgs__keep_refine(vgs_sampler *s, vgs__mala_begin_stage *begin, vgs__mala_step_stage *st,
                                    vgs_error *err)
 {
     size_t rows = (size_t)s->c.batch * (size_t)s->c.energy.dim;
     vgs_status code;
     int k;
-    vgs_bind(begin->g, begin->from, s->traj_x, (size_t)s->c.steps * rows, NULL);
-    vgs__mala_bind(begin, s->mala_x, 0, s->mala_e, s->mala_grad, s->mala_h, 0);
-    vgs__mala_bind(st, s->mala_x, 0, s->mala_e, s->mala_grad, s->mala_h, 0);
-    code = vgs_graph_run(begin->g, s->c.batch, err);
+    code = vgs__mala_begin_run(begin, s->c.batch, s->traj_x, (size_t)s->c.steps * rows, s->mala_x, s->mala_e,
+                               s->mala_grad, err);
+    vgs__mala_step_bind(st, s->mala_x, 0, s->mala_e, s->mala_grad, s->mala_h, 0);
     for (k = 0; k < s->c.refine && code == VGS_OK; ++k)
-        code = vgs__mala_run(st, s->c.batch, s->c.seed, VGS__FOR_REFINE, VGS__FOR_REFINE_ACCEPT,
-                             s->iteration, k, 0, err);
+        code = vgs__mala_step_run(st, s->c.batch, s->c.seed, VGS__FOR_REFINE, VGS__FOR_REFINE_ACCEPT,
+                                  s->iteration, k, 0, err);
     s->energy_calls += (double)s->c.batch * (s->c.refine + 1);
     return code;
 }
@@ -14044,7 +14085,8 @@ static vgs_status vgs__draw_end(vgs_sampler *s, const char *doing, vgs_status st
 /* ---- the corrector: MALA on V_t before step t ---- */
 
 struct vgs__corrector {
-    vgs__mala_stage begin, walk;
+    vgs__mala_begin_stage begin;
+    vgs__mala_step_stage walk;
     vgs__step_stage step;                        /* from there, with its gradient; no explicit_drift  */
     vgs_buffer *v, *grad;                        /* [capacity], [capacity, D]: of the last block      */
     vgs_buffer *h;                               /* [T]: MALA's step at each t                        */
@@ -14067,24 +14109,22 @@ static vgs_status vgs__corrector_begin(vgs_sampler *s, const vgs__roll *r, int t
 {
     vgs__corrector *c = r->corrector;
     size_t place = vgs__roll_place(s, r, t);
-    vgs_bind(c->begin.g, c->begin.from, r->x, place, NULL);
-    vgs__mala_bind(&c->begin, r->x, place, c->v, c->grad, c->h, (size_t)t);
-    vgs_scalar_set(c->begin.g, c->begin.t, t);
-    vgs__mala_bind(&c->walk, r->x, place, c->v, c->grad, c->h, (size_t)t);
+    vgs__mala_step_bind(&c->walk, r->x, place, c->v, c->grad, c->h, (size_t)t);
     vgs_scalar_set(c->walk.g, c->walk.t, t);
-    return vgs_graph_run(c->begin.g, r->n, err);
+    vgs_scalar_set(c->begin.g, c->begin.t, t);
+    return vgs__mala_begin_run(&c->begin, r->n, r->x, place, NULL, c->v, c->grad, err);
 }
 
 /* Step number k of MALA; h follows acceptance at this rate. */
 static vgs_status vgs__corrector_step(vgs_sampler *s, const vgs__roll *r, int t, int64_t k, double rate,
                                       vgs_error *err)
 {
-    vgs__mala_stage *st = &r->corrector->walk;
+    vgs__mala_step_stage *st = &r->corrector->walk;
     (void)s;
     vgs_scalar_set(st->g, st->rate, rate);
     vgs_scalar_set(st->g, st->rate_add, -rate * VGS__MALA_ACCEPTANCE);
-    return vgs__mala_run(st, r->n, r->seed, VGS__FOR_CORRECT, VGS__FOR_CORRECT_ACCEPT, k, t, r->first_row,
-                         err);
+    return vgs__mala_step_run(st, r->n, r->seed, VGS__FOR_CORRECT, VGS__FOR_CORRECT_ACCEPT, k, t,
+                              r->first_row, err);
 }
 
 /* Numbers of MALA's steps, so that no two uses have the same noise. */
@@ -14731,7 +14771,8 @@ static bool vgs__cholesky(double *a, int n)
     return true;
 }
 
-/* Cyclic Jacobi: the columns of v become the eigenvectors of a, its diagonal the eigenvalues. */
+/* Cyclic Jacobi: the columns of v become the eigenvectors of a, its diagonal the eigenvalues. In double: the
+   one of the op eigen, in float on many matrices at once, loses those below 1e-7 of the largest. */
 static void vgs__jacobi(double *a, double *v, int n)
 {
     int i, p, q, sweep;
@@ -15428,22 +15469,11 @@ static void vgs__pilot_tell(vgs__pilot *p, const double *u, const double *g, vgs
 
 /* ---- the whole ---- */
 
-static vgs_status vgs__pilot_open(vgs__pilot *p, vgs_sampler *s, vgs_error *err)
+/* Its chains: HMC by vgs_mcmc's parts, of one level. */
+static vgs_status vgs__pilot_chains_open(vgs__pilot *p, vgs_error *err)
 {
-    size_t d = (size_t)s->c.energy.dim, room, cells, l = vgs__frame_l_count(&s->frame);
+    const vgs_sampler *s = p->s;
     vgs_status st;
-    memset(p, 0, sizeof *p);
-    p->s = s;
-    p->f = &s->frame;
-    p->dim = (int)d;
-    p->whole = s->frame.kind == VGS_FULL || d <= VGS__MOST_FULL;
-    cells = vgs__pilot_cells(p);
-    p->most = (double)s->c.pilot_calls;
-    p->n = VGS__PILOT_DESCENTS;
-    p->all = VGS__PILOT_CHAINS;
-    room = (size_t)p->all * (d <= VGS__MOST_FULL ? VGS__PILOT_KEPT : VGS__PILOT_FEWEST);
-    p->room = (int)room;
-    p->fewest = VGS__PILOT_FEWEST * p->all;
     p->m.name = "pilot";
     p->m.c.energy = s->frame.energy;
     p->m.c.method = VGS_HMC;
@@ -15459,6 +15489,14 @@ static vgs_status vgs__pilot_open(vgs__pilot *p, vgs_sampler *s, vgs_error *err)
     p->m.level[0].step = p->m.c.step;
     vgs__dual_begin(&p->m.level[0].dual, p->m.c.step);
     p->m.level[0].dual.centre = log(p->m.c.step);
+    return VGS_OK;
+}
+
+/* Its arrays, one allocation; `before` is the frame as it is now. */
+static vgs_status vgs__pilot_arrays_open(vgs__pilot *p, vgs_error *err)
+{
+    size_t d = (size_t)p->dim, room = (size_t)p->room, cells = vgs__pilot_cells(p);
+    size_t l = vgs__frame_l_count(p->f);
     p->cov = (double *)vgs__alloc_or(err, "pilot", 6 * cells + 3 * d + 2 * l + room * (4 * d + 2) +
                                      (size_t)p->all * (2 * d + 2), sizeof *p->cov);
     if (!p->cov) return VGS_E_NOMEM;
@@ -15476,6 +15514,24 @@ static vgs_status vgs__pilot_open(vgs__pilot *p, vgs_sampler *s, vgs_error *err)
     p->force = p->place + (size_t)p->all * d;
     p->work = p->force + (size_t)p->all * d;
     return VGS_OK;
+}
+
+static vgs_status vgs__pilot_open(vgs__pilot *p, vgs_sampler *s, vgs_error *err)
+{
+    size_t d = (size_t)s->c.energy.dim;
+    vgs_status st;
+    memset(p, 0, sizeof *p);
+    p->s = s;
+    p->f = &s->frame;
+    p->dim = (int)d;
+    p->whole = s->frame.kind == VGS_FULL || d <= VGS__MOST_FULL;
+    p->most = (double)s->c.pilot_calls;
+    p->n = VGS__PILOT_DESCENTS;
+    p->all = VGS__PILOT_CHAINS;
+    p->room = p->all * (d <= VGS__MOST_FULL ? VGS__PILOT_KEPT : VGS__PILOT_FEWEST);
+    p->fewest = VGS__PILOT_FEWEST * p->all;
+    st = vgs__pilot_chains_open(p, err);
+    return st == VGS_OK ? vgs__pilot_arrays_open(p, err) : st;
 }
 
 static void vgs__pilot_close(vgs__pilot *p)
@@ -19713,7 +19769,7 @@ static vgs_status vgs__ebm_make_models(vgs_ebm *m, vgs_error *err)
     m->learned = m->c.model ? m->c.model : vgs_model_create(&m->c.net, m->b, m->c.sampler.seed, err);
     m->average = m->learned ? vgs__ebm_copy_model(m->learned, err) : NULL;
     if (!m->average) return VGS_E_NOMEM;
-    m->bytes += (m->c.shared ? 1 : 5) * 4 * (size_t)vgs_model_size(m->learned); /* the sampler counts V     */
+    m->bytes += (m->c.shared ? 4 : 20) * (size_t)vgs_model_size(m->learned); /* the sampler counts V     */
     for (k = 0; k < 2; ++k) {
         m->view[k].c = &m->c;
         m->view[k].model = k ? m->average : m->learned;
