@@ -9512,9 +9512,9 @@ VGS__DEF void vgs_ema(vgs_graph *g, vgs_model *average, vgs_model *m, float keep
 
 /* ---- state ---- */
 
-#define VGS__MAX_LEVELS     128
-#define VGS__SHUFFLE_STREAM 0x5F0000u             /* the stream that turns and permutes                 */
-#define VGS__LN_2PI         1.8378770664093453    /* log(2 pi)                                          */
+enum { VGS__MAX_LEVELS = 128 };
+#define VGS__SHUFFLE_STREAM 0x5F0000u            /* the stream that turns and permutes                 */
+#define VGS__LN_2PI         1.8378770664093453   /* log(2 pi)                                          */
 
 VGS__DEF const char *vgs_mcmc_method_name(int i)
 {
@@ -20631,6 +20631,86 @@ VGS__DEF vgs_status vgs_ebm_checkpoint_config(const char *path, vgs_ebm_config *
     return VGS_OK;
 }
 #endif /* VGS_NO_STDIO */
+
+/* Macros of one list or one function are undefined behind it, all others here, but VGS__HOT, VGS__INLINE and
+   VGS__AVX2, which public ones stand for, VGS__DEF and VGS__ACTS, with which vgs_cl.h goes on, and VGS__X86,
+   which tells what kernels there are. */
+#undef VGS__SAME_PLACES
+#undef VGS__PRINTF
+#undef VGS__UNUSED
+#undef VGS__PI
+#undef VGS__ARM
+#undef VGS__V8
+#undef VGS__STREAM
+#undef VGS__MAX_SPACE
+#undef VGS__KC
+#undef VGS__MC
+#undef VGS__NC
+#undef VGS__LANES
+#undef VGS__TILE_MAX
+#undef VGS__FEW_ROWS
+#undef VGS__FEW_COLS
+#undef VGS__WORK
+#undef VGS__THREAD_WORK
+#undef VGS__MIXES
+#undef VGS__MAP_HOT
+#undef VGS__KERNEL
+#undef VGS__WHOLE
+#undef VGS__GRAD
+#undef VGS__NO_GRAD
+#undef VGS__IN
+#undef VGS__KERNEL8
+#undef VGS__VERSION
+#undef VGS__VERSIONS
+#undef VGS__VERSION16
+#undef VGS__MAP
+#undef VGS__FORMULA
+#undef VGS__MAP_KERNELS
+#undef VGS__MAP1_LOOP
+#undef VGS__MAP1
+#undef VGS__MAP2_LOOP
+#undef VGS__MAP2
+#undef VGS__UNARY_DEF
+#undef VGS__GRAD1
+#undef VGS__UNARY
+#undef VGS__NORM_EPS
+#undef VGS__NO_ROOM
+#undef VGS__SHARE_NS
+#undef VGS__FORK_NS
+#undef VGS__NETS_OF_V
+#undef VGS__NETS
+#undef VGS__NET_WORD
+#undef VGS__NET_WORDS_OF_V
+#undef VGS__NET_WORDS
+#undef VGS__BIG
+#undef VGS__WIDTH
+#undef VGS__MALA_ACCEPTANCE
+#undef VGS__SHUFFLE_STREAM
+#undef VGS__LN_2PI
+#undef VGS__BUFFERS
+#undef VGS__SIGMA_RANGE
+#undef VGS__OUTSIDE
+#undef VGS__WALL
+#undef VGS__RHO_MIN
+#undef VGS__RHO_MAX
+#undef VGS__FD_STEP
+#undef VGS__MALA_RATE
+#undef VGS__FD_PATH
+#undef VGS__FACTOR_RATE
+#undef VGS__VELOCITY_KEPT
+#undef VGS__STAGES
+#undef VGS__STAGE_MAKE
+#undef VGS__PILOT_HOT
+#undef VGS__PILOT_COLD
+#undef VGS__PILOT_SAMPLES
+#undef VGS__CHOICE_WORST
+#undef VGS__CHOICE_GAIN
+#undef VGS__FEATURE_DETAIL
+#undef VGS__GOOD_ESS
+#undef VGS__AGAIN_BELOW
+#undef VGS__AGAIN_DRAWS
+#undef VGS__AGAIN_KHAT
+#undef VGS__OWN
 
 #ifdef VGS__POP_OPTIONS
 #  undef VGS__POP_OPTIONS

@@ -22,6 +22,10 @@ $CC -std=c99 -I. -dM -E "$work/sys.c" | awk '{print $2}' | sort > "$work/sys"
 $CC -std=c99 -I. -dM -E "$work/d.c" | awk '{print $2}' | sort > "$work/after"
 ! comm -13 "$work/sys" "$work/after" | grep -v '^VGS_'
 ok "the interface defines only VGS_ macros" $?
+# of the implementation's own, those that public macros, vgs_cl.h or a test need (VGS__MIXES: the list of ops)
+! $CC -std=c99 -I. -dM -E "$work/i.c" | awk '{print $2}' | sed 's/(.*//' | grep '^VGS__' |
+    grep -vxE 'VGS__(MIXES|HOT|INLINE|AVX2|DEF|ACTS|X86)'
+ok "the implementation leaves no macro of its own behind" $?
 
 ! grep -n -P '\t| $|[^\x00-\x7F]' vgs.h examples/*.c examples/*.h tests/*.c tests/*.h bench/*.c
 ok "no tabs, trailing blanks or non-ASCII" $?

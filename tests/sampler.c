@@ -1055,7 +1055,7 @@ static void without_mean(const vgs_sampler *s, const double *x, double *y)
 /* V'' at x for all pairs of e_i. */
 static void curvatures(vgs_sampler *s, int t, const float *x, double v[6][6])
 {
-    double h = VGS__FD_STEP * sqrt((double)s->s2[t]), e[6], f[6];
+    double h = 0.25 * sqrt((double)s->s2[t]), e[6], f[6];
     int d = s->c.energy.dim, i, j;
     for (i = 0; i < d; ++i)
         for (j = 0; j < d; ++j) {
@@ -1085,8 +1085,8 @@ static int check_noise(vgs_sampler *s, int t, const float *x, const float *axes,
             for (k = 0; k < d; ++k) for (l = 0; l < d; ++l) made += u[k] * curvature[k][l] * v[l];
             made = (i == j) - (double)s->s2[t] * made / (double)s->c.tau;
             if (!CHECK_NEAR(dot, i == j, 0, 4e-6)) return -1;
-            if (i == j && (made < (double)VGS__RHO_MIN || made > (double)VGS__RHO_MAX)) {
-                made = made < 1 ? (double)VGS__RHO_MIN : (double)VGS__RHO_MAX;
+            if (i == j && (made < (double)0.6f || made > 4.0)) {
+                made = made < 1 ? (double)0.6f : 4.0;
                 limited++;
             }
             if (!CHECK_NEAR(made, i == j ? w2 : 0, 0, 4e-3)) return -1;

@@ -226,7 +226,7 @@ static void drift_in_double(const vgs_sampler *s, const known *net, int t, const
 static void covariance_in_double(const vgs_sampler *s, const known *net, int t, const float *x,
                                  double c[MOST][MOST])
 {
-    double s2 = (double)s->s2[t], h = VGS__FD_STEP * sqrt(s2), here[MOST], there[MOST], v[MOST][MOST];
+    double s2 = (double)s->s2[t], h = 0.25 * sqrt(s2), here[MOST], there[MOST], v[MOST][MOST];
     int d = s->c.energy.dim, i, j;
     for (i = 0; i < d; ++i) there[i] = (double)x[i];
     slope_in_double(s, net, t, there, here);
