@@ -713,6 +713,8 @@ VGS_API vgs_status  vgs_ebm_sample(vgs_ebm *m, const vgs_draw *draw, int n, floa
 VGS_API vgs_status  vgs_ebm_average(vgs_ebm *m, vgs_error *err);
 
 VGS_API const vgs_ebm_config *vgs_ebm_settings(const vgs_ebm *m);    /* resolved                      */
+/* From here on lr falls until iteration n >= 0, 0 = it stays: for who ends training by the clock. */
+VGS_API void         vgs_ebm_decay    (vgs_ebm *m, int n);
 VGS_API int64_t      vgs_ebm_iteration(const vgs_ebm *m);
 VGS_API int64_t      vgs_ebm_fitted   (const vgs_ebm *m);            /* iterations of pretraining     */
 VGS_API size_t       vgs_ebm_bytes    (const vgs_ebm *m);            /* memory it holds on its backend */
@@ -19277,6 +19279,14 @@ static vgs_status vgs__ebm_check(const vgs_ebm_config *c, vgs_error *err)
     return vgs__ebm_check_starts(c, err);
 }
 
+/* "ebm.height", since "net.height" is the value's. */
+static vgs_status vgs__ebm_check_net(const vgs_net_config *c, vgs_error *err)
+{
+    vgs_error why;
+    vgs_status st = vgs__net_check(c, &why);
+    return st == VGS_OK ? st : vgs__fail(err, st, "ebm.%s", why.msg + (strncmp(why.msg, "net.", 4) ? 0 : 4));
+}
+
 static vgs_var vgs__ebm_energy_record(void *view, vgs_graph *g, vgs_var x);
 
 VGS__DEF vgs_status vgs_ebm_config_resolve(const vgs_ebm_config *cfg, vgs_ebm_config *c, vgs_error *err)
@@ -19297,7 +19307,7 @@ VGS__DEF vgs_status vgs_ebm_config_resolve(const vgs_ebm_config *cfg, vgs_ebm_co
         return vgs__fail(err, VGS_E_ARG, "ebm.kind = %d: an energy must be %s", (int)c->net.kind,
                          vgs__net_words_of(VGS__NET_ENERGY, list));
     vgs__ebm_fill(c);
-    st = vgs__net_check(&c->net, err);
+    st = vgs__ebm_check_net(&c->net, err);
     if (st == VGS_OK) st = vgs_config_resolve(&c->sampler, &c->sampler, err);
     if (st == VGS_OK && c->shared) st = vgs__ebm_fill_shared(c, cfg, err);
     if (st != VGS_OK) return st;
@@ -19885,6 +19895,7 @@ VGS__DEF void vgs_ebm_free(vgs_ebm *m)
 }
 
 VGS__DEF const vgs_ebm_config *vgs_ebm_settings(const vgs_ebm *m) { return &m->c; }
+VGS__DEF void vgs_ebm_decay(vgs_ebm *m, int n) { m->c.decay = n > 0 ? n : 0; }
 VGS__DEF int64_t vgs_ebm_iteration(const vgs_ebm *m) { return m->iteration; }
 VGS__DEF int64_t vgs_ebm_fitted(const vgs_ebm *m) { return m->fitted; }
 VGS__DEF size_t vgs_ebm_bytes(const vgs_ebm *m) { return m->bytes + (m->own ? vgs__cpu_bytes(m->own) : 0); }
@@ -20020,11 +20031,12 @@ static vgs_status vgs__ebm_check_flag(vgs_ebm *m, vgs_error *err)
 {
     int32_t f[4];
     vgs_status st = vgs__model_read_flag(m->learned, f, err);
-    const char *advice = "lower lr";
+    const char *advice = "lower ebm.lr";
     if (st != VGS_OK || !f[0]) return st;
-    if (m->c.objective != VGS_DISCREPANCY && m->c.gamma < 0.001f) advice = "raise gamma, the brake of E";
-    else if (vgs__ebm_encodes(&m->c) && m->c.lr <= 1e-3f) advice = "raise tau_e, so that g need not grow";
-    return vgs__fail(err, VGS_E_NONFINITE, "ebm: |e| of row %u is not finite, or above limit = %g, at "
+    if (m->c.objective != VGS_DISCREPANCY && m->c.gamma < 0.001f) advice = "raise ebm.gamma, the brake of E";
+    else if (vgs__ebm_encodes(&m->c) && m->c.lr <= 1e-3f)
+        advice = "lower ebm.lr, or begin anew with a larger ebm.tau_e, so that g need not grow";
+    return vgs__fail(err, VGS_E_NONFINITE, "|e| of row %u is not finite, or above ebm.limit = %g, at "
                      "iteration %lld: %s; the weights are as before", (unsigned)f[1], (double)m->c.limit,
                      (long long)m->iteration, advice);
 }

@@ -250,6 +250,16 @@ static inline bool is_positive(const char *allowed)
     return !strncmp(allowed, "1..", 3) || !strncmp(allowed, "even", 4) || !strncmp(allowed, "> 0", 3);
 }
 
+/* Fields whose default is not 0, and of which 0 has a meaning. */
+static inline bool zero_is_none(const char *name)
+{
+    static const char *const names[] = { "target_ema", "policy_ema", "entropy_tau",
+                                         "velocity_tau" };
+    for (size_t i = 0; i < sizeof names / sizeof *names; ++i)
+        if (!strcmp(name, names[i])) return true;
+    return false;
+}
+
 static inline void args_field(args *a, field_list *list)
 {
     vgs_config scratch = { .steps = 0 };
@@ -268,9 +278,24 @@ static inline void args_field(args *a, field_list *list)
         wrong_usage("%s%s", flag_text(a->key, flag), err.msg + strlen(a->key));     /* "key = value: ..." */
     vgs_field_get(&scratch, vgs_field_find(a->key), text);
     vgs_field_allowed(vgs_field_find(a->key), allowed);
-    if (is_positive(allowed) && !strcmp(text, "0"))
+    if (!strcmp(text, "0") && zero_is_none(a->key)) list->at[list->n].value = "1e-30";
+    else if (is_positive(allowed) && !strcmp(text, "0"))
         wrong_usage("%s = 0: must be > 0; leave it out for the default", flag_text(a->key, flag));
     ++list->n;
+}
+
+/* "0.1" where the nine digits that make a float come back exactly say 0.100000001 */
+static inline void fewest_digits(char text[32])
+{
+    float v = (float)strtod(text, NULL);
+    char shorter[32];
+    if (!strpbrk(text, ".e") || strspn(text, "0123456789.e+-") != strlen(text)) return;
+    for (int digits = 1; digits < 9; ++digits) {
+        snprintf(shorter, sizeof shorter, "%.*g", digits, (double)v);
+        if ((float)strtod(shorter, NULL) != v) continue;
+        strcpy(text, shorter);
+        return;
+    }
 }
 
 static inline void fields_apply(const field_list *list, vgs_config *c)
@@ -289,9 +314,11 @@ static inline void fields_refuse(const field_list *list, const vgs_config *c, co
         vgs_field_set(&other, list->at[i].name, list->at[i].value, NULL);
         vgs_field_get(c, k, is);
         vgs_field_get(&other, k, wanted);
-        if (strcmp(is, wanted))
-            wrong_usage("%s %s: the checkpoint has %s, and %s", flag_text(list->at[i].name, flag), wanted,
-                        is, why);
+        if (!strcmp(is, wanted)) continue;
+        fewest_digits(is);
+        fewest_digits(wanted);
+        wrong_usage("%s %s: the checkpoint has %s, and %s", flag_text(list->at[i].name, flag), wanted, is,
+                    why);
     }
 }
 
@@ -360,25 +387,12 @@ static inline void print_targets(void)
         printf("  %-12s %s\n", target_at(i)->name, target_at(i)->summary);
 }
 
-/* "0.1" where the nine digits that make a float come back exactly say 0.100000001 */
-static inline void fewest_digits(char text[32])
-{
-    float v = (float)strtod(text, NULL);
-    char shorter[32];
-    if (!strpbrk(text, ".e") || strspn(text, "0123456789.e+-") != strlen(text)) return;
-    for (int digits = 1; digits < 9; ++digits) {
-        snprintf(shorter, sizeof shorter, "%.*g", digits, (double)v);
-        if ((float)strtod(shorter, NULL) != v) continue;
-        strcpy(text, shorter);
-        return;
-    }
-}
-
 /* Every field: what it is, what it can be and, if c is given, what it is there. */
 static inline void print_fields(const vgs_config *c)
 {
     char key[72], allowed[64], value[32];
-    printf("\nFields (--KEY VALUE; 0 is the default unless vgs_config in vgs.h says otherwise):\n"
+    printf("\nFields (--KEY VALUE; 0 of target-ema, policy-ema, entropy-tau and velocity-tau is 0,\n"
+           "elsewhere what vgs_config in vgs.h says of it):\n"
            "what it is; what it can be%s\n", c ? "; = what it is here" : "");
     for (int i = 0; vgs_field_name(i); ++i) {
         vgs_field_allowed(i, allowed);

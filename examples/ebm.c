@@ -8,6 +8,7 @@
 #define PROGRAM "ebm"
 #include "common.h"
 #include "device.h"
+#include "ebm_flags.h"
 #include "ebm_presets.h"
 #include "json.h"
 #include "page.h"
@@ -19,13 +20,8 @@
 
 /* SLOW_ROWS: of draws that take 1000 steps of Langevin each, and of large images. */
 enum { DEMO_ROWS = 20000, SHOWN_ROWS = 10000, SLOW_ROWS = 1000, PATH_ROWS = 3000, TILES = 40 };
-
-/* Fields of E as --energy-KEY VALUE, those of the sampler as --KEY VALUE, and what has a name of its own. */
-typedef struct settings {
-    field_list sampler;
-    int n;
-    struct { char name[64]; const char *value; } energy[MAX_FIELDS];
-} settings;
+enum { LOW = 16,                                 /* columns, at most, that gcd with VGS is good for       */
+       LONG = 20, REPORT = 10 };                 /* seconds: said beforehand; of the report's draws       */
 
 typedef struct job {
     const char *command, *arg[3], *dir, *out, *valid_path, *preset, *policy_from;
@@ -35,7 +31,7 @@ typedef struct job {
     int n, refine, threads, iterations;          /* iterations 0: the preset's, or the checkpoint's       */
     double minutes;
     uint64_t seed;
-    bool has_seed;
+    bool has_seed, follows;                      /* follows: the rate of E falls until the run ends       */
     device device;
     settings set;
     /* the run */
@@ -46,6 +42,7 @@ typedef struct job {
     vgs_ebm_stats stats;
     int64_t first;
     int goal;
+    int begun_rows;                              /* of the data that the checkpoint began with, or 0      */
     char goal_text[32];
     double fit_loss, e_valid, started, earlier, began;       /* began: seconds before the first iteration */
     FILE *log;
@@ -56,7 +53,8 @@ typedef struct job {
 
 static int help(void)
 {
-    char key[72], allowed[64];
+    char flag[72], allowed[64];
+    const settings none = { .n = 0 };
     puts("ebm - an energy-based model: an energy E is learned from data, its density is exp(-E/tau)/Z\n"
          "\n"
          "usage: ebm train DATA --out DIR [options]     learn E from rows: .npy [N,D], or the tensor x of a\n"
@@ -69,7 +67,8 @@ static int help(void)
          "       ebm score DIR DATA -o FILE.npy         E of every row, float32 [N,1]\n"
          "       ebm sample DIR -n N -o FILE [--refine K] [--seed N]     .npy, or .safetensors with x, "
          "energy\n"
-         "                                              and, where there are weights, log_weight\n"
+         "                                              and, where there are weights, log_weight; K\n"
+         "                                              iterations of HMC on E, not on the sphere\n"
          "       ebm evaluate DIR GOOD BAD [--json]     does E tell bad rows from good ones?\n"
          "\n"
          "  --energy KIND         mlp, autoencoder: E = g^2 |x - r|^2/tau_e, or resnet, of images (mlp;\n"
@@ -79,7 +78,8 @@ static int help(void)
          "  --langevin-steps N    of langevin and persistent (20)\n"
          "  --sphere 0|1          rows are directions: each is divided by its length (0). Else rows are\n"
          "                        centred and divided by one number, their standard deviation\n"
-         "  --fit-autoencoder N   iterations of pretraining as an autoencoder (0)\n"
+         "  --fit-autoencoder N   iterations of pretraining as an autoencoder, for a third of --minutes at\n"
+         "                        most (of preset fast 1000, else 0)\n"
          "  --policy-tau X        dxmi: tau for each dimension of entropy and velocity, 0 = none (0.1)\n"
          "  --pretrain N          dxmi: iterations of pretraining of the policy, in train for a third of\n"
          "                        --minutes at most (the preset's); 0 = none\n"
@@ -87,25 +87,32 @@ static int help(void)
          "                        --schedule cosine, in place of pretraining\n"
          "  --energy-shared 1     dxmi: value and energy are one network of x and t, E = V_T\n"
          "  --preset NAME         settings to start from: plane (low dimensions), dxmi (low dimensions, or\n"
-         "                        small images), fast (features on two cores), mvtec (as published); by\n"
-         "                        objective plane or dxmi, on the sphere fast\n"
+         "                        small images: draws), fast (features on two cores: scores), mvtec (as\n"
+         "                        published); on the sphere fast, above 16 columns and with objective dxmi\n"
+         "                        dxmi, else plane. Each with --batch of all rows where they are fewer\n"
          "  --iterations N        train until N iterations in all (the preset's)\n"
-         "  --minutes M           train for M minutes of wall time at most, this time\n"
+         "  --minutes M           train for M minutes of wall time at most, this time: the rate of E falls\n"
+         "                        until then\n"
          "  --valid FILE          rows whose mean energy is logged, too\n"
          "  --seed N              of weights, noise and shuffles (0)\n"
          "  --threads N           0 = all that there are (0); more than 1 needs a build with -fopenmp\n"
          DEVICE_HELP
-         "  --resume              go on where DIR/checkpoint.safetensors stopped, bit for bit\n"
+         "  --resume              go on where DIR/checkpoint.safetensors stopped, bit for bit; what may be\n"
+         "                        another: --iterations, --energy-lr, -decay, -gamma and -limit\n"
          "  --force               start anew in a DIR that holds a run\n"
          "\n"
          "DIR receives checkpoint.safetensors, log.jsonl and report.html. Ctrl-C saves a checkpoint and "
          "stops\n"
          "with exit status 130. Otherwise it is 0 for done, 1 for failed, 2 for wrong usage.");
-    puts("\nFields of the energy (--energy-KEY VALUE): what it is; what it can be");
+    puts("\nFields of the energy: what it is; what it can be. 0 is 0: no gamma, no average, nothing that "
+         "confines");
     for (int i = 0; vgs_ebm_field_name(i); ++i) {
         vgs_ebm_field_allowed(i, allowed);
-        printf("  %-22s %s; %s\n", flag_text(vgs_ebm_field_name(i), key), vgs_ebm_field_help(i), allowed);
+        printf("  %-24s %s; %s\n", energy_flag(&none, vgs_ebm_field_name(i), flag), vgs_ebm_field_help(i),
+               allowed);
     }
+    puts("\nThose of the sampler follow. What trains it is no field here: --objective says what E learns "
+         "from, and\nthe sampler's own objective follows.");
     print_fields(NULL);
     puts("\nExamples:\n"
          "  ebm demo rings --out rings\n"
@@ -115,76 +122,13 @@ static int help(void)
     return finish_stdout();
 }
 
-static void energy_field(args *a, settings *s, const char *name)
+/* As fail, but fields of the energy are flags. */
+static int failed(const job *j, const vgs_error *err)
 {
-    vgs_ebm_config scratch = { .gamma = 0 };
-    vgs_error err;
-    char flag[72], allowed[64], text[32];
-    if (s->n == MAX_FIELDS) wrong_usage("too many options");
-    snprintf(s->energy[s->n].name, sizeof s->energy[s->n].name, "%.60s", name);
-    s->energy[s->n].value = strcmp(name, "unit") && strcmp(name, "relu") ? args_value(a) : args_flag_text(a);
-    if (vgs_ebm_field_set(&scratch, name, s->energy[s->n].value, &err))
-        wrong_usage("%s%s", flag_text(a->key, flag), err.msg + strlen(name));        /* "key = value: ..." */
-    vgs_ebm_field_allowed(vgs_ebm_field_find(name), allowed);
-    vgs_ebm_field_get(&scratch, vgs_ebm_field_find(name), text);
-    if (!strcmp(name, "policy_tau") && !strcmp(text, "0")) s->energy[s->n].value = "1e-30";       /* none */
-    else if (is_positive(allowed) && !strcmp(text, "0"))
-        wrong_usage("%s = 0: must be > 0; leave it out for the default", flag_text(a->key, flag));
-    if (!strcmp(name, "kind") && scratch.net.kind && scratch.net.kind != VGS_NET_AUTOENCODER &&
-        scratch.net.kind != VGS_NET_RESNET)
-        wrong_usage("--energy %.40s: must be one of: mlp resnet autoencoder", s->energy[s->n].value);
-    ++s->n;
-}
-
-/* Flags of their own of fields of the energy. */
-static const char *const own_flags[][2] = {
-    { "energy", "kind" }, { "objective", "objective" }, { "starts", "starts" },
-    { "langevin_steps", "langevin_steps" }, { "policy_tau", "policy_tau" }, { "pretrain", "fit" },
-    { "fit_autoencoder", "fit" } };
-enum { OWN_FLAGS = (int)(sizeof own_flags / sizeof *own_flags) };
-
-/* --energy-KEY, or a flag of its own; else the sampler's. */
-static void field(args *a, settings *s)
-{
-    for (int i = 0; i < OWN_FLAGS; ++i)
-        if (args_is(a, own_flags[i][0])) {
-            energy_field(a, s, own_flags[i][1]);
-            return;
-        }
-    if (!strncmp(a->key, "energy_", 7) && vgs_ebm_field_find(a->key + 7) >= 0) energy_field(a, s, a->key + 7);
-    else if (args_is(a, "sphere")) {
-        strcpy(a->key, "on_sphere");
-        args_field(a, &s->sampler);
-    } else args_field(a, &s->sampler);
-}
-
-static const char *given(const settings *s, const char *name)
-{
-    for (int i = s->n - 1; i >= 0; --i)
-        if (!strcmp(s->energy[i].name, name)) return s->energy[i].value;
-    return NULL;
-}
-
-/* Whether --KEY of the sampler is given. */
-static bool given_field(const job *j, const char *name)
-{
-    for (int i = 0; i < j->set.sampler.n; ++i)
-        if (!strcmp(j->set.sampler.at[i].name, name)) return true;
-    return false;
-}
-
-/* The library's message with its field of the energy, if it begins with one, as a flag. */
-static const char *typed_energy(const char *msg, char text[TYPED])
-{
-    char name[64], key[72], flag[72];
-    size_t n = strncmp(msg, "ebm.", 4) ? 0 : strspn(msg + 4, "abcdefghijklmnopqrstuvwxyz_");
-    if (!n || n >= sizeof name) return typed(msg, text);
-    snprintf(name, sizeof name, "%.*s", (int)n, msg + 4);
-    snprintf(key, sizeof key, "energy_%s", name);
-    for (int i = 0; i < OWN_FLAGS; ++i)
-        if (!strcmp(name, own_flags[i][1])) strcpy(key, own_flags[i][0]);
-    snprintf(text, TYPED, "%s%s", flag_text(key, flag), msg + 4 + n);
-    return text;
+    char text[TYPED];
+    const bool fields = err->code == VGS_E_ARG || err->code == VGS_E_NONFINITE;
+    say("%s", fields ? typed_energy(&j->set, err->msg, text) : err->msg);
+    return EXIT_FAILED;
 }
 
 static bool is(const job *j, const char *command) { return !strcmp(j->command, command); }
@@ -258,6 +202,12 @@ static void needs(const job *j, int count, const char *words)
 
 /* ==== data ========================================================================================== */
 
+static bool is_empty(const char *path, const rows *r)
+{
+    if (!r->n) say("%s: holds no rows", path);
+    return !r->n;
+}
+
 /* Rows as the energy sees them. */
 static vgs_status load_rows(const job *j, const char *path, rows *r, vgs_error *err)
 {
@@ -281,11 +231,20 @@ static bool given_sphere(const job *j)
     return c.on_sphere;
 }
 
+/* In many dimensions gcd with VGS learns nothing of use, a policy draws; unless E is an autoencoder's. */
+static bool is_wide(const job *j)
+{
+    const char *kind = given(&j->set, "kind");
+    return j->data.dim > LOW && !given_sphere(j) && !(kind && !strcmp(kind, "autoencoder")) &&
+           !given_as(&j->set, "fit", "--fit-autoencoder");
+}
+
 static bool wants_dxmi(const job *j)
 {
     const char *objective = given(&j->set, "objective");
-    return is(j, "pretrain") || (objective && !strcmp(objective, "dxmi")) ||
-           (!objective && j->preset && !strcmp(j->preset, "dxmi"));
+    if (is(j, "pretrain")) return true;
+    if (objective) return !strcmp(objective, "dxmi");
+    return j->preset ? !strcmp(j->preset, "dxmi") : is_wide(j);
 }
 
 /* The folder of the run whose policy this one takes over, or NULL. */
@@ -305,7 +264,7 @@ static int adopt_policy(job *j)
     int status = 0;
     if (!policy_dir(j)) return 0;
     if (!find_checkpoint(policy_dir(j), path, sizeof path)) return EXIT_FAILED;
-    if (vgs_ebm_checkpoint_config(path, &from, NULL, &err)) return fail(&err);
+    if (vgs_ebm_checkpoint_config(path, &from, NULL, &err)) return failed(j, &err);
     if (from.objective != VGS_DXMI || from.net.dim != j->data.dim) {
         say("%s: holds no policy of objective dxmi on %d columns", path, j->data.dim);
         return EXIT_FAILED;
@@ -317,8 +276,8 @@ static int adopt_policy(job *j)
     c->s2_end = from.sampler.s2_end;
     c->length_scale = from.sampler.length_scale;
     c->steps = from.sampler.steps;
-    if (!(f = vgs_safetensors_open(path, &err))) return fail(&err);
-    if (units_read(&j->units, f, path, &err)) status = fail(&err);
+    if (!(f = vgs_safetensors_open(path, &err))) return failed(j, &err);
+    if (units_read(&j->units, f, path, &err)) status = failed(j, &err);
     vgs_safetensors_free(f);
     return status;
 }
@@ -327,10 +286,13 @@ static int adopt_policy(job *j)
 static void choose_preset(job *j)
 {
     vgs_ebm_config *c = &j->config;
+    if (!j->preset && !given(&j->set, "objective") && !is(j, "pretrain") && is_wide(j))
+        say("%d columns: --objective dxmi, whose policy draws such rows; to score them --sphere 1 "
+            "--fit-autoencoder N is better", j->data.dim);
     if (!j->preset) j->preset = given_sphere(j) ? "fast" : wants_dxmi(j) ? "dxmi" : "plane";
     if (!strcmp(j->preset, "plane")) j->goal = preset_plane(c);
     else if (!strcmp(j->preset, "dxmi")) j->goal = preset_dxmi(c, j->data.dim);
-    else if (!strcmp(j->preset, "fast")) j->goal = preset_fast(c);
+    else if (!strcmp(j->preset, "fast")) j->goal = preset_fast(c, j->data.dim);
     else if (!strcmp(j->preset, "mvtec")) j->goal = preset_mvtec(c);
     else wrong_usage("--preset %.40s: must be one of: plane dxmi fast mvtec", j->preset);
     c->net.dim = j->data.dim;
@@ -349,8 +311,8 @@ static void forget_other_networks(const job *j, vgs_ebm_config *c)
     if (c->shared && !given(&j->set, "hidden")) c->net.hidden = 0;   /* they are the value's              */
     if (c->shared && !given(&j->set, "x_scale")) c->net.x_scale = 0;
     if (is_image(c->net.kind) && !given(&j->set, "hidden")) c->net.hidden = 0;
-    if (is_image(c->sampler.net.kind) && !given_field(j, "hidden")) c->sampler.net.hidden = 0;
-    if (is_image(c->sampler.policy.kind) && !given_field(j, "policy_hidden") && !policy_dir(j))
+    if (is_image(c->sampler.net.kind) && !given_field(&j->set, "hidden")) c->sampler.net.hidden = 0;
+    if (is_image(c->sampler.policy.kind) && !given_field(&j->set, "policy_hidden") && !policy_dir(j))
         c->sampler.policy.hidden = 0;
 }
 
@@ -389,11 +351,14 @@ static int configure(job *j)
     check_pretraining(j, c);
     if (j->has_seed) c->sampler.seed = j->seed;
     if (j->iterations) j->goal = j->iterations;
-    if (!given(&j->set, "decay") && strcmp(j->preset, "mvtec") != 0) c->decay = j->goal;
-    if (vgs_ebm_config_resolve(c, &resolved, &err)) wrong_usage("%s", typed_energy(err.msg, text));
-    if (given(&j->set, "langevin_steps") && resolved.objective != VGS_LANGEVIN &&
-        resolved.objective != VGS_PERSISTENT)
-        wrong_usage("--langevin-steps: only --objective langevin and persistent take such steps");
+    j->follows = !given(&j->set, "decay") && strcmp(j->preset, "mvtec") != 0;
+    if (j->follows) c->decay = j->goal;
+    if (!given_field(&j->set, "batch") && j->data.n && j->data.n < c->sampler.batch) {
+        say("--batch %d: as many as there are rows", j->data.n);
+        c->sampler.batch = j->data.n;
+    }
+    if (vgs_ebm_config_resolve(c, &resolved, &err)) wrong_usage("%s", typed_energy(&j->set, err.msg, text));
+    refuse_useless(&j->set, &resolved);
     return 0;
 }
 
@@ -406,12 +371,14 @@ static const char *in_dir(const job *j, const char *file, char path[MAX_PATH_LEN
 
 static vgs_status save(const job *j, vgs_error *err)
 {
-    char path[MAX_PATH_LENGTH], scale[32], *mean = units_text(&j->units);
+    char path[MAX_PATH_LENGTH], scale[32], rows_text[32], *mean = units_text(&j->units);
     const bool pretrained = is(j, "pretrain") && vgs_ebm_fitted(j->m) == vgs_ebm_settings(j->m)->fit;
     const char *meta[] = { "preset", j->preset, "iterations", j->goal_text, "data_scale", scale, "data_mean",
-                           mean, pretrained ? "pretrained" : NULL, "1", NULL };
+                           mean, "data_rows", rows_text, "decay_follows", j->follows ? "1" : "0",
+                           pretrained ? "pretrained" : NULL, "1", NULL };
     vgs_status st = VGS_E_NOMEM;
     vgs_number_text(j->units.scale, scale);
+    snprintf(rows_text, sizeof rows_text, "%d", j->begun_rows ? j->begun_rows : j->data.n);
     if (mean) st = vgs_ebm_save(j->m, in_dir(j, "checkpoint.safetensors", path), meta, err);
     else snprintf(err->msg, sizeof err->msg, "out of memory: %d columns", j->units.dim);
     if (!mean) err->code = st;
@@ -419,22 +386,49 @@ static vgs_status save(const job *j, vgs_error *err)
     return st;
 }
 
+/* What may be another when a run goes on: E runs away by them, and its rate falls until the run ends. */
+static bool may_change(const char *name)
+{
+    return !strcmp(name, "lr") || !strcmp(name, "gamma") || !strcmp(name, "limit") || !strcmp(name, "decay");
+}
+
 /* Flags that say what the checkpoint says anyway are fine. */
 static void refuse_other(const job *j)
 {
     fields_refuse(&j->set.sampler, &j->config.sampler, "--resume takes the configuration from there");
+    if (j->has_seed && j->seed != j->config.sampler.seed)
+        wrong_usage("--seed %llu: the checkpoint has %llu, and --resume takes it from there",
+                    (unsigned long long)j->seed, (unsigned long long)j->config.sampler.seed);
     for (int i = 0; i < j->set.n; ++i) {
         vgs_ebm_config other = j->config;
         int k = vgs_ebm_field_find(j->set.energy[i].name);
         char has[32], wanted[32];
+        if (may_change(j->set.energy[i].name)) continue;
         vgs_ebm_field_set(&other, j->set.energy[i].name, j->set.energy[i].value, NULL);
         vgs_ebm_field_get(&j->config, k, has);
         vgs_ebm_field_get(&other, k, wanted);
-        if (strcmp(has, wanted))
-            wrong_usage("--energy-%s %s: the checkpoint has %s, and --resume takes the configuration from "
-                        "there",
-                        j->set.energy[i].name, wanted, has);
+        if (!strcmp(has, wanted)) continue;
+        fewest_digits(has);
+        fewest_digits(wanted);
+        wrong_usage("%s %s: the checkpoint has %s, and --resume takes the configuration from there",
+                    j->set.energy[i].flag, wanted, has);
     }
+}
+
+/* What is another from here on; the rate of E falls until the run ends, if it did before. */
+static void change_fields(job *j, int old_goal)
+{
+    vgs_ebm_config *c = &j->config;
+    for (int i = 0; i < j->set.n; ++i)
+        if (may_change(j->set.energy[i].name))
+            vgs_ebm_field_set(c, j->set.energy[i].name, j->set.energy[i].value, NULL);
+    if (given(&j->set, "decay")) j->follows = false;
+    if (j->follows) c->decay = j->goal;
+    if (j->follows && j->goal > old_goal)
+        say("the rate of E falls until iteration %d, where it did until %d", j->goal, old_goal);
+    else if (c->decay && c->decay < j->goal)
+        say("from iteration %d on the rate of E is %.2g: --energy-decay %d lets it fall until the end",
+            c->decay, (double)(c->lr * c->lr_end), j->goal);
 }
 
 /* Configuration, units and goal of the checkpoint. */
@@ -442,8 +436,8 @@ static vgs_status configure_from(job *j, const char *path, vgs_error *err)
 {
     static char preset[64];
     vgs_safetensors *f = vgs_safetensors_open(path, err);
-    const char *name;
-    double goal = 1;
+    const char *name, *follows;
+    double goal = 1, n = 0;
     vgs_status st;
     int count = 0;
     if (!f) return err->code;
@@ -462,7 +456,12 @@ static vgs_status configure_from(job *j, const char *path, vgs_error *err)
     if (st == VGS_OK) st = units_read(&j->units, f, path, err);
     if (st == VGS_OK && vgs_safetensors_meta(f, "iterations"))
         st = vgs_safetensors_number(f, "iterations", &goal, err);
-    j->goal = j->iterations ? j->iterations : goal >= 1 && goal <= INT_MAX ? (int)goal : 1;
+    if (st == VGS_OK && vgs_safetensors_meta(f, "data_rows"))
+        st = vgs_safetensors_number(f, "data_rows", &n, err);
+    j->begun_rows = n >= 1 && n <= INT_MAX ? (int)n : 0;
+    follows = vgs_safetensors_meta(f, "decay_follows");
+    j->follows = follows && *follows == '1';
+    j->goal = goal >= 1 && goal <= INT_MAX ? (int)goal : 1;
     vgs_safetensors_free(f);
     return st;
 }
@@ -503,6 +502,11 @@ static void find_warning(job *j)
     if (s->spread < 0.05)
         snprintf(j->warning, sizeof j->warning, "all negatives are alike (spread %.3f of the data's): the "
                  "sampler has collapsed; %s", s->spread, advice);
+    else if (s->gamma_share > 0.4)
+        snprintf(j->warning, sizeof j->warning, "%s: it stands at gamma's limit, |e| = 1/(2 gamma) = "
+                 "%.3g; %s", vgs_ebm_sampler(j->m) ? "the sampler does not follow E"
+                                                   : "negatives do not follow E",
+                 0.5 / (double)j->config.gamma, advice);
     else if (s->e_data > s->e_draws + 0.5 * fabs(s->e_draws) + 1e-3 && s->iteration > 200)
         snprintf(j->warning, sizeof j->warning, "data have more energy than negatives (%.3g, %.3g): the "
                  "sampler finds what E does not; %s", s->e_data, s->e_draws, advice);
@@ -558,7 +562,7 @@ static int write_fit_log(job *j, double loss)
     return flush_log(j);
 }
 
-static double time_left(const job *j)
+static double time_left(const job *j)            /* of training                                          */
 {
     double done = (double)(vgs_ebm_iteration(j->m) - j->first), used = elapsed(j) - j->began;
     double left = ((double)j->goal - (double)vgs_ebm_iteration(j->m)) * used / (done > 0 ? done : 1);
@@ -577,13 +581,16 @@ static void show(const char *line, bool last)
 static void show_progress(const job *j, double *shown, bool last)
 {
     const vgs_ebm_stats *s = &j->stats;
-    char line[256], left[32], g[32] = "";
+    char line[256], left[32];
+    int at;
     if (!is_terminal() && !last && elapsed(j) - *shown < 5) return;
     *shown = elapsed(j);
-    if (isfinite(s->scale)) snprintf(g, sizeof g, "  g %.3f", s->scale);
-    snprintf(line, sizeof line, "%lld/%d  e+ %.4g  e- %.4g%s  distance %.3g  %s left%s%.*s",
-             (long long)s->iteration,
-             j->goal, s->e_data, s->e_draws, g, s->draw_distance, duration(time_left(j), left),
+    at = snprintf(line, sizeof line, "%lld/%d  e+ %.4g", (long long)s->iteration, j->goal, s->e_data);
+    if (isfinite(s->e_draws)) at += snprintf(line + at, sizeof line - (size_t)at, "  e- %.4g", s->e_draws);
+    if (isfinite(s->scale)) at += snprintf(line + at, sizeof line - (size_t)at, "  g %.3f", s->scale);
+    if (isfinite(s->draw_distance))
+        at += snprintf(line + at, sizeof line - (size_t)at, "  distance %.3g", s->draw_distance);
+    snprintf(line + at, sizeof line - (size_t)at, "  %s left%s%.*s", duration(time_left(j), left),
              j->warning[0] ? "  ! " : "", (int)strcspn(j->warning, ":(,"), j->warning);
     show(line, last);
     if (j->warning[0] && last) say("%s", j->warning);
@@ -591,50 +598,61 @@ static void show_progress(const job *j, double *shown, bool last)
 
 static bool time_is_up(const job *j) { return j->minutes > 0 && elapsed(j) >= 60 * j->minutes; }
 
-/* The time of pretraining is up: a policy is as good as it is then, an autoencoder is not done. */
+/* The time of pretraining is up: the policy, or E, is as good as it is then. */
 static int pretrain_late(job *j)
 {
     vgs_error err;
     int64_t done = vgs_ebm_fitted(j->m);
     int fit = vgs_ebm_settings(j->m)->fit;
-    bool policy = j->config.objective == VGS_DXMI;
-    if (policy && vgs_ebm_fit_end(j->m, &err)) return fail(&err);
-    if (save(j, &err)) return fail(&err);
-    if (policy) say("pretraining ends after %lld of %d iterations: %s", (long long)done, fit,
-                    is(j, "pretrain") ? "the minutes are up" : "its third of the minutes is up");
-    else say("the %g minutes are up after %lld of %d iterations of pretraining, which are saved: raise "
-             "--minutes, or go on with --resume", j->minutes, (long long)done, fit);
-    return policy ? 0 : EXIT_FAILED;
+    if (vgs_ebm_fit_end(j->m, &err) || save(j, &err)) return failed(j, &err);
+    say("pretraining ends after %lld of %d iterations: %s", (long long)done, fit,
+        is(j, "pretrain") ? "the minutes are up" : "its third of the minutes is up");
+    return 0;
 }
 
 /* Pretraining as an autoencoder, or of the policy as a denoising diffusion model. */
 static int pretrain(job *j, const vgs_data *data)
 {
     vgs_error err;
-    char line[128];
-    double shown = -1e9, saved = 0, due = 0, sum = 0;
+    char line[128], text[32];
+    double shown = -1e9, saved = 0, due = 0, sum = 0, left;
     int fitted = 0;                              /* since the last line of the log                    */
     const bool policy = j->config.objective == VGS_DXMI;
-    const double share = policy && !is(j, "pretrain") ? 1.0 / 3 : 1;
+    const double share = is(j, "pretrain") ? 1 : 1.0 / 3, began = elapsed(j);
+    const int64_t first = vgs_ebm_fitted(j->m);
     int fit = vgs_ebm_settings(j->m)->fit;
     while (!stop && vgs_ebm_iteration(j->m) == 0 && vgs_ebm_fitted(j->m) < fit) {
         if (j->minutes > 0 && elapsed(j) >= share * 60 * j->minutes) return pretrain_late(j);
-        if (vgs_ebm_fit(j->m, data, 1, &j->fit_loss, &err)) return fail(&err);
+        if (vgs_ebm_fit(j->m, data, 1, &j->fit_loss, &err)) return failed(j, &err);
         sum += j->fit_loss;
         ++fitted;
+        left = (double)(fit - vgs_ebm_fitted(j->m)) / (double)(vgs_ebm_fitted(j->m) - first);
+        left *= elapsed(j) - began;
+        if (j->minutes > 0) left = fmin(left, share * 60 * j->minutes - elapsed(j));
+        if (vgs_ebm_fitted(j->m) == first + 3 && left > LONG)
+            say("pretraining: %d iterations, about %s", fit - (int)first, duration(left, text));
         if (elapsed(j) >= due || vgs_ebm_fitted(j->m) == fit) {
             if (write_fit_log(j, sum / fitted)) return EXIT_FAILED;
             sum = fitted = 0;
             due = elapsed(j) + fmin((j->earlier + elapsed(j)) / 20 + 0.1, 2);
         }
-        if (elapsed(j) - saved > 60 && (saved = elapsed(j), save(j, &err))) return fail(&err);
+        if (elapsed(j) - saved > 60 && (saved = elapsed(j), save(j, &err))) return failed(j, &err);
         if (elapsed(j) - shown < (is_terminal() ? 0.2 : 5) && vgs_ebm_fitted(j->m) < fit) continue;
         shown = elapsed(j);
-        snprintf(line, sizeof line, "%s %lld/%d  %s %.4g", policy ? "policy" : "autoencoder",
-                 (long long)vgs_ebm_fitted(j->m), fit, policy ? "|eps - net|^2/D" : "|x - r|^2", j->fit_loss);
+        snprintf(line, sizeof line, "%s %lld/%d  %s %.4g  %s left", policy ? "policy" : "autoencoder",
+                 (long long)vgs_ebm_fitted(j->m), fit, policy ? "|eps - net|^2/D" : "|x - r|^2", j->fit_loss,
+                 duration(fmax(left, 0), text));
         show(line, vgs_ebm_fitted(j->m) == fit);
     }
     return 0;
+}
+
+/* The iteration at which training will end, by its number or by the clock. */
+static int last_iteration(const job *j)
+{
+    double done = (double)(vgs_ebm_iteration(j->m) - j->first), used = elapsed(j) - j->began;
+    double last = (double)vgs_ebm_iteration(j->m) + time_left(j) * done / (used > 0 ? used : 1);
+    return j->minutes > 0 && done > 0 && last < j->goal ? (int)last : j->goal;
 }
 
 /* Memory and time of what will take long. */
@@ -644,7 +662,7 @@ static void announce_run(const job *j)
     double left = time_left(j), bytes = (double)vgs_ebm_bytes(j->m);
     if (left < 60 && bytes < 2e8) return;
     say("%d weights, %s of memory; about %s for %d iterations", vgs_model_size(vgs_ebm_model(j->m, false)),
-        size_text(bytes, ceil, a), duration(left, b), j->goal - (int)j->first);
+        size_text(bytes, ceil, a), duration(left, b), last_iteration(j) - (int)j->first);
 }
 
 static int train_loop(job *j, const vgs_data *data)
@@ -653,14 +671,15 @@ static int train_loop(job *j, const vgs_data *data)
     double due = 0, shown = -1e9, saved = 0, before;
     bool last = stop || vgs_ebm_iteration(j->m) >= j->goal, measured;
     int status = 0;
-    if (vgs_ebm_train(j->m, data, 0, &j->stats, &err)) return fail(&err);        /* g; the rest is NaN */
+    if (vgs_ebm_train(j->m, data, 0, &j->stats, &err)) return failed(j, &err);        /* g; the rest is NaN */
     j->began = elapsed(j);
     while (!last && !status) {                   /* the last iteration is always measured             */
         before = elapsed(j);
+        if (j->follows && j->minutes > 0) vgs_ebm_decay(j->m, last_iteration(j));
         last = stop || time_is_up(j) || vgs_ebm_iteration(j->m) + 1 >= j->goal;
         measured = last || before >= due;
         if (vgs_ebm_train(j->m, data, 1, measured ? &j->stats : NULL, &err))
-            return fail(&err);                                       /* the last checkpoint stays     */
+            return failed(j, &err);                                       /* the last checkpoint stays     */
         if (vgs_ebm_iteration(j->m) == j->first + 3) announce_run(j);
         if (measured) {
             find_warning(j);
@@ -669,10 +688,10 @@ static int train_loop(job *j, const vgs_data *data)
             due = elapsed(j) + fmax(fmin((j->earlier + before) / 20 + 0.1, 2), 5 * (elapsed(j) - before));
         }
         if (last || elapsed(j) - saved < 60) continue;
-        if (save(j, &err)) return fail(&err);
+        if (save(j, &err)) return failed(j, &err);
         saved = elapsed(j);
     }
-    if (save(j, &err)) return fail(&err);
+    if (save(j, &err)) return failed(j, &err);
     return status;
 }
 
@@ -706,9 +725,16 @@ static int choose(job *j)
 {
     char path[MAX_PATH_LENGTH];
     vgs_error err;
+    int goal;
     if (!j->resume) return units_make(&j->units, j->data.dim) ? configure(j) : EXIT_FAILED;
-    if (configure_from(j, in_dir(j, "checkpoint.safetensors", path), &err)) return fail(&err);
+    if (configure_from(j, in_dir(j, "checkpoint.safetensors", path), &err)) return failed(j, &err);
     refuse_other(j);
+    goal = j->goal;
+    if (j->iterations) j->goal = j->iterations;
+    change_fields(j, goal);
+    if (j->begun_rows && j->begun_rows != j->data.n)
+        say("%d rows, where training began with %d: batches are others from here on", j->data.n,
+            j->begun_rows);
     if (j->units.dim == j->data.dim) return 0;
     say("the data have %d columns, the checkpoint's %d", j->data.dim, j->units.dim);
     return EXIT_FAILED;
@@ -719,13 +745,19 @@ static int convert_data(job *j)
 {
     const bool sphere = j->config.sampler.on_sphere;
     vgs_error err;
-    if (check_rows(j->arg[0], &j->data, sphere, &err)) return fail(&err);
+    if (is_empty(j->arg[j->args - 1], &j->data)) return EXIT_FAILED;
+    if (check_rows(j->arg[j->args - 1], &j->data, sphere, &err)) return failed(j, &err);
     if (!j->resume && !sphere && !policy_dir(j)) units_measure(&j->units, &j->data);
     units_apply(&j->units, &j->data);
     if (j->valid_path) {
         free(j->valid.x);                        /* of a demo, which has rows of its own              */
-        if (load_rows(j, j->valid_path, &j->valid, &err)) return fail(&err);
+        if (load_rows(j, j->valid_path, &j->valid, &err)) return failed(j, &err);
+        if (is_empty(j->valid_path, &j->valid)) return EXIT_FAILED;
     } else units_apply(&j->units, &j->valid);
+    if (rows_alike(&j->data, sphere)) {
+        say("%s: all rows are alike: there is nothing to learn", j->arg[j->args - 1]);
+        return EXIT_FAILED;
+    }
     if (j->data.n >= j->config.sampler.batch) return 0;
     say("%d rows: fewer than --batch %d", j->data.n, j->config.sampler.batch);
     return EXIT_FAILED;
@@ -736,7 +768,7 @@ static int open_log(job *j)
     char path[MAX_PATH_LENGTH];
     vgs_error err;
     in_dir(j, "log.jsonl", path);
-    if (j->resume && trim_log(path, (double)j->first, &j->earlier, &err)) return fail(&err);
+    if (j->resume && trim_log(path, (double)j->first, &j->earlier, &err)) return failed(j, &err);
     j->log = fopen(path, j->resume || j->pretrained ? "ab" : "wb");      /* on behind pretraining's         */
     if (j->log) return 0;
     say("%s: cannot be opened for writing: %s", path, strerror(errno));
@@ -749,16 +781,17 @@ static int start(job *j)
     char path[MAX_PATH_LENGTH];
     vgs_error err;
     if (!may_write(j) || choose(j) || convert_data(j)) return EXIT_FAILED;
-    if (create(j, &err)) return fail(&err);
-    if (j->resume && vgs_ebm_load(j->m, in_dir(j, "checkpoint.safetensors", path), &err)) return fail(&err);
+    if (create(j, &err)) return failed(j, &err);
+    if (j->resume && vgs_ebm_load(j->m, in_dir(j, "checkpoint.safetensors", path), &err))
+        return failed(j, &err);
     if (policy_dir(j) && (!find_checkpoint(policy_dir(j), path, sizeof path) ||
-                          vgs_ebm_load_policy(j->m, path, &err))) return fail(&err);
+                          vgs_ebm_load_policy(j->m, path, &err))) return failed(j, &err);
     j->first = vgs_ebm_iteration(j->m);
     if (j->first > j->goal) j->goal = j->first < INT_MAX ? (int)j->first : INT_MAX;
     snprintf(j->goal_text, sizeof j->goal_text, "%d", j->goal);
     if (make_dir(j->dir) || (!j->resume && taken(j->dir))) return EXIT_FAILED;
     if (j->force) remove(in_dir(j, "report.html", path));
-    return save(j, &err) ? fail(&err) : open_log(j);
+    return save(j, &err) ? failed(j, &err) : open_log(j);
 }
 
 static bool is_policy_alone(const job *j)
@@ -812,17 +845,48 @@ static int least(int a, int b) { return a < b ? a : b; }
 /* In the plane, of a sampler that starts from noise. */
 static vgs_status make_paths(const job *j, results *r, vgs_error *err)
 {
-    size_t rows = (size_t)j->config.sampler.steps + 1;
+    size_t times = (size_t)j->config.sampler.steps + 1;
     vgs_draw d = { .seed = 1 };
     float *x;
     vgs_status st;
     if (j->units.dim != 2 || !vgs_ebm_sampler(j->m) || j->config.starts != VGS_STARTS_NOISE ||
         j->config.sampler.on_sphere) return VGS_OK;
     x = room_for(PATH_ROWS * 2, sizeof *x);
-    d.path = r->path = room_for(rows * PATH_ROWS * 2, sizeof *x);
+    d.path = r->path = room_for(times * PATH_ROWS * 2, sizeof *x);
     st = vgs_ebm_sample(j->m, &d, PATH_ROWS, x, err);
     free(x);
     return st;
+}
+
+/* Draws and scores rows with this seed; their seconds. */
+static vgs_status time_rows(const job *j, results *r, int n, double *seconds, vgs_error *err)
+{
+    vgs_draw d = { .seed = 1 };
+    const double before = seconds_now();
+    vgs_status st = vgs_ebm_sample(j->m, &d, n, r->draws, err);
+    if (st == VGS_OK) st = vgs_ebm_score(j->m, r->draws, n, r->e_draws, err);
+    *seconds = seconds_now() - before;
+    return st;
+}
+
+/* As many draws as REPORT seconds are enough for, by the time of a few, and those at least. */
+static vgs_status choose_draws(const job *j, results *r, vgs_error *err)
+{
+    double seconds = 0, all = 0;
+    int few = 8;
+    char text[32];
+    vgs_status st;
+    do {                                         /* what is over at once tells nothing                */
+        few = least(2 * few, r->n);
+        if ((st = time_rows(j, r, few, &seconds, err)) != VGS_OK) return st;
+        all = seconds * r->n / few;
+    } while (all > REPORT && seconds < 0.5 && few < r->n);
+    if (all > REPORT) {
+        r->n = least(r->n, (int)fmax(few, REPORT / seconds * few));
+        all = seconds * r->n / few;
+    }
+    if (all > 3) say("measuring: %d draws, about %s", r->n, duration(all, text));
+    return VGS_OK;
 }
 
 static vgs_status make_results(const job *j, results *r, vgs_error *err)
@@ -842,7 +906,8 @@ static vgs_status make_results(const job *j, results *r, vgs_error *err)
     }
     r->weighted = has_weights(j);
     if (r->weighted) d.log_weight = r->log_weight;
-    if (vgs_ebm_average(j->m, err) || vgs_ebm_sample(j->m, &d, r->n, r->draws, err) ||
+    if (vgs_ebm_average(j->m, err) || choose_draws(j, r, err) ||
+        vgs_ebm_sample(j->m, &d, r->n, r->draws, err) ||
         vgs_ebm_score(j->m, r->draws, r->n, r->e_draws, err) ||
         !(r->e_data = score_new(j, &j->data, r->n_data, err)) ||
         !(r->e_valid = score_new(j, &j->valid, r->n_valid, err)) || make_paths(j, r, err)) return err->code;
@@ -860,7 +925,7 @@ static int finish(job *j)
     results r = { .n = 0 };
     char text[32];
     int status = 0;
-    if (make_results(j, &r, &err) || write_report(j, &r, &err)) status = fail(&err);
+    if (make_results(j, &r, &err) || write_report(j, &r, &err)) status = failed(j, &err);
     else {
         printf("%s: %lld iterations%s, %s\n", j->args > 1 ? j->arg[1] : j->arg[0],
                (long long)(is_policy_alone(j) ? vgs_ebm_fitted(j->m) : vgs_ebm_iteration(j->m)),
@@ -889,7 +954,7 @@ static int train(job *j)
     signal(SIGTERM, on_signal);
     if (!status) status = pretrain(j, &data);
     if (!status && is(j, "pretrain")) status = vgs_ebm_train(j->m, &data, 0, &j->stats, &err) || save(j, &err)
-                                             ? fail(&err) : 0;
+                                             ? failed(j, &err) : 0;
     else if (!status) status = train_loop(j, &data);
     if (!status && !stop) {
         snprintf(last_words, sizeof last_words, "\n" PROGRAM ": stopped while measuring: the checkpoint is "
@@ -898,8 +963,10 @@ static int train(job *j)
         signal(SIGTERM, on_signal_measuring);
         status = finish(j);
     } else if (!status) {
-        say("stopped at iteration %lld, which is saved; the same command with --resume goes on",
-            (long long)(is(j, "pretrain") ? vgs_ebm_fitted(j->m) : vgs_ebm_iteration(j->m)));
+        const bool fits = vgs_ebm_iteration(j->m) == 0 && vgs_ebm_fitted(j->m) < vgs_ebm_settings(j->m)->fit;
+        say("stopped at iteration %lld%s, which is saved; the same command with --resume goes on",
+            (long long)(fits ? vgs_ebm_fitted(j->m) : vgs_ebm_iteration(j->m)),
+            fits ? " of pretraining" : "");
         status = EXIT_STOPPED;
     }
     if (j->log && fclose(j->log) && !status) {
@@ -914,7 +981,7 @@ static int command_train(job *j)
     vgs_error err;
     needs(j, 1, "the file of the data, and --out DIR");
     if (!j->dir) wrong_usage("--out is missing: where does the run go?");
-    if (read_rows(j->arg[0], &j->data, &err)) return fail(&err);
+    if (read_rows(j->arg[0], &j->data, &err)) return failed(j, &err);
     return train(j);
 }
 
@@ -927,8 +994,10 @@ static int command_demo(job *j)
                                             "digits and a file; and --out DIR");
     if (!strcmp(j->arg[0], "digits")) {
         needs(j, 2, "digits FILE.npy, pictures of 8 x 8 as rows of 64");
-        if (read_rows(j->arg[1], &j->data, &err)) return fail(&err);
-        return train(j);
+        if (read_rows(j->arg[1], &j->data, &err)) return failed(j, &err);
+        if (j->data.dim == 64) return train(j);
+        say("%s: has %d columns, pictures of 8 x 8 have 64", j->arg[1], j->data.dim);
+        return EXIT_FAILED;
     }
     needs(j, 1, "one shape");
     if (!plane_find(j->arg[0], &p)) wrong_usage("demo %.40s: must be one of: 8gauss rings moons arms digits",
@@ -955,7 +1024,7 @@ static int open_run(job *j, const char *dir)
     j->dir = dir;
     if (j->set.n || j->set.sampler.n) wrong_usage("ebm %s: takes its settings from the run", j->command);
     if (configure_from(j, path, &err) || create(j, &err) || vgs_ebm_load(j->m, path, &err) ||
-        vgs_ebm_average(j->m, &err)) return fail(&err);
+        vgs_ebm_average(j->m, &err)) return failed(j, &err);
     return 0;
 }
 
@@ -975,9 +1044,9 @@ static int command_score(job *j)
     needs(j, 2, "DIR DATA -o FILE.npy");
     if (!j->out || !ends_with(j->out, ".npy")) wrong_usage("-o FILE.npy: where do the energies go?");
     if (open_run(j, j->arg[0]) || lacks_energy(j)) return EXIT_FAILED;
-    if (load_rows(j, j->arg[1], &j->data, &err)) return fail(&err);
+    if (load_rows(j, j->arg[1], &j->data, &err)) return failed(j, &err);
     e = score_new(j, &j->data, j->data.n, &err);
-    if (!e || vgs_npy_write(j->out, e, j->data.n, 1, &err)) status = fail(&err);
+    if (!e || vgs_npy_write(j->out, e, j->data.n, 1, &err)) status = failed(j, &err);
     else say("%s: %d energies", j->out, j->data.n);
     free(e);
     return status;
@@ -1043,7 +1112,7 @@ static int command_sample(job *j)
     e = malloc(n * sizeof *e);
     log_weight = malloc(n * sizeof *log_weight);
     if (!x || !e || !log_weight) say("out of memory: %d rows", j->n);
-    else if (draw_rows(j, x, e, log_weight, &err)) fail(&err);
+    else if (draw_rows(j, x, e, log_weight, &err)) failed(j, &err);
     else {
         say("%s: %d x %d", j->out, j->n, j->units.dim);
         status = 0;
@@ -1109,9 +1178,11 @@ static int command_evaluate(job *j)
     int status = EXIT_FAILED, at = 0;
     needs(j, 3, "DIR GOOD BAD");
     if (open_run(j, j->arg[0]) || lacks_energy(j)) return EXIT_FAILED;
-    for (int k = 0; k < 2; ++k)
-        if (load_rows(j, j->arg[1 + k], file[k], &err) || !(e[k] = score_new(j, file[k], file[k]->n, &err)))
-            goto failed;
+    for (int k = 0; k < 2; ++k) {
+        if (load_rows(j, j->arg[1 + k], file[k], &err)) goto failed;
+        if (is_empty(j->arg[1 + k], file[k])) goto done;
+        if (!(e[k] = score_new(j, file[k], file[k]->n, &err))) goto failed;
+    }
     s = (scored *)room_for((size_t)j->data.n + (size_t)j->valid.n, sizeof *s);
     for (int k = 0; k < 2; ++k)
         for (int i = 0; i < file[k]->n; ++i) {
@@ -1126,7 +1197,7 @@ static int command_evaluate(job *j)
     status = print_verdict(j, &v);
     goto done;
 failed:
-    fail(&err);
+    failed(j, &err);
 done:
     free(e[0]);
     free(e[1]);

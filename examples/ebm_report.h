@@ -286,6 +286,35 @@ static void configuration_section(const job *j, FILE *f)
     fputs("</div>\n", f);
 }
 
+/* Every warning of the log, once for each beginning, with where it was seen first and last. */
+static void warnings_section(const job *j, FILE *f)
+{
+    enum { KINDS = 8 };
+    struct { char text[200]; size_t key; double first, last; } seen[KINDS];
+    char path[MAX_PATH_LENGTH], line[2048];
+    FILE *log = fopen(in_dir(j, "log.jsonl", path), "r");
+    int n = 0;
+    while (log && fgets(line, sizeof line, log)) {
+        static const char key[] = "\"warning\": \"";
+        const char *text = strstr(line, key);
+        int k = 0;
+        if (!text) continue;
+        text += strlen(key);
+        while (k < n && strncmp(seen[k].text, text, seen[k].key)) ++k;
+        if (k == KINDS) continue;
+        if (k == n) seen[n++].first = log_number(line, "iteration");
+        snprintf(seen[k].text, sizeof seen[k].text, "%.*s", (int)strcspn(text, "\""), text);
+        seen[k].key = strcspn(seen[k].text, ":(0123456789");
+        seen[k].last = log_number(line, "iteration");
+    }
+    if (log) fclose(log);
+    for (int k = 0; k < n; ++k) {
+        fputs("<p>Warning: ", f);
+        html_text(f, seen[k].text);
+        fprintf(f, " (iterations %.0f to %.0f).</p>\n", seen[k].first, seen[k].last);
+    }
+}
+
 static void page_head(const job *j, const results *r, FILE *f)
 {
     const vgs_ebm_stats *s = &j->stats;
@@ -314,11 +343,7 @@ static void page_head(const job *j, const results *r, FILE *f)
     snprintf(note, sizeof note, "%d threads, %s", thread_count(j->threads), vgs_isa_name(vgs_cpu_isa()));
     key_figure(f, "Time", duration(j->earlier + elapsed(j), value), note);
     fputs("</dl>\n", f);
-    if (j->warning[0]) {
-        fputs("<p>Warning: ", f);
-        html_text(f, j->warning);
-        fputs(".</p>\n", f);
-    }
+    warnings_section(j, f);
 }
 
 static vgs_status write_report(const job *j, const results *r, vgs_error *err)

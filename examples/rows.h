@@ -70,6 +70,26 @@ static inline vgs_status check_rows(const char *path, const rows *r, bool sphere
     return VGS_OK;
 }
 
+/* Whether all rows, on the sphere their directions, are one but for rounding. */
+static inline bool rows_alike(const rows *r, bool sphere)
+{
+    double *mean = (double *)room_for((size_t)r->dim, sizeof *mean), far = 0, size = 0;
+    for (int pass = 0; pass < 2; ++pass)
+        for (int i = 0; i < r->n; ++i) {
+            const float *x = r->x + (size_t)i * (size_t)r->dim;
+            double norm = 0;
+            for (int k = 0; k < r->dim; ++k) norm += (double)x[k] * (double)x[k];
+            norm = sphere ? sqrt(norm) : 1;
+            for (int k = 0; k < r->dim; ++k) {
+                double v = (double)x[k] / norm;
+                if (!pass) mean[k] += v / r->n;
+                else far += (v - mean[k]) * (v - mean[k]), size += v * v;
+            }
+        }
+    free(mean);
+    return far <= (double)FLT_EPSILON * (double)FLT_EPSILON * size;
+}
+
 static inline bool units_make(units *u, int dim)
 {
     u->dim = dim;

@@ -445,7 +445,8 @@ static void configurations(void)
     REFUSED("fit = 3", c.net.kind = VGS_NET_MLP);
     REFUSED("backend = NULL", c.record = own_energy; c.fit = 0; c.model = (vgs_model *)(void *)&c);
     REFUSED("one is missing", c.record = own_energy; c.fit = 0);
-    REFUSED("net.dim = 0", c.net.dim = 0);
+    REFUSED("ebm.dim = 0", c.net.dim = 0);
+    REFUSED("ebm.height = 0", c.fit = 0; c.net.dim = 5; c.net.kind = VGS_NET_RESNET);
     REFUSED("shared = 1: must be 0 unless", c.shared = true);
     REFUSED("hidden = 9: shared, and the value's", c = case_of(CASES - SHARED); c.net.hidden = 9);
     REFUSED("kind = autoencoder: shared", c = case_of(CASES - SHARED); c.net.kind = VGS_NET_AUTOENCODER);
@@ -522,8 +523,8 @@ static void runs_away(void)
         if (!(m = made(&c))) return;
         OK(!vgs_model_read(vgs_ebm_model(m, false), w[0], &err));
         OK(vgs_ebm_train(m, &data, 1, NULL, &err) == VGS_E_NONFINITE);
-        CHECK(strstr(err.msg, "limit = 0.001") && strstr(err.msg, k ? "raise gamma" : "lower lr"), "%s",
-              err.msg);
+        CHECK(strstr(err.msg, "limit = 0.001") && strstr(err.msg, k ? "raise ebm.gamma" : "lower ebm.lr"),
+              "%s", err.msg);
         OK(!vgs_model_read(vgs_ebm_model(m, false), w[1], &err));
         OK(!memcmp(w[0], w[1], (size_t)vgs_model_size(vgs_ebm_model(m, false)) * sizeof(float)));
         OK(vgs_ebm_iteration(m) == 0 && vgs_ebm_model(m, false)->step == 0);

@@ -291,9 +291,28 @@ ok "ebm: a NaN in the data is named" $?
 ok "ebm: fewer rows than a batch" $?
 [ "$(status build/ebm score "$work/e" "$work/x.npy" -o "$work/q.npy")" = 1 ] && grep -q 'has 8 columns, the energy takes 2' "$work/err"
 ok "ebm: columns that do not fit" $?
-[ "$(status build/ebm train "$work/good.npy" --out "$work/q" --energy-limit 1e-3 $tiny)" = 1 ] && grep -q 'above limit = 0.001' "$work/err" &&
-    [ -s "$work/q/checkpoint.safetensors" ]
+[ "$(status build/ebm train "$work/good.npy" --out "$work/q" --energy-limit 1e-3 $tiny)" = 1 ] && [ -s "$work/q/checkpoint.safetensors" ] &&
+    grep -q '^ebm: |e| of row .* above --energy-limit = 0.001, .*: lower --energy-lr;' "$work/err"
 ok "ebm: an energy that runs away leaves its checkpoint" $?
+[ "$(status build/ebm train "$work/good.npy" --out "$work/q" --resume --energy-limit 1e4 --energy-lr 1e-4 --iterations 3 --threads 1)" = 0 ] &&
+    grep -q 'npy: 3 iterations' "$work/out"
+ok "ebm: what it says can be done" $?
+[ "$(status build/ebm train "$work/good.npy" --out "$work/q" --resume --iterations 5 --threads 1)" = 0 ] &&
+    grep -q 'the rate of E falls until iteration 5, where it did until 3' "$work/err"
+ok "ebm: more iterations, and what becomes of the rate" $?
+[ "$(status build/ebm train "$work/e.safetensors" --out "$work/q" --resume --iterations 6 --threads 1)" = 0 ] &&
+    grep -q '50 rows, where training began with 300' "$work/err"
+ok "ebm: other rows" $?
+for bad in "--seed 5::--seed 5: the checkpoint has 0" "--objective cd::--objective cd: the checkpoint has gcd" \
+    "--energy-ema 0.9::--energy-ema 0.9: the checkpoint has 0.998" "--value-lr 1::--value-lr 1: the checkpoint has 0.002,"; do
+    [ "$(status build/ebm train "$work/good.npy" --out "$work/q" --resume ${bad%%::*})" = 2 ] && grep -q -e "${bad##*::}" "$work/err"
+    ok "ebm --resume ${bad%%::*}" $?
+done
+# 0 that is typed is 0, not the default
+build/ebm train "$work/good.npy" --out "$work/q" --force --iterations 2 --energy-ema 0 --energy-lr-end 0 --energy-gamma 0 --target-ema 0 \
+    --energy-base-std 0 $tiny > "$work/out" 2> "$work/err" &&
+    [ "$(grep -a -o '"\(energy_ema\|energy_lr_end\|energy_gamma\|target_ema\)":"1e-30"' "$work/q/checkpoint.safetensors" | wc -l)" -eq 4 ]
+ok "ebm: 0 is 0" $?
 for bad in "" "learn" "train" "train $work/good.npy" "demo cube --out $work/q" "score $work/e" "train x.npy --out q --energy egnn" \
     "score $work/e $work/good.npy -o $work/q.npy --iterations 3" "evaluate $work/e a b -o c" "train $work/good.npy more --out $work/q" \
     "sample $work/e -n 5" "sample $work/e -n 5 -o q.txt" "train $work/good.npy --out $work/q --minutes 0"; do
@@ -310,9 +329,48 @@ refuses '--fit-autoencoder = 5: only an autoencoder' --fit-autoencoder 5
 refuses '--energy-lr = -1: must be > 0' --energy-lr -1
 refuses '--energy-start-degrees = 20: needs starts near' --energy-start-degrees 20
 refuses '--starts = noise: makes no sense with the objective cd' --objective cd --starts noise
-build/ebm train "$work/good.npy" --out "$work/q" --force --sphere 1 --fit-autoencoder 1000000 --minutes 0.005 $tiny > "$work/out" 2> "$work/err"
-[ $? = 1 ] && grep -q 'minutes are up after [0-9]* of 1000000' "$work/err" && [ -s "$work/q/checkpoint.safetensors" ]
+refuses '--energy foo: must be one of: mlp resnet autoencoder$' --energy foo
+refuses '--energy-height = 0: must be' --energy resnet
+refuses '--energy-ed-samples: only --objective discrepancy' --energy-ed-samples 4
+refuses '--energy-code: only --energy autoencoder' --energy-code 4
+refuses '--steps: --objective discrepancy has no sampler' --objective discrepancy --steps 5
+refuses '--energy-start-steps = 0: must be > 0' --starts near --objective cd --energy-start-steps 0
+build/ebm train "$work/good.npy" --out "$work/q" --force --sphere 1 --fit-autoencoder 1000000 --minutes 0.005 $tiny > "$work/out" 2> "$work/err" &&
+    grep -q 'ends after [0-9]* of 1000000 iterations: its third' "$work/err"
 ok "ebm: --minutes end pretraining" $?
+at_line autoencoder "$interrupt" build/ebm train "$work/good.npy" --out "$work/q" --force --sphere 1 --fit-autoencoder 1000000 $tiny
+[ $? = 130 ] && grep -q 'stopped at iteration [0-9]* of pretraining' "$work/err"
+ok "ebm: Ctrl-C while pretraining" $?
+build/ebm train "$work/good.npy" --out "$work/q" --force --sphere 1 --fit-autoencoder 1 --iterations 2 --hidden 8 --time-hidden 8 \
+    --energy-hidden 8 --threads 1 > "$work/out" 2> "$work/err" && grep -q -e '--batch 300: as many as there are rows' "$work/err"
+ok "ebm: fewer rows than the preset's batch" $?
+build/ebm train "$work/good.npy" --out "$work/q" --force --objective discrepancy --iterations 2 --batch 16 --energy-hidden 8 --threads 1 \
+    > "$work/out" 2> "$work/err" && grep -q '2/2' "$work/err" && ! grep -q nan "$work/err"
+ok "ebm: discrepancy has no negatives to tell of" $?
+build/ebm train "$work/good.npy" --out "$work/q" --force --iterations 2 --energy-gamma 10 $tiny > "$work/out" 2> "$work/err" &&
+    grep -q "the sampler does not follow E: it stands at gamma's limit, .* = 0.05" "$work/err" &&
+    grep -q 'Warning: the sampler does not follow E.*(iterations 1 to 2)' "$work/q/report.html"
+ok "ebm: a sampler that does not follow is said, and where" $?
+build/reference manywell32 -n 60 -o "$work/wide.npy" > "$work/out" 2> "$work/err" &&
+    build/ebm train "$work/wide.npy" --out "$work/q" --force --pretrain 2 --iterations 2 --hidden 8 --energy-hidden 8 --policy-hidden 8 --threads 1 \
+        > "$work/out" 2> "$work/err" && grep -q '32 columns: --objective dxmi' "$work/err" &&
+    grep -a -q '"energy_objective":"dxmi"' "$work/q/checkpoint.safetensors"
+ok "ebm: many columns" $?
+[ "$(status build/ebm demo digits "$work/wide.npy" --out "$work/q" --force)" = 1 ] && grep -q 'has 32 columns, pictures of 8 x 8 have 64' "$work/err"
+ok "ebm demo digits: other pictures" $?
+printf '\223NUMPY\001\000\166\000%-117s\n' "{'descr': '<f4', 'fortran_order': False, 'shape': (0, 2), }" > "$work/empty.npy"
+for arg in "$work/empty.npy $work/bad.npy" "$work/good.npy $work/empty.npy"; do
+    [ "$(status build/ebm evaluate "$work/e" $arg)" = 1 ] && grep -q 'empty.npy: holds no rows' "$work/err"
+    ok "ebm evaluate: no rows" $?
+done
+[ "$(status build/ebm train "$work/empty.npy" --out "$work/q" --force)" = 1 ] && grep -q 'empty.npy: holds no rows' "$work/err"
+ok "ebm train: no rows" $?
+{ printf '\223NUMPY\001\000\166\000%-117s\n' "{'descr': '<f4', 'fortran_order': False, 'shape': (40, 2), }"
+  for i in 1 2 3 4 5 6 7 8 9 10; do printf 'abcdefghabcdefghabcdefghabcdefgh'; done; } > "$work/alike.npy"
+for sphere in 0 1; do
+    [ "$(status build/ebm train "$work/alike.npy" --out "$work/q" --force --sphere $sphere)" = 1 ] && grep -q 'alike.npy: all rows are alike' "$work/err"
+    ok "ebm train: rows that are alike, --sphere $sphere" $?
+done
 build/ebm train "$work/good.npy" --out "$work/q" --force --minutes 0.005 --iterations 1000000 $tiny > "$work/out" 2> "$work/err" &&
     [ "$(sed -n 's/.*npy: \([0-9]*\) iterations.*/\1/p' "$work/out")" = "$(sed -n '$s/.*"iteration": \([0-9]*\),.*/\1/p' "$work/q/log.jsonl")" ]
 ok "ebm: --minutes end training, whose last iteration is logged" $?
