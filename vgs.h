@@ -277,7 +277,9 @@ typedef enum vgs_reference { /* of paths of logvar                              
     VGS_PIS                  /* Brownian motion from x_0 = 0, seen from x_T: its bridge         */
 } vgs_reference;
 
-typedef enum vgs_coordinates {   /* u of x = m + L u, in which a sampler works, with (E - E0)/tau     */
+typedef enum vgs_coordinates {   /* u of x = m + L u, in which a sampler works, with (E - E0)/tau;        */
+                                 /* where the pilot finds a coordinate to end at a wall, whatever the     */
+                                 /* others are, m + L u is mapped to what is inside (not of recorded E)   */
     VGS_COORDINATES_AUTO,        /* plain where s2_start, s2_end, init_sigma, x_scale or windows is given, */
                                  /* on a sphere, as published and with the reference networks; else scale  */
                                  /* for particles, full up to D = 128, diagonal above                      */
@@ -515,7 +517,8 @@ VGS_API double vgs_schedule_fill(const vgs_config *resolved, float *s2, float *a
 /* What path weights say (vgs_draw.log_weight): E[w] = Z. At a small ess all of these are wrong by more than
    their errors tell, and a mode that is never drawn is not missed by them: log_z and ess are then those of
    the rest. khat is the shape of a generalised Pareto fitted to the largest weights [PSIS]: below 0.5 w has a
-   variance, above 0.7 no error bar can be trusted. An infinite se or khat: n is too small to tell. Weights of
+   variance, above 0.7 no error bar can be trusted; at most 2 log(largest/where the tail begins)/log(number in
+   the tail), for weights that are almost equal. An infinite se or khat: n is too small to tell. Weights of
    0 (log w = -inf) are rows outside, where E is infinite; if all are, log_z and elbo are -inf. Never NaN. */
 
 /* Can weighted samples be used? One rule, for sentences, programs and whoever asks:
@@ -10806,7 +10809,8 @@ VGS__DEF vgs_status vgs_refine(const vgs_mcmc_config *cfg, int steps, const doub
 /* ==== >>frame: the coordinates that a sampler works in ===============================================
    Units of length and energy, the origin and the constant of E change nothing about a density. A sampler sees
    u of x = m + L u, where its samples have a variance of about 1 along every axis, and the energy
-   (E(x) - e0)/tau at temperature 1. */
+   (E(x) - e0)/tau at temperature 1. Where coordinate x_j ends at a wall, m + L u is y and x_j a function of
+   y_j that stays inside: the energy then has -log dx_j/dy_j beside it. */
 
 typedef struct vgs__frame {
     const vgs_energy *of;                        /* E(x)                                              */
@@ -10814,6 +10818,8 @@ typedef struct vgs__frame {
     vgs_coordinates kind;
     int dim;
     double *m, *l;                               /* [D], then [1], [D] or [D,D] lower triangular      */
+    double *wall;                                /* [3,D]: below, above, or infinite, and the length s */
+    bool walled;                                 /* one of them is not                                */
     double e0, tau;
     double log_volume;                           /* log |det L|; of particles in their subspace       */
     vgs_backend *b;                              /* of buf: m, L, e0, 1/tau, for a recorded energy    */
@@ -10826,22 +10832,161 @@ static size_t vgs__frame_l_count(const vgs__frame *f)
     return f->kind == VGS_SCALE ? 1 : f->kind == VGS_DIAGONAL ? d : d * d;
 }
 
-/* x = m + L u, for one row */
-static void vgs__frame_point(const vgs__frame *f, const double *u, double *x)
+/* m, L and the walls. */
+static size_t vgs__frame_count(const vgs__frame *f)
+{
+    return 4 * (size_t)f->dim + vgs__frame_l_count(f);
+}
+
+/* ---- walls: x_j as a function of y_j ----
+   x = a + s h(y) beside one wall, h(y) = y Phi(y) + phi(y), Phi and phi the normal distribution and its
+   density; x = b - s h(-y); and a + s (h(y) - h(y - W)), W = (b - a)/s, between two. So what ends at a wall
+   has a normal tail in y, and at more than s from it x is about s y: of a Gaussian cut in its middle a
+   Gaussian is left, nearly. */
+
+static double vgs__normal_below(double y) { return 0.5 * erfc(-0.70710678118654752 * y); }
+static double vgs__normal_density(double y) { return 0.3989422804014327 * exp(-0.5 * y * y); }
+static double vgs__soft(double y) { return y * vgs__normal_below(y) + vgs__normal_density(y); }
+static bool vgs__has_wall(double at) { return at >= -DBL_MAX && at <= DBL_MAX; }
+
+/* One coordinate seen from the wall that y < W/2 is nearer to. */
+typedef struct vgs__wall { double at, sign, s, width; } vgs__wall;   /* width: W, or infinite               */
+
+/* None: sign is 0. */
+static vgs__wall vgs__wall_of(const vgs__frame *f, int j, bool upper)
+{
+    double a = f->wall[j], b = f->wall[f->dim + j];
+    vgs__wall w;
+    w.s = f->wall[2 * f->dim + j];
+    w.width = (b - a) / w.s;
+    w.sign = vgs__has_wall(upper ? b : a) ? upper ? -1.0 : 1.0 : 0.0;
+    w.at = upper ? b : a;
+    return w;
+}
+
+/* Distance from the wall over s, and its derivative. */
+static double vgs__wall_distance(const vgs__wall *w, double y)
+{
+    return vgs__soft(y) - (w->width <= DBL_MAX ? vgs__soft(y - w->width) : 0.0);
+}
+
+static double vgs__wall_share(const vgs__wall *w, double y)
+{
+    return vgs__normal_below(y) - (w->width <= DBL_MAX ? vgs__normal_below(y - w->width) : 0.0);
+}
+
+/* y at this distance: Newton's method on the logarithm, which is concave, from below. Behind the wall there
+   is none: 40 below it no density is left. */
+static double vgs__wall_solve(const vgs__wall *w, double distance)
+{
+    double y = distance < 1.0 ? -sqrt(-2.0 * log(distance)) : distance - 0.4, step = 1.0;
+    int i;
+    if (!(distance > 1e-300)) return -40.0;
+    for (i = 0; i < 60 && step > 1e-14 * (1.0 + fabs(y)); ++i) {
+        double v = vgs__wall_distance(w, y);
+        step = log(distance / v) * v / vgs__wall_share(w, y);
+        y += step;
+    }
+    return y;
+}
+
+/* The nearer wall of y, or of x, and y seen from it. */
+static vgs__wall vgs__wall_near(const vgs__frame *f, int j, double *y)
+{
+    vgs__wall w = vgs__wall_of(f, j, false);
+    if (w.sign != 0.0 && !(*y > 0.5 * w.width)) return w;
+    *y = w.sign != 0.0 ? w.width - *y : -*y;
+    return vgs__wall_of(f, j, true);
+}
+
+static double vgs__wall_x(const vgs__frame *f, int j, double y)
+{
+    double from = y;
+    vgs__wall w = vgs__wall_near(f, j, &from);
+    return w.sign != 0.0 ? w.at + w.sign * w.s * vgs__wall_distance(&w, from) : y;
+}
+
+static double vgs__wall_y(const vgs__frame *f, int j, double x)
+{
+    vgs__wall a = vgs__wall_of(f, j, false), b = vgs__wall_of(f, j, true);
+    double y;
+    if (a.sign == 0.0 && b.sign == 0.0) return x;
+    if (b.sign == 0.0 || x - a.at < b.at - x) return vgs__wall_solve(&a, (x - a.at) / a.s);
+    y = vgs__wall_solve(&b, (b.at - x) / b.s);
+    return a.sign != 0.0 ? b.width - y : -y;
+}
+
+/* log dx_j/dy_j; *slope: its derivative */
+static double vgs__wall_log(const vgs__frame *f, int j, double y, double *slope)
+{
+    vgs__wall w = vgs__wall_near(f, j, &y);
+    double share;
+    *slope = 0.0;
+    if (w.sign == 0.0) return 0.0;
+    share = vgs__wall_share(&w, y);
+    *slope = vgs__normal_density(y) - (w.width <= DBL_MAX ? vgs__normal_density(y - w.width) : 0.0);
+    *slope *= w.sign / share;
+    return log(w.s * share);
+}
+
+/* The sum over j of a row y. */
+static double vgs__frame_log_slope(const vgs__frame *f, const double *y)
+{
+    double sum = 0.0, slope;
+    int j;
+    for (j = 0; f->walled && j < f->dim; ++j) sum += vgs__wall_log(f, j, y[j], &slope);
+    return sum;
+}
+
+/* dE/dy - tau d(log dx/dy)/dy from g = dE/dx, in place; or back. */
+static void vgs__frame_bend(const vgs__frame *f, const double *y, double *g, bool back)
+{
+    int j;
+    for (j = 0; f->walled && j < f->dim; ++j) {
+        double slope, scale = exp(vgs__wall_log(f, j, y[j], &slope));
+        g[j] = back ? (g[j] + f->tau * slope) / scale : g[j] * scale - f->tau * slope;
+    }
+}
+
+/* ---- rows ---- */
+
+/* y = m + L u, for one row */
+static void vgs__frame_affine(const vgs__frame *f, const double *u, double *y)
 {
     int d = f->dim, i, j;
     for (i = 0; i < d; ++i) {
         double s = 0.0;
         if (f->kind == VGS_FULL) for (j = 0; j <= i; ++j) s += f->l[i * d + j] * u[j];
         else s = f->l[f->kind == VGS_SCALE ? 0 : i] * u[i];
-        x[i] = f->m[i] + s;
+        y[i] = f->m[i] + s;
     }
 }
 
-/* g = L^T g/tau, in place: from lower rows of L, which an entry still needs, to its own */
-static void vgs__frame_gradient(const vgs__frame *f, double *g)
+/* x of y, in place */
+static void vgs__frame_confine(const vgs__frame *f, double *y)
+{
+    int j;
+    for (j = 0; f->walled && j < f->dim; ++j) y[j] = vgs__wall_x(f, j, y[j]);
+}
+
+static void vgs__frame_point(const vgs__frame *f, const double *u, double *x)
+{
+    vgs__frame_affine(f, u, x);
+    vgs__frame_confine(f, x);
+}
+
+/* y of x, in place */
+static void vgs__frame_unbend(const vgs__frame *f, double *x)
+{
+    int j;
+    for (j = 0; f->walled && j < f->dim; ++j) x[j] = vgs__wall_y(f, j, x[j]);
+}
+
+/* g = L^T (dE/dy)/tau from dE/dx, in place: from lower rows of L, which an entry still needs, to its own */
+static void vgs__frame_gradient(const vgs__frame *f, const double *y, double *g)
 {
     int d = f->dim, i, j;
+    vgs__frame_bend(f, y, g, false);
     for (j = 0; j < d; ++j) {
         double s = 0.0;
         if (f->kind == VGS_FULL) for (i = j; i < d; ++i) s += f->l[i * d + j] * g[i];
@@ -10850,19 +10995,26 @@ static void vgs__frame_gradient(const vgs__frame *f, double *g)
     }
 }
 
-/* u of x, in place: forward substitution */
-static void vgs__frame_inverse(const vgs__frame *f, double *x)
+/* u of y, in place: forward substitution */
+static void vgs__frame_solve(const vgs__frame *f, double *y)
 {
     int d = f->dim, i, j;
     for (i = 0; i < d; ++i) {
-        double s = x[i] - f->m[i];
-        if (f->kind == VGS_FULL) for (j = 0; j < i; ++j) s -= f->l[i * d + j] * x[j];
-        x[i] = s / f->l[f->kind == VGS_SCALE ? 0 : f->kind == VGS_FULL ? i * (d + 1) : i];
+        double s = y[i] - f->m[i];
+        if (f->kind == VGS_FULL) for (j = 0; j < i; ++j) s -= f->l[i * d + j] * y[j];
+        y[i] = s / f->l[f->kind == VGS_SCALE ? 0 : f->kind == VGS_FULL ? i * (d + 1) : i];
     }
 }
 
-/* dE/dx of what a sampler has for a gradient, in place: tau L^-T g, back substitution */
-static void vgs__frame_covector(const vgs__frame *f, double *g)
+/* u of x, in place */
+static void vgs__frame_inverse(const vgs__frame *f, double *x)
+{
+    vgs__frame_unbend(f, x);
+    vgs__frame_solve(f, x);
+}
+
+/* dE/dx of what a sampler has for a gradient, in place: tau L^-T g, back substitution, then from y to x */
+static void vgs__frame_covector(const vgs__frame *f, const double *y, double *g)
 {
     int d = f->dim, i, j;
     for (i = d - 1; i >= 0; --i) {
@@ -10870,9 +11022,10 @@ static void vgs__frame_covector(const vgs__frame *f, double *g)
         if (f->kind == VGS_FULL) for (j = i + 1; j < d; ++j) s -= f->l[j * d + i] * g[j];
         g[i] = s / f->l[f->kind == VGS_SCALE ? 0 : f->kind == VGS_FULL ? i * (d + 1) : i];
     }
+    vgs__frame_bend(f, y, g, true);
 }
 
-typedef enum vgs__direction { VGS__TO_X, VGS__TO_U, VGS__GRAD_TO_X } vgs__direction;
+typedef enum vgs__direction { VGS__TO_X, VGS__TO_U } vgs__direction;
 
 /* Rows x [n,D] from one to the other, in place. Nothing happens in plain coordinates. */
 static void vgs__frame_rows(const vgs__frame *f, vgs__direction to, float *x, int n)
@@ -10883,9 +11036,31 @@ static void vgs__frame_rows(const vgs__frame *f, vgs__direction to, float *x, in
     for (i = 0; i < n; ++i, x += f->dim) {
         for (j = 0; j < f->dim; ++j) v[j] = (double)x[j];
         if (to == VGS__TO_X) vgs__frame_point(f, v, w);
-        else if (to == VGS__TO_U) vgs__frame_inverse(f, v);
-        else vgs__frame_covector(f, v);
+        else vgs__frame_inverse(f, v);
         for (j = 0; j < f->dim; ++j) x[j] = (float)(to == VGS__TO_X ? w[j] : v[j]);
+    }
+}
+
+/* y of a row u, in the scratch of frame_rows */
+static double *vgs__frame_y(const vgs__frame *f, const float *u)
+{
+    double *v = f->m + f->dim, *w = v + f->dim;
+    int j;
+    for (j = 0; j < f->dim; ++j) v[j] = (double)u[j];
+    vgs__frame_affine(f, v, w);
+    return w;
+}
+
+/* Gradients g [n,D] at rows u to those in x, in place. */
+static void vgs__frame_slopes(const vgs__frame *f, const float *u, float *g, int n)
+{
+    int i, j;
+    if (f->kind == VGS_PLAIN) return;
+    for (i = 0; i < n; ++i, u += f->dim, g += f->dim) {
+        double *y = vgs__frame_y(f, u), *v = f->m + f->dim;
+        for (j = 0; j < f->dim; ++j) v[j] = (double)g[j];
+        vgs__frame_covector(f, y, v);
+        for (j = 0; j < f->dim; ++j) g[j] = (float)v[j];
     }
 }
 
@@ -10912,9 +11087,13 @@ static int vgs__frame_block(const vgs__frame *f, const double *u, int n, double 
     for (i = 0; i < n; ++i) vgs__frame_point(f, u + (size_t)i * d, x + (size_t)i * d);
     failed = vgs__frame_call(f->of, x, n, e, g, room);
     for (i = 0; i < n && !failed; ++i) {
-        double *gi = g ? g + (size_t)i * d : NULL;
+        double *gi = g ? g + (size_t)i * d : NULL, *y = x + (size_t)i * d;
         e[i] = vgs__finite(e[i]) ? (e[i] - f->e0) / f->tau : e[i] < 0.0 ? e[i] : HUGE_VAL;   /* NaN, too */
-        if (gi && vgs__finite(e[i])) vgs__frame_gradient(f, gi);
+        if (f->walled) {
+            vgs__frame_affine(f, u + (size_t)i * d, y);
+            if (vgs__finite(e[i])) e[i] -= vgs__frame_log_slope(f, y);
+        }
+        if (gi && vgs__finite(e[i])) vgs__frame_gradient(f, y, gi);
         else for (j = 0; gi && j < f->dim; ++j) gi[j] = 0.0;
     }
     return failed;
@@ -10954,9 +11133,10 @@ static vgs_var vgs__frame_record(void *user, vgs_graph *g, vgs_var u)
     return vgs_mul(g, e, vgs__bound_state(g, 1, 1, f->buf, at + 1));
 }
 
-/* E from what a sampler sees of it. */
-static double vgs__frame_energy(const vgs__frame *f, double e)
+/* E from what a sampler sees of it at a row u. */
+static double vgs__frame_energy(const vgs__frame *f, const float *u, double e)
 {
+    if (f->walled) e += vgs__frame_log_slope(f, vgs__frame_y(f, u));
     return f->kind == VGS_PLAIN ? e : f->e0 + f->tau * e;
 }
 
@@ -10968,6 +11148,8 @@ static vgs_status vgs__frame_changed(vgs__frame *f, vgs_error *err)
     float *v;
     vgs_status st;
     f->log_volume = 0.0;
+    f->walled = false;
+    for (i = 0; i < 2 * d; ++i) f->walled = f->walled || vgs__has_wall(f->wall[i]);
     for (i = 0; i < d; ++i)
         f->log_volume += log(f->l[f->kind == VGS_SCALE ? 0 : f->kind == VGS_FULL ? i * (d + 1) : i]);
     if (p) f->log_volume *= 1.0 - 1.0 / p;
@@ -11001,9 +11183,15 @@ static vgs_status vgs__frame_open(vgs__frame *f, const vgs_energy *of, vgs_coord
     f->energy.record = record ? vgs__frame_record : NULL;
     f->energy.user = f;
     f->energy.backend = b;
-    f->m = (double *)vgs__alloc_or(err, "coordinates", 3 * d + vgs__frame_l_count(f), sizeof *f->m);
+    f->m = (double *)vgs__alloc_or(err, "coordinates", 2 * d + vgs__frame_count(f), sizeof *f->m);
     if (!f->m) return VGS_E_NOMEM;
     f->l = f->m + 3 * d;
+    f->wall = f->l + vgs__frame_l_count(f);
+    for (i = 0; i < d; ++i) {
+        f->wall[i] = -HUGE_VAL;
+        f->wall[d + i] = HUGE_VAL;
+        f->wall[2 * d + i] = 1.0;
+    }
     for (i = 0; i < vgs__frame_l_count(f); ++i) f->l[i] = kind != VGS_FULL || i % (d + 1) == 0 ? scale : 0.0;
     f->b = b;
     if (record && !(f->buf = b->buffer_create(b->self, d + vgs__frame_l_count(f) + 2, err)))
@@ -11011,10 +11199,10 @@ static vgs_status vgs__frame_open(vgs__frame *f, const vgs_energy *of, vgs_coord
     return vgs__frame_changed(f, err);
 }
 
-/* m and L change places with v [D + l]. */
+/* m, L and the walls, which lie behind L, change places with v. */
 static void vgs__frame_swap(vgs__frame *f, double *v)
 {
-    size_t d = (size_t)f->dim, n = d + vgs__frame_l_count(f), i;
+    size_t d = (size_t)f->dim, n = vgs__frame_count(f), i;
     for (i = 0; i < n; ++i) {
         double *at = i < d ? f->m + i : f->l + (i - d), was = *at;
         *at = v[i];
@@ -12071,9 +12259,9 @@ static bool vgs__energy_says(vgs_sampler *s, float *x, float *g, char text[200])
     if (vgs__evaluator_run(&s->energies, x, 1, &e, g, NULL) != VGS_OK || !(e <= DBL_MAX)) return false;
     while (e >= -DBL_MAX && j < d && vgs__finite((double)g[j])) ++j;
     if (j == d) return false;
-    e = vgs__frame_energy(&s->frame, e);
+    e = vgs__frame_energy(&s->frame, x, e);
+    vgs__frame_slopes(&s->frame, x, g, 1);
     vgs__frame_rows(&s->frame, VGS__TO_X, x, 1);
-    vgs__frame_rows(&s->frame, VGS__GRAD_TO_X, g, 1);
     for (j = 0; j + 1 < d && vgs__finite((double)g[j]); ) ++j;
     at = e >= -DBL_MAX ? snprintf(text, 200, "; E = %g, dE/dx[%d] = %g at x = (", e, j, (double)g[j])
                        : snprintf(text, 200, "; E = %g at x = (", e);
@@ -14322,7 +14510,7 @@ static vgs_status vgs__draw_block(vgs_sampler *s, const vgs__roll *r, const vgs_
     if (st == VGS_OK && (o->log_weight || o->energy))
         st = vgs__weight_end(s, r->n, x, m->e, o->log_weight, err);
     for (i = 0; o->energy && i < r->n && st == VGS_OK; ++i)
-        o->energy[i] = (float)vgs__frame_energy(&s->frame, m->e[i]);
+        o->energy[i] = (float)vgs__frame_energy(&s->frame, x + (size_t)i * d, m->e[i]);
     vgs__frame_rows(&s->frame, VGS__TO_X, x, r->n);
     for (t = 0; o->path && t <= s->c.steps && st == VGS_OK; ++t)
         vgs__frame_rows(&s->frame, VGS__TO_X, o->path + (size_t)t * path_rows * d, r->n);
@@ -14501,7 +14689,7 @@ static vgs_status vgs__smc_run(vgs_sampler *s, vgs__smc *c, const vgs_draw *o, v
                             err);
     if (st == VGS_OK) st = vgs__weight_end(s, c->n, c->x, c->w, c->log_weight, err);
     for (i = 0; o->energy && i < c->n && st == VGS_OK; ++i)
-        o->energy[i] = (float)vgs__frame_energy(&s->frame, c->w[i]);
+        o->energy[i] = (float)vgs__frame_energy(&s->frame, c->x + (size_t)i * d, c->w[i]);
     vgs__frame_rows(&s->frame, VGS__TO_X, c->x, c->n);
     return st;
 }
@@ -14625,9 +14813,9 @@ VGS__DEF vgs_status vgs_sampler_value(vgs_sampler *s, int t, const float *x, int
         if (code == VGS_OK) code = vgs_graph_run(st->g, m, err);
         if (code == VGS_OK) code = vgs_get(st->g, st->v, v + i, m, err);
         if (code == VGS_OK && g) code = vgs_get(st->g, st->grad, g + (size_t)i * d, m, err);
-        if (code == VGS_OK && g) vgs__frame_rows(&s->frame, VGS__GRAD_TO_X, g + (size_t)i * d, m);
+        if (code == VGS_OK && g) vgs__frame_slopes(&s->frame, room, g + (size_t)i * d, m);
         for (k = i; k < i + m && code == VGS_OK; ++k)
-            v[k] = (float)vgs__frame_energy(&s->frame, (double)v[k]);
+            v[k] = (float)vgs__frame_energy(&s->frame, room + (size_t)(k - i) * d, (double)v[k]);
     }
     vgs__free(room);
     return room ? code : VGS_E_NOMEM;
@@ -14738,7 +14926,7 @@ typedef struct vgs__pilot {
     bool whole;                                  /* matrices are [D,D]; else diagonals, [D]           */
     double *cov, *slope;                         /* second moments of u and of the slopes, matrices   */
     double *l, *work;                            /* as in a frame; four matrices, [2 D], two of x, [D] */
-    double *before, e0_before;                   /* m, L and E0 at the begin                          */
+    double *before, e0_before;                   /* m, L, walls and E0 at the begin                   */
     double *x, *g, *e;                           /* [room,D], [room,D], [room]: samples, in x, dE/dx, E */
     int rows, room, fewest;                      /* row i is of chain i % n; the oldest give way      */
     double due;                                  /* share of the calls at which the next are kept     */
@@ -14945,32 +15133,146 @@ static void vgs__pilot_compose(vgs__pilot *p, double ridge)
     }
 }
 
-/* A chain's place and slope in x, from those in the present coordinates; and back. */
-static void vgs__pilot_to_x(vgs__pilot *p, const float *u, const float *g, double *x, double *gx)
+/* A chain's place y and its slope dE/dx, from those in the present coordinates; and back. */
+static void vgs__pilot_to_y(vgs__pilot *p, const float *u, const float *g, double *y, double *gx)
 {
     int i, d = p->dim;
     for (i = 0; i < d; ++i) p->work[i] = (double)u[i];
-    vgs__frame_point(p->f, p->work, x);
+    vgs__frame_affine(p->f, p->work, y);
     for (i = 0; i < d; ++i) gx[i] = (double)g[i];
-    vgs__frame_covector(p->f, gx);
+    vgs__frame_covector(p->f, y, gx);
 }
 
-static void vgs__pilot_to_u(vgs__pilot *p, double *x, double *gx, float *u, float *g)
+static void vgs__pilot_to_u(vgs__pilot *p, double *y, double *gx, float *u, float *g)
 {
     int i, d = p->dim;
-    vgs__frame_inverse(p->f, x);
-    vgs__frame_gradient(p->f, gx);
-    for (i = 0; i < d; ++i) u[i] = (float)x[i];
+    vgs__frame_gradient(p->f, y, gx);
+    vgs__frame_solve(p->f, y);
+    for (i = 0; i < d; ++i) u[i] = (float)y[i];
     for (i = 0; i < d; ++i) g[i] = (float)gx[i];
+}
+
+/* ---- walls along the axes ---- */
+
+static vgs_status vgs__pilot_energies(vgs__pilot *p, vgs_error *err);
+
+/* How far `mean` is from the nearer wall of coordinate j. */
+static double vgs__pilot_wall_away(const vgs__pilot *p, int j, double mean)
+{
+    return fmin(mean - p->f->wall[j], p->f->wall[p->dim + j] - mean);
+}
+
+/* What coordinate j of rows x [n,D] of this mean says of the length s: that for which y is most like a
+   Gaussian. */
+static double vgs__pilot_wall_length(const vgs__pilot *p, const double *x, int n, int j, double mean)
+{
+    static const double tried[] = { 1.25, 0.8, 0.5, 0.3, 0.2, 2.0, 4.0, 8.0 };
+    vgs__frame *f = p->f;
+    double *s = f->wall + 2 * p->dim + j, best = 0.0, most = -HUGE_VAL, slope;
+    double away = vgs__pilot_wall_away(p, j, mean);
+    size_t k;
+    int i;
+    for (k = 0; k < sizeof tried / sizeof *tried; ++k) {
+        double sum = 0.0, square = 0.0, log_slope = 0.0, likely;
+        *s = tried[k] * away;
+        for (i = 0; i < n; ++i) {
+            double y = vgs__wall_y(f, j, x[(size_t)i * (size_t)p->dim + (size_t)j]);
+            sum += y / n;
+            square += y * y / n;
+            log_slope += vgs__wall_log(f, j, y, &slope) / n;
+        }
+        likely = -0.5 * log(square - sum * sum) - log_slope;
+        if (!(likely > most)) continue;
+        most = likely;
+        best = *s;
+    }
+    return best > 0.0 ? best : 1.25 * away;
+}
+
+/* y [n,D], column j, to how far it is from the nearer wall, below 0 from the upper one; and back, by a map
+   that may be another now. x is a + distance of it to no digit where it is small. */
+static void vgs__pilot_wall_leave(const vgs__pilot *p, double *y, int n, int j)
+{
+    int i;
+    for (i = 0; i < n; ++i, y += p->dim) {
+        vgs__wall w = vgs__wall_near(p->f, j, y + j);
+        y[j] = w.sign * w.s * vgs__wall_distance(&w, y[j]);
+    }
+}
+
+static void vgs__pilot_wall_return(const vgs__pilot *p, double *y, int n, int j, double below, double above)
+{
+    const vgs__wall a = vgs__wall_of(p->f, j, false), b = vgs__wall_of(p->f, j, true);
+    int i;
+    for (i = 0; i < n; ++i, y += p->dim) {
+        const vgs__wall *w = y[j] < 0.0 ? &b : &a;
+        if (w->sign == 0.0) y[j] = vgs__wall_y(p->f, j, (y[j] < 0.0 ? above : below) + y[j]);
+        else {
+            y[j] = vgs__wall_solve(w, fabs(y[j]) / w->s);
+            if (w == &b) y[j] = a.sign != 0.0 ? b.width - y[j] : -y[j];
+        }
+    }
+}
+
+/* The maps of walls follow rows x [n,D]; m, L and the rows y, NULL or [n,D], follow the maps. `settled`: a
+   wall that is many deviations away is none. */
+static vgs_status vgs__pilot_walls_follow(vgs__pilot *p, const double *x, double *y, int n, bool settled,
+                                          vgs_error *err)
+{
+    const double far = 8.0;
+    const int d = p->dim;
+    vgs__frame *f = p->f;
+    double *a = f->wall, *b = a + d, *s = b + d, slope, scale;
+    int i, j;
+    for (j = 0; j < d; ++j) {
+        double mean = 0.0, sd = 0.0, below = a[j], above = b[j];
+        if (!vgs__has_wall(below) && !vgs__has_wall(above)) continue;
+        for (i = 0; i < n; ++i) mean += x[(size_t)i * (size_t)d + (size_t)j] / n;
+        for (i = 0; i < n; ++i) sd += vgs__sq(x[(size_t)i * (size_t)d + (size_t)j] - mean) / n;
+        sd = sqrt(sd);
+        scale = vgs__wall_log(f, j, vgs__wall_y(f, j, mean), &slope);
+        if (y) vgs__pilot_wall_leave(p, y, n, j);
+        if (settled && mean - below > far * sd) a[j] = -HUGE_VAL;
+        if (settled && above - mean > far * sd) b[j] = HUGE_VAL;
+        if (vgs__has_wall(a[j]) || vgs__has_wall(b[j]))
+            s[j] = settled ? vgs__pilot_wall_length(p, x, n, j, mean)
+                           : 1.25 * vgs__pilot_wall_away(p, j, mean);
+        if (y) vgs__pilot_wall_return(p, y, n, j, below, above);
+        f->m[j] = vgs__wall_y(f, j, mean);
+        scale = exp(scale - vgs__wall_log(f, j, f->m[j], &slope));
+        for (i = 0; i <= j && f->kind == VGS_FULL; ++i) f->l[j * d + i] *= scale;
+        if (f->kind != VGS_FULL) f->l[j] *= scale;
+    }
+    return vgs__frame_changed(f, err);
+}
+
+/* The maps of walls follow the chains, whose y and energies follow them. Energies: but for what they have
+   beside E, before and after. */
+static vgs_status vgs__pilot_confine(vgs__pilot *p, vgs_error *err)
+{
+    double *x = p->work + 4 * vgs__pilot_cells(p) + 2 * p->dim;
+    int i;
+    if (!p->f->walled) return VGS_OK;
+    memcpy(x, p->place, (size_t)p->n * (size_t)p->dim * sizeof *x);
+    for (i = 0; i < p->n; ++i) {
+        p->m.row[i].ex += vgs__frame_log_slope(p->f, p->place + (size_t)i * (size_t)p->dim);
+        vgs__frame_confine(p->f, x + (size_t)i * (size_t)p->dim);
+    }
+    if (vgs__pilot_walls_follow(p, x, p->place, p->n, p->rows > 0, err) != VGS_OK) return VGS_E_NOMEM;
+    for (i = 0; i < p->n; ++i)
+        p->m.row[i].ex -= vgs__frame_log_slope(p->f, p->place + (size_t)i * (size_t)p->dim);
+    return VGS_OK;
 }
 
 /* m to the mean of the chains, L as p->cov and p->slope say; the chains stay where they are. */
 static vgs_status vgs__pilot_reframe(vgs__pilot *p, double ridge, vgs_error *err)
 {
     size_t d = (size_t)p->dim, i, j, n = (size_t)p->n;
+    vgs_status st;
     for (i = 0; i < n; ++i)
-        vgs__pilot_to_x(p, p->m.x + i * d, p->m.g + i * d, p->place + i * d, p->force + i * d);
+        vgs__pilot_to_y(p, p->m.x + i * d, p->m.g + i * d, p->place + i * d, p->force + i * d);
     vgs__pilot_compose(p, ridge);
+    if ((st = vgs__pilot_confine(p, err)) != VGS_OK) return st;
     for (j = 0; j < d && p->f->kind != VGS_SCALE; ++j) {
         p->f->m[j] = 0.0;
         for (i = 0; i < n; ++i) p->f->m[j] += p->place[i * d + j] / (double)n;
@@ -14978,6 +15280,108 @@ static vgs_status vgs__pilot_reframe(vgs__pilot *p, double ridge, vgs_error *err
     for (i = 0; i < n; ++i)
         vgs__pilot_to_u(p, p->place + i * d, p->force + i * d, p->m.x + i * d, p->m.g + i * d);
     return vgs__frame_changed(p->f, err);
+}
+
+enum { VGS__WALL_REACH = 24, VGS__WALL_SEEN = 4, VGS__WALL_HALVES = 60, VGS__WALL_DIMS = 16 };
+
+/* E of n rows x like those of chains first.. but for coordinate j, which is at[]; whether they are outside,
+   into out. room: [n (3 D + 2)] */
+static vgs_status vgs__pilot_outside(vgs__pilot *p, int first, bool same, int j, const double *at, int n,
+                                     bool *out, double *room, vgs_error *err)
+{
+    size_t d = (size_t)p->dim, i, rows = (size_t)n;
+    double *e = room + rows * d;
+    for (i = 0; i < rows; ++i) {
+        memcpy(room + i * d, p->place + ((size_t)first + (same ? 0 : i)) * d, d * sizeof *room);
+        room[i * d + (size_t)j] = at[i];
+    }
+    p->calls += n;
+    if (vgs__frame_call(p->f->of, room, n, e, NULL, (float *)(void *)(e + rows)))
+        return vgs__fail(err, VGS_E_ENERGY, "pilot: the energy callback failed");
+    for (i = 0; i < rows; ++i) out[i] = !vgs__finite(e[i]) && !(e[i] < 0.0);
+    return VGS_OK;
+}
+
+/* Where coordinate j ends in one direction, the same for several chains, and E is never finite beyond, as far
+   as can be seen from the first of them: *wall, inside by a hair; else it stays. */
+static vgs_status vgs__pilot_find_wall(vgs__pilot *p, int j, double direction, double *wall, double *room,
+                                       vgs_error *err)
+{
+    enum { SEEN = VGS__WALL_SEEN, REACH = VGS__WALL_REACH };
+    const double *x = p->place + j, unit = p->f->l[p->f->kind == VGS_FULL ? j * (p->dim + 1) : j];
+    double at[REACH], in[SEEN], behind[SEEN], edge;
+    bool out[REACH];
+    int k, i, first = REACH;
+    vgs_status st;
+    for (k = 0; k < REACH; ++k) at[k] = x[0] + direction * unit * pow(2.0, k - 3);
+    st = vgs__pilot_outside(p, 0, true, j, at, REACH, out, room, err);
+    while (st == VGS_OK && first > 0 && out[first - 1]) --first;
+    if (st != VGS_OK || first == REACH) return st;
+    for (i = 0; i < SEEN; ++i) {
+        in[i] = x[(size_t)i * (size_t)p->dim];
+        behind[i] = at[first];
+    }
+    st = vgs__pilot_outside(p, 0, false, j, behind, SEEN, out, room, err);
+    for (i = 0; i < SEEN && st == VGS_OK; ++i)
+        if (!out[i] || direction * (behind[i] - in[i]) <= 0.0) return st;
+    for (k = 0; k < VGS__WALL_HALVES && st == VGS_OK; ++k) {
+        for (i = 0; i < SEEN; ++i) at[i] = 0.5 * (in[i] + behind[i]);
+        st = vgs__pilot_outside(p, 0, false, j, at, SEEN, out, room, err);
+        for (i = 0; i < SEEN; ++i) *(out[i] ? &behind[i] : &in[i]) = at[i];
+    }
+    for (edge = in[0], i = 1; i < SEEN; ++i) {
+        if (fabs(in[i] - in[0]) > 1e-6 * (fabs(in[0] - x[0]) + fabs(in[0]))) return st;
+        edge = direction * (in[i] - edge) < 0.0 ? in[i] : edge;
+    }
+    for (i = 0; i < p->n; ++i) if (direction * (x[(size_t)i * (size_t)p->dim] - edge) > 0.0) return st;
+    if (st == VGS_OK) *wall = edge;
+    return st;
+}
+
+/* Walls that are the same wherever the other coordinates are, of a callback: m, L and the chains' starts in
+   the coordinates that they leave. In many dimensions they are looked for only if a start was outside. */
+static vgs_status vgs__pilot_find_walls(vgs__pilot *p, bool outside, vgs_error *err)
+{
+    const int d = p->dim;
+    vgs__frame *f = p->f;
+    double *a = f->wall, *b = a + d, *room;
+    size_t i;
+    int j, k;
+    vgs_status st = VGS_OK;
+    if (f->energy.record || (f->kind != VGS_FULL && f->kind != VGS_DIAGONAL)) return st;
+    if (f->of->particles || (d > VGS__WALL_DIMS && !outside)) return st;
+    room = (double *)vgs__alloc_or(err, "pilot", VGS__WALL_REACH * (3 * (size_t)d + 2), sizeof *room);
+    if (!room) return VGS_E_NOMEM;
+    for (i = 0; i < (size_t)p->n; ++i) {
+        for (j = 0; j < d; ++j) p->work[j] = (double)p->m.x[i * (size_t)d + (size_t)j];
+        vgs__frame_point(f, p->work, p->place + i * (size_t)d);
+    }
+    for (j = 0; j < d && st == VGS_OK; ++j) {
+        st = vgs__pilot_find_wall(p, j, -1.0, a + j, room, err);
+        if (st == VGS_OK) st = vgs__pilot_find_wall(p, j, 1.0, b + j, room, err);
+    }
+    vgs__free(room);
+    for (j = 0; j < d && st == VGS_OK; ++j) {
+        double sum = 0.0, square = 0.0, *l = &f->l[f->kind == VGS_FULL ? j * (d + 1) : j];
+        if (!vgs__has_wall(a[j]) && !vgs__has_wall(b[j])) continue;
+        for (f->wall[2 * d + j] = 0.0, k = 0; k < p->n; ++k)
+            f->wall[2 * d + j] += 1.25 / p->n * vgs__pilot_wall_away(p, j, p->place[k * d + j]);
+        for (k = 0; k < p->n; ++k) {
+            double y = vgs__wall_y(f, j, p->place[k * d + j]);
+            sum += y / p->n;
+            square += y * y / p->n;
+        }
+        f->m[j] = sum;
+        *l = sqrt(fmax(square - sum * sum, 1e-6));
+    }
+    if (st == VGS_OK) st = vgs__frame_changed(f, err);
+    if (st != VGS_OK || !f->walled) return st;
+    for (i = 0; i < (size_t)p->n; ++i) {
+        double *u = p->place + i * (size_t)d;
+        vgs__frame_inverse(f, u);
+        for (j = 0; j < d; ++j) p->m.y[i * (size_t)d + (size_t)j] = (float)u[j];
+    }
+    return vgs__pilot_energies(p, err);
 }
 
 /* ---- descent ---- */
@@ -15004,12 +15408,26 @@ static vgs_status vgs__pilot_energies(vgs__pilot *p, vgs_error *err)
     return st == VGS_OK ? vgs__pilot_check_gradients(p, err) : st;
 }
 
-/* Chains start from N(0, L^2); those without a finite energy where another is. If no chain has one, wider and
-   narrower starts are tried. */
-static vgs_status vgs__pilot_start(vgs__pilot *p, vgs_error *err)
+/* Chains are where they tried to go; those without a finite energy there where another is. */
+static void vgs__pilot_stand(vgs__pilot *p)
 {
     size_t d = (size_t)p->dim, bytes = d * sizeof(float);
-    int i, k, tries, found = 0;
+    int i, k;
+    for (i = 0, k = 0; i < p->n; ++i) {
+        int from = i;
+        while (!vgs__finite(p->m.row[from].ey)) from = k++ % p->n;
+        memcpy(p->m.x + (size_t)i * d, p->m.y + (size_t)from * d, bytes);
+        memcpy(p->m.g + (size_t)i * d, p->m.gy + (size_t)from * d, bytes);
+        p->m.row[i].ex = p->m.row[from].ey;
+        p->reach[i] = sqrt((double)p->s->dim);
+    }
+}
+
+/* Chains start from N(0, L^2). If none has a finite energy, wider and narrower starts are tried. */
+static vgs_status vgs__pilot_start(vgs__pilot *p, vgs_error *err)
+{
+    size_t d = (size_t)p->dim;
+    int i, tries, found = 0;
     vgs_status st = VGS_OK;
     for (tries = 0; tries < 24 && !found && st == VGS_OK; ++tries) {
         double scale = pow(2.0, tries % 2 ? -(tries + 1) : tries);
@@ -15022,14 +15440,11 @@ static vgs_status vgs__pilot_start(vgs__pilot *p, vgs_error *err)
         return vgs__fail(err, VGS_E_NONFINITE, "pilot: the energy is finite nowhere: %d rows around 0, from "
                          "2^-24 to 2^22 times length_scale wide, were tried. Give length_scale, or an energy "
                          "that is finite near 0", (int)p->calls);
-    for (i = 0, k = 0; i < p->n && st == VGS_OK; ++i) {
-        int from = i;
-        while (!vgs__finite(p->m.row[from].ey)) from = k++ % p->n;
-        memcpy(p->m.x + (size_t)i * d, p->m.y + (size_t)from * d, bytes);
-        memcpy(p->m.g + (size_t)i * d, p->m.gy + (size_t)from * d, bytes);
-        p->m.row[i].ex = p->m.row[from].ey;
-        p->reach[i] = sqrt((double)p->s->dim);
-    }
+    if (st != VGS_OK) return st;
+    vgs__pilot_stand(p);
+    st = vgs__pilot_find_walls(p, found < p->n, err);
+    for (found = i = 0; i < p->n && p->f->walled; ++i) found += vgs__finite(p->m.row[i].ey);
+    if (st == VGS_OK && p->f->walled && found) vgs__pilot_stand(p);
     return st;
 }
 
@@ -15089,10 +15504,10 @@ static vgs_status vgs__pilot_refuse(const vgs__pilot *p, int round, double befor
     if (flat)
         return vgs__fail(err, VGS_E_ARG, "pilot: the energy is %g and its gradient 0 wherever it was asked, "
                          "%.0f times: a constant has no density. Is its unit far below that of tau?",
-                         vgs__frame_energy(p->f, p->m.row[0].ex), p->calls);
+                         vgs__frame_energy(p->f, p->m.x, p->m.row[0].ex), p->calls);
     if (after < -1e12 * p->n && after < before - 0.1 * fabs(before))
         return vgs__fail(err, VGS_E_ARG, "pilot: the energy falls without end, to %g so far: exp(-E/tau) has "
-                         "no integral. Is its sign right?", vgs__frame_energy(p->f, after / p->n));
+                         "no integral. Is its sign right?", vgs__frame_energy(p->f, p->m.x, after / p->n));
     return VGS_OK;
 }
 
@@ -15165,8 +15580,9 @@ static void vgs__pilot_keep(vgs__pilot *p, double done)
 {
     size_t d = (size_t)p->dim, i, to = (size_t)(p->kept++ % (p->room / p->n) * p->n);
     for (i = 0; i < (size_t)p->n; ++i, ++to) {
-        vgs__pilot_to_x(p, p->m.x + i * d, p->m.g + i * d, p->x + to * d, p->g + to * d);
-        p->e[to] = vgs__frame_energy(p->f, p->m.row[i].ex);
+        vgs__pilot_to_y(p, p->m.x + i * d, p->m.g + i * d, p->x + to * d, p->g + to * d);
+        vgs__frame_confine(p->f, p->x + to * d);
+        p->e[to] = vgs__frame_energy(p->f, p->m.x + i * d, p->m.row[i].ex);
     }
     p->rows = p->rows < p->room ? p->rows + p->n : p->room;
     p->due = fmax(done, p->due + (1.0 - VGS__PILOT_SAMPLES) * p->n / p->room);
@@ -15401,8 +15817,10 @@ static void vgs__pilot_present(const vgs__pilot *p, double *u, double *g)
     memcpy(u, p->x, bytes);
     memcpy(g, p->g, bytes);
     for (i = 0; i < p->rows; ++i) {
+        memcpy(p->work, u + (size_t)i * (size_t)p->dim, (size_t)p->dim * sizeof *u);
+        vgs__frame_unbend(p->f, p->work);
         vgs__frame_inverse(p->f, u + (size_t)i * (size_t)p->dim);
-        vgs__frame_gradient(p->f, g + (size_t)i * (size_t)p->dim);
+        vgs__frame_gradient(p->f, p->work, g + (size_t)i * (size_t)p->dim);
     }
 }
 
@@ -15414,11 +15832,19 @@ static vgs_status vgs__pilot_centre(vgs__pilot *p, double *u, double *g, vgs_err
     if (!vgs__pilot_gaussian(p, u, g, 2, slopes, mean, p->l))
         return vgs__fail(err, VGS_E_NONFINITE, "pilot: %d samples have no covariance: give length_scale, or "
                          "coordinates = plain with s2_start and s2_end", p->rows);
-    vgs__frame_point(p->f, mean, p->work);
+    vgs__frame_affine(p->f, mean, p->work);
     memcpy(p->f->m, p->work, (size_t)p->dim * sizeof *mean);
     vgs__pilot_times(p);
     vgs__pilot_present(p, u, g);
     return VGS_OK;
+}
+
+/* The energy of row i as a sampler sees it, but for E0 and in units of E. */
+static double vgs__pilot_energy(const vgs__pilot *p, int i)
+{
+    memcpy(p->work, p->x + (size_t)i * (size_t)p->dim, (size_t)p->dim * sizeof *p->work);
+    vgs__frame_unbend(p->f, p->work);
+    return p->e[i] - p->f->tau * vgs__frame_log_slope(p->f, p->work);
 }
 
 /* m and L, then E0: the mean of E less the energy of that Gaussian, so that log Z of what a sampler sees is
@@ -15431,6 +15857,7 @@ static vgs_status vgs__pilot_settle(vgs__pilot *p, double *u, double *g, vgs_err
     double e0 = 0.0, square;
     int i, k, beyond = 1;
     vgs_status st = VGS_OK;
+    if (p->f->walled) st = vgs__pilot_walls_follow(p, p->x, NULL, p->rows, true, err);
     vgs__pilot_present(p, u, g);
     for (k = 0, p->far = HUGE_VAL; k < FITS && beyond && st == VGS_OK; ++k, p->far = most) {
         st = vgs__pilot_centre(p, u, g, err);
@@ -15440,7 +15867,7 @@ static vgs_status vgs__pilot_settle(vgs__pilot *p, double *u, double *g, vgs_err
     if (st != VGS_OK) return st;
     for (i = 0; i < p->rows; ++i) {
         square = vgs__pilot_square(p, u + (size_t)i * (size_t)p->dim);
-        e0 += (p->e[i] - 0.5 * p->f->tau * fmin(square, most)) / p->rows;
+        e0 += (vgs__pilot_energy(p, i) - 0.5 * p->f->tau * fmin(square, most)) / p->rows;
     }
     p->f->e0 = floor(16.0 * e0 / p->f->tau + 0.5) / 16.0 * p->f->tau;            /* so that E - E0 is exact */
     return vgs__frame_changed(p->f, err);
@@ -15460,7 +15887,7 @@ static void vgs__pilot_tell(vgs__pilot *p, const double *u, const double *g, vgs
         bend = fmax(bend, k);
         if (k > 1.0) width += 0.25 * vgs__sq(log(k));
     }
-    for (i = 0; i < p->rows; ++i) highest = fmax(highest, (p->e[i] - p->f->e0) / p->f->tau);
+    for (i = 0; i < p->rows; ++i) highest = fmax(highest, (vgs__pilot_energy(p, i) - p->f->e0) / p->f->tau);
     found->energy_limit = 2.0 * highest + 50.0;
     found->detail = 1.0 / sqrt(bend);
     found->steps = (int)fmin(16.0 + 4.0 * width, 100.0);
@@ -15498,17 +15925,17 @@ static vgs_status vgs__pilot_chains_open(vgs__pilot *p, vgs_error *err)
 static vgs_status vgs__pilot_arrays_open(vgs__pilot *p, vgs_error *err)
 {
     size_t d = (size_t)p->dim, room = (size_t)p->room, cells = vgs__pilot_cells(p);
-    size_t l = vgs__frame_l_count(p->f);
-    p->cov = (double *)vgs__alloc_or(err, "pilot", 6 * cells + 3 * d + 2 * l + room * (4 * d + 2) +
+    size_t l = vgs__frame_l_count(p->f), all = vgs__frame_count(p->f);
+    p->cov = (double *)vgs__alloc_or(err, "pilot", 6 * cells + 2 * d + l + all + room * (4 * d + 2) +
                                      (size_t)p->all * (2 * d + 2), sizeof *p->cov);
     if (!p->cov) return VGS_E_NOMEM;
     p->slope = p->cov + cells;
     p->l = p->slope + cells;
     p->before = p->l + l;
     memcpy(p->before, p->f->m, d * sizeof *p->before);
-    memcpy(p->before + d, p->f->l, l * sizeof *p->before);
+    memcpy(p->before + d, p->f->l, (all - d) * sizeof *p->before);
     p->e0_before = p->f->e0;
-    p->reach = p->before + d + l;
+    p->reach = p->before + all;
     p->x = p->reach + p->all;
     p->g = p->x + room * d;
     p->e = p->g + room * d;
@@ -16350,8 +16777,9 @@ static vgs_status vgs__measure(vgs_sampler *s, vgs_stats *out, vgs_error *err)
     if (st == VGS_OK) st = vgs_weigh(work, n, &w, err);
     if (st == VGS_OK) vgs__frame_rows(&s->frame, VGS__TO_U, x, n);
     if (st == VGS_OK) st = vgs__sampler_energies(s, x, n, work, err);
+    for (i = 0; i < n && st == VGS_OK; ++i)
+        work[i] = vgs__frame_energy(&s->frame, x + (size_t)i * d, work[i]);
     if (st == VGS_OK) vgs__frame_rows(&s->frame, VGS__TO_X, x, n);
-    for (i = 0; i < n && st == VGS_OK; ++i) work[i] = vgs__frame_energy(&s->frame, work[i]);
     out->elbo = w.elbo;
     out->ess = w.ess;
     if (st == VGS_OK) vgs__energy_stats(s, x, work, n, out);
@@ -16534,10 +16962,12 @@ enum { VGS__FEW = 25 };                          /* fewer rows tell nothing: a t
 static double vgs__tail_rows(int n) { return ceil(fmin(0.2 * n, 3.0 * sqrt((double)n))); }
 
 /* khat of weights of these logarithms, which are put in order: of what is above the largest of the rest.
-   Fewer than five: infinite, but 0 if as many as the tail has are equal to the largest. */
+   Fewer than five: infinite, but 0 if as many as the tail has are equal to the largest. A Pareto tail of m
+   values and shape k ends about m^k times as high as it begins: weights that are almost equal, however ragged
+   their end, have no more than twice the k that follows. (Else 3.5 at ESS/N .999, of a cut Gaussian.) */
 static double vgs__khat(double *log_weight, int n)
 {
-    double max, cut;
+    double max, cut, most;
     int first = n - (int)vgs__tail_rows(n), i;
     double *y;
     qsort(log_weight, (size_t)n, sizeof *log_weight, vgs__compare_double);
@@ -16548,7 +16978,9 @@ static double vgs__khat(double *log_weight, int n)
     while (first < n && !(exp(log_weight[first] - max) > cut)) ++first;
     y = log_weight + first;
     for (i = 0; i < n - first; ++i) y[i] = exp(y[i] - max) - cut;
-    return n - first > 4 ? vgs__pareto_shape(y, n - first) : HUGE_VAL;
+    if (n - first < 5) return HUGE_VAL;
+    most = -2.0 * log(cut) / log((double)(n - first));
+    return fmin(vgs__pareto_shape(y, n - first), most);
 }
 
 /* The error of log P, from a share P of n rows. */
@@ -18488,8 +18920,7 @@ static vgs_status vgs__snapshot_make(const vgs_sampler *s, vgs__snapshot *h, vgs
     size_t p = (size_t)vgs_model_size(s->online), t = (size_t)s->c.steps, f = vgs__factor_count(s);
     size_t k = vgs__replay_rows(s), d = (size_t)s->c.energy.dim;
     memset(h, 0, sizeof *h);
-    h->frame = (double *)vgs__alloc_or(err, "checkpoint", d + vgs__frame_l_count(&s->frame),
-                                       sizeof *h->frame);
+    h->frame = (double *)vgs__alloc_or(err, "checkpoint", vgs__frame_count(&s->frame), sizeof *h->frame);
     if (!h->frame) return VGS_E_NOMEM;
     h->target = (float *)vgs__alloc_or(err, "checkpoint", 4 * p + f + 2 * t + k * (d + 1), sizeof *h->target);
     if (!h->target || vgs__snapshot_policy(s, h, err) != VGS_OK) {
@@ -18643,9 +19074,11 @@ static void vgs__write_own(const vgs_sampler *s, vgs_writer *w)
 {
     const uint64_t d = (uint64_t)s->c.energy.dim, l = (uint64_t)vgs__frame_l_count(&s->frame), one = 1;
     const uint64_t p = (uint64_t)vgs_model_size(s->online), f = (uint64_t)vgs__factor_count(s);
+    const uint64_t wall[2] = { 3, d };
     if (vgs__is_plain(&s->c)) return;
     vgs_writer_tensor(w, "vgs.coordinates_m", VGS_DTYPE_F64, 1, &d, s->frame.m);
     vgs_writer_tensor(w, "vgs.coordinates_l", VGS_DTYPE_F64, 1, &l, s->frame.l);
+    if (s->frame.walled) vgs_writer_tensor(w, "vgs.coordinates_wall", VGS_DTYPE_F64, 2, wall, s->frame.wall);
     if (!s->training.w) return;
     vgs_writer_tensor(w, "vgs.training_value", VGS_DTYPE_F32, 1, &p, s->training.w);
     vgs_writer_tensor(w, "vgs.training_factor", VGS_DTYPE_F32, 1, &f, s->training.factor);
@@ -18879,6 +19312,22 @@ static vgs_status vgs__read_training(const vgs_sampler *s, const vgs_safetensors
     return st == VGS_OK ? vgs__check_finite(path, "vgs.training_sigma", &h->s0, 1, true, err) : st;
 }
 
+/* Walls, where there are any. */
+static vgs_status vgs__read_walls(const vgs_sampler *s, const vgs_safetensors *f, const char *path,
+                                  double *wall, vgs_error *err)
+{
+    size_t d = (size_t)s->c.energy.dim, i;
+    vgs_status st = VGS_OK;
+    for (i = 0; i < 3 * d; ++i) wall[i] = i < d ? -HUGE_VAL : i < 2 * d ? HUGE_VAL : 1.0;
+    if (!vgs_safetensors_find(f, "vgs.coordinates_wall")) return st;
+    st = vgs_safetensors_doubles(f, "vgs.coordinates_wall", wall, 3 * d, err);
+    for (i = 0; i < d && st == VGS_OK; ++i)
+        if (!(wall[i] < wall[d + i] && wall[2 * d + i] > 0.0 && vgs__finite(wall[2 * d + i])))
+            st = vgs__fail(err, VGS_E_FORMAT, "%.120s: vgs.coordinates_wall, column %d: %g to %g, length %g",
+                           path, (int)i, wall[i], wall[d + i], wall[2 * d + i]);
+    return st;
+}
+
 /* A file of before coordinates: u is x, E0 is 0. */
 static vgs_status vgs__read_own(const vgs_sampler *s, const vgs_safetensors *f, const char *path,
                                 vgs__snapshot *h, vgs_error *err)
@@ -18891,6 +19340,7 @@ static vgs_status vgs__read_own(const vgs_sampler *s, const vgs_safetensors *f, 
     size_t d = (size_t)s->c.energy.dim, l = vgs__frame_l_count(&s->frame), i;
     vgs_status st = vgs_safetensors_doubles(f, "vgs.coordinates_m", h->frame, d, err);
     if (st == VGS_OK) st = vgs_safetensors_doubles(f, "vgs.coordinates_l", h->frame + d, l, err);
+    if (st == VGS_OK) st = vgs__read_walls(s, f, path, h->frame + d + l, err);
     for (i = 0; i < VGS__OWN_COUNT && st == VGS_OK; ++i)
         st = vgs_safetensors_number(f, key[i], &h->own[i], err);
 #define VGS__KEY(type, key, member) \

@@ -407,6 +407,125 @@ static void denoising(void)
     }
 }
 
+/* ---- walls along the axes: what the pilot finds, and what the map of it does ---- */
+
+/* A correlated Gaussian cut to x_0 > 0.3, -1 < x_1 < 2; or, `hole`, without its middle. */
+typedef struct cut { bool hole; int outside; } cut;
+
+static double cut_at(const cut *q, const double *x, double *g)
+{
+    double a = x[0], b = x[1] - 0.5 * x[0];
+    bool in = q->hole ? a * a + x[1] * x[1] > 1.0 : a > 0.3 && x[1] > -1.0 && x[1] < 2.0;
+    if (g) { g[0] = a - b; g[1] = 2.0 * b; }
+    return in ? 0.5 * a * a + b * b : HUGE_VAL;
+}
+static int cut_energy(void *user, const double *x, int n, int dim, double *e, double *g)
+{
+    cut *q = (cut *)user;
+    int i;
+    for (i = 0; i < n; ++i) {
+        e[i] = cut_at(q, x + i * dim, g ? g + i * dim : NULL);
+        q->outside += !(e[i] <= DBL_MAX);
+    }
+    return 0;
+}
+
+/* log Z by the midpoint rule. */
+static double cut_log_z(void)
+{
+    enum { CELLS = 1000 };
+    const cut q = { false, 0 };
+    double sum = 0.0, x[2];
+    int i, j;
+    for (i = 0; i < CELLS; ++i)
+        for (j = 0; j < CELLS; ++j) {
+            x[0] = 0.3 + 7.0 * (i + 0.5) / CELLS;
+            x[1] = -1.0 + 3.0 * (j + 0.5) / CELLS;
+            sum += exp(-cut_at(&q, x, NULL)) * 21.0 / CELLS / CELLS;
+        }
+    return log(sum);
+}
+
+static vgs_config cut_config(cut *q)
+{
+    vgs_config c;
+    memset(&c, 0, sizeof c);
+    c.energy.eval64 = cut_energy;
+    c.energy.user = q;
+    c.energy.dim = 2;
+    c.net.hidden = 16;
+    c.threads = 1;
+    return c;
+}
+
+/* The slope of V is that of its values; energies of draws are E. */
+static void cut_outputs(vgs_sampler *s, const cut *q, const float *x)
+{
+    static float v[3], g[6], near[6], y[64 * 2], e[64];
+    vgs_draw d;
+    int i, j;
+    for (i = 0; i < 20; ++i)
+        for (j = 0; j < 2; ++j) {
+            memcpy(near, x + 2 * i, 2 * sizeof *near);
+            memcpy(near + 2, near, 2 * sizeof *near);
+            near[j] -= 0.002f;
+            near[2 + j] += 0.002f;
+            memcpy(near + 4, x + 2 * i, 2 * sizeof *near);
+            if (near[0] < 0.35f || near[1] < -0.95f || near[3] > 1.95f) continue;
+            OK(vgs_sampler_value(s, 0, near, 3, v, g, NULL) == VGS_OK);
+            CHECK_NEAR((double)g[4 + j], (double)(v[1] - v[0]) / ((double)near[2 + j] - (double)near[j]),
+                       0.02, 0.02);
+        }
+    memset(&d, 0, sizeof d);
+    d.energy = e;
+    OK(vgs_sampler_draw(s, &d, 64, y, NULL) == VGS_OK);
+    for (i = 0; i < 64; ++i) {
+        double at[2] = { (double)y[2 * i], (double)y[2 * i + 1] };
+        CHECK_NEAR((double)e[i], cut_at(q, at, NULL), 1e-4, 1e-4);
+    }
+}
+
+static void walls(void)
+{
+    static float x[N * 2], y[N * 2];
+    static double w[N], v[N];
+    cut q = { false, 0 }, hole = { true, 0 };
+    vgs_config c = cut_config(&q), h = cut_config(&hole);
+    vgs_error err = { VGS_OK, "" };
+    vgs_sampler *s = trained(&c, 1, x, w), *t;
+    vgs_weights r;
+    int i, asked = q.outside, k;
+    OK(vgs_weigh(w, N, &r, NULL) == VGS_OK);
+    CHECK(r.ess > 0.9 && r.inside == 1.0 && r.khat <= 0.7, "ESS/N %g, inside %g, k-hat %g", r.ess, r.inside,
+          r.khat);
+    CHECK_NEAR(r.log_z, cut_log_z(), 1e-12, 0.01);
+    for (i = 0; i < N; ++i)
+        if (!CHECK(x[2 * i] >= 0.3f && fabsf(x[2 * i + 1] - 0.5f) <= 1.5f, "draw %d is outside", i)) break;
+    CHECK(s->frame.wall[0] == nextafter(0.3, 1.0), "the wall is at %.17g", s->frame.wall[0]);
+    CHECK_NEAR(s->frame.wall[1], -1.0, 1e-12, 0);
+    OK(!vgs__has_wall(s->frame.wall[2]));
+    cut_outputs(s, &q, x);
+    OK(vgs_sampler_train(s, 4, NULL, &err) == VGS_OK && q.outside == asked);
+    OK(vgs_sampler_save(s, "build/walls.safetensors", NULL, &err) == VGS_OK);
+    t = vgs_sampler_create(&c, &err);
+    CHECK(t && vgs_sampler_load(t, "build/walls.safetensors", &err) == VGS_OK, "%s", err.msg);
+    for (k = 0; k < 2; ++k) {                    /* as it is, and after more of training              */
+        vgs_draw d;
+        memset(&d, 0, sizeof d);
+        d.log_weight = w;
+        OK(vgs_sampler_draw(s, &d, N, x, &err) == VGS_OK);
+        d.log_weight = v;
+        OK(vgs_sampler_draw(t, &d, N, y, &err) == VGS_OK);
+        OK(!memcmp(x, y, sizeof x) && !memcmp(w, v, sizeof w));
+        OK(vgs_sampler_train(s, 3, NULL, &err) == VGS_OK && vgs_sampler_train(t, 3, NULL, &err) == VGS_OK);
+    }
+    vgs_sampler_free(s);
+    vgs_sampler_free(t);
+    s = trained(&h, 1, NULL, w);                 /* a hole is no wall                                 */
+    OK(vgs_weigh(w, N, &r, NULL) == VGS_OK && r.inside < 1.0 && !s->frame.walled);
+    vgs_sampler_free(s);
+}
+
 /* ---- threads; failures on the way ---- */
 
 static void threads(void)
@@ -571,6 +690,7 @@ int main(int argc, char **argv)
     RUN(refused);
     RUN(kinds);
     RUN(denoising);
+    RUN(walls);
     RUN(threads);
     RUN(unfinished);
     RUN(second_pilot);

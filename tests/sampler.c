@@ -1324,7 +1324,7 @@ static int nowhere_energy(void *user, const float *x, int n, int dim, float *e, 
 
 /* It trains without a flag, no sampler goes far beyond the wall any more, and nothing is NaN: with replay,
    moves on E and slopes; as published; with a limit of the energy. The statistics say how many are outside,
-   and where the first one is. */
+   and where the first one is. The pilot takes the callback's wall away once training has begun. */
 static void walls(void)
 {
     enum { N = 2000 };
@@ -1371,7 +1371,7 @@ static void walls(void)
         CHECK_NEAR(w.inside, 1 - outside / (double)N, 0, 1e-12);
         CHECK(fabs(w.log_z - log(3.14159265358979)) < 5 * w.log_z_se && w.log_z_se < 0.1, "log Z %g +- %g",
               w.log_z, w.log_z_se);
-        OK(w.elbo < log(3.14159265358979) && w.elbo_se < 0.1);
+        CHECK(w.elbo < log(3.14159265358979) + 3 * w.elbo_se && w.elbo_se < 0.1, "ELBO %g", w.elbo);
         OK(vgs_sampler_score(s, NULL, N, &x[0][0], lw, &err) == VGS_OK);     /* of rows outside: 0      */
         for (i = 0; i < N; ++i) OK(x[i][0] > 0 ? lw[i] - lw[i] == 0 : lw[i] < -DBL_MAX);
         vgs_sampler_free(s);
