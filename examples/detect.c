@@ -180,7 +180,7 @@ static vgs_status extract_one(training *t, extractor *e, const photo *p, float *
     if (!st) st = extractor_run(e, &m, p->path, x, err);
     image_free(&m);
     if (st || store_add(&t->features, hash, x)) return st;
-    say("the file of features: %s", strerror(errno));
+    say("%s: %s", t->features.path, strerror(errno));
     exit(EXIT_FAILED);
 }
 

@@ -274,21 +274,16 @@ static inline void image_nearest(const image *m, int width, int height, unsigned
 
 /* ==== writing ======================================================================================= */
 
-static inline void image_write_bytes(void *stream, void *data, int n)
-{
-    fwrite(data, 1, (size_t)n, (FILE *)stream);                      /* a failure shows at commit      */
-}
-
 /* A PNG file of [height, width, channels], complete or not at all. */
 static inline vgs_status image_write(const char *path, const unsigned char *data, int width, int height,
                                      int channels, vgs_error *err)
 {
-    vgs_file f;
-    if (vgs_file_begin(&f, path, err)) return err->code;
-    if (stbi_write_png_to_func(image_write_bytes, f.stream, width, height, channels, data, width * channels))
-        return vgs_file_commit(&f, err);
-    vgs_file_discard(&f);
-    return image_error(err, VGS_E_NOMEM, path, "out of memory");
+    int bytes;
+    unsigned char *png = stbi_write_png_to_mem(data, width * channels, width, height, channels, &bytes);
+    vgs_status st = png ? vgs_file_write(path, png, (size_t)bytes, err)
+                        : image_error(err, VGS_E_NOMEM, path, "out of memory");
+    free(png);
+    return st;
 }
 
 #endif /* IMAGE_H */

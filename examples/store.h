@@ -8,6 +8,7 @@ enum { STORE_HEADER = 1024 };
 
 typedef struct store {
     FILE *file;
+    const char *path;        /* borrowed                                                                 */
     size_t numbers;          /* of one image: cells x channels                                           */
     int n;                   /* images in use                                                            */
     int kept;                /* images that the file has, from an earlier run                            */
@@ -36,7 +37,7 @@ static inline bool store_open(store *s, const char *path, const char *how, size_
     char is[STORE_HEADER] = { 0 }, wanted[STORE_HEADER] = { 0 };
     struct stat st;
     snprintf(wanted, sizeof wanted, "vgs features 1: %s\n", how);
-    *s = (store){ fopen(path, "r+b"), numbers, 0, 0 };
+    *s = (store){ fopen(path, "r+b"), path, numbers, 0, 0 };
     if (s->file && fread(is, 1, sizeof is, s->file) == sizeof is && !memcmp(is, wanted, sizeof is)) {
         if (!fstat(fileno(s->file), &st))
             s->kept = (int)(((double)st.st_size - STORE_HEADER) / (double)store_record(s));
@@ -83,7 +84,7 @@ static inline void store_get(store *s, int i, float *x)
     uint64_t hash;
     if (!store_seek(s, i) || fread(&hash, sizeof hash, 1, s->file) != 1 ||
         fread(x, sizeof *x, s->numbers, s->file) != s->numbers)
-        say("the file of features: image %d cannot be read", i), exit(EXIT_FAILED);
+        say("%s: image %d cannot be read", s->path, i), exit(EXIT_FAILED);
 }
 
 #endif /* STORE_H */

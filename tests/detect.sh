@@ -101,6 +101,28 @@ ok "a detector is not replaced without --force" $?
 cp "$work/run/detector.safetensors" "$work/before"
 build/detect train "$work/d" --out "$work/run" $small --group-gap 10 --force --threads 1 2> "$work/err" && cmp "$work/before" "$work/run/detector.safetensors"
 ok "the same training writes the same bytes" $?
+long="$small --size 700 --group-gap 10"
+build/detect train "$work/d" --out "$work/whole" $long 2> "$work/err"
+at_line features: 'kill -INT $pid' build/detect train "$work/d" --out "$work/late" $long
+[ $? = 130 ] && grep -q -e '--resume goes on' "$work/err" && [ ! -e "$work/late/detector.safetensors" ] &&
+    build/detect train "$work/d" --out "$work/late" $long --resume 2> "$work/err" &&
+    cmp "$work/whole/detector.safetensors" "$work/late/detector.safetensors"
+ok "Ctrl-C, then --resume: the same bytes" $?
+mkdir "$work/later"
+cat > "$work/version.py" <<'END'
+import json, struct, sys
+d = open(sys.argv[1], "rb").read()
+n = struct.unpack("<Q", d[:8])[0]
+head = json.loads(d[8:8 + n])
+head["__metadata__"]["detector"] = "9"
+del head["__metadata__"]["vgs.checksum"]
+text = json.dumps(head).encode()
+text += b" " * (-len(text) % 8)
+open(sys.argv[2], "wb").write(struct.pack("<Q", len(text)) + text + d[8 + n:])
+END
+python3 "$work/version.py" "$work/run/detector.safetensors" "$work/later/detector.safetensors"
+[ "$(status build/detect score "$work/later" "$work/d/test")" = 1 ] && grep -q 'a detector of version 9; this program reads version 1' "$work/err"
+ok "a detector of another version" $?
 cp -R "$work/run" "$work/listed"
 [ "$(status build/detect add "$work/listed" "$work/d/test/good" --groups "$work/nowhere")" = 1 ] && ! grep -q memory "$work/err" && grep -q 'nowhere' "$work/err"
 ok "add with a file of groups that is not there" $?

@@ -175,6 +175,15 @@ static void network_errors(void)
     network_free(&n);
 }
 
+static void lengths(void)
+{
+    float x[8] = { 3, 4, 0, 1, 0, 0, 1, 1 };
+    vgs_error err;
+    OK(unit_cells(x, 2, 2, "a.png", &err) == VGS_E_NONFINITE);
+    CHECK(!strcmp(err.msg, "a.png: the feature of cell 1, 0 has length 0"), "%s", err.msg);
+    CHECK_NEAR((double)x[1], 0.8, 0, 1e-7);
+}
+
 static void p_values(void)
 {
     double scores[9] = { 1, 2, 3, 4, 5, 6, 7, 8, 9 };
@@ -212,6 +221,7 @@ int main(int argc, char **argv)
     RUN(pixel_scores);
     RUN(network_features);
     RUN(network_errors);
+    RUN(lengths);
     RUN(p_values);
     RUN(groups);
     return t_end();
