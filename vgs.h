@@ -61,13 +61,13 @@
        call a GPU (another backend may; see >>backend), link anything but libm, start threads of its own
        (OpenMP does, if you compile with it), print, exit, abort, or keep any global state.
 
-   CONTENTS (search for the tag; the gradient of an op is VGS__GRAD(op), a training iteration is
-   vgs__train_iteration, the list of networks VGS__NETS)
+   CONTENTS (search for the tag; the gradient of an op is VGS__GRAD(op), or the last argument of its row
+   VGS__UNARY(op, ...); a training iteration is vgs__train_iteration, the list of networks VGS__NETS)
        Interface: >>errors >>energy >>sampler >>weights >>checkpoint >>ebm >>mcmc >>files >>graph >>rng
        >>model >>gemm >>backend, then the method and its references
        Implementation: >>util >>math >>rng >>gemm >>graph >>ops >>gradient >>compile >>run >>cpu >>evaluate
-       >>config >>model >>mcmc >>frame >>sampler >>value >>policy >>kernel >>rollout >>mala >>train >>dxdp
-       >>logvar >>replay >>score >>life >>draw >>smc >>pilot >>iterate >>weights >>files >>checkpoint >>ebm
+       >>config >>model >>mcmc >>frame >>sampler >>value >>policy >>kernel >>rollout >>mala >>fit >>dxdp
+       >>logvar >>replay >>score >>life >>draw >>smc >>pilot >>train >>weights >>files >>checkpoint >>ebm
 
    COMPILE-TIME OPTIONS      where            meaning
        VGS_IMPLEMENTATION    one file         the implementation, too
@@ -162,9 +162,10 @@ VGS_API const char *vgs_status_name(vgs_status code);                /* "VGS_E_A
    Where E is +infinity or NaN, behind a wall or in a hole, x is outside: its weight is 0, it is never moved
    to, and whatever dE/dx is there is ignored. Minus infinity, and a gradient that is not finite where E is,
    are errors.
-   A record function is called for every graph that needs E, with other handles each time: it must record the
-   same ops whenever it is called. Parameters of E belong to a vgs_model, whose changes all graphs follow;
-   bare vgs_params it binds by itself (vgs_bind), and vgs_sampler_touch says when they have changed. */
+   A record function (examples/surrogate.c: one of a model's weights) is called for every graph that needs E,
+   with other handles each time: it must record the same ops whenever it is called. Parameters of E belong to
+   a vgs_model, whose changes all graphs follow; bare vgs_params it binds by itself (vgs_bind), and
+   vgs_sampler_touch says when they have changed. */
 
 typedef struct vgs_backend vgs_backend;                              /* where work is done: >>backend */
 typedef struct vgs_model vgs_model;                                  /* a network's weights: >>model  */
@@ -377,14 +378,15 @@ typedef struct vgs_config {
     bool   local_noise;           /* eps has a covariance that depends on x_t: fewer steps do, for dim     */
                                   /* more gradients and dim^2 numbers each. Not with published,            */
                                   /* fixed_kernel or explicit_drift                                        */
-    int    energy_features;       /* points at which V looks at E, around where the base expects x_T: V    */
+    int    energy_features;       /* points at which V is given E, around where the base expects x_T: V    */
                                   /* then knows what E knows, for as many energy gradients in every step   */
                                   /* of a draw. 0: the pilot decides; none if negative (as text: 0), or    */
                                   /* coordinates are plain                                                 */
     bool   scale_by_dim;          /* the network gives V/D                                                 */
     bool   on_sphere;             /* |x| = 1, moves along great circles, a_t = 1, x_0 uniform; implies     */
                                   /* published. log Z refers to the area. |mu_t| ends at pi                */
-    uint64_t seed;                /* of weights, noise and shuffles; of draws, unless vgs_draw.seed is set */
+    uint64_t seed;                /* of weights, noise and shuffles: the same seed gives the same training */
+                                  /* and, unless vgs_draw.seed is set, the same draws                      */
     int    threads;               /* of the built-in backend: 0 = all; > 1 needs -fopenmp                  */
     vgs_backend *backend;         /* NULL = a CPU backend of the sampler's own                             */
     float  target_ess;            /* train ends when ESS/N of 10000 draws reaches this, and tries what     */
@@ -433,7 +435,7 @@ typedef struct vgs_draw {
                                   /* there are weights; -1 = none                                          */
 } vgs_draw;
 
-/* n samples into x [n,dim]; draw may be NULL. E is asked n times, with energy or log_weight 2 n times.
+/* n samples into x [n,dim]; draw may be NULL. E is evaluated at n rows, with energy or log_weight at 2 n.
    With `correct` MALA's step sizes are fitted at the first draw after training or loading, on 128 rows that
    only weights and config.seed decide: exactness wants them to know nothing of the rows drawn.
    With `resample` the n rows are one population. Before step t a row has its weight so far times
@@ -449,7 +451,7 @@ VGS_API vgs_status vgs_sampler_draw(vgs_sampler *s, const vgs_draw *draw, int n,
    noising chain makes paths back to x_0. log_weight [n], out, is log w of these paths, as exact as that of a
    draw; E[1/w] = 1/Z over them, and mean(log w) >= log Z: vgs_weigh_forward. A mode that the sampler misses
    lowers w there, which a draw cannot see. draw may be NULL; seed, first_row, path and correct count. E is
-   asked 2 n times. VGS_E_NONFINITE names the row of ref that has a NaN; VGS_E_ARG where a draw has no
+   evaluated at 2 n rows. VGS_E_NONFINITE names the row of ref that has a NaN; VGS_E_ARG where a draw has no
    log_weight. */
 VGS_API vgs_status vgs_sampler_score(vgs_sampler *s, const vgs_draw *draw, int n, const float *ref,
                                      double *log_weight, vgs_error *err);
@@ -521,7 +523,7 @@ VGS_API double vgs_schedule_fill(const vgs_config *resolved, float *s2, float *a
    the tail), for weights that are almost equal. An infinite se or khat: n is too small to tell. Weights of
    0 (log w = -inf) are rows outside, where E is infinite; if all are, log_z and elbo are -inf. Never NaN. */
 
-/* Can weighted samples be used? One rule, for sentences, programs and whoever asks:
+/* Can weighted samples be used? One rule, for sentences, programs and users:
      unknown     fewer than 25 rows, or a tail of fewer than five different weights
      unusable    ess below 0.03, or khat above 0.7, or reverse and forward log Z disagree (by more than five
                  error bars and 0.02): all that they say may be wrong by far more than its error
@@ -800,7 +802,7 @@ typedef struct vgs_mcmc_config {
     double       acceptance;      /* aimed at; hmc 0.8, mala 0.574, metropolis 0.234 [Roberts and     */
                                   /* Rosenthal 2001]; lmc: what mala would accept at its step; 0.9    */
     const float *start;           /* [chains,dim]; NULL: N(0, length_scale^2)                         */
-    uint64_t     seed;
+    uint64_t     seed;            /* of all its random numbers: the same seed gives the same chains   */
     int          threads;         /* 0 = all; used if energy.thread_safe                              */
     bool         shuffle;         /* particles: turn, reflect and permute every sample at random (the */
                                   /* energy must not care): chains do so slowly                       */
@@ -1262,7 +1264,7 @@ VGS_API const char *vgs_op_name(int op);
 
 typedef struct vgs_call {                        /* one op, ready to run                              */
     int op;                                      /* vgs_op                                            */
-    vgs_tensor out, out2, in[VGS_MAX_IN];        /* out2: second output, absent if nobody wants it    */
+    vgs_tensor out, out2, in[VGS_MAX_IN];        /* out2: second output, absent if it is not needed   */
     int   i[VGS_MAX_ATTR];                       /* integer attributes: see the op's entry            */
     float f[VGS_MAX_ATTR];                       /* real attributes and run-time scalars              */
     const struct vgs_energy *energy;             /* VGS_OP_ENERGY only                                */
@@ -1309,7 +1311,7 @@ VGS_API vgs_status   vgs_cpu_run    (const vgs_backend *cpu, const vgs_call *cal
    [VGS] section 3; t = 0 is noise, T the sample.
 
    x_0 ~ N(0, s0^2 I);  z_t = a_t x_t;  x_{t+1} = z_t - mu_t + sqrt(rho_t) s_t a_t eps;
-   mu_t = kappa_t (s_t^2 a_t / tau) grad V_t(x_t), at last kappa_t (s_t^2 a_t^2 / tau) grad E(z_t)
+   mu_t = kappa_t (s_t^2 a_t / tau) grad V_t(x_t), and kappa_t (s_t^2 a_t^2 / tau) grad E(z_t) for t = T-1
    Against the noising chain qt(x_t | x_{t+1}) = N(x_{t+1} / a_t, s_t^2 I) a step costs
        c_t = tau log [ pi(x_{t+1} | x_t) / qt(x_t | x_{t+1}) ];
    what is still to be paid, on average, is the value V_t. Training rolls out B trajectories with a
@@ -1323,7 +1325,7 @@ VGS_API vgs_status   vgs_cpu_run    (const vgs_backend *cpu, const vgs_call *cal
    With `replay`, every other iteration starts from samples of earlier ones, chosen by weight, which the
    noising chain takes back to a random step: modes that the sampler visits rarely are not forgotten.
    With `slope_loss` the fit is also to what grad V_t should be: along a path of the exact value
-   grad V_t(x_t) is the mean of a_t grad V_{t+1}(x_{t+1}), and at last of a_t grad E(x_T), so that
+   grad V_t(x_t) is the mean of a_t grad V_{t+1}(x_{t+1}), for t = T-1 of a_t grad E(x_T), so that
        g_t = a_t [(1 - lambda) grad Vbar_{t+1}(x_{t+1}) + lambda g_{t+1}],  g_T = grad E(x_T),
    D numbers where y_t is one; its gradient takes V at x +- d along the error, no second derivative.
    With `local_noise` the noise of every step but the last has the covariance I - s_t^2 H/tau, H the Hessian
@@ -1442,7 +1444,7 @@ VGS_API vgs_status   vgs_cpu_run    (const vgs_backend *cpu, const vgs_call *cal
 #  define VGS__HOT __attribute__((optimize("O3", "fp-contract=off")))
 #endif
 
-/* The loop that follows writes elements where it reads them or where nobody does: gcc need not check that. */
+/* The loop that follows writes elements where it reads them or where none are read: gcc need not check. */
 #if defined __GNUC__ && !defined __clang__ && !defined __TINYC__
 #  define VGS__SAME_PLACES _Pragma("GCC ivdep")
 #else
@@ -2047,7 +2049,8 @@ typedef enum vgs__form {
     VGS__TN                       /* C = A[k,m]^T B[k,n] */
 } vgs__form;
 
-/* What happens to a sum: C = act(sum + bias[r,:]), r = rows ? rows[i] : 0;  or C += sum. NULL: C = sum. */
+/* An epilogue, what is done to a sum: C = act(sum + bias[r,:]), r = rows ? rows[i] : 0;  or C += sum. NULL: C
+   = sum. */
 typedef struct vgs__epilogue {
     const float   *bias;          /* [*,n]; NULL = none                                */
     int            ldbias;        /* used with `rows` only                             */
@@ -2058,7 +2061,7 @@ typedef struct vgs__epilogue {
 
 /* The operands of a tile: element i of row p of A at a[i * ai + p * ap], element j of B at b[p * bp + j].
    Packed: ai = 1, ap = mr, bp = nr. Where packing costs more than it saves they point into A and B; the panel
-   that comes next then begins `ahead` of b, each of its rows on another page, and is asked for in time. */
+   that comes next then begins `ahead` of b, each of its rows on another page, and is fetched ahead. */
 typedef struct vgs__panels { const float *a, *b; ptrdiff_t ai, ap, bp, ahead; } vgs__panels;
 
 /* c[mr,nr] = sum over p < k of a[p,:]^T b[p,:], or += that. */
@@ -2375,7 +2378,7 @@ VGS__DEF const char *vgs_isa_name(vgs_isa isa)
     return (size_t)isa < sizeof names / sizeof *names ? names[isa] : "unknown";
 }
 
-/* What the processor lacks is replaced by plain C. */
+/* The kernel of a set of instructions; plain C takes the place of one that the processor lacks. */
 static vgs__gemm_kernel vgs__gemm_kernel_of(vgs_isa isa)
 {
     vgs__gemm_kernel kernel = { 4, 16, vgs__tile_c, NULL, NULL, NULL, vgs__edge_c, vgs__finish_c };
@@ -2665,7 +2668,7 @@ static int vgs__grid_rows(int threads, int apanels, int bpanels)
     return best;
 }
 
-/* Where share `index` of `count` begins, in whole panels of `width`; at most `end`. */
+/* Returns where share `index` of `count` begins, in whole panels of `width`; at most `end`. */
 static int vgs__share(int end, int width, int index, int count)
 {
     long long panels = (end + width - 1) / width;
@@ -3201,7 +3204,7 @@ VGS__DEF vgs_var vgs_reshape(vgs_graph *g, vgs_var x, int cols)
    call with its shape rule. Maps (kind M) and row ops (kind R) fill rows r0..r1, columns c0..c1 of their
    output, every element by the same operations wherever it lies: splitting changes no bit. */
 
-/* What the op table tells of an op beyond its kind; most ops have none of it. */
+/* Facts of an op in the table, beyond its kind; most ops have none. */
 enum {
     VGS__RANDOM  = 1,                            /* other numbers at every run, by i0..i5 (vgs_noise)  */
     VGS__EFFECT  = 2,                            /* writes an operand, and runs for that alone         */
@@ -4470,7 +4473,7 @@ VGS__DEF vgs_var vgs_segment_sum(vgs_graph *g, vgs_var x, int n, const int32_t *
        list [entries,2]. Pixel o of a sample is the sum over its
    entries (pixel, tap), which are list[start[o]..start[o+1]), of w[tap] x[pixel]. */
 
-/* Where the pixel and the weights of entry e begin. */
+/* The places where the pixel and the weights of entry e begin. */
 VGS__INLINE size_t vgs__stencil_pixel(const vgs__k *k, int e)
 {
     return (size_t)vgs__int_at(k->in[3], 2 * (size_t)e) * (size_t)k->ld[0];
@@ -4513,8 +4516,8 @@ VGS__MAP(stencil)
 VGS__MAP_HOT VGS__KERNEL(stencil) { vgs__map_stencil(k, r0, r1, c0, c1); }
 
 #ifdef VGS__X86
-/* How many entries each of the pixels o..o+3 of a sample has, if they are the same taps of pixels *step apart
-   from one to the next; else 0. */
+/* Returns how many entries each of the pixels o..o+3 of a sample has, if they are the same taps of pixels
+   *step apart from one to the next; else 0. */
 static int vgs__stencil_alike(const vgs__k *k, int o, size_t *step)
 {
     int e0 = vgs__int_at(k->in[2], (size_t)o), count = vgs__int_at(k->in[2], (size_t)o + 1) - e0, j, e;
@@ -4726,7 +4729,7 @@ static int vgs__window_entries(const vgs_window *p, int row, int column, int32_t
     return n;
 }
 
-/* How a window's entries become those of a stencil. */
+/* The ways in which a window's entries become those of a stencil. */
 typedef enum vgs__window_kind {
     VGS__WINDOW_TAPS,                            /* one pixel, a tap for each place in the window      */
     VGS__WINDOW_MEAN,                            /* one pixel, the tap is the number of entries - 1    */
@@ -5723,7 +5726,7 @@ VGS__KERNEL8(adam)
 #endif
 VGS__NO_GRAD(adam)
 
-/* in: p, g, m, v, norm or {0}, flag; whoever counts the steps sets lr/(1 - b1^k) and 1/sqrt(1 - b2^k). */
+/* in: p, g, m, v, norm or {0}, flag; the counter of the steps sets lr/(1 - b1^k) and 1/sqrt(1 - b2^k). */
 static vgs_var vgs__adam(vgs_graph *g, const vgs_var in[6], float norm_max)
 {
     vgs_var a = vgs__effect(g, VGS_OP_ADAM, in[0], in[1], in[2]);
@@ -5972,7 +5975,8 @@ VGS__DEF vgs_status vgs_gradient(vgs_graph *g, vgs_var y, const vgs_var *x, int 
     return g->sticky.code;
 }
 
-/* Whether an op takes the parameters as they are, not a view of them. Updates do, but have no gradient. */
+/* Returns whether an op takes the parameters as they are, not a view of them. Updates do, but have no
+   gradient. */
 static bool vgs__taken_whole(const vgs_graph *g, int params)
 {
     int id, k;
@@ -6072,7 +6076,7 @@ static void vgs__count_uses(const vgs_graph *g, int *uses)
     }
 }
 
-/* linear + activation in one op, when nobody else looks at what is in between. */
+/* linear + activation in one op, when no other op reads what is in between. */
 static void vgs__fuse(vgs_graph *g, const int *uses)
 {
     static const struct { int op; vgs_act act; } fusable[] = {
@@ -6102,7 +6106,7 @@ static size_t vgs__offset_in_owner(const vgs_graph *g, int id)
     return at;
 }
 
-/* Whether two values in the storage of one owner can share an element. */
+/* Returns whether two values in the storage of one owner can share an element. */
 static bool vgs__share_elements(const vgs_graph *g, int a, int b)
 {
     size_t at = vgs__offset_in_owner(g, a), other = vgs__offset_in_owner(g, b), ld, apart;
@@ -6114,7 +6118,7 @@ static bool vgs__share_elements(const vgs_graph *g, int a, int b)
     return x->rows < 0 || apart < (size_t)(x->rows - 1) * ld + (size_t)x->cols;
 }
 
-/* Whether the elements of a and b are the same ones in the same places. */
+/* Returns whether the elements of a and b are the same ones in the same places. */
 static bool vgs__same_elements(const vgs_graph *g, int a, int b)
 {
     const vgs__node *x = &g->node[a], *y = &g->node[b];
@@ -6122,8 +6126,8 @@ static bool vgs__same_elements(const vgs_graph *g, int a, int b)
            vgs__offset_in_owner(g, a) == vgs__offset_in_owner(g, b);
 }
 
-/* Whether src could not be computed where `to` is, in place of a store at node `end`: an op up to there
-   reads or writes elements of `to`. src itself may read each where it will write it. */
+/* Returns whether src could not be computed where `to` is, in place of a store at node `end`: an op up to
+   there reads or writes elements of `to`. src itself may read each where it will write it. */
 static bool vgs__touched_before(const vgs_graph *g, int to, int src, int end)
 {
     int id, k, owner = vgs__owner(g, to);
@@ -6139,7 +6143,7 @@ static bool vgs__touched_before(const vgs_graph *g, int to, int src, int end)
     return false;
 }
 
-/* A value that is only stored into a state is computed there, if nobody looks there in the meantime. */
+/* A value that is only stored into a state is computed there, if no op reads the state in the meantime. */
 static void vgs__store_in_place(vgs_graph *g, const int *uses)
 {
     int id;
@@ -6157,7 +6161,7 @@ static void vgs__store_in_place(vgs_graph *g, const int *uses)
     }
 }
 
-/* What depends on inputs, states or random numbers belongs to the body; the rest is the prologue. */
+/* Ops that depend on inputs, states or random numbers belong to the body, all others to the prologue. */
 static void vgs__split_stages(vgs_graph *g)
 {
     int id, k;
@@ -6176,7 +6180,7 @@ static void vgs__split_stages(vgs_graph *g)
 
 /* ---- groups: ops that run together (vgs_backend.run_list) ---- */
 
-/* Whether an op needs all rows at once. form: of MATMUL; energy: of ENERGY. */
+/* Returns whether an op needs all rows at once. form: of MATMUL; energy: of ENERGY. */
 static bool vgs__is_whole(int op, int form, const vgs_energy *energy)
 {
     switch (op) {
@@ -6194,7 +6198,7 @@ static int vgs__parts(const vgs_graph *g, const vgs__node *n)
     return n->rows < 0 ? -1 : n->rows;
 }
 
-/* Whether a part of op n needs only the same part of its operand k. */
+/* Returns whether a part of op n needs only the same part of its operand k. */
 static bool vgs__by_part(const vgs_graph *g, const vgs__node *n, int k)
 {
     const vgs__node *x = &g->node[n->in[k]];
@@ -6222,8 +6226,8 @@ static void vgs__mark(const vgs_graph *g, int id, vgs__marks *m)
         }
 }
 
-/* Whether op id must wait for the marked ones; if `parted`, only for what crosses from part to part. Those
-   that write into the same state write disjoint parts of it. */
+/* Returns whether op id must wait for the marked ones; if `parted`, only for what crosses from part to part.
+   Those that write into the same state write disjoint parts of it. */
 static bool vgs__waits(const vgs_graph *g, int id, const vgs__marks *m, bool parted)
 {
     const vgs__node *n = &g->node[id];
@@ -6308,7 +6312,7 @@ static vgs_status vgs__make_order(vgs_graph *g)
 /* first, last: places in the order. */
 typedef struct vgs__live { int first, last; size_t offset, size; } vgs__live;
 
-/* More floats than any memory holds: an arena that would need more asks for these, and gets NULL. */
+/* More floats than any memory holds: an arena that would need more requests these, and gets NULL. */
 #define VGS__NO_ROOM ((size_t)-1 / 4)
 
 static size_t vgs__node_size(const vgs_graph *g, const vgs__node *n)
@@ -6588,7 +6592,7 @@ static vgs_status vgs__follow_models(vgs_graph *g, vgs_error *err)
     return VGS_OK;
 }
 
-/* What the effects of a run have done to models: new weights, one more step of Adam. */
+/* Tells models what the effects of a run have done to them: new weights, one more step of Adam. */
 static void vgs__count_updates(vgs_graph *g)
 {
     int k;
@@ -6599,7 +6603,7 @@ static void vgs__count_updates(vgs_graph *g)
     }
 }
 
-/* Before the first run: parameters and inputs that nobody gave are no zeros. */
+/* Before the first run: parameters and inputs that were never given are no zeros. */
 static vgs_status vgs__check_leaves(const vgs_graph *g, vgs_error *err)
 {
     char s[40];
@@ -6657,7 +6661,8 @@ VGS__DEF vgs_status vgs_bind(vgs_graph *g, vgs_var leaf, vgs_buffer *buf, size_t
     return VGS_OK;
 }
 
-/* Whether v's storage is a leaf's or an output's: any other may have been pruned, fused or overwritten. */
+/* Returns whether v's storage is a leaf's or an output's: any other may have been pruned, fused or
+   overwritten. */
 static bool vgs__is_kept(const vgs_graph *g, int id)
 {
     int owner = vgs__owner(g, id), k;
@@ -6808,7 +6813,7 @@ enum { VGS__BLOCK_ROWS = 96, VGS__SLOTS = 64 };
    every thread keeps the rows of one block at `at` of its scratch, `part` floats for each part. */
 typedef struct vgs__local { size_t offset, end, at, part; } vgs__local;
 
-/* Where an operand lies: at `fixed`, or `shift` floats into the local value of another call. */
+/* The place of an operand: at `fixed`, or `shift` floats into the local value of another call. */
 typedef struct vgs__operand_of { float *fixed; const vgs__local *local; size_t shift; } vgs__operand_of;
 
 struct vgs__cpu_call {
@@ -6942,7 +6947,7 @@ static bool vgs__grow_to(float **p, size_t *have, size_t want, size_t copies, vg
     return *p != NULL;
 }
 
-/* Whether B of a product is packed once for all rows: not if it is read too few times. */
+/* Returns whether B of a product is packed once for all rows: not if it is read too few times. */
 static bool vgs__packs(const vgs__cpu_call *j)
 {
 #ifdef VGS_USE_CBLAS
@@ -7030,8 +7035,8 @@ static void vgs__stop_after(vgs__cpu *cpu, int group, const vgs_error *e)
     cpu->failed = group + 1;
 }
 
-/* Whether a group before this one failed. All threads that have waited for each other in front of it agree on
-   this: what a faster thread does in this group does not count. */
+/* Returns whether a group before this one failed. All threads that have waited for each other in front of it
+   agree on this: what a faster thread does in this group does not count. */
 static bool vgs__stopped(vgs__cpu *cpu, int group)
 {
     int failed;
@@ -7144,8 +7149,8 @@ static void vgs__run_whole(vgs__cpu *cpu, int group, vgs__team team)
     }
 }
 
-/* What one thread does of all groups. Threads wait for each other where a shared group begins or ends, after
-   a failure, too: while thread 0 runs groups of its own the others cannot know of it. */
+/* One thread's part of all groups. Threads wait for each other where a shared group begins or ends, after a
+   failure, too: while thread 0 runs groups of its own the others cannot know of it. */
 static void vgs__run_groups(vgs__cpu *cpu, int groups, vgs__team team)
 {
     const vgs__team alone = { 0, 1 };
@@ -7159,7 +7164,7 @@ static void vgs__run_groups(vgs__cpu *cpu, int groups, vgs__team team)
     }
 }
 
-/* Where a busy machine makes threads wait for each other's core, one alone is faster: the times tell. No bit
+/* On a busy machine threads wait for each other's core, and one alone can be faster: the times tell. No bit
    depends on it. */
 #ifdef _OPENMP
 static vgs__timing *vgs__timing_of(vgs__cpu *cpu, int groups)
@@ -7559,7 +7564,7 @@ typedef struct vgs__field {
     const char *words, *help;                    /* vgs__config_fill computes it. words: of an enum   */
 } vgs__field;
 
-/* What can be said of a network. */
+/* The facts of a network. */
 enum {
     VGS__NET_TIMED = 1, VGS__NET_PLAIN = 2,      /* it can be with time, and without (steps = 0)      */
     VGS__NET_IMAGE = 4,                          /* its x are images: height, width and levels        */
@@ -7669,7 +7674,7 @@ static const vgs__field vgs__fields[] = {
     VGS__F(fixed_kernel, BOOL, 0, 0, 0, NULL, "steps keep drift and noise factors of 1, as published")
     VGS__F(explicit_drift, BOOL, 0, 0, 0, NULL, "drift from the value after the step, as published")
     VGS__F(local_noise, BOOL, 0, 0, 0, NULL, "noise of a step from the curvature of V where it starts")
-    VGS__F(energy_features, OFF, -1, VGS__MOST_POINTS, 0, NULL, "points at which V looks at E, 0 = none")
+    VGS__F(energy_features, OFF, -1, VGS__MOST_POINTS, 0, NULL, "points at which V is given E, 0 = none")
     VGS__F(scale_by_dim, BOOL, 0, 0, 0, NULL, "network gives V/D")
     VGS__F(on_sphere, BOOL, 0, 0, 0, NULL, "samples live on |x| = 1")
     VGS__F(target_ess, FROM, 0, (double)0.99999994f, 0, NULL,
@@ -7715,7 +7720,7 @@ static bool vgs__field_of_net(const vgs__field *f)
     return f->at >= offsetof(vgs_config, net) && f->at < offsetof(vgs_config, net) + sizeof(vgs_net_config);
 }
 
-/* What became of fields that are gone, for the message of vgs_field_set. */
+/* Tells what became of a field that is gone, for the message of vgs_field_set. */
 static const char *vgs__field_gone(const char *name)
 {
     static const struct { const char *was, *now; } gone[] = {
@@ -7860,7 +7865,7 @@ static const char *vgs__net_words_of(unsigned fact, char text[128])
     return text;
 }
 
-/* Whether the output is like x: an image, a reconstruction. */
+/* Returns whether the output is like x: an image, a reconstruction. */
 static bool vgs__net_gives_x(const vgs_net_config *c)
 {
     return c->kind == VGS_NET_UNET || (c->kind == VGS_NET_AUTOENCODER && !c->energy);
@@ -8004,7 +8009,7 @@ static float vgs__default_s2(const vgs_config *c, double s2)
 
 static bool vgs__is_plain(const vgs_config *c) { return c->coordinates == VGS_PLAIN; }
 
-/* Where all that has a scale is given by hand, coordinates are plain. */
+/* Coordinates are plain if anything that has a scale is given by hand. */
 static vgs_coordinates vgs__default_coordinates(const vgs_config *c)
 {
     bool by_hand = c->s2_start != 0.0f || c->s2_end != 0.0f || c->init_sigma != 0.0f || c->net.windows ||
@@ -8037,7 +8042,8 @@ static void vgs__default_path(vgs_config *c)
 /* Schedules that T decides. */
 static bool vgs__schedule_is_chain(vgs_schedule s) { return s == VGS_COSINE || s == VGS_FASTDPM; }
 
-/* What a policy is, and how it learns. Its kernel has neither the factors of the value's nor its drift. */
+/* Defaults of a policy and of its training. Its kernel has neither the factors of the value's nor its
+   drift. */
 static void vgs__policy_fill(vgs_config *c)
 {
     if (c->objective == VGS_LEARN_AUTO) c->objective = vgs__is_policy(c) ? VGS_DXDP : VGS_TD;
@@ -8859,8 +8865,8 @@ static vgs_var vgs__egnn_move(const vgs__pass *p, const vgs__round *r, const vgs
     return vgs_add(g, x, vgs_reshape(g, vgs_affine(g, diff, 1.0f / (float)(e->n - 1), 0.0f), dim));
 }
 
-/* What a message sees of a distance r [m,1]: r^2, and smooth windows x_scale wide, so that the width of a
-   steep wall need not be learned. */
+/* A message sees of a distance r [m,1] r^2, and smooth windows x_scale wide, so that the width of a steep
+   wall need not be learned. */
 static vgs_var vgs__egnn_distance(const vgs__pass *p, vgs_var r)
 {
     vgs_var r2 = vgs_square(p->g, r);
@@ -9273,7 +9279,7 @@ VGS__DEF vgs_status vgs_model_write(vgs_model *m, const float *w, vgs_error *err
     return m->b->upload(m->b->self, m->w, 0, w, (size_t)m->net->size, VGS_F32, err);
 }
 
-/* The buffers of an optimiser, zeroed: once somebody wants them. */
+/* The buffers of an optimiser, zeroed: made at the first use. */
 static vgs_status vgs__model_moments(vgs_model *m, vgs_error *err)
 {
     size_t n = (size_t)m->net->size;
@@ -9527,7 +9533,7 @@ VGS__DEF const char *vgs_mcmc_method_name(int i)
     return i >= 0 && i < 5 ? names[i] : NULL;
 }
 
-/* What a random number is for: the top byte of the third counter word. */
+/* The use of a random number: the top byte of the third counter word. */
 enum vgs__mcmc_use {
     VGS__MC_START = 0xE0, VGS__MC_NOISE, VGS__MC_ACCEPT, VGS__MC_LENGTH, VGS__MC_SWAP, VGS__MC_RESAMPLE
 };
@@ -10155,7 +10161,7 @@ static vgs_status vgs__mcmc_fit(vgs__mcmc *m, int n, vgs_error *err)
     return status;
 }
 
-/* How many iterations, `most` at most, cost no more than `calls`. */
+/* Returns how many iterations, `most` at most, cost no more than `calls`. */
 static int vgs__mcmc_affordable(const vgs__mcmc *m, int most, double calls)
 {
     double price = 0.0;
@@ -10426,7 +10432,8 @@ typedef struct vgs__ranked { double value; int at; } vgs__ranked;
 
 enum { VGS__MAX_DIAGNOSED = 500000000 };         /* the transform's length stays an int */
 
-/* What ESS and R-hat are made from: v [chains, n], where chains counts the two halves of each chain. */
+/* The numbers of which ESS and R-hat are made: v [chains, n], where chains counts the two halves of each
+   chain. */
 typedef struct vgs__halves {
     int     chains, n, size;
     double *v, *z, *work, *cov;
@@ -10582,7 +10589,7 @@ VGS__DEF vgs_status vgs_diagnose(const double *v, int draws, int chains, vgs_dia
     return VGS_OK;
 }
 
-/* What is watched, number q of row x: the energy first. */
+/* Number q of those that are watched, at row x: the energy is the first. */
 static int vgs__mcmc_diagnosed_count(const vgs__mcmc *m) { return m->space ? 4 : 1 + m->c.energy.dim; }
 static double vgs__mcmc_diagnosed(const vgs__mcmc *m, int q, const float *x, double e)
 {
@@ -11264,7 +11271,7 @@ static void vgs__frame_close(vgs__frame *f)
 typedef struct vgs__detour { int steps; bool recalled; } vgs__detour;
 typedef enum vgs__rolled { VGS__ROLLED_NOT, VGS__ROLLED, VGS__ROLLED_GIVEN } vgs__rolled;    /* given x_0 */
 
-/* What a draw depends on, on the host. */
+/* A copy on the host of all that a draw depends on. */
 typedef struct vgs__state {
     float *w, *factor, s0;                       /* [size], [T,2,F]; w = NULL: none yet               */
     double gap;                                  /* vgs__choice_gap of it                             */
@@ -11367,7 +11374,7 @@ static vgs_var vgs__value_precision(const vgs_sampler *s, vgs_graph *g, vgs_var 
     return vgs__value_variance(s, g, t, vgs__value_length(s) * vgs__value_length(s), factor);
 }
 
-/* Whether V has a part beside the network. */
+/* Returns whether V has a part beside the network. */
 static bool vgs__value_has_base(const vgs_sampler *s)
 {
     return !s->c.published && vgs__net_is(s->c.net.kind, VGS__NET_BASE);
@@ -11376,10 +11383,10 @@ static bool vgs__value_has_base(const vgs_sampler *s)
 /* The standard deviation of -tau log p(x), x ~ p, of a Gaussian p. */
 static float vgs__spread(double tau, int dim) { return (float)(tau * sqrt(0.5 * dim)); }
 
-/* What the network gives. The mlp sees x / sqrt(1 + x^2 / (16 v_t)), which hardly differs within two standard
-   deviations and ends at four: far out, where it never learned, it tells nothing, and the Gaussian brings the
-   sample back. Beside a policy it gives V in units of the spread of -tau log p, tau sqrt(D/2) of a Gaussian:
-   Adam's steps are then as large as what they change. */
+/* The network's part of V. The mlp sees x / sqrt(1 + x^2 / (16 v_t)), which hardly differs within two
+   standard deviations and ends at four: far out, where it never learned, it tells nothing, and the Gaussian
+   brings the sample back. Beside a policy it gives V in units of the spread of -tau log p, tau sqrt(D/2) of a
+   Gaussian: Adam's steps are then as large as what they change. */
 static vgs_var vgs__value_net(const vgs_sampler *s, vgs_graph *g, vgs_model *m, vgs_var x, vgs_var t)
 {
     vgs_var u = x;
@@ -11465,7 +11472,7 @@ static vgs_var vgs__value_feature(const vgs_sampler *s, vgs_graph *g, vgs_var x,
     return vgs_mul(g, r, factor);
 }
 
-/* Energies that V at n rows asks for. */
+/* Returns how many energies V at n rows takes. */
 static double vgs__value_calls(const vgs_sampler *s, double n)
 {
     return s->c.energy_features > 0 ? n * s->c.energy_features : 0.0;
@@ -11565,10 +11572,10 @@ static void vgs__fill_input(const vgs_sampler *s, float *out)
     }
 }
 
-/* What the network's output is multiplied by: sigma_t^2 over the deviation of x_t, as large as a score times
+/* The factor of the network's output: sigma_t^2 over the deviation of x_t, as large as a score times
    sigma_t^2 is [DIS], [PIS]; else -s_t^2 a_t/sqrt(w_t), w_t the variance of the noise from x_T back to t.
-   Then it is what a denoising diffusion model learns, the noise in x_t: the mean of such a model is
-   a_t x_t - s_t^2 a_t/sqrt(w_t) noise. */
+   Then it is what a denoising diffusion model learns, the noise in x_t: the mean of such a model is a_t x_t -
+   s_t^2 a_t/sqrt(w_t) noise. */
 static void vgs__fill_scale(const vgs_sampler *s, float *out)
 {
     const bool logvar = vgs__learns_by(&s->c, VGS_LOGVAR);
@@ -11600,9 +11607,9 @@ static void vgs__fill_noise(const vgs_sampler *s, float *out)        /* of the c
     for (t = 0; t < s->c.steps; ++t) out[t] = sqrtf(s->s2[t]) * s->a[t];
 }
 
-/* What m is before it is scaled: [B,D], at x and t [B,1]. An mlp sees u/sqrt(1 + u^2/16), u = x over its
-   deviation, and so is blind beyond four of them, as the value's is: far out it tells nothing. The network
-   adds to what is right for a Gaussian, but for logvar, where m is as in [DIS], and the sphere. */
+/* m before it is scaled: [B,D], at x and t [B,1]. An mlp sees u/sqrt(1 + u^2/16), u = x over its deviation,
+   and so is blind beyond four of them, as the value's is: far out it tells nothing. The network adds to what
+   is right for a Gaussian, but for logvar, where m is as in [DIS], and the sphere. */
 static vgs_var vgs__policy_net(const vgs_sampler *s, vgs_graph *g, vgs_model *m, vgs_var x, vgs_var t)
 {
     vgs_var u = vgs_mul(g, x, vgs__by_step(s, g, t, vgs__fill_input)), far;
@@ -11686,7 +11693,7 @@ static vgs_status vgs__policy_check_sigma(vgs_sampler *s, vgs_error *err)
 
 /* ==== >>kernel: one step from x_t to x_{t+1} ========================================================= */
 
-/* What a stage is told of step t: x' = a_t x - mu + sigma_t sqrt(rho_t) eps. */
+/* Step t as a stage is told of it: x' = a_t x - mu + sigma_t sqrt(rho_t) eps. */
 typedef struct vgs__kernel {
     vgs_graph *g;
     vgs_var kappa, sqrt_rho, flag;               /* [1,F], [1,F]; of the check                        */
@@ -11733,7 +11740,7 @@ static void vgs__kernel_open(const vgs_sampler *s, vgs__kernel *k, vgs_graph *g,
     k->sqrt_rho = vgs__policy_sqrt_rho(s, g, k->policy, vgs_fill_int(g, 1, k->step));
 }
 
-/* Whether the noise of a step differs from that of the chain. */
+/* Returns whether the noise of a step differs from that of the chain. */
 static bool vgs__has_rho(const vgs_sampler *s) { return !s->c.fixed_kernel || vgs__is_policy(&s->c); }
 
 /* Leaves for the noise_std and eigvec that a rollout has stored. */
@@ -11753,13 +11760,13 @@ static void vgs__kernel_bind_noise(const vgs_sampler *s, vgs__kernel *k, size_t 
     vgs_bind(k->g, k->eigvec, s->traj_eigvec, row * d * d, NULL);
 }
 
-/* Whether the drift of step t is that of E. */
+/* Returns whether the drift of step t is that of E. */
 static bool vgs__last_by_energy(const vgs_sampler *s, int t)
 {
     return t == s->c.steps - 1 && !s->last_by_value && !vgs__is_policy(&s->c);
 }
 
-/* Whether the drift of step t is of V_{t+1}, or E, at a_t x rather than of V_t at x. */
+/* Returns whether the drift of step t is of V_{t+1}, or E, at a_t x rather than of V_t at x. */
 static bool vgs__kernel_looks_ahead(const vgs_sampler *s, int t)
 {
     return s->c.explicit_drift || vgs__last_by_energy(s, t);
@@ -11902,7 +11909,7 @@ static void vgs__kernel_local_noise(vgs_sampler *s, vgs__kernel *k, vgs_var x, v
     k->noise_std = vgs_sqrt(g, vgs_clamp(g, v, VGS__RHO_MIN, VGS__RHO_MAX));
 }
 
-/* What local_noise makes of white noise: scaled by noise_std along each eigenvector; or back again. */
+/* White noise eps as local_noise needs it: scaled by noise_std along each eigenvector; or back again. */
 static vgs_var vgs__kernel_colour(const vgs_sampler *s, vgs__kernel *k, vgs_var eps, bool back)
 {
     vgs_graph *g = k->g;
@@ -11967,7 +11974,7 @@ static vgs_var vgs__kernel_u(vgs_sampler *s, vgs__kernel *k, vgs_var mu, vgs_var
     return vgs_combine_by(k->g, eps, k->noise_scale, mu, k->neg_inv_sigma);
 }
 
-/* Where u leads; on the sphere along the great circle. */
+/* x_{t+1}, where u leads from x; on the sphere along the great circle. */
 static vgs_var vgs__kernel_move(vgs_sampler *s, vgs__kernel *k, vgs_var x, vgs_var u)
 {
     const vgs_scalar none = { 0 };
@@ -11988,7 +11995,8 @@ static vgs_var vgs__kernel_cost(vgs__kernel *k, vgs_var u, vgs_var eps)
 
 /* ---- densities on the sphere ---- */
 
-/* How far moves of a step go, all but 1e-14 of them: the noise has a chi distribution; drifts end at pi. */
+/* The distance that moves of a step stay within, all but 1e-14 of them: the noise has a chi distribution;
+   drifts end at pi. */
 static double vgs__sphere_reach(const vgs_sampler *s, double s2)
 {
     return sqrt(s2) * (sqrt((double)s->dim) + 8.0);
@@ -12185,7 +12193,7 @@ typedef struct vgs__roll {                       /* where and how trajectories a
     int x_places;                                /* steps + 1, or 2: take turns                       */
 } vgs__roll;
 
-/* Where x_t of a block is in r->x. */
+/* The place of x_t of a block in r->x. */
 static size_t vgs__roll_place(const vgs_sampler *s, const vgs__roll *r, int t)
 {
     return ((size_t)(t % r->x_places) * r->x_stride + r->x_first) * (size_t)s->c.energy.dim;
@@ -12271,7 +12279,7 @@ static bool vgs__energy_says(vgs_sampler *s, float *x, float *g, char text[200])
     return true;
 }
 
-/* What E says at a row of the last step where a check found it bad: at a x_{T-1}, or at x_T. Empty if the
+/* A sentence on E at a row of the last step where a check found it bad: at a x_{T-1}, or at x_T. Empty if the
    row is gone, or E says something else now. */
 static void vgs__describe_row(vgs_sampler *s, uint32_t row, char text[200])
 {
@@ -12439,7 +12447,7 @@ static vgs_status vgs__mala_step_run(vgs__mala_step_stage *st, int n, uint64_t s
     return vgs_graph_run(st->g, n, err);
 }
 
-/* ==== >>train: TD targets, fits, updates ============================================================== */
+/* ==== >>fit: TD targets, fits, updates ================================================================ */
 
 /* Returns follow the trajectory, and serve all passes. Where the trajectory is not the sampler's own, and as
    published, a target is one step of fresh noise, for a whole pass at once, t by t: every transition is used
@@ -12502,7 +12510,7 @@ static vgs_var vgs__target_last(vgs_sampler *s, vgs__kernel *k, vgs_var x, vgs_v
     return vgs__or_outside(k->g, y, e, vgs__target_outside(s, k, x, e));
 }
 
-/* E or V at x', in units of D, E cut at energy_max; *energy: E itself, at last. part: of V there, if it is
+/* E or V at x', in units of D, E cut at energy_max; *energy: E itself, if `last`. part: of V there, if it is
    known. */
 static vgs_var vgs__target_next(vgs_sampler *s, vgs__kernel *k, vgs_var next, vgs_var part, bool last,
                                 vgs_scalar scale, vgs_var *energy)
@@ -12541,8 +12549,8 @@ static vgs_var vgs__target_sum(vgs_graph *g, vgs_var later, vgs_var cost, vgs_va
     return vgs__exists(log_rho) ? vgs_sub(g, y, log_rho) : y;
 }
 
-/* For the exact value grad V_t is the mean of a_t grad V_{t+1}(x_{t+1}), and of a_t grad E(x_T) at last: its
-   target follows the trajectory as that of V does. Here the one of the last step. */
+/* For the exact value grad V_t is the mean of a_t grad V_{t+1}(x_{t+1}), and of a_t grad E(x_T) for t = T-1:
+   its target follows the trajectory as that of V does. Here the one of the last step. */
 static void vgs__return_last_grad(vgs_sampler *s, vgs__return_stage *st, vgs_var energy)
 {
     vgs_graph *g = st->g;
@@ -12597,7 +12605,7 @@ static void vgs__return_record(vgs_sampler *s, vgs__return_stage *st, bool last)
     if (s->c.slope_loss > 0.0f && last) vgs__return_last_grad(s, st, energy);
 }
 
-/* What makes costs and values of step t to y_t/D. */
+/* Sets the factors by which costs and values of step t become y_t/D. */
 static void vgs__target_set(const vgs_sampler *s, vgs__kernel *k, int t, vgs_scalar value_scale)
 {
     vgs__kernel_set(s, k, t, t + 1, 1.0);
@@ -13615,8 +13623,8 @@ static void vgs__score_record(vgs_sampler *s, vgs__score_stage *st, bool last)
     vgs_assign(g, st->x, x);
 }
 
-/* What is left of x_{t+1} in x_t, and the noise beside it: 1/a_t and s_t of the noising chain; of a bridge
-   from 0 the share of the variance at t in that at t + 1, and s_t times its root. */
+/* The factor of x_{t+1} in x_t, and the noise beside it: 1/a_t and s_t of the noising chain; of a bridge from
+   0 the share of the variance at t in that at t + 1, and s_t times its root. */
 static double vgs__back_factors(const vgs_sampler *s, int t, double *noise)
 {
     double so_far = 0.0, share;
@@ -13654,7 +13662,7 @@ static void vgs__state_free(vgs__state *h)
 /* ==== >>life: the sampler's stages, creation ========================================================== */
 
 /* kind, name, when it exists, rows, what its record function is told. Those that never exist at first are
-   made when somebody asks. */
+   made at their first use. */
 #define VGS__STAGES(X) \
     X(start,      start,       true,                    s->capacity, (s, st))                         \
     X(step,       step,        true,                    s->capacity, (s, st, false, false, false))    \
@@ -13924,7 +13932,7 @@ static vgs_status vgs__make_models(vgs_sampler *s, vgs_error *err)
     return st == VGS_OK ? vgs__model_begin_at_zero(s->target, err) : st;
 }
 
-/* What depends on s->c, on a backend that is there. */
+/* Makes all that depends on s->c, on a backend that is there. */
 static vgs_status vgs__sampler_build(vgs_sampler *s, vgs_error *err)
 {
     size_t t = (size_t)s->c.steps;
@@ -13947,7 +13955,7 @@ static vgs_status vgs__sampler_build(vgs_sampler *s, vgs_error *err)
     return st == VGS_OK ? vgs__make_stages(s, err) : st;
 }
 
-/* What vgs__sampler_build makes is not there. */
+/* Leaves the sampler without what vgs__sampler_build makes, all of it freed before. */
 static void vgs__sampler_forget(vgs_sampler *s)
 {
 #define VGS__FORGET(name, when, n) s->name = NULL;
@@ -14016,14 +14024,15 @@ static vgs_status vgs__sampler_init(vgs_sampler *s, vgs_error *err)
 
 /* ---- an energy whose parameters belong to no model ---- */
 
-/* The graph of a stage that looks at E. */
+/* The graph of a stage that evaluates E. */
 static vgs_graph *vgs__energy_graph(const vgs_sampler *s)
 {
     if (vgs__learns_by(&s->c, VGS_DXDP)) return s->stage->dp_last.g;
     return vgs__learns_by(&s->c, VGS_LOGVAR) ? s->stage->path_end.g : s->stage->last.g;
 }
 
-/* Whether a node is parameters of the energy that no node before it has: features record E once more. */
+/* Returns whether a node is parameters of the energy that no node before it has: features record E once
+   more. */
 static bool vgs__is_energy_params(const vgs_sampler *s, const vgs_graph *g, int id)
 {
     const vgs__node *n = &g->node[id];
@@ -14264,7 +14273,7 @@ static vgs__roll vgs__draw_roll(const vgs_sampler *s, const vgs_draw *o, uint64_
     return r;
 }
 
-/* How a call that drew ends: without error, with its own, or with what the flag says. */
+/* A call that drew ends by this: without error, with its own, or with what the flag says. */
 static vgs_status vgs__draw_end(vgs_sampler *s, const char *doing, vgs_status st, vgs_error *err)
 {
     if (st == VGS_OK) return vgs__read_flag(s, doing, err);
@@ -14365,7 +14374,7 @@ static vgs_status vgs__corrector_fit_step(vgs_sampler *s, const vgs__roll *r, in
 }
 
 /* Before the first corrected draw with these weights: a function of them and the seed alone, whatever the
-   rows that are drawn, as exactness asks for. E is not evaluated. */
+   rows that are drawn, as exactness requires. E is not evaluated. */
 enum { VGS__FIT_ROWS = 128 };
 static vgs_status vgs__corrector_fit(vgs_sampler *s, vgs__corrector *c, vgs_error *err)
 {
@@ -14432,7 +14441,7 @@ static vgs_status vgs__corrector_make(vgs_sampler *s, vgs__corrector *c, int ste
     return st;
 }
 
-/* How many MALA steps this draw takes before each of its own. */
+/* Returns how many MALA steps this draw takes before each of its own. */
 static int vgs__correct_steps(const vgs_sampler *s, const vgs_draw *o)
 {
     if (o->correct) return o->correct > 0 ? o->correct : 0;
@@ -14568,7 +14577,7 @@ static void vgs__smc_block(const vgs_sampler *s, vgs__smc *c, const vgs_draw *o,
     c->r.x_first = (size_t)i;
 }
 
-/* What x_t of all rows adds to log w, at the step where that is known. */
+/* Adds the part of x_t of all rows to log w, at the step where it is known. */
 static vgs_status vgs__smc_known(vgs_sampler *s, vgs__smc *c, const vgs_draw *o, int t, vgs_error *err)
 {
     size_t d = (size_t)s->c.energy.dim;
@@ -15448,8 +15457,8 @@ static vgs_status vgs__pilot_start(vgs__pilot *p, vgs_error *err)
     return st;
 }
 
-/* Where chain i tries to go: down its slope, in these coordinates a Newton step, at most `reach` far; in the
-   first round at random, to see curvature. */
+/* Chain i gets a place to try: down its slope, in these coordinates a Newton step, at most `reach` far; in
+   the first round at random, to see curvature. */
 static void vgs__pilot_aim(vgs__pilot *p, int i, int round)
 {
     size_t d = (size_t)p->dim, j;
@@ -15873,8 +15882,8 @@ static vgs_status vgs__pilot_settle(vgs__pilot *p, double *u, double *g, vgs_err
     return vgs__frame_changed(p->f, err);
 }
 
-/* What else samples tell in their coordinates. The mean of g g^T is that of the curvature: 1 everywhere for a
-   Gaussian, and 1/l^2 along an axis with features of width l. */
+/* The rest of what samples tell, in their coordinates. The mean of g g^T is that of the curvature: 1
+   everywhere for a Gaussian, and 1/l^2 along an axis with features of width l. */
 static void vgs__pilot_tell(vgs__pilot *p, const double *u, const double *g, vgs_pilot *found)
 {
     const int d = p->dim, step = vgs__pilot_diagonal(p);
@@ -16030,8 +16039,9 @@ static double vgs__draw_calls(const vgs_sampler *s, double n, int correct)
            vgs__value_calls(s, n * s->c.steps * (correct > 0 ? 1.0 + correct : 1.0));
 }
 
-/* How far the sampler is from the target: what the ELBO lacks, and what the EUBO of the pilot's samples has
-   too much, up to a constant. The one alone would choose a single mode. HUGE_VAL where it cannot be had. */
+/* The distance of the sampler from the target: what the ELBO lacks, and what the EUBO of the pilot's samples
+   has too much, up to a constant. The one alone would choose a single mode. HUGE_VAL where it cannot be
+   had. */
 static vgs_status vgs__choice_gap(vgs_sampler *s, int correct, double *gap, vgs_weights *weights,
                                   vgs_error *err)
 {
@@ -16070,7 +16080,7 @@ static vgs_status vgs__choose_width(vgs_sampler *s, vgs_error *err)
     return st == VGS_OK ? vgs__feature_write(s, err) : st;
 }
 
-/* Whether the last drift is that of V or of E, by the same measure. */
+/* Returns whether the last drift is that of V or of E, by the same measure. */
 static vgs_status vgs__choose_last(vgs_sampler *s, vgs_error *err)
 {
     double gap[2] = { 0.0, 0.0 };
@@ -16197,7 +16207,7 @@ static vgs_status vgs__best_leave(vgs_sampler *s, vgs_error *err)
     return VGS_OK;
 }
 
-/* What was measured and kept by an energy that has changed since says nothing of the new one. What V has
+/* Figures and states kept from an energy that has changed since say nothing of the new one. What V has
    learned, and the coordinates, are a start; where they are a bad one the pilot goes on from draws. */
 static void vgs__best_forget(vgs_sampler *s)
 {
@@ -16210,7 +16220,8 @@ static void vgs__best_forget(vgs_sampler *s)
     s->energy_since = s->iteration;
 }
 
-/* Whether E does not care how its particles are turned, reflected and numbered: at samples of the pilot. */
+/* Returns whether E does not care how its particles are turned, reflected and numbered: at samples of the
+   pilot. */
 static vgs_status vgs__pilot_identical(vgs_sampler *s, const double *u, int n, bool *same, vgs_error *err)
 {
     enum { TRIES = 16 };
@@ -16256,16 +16267,16 @@ static vgs_status vgs__pilot_network(vgs_sampler *s, const vgs_pilot *found, con
     return st;
 }
 
-/* Whether features of E are worth a try. Narrow features leave ridges in V that a network must undo: in few
-   dimensions it had better learn without them (Rosenbrock, ESS/N after 60 s: .20 with them, .47 without), in
-   more it does not get as far alone (manywell32: log Z low by .6 with them, by 9 without). */
+/* Returns whether features of E are worth a try. Narrow features leave ridges in V that a network must undo:
+   in few dimensions it had better learn without them (Rosenbrock, ESS/N after 60 s: .20 with them, .47
+   without), in more it does not get as far alone (manywell32: log Z low by .6 with them, by 9 without). */
 static bool vgs__pilot_features(const vgs_sampler *s, const vgs_pilot *found)
 {
     enum { FEW = 4 };
     return found->detail >= VGS__FEATURE_DETAIL || (s->c.energy.dim > FEW && !s->c.energy.particles);
 }
 
-/* What is left open in the caller's configuration follows from what was found. */
+/* Fields that the caller left open follow from what was found. */
 static vgs_status vgs__pilot_choose(vgs_sampler *s, const vgs_pilot *found, const double *u, vgs_config *c,
                                     vgs_error *err)
 {
@@ -16450,7 +16461,7 @@ static vgs_status vgs__again_start(vgs_sampler *s, bool always, float *start, bo
     return st;
 }
 
-/* Whether the weights of one network mean the same in the other. */
+/* Returns whether the weights of one network mean the same in the other. */
 static bool vgs__same_network(const vgs_net_config *a, const vgs_net_config *b)
 {
     return a->kind == b->kind && a->hidden == b->hidden && a->windows == b->windows &&
@@ -16470,7 +16481,7 @@ static vgs_status vgs__again_begin(vgs_sampler *s, const vgs_net_config *net, co
 }
 
 /* The pilot goes on, from draws by weight, which may have found what it could not reach, or from its own
-   samples: coordinates once more. T stays, if nobody asked for another. A second pilot that cannot be had is
+   samples: coordinates once more. T stays, if none was given. A second pilot that cannot be had is
    none. */
 static vgs_status vgs__pilot_again(vgs_sampler *s, bool always, vgs_error *err)
 {
@@ -16494,7 +16505,7 @@ static vgs_status vgs__pilot_again(vgs_sampler *s, bool always, vgs_error *err)
     return st == VGS_E_NONFINITE || st == VGS_E_ARG ? VGS_OK : st;
 }
 
-/* ==== >>iterate: an iteration, and training =========================================================== */
+/* ==== >>train: an iteration, and training ============================================================= */
 
 static vgs__roll vgs__train_roll(const vgs_sampler *s)
 {
@@ -16581,7 +16592,7 @@ static vgs_status vgs__fit_td(vgs_sampler *s, vgs_error *err)
     return st;
 }
 
-/* Whether the policy's last update met a number that is not finite. */
+/* Returns whether the policy's last update met a number that is not finite. */
 static vgs_status vgs__read_policy_flag(vgs_sampler *s, vgs_error *err)
 {
     int32_t f[4];
@@ -16632,7 +16643,7 @@ static vgs_status vgs__train_fit(vgs_sampler *s, vgs_error *err)
     if (st == VGS_OK && !logvar) st = vgs_graph_run(all->ema.g, 1, err);
     if (st == VGS_OK && s->rolled != VGS__ROLLED_GIVEN) st = vgs__sigma_run(s, &all->sigma_fit, err);
     if (st == VGS_OK) st = vgs__read_flag(s, "train", err);
-    if (st != VGS_OK) {                          /* this iteration taught nothing                     */
+    if (st != VGS_OK) {                          /* nothing was learned from this iteration           */
         s->online->step = adam;
         s->sigma_step = sigma;
         if (s->policy) s->policy_on->step = policy;
@@ -16645,7 +16656,7 @@ static vgs_status vgs__train_fit(vgs_sampler *s, vgs_error *err)
     return st == VGS_OK && s->policy ? vgs__policy_check_sigma(s, err) : st;
 }
 
-/* Whether this iteration learns from kept samples alone. */
+/* Returns whether this iteration learns from kept samples alone. */
 static bool vgs__denoises(const vgs_sampler *s)
 {
     return s->c.denoise_loss > 0.0f && (s->kept_fixed || s->kept >= s->c.replay) && s->iteration % 2 == 0;
@@ -16833,7 +16844,7 @@ static vgs_status vgs__confirm_ess(vgs_sampler *s, double *ess, vgs_error *err)
     return st;
 }
 
-/* What is tried next when the gap has stopped to fall: a second pilot with more steps, then with a larger
+/* The next thing to try when the gap has stopped to fall: a second pilot with more steps, then with a larger
    batch and the slope loss. */
 static vgs_status vgs__try_harder(vgs_sampler *s, vgs_error *err)
 {
@@ -16958,7 +16969,7 @@ static double vgs__pareto_shape(const double *y, int m)
 
 enum { VGS__FEW = 25 };                          /* fewer rows tell nothing: a tail has five of them */
 
-/* How many weights are the tail. */
+/* Returns how many weights are the tail. */
 static double vgs__tail_rows(int n) { return ceil(fmin(0.2 * n, 3.0 * sqrt((double)n))); }
 
 /* khat of weights of these logarithms, which are put in order: of what is above the largest of the rest.
@@ -17093,7 +17104,7 @@ VGS__DEF const char *vgs_verdict_name(vgs_verdict v)
     return (unsigned)v <= VGS_VERDICT_USABLE ? names[v] : "unknown";
 }
 
-/* What both directions have in common; whose: "" or "forward ". */
+/* The figures that both directions have in common; whose: "" or "forward ". */
 typedef struct vgs__quality { const char *whose; double log_z, se, ess, khat; int n; } vgs__quality;
 
 static vgs__quality vgs__quality_of(const vgs_weights *w, const vgs_forward *f)
@@ -17151,7 +17162,7 @@ VGS__DEF vgs_verdict vgs_weights_verdict(const vgs_weights *w, const vgs_forward
     return apart ? VGS_VERDICT_UNUSABLE : other < v ? other : v;
 }
 
-/* What is wrong with weights of this quality, or false. */
+/* Writes what is wrong with weights of this quality; false if nothing is. */
 static bool vgs__weights_complain(const vgs__quality *q, char text[200])
 {
     const char *whose = q->whose;
@@ -17235,7 +17246,7 @@ VGS__DEF void vgs_free(void *p)
 #ifndef VGS_NO_STDIO
 #include <errno.h>
 
-/* stat is in every Unix; fileno and fsync are hidden by -std=c99 unless POSIX is asked for, and then the
+/* stat is in every Unix; fileno and fsync are hidden by -std=c99 unless POSIX is requested, and then the
    sync is left out: the file is still replaced at once, but a power cut soon after may lose it. */
 #if defined __unix__ || defined __APPLE__
 #  include <sys/stat.h>
@@ -17409,8 +17420,8 @@ VGS__DEF vgs_status vgs_file_write(const char *path, const void *data, size_t by
 
 /* ---- reading: the whole file ---- */
 
-/* What is left of the file beyond `have`, as a hint: 0 where the C library cannot tell (a pipe, or a file
-   of more than 2 GB where long has 32 bits). */
+/* Returns how many bytes of the file are left beyond `have`, as a hint: 0 where the C library cannot tell (a
+   pipe, or a file of more than 2 GB where long has 32 bits). */
 static size_t vgs__file_rest(FILE *f, size_t have)
 {
     long end;
@@ -17547,8 +17558,8 @@ static uint32_t vgs__crc_end(const vgs__crc *c)
     return ~c->value;
 }
 
-/* Where the bytes of a file go: into the file if there is one, else into the checksum. The same code thus
-   measures a header, sums a file and writes it, and no copy of it is held. */
+/* The bytes of a file go into a sink: into the file if there is one, else into the checksum. The same code
+   thus measures a header, sums a file and writes it, and no copy of it is held. */
 typedef struct vgs__sink {
     vgs_file *file;
     uint64_t  size;
@@ -17774,7 +17785,7 @@ static char *vgs__put_utf8(char *t, uint32_t u)
     return t;
 }
 
-/* What follows a backslash. */
+/* Reads what follows a backslash. */
 static bool vgs__scan_escape(vgs__scan *s, char **t)
 {
     static const char simple[] = "\"\"\\\\//b\bf\fn\nr\rt\t";
@@ -17959,7 +17970,7 @@ static bool vgs__npy_dict(vgs__scan *s, size_t *size, bool *fortran, uint64_t sh
     return vgs__scan_peek(s) < 0 || vgs__scan_fail(s, "something follows the closing '}'");
 }
 
-/* Where the header's text starts and ends; `name` appears in messages. */
+/* Finds where the header's text starts and ends; `name` appears in messages. */
 static bool vgs__npy_frame(const unsigned char *data, size_t size, vgs__scan *s)
 {
     size_t fixed = 10, length;
@@ -19427,8 +19438,8 @@ static vgs_status vgs__apply_training(vgs_sampler *s, vgs__snapshot *h, vgs_erro
     return st;
 }
 
-/* What a pilot has chosen for the file is taken over by a sampler that has had none and is not trained: it
-   can be one of the same configuration, as the caller gave it. */
+/* The choices that a pilot made for the file are taken over by a sampler that has had none and is not
+   trained: it can be one of the same configuration, as the caller gave it. */
 static vgs_status vgs__adopt_choices(vgs_sampler *s, const vgs_safetensors *f, const char *path,
                                      vgs_error *err)
 {
@@ -19589,7 +19600,7 @@ static bool vgs__ebm_encodes(const vgs_ebm_config *c)
     return !c->record && c->net.kind == VGS_NET_AUTOENCODER;
 }
 
-/* Whether starts are made of data rows. */
+/* Returns whether starts are made of data rows. */
 static bool vgs__ebm_from_data(const vgs_ebm_config *c)
 {
     return c->starts == VGS_STARTS_DATA || c->starts == VGS_STARTS_NEAR ||
@@ -19611,7 +19622,7 @@ static void vgs__ebm_fill_objective(vgs_ebm_config *c)
     }
 }
 
-/* What makes the sampler of dxmi. */
+/* Defaults that make the sampler one of dxmi. */
 static void vgs__ebm_fill_policy(vgs_ebm_config *c)
 {
     vgs_config *s = &c->sampler;
@@ -19672,8 +19683,8 @@ static vgs_status vgs__ebm_fill_shared(vgs_ebm_config *c, const vgs_ebm_config *
     return VGS_OK;
 }
 
-/* What follows from the sampler's fields. x_0 has the variance of data of this length_scale at the end of the
-   noising chain, unless init_sigma is given (VP: 1, for data of variance 1). */
+/* Defaults that follow from the sampler's fields. x_0 has the variance of data of this length_scale at the
+   end of the noising chain, unless init_sigma is given (VP: 1, for data of variance 1). */
 static void vgs__ebm_fill_scales(vgs_ebm_config *c, bool fill_sigma)
 {
     vgs_config *s = &c->sampler;
@@ -19851,7 +19862,7 @@ static vgs_var vgs__ebm_half(vgs_ebm *m, vgs_graph *g, vgs_var x, bool decode)
     return decode ? vgs__net_decode(&p, x) : vgs__net_encode(&p, x);
 }
 
-/* Whether negatives are other rows than their starts. */
+/* Returns whether negatives are other rows than their starts. */
 static bool vgs__ebm_moves(const vgs_ebm_config *c) { return c->objective != VGS_NO_SAMPLER; }
 
 /* `leaf` is where negatives start (end false) or where VGS or a chain leads them. */
@@ -20028,7 +20039,7 @@ static void vgs__ebm_keep_record(vgs_ebm *m, vgs__ebm_stage *st)
 /* Rounds of negatives until now: VGS is rolled out `rounds` times for each step of E. */
 static int64_t vgs__ebm_round(const vgs_ebm *m) { return m->iteration * (m->sampler ? m->c.rounds : 1); }
 
-/* Where the batch of this round lies in the store. */
+/* The place of this round's batch in the store. */
 static size_t vgs__ebm_slot(const vgs_ebm *m, int64_t round)
 {
     return (size_t)(round % m->c.store) * vgs__ebm_size(m);
@@ -20476,7 +20487,7 @@ static vgs_status vgs__ebm_negatives(vgs_ebm *m, const vgs_data *data, int64_t r
     return st == VGS_OK ? vgs__ebm_keep_run(m, round, err) : st;
 }
 
-/* What to change about an energy that runs away. */
+/* Reads the flag; of an energy that runs away the error tells what to change. */
 static vgs_status vgs__ebm_check_flag(vgs_ebm *m, vgs_error *err)
 {
     int32_t f[4];
@@ -20976,7 +20987,7 @@ static vgs_status vgs__ebm_get(const vgs_ebm *m, const vgs_safetensors *f, const
     return st == VGS_OK ? vgs__read_counter(f, "vgs.energy_step", &h->step, err) : st;
 }
 
-/* Whether V and E are one network in the file as they are in m. */
+/* Returns whether V and E are one network in the file as they are in m. */
 static vgs_status vgs__ebm_check_shared(const vgs_ebm *m, const vgs_safetensors *f, const char *path,
                                         vgs_error *err)
 {
@@ -21023,7 +21034,7 @@ static vgs_status vgs__ebm_check_fitted(const char *path, int fit, vgs_error *er
                      "not done", path, (long long)fitted, fit);
 }
 
-/* Whether a policy of that file fits, but for the shapes of its arrays. */
+/* Returns whether a policy of that file fits, but for the shapes of its arrays. */
 static vgs_status vgs__ebm_check_policy_file(const vgs_ebm *m, const char *path, vgs_error *err)
 {
     const vgs_config *own = &m->c.sampler, *c;

@@ -1,6 +1,6 @@
 # How large the header is and how much of it is shown: a Markdown table for before and after a change.
 #   sh bench/house.sh [TREE]       this tree, or the one in that folder. CC=gcc, for seconds and bytes to compare
-#   sh bench/house.sh --unshown    public functions that occur in no example, bench, README or vgs_cl.h
+#   sh bench/house.sh --unshown    public functions that occur in no code of an example, a bench or the README
 names=false
 [ "${1:-}" != --unshown ] || { names=true; shift; }
 cd "${1:-$(dirname "$0")/..}" || exit 1
@@ -13,7 +13,24 @@ row() { printf '| %-50s | %7s |\n' "$1" "$2"; }
 printf '#include "vgs.h"\n' | $CC -std=c99 -I. -E -P - | tr '\n' ' ' > "$work/header"
 grep -o 'extern [^;({]*(' "$work/header" | grep -o 'vgs_[a-z0-9_]* *(' | tr -d ' (' | sort -u > "$work/public"
 [ -s "$work/public" ] || { echo "vgs.h: no public function was found" >&2; exit 1; }
-cat examples/*.[ch] bench/*.[ch] vgs_cl.h README.md | grep -o 'vgs_[a-z0-9_]*' | sort -u > "$work/shown"
+# code alone: what a README's text, a comment or a string names is not shown
+code()
+{
+    sed 's/"[^"]*"//g' "$@" | awk '{
+        for (out = ""; $0 != ""; ) {
+            if (inside && !(i = index($0, "*/"))) break
+            if (inside) { $0 = substr($0, i + 2); inside = 0; continue }
+            i = index($0, "/*"); j = index($0, "//")
+            if (j && (!i || j < i)) { $0 = substr($0, 1, j - 1); i = 0 }
+            out = out (i ? substr($0, 1, i - 1) : $0)
+            $0 = i ? substr($0, i + 2) : ""
+            inside = i > 0
+        }
+        print out
+    }'
+}
+{ sed -n '/^```/,/^```/p' README.md; cat examples/*.[ch] bench/*.[ch]; } | code |
+    grep -o 'vgs_[a-z0-9_]*' | sort -u > "$work/shown"
 comm -23 "$work/public" "$work/shown" > "$work/unshown"
 ! $names || { cat "$work/unshown"; exit 0; }
 
@@ -38,5 +55,5 @@ for try in 1 2 3; do ( $CC -std=c99 -O2 -I. -c "$work/i.c" -o "$work/i.o"; times
 row "seconds to compile, $CC -O2" "$(printf '%.1f' "$(head -n 1 "$work/seconds")")"
 row "bytes of the object: text of size, $CC -O2" "$(size "$work/i.o" | awk 'NR == 2 { print $1 }')"
 row "public functions" "$(wc -l < "$work/public")"
-row "of them in no example, bench, README or vgs_cl.h" "$(wc -l < "$work/unshown")"
+row "of them in no code of examples, bench or README" "$(wc -l < "$work/unshown")"
 row "fields of vgs_config, vgs_net_config, vgs_energy" "$(fields vgs_config vgs_net_config vgs_energy)"

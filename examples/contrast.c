@@ -73,8 +73,9 @@ int main(int argc, char **argv)
         printf("iteration %5d   E of data %7.3f, of samples %7.3f\n", k + 1, (double)mean[0],
                (double)mean[1]);
     }
-    if (vgs_sampler_draw(s, NULL, N, x[0], &err) || vgs_model_save(average, "contrast.safetensors", &err))
-        goto failed;
+    vgs_draw fresh = { .seed = vgs_rng_u64(&r) };        // noise that no iteration has had
+    if (vgs_sampler_draw(s, &fresh, N, x[0], &err) ||
+        vgs_model_save(average, "contrast.safetensors", &err)) goto failed;
     for (int i = 0; i < N; ++i) near += fabs(hypot((double)x[i][0], (double)x[i][1]) - 4 / 1.414) < 1;
     printf("%.1f %% of the draws lie on the ring of the eight (data: 99.5 %%); "
            "the averaged energy is in contrast.safetensors\n", 100.0 * near / N);

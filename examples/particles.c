@@ -54,6 +54,7 @@ static double measure(const vgs_energy *energy, const float *x, double share[BIN
 int main(void)
 {
     static float x[ROWS * D], chain[ROWS * D];
+    static double width[ROWS];
     vgs_config c = {
         .energy = { .eval = morse, .dim = D, .particles = N },
         .net = { .kind = VGS_NET_EGNN, .hidden = 24, .layers = 2, .time_dim = 16 },
@@ -63,6 +64,7 @@ int main(void)
     };
     vgs_mcmc_config m = { .energy = c.energy, .length_scale = 1.5, .seed = 1 };
     vgs_mcmc_stats ms;
+    vgs_diagnosis of_width;
     vgs_stats st;
     vgs_error err;
     vgs_rng rng = { .seed = 7 };
@@ -83,6 +85,11 @@ int main(void)
     mean = measure(&c.energy, x, ours);
     mean_chain = measure(&c.energy, chain, theirs);
     printf("mean energy %.2f, of Hamiltonian chains %.2f +- %.2f\n", mean, mean_chain, ms.energy_se);
+    for (i = 0; i < ROWS; ++i)                           /* rows of chains come in the order it takes */
+        width[i] = hypot((double)(chain[i * D] - chain[i * D + 2]),
+                         (double)(chain[i * D + 1] - chain[i * D + 3]));
+    if (vgs_diagnose(width, ROWS / ms.chains, ms.chains, &of_width, &err)) goto failed;
+    printf("their distance of two particles: R-hat %.3f, ESS %.0f\n", of_width.rhat, of_width.ess);
     puts("pair distance  sampler  chains");
     for (i = 0; i < BINS; ++i)
         printf("%5.2f - %4.2f %8.4f %8.4f   %.*s\n", i * 4.0 / BINS, (i + 1) * 4.0 / BINS, ours[i],

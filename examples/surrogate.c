@@ -33,7 +33,7 @@ int main(void)
     vgs_scalar rate = vgs_scalar_create(g, 3e-3);
     vgs_var x = vgs_affine(g, vgs_normal(g, 2, &noise), 1.5f, 0);             /* points to learn from      */
     vgs_var loss = vgs_mean_rows(g, vgs_loss_of(g, surrogate(m, g, x), well(g, x), VGS_SMOOTH_L1));
-    float last = 0, draws[1000][2];
+    float last = 0, draws[1000][2], between[2][2] = { { 0, 0 }, { 1.414f, 0 } }, v[2];
     double log_weight[1000];
     vgs_output(g, loss);
     vgs_descend(g, loss, m, rate, 1.0f);
@@ -49,9 +49,11 @@ int main(void)
     if (vgs_get(g, loss, &last, 256, &err) || vgs_model_check(m, &err) || !s ||
         vgs_sampler_train(s, 200, NULL, &err) ||
         vgs_sampler_draw(s, &(vgs_draw){ .log_weight = log_weight }, 1000, draws[0], &err) ||
-        vgs_weigh(log_weight, 1000, &w, &err)) goto failed;
+        vgs_weigh(log_weight, 1000, &w, &err) ||
+        vgs_sampler_value(s, vgs_sampler_config(s)->steps / 2, between[0], 2, v, NULL, &err)) goto failed;
     printf("loss of the energy %.4f, log Z %.3f +- %.3f, ESS/N %.2f\n", (double)last, w.log_z, w.log_z_se,
            w.ess);
+    printf("the value half way: %.2f between the wells, %.2f in one\n", (double)v[0], (double)v[1]);
     for (int i = 0; i < 5; ++i) printf("%8.3f %8.3f\n", (double)draws[i][0], (double)draws[i][1]);
     vgs_sampler_free(s);
     vgs_graph_free(g);

@@ -49,5 +49,5 @@ cmp "$work/top" "$work/ring"
 ok "the top comment's program is examples/ring.c" $?
 
 ! sh bench/house.sh --unshown | grep .
-ok "every public function is shown in an example, a bench or the README" $?
+ok "every public function is shown in code of an example, a bench or the README" $?
 finish
