@@ -1,22 +1,23 @@
 # VGS beside the SDE samplers (DIS and PIS, log-variance loss) at equal processor time, over seeds: a table.
-# sh bench/sde.sh [--seeds "0 1 2"] [--seconds S] [TARGET ...]
+# sh bench/sde.sh [--seeds "0 1 2"] [--seconds S] [--table] [TARGET ...]
 # Seconds of training: 20, of funnel and manywell32 40; weights are of 20 000 draws. What build/sde holds is
-# not made again: a table that was broken off goes on, and new seeds can be added.
+# not made again: a table that was broken off goes on, and new seeds can be added. --table: of what there is.
 cd "$(dirname "$0")/.." || exit 1
 : "${CC:=cc}" "${CFLAGS:=-std=c99 -O2}"
-seeds="0 1 2" targets="" seconds="" folder=build/sde
+seeds="0 1 2" targets="" seconds="" folder=build/sde table=false
 while [ $# -gt 0 ]; do
     case $1 in
     --seeds) shift; seeds=$1 ;;
     --seconds) shift; seconds=$1 ;;
-    -*) echo "usage: sh bench/sde.sh [--seeds \"0 1 2\"] [--seconds S] [TARGET ...]"; exit 2 ;;
+    --table) table=true ;;
+    -*) echo "usage: sh bench/sde.sh [--seeds \"0 1 2\"] [--seconds S] [--table] [TARGET ...]"; exit 2 ;;
     *) targets="$targets $1" ;;
     esac
     shift
 done
 : "${targets:=gmm9 gmm25 dw4 funnel manywell32}"
 mkdir -p $folder
-$CC $CFLAGS examples/train.c -o build/sde/train -lm || exit 1
+$table || $CC $CFLAGS examples/train.c -o build/sde/train -lm || exit 1
 
 seconds_of() # TARGET: of training
 {
@@ -61,7 +62,7 @@ for seed in $seeds; do
     for target in $targets; do
         for sampler in vgs dis pis; do
             run=$folder/$target-$sampler-$seed
-            [ ! -f "$run.txt" ] || continue
+            $table || [ -f "$run.txt" ] && continue
             minutes=$(seconds_of "$target" | awk '{ print $1 / 60 }')
             # shellcheck disable=SC2046
             if build/sde/train "$target" $(options $sampler) --minutes "$minutes" --cpu-time --draws 20000 \
@@ -77,16 +78,17 @@ done
 over() # NAME
 {
     awk -v name="$1" '
+        function text(v) { return sprintf(name ~ /^(log_z|forward|iterations)$/ ? "%.4g" : "%.3g", v) }
         $1 == name { sum += $2; if (!n++ || $2 < lo) lo = $2; if (n == 1 || $2 > hi) hi = $2 }
         END {
             if (!n) printf "-"
-            else if (n == 1) printf "%.3g", sum
-            else printf "%.3g (%.3g to %.3g)", sum / n, lo, hi
+            else if (n == 1) printf "%s", text(sum)
+            else printf "%s (%s to %s)", text(sum / n), text(lo), text(hi)
         }' $files
 }
 mean() { over "$1" | cut -d ' ' -f 1; }
 
-echo "Seeds $seeds: mean (least to most). Seconds of the processor of training, one thread."
+echo "Mean (least to most) over seeds. Seconds of the processor of training, one thread."
 echo
 echo "| target, s | sampler | iterations | log Z error | its error bar | forward log Z | log Z - ELBO" \
     "| ESS/N | k-hat | TVD-E (floor) |"
@@ -97,7 +99,7 @@ for target in $targets; do
         name=error note=""
         # shellcheck disable=SC2086
         grep -q '^error' $files || name=log_z note=" (log Z)"
-        echo "| $target, $(seconds_of "$target") | $sampler | $(mean iterations) | $(over $name)$note" \
+        echo "| $target, $(seconds_of "$target") | $sampler x $(echo $files | wc -w | tr -d ' ') | $(mean iterations) | $(over $name)$note" \
             "| $(mean se) | $(over forward) | $(over gap) | $(over ess) | $(over khat)" \
             "| $(over tvd) ($(mean floor)) |"
     done
