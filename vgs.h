@@ -20954,7 +20954,7 @@ VGS__DEF vgs_status vgs_ebm_save(const vgs_ebm *m, const char *path, const char 
         st = vgs_writer_save(w, path, err);
         vgs_writer_free(w);
     } else if (st == VGS_OK) st = VGS_E_NOMEM;
-    vgs__free(s.target);
+    vgs__snapshot_free(&s);
     vgs__free(h.average);
     return st;
 }

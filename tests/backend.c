@@ -393,6 +393,83 @@ static void steady_iteration(void)
     }
 }
 
+/* ---- energies that learn ---------------------------------------------------------------------------- */
+
+enum { EBM_ROWS = 64, EBM_BATCH = 16 };
+static const struct { vgs_objective objective; bool sphere; int uploads; } learners[] = {
+    { VGS_CD, false, 2 },                        /* the batch, and the rows that starts are made of   */
+    { VGS_CD, true, 2 },  { VGS_GCD, false, 1 }, { VGS_DXMI, false, 1 }, { VGS_PERSISTENT, false, 1 },
+    { VGS_DISCREPANCY, false, 1 } };
+enum { LEARNERS = (int)(sizeof learners / sizeof *learners) };
+
+static vgs_ebm *learner(int k, vgs_backend *b)
+{
+    vgs_error err = { VGS_OK, "" };
+    vgs_ebm_config c;
+    vgs_ebm *m;
+    memset(&c, 0, sizeof c);
+    c.objective = learners[k].objective;
+    c.net.dim = 3;
+    c.net.hidden = 8;
+    if (learners[k].sphere) c.net.kind = VGS_NET_AUTOENCODER;
+    c.langevin_steps = c.ed_samples = 3;
+    c.sampler.on_sphere = learners[k].sphere;
+    c.sampler.batch = EBM_BATCH;
+    c.sampler.steps = 4;
+    c.sampler.net.hidden = c.sampler.policy.hidden = 8;
+    c.sampler.net.time_dim = c.sampler.policy.time_dim = 4;
+    c.sampler.backend = b;
+    m = vgs_ebm_create(&c, &err);
+    CHECK(m != NULL, "%s", err.msg);
+    return m;
+}
+
+/* One iteration: the data rows go up, flags come down, and nothing else. */
+static void learn_steadily(vgs_ebm *m, const vgs_data *data, device *d, int uploads)
+{
+    vgs_error err = { VGS_OK, "" };
+    forget_counts(d);
+    allocations = 0;
+    CHECK(!vgs_ebm_train(m, data, 1, NULL, &err), "%s", err.msg);
+    CHECK(d->up == uploads && d->up_bytes == (long)uploads * EBM_BATCH * data->dim * 4,
+          "%ld uploads of %ld bytes", d->up, d->up_bytes);
+    CHECK(d->created == 0 && allocations == 0, "%ld new buffers, %ld allocations", d->created, allocations);
+    CHECK(d->down >= 1 && d->down_bytes == 16 * d->down, "%ld downloads of %ld bytes", d->down,
+          d->down_bytes);
+}
+
+static void ebm(void)
+{
+    static float x[EBM_ROWS * 3], w[2][4000], draws[2][20 * 3], e[2][20];
+    vgs_data data = { NULL, NULL, NULL, EBM_ROWS, 3 };
+    vgs_error err = { VGS_OK, "" };
+    vgs_rng r = { 1, 0, 0 };
+    int k, side, i;
+    vgs_rng_normals(&r, x, EBM_ROWS * 3);
+    data.x = x;
+    for (k = 0; k < LEARNERS; ++k) {
+        device d;
+        device_start(&d);
+        T_IN("objective %d%s", (int)learners[k].objective, learners[k].sphere ? ", on the sphere" : "");
+        for (side = 0; side < 2; ++side) {
+            vgs_ebm *m = learner(k, side ? &d.base : NULL);
+            if (!m) continue;
+            OK(vgs_model_size(vgs_ebm_model(m, true)) <= 4000);
+            CHECK(!vgs_ebm_train(m, &data, 2, NULL, &err), "%s", err.msg);
+            for (i = 0; i < 3; ++i)
+                if (side) learn_steadily(m, &data, &d, learners[k].uploads);
+                else OK(!vgs_ebm_train(m, &data, 1, NULL, &err));
+            OK(!vgs_model_read(vgs_ebm_model(m, true), w[side], &err));
+            CHECK(!vgs_ebm_sample(m, NULL, 20, draws[side], &err) &&
+                  !vgs_ebm_score(m, draws[side], 20, e[side], &err), "%s", err.msg);
+            vgs_ebm_free(m);
+        }
+        OK(!memcmp(w[0], w[1], sizeof w[0]) && !memcmp(draws[0], draws[1], sizeof draws[0]));
+        OK(!memcmp(e[0], e[1], sizeof e[0]) && d.faults == 0 && d.alive == 0);
+        vgs_cpu_free(d.cpu);
+    }
+}
+
 /* A draw of n rows fetches them once; extras fetch what they ask for. */
 static void draw_traffic(void)
 {
@@ -537,6 +614,7 @@ int main(int argc, char **argv)
     RUN(bits_callback);
     RUN(steady_iteration);
     RUN(draw_traffic);
+    RUN(ebm);
     RUN(prologue_runs_once);
     RUN(failing_device);
     return t_end();

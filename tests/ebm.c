@@ -622,6 +622,90 @@ static void official_names(void)
     remove(PATH);
 }
 
+/* What one file has that is not as it was saved. */
+typedef struct bend { const char *name, *value; float number; vgs_status code; const char *says; } bend;
+
+/* Copies PATH to PATH "2", a tensor's first number or a text of the metadata another; NULL value and number 0:
+   without the tensor. */
+static void bent_copy(const bend *b)
+{
+    vgs_safetensors *f = vgs_safetensors_open(PATH, &err);
+    vgs_writer *w = vgs_writer_create(&err);
+    int i;
+    for (i = 0; i < vgs_safetensors_count(f); ++i) {
+        const vgs_file_tensor *t = vgs_safetensors_tensor(f, i);
+        static float x[4000];
+        const void *from = t->data;
+        bool this_one = !strcmp(t->name, b->name);
+        if (this_one && b->number == 0.0f) continue;
+        if (this_one) {
+            memcpy(x, t->data, t->bytes);
+            x[0] = b->number;
+            from = x;
+        }
+        vgs_writer_tensor(w, t->name, t->dtype, t->ndim, t->shape, from);
+    }
+    for (i = 0; i < vgs_safetensors_meta_count(f); ++i) {
+        const char *key = vgs_safetensors_meta_key(f, i);
+        if (!strcmp(key, "vgs.checksum") || !strcmp(key, "vgs.format")) continue;      /* the writer adds them */
+        vgs_writer_meta(w, key, b->value && !strcmp(key, b->name) ? b->value : vgs_safetensors_meta(f, key));
+    }
+    CHECK(!vgs_writer_save(w, PATH "2", &err), "%s", err.msg);
+    vgs_writer_free(w);
+    vgs_safetensors_free(f);
+}
+
+/* Files cut short, with a bit flipped, or whole with something in them that cannot be: refused, the model as it
+   was. */
+static void damaged(void)
+{
+    static const bend bends[] = {
+        { "encoder.net.0.weight", NULL, 0, VGS_E_FORMAT, "encoder.net.0.weight" },
+        { "learned.encoder.net.0.bias", NULL, 0, VGS_E_FORMAT, "learned.encoder.net.0.bias" },
+        { "learned.out_scale", NULL, (float)INFINITY, VGS_E_NONFINITE, "learned" },
+        { "vgs.energy_v", NULL, 0, VGS_E_FORMAT, "vgs.energy_v" },
+        { "vgs.energy_v", NULL, -1, VGS_E_FORMAT, "vgs.energy_v" },
+        { "vgs.energy_kept", NULL, 0, VGS_E_FORMAT, "vgs.energy_kept" },
+        { "vgs.energy_kept", NULL, (float)NAN, VGS_E_NONFINITE, "learned" },
+        { "vgs.energy_iteration", "-1", 0, VGS_E_FORMAT, "vgs.energy_iteration" },
+        { "vgs.energy_step", "many", 0, VGS_E_FORMAT, "vgs.energy_step" } };
+    static unsigned char bytes[1 << 17];
+    vgs_ebm_config c = small(VGS_CD, VGS_STARTS_DATA, true, 1);
+    vgs_ebm *m = made(&c), *other;
+    float w[2][2000];
+    size_t n, i, size;
+    c.sampler.seed = 4;
+    if (!m || !(other = made(&c))) return;
+    size = (size_t)vgs_model_size(vgs_ebm_model(m, true)) * sizeof(float);
+    OK(!vgs_ebm_fit(m, &data, 3, NULL, &err) && !vgs_ebm_train(m, &data, 1, NULL, &err));
+    OK(!vgs_ebm_save(m, PATH, NULL, &err) && !vgs_model_read(vgs_ebm_model(other, true), w[0], &err));
+    n = t_read(PATH, bytes, sizeof bytes);
+    OK(n > 1000 && n < sizeof bytes);
+    for (i = 0; i < n; i += i < 64 ? 1 : 211) {
+        T_IN("cut to %d bytes", (int)i);
+        t_write(PATH "2", bytes, i);
+        OK(vgs_ebm_load(other, PATH "2", &err) != VGS_OK && err.msg[0]);
+        T_IN("a bit of byte %d flipped", (int)i);
+        bytes[i] = (unsigned char)(bytes[i] ^ 1 << i % 8);
+        t_write(PATH "2", bytes, n);
+        OK(vgs_ebm_load(other, PATH "2", &err) != VGS_OK && err.msg[0]);
+        bytes[i] = (unsigned char)(bytes[i] ^ 1 << i % 8);
+    }
+    for (i = 0; i < sizeof bends / sizeof *bends; ++i) {
+        T_IN("%s, bend %d", bends[i].name, (int)i);
+        bent_copy(&bends[i]);
+        CHECK(vgs_ebm_load(other, PATH "2", &err) == bends[i].code && strstr(err.msg, bends[i].says), "%s: %s",
+              vgs_status_name(err.code), err.msg);
+    }
+    T_IN("afterwards");
+    OK(!vgs_model_read(vgs_ebm_model(other, true), w[1], &err) && !memcmp(w[0], w[1], size));
+    OK(vgs_ebm_iteration(other) == 0 && !vgs_ebm_load(other, PATH, &err) && vgs_ebm_iteration(other) == 1);
+    vgs_ebm_free(m);
+    vgs_ebm_free(other);
+    remove(PATH);
+    remove(PATH "2");
+}
+
 /* ---- starts near the data ------------------------------------------------------------------------------ */
 
 static double start_distance(int dim, float degrees, int steps)
@@ -802,6 +886,7 @@ int main(int argc, char **argv)
     RUN(fit_runs_away);
     RUN(shared);
     RUN(official_names);
+    RUN(damaged);
     RUN(von_mises_fisher);
     vgs_cpu_free(look.cpu);
     return t_end();

@@ -244,6 +244,38 @@ static bool sampler_touch(void)
     return ok;
 }
 
+/* An energy that learns, saved and loaded; its starts are kept. */
+static bool ebm(void)
+{
+    static const float rows[16] = { 0, 1, 1, 0, 2, 1, 1, 2, 0, 3, 1, 1, 2, 2, 3, 1 };
+    vgs_data data = { NULL, NULL, NULL, 8, 2 };
+    vgs_ebm_config c;
+    vgs_ebm *m, *n;
+    vgs_ebm_stats stats;
+    float x[8], e[4];
+    bool ok;
+    memset(&c, 0, sizeof c);
+    data.x = rows;
+    c.objective = VGS_CD;
+    c.fit = 1;
+    c.net.kind = VGS_NET_AUTOENCODER;
+    c.net.dim = 2;
+    c.net.hidden = c.sampler.net.hidden = c.sampler.net.time_dim = 4;
+    c.net.layers = c.sampler.net.layers = 1;
+    c.sampler.steps = 2;
+    c.sampler.batch = 4;
+    c.sampler.threads = 1;
+    m = vgs_ebm_create(&c, &err);
+    n = m ? vgs_ebm_create(&c, &err) : NULL;
+    ok = n && !vgs_ebm_fit(m, &data, 1, NULL, &err) && !vgs_ebm_train(m, &data, 1, &stats, &err) &&
+         !vgs_ebm_save(m, "oom.ebm", NULL, &err) && !vgs_ebm_load(n, "oom.ebm", &err) &&
+         !vgs_ebm_average(n, &err) && !vgs_ebm_sample(n, NULL, 4, x, &err) &&
+         !vgs_ebm_score(n, x, 4, e, &err);
+    vgs_ebm_free(m);
+    vgs_ebm_free(n);
+    return ok;
+}
+
 /* Ninety ops, so that the list of nodes must grow. */
 static bool graph(void)
 {
@@ -492,6 +524,7 @@ int main(int argc, char **argv)
         PART(model_of_arrays),
         PART(sampler_parts),
         PART(sampler_touch),
+        PART(ebm),
         PART(save),
         PART(load),
         PART(checkpoint_config),
@@ -524,5 +557,6 @@ int main(int argc, char **argv)
     remove(PATH);
     remove("oom.npy");
     remove("oom.model");
+    remove("oom.ebm");
     return t_end();
 }
