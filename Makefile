@@ -37,7 +37,7 @@ run: build/train
 	@echo "report: build/gmm9/report.html"
 
 run-ebm: build/ebm
-	./build/ebm demo 8gauss --out build/8gauss --force --iterations 4000
+	./build/ebm demo 8gauss --out build/8gauss --force --iterations 3000
 	@echo "report: build/8gauss/report.html"
 
 PROGRAMS = build/ring build/particles build/surrogate build/contrast build/train build/sample build/evaluate \

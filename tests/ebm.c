@@ -625,8 +625,8 @@ static void official_names(void)
 /* What one file has that is not as it was saved. */
 typedef struct bend { const char *name, *value; float number; vgs_status code; const char *says; } bend;
 
-/* Copies PATH to PATH "2", a tensor's first number or a text of the metadata another; NULL value and number 0:
-   without the tensor. */
+/* Copies PATH to PATH "2", but for the first number of a tensor, or a text of the metadata; number 0: without
+   the tensor. */
 static void bent_copy(const bend *b)
 {
     vgs_safetensors *f = vgs_safetensors_open(PATH, &err);
@@ -647,7 +647,7 @@ static void bent_copy(const bend *b)
     }
     for (i = 0; i < vgs_safetensors_meta_count(f); ++i) {
         const char *key = vgs_safetensors_meta_key(f, i);
-        if (!strcmp(key, "vgs.checksum") || !strcmp(key, "vgs.format")) continue;      /* the writer adds them */
+        if (!strcmp(key, "vgs.checksum") || !strcmp(key, "vgs.format")) continue;        /* the writer's */
         vgs_writer_meta(w, key, b->value && !strcmp(key, b->name) ? b->value : vgs_safetensors_meta(f, key));
     }
     CHECK(!vgs_writer_save(w, PATH "2", &err), "%s", err.msg);
@@ -655,8 +655,8 @@ static void bent_copy(const bend *b)
     vgs_safetensors_free(f);
 }
 
-/* Files cut short, with a bit flipped, or whole with something in them that cannot be: refused, the model as it
-   was. */
+/* Files cut short, with a bit flipped, or whole with something in them that cannot be: refused, the model as
+   it was. */
 static void damaged(void)
 {
     static const bend bends[] = {
@@ -694,8 +694,8 @@ static void damaged(void)
     for (i = 0; i < sizeof bends / sizeof *bends; ++i) {
         T_IN("%s, bend %d", bends[i].name, (int)i);
         bent_copy(&bends[i]);
-        CHECK(vgs_ebm_load(other, PATH "2", &err) == bends[i].code && strstr(err.msg, bends[i].says), "%s: %s",
-              vgs_status_name(err.code), err.msg);
+        CHECK(vgs_ebm_load(other, PATH "2", &err) == bends[i].code && strstr(err.msg, bends[i].says),
+              "%s: %s", vgs_status_name(err.code), err.msg);
     }
     T_IN("afterwards");
     OK(!vgs_model_read(vgs_ebm_model(other, true), w[1], &err) && !memcmp(w[0], w[1], size));
