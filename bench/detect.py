@@ -37,6 +37,9 @@ print(f"threads {threads}, {len(names)} images, batch 1")
 for stage in ["decode", "resize", "features", "score"]:
     print(f"  {stage:9s} {statistics.median(x['ms_' + stage] for x in lines):7.2f} ms wall")
 print(f"  all       {1e3 * (full - base) / (len(names) - 1):7.2f} ms of the processor")
+rest = sum(min(x["ms_" + stage] for x in lines) for stage in ["decode", "resize", "score"])
+print(f"  features  {1e3 * (full - base) / (len(names) - 1) - rest:7.2f} ms of the processor: all less the least "
+      f"that the other stages took, {rest:.2f} ms")
 print(f"  resident  {resident:7.0f} MB in scoring")
 print(f"  file      {os.path.getsize(folder + '/detector.safetensors') / 1e6:7.1f} MB")
 
