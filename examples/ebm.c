@@ -44,6 +44,7 @@ typedef struct job {
     int goal;
     int begun_rows;                              /* of the data that the checkpoint began with, or 0      */
     char goal_text[32];
+    int higher;                                  /* measurements in a row with e of data above draws'     */
     double fit_loss, e_valid, started, earlier, began;       /* began: seconds before the first iteration */
     FILE *log;
     char warning[200];
@@ -292,7 +293,7 @@ static void choose_preset(job *j)
     if (!j->preset) j->preset = given_sphere(j) ? "fast" : wants_dxmi(j) ? "dxmi" : "plane";
     if (!strcmp(j->preset, "plane")) j->goal = preset_plane(c);
     else if (!strcmp(j->preset, "dxmi")) j->goal = preset_dxmi(c, j->data.dim);
-    else if (!strcmp(j->preset, "fast")) j->goal = preset_fast(c, j->data.dim);
+    else if (!strcmp(j->preset, "fast")) j->goal = preset_fast(c);
     else if (!strcmp(j->preset, "mvtec")) j->goal = preset_mvtec(c);
     else wrong_usage("--preset %.40s: must be one of: plane dxmi fast mvtec", j->preset);
     c->net.dim = j->data.dim;
@@ -498,6 +499,8 @@ static void find_warning(job *j)
     const vgs_ebm_stats *s = &j->stats;
     const char *advice = vgs_ebm_sampler(j->m) ? "lower --energy-lr or raise --energy-rounds"
                                                : "lower --energy-lr";
+    const bool higher = s->e_data > s->e_draws + 0.5 * fabs(s->e_draws) + 1e-3 && s->iteration > 200;
+    j->higher = higher ? j->higher + 1 : 0;      /* once is chance                                    */
     j->warning[0] = '\0';
     if (s->spread < 0.05)
         snprintf(j->warning, sizeof j->warning, "all negatives are alike (spread %.3f of the data's): the "
@@ -507,7 +510,7 @@ static void find_warning(job *j)
                  "%.3g; %s", vgs_ebm_sampler(j->m) ? "the sampler does not follow E"
                                                    : "negatives do not follow E",
                  0.5 / (double)j->config.gamma, advice);
-    else if (s->e_data > s->e_draws + 0.5 * fabs(s->e_draws) + 1e-3 && s->iteration > 200)
+    else if (j->higher >= 3)
         snprintf(j->warning, sizeof j->warning, "data have more energy than negatives (%.3g, %.3g): the "
                  "sampler finds what E does not; %s", s->e_data, s->e_draws, advice);
     else if (s->drift_first < 0.05 && s->drift_last < 0.05 && s->iteration > 200)

@@ -82,14 +82,14 @@ static inline int preset_mvtec(vgs_ebm_config *c)
     return 90700;
 }
 
-static inline int preset_fast(vgs_ebm_config *c, int dim)
+static inline int preset_fast(vgs_ebm_config *c)
 {
     preset_features(c);
     c->sampler.batch = 392;
     c->sampler.value_lr = 1e-3f;
     c->sampler.net.hidden = c->sampler.net.time_hidden = 128;
     c->net.hidden = 384;
-    c->net.code = dim < 256 ? (dim + 3) / 4 : 64;     /* narrower than the rows                    */
+    c->net.code = 64;
     c->lr = 1e-4f;
     c->fit = 1000;
     return 1000;

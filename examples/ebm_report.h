@@ -217,15 +217,15 @@ static void picture_section(const job *j, const results *r, int side, int channe
     const size_t d = (size_t)j->units.dim;
     float *both[2], lo = 1e30f, hi = -1e30f;
     const double pitch = 3.6 * side + 4;
-    const int across = (int)(c.w / pitch);
-    both[0] = malloc(TILES * d * sizeof(float));
-    both[1] = malloc(TILES * d * sizeof(float));
-    if (both[0] && both[1] && across > 0 && r->n_data >= TILES) {
-        c.h = pitch * ((TILES + across - 1) / across);
-        memcpy(both[0], j->data.x, TILES * d * sizeof(float));
-        memcpy(both[1], r->draws, TILES * d * sizeof(float));
-        for (int k = 0; k < 2; ++k) units_undo(&j->units, both[k], TILES);
-        for (size_t i = 0; i < TILES * d; ++i) {
+    const int across = (int)(c.w / pitch), tiles = r->n < TILES ? r->n : TILES;  /* slow ones make few  */
+    both[0] = malloc((size_t)tiles * d * sizeof(float));
+    both[1] = malloc((size_t)tiles * d * sizeof(float));
+    if (both[0] && both[1] && across > 0 && r->n_data >= tiles) {
+        c.h = pitch * ((tiles + across - 1) / across);
+        memcpy(both[0], j->data.x, (size_t)tiles * d * sizeof(float));
+        memcpy(both[1], r->draws, (size_t)tiles * d * sizeof(float));
+        for (int k = 0; k < 2; ++k) units_undo(&j->units, both[k], tiles);
+        for (size_t i = 0; i < (size_t)tiles * d; ++i) {
             lo = both[0][i] < lo ? both[0][i] : lo;
             hi = both[0][i] > hi ? both[0][i] : hi;
         }
@@ -233,7 +233,7 @@ static void picture_section(const job *j, const results *r, int side, int channe
         for (int k = 0; k < 2; ++k) {
             c.title = k ? "Draws" : "Data";
             chart_begin(&c);
-            for (int i = 0; i < TILES; ++i)
+            for (int i = 0; i < tiles; ++i)
                 tile(f, both[k] + (size_t)i * d, side, channels, 2 + pitch * (i % across),
                      2 + pitch * (i / across), (double)lo, (double)hi + 1e-9);
             chart_end(&c);

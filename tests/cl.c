@@ -193,6 +193,46 @@ static void checkpoints(void)
     remove(path);
 }
 
+/* Three iterations of energies that learn: weights and scores of the processor. The loss of discrepancy is
+   that of E plus any constant: of the last bias the gradient is rounding, of which Adam makes a step. */
+static void ebm(void)
+{
+    static const vgs_objective objectives[] = { VGS_CD, VGS_GCD, VGS_PERSISTENT, VGS_DISCREPANCY };
+    static float x[64 * 3], w[2][4000], e[2][64];
+    const vgs_data data = { x, NULL, NULL, 64, 3 };
+    vgs_rng r = { 1, 0, 0 };
+    int k, side, n = 0;
+    vgs_rng_normals(&r, x, 64 * 3);
+    for (k = 0; k < 4; ++k) {
+        T_IN("objective %d", (int)objectives[k]);
+        for (side = 0; side < 2; ++side) {
+            vgs_ebm_config c;
+            vgs_ebm *m;
+            memset(&c, 0, sizeof c);
+            c.objective = objectives[k];
+            c.net.dim = 3;
+            c.net.hidden = c.sampler.net.hidden = 8;
+            c.sampler.net.time_dim = 4;
+            c.langevin_steps = c.ed_samples = 3;
+            c.sampler.on_sphere = k == 0;
+            c.sampler.steps = 4;
+            c.sampler.batch = 16;
+            c.sampler.threads = 1;
+            c.sampler.backend = side ? the_device : NULL;
+            if (!CHECK((m = vgs_ebm_create(&c, &err)) != NULL, "%s", err.msg)) return;
+            n = vgs_model_size(vgs_ebm_model(m, true));
+            if (!CHECK(n <= 4000, "%d weights", n)) return;
+            CHECK(!vgs_ebm_train(m, &data, 3, NULL, &err), "%s", err.msg);
+            OK(!vgs_model_read(vgs_ebm_model(m, false), w[side], &err));
+            CHECK(!vgs_ebm_score(m, x, 64, e[side], &err), "%s", err.msg);
+            vgs_ebm_free(m);
+        }
+        n -= objectives[k] == VGS_DISCREPANCY;
+        CHECK(distance(w[1], w[0], n) < 1e-4, "weights differ by %.2g", distance(w[1], w[0], n));
+        CHECK(distance(e[1], e[0], 64) < 1e-4, "scores differ by %.2g", distance(e[1], e[0], 64));
+    }
+}
+
 /* Where MALA accepts on one side only, rows part for good: so weights are compared as a whole. */
 static void corrected(void)
 {
@@ -718,6 +758,7 @@ int main(int argc, char **argv)
     RUN(one_step);
     RUN(same_loss);
     RUN(checkpoints);
+    RUN(ebm);
     RUN(corrected);
     RUN(walls_and_sphere);
     RUN(products);
