@@ -1430,6 +1430,11 @@ VGS_API vgs_status   vgs_cpu_run    (const vgs_backend *cpu, const vgs_call *cal
 #  define VGS__DEF                                /* a definition carries no `extern` */
 #endif
 
+/* Private names begin with vgs__ and their section (vgs__compile_, vgs__mcmc_; vgs__ckpt_ in >>checkpoint,
+   vgs__sampler_ in >>life) or a thing of it: an op and what only it needs, a network, a stage, a file format.
+   The kernel of an op is vgs__k_op, its gradient vgs__g_op. Names of >>util and >>math are short and used
+   everywhere, as are vgs__id, vgs__exists and vgs__no_var of a vgs_var. */
+
 /* Speed with one plain command. VGS__HOT marks loops that are written to be vectorised, which gcc does at -O3
    only; all of this file at -O3 would take three times as long to compile. Contraction is off so that an
    element's bits do not depend on where a vector loop ends; the matrix products use fused multiply-adds
@@ -1881,7 +1886,7 @@ VGS__DEF void vgs_philox(const uint32_t key[2], const uint32_t counter[4], uint3
 }
 
 /* Four random words to four normals (Box-Muller). The radius keeps all 32 bits: |z| reaches 6.7. */
-VGS__INLINE void vgs__normal_pair(uint32_t a, uint32_t b, float *z0, float *z1)
+VGS__INLINE void vgs__rng_normal_pair(uint32_t a, uint32_t b, float *z0, float *z1)
 {
     float u = (float)a * 2.3283064365386963e-10f + 1.1641532182693481e-10f;
     float v = (float)(b >> 8) * 5.9604644775390625e-8f, s, c, r;
@@ -1892,10 +1897,10 @@ VGS__INLINE void vgs__normal_pair(uint32_t a, uint32_t b, float *z0, float *z1)
     *z1 = r * s;
 }
 
-VGS__INLINE void vgs__normal4(const uint32_t *w, float *z)
+VGS__INLINE void vgs__rng_normal4(const uint32_t *w, float *z)
 {
-    vgs__normal_pair(w[0], w[1], z, z + 1);
-    vgs__normal_pair(w[2], w[3], z + 2, z + 3);
+    vgs__rng_normal_pair(w[0], w[1], z, z + 1);
+    vgs__rng_normal_pair(w[2], w[3], z + 2, z + 3);
 }
 
 #ifdef VGS__X86
@@ -1965,7 +1970,7 @@ VGS__DEF void vgs_rng_normals(vgs_rng *r, float *out, size_t n)
     size_t i, k;
     for (i = 0; i < n; i += 4) {
         vgs__rng_block(r, w);
-        vgs__normal4(w, z);
+        vgs__rng_normal4(w, z);
         for (k = 0; k < 4 && i + k < n; ++k) out[i + k] = z[k];
     }
 }
@@ -1981,7 +1986,7 @@ VGS__DEF uint32_t vgs_rng_below(vgs_rng *r, uint32_t n)
 #define VGS__MAX_SPACE 8                         /* largest d of particles that can be shuffled        */
 
 /* q [d,d]: a random rotation or reflection, the rows of Gaussian numbers made orthonormal (Gram-Schmidt). */
-static void vgs__random_frame(vgs_rng *r, int d, double *q)
+static void vgs__rng_frame(vgs_rng *r, int d, double *q)
 {
     float z[VGS__MAX_SPACE * VGS__MAX_SPACE];
     int i, j, k;
@@ -2005,7 +2010,7 @@ VGS__DEF vgs_status vgs_shuffle_particles(vgs_rng *r, const float *x, int n, int
     if (n < 1 || d < 1 || d > VGS__MAX_SPACE)
         return vgs__fail(err, VGS_E_ARG, "shuffle_particles: n = %d, d = %d: must be at least 1, and d at "
                          "most %d", n, d, VGS__MAX_SPACE);
-    vgs__random_frame(r, d, q);
+    vgs__rng_frame(r, d, q);
     for (i = 0; i < n; ++i)
         for (j = 0; j < d; ++j) {
             double s = 0.0;
@@ -2087,7 +2092,7 @@ typedef struct vgs__gemm_kernel {
 /* Ops that a product takes with it, in the order of vgs_act. */
 #define VGS__ACTS(X) X(RELU, relu) X(SIGMOID, sigmoid) X(TANH, tanh) X(SILU, silu) X(SOFTPLUS, softplus)
 
-VGS__INLINE void vgs__act_lanes(vgs_act act, float *x)
+VGS__INLINE void vgs__gemm_act_lanes(vgs_act act, float *x)
 {
     int j;
     switch (act) {
@@ -2101,13 +2106,13 @@ VGS__INLINE void vgs__act_lanes(vgs_act act, float *x)
 }
 
 /* x[n] = act(x + bias), n a multiple of the lanes; bias may be NULL. */
-VGS__HOT static void vgs__finish_c(int n, float *x, const float *bias, vgs_act act)
+VGS__HOT static void vgs__gemm_finish_c(int n, float *x, const float *bias, vgs_act act)
 {
     int i, j;
     for (i = 0; i < n; i += VGS__LANES, x += VGS__LANES) {
         if (bias)
             for (j = 0; j < VGS__LANES; ++j) x[j] += bias[i + j];
-        vgs__act_lanes(act, x);
+        vgs__gemm_act_lanes(act, x);
     }
 }
 
@@ -2115,7 +2120,7 @@ VGS__HOT static void vgs__finish_c(int n, float *x, const float *bias, vgs_act a
 #define VGS__FINISH8(expr) \
     for (i = 0; i < n; i += 8) { const __m256 a = _mm256_loadu_ps(x + i); _mm256_storeu_ps(x + i, expr); }
 
-VGS__AVX2 static void vgs__finish_avx2(int n, float *x, const float *bias, vgs_act act)
+VGS__AVX2 static void vgs__gemm_finish_avx2(int n, float *x, const float *bias, vgs_act act)
 {
     const __m256 zero = _mm256_setzero_ps();
     int i;
@@ -2128,7 +2133,7 @@ VGS__AVX2 static void vgs__finish_avx2(int n, float *x, const float *bias, vgs_a
     if (act == VGS_ACT_SILU) VGS__FINISH8(vgs__silu8(a))
     else if (act == VGS_ACT_RELU) VGS__FINISH8(_mm256_max_ps(zero, a))       /* NaN and -0 stay        */
     else if (act == VGS_ACT_SIGMOID) VGS__FINISH8(vgs__sigmoid8(a))
-    else if (act != VGS_ACT_NONE) vgs__finish_c(n, x, NULL, act);
+    else if (act != VGS_ACT_NONE) vgs__gemm_finish_c(n, x, NULL, act);
 }
 #undef VGS__FINISH8
 #endif
@@ -2136,7 +2141,7 @@ VGS__AVX2 static void vgs__finish_avx2(int n, float *x, const float *bias, vgs_a
 /* ---- tiles ---------------------------------------------------------------------------------------- */
 
 /* Half of a 4 x 16 tile at a time: 4 x 8 sums fit the sixteen registers of SSE2. */
-VGS__HOT static void vgs__tile_c(int k, const vgs__panels *x, float *c, ptrdiff_t ldc, bool add)
+VGS__HOT static void vgs__gemm_tile_c(int k, const vgs__panels *x, float *c, ptrdiff_t ldc, bool add)
 {
     const ptrdiff_t ai = x->ai, ap = x->ap, bp = x->bp;
     int h, i, j, p;
@@ -2168,7 +2173,7 @@ VGS__HOT static void vgs__tile_c(int k, const vgs__panels *x, float *c, ptrdiff_
 #define VGS__STORE(i) _mm256_storeu_ps(c + i * ldc, u##i); _mm256_storeu_ps(c + i * ldc + 8, v##i);
 
 __attribute__((target("avx2,fma")))
-static void vgs__tile_avx2(int k, const vgs__panels *x, float *c, ptrdiff_t ldc, bool add)
+static void vgs__gemm_tile_avx2(int k, const vgs__panels *x, float *c, ptrdiff_t ldc, bool add)
 {
     const float *a = x->a, *b = x->b;
     const ptrdiff_t ai = x->ai, ap = x->ap, bp = x->bp;
@@ -2193,7 +2198,7 @@ static void vgs__tile_avx2(int k, const vgs__panels *x, float *c, ptrdiff_t ldc,
 #define VGS__STORE(i) _mm256_storeu_ps(c + i * ldc, u##i);
 
 __attribute__((target("avx2,fma")))
-static void vgs__narrow_avx2(int k, const vgs__panels *x, float *c, ptrdiff_t ldc, bool add)
+static void vgs__gemm_narrow_avx2(int k, const vgs__panels *x, float *c, ptrdiff_t ldc, bool add)
 {
     const float *a = x->a, *b = x->b;
     const ptrdiff_t ai = x->ai, ap = x->ap, bp = x->bp;
@@ -2220,7 +2225,7 @@ static void vgs__narrow_avx2(int k, const vgs__panels *x, float *c, ptrdiff_t ld
 #define VGS__STORE(i) _mm512_storeu_ps(c + i * ldc, u##i); _mm512_storeu_ps(c + i * ldc + 16, v##i);
 
 __attribute__((target("avx512f")))
-static void vgs__tile_avx512(int k, const vgs__panels *x, float *c, ptrdiff_t ldc, bool add)
+static void vgs__gemm_tile_avx512(int k, const vgs__panels *x, float *c, ptrdiff_t ldc, bool add)
 {
     const float *a = x->a, *b = x->b;
     const ptrdiff_t ai = x->ai, ap = x->ap, bp = x->bp;
@@ -2239,7 +2244,7 @@ static void vgs__tile_avx512(int k, const vgs__panels *x, float *c, ptrdiff_t ld
 }
 
 __attribute__((target("avx512f")))
-static void vgs__low_avx512(int k, const vgs__panels *x, float *c, ptrdiff_t ldc, bool add)
+static void vgs__gemm_low_avx512(int k, const vgs__panels *x, float *c, ptrdiff_t ldc, bool add)
 {
     const float *a = x->a, *b = x->b;
     const ptrdiff_t ai = x->ai, ap = x->ap, bp = x->bp;
@@ -2276,7 +2281,7 @@ static void vgs__low_avx512(int k, const vgs__panels *x, float *c, ptrdiff_t ldc
 #define VGS__STORE(i) vst1q_f32(c + i * ldc, s##i); vst1q_f32(c + i * ldc + 4, t##i); \
                       vst1q_f32(c + i * ldc + 8, u##i); vst1q_f32(c + i * ldc + 12, v##i);
 
-static void vgs__tile_neon(int k, const vgs__panels *x, float *c, ptrdiff_t ldc, bool add)
+static void vgs__gemm_tile_neon(int k, const vgs__panels *x, float *c, ptrdiff_t ldc, bool add)
 {
     const float *a = x->a, *b = x->b;
     const ptrdiff_t ai = x->ai, ap = x->ap, bp = x->bp;
@@ -2306,7 +2311,7 @@ static void vgs__tile_neon(int k, const vgs__panels *x, float *c, ptrdiff_t ldc,
 
 /* ---- edges ---------------------------------------------------------------------------------------- */
 
-static void vgs__edge_c(int rows, int cols, const float *t, int nr, float *c, ptrdiff_t ldc, bool add)
+static void vgs__gemm_edge_c(int rows, int cols, const float *t, int nr, float *c, ptrdiff_t ldc, bool add)
 {
     int i, j;
     for (i = 0; i < rows; ++i, c += ldc, t += nr)
@@ -2314,8 +2319,8 @@ static void vgs__edge_c(int rows, int cols, const float *t, int nr, float *c, pt
 }
 
 #ifdef VGS__X86
-VGS__AVX2 static void vgs__edge_avx2(int rows, int cols, const float *t, int nr, float *c, ptrdiff_t ldc,
-                                     bool add)
+VGS__AVX2 static void vgs__gemm_edge_avx2(int rows, int cols, const float *t, int nr, float *c, ptrdiff_t ldc,
+                                          bool add)
 {
     int i, j, whole = cols & ~7;
     for (i = 0; i < rows; ++i, c += ldc, t += nr) {
@@ -2333,7 +2338,7 @@ VGS__AVX2 static void vgs__edge_avx2(int rows, int cols, const float *t, int nr,
 
 #ifdef VGS__X86
 __attribute__((target("avx2,fma")))
-static float vgs__dot_avx2(int k, const float *a, const float *b)
+static float vgs__gemm_dot_avx2(int k, const float *a, const float *b)
 {
     __m256 s0 = _mm256_setzero_ps(), s1 = s0, s2 = s0, s3 = s0;
     float lane[8], rest = 0.0f;
@@ -2382,7 +2387,8 @@ VGS__DEF const char *vgs_isa_name(vgs_isa isa)
 /* The kernel of a set of instructions; plain C takes the place of one that the processor lacks. */
 static vgs__gemm_kernel vgs__gemm_kernel_of(vgs_isa isa)
 {
-    vgs__gemm_kernel kernel = { 4, 16, vgs__tile_c, NULL, NULL, NULL, vgs__edge_c, vgs__finish_c };
+    vgs__gemm_kernel kernel = { 4, 16, vgs__gemm_tile_c, NULL, NULL, NULL, vgs__gemm_edge_c,
+                               vgs__gemm_finish_c };
     if (isa == VGS_ISA_AUTO) isa = vgs_cpu_isa();
     if (!vgs__cpu_has(isa)) return kernel;
 #if defined VGS__X86
@@ -2390,15 +2396,15 @@ static vgs__gemm_kernel vgs__gemm_kernel_of(vgs_isa isa)
         bool wide = isa == VGS_ISA_AVX512;
         kernel.mr = wide ? 12 : 6;
         kernel.nr = wide ? 32 : 16;
-        kernel.tile = wide ? vgs__tile_avx512 : vgs__tile_avx2;
-        kernel.low = wide ? vgs__low_avx512 : NULL;
-        kernel.narrow = vgs__narrow_avx2;
-        kernel.dot = vgs__dot_avx2;
-        kernel.edge = vgs__edge_avx2;
-        kernel.finish = vgs__finish_avx2;
+        kernel.tile = wide ? vgs__gemm_tile_avx512 : vgs__gemm_tile_avx2;
+        kernel.low = wide ? vgs__gemm_low_avx512 : NULL;
+        kernel.narrow = vgs__gemm_narrow_avx2;
+        kernel.dot = vgs__gemm_dot_avx2;
+        kernel.edge = vgs__gemm_edge_avx2;
+        kernel.finish = vgs__gemm_finish_avx2;
     }
 #elif defined VGS__ARM
-    if (isa == VGS_ISA_NEON) kernel.tile = vgs__tile_neon;
+    if (isa == VGS_ISA_NEON) kernel.tile = vgs__gemm_tile_neon;
 #endif
     return kernel;
 }
@@ -2406,7 +2412,7 @@ static vgs__gemm_kernel vgs__gemm_kernel_of(vgs_isa isa)
 /* ---- packing -------------------------------------------------------------------------------------- */
 
 /* out[k,w] = src[k,lanes], filled up with zeros. */
-VGS__INLINE void vgs__pack_rows(int k, int lanes, int w, const float *src, ptrdiff_t ld, float *out)
+VGS__INLINE void vgs__gemm_pack_rows(int k, int lanes, int w, const float *src, ptrdiff_t ld, float *out)
 {
     int p, l;
     for (p = 0; p < k; ++p, src += ld, out += w) {
@@ -2416,18 +2422,18 @@ VGS__INLINE void vgs__pack_rows(int k, int lanes, int w, const float *src, ptrdi
 }
 
 /* Whole panels, with a width that the compiler knows: the loop becomes a few moves. */
-VGS__HOT static void vgs__copy_panel(int k, int w, const float *src, ptrdiff_t ld, float *out)
+VGS__HOT static void vgs__gemm_copy_panel(int k, int w, const float *src, ptrdiff_t ld, float *out)
 {
     int p;
     if (w == 16) for (p = 0; p < k; ++p, src += ld, out += 16) memcpy(out, src, 16 * sizeof *out);
     else if (w == 32) for (p = 0; p < k; ++p, src += ld, out += 32) memcpy(out, src, 32 * sizeof *out);
     else if (w == 12) for (p = 0; p < k; ++p, src += ld, out += 12) memcpy(out, src, 12 * sizeof *out);
     else if (w == 6) for (p = 0; p < k; ++p, src += ld, out += 6) memcpy(out, src, 6 * sizeof *out);
-    else vgs__pack_rows(k, w, w, src, ld, out);
+    else vgs__gemm_pack_rows(k, w, w, src, ld, out);
 }
 
 /* out[4,0..3] = the transpose of the 4 x 4 block at src. */
-VGS__INLINE void vgs__transpose4(const float *src, ptrdiff_t ld, float *out, int w)
+VGS__INLINE void vgs__gemm_transpose4(const float *src, ptrdiff_t ld, float *out, int w)
 {
 #ifdef VGS__X86
     __m128 r0 = _mm_loadu_ps(src), r1 = _mm_loadu_ps(src + ld);
@@ -2446,11 +2452,11 @@ VGS__INLINE void vgs__transpose4(const float *src, ptrdiff_t ld, float *out, int
 }
 
 /* out[k,w] = the transpose of src[lanes,k], filled up with zeros. */
-VGS__HOT static void vgs__pack_cols(int k, int lanes, int w, const float *src, ptrdiff_t ld, float *out)
+VGS__HOT static void vgs__gemm_pack_cols(int k, int lanes, int w, const float *src, ptrdiff_t ld, float *out)
 {
     int p, l, i;
     for (l = 0; l + 4 <= lanes; l += 4, src += 4 * ld) {
-        for (p = 0; p + 4 <= k; p += 4) vgs__transpose4(src + p, ld, out + p * w + l, w);
+        for (p = 0; p + 4 <= k; p += 4) vgs__gemm_transpose4(src + p, ld, out + p * w + l, w);
         for (; p < k; ++p)
             for (i = 0; i < 4; ++i) out[p * w + l + i] = src[i * ld + p];
     }
@@ -2467,7 +2473,7 @@ typedef struct vgs__product {
     int m, n, k;
     ptrdiff_t lda, ldb, ldc;
     const float *a, *b;
-    const float *packed;                         /* B as vgs__pack_share leaves it; NULL = not yet    */
+    const float *packed;                         /* B as vgs__gemm_pack_share leaves it; NULL = not yet    */
     float *c, *work;
     vgs__epilogue ep;
     vgs__gemm_kernel kernel;
@@ -2479,11 +2485,11 @@ typedef struct vgs__block { int i, j, p, m, n, k; bool a_direct, b_direct; } vgs
 VGS__INLINE int vgs__min(int a, int b) { return a < b ? a : b; }
 
 /* Element p of row i of A, element j of row p of B. */
-VGS__INLINE const float *vgs__a_at(const vgs__product *q, int i, int p)
+VGS__INLINE const float *vgs__gemm_a_at(const vgs__product *q, int i, int p)
 {
     return q->form == VGS__TN ? q->a + p * q->lda + i : q->a + i * q->lda + p;
 }
-VGS__INLINE const float *vgs__b_at(const vgs__product *q, int p, int j)
+VGS__INLINE const float *vgs__gemm_b_at(const vgs__product *q, int p, int j)
 {
     return q->form == VGS__NT ? q->b + j * q->ldb + p : q->b + p * q->ldb + j;
 }
@@ -2491,41 +2497,43 @@ VGS__INLINE const float *vgs__b_at(const vgs__product *q, int p, int j)
 /* src[k,n] as panels [k][w] of its columns, the last one filled up with zeros. `last_only` leaves out whole
    panels. Eight rows at a time go through all of them: going down one would touch a new page with every
    row. */
-static void vgs__pack_across(int k, int n, int w, const float *src, ptrdiff_t ld, bool last_only, float *out)
+static void vgs__gemm_pack_across(int k, int n, int w, const float *src, ptrdiff_t ld, bool last_only,
+                                  float *out)
 {
     int whole = n / w * w, j, p;
     for (p = 0; p < k && !last_only; p += 8)
         for (j = 0; j < whole; j += w)
-            vgs__copy_panel(vgs__min(8, k - p), w, src + p * ld + j, ld, out + j * k + p * w);
-    if (whole < n) vgs__pack_rows(k, n - whole, w, src + whole, ld, out + whole * k);
+            vgs__gemm_copy_panel(vgs__min(8, k - p), w, src + p * ld + j, ld, out + j * k + p * w);
+    if (whole < n) vgs__gemm_pack_rows(k, n - whole, w, src + whole, ld, out + whole * k);
 }
 
 /* src[n,k] as panels [k][w] of its rows, likewise. */
-static void vgs__pack_turned(int k, int n, int w, const float *src, ptrdiff_t ld, bool last_only, float *out)
+static void vgs__gemm_pack_turned(int k, int n, int w, const float *src, ptrdiff_t ld, bool last_only,
+                                  float *out)
 {
     int j = last_only ? n / w * w : 0;
-    for (; j < n; j += w) vgs__pack_cols(k, vgs__min(w, n - j), w, src + j * ld, ld, out + j * k);
+    for (; j < n; j += w) vgs__gemm_pack_cols(k, vgs__min(w, n - j), w, src + j * ld, ld, out + j * k);
 }
 
 /* The block's rows of A as panels [k][mr], its columns of B as panels [k][nr]; of a direct operand only the
    last panel, if it is not whole. */
-static void vgs__pack_a(const vgs__product *q, const vgs__block *z, float *out)
+static void vgs__gemm_pack_a(const vgs__product *q, const vgs__block *z, float *out)
 {
-    const float *src = vgs__a_at(q, z->i, z->p);
-    if (q->form == VGS__TN) vgs__pack_across(z->k, z->m, q->kernel.mr, src, q->lda, z->a_direct, out);
-    else vgs__pack_turned(z->k, z->m, q->kernel.mr, src, q->lda, z->a_direct, out);
+    const float *src = vgs__gemm_a_at(q, z->i, z->p);
+    if (q->form == VGS__TN) vgs__gemm_pack_across(z->k, z->m, q->kernel.mr, src, q->lda, z->a_direct, out);
+    else vgs__gemm_pack_turned(z->k, z->m, q->kernel.mr, src, q->lda, z->a_direct, out);
 }
 
-static void vgs__pack_b(const vgs__product *q, const vgs__block *z, float *out)
+static void vgs__gemm_pack_b(const vgs__product *q, const vgs__block *z, float *out)
 {
-    const float *src = vgs__b_at(q, z->p, z->j);
-    if (q->form != VGS__NT) vgs__pack_across(z->k, z->n, q->kernel.nr, src, q->ldb, z->b_direct, out);
-    else vgs__pack_turned(z->k, z->n, q->kernel.nr, src, q->ldb, false, out);
+    const float *src = vgs__gemm_b_at(q, z->p, z->j);
+    if (q->form != VGS__NT) vgs__gemm_pack_across(z->k, z->n, q->kernel.nr, src, q->ldb, z->b_direct, out);
+    else vgs__gemm_pack_turned(z->k, z->n, q->kernel.nr, src, q->ldb, false, out);
 }
 
 /* A tile that crosses the edge of C goes through one beside it. */
-static void vgs__edge_tile(const vgs__gemm_kernel *kernel, int k, const vgs__panels *x, float *c,
-                           ptrdiff_t ldc, int rows, int cols, bool add)
+static void vgs__gemm_edge_tile(const vgs__gemm_kernel *kernel, int k, const vgs__panels *x, float *c,
+                                ptrdiff_t ldc, int rows, int cols, bool add)
 {
     float t[VGS__TILE_MAX];
     vgs__panels y = *x;
@@ -2539,7 +2547,7 @@ static void vgs__edge_tile(const vgs__gemm_kernel *kernel, int k, const vgs__pan
 }
 
 /* C[i..i+rows, j..j+cols] (+)= the block of the sum, for one panel of B. */
-static void vgs__tile_row(const vgs__product *q, const vgs__block *z, int j, const float *apack,
+static void vgs__gemm_tile_row(const vgs__product *q, const vgs__block *z, int j, const float *apack,
                        const float *bpack)
 {
     const vgs__gemm_kernel *kernel = &q->kernel;
@@ -2551,7 +2559,7 @@ static void vgs__tile_row(const vgs__product *q, const vgs__block *z, int j, con
     x.bp = nr;
     x.ahead = 0;
     if (z->b_direct && cols == nr) {
-        x.b = vgs__b_at(q, z->p, z->j + j);
+        x.b = vgs__gemm_b_at(q, z->p, z->j + j);
         x.bp = q->ldb;
         x.ahead = nr;
     }
@@ -2561,18 +2569,18 @@ static void vgs__tile_row(const vgs__product *q, const vgs__block *z, int j, con
         x.ai = 1;
         x.ap = mr;
         if (z->a_direct && rows == mr) {
-            x.a = vgs__a_at(q, z->i + i, z->p);
+            x.a = vgs__gemm_a_at(q, z->i + i, z->p);
             x.ai = tn ? 1 : q->lda;
             x.ap = tn ? q->lda : 1;
         }
         if (rows == mr && cols == nr) kernel->tile(z->k, &x, c, q->ldc, add);
-        else vgs__edge_tile(kernel, z->k, &x, c, q->ldc, rows, cols, add);
+        else vgs__gemm_edge_tile(kernel, z->k, &x, c, q->ldc, rows, cols, add);
     }
 }
 
 /* Bias and activation of C[i..i+m, j..j+n], once its sums are complete. The last columns go through a whole
    group of lanes beside C, so that all elements take the same path. */
-static void vgs__finish_tile(const vgs__product *q, int i, int m, int j, int n)
+static void vgs__gemm_finish_tile(const vgs__product *q, int i, int m, int j, int n)
 {
     const vgs__epilogue *ep = &q->ep;
     float x[VGS__LANES] = { 0 }, y[VGS__LANES] = { 0 }, *c = q->c + i * q->ldc + j;
@@ -2592,23 +2600,23 @@ static void vgs__finish_tile(const vgs__product *q, int i, int m, int j, int n)
 }
 
 /* Columns of B when its last panel is filled up. */
-static size_t vgs__padded(const vgs__product *q)
+static size_t vgs__gemm_padded(const vgs__product *q)
 {
     return (size_t)((q->n + q->kernel.nr - 1) / q->kernel.nr * q->kernel.nr);
 }
 
 /* True when a strip of 256 rows has no set conflicts in the L1 cache, so that A need not be packed. */
-static bool vgs__fits_l1(ptrdiff_t ld) { return ld <= 32 || (ld < 512 && ld % 64 != 0); }
+static bool vgs__gemm_fits_l1(ptrdiff_t ld) { return ld <= 32 || (ld < 512 && ld % 64 != 0); }
 
 /* True when A must be packed: with lda a multiple of 1024 the rows of a tile fall into one set of the L1
    cache, and columns enough read them again. */
-static bool vgs__l1_conflict(const vgs__product *q, int columns)
+static bool vgs__gemm_l1_conflict(const vgs__product *q, int columns)
 {
     return q->kernel.mr > 8 && q->lda % 1024 == 0 && columns > 512;
 }
 
 /* One column of sums over numbers that lie side by side: a tile would leave all lanes but one idle. */
-static bool vgs__is_dot(const vgs__product *q)
+static bool vgs__gemm_is_dot(const vgs__product *q)
 {
     return q->kernel.dot && q->n == 1 && (q->form == VGS__NT || (q->form == VGS__NN && q->ldb == 1));
 }
@@ -2620,7 +2628,7 @@ static void vgs__gemm_dot(const vgs__product *q, int i0, int i1)
         float *c = q->c + i * q->ldc, sum = q->kernel.dot(q->k, q->a + i * q->lda, q->b);
         *c = q->ep.accumulate ? *c + sum : sum;
     }
-    vgs__finish_tile(q, i0, i1 - i0, 0, 1);
+    vgs__gemm_finish_tile(q, i0, i1 - i0, 0, 1);
 }
 
 /* C[i0..i1, j0..j1], by one thread with its own workspace. */
@@ -2630,24 +2638,24 @@ static void vgs__gemm_part(const vgs__product *q, int i0, int i1, int j0, int j1
     const float *bpack = work;
     vgs__block z;
     int j, nr = q->kernel.nr;
-    if (vgs__is_dot(q)) {
+    if (vgs__gemm_is_dot(q)) {
         if (j1 > j0) vgs__gemm_dot(q, i0, i1);
         return;
     }
-    z.a_direct = q->form == VGS__TN ? vgs__fits_l1(q->lda) : !vgs__l1_conflict(q, j1 - j0);
+    z.a_direct = q->form == VGS__TN ? vgs__gemm_fits_l1(q->lda) : !vgs__gemm_l1_conflict(q, j1 - j0);
     /* B is not packed where it is read too few times */
     z.b_direct = !q->packed && q->form != VGS__NT && i1 - i0 <= 4 * q->kernel.mr;
     for (z.j = j0; z.j < j1; z.j += VGS__NC) {
         z.n = vgs__min(VGS__NC, j1 - z.j);
         for (z.p = 0; z.p == 0 || z.p < q->k; z.p += VGS__KC) {
             z.k = vgs__min(VGS__KC, q->k - z.p);
-            if (q->packed) bpack = q->packed + vgs__padded(q) * (size_t)z.p + (ptrdiff_t)z.j * z.k;
-            else vgs__pack_b(q, &z, work);
+            if (q->packed) bpack = q->packed + vgs__gemm_padded(q) * (size_t)z.p + (ptrdiff_t)z.j * z.k;
+            else vgs__gemm_pack_b(q, &z, work);
             for (z.i = i0; z.i < i1; z.i += VGS__MC) {
                 z.m = vgs__min(VGS__MC, i1 - z.i);
-                vgs__pack_a(q, &z, apack);
-                for (j = 0; j < z.n; j += nr) vgs__tile_row(q, &z, j, apack, bpack);
-                if (z.p + z.k == q->k) vgs__finish_tile(q, z.i, z.m, z.j, z.n);
+                vgs__gemm_pack_a(q, &z, apack);
+                for (j = 0; j < z.n; j += nr) vgs__gemm_tile_row(q, &z, j, apack, bpack);
+                if (z.p + z.k == q->k) vgs__gemm_finish_tile(q, z.i, z.m, z.j, z.n);
             }
         }
     }
@@ -2656,7 +2664,7 @@ static void vgs__gemm_part(const vgs__product *q, int i0, int i1, int j0, int j1
 /* Threads share C as a grid of equal rectangles and do not wait for each other: what two of them both pack
    is little when the rectangles are near squares. Returns the rows of the grid, those that make the longest
    share shortest; besides the tiles it counts the packing of a panel of A (0.4 tiles) and of B (1 tile). */
-static int vgs__grid_rows(int threads, int apanels, int bpanels)
+static int vgs__gemm_grid_rows(int threads, int apanels, int bpanels)
 {
     int t, best = 1;
     double least = 0.0;
@@ -2670,33 +2678,34 @@ static int vgs__grid_rows(int threads, int apanels, int bpanels)
 }
 
 /* Returns where share `index` of `count` begins, in whole panels of `width`; at most `end`. */
-static int vgs__share(int end, int width, int index, int count)
+static int vgs__gemm_share(int end, int width, int index, int count)
 {
     long long panels = (end + width - 1) / width;
     return vgs__min(end, width * (int)(panels * index / count));
 }
 
-/* Share `me` of `threads` in packing all of B into out [vgs__padded(q) k]: for products that take C in many
-   blocks of rows. */
-static void vgs__pack_share(const vgs__product *q, float *out, int me, int threads)
+/* Share `me` of `threads` in packing all of B into out [vgs__gemm_padded(q) k]: for products that take C in
+   many blocks of rows. */
+static void vgs__gemm_pack_share(const vgs__product *q, float *out, int me, int threads)
 {
     vgs__block z;
     memset(&z, 0, sizeof z);
-    z.j = vgs__share(q->n, q->kernel.nr, me, threads);
-    z.n = vgs__share(q->n, q->kernel.nr, me + 1, threads) - z.j;
+    z.j = vgs__gemm_share(q->n, q->kernel.nr, me, threads);
+    z.n = vgs__gemm_share(q->n, q->kernel.nr, me + 1, threads) - z.j;
     for (; z.p < q->k && z.n > 0; z.p += VGS__KC) {
         z.k = vgs__min(VGS__KC, q->k - z.p);
-        vgs__pack_b(q, &z, out + vgs__padded(q) * (size_t)z.p + (ptrdiff_t)z.j * z.k);
+        vgs__gemm_pack_b(q, &z, out + vgs__gemm_padded(q) * (size_t)z.p + (ptrdiff_t)z.j * z.k);
     }
 }
 
 static void vgs__gemm_thread(const vgs__product *q, int me, int threads)
 {
     int mr = q->kernel.mr, nr = q->kernel.nr;
-    int rows = vgs__grid_rows(threads, (q->m + mr - 1) / mr, (q->n + nr - 1) / nr), cols = threads / rows;
+    int rows = vgs__gemm_grid_rows(threads, (q->m + mr - 1) / mr, (q->n + nr - 1) / nr),
+        cols = threads / rows;
     int row = me % rows, col = me / rows;
-    vgs__gemm_part(q, vgs__share(q->m, mr, row, rows), vgs__share(q->m, mr, row + 1, rows),
-                   vgs__share(q->n, nr, col, cols), vgs__share(q->n, nr, col + 1, cols),
+    vgs__gemm_part(q, vgs__gemm_share(q->m, mr, row, rows), vgs__gemm_share(q->m, mr, row + 1, rows),
+                   vgs__gemm_share(q->n, nr, col, cols), vgs__gemm_share(q->n, nr, col + 1, cols),
                    q->work + (size_t)me * VGS__WORK);
 }
 
@@ -2707,7 +2716,7 @@ static void vgs__gemm_cblas(const vgs__product *q)
     cblas_sgemm(CblasRowMajor, q->form == VGS__TN ? CblasTrans : CblasNoTrans,
                 q->form == VGS__NT ? CblasTrans : CblasNoTrans, q->m, q->n, q->k, 1.0f, q->a, (int)q->lda,
                 q->b, (int)q->ldb, q->ep.accumulate ? 1.0f : 0.0f, q->c, (int)q->ldc);
-    vgs__finish_tile(q, 0, q->m, 0, q->n);
+    vgs__gemm_finish_tile(q, 0, q->m, 0, q->n);
 }
 #endif
 
@@ -2717,9 +2726,10 @@ static size_t vgs__gemm_work(int threads)
     return (size_t)(threads > 1 ? threads : 1) * VGS__WORK;
 }
 
-static vgs__product vgs__product_make(vgs__form form, int m, int n, int k, const float *a, int lda,
-                                      const float *b, int ldb, float *c, int ldc, const vgs__epilogue *ep,
-                                      float *work, vgs_isa isa)
+static vgs__product vgs__gemm_product_make(vgs__form form, int m, int n, int k, const float *a, int lda,
+                                           const float *b, int ldb, float *c, int ldc,
+                                           const vgs__epilogue *ep,
+                                           float *work, vgs_isa isa)
 {
     vgs__product q;
     memset(&q, 0, sizeof q);
@@ -2759,7 +2769,7 @@ VGS__INLINE void vgs__gemm(vgs__form form, int m, int n, int k, const float *a, 
                            int ldb, float *c, int ldc, const vgs__epilogue *ep, float *work, int threads,
                            vgs_isa isa)
 {
-    vgs__product q = vgs__product_make(form, m, n, k, a, lda, b, ldb, c, ldc, ep, work, isa);
+    vgs__product q = vgs__gemm_product_make(form, m, n, k, a, lda, b, ldb, c, ldc, ep, work, isa);
     if (m <= 0 || n <= 0) return;
 #ifdef VGS_USE_CBLAS
     if (k > 0) { vgs__gemm_cblas(&q); return; }
@@ -2793,7 +2803,7 @@ VGS__INLINE void vgs__gemm_naive(vgs__form form, int m, int n, int k, const floa
             else if (ep) {
                 if (ep->bias) sum += ep->bias[(ep->rows ? (ptrdiff_t)ep->rows[i] * ep->ldbias : 0) + j];
                 x[0] = sum;
-                vgs__act_lanes(ep->act, x);
+                vgs__gemm_act_lanes(ep->act, x);
                 sum = x[0];
             }
             *cij = sum;
@@ -2858,9 +2868,9 @@ struct vgs_graph {
 };
 
 /* A leaf that lies in a model: its weights or its flag. */
-static bool vgs__of_model(const vgs__node *n) { return n->model && n->op <= VGS_OP_TABLE; }
+static bool vgs__graph_of_model(const vgs__node *n) { return n->model && n->op <= VGS_OP_TABLE; }
 
-static void vgs__model_leave(vgs_model *m)       /* one leaf less                                     */
+static void vgs__graph_leave_model(vgs_model *m) /* one leaf less                                     */
 {
     if (--m->users == 0 && m->freed) vgs__free(m);
 }
@@ -2885,7 +2895,7 @@ VGS__PRINTF(3, 4) static vgs_var vgs__graph_fail(vgs_graph *g, vgs_status code, 
 }
 
 /* A handle is 12 bits of generation and 20 bits of node number plus one. */
-static vgs_var vgs__handle(const vgs_graph *g, int id)
+static vgs_var vgs__graph_handle(const vgs_graph *g, int id)
 {
     vgs_var v;
     v.id = g->generation << 20 | (uint32_t)(id + 1);
@@ -2902,7 +2912,7 @@ static int vgs__id(const vgs_graph *g, vgs_var v)
 
 static bool vgs__exists(vgs_var v) { return v.id != 0; }
 
-static int vgs__operand(vgs_graph *g, const char *op, vgs_var v)
+static int vgs__graph_operand(vgs_graph *g, const char *op, vgs_var v)
 {
     int id = vgs__id(g, v);
     if (id < 0 && g->sticky.code == VGS_OK)
@@ -2911,7 +2921,7 @@ static int vgs__operand(vgs_graph *g, const char *op, vgs_var v)
     return g->sticky.code == VGS_OK ? id : -1;
 }
 
-static const char *vgs__shape_text(const vgs__node *n, char *buf)
+static const char *vgs__graph_shape_text(const vgs__node *n, char *buf)
 {
     if (n->rows >= 0) snprintf(buf, 40, "[%d,%d]", n->rows, n->cols);
     else if (n->rows == -1) snprintf(buf, 40, "[B,%d]", n->cols);
@@ -2919,11 +2929,11 @@ static const char *vgs__shape_text(const vgs__node *n, char *buf)
     return buf;
 }
 
-static vgs_var vgs__shape_fail(vgs_graph *g, const char *op, int a, int b)
+static vgs_var vgs__graph_shape_fail(vgs_graph *g, const char *op, int a, int b)
 {
     char sa[40], sb[40];
     return vgs__graph_fail(g, VGS_E_SHAPE, "%s: shapes %s and %s do not fit", op,
-                           vgs__shape_text(&g->node[a], sa), vgs__shape_text(&g->node[b], sb));
+                           vgs__graph_shape_text(&g->node[a], sa), vgs__graph_shape_text(&g->node[b], sb));
 }
 
 /* Doubles *array when it is full; false when memory is out. */
@@ -2942,7 +2952,7 @@ static bool vgs__grow(void **array, int *cap, int n, size_t size)
 }
 
 /* Appends a node; the caller has checked operands and shape. Returns its number or -1. */
-static int vgs__push(vgs_graph *g, int op, int rows, int cols, vgs_type type)
+static int vgs__graph_push(vgs_graph *g, int op, int rows, int cols, vgs_type type)
 {
     vgs__node *n;
     void *array = g->node;
@@ -2970,9 +2980,9 @@ static int vgs__push(vgs_graph *g, int op, int rows, int cols, vgs_type type)
     return g->n_node++;
 }
 
-static vgs_var vgs__push_op(vgs_graph *g, int op, int rows, int cols, int a, int b, int c)
+static vgs_var vgs__graph_push_op(vgs_graph *g, int op, int rows, int cols, int a, int b, int c)
 {
-    int id = vgs__push(g, op, rows, cols, VGS_F32);
+    int id = vgs__graph_push(g, op, rows, cols, VGS_F32);
     vgs__node *n;
     if (id < 0) return vgs__no_var();
     n = &g->node[id];
@@ -2980,51 +2990,51 @@ static vgs_var vgs__push_op(vgs_graph *g, int op, int rows, int cols, int a, int
     n->in[1] = b;
     n->in[2] = c;
     n->n_in = c >= 0 ? 3 : b >= 0 ? 2 : a >= 0 ? 1 : 0;
-    return vgs__handle(g, id);
+    return vgs__graph_handle(g, id);
 }
 
-static vgs__node *vgs__node_of(vgs_graph *g, vgs_var v)
+static vgs__node *vgs__graph_node_of(vgs_graph *g, vgs_var v)
 {
     int id = vgs__id(g, v);
     return id < 0 ? NULL : &g->node[id];
 }
 
-static void vgs__attr_f(vgs_graph *g, vgs_var v, int k, float value)
+static void vgs__graph_attr_f(vgs_graph *g, vgs_var v, int k, float value)
 {
-    vgs__node *n = vgs__node_of(g, v);
+    vgs__node *n = vgs__graph_node_of(g, v);
     if (n) n->f[k] = value;
 }
 
-static void vgs__attr_i(vgs_graph *g, vgs_var v, int k, int value)
+static void vgs__graph_attr_i(vgs_graph *g, vgs_var v, int k, int value)
 {
-    vgs__node *n = vgs__node_of(g, v);
+    vgs__node *n = vgs__graph_node_of(g, v);
     if (n) n->i[k] = value;
 }
 
-static void vgs__slot_f(vgs_graph *g, vgs_var v, int k, vgs_scalar s)
+static void vgs__graph_slot_f(vgs_graph *g, vgs_var v, int k, vgs_scalar s)
 {
-    vgs__node *n = vgs__node_of(g, v);
+    vgs__node *n = vgs__graph_node_of(g, v);
     if (n) n->f_slot[k] = (int)s.id - 1;
 }
 
-static void vgs__slot_i(vgs_graph *g, vgs_var v, int k, vgs_scalar s)
+static void vgs__graph_slot_i(vgs_graph *g, vgs_var v, int k, vgs_scalar s)
 {
-    vgs__node *n = vgs__node_of(g, v);
+    vgs__node *n = vgs__graph_node_of(g, v);
     if (n) n->i_slot[k] = (int)s.id - 1;
 }
 
 /* The node's second output, made on first use: energy -> its gradient, sort -> its permutation. */
-static vgs_var vgs__second(vgs_graph *g, int id, int cols, vgs_type type)
+static vgs_var vgs__graph_second(vgs_graph *g, int id, int cols, vgs_type type)
 {
     int t = g->node[id].second;
     if (t < 0) {
-        t = vgs__push(g, VGS_OP_SECOND, g->node[id].rows, cols, type);
+        t = vgs__graph_push(g, VGS_OP_SECOND, g->node[id].rows, cols, type);
         if (t < 0) return vgs__no_var();
         g->node[t].in[0] = id;
         g->node[t].n_in = 1;
         g->node[id].second = t;
     }
-    return vgs__handle(g, t);
+    return vgs__graph_handle(g, t);
 }
 
 /* ---- life ---------------------------------------------------------------------------------------- */
@@ -3041,7 +3051,7 @@ VGS__DEF void vgs_graph_reset(vgs_graph *g)
     int i;
     for (i = 0; i < g->n_node; ++i) {
         vgs__free(g->node[i].data);
-        if (vgs__of_model(&g->node[i])) vgs__model_leave(g->node[i].model);
+        if (vgs__graph_of_model(&g->node[i])) vgs__graph_leave_model(g->node[i].model);
     }
     if (g->backend) g->backend->buffer_free(g->backend->self, g->arena);
     vgs__free(g->order);
@@ -3080,29 +3090,32 @@ VGS__DEF void vgs_shape(const vgs_graph *g, vgs_var v, int *rows, int *cols)
 
 /* ---- leaves and scalars -------------------------------------------------------------------------- */
 
-static vgs_var vgs__leaf(vgs_graph *g, int op, int rows, int cols, vgs_type type)
+static vgs_var vgs__graph_leaf(vgs_graph *g, int op, int rows, int cols, vgs_type type)
 {
     int id;
     if (rows == 0 || cols <= 0)
         return vgs__graph_fail(g, VGS_E_SHAPE, "%s: rows = %d, cols = %d: must be > 0", vgs_op_name(op), rows,
                                cols);
-    id = vgs__push(g, op, rows, cols, type);
-    return id < 0 ? vgs__no_var() : vgs__handle(g, id);
+    id = vgs__graph_push(g, op, rows, cols, type);
+    return id < 0 ? vgs__no_var() : vgs__graph_handle(g, id);
 }
 
-VGS__DEF vgs_var vgs_input(vgs_graph *g, int cols) { return vgs__leaf(g, VGS_OP_INPUT, -1, cols, VGS_F32); }
-VGS__DEF vgs_var vgs_index(vgs_graph *g) { return vgs__leaf(g, VGS_OP_INPUT, -1, 1, VGS_I32); }
-VGS__DEF vgs_var vgs_params(vgs_graph *g, int n) { return vgs__leaf(g, VGS_OP_PARAMS, 1, n, VGS_F32); }
+VGS__DEF vgs_var vgs_input(vgs_graph *g, int cols)
+{
+    return vgs__graph_leaf(g, VGS_OP_INPUT, -1, cols, VGS_F32);
+}
+VGS__DEF vgs_var vgs_index(vgs_graph *g) { return vgs__graph_leaf(g, VGS_OP_INPUT, -1, 1, VGS_I32); }
+VGS__DEF vgs_var vgs_params(vgs_graph *g, int n) { return vgs__graph_leaf(g, VGS_OP_PARAMS, 1, n, VGS_F32); }
 
 VGS__DEF vgs_var vgs_state(vgs_graph *g, int rows, int cols, vgs_type type)
 {
-    return vgs__leaf(g, VGS_OP_STATE, rows, cols, type);
+    return vgs__graph_leaf(g, VGS_OP_STATE, rows, cols, type);
 }
 
-static vgs_var vgs__table(vgs_graph *g, const void *x, int rows, int cols, vgs_type type)
+static vgs_var vgs__graph_table(vgs_graph *g, const void *x, int rows, int cols, vgs_type type)
 {
-    vgs_var v = vgs__leaf(g, VGS_OP_TABLE, rows < 0 ? 0 : rows, cols, type);
-    vgs__node *n = vgs__node_of(g, v);
+    vgs_var v = vgs__graph_leaf(g, VGS_OP_TABLE, rows < 0 ? 0 : rows, cols, type);
+    vgs__node *n = vgs__graph_node_of(g, v);
     size_t count = (size_t)(rows > 0 ? rows : 0) * (size_t)(cols > 0 ? cols : 0);
     if (!n) return v;
     n->data = vgs__alloc(count, 4);
@@ -3113,12 +3126,12 @@ static vgs_var vgs__table(vgs_graph *g, const void *x, int rows, int cols, vgs_t
 
 VGS__DEF vgs_var vgs_table(vgs_graph *g, const float *x, int rows, int cols)
 {
-    return vgs__table(g, x, rows, cols, VGS_F32);
+    return vgs__graph_table(g, x, rows, cols, VGS_F32);
 }
 
 VGS__DEF vgs_var vgs_table_int(vgs_graph *g, const int32_t *x, int rows, int cols)
 {
-    return vgs__table(g, x, rows, cols, VGS_I32);
+    return vgs__graph_table(g, x, rows, cols, VGS_I32);
 }
 
 VGS__DEF vgs_scalar vgs_scalar_create(vgs_graph *g, double value)
@@ -3143,9 +3156,9 @@ VGS__DEF void vgs_scalar_set(vgs_graph *g, vgs_scalar s, double value)
 
 /* ---- views: other shapes of the same storage ----------------------------------------------------- */
 
-static vgs_var vgs__alias(vgs_graph *g, int base, size_t offset, int rows, int cols, int ld)
+static vgs_var vgs__graph_alias(vgs_graph *g, int base, size_t offset, int rows, int cols, int ld)
 {
-    int id = vgs__push(g, VGS_OP_VIEW, rows, cols, g->node[base].type);
+    int id = vgs__graph_push(g, VGS_OP_VIEW, rows, cols, g->node[base].type);
     vgs__node *n;
     if (id < 0) return vgs__no_var();
     n = &g->node[id];
@@ -3153,13 +3166,13 @@ static vgs_var vgs__alias(vgs_graph *g, int base, size_t offset, int rows, int c
     n->n_in = 1;
     n->alias_offset = offset;
     n->ld = ld;
-    return vgs__handle(g, id);
+    return vgs__graph_handle(g, id);
 }
 
 /* The same view twice is the same node, so that its gradients add up in one place. */
 VGS__DEF vgs_var vgs_view(vgs_graph *g, vgs_var params, int offset, int rows, int cols, int ld)
 {
-    int p = vgs__operand(g, "view", params), i;
+    int p = vgs__graph_operand(g, "view", params), i;
     const vgs__node *n;
     if (p < 0) return vgs__no_var();
     n = &g->node[p];
@@ -3170,24 +3183,24 @@ VGS__DEF vgs_var vgs_view(vgs_graph *g, vgs_var params, int offset, int rows, in
     for (i = p + 1; i < g->n_node; ++i) {
         n = &g->node[i];
         if (n->op == VGS_OP_VIEW && n->alias == p && n->alias_offset == (size_t)offset && n->rows == rows &&
-            n->cols == cols && n->ld == ld) return vgs__handle(g, i);
+            n->cols == cols && n->ld == ld) return vgs__graph_handle(g, i);
     }
-    return vgs__alias(g, p, (size_t)offset, rows, cols, ld);
+    return vgs__graph_alias(g, p, (size_t)offset, rows, cols, ld);
 }
 
 VGS__DEF vgs_var vgs_cols(vgs_graph *g, vgs_var x, int first, int n)
 {
-    int a = vgs__operand(g, "cols", x);
+    int a = vgs__graph_operand(g, "cols", x);
     if (a < 0) return vgs__no_var();
     if (first < 0 || n <= 0 || first > g->node[a].cols - n)
         return vgs__graph_fail(g, VGS_E_SHAPE, "cols: columns %d..%d of %d", first, first + n - 1,
                                g->node[a].cols);
-    return vgs__alias(g, a, (size_t)first, g->node[a].rows, n, g->node[a].ld);
+    return vgs__graph_alias(g, a, (size_t)first, g->node[a].rows, n, g->node[a].ld);
 }
 
 VGS__DEF vgs_var vgs_reshape(vgs_graph *g, vgs_var x, int cols)
 {
-    int a = vgs__operand(g, "reshape", x), rows;
+    int a = vgs__graph_operand(g, "reshape", x), rows;
     double count;
     if (a < 0) return vgs__no_var();
     count = (double)g->node[a].rows * g->node[a].cols;
@@ -3195,9 +3208,9 @@ VGS__DEF vgs_var vgs_reshape(vgs_graph *g, vgs_var x, int cols)
     if (cols <= 0 || (double)rows * cols != count || g->node[a].ld != g->node[a].cols) {
         char s[40];
         return vgs__graph_fail(g, VGS_E_SHAPE, "reshape: %s cannot have %d columns",
-                               vgs__shape_text(&g->node[a], s), cols);
+                               vgs__graph_shape_text(&g->node[a], s), cols);
     }
-    return vgs__alias(g, a, 0, rows, cols, cols);
+    return vgs__graph_alias(g, a, 0, rows, cols, cols);
 }
 
 /* ==== >>ops ========================================================================================
@@ -3279,7 +3292,7 @@ static void vgs__team_wait(vgs__team t)
                               vgs_var *gx)
 #define VGS__NO_GRAD(name) VGS__GRAD(name) { (void)n; (void)y; (void)gy; (void)need; (void)gx; \
     vgs__graph_fail(g, VGS_E_ARG, "gradient: " #name " has none (first derivatives only)"); }
-#define VGS__IN(n, k) vgs__handle(g, (n)->in[k])
+#define VGS__IN(n, k) vgs__graph_handle(g, (n)->in[k])
 
 /* Kernels for AVX2 and AVX-512, beside those of any processor, of which they keep every bit; >>cpu picks. */
 #ifdef VGS__X86
@@ -3354,44 +3367,44 @@ static vgs_var vgs__scatter_rows(vgs_graph *g, vgs_var x, vgs_var idx, int rows)
 
 /* ---- shape rules and small helpers for gradients ------------------------------------------------- */
 
-static int vgs__float_operand(vgs_graph *g, const char *op, vgs_var x)
+static int vgs__op_float_operand(vgs_graph *g, const char *op, vgs_var x)
 {
-    int a = vgs__operand(g, op, x);
+    int a = vgs__graph_operand(g, op, x);
     if (a < 0 || g->node[a].type == VGS_F32) return a;
     vgs__graph_fail(g, VGS_E_SHAPE, "%s: an operand is int32, not float", op);
     return -1;
 }
 
-static vgs_var vgs__unary(vgs_graph *g, int op, vgs_var x)
+static vgs_var vgs__op_unary(vgs_graph *g, int op, vgs_var x)
 {
-    int a = vgs__float_operand(g, vgs_op_name(op), x);
-    return a < 0 ? vgs__no_var() : vgs__push_op(g, op, g->node[a].rows, g->node[a].cols, a, -1, -1);
+    int a = vgs__op_float_operand(g, vgs_op_name(op), x);
+    return a < 0 ? vgs__no_var() : vgs__graph_push_op(g, op, g->node[a].rows, g->node[a].cols, a, -1, -1);
 }
 
-static vgs_var vgs__unary_f(vgs_graph *g, int op, vgs_var x, float f0, float f1)
+static vgs_var vgs__op_unary_f(vgs_graph *g, int op, vgs_var x, float f0, float f1)
 {
-    vgs_var v = vgs__unary(g, op, x);
-    vgs__attr_f(g, v, 0, f0);
-    vgs__attr_f(g, v, 1, f1);
+    vgs_var v = vgs__op_unary(g, op, x);
+    vgs__graph_attr_f(g, v, 0, f0);
+    vgs__graph_attr_f(g, v, 1, f1);
     return v;
 }
 
-static int vgs__broadcast(int a, int b, bool *ok)                      /* common length of a and b       */
+static int vgs__op_broadcast(int a, int b, bool *ok)                   /* common length of a and b       */
 {
     *ok = *ok && (a == b || a == 1 || b == 1);
     return a == 1 ? b : a;
 }
 
-static vgs_var vgs__binary(vgs_graph *g, int op, vgs_var x, vgs_var z)
+static vgs_var vgs__op_binary(vgs_graph *g, int op, vgs_var x, vgs_var z)
 {
     const char *name = vgs_op_name(op);
-    int a = vgs__float_operand(g, name, x), b = vgs__float_operand(g, name, z), rows, cols;
+    int a = vgs__op_float_operand(g, name, x), b = vgs__op_float_operand(g, name, z), rows, cols;
     bool ok = true;
     if (a < 0 || b < 0) return vgs__no_var();
-    rows = vgs__broadcast(g->node[a].rows, g->node[b].rows, &ok);
-    cols = vgs__broadcast(g->node[a].cols, g->node[b].cols, &ok);
-    if (!ok) return vgs__shape_fail(g, name, a, b);
-    return vgs__push_op(g, op, rows, cols, a, b, -1);
+    rows = vgs__op_broadcast(g->node[a].rows, g->node[b].rows, &ok);
+    cols = vgs__op_broadcast(g->node[a].cols, g->node[b].cols, &ok);
+    if (!ok) return vgs__graph_shape_fail(g, name, a, b);
+    return vgs__graph_push_op(g, op, rows, cols, a, b, -1);
 }
 
 /* Sums a gradient over the rows and columns along which operand k of n was stretched. */
@@ -3404,7 +3417,7 @@ static vgs_var vgs__reduce_to(vgs_graph *g, const vgs__node *n, int k, vgs_var g
     return gx;
 }
 
-static void vgs__set_grad(vgs_graph *g, const vgs__node *n, int k, vgs_var gx_k, vgs_var *gx)
+static void vgs__op_set_grad(vgs_graph *g, const vgs__node *n, int k, vgs_var gx_k, vgs_var *gx)
 {
     gx[k] = vgs__reduce_to(g, n, k, gx_k);
 }
@@ -3415,43 +3428,43 @@ VGS__MAP2(add, a + b)
 VGS__GRAD(add)
 {
     (void)y;
-    if (need[0]) vgs__set_grad(g, n, 0, gy, gx);
-    if (need[1]) vgs__set_grad(g, n, 1, gy, gx);
+    if (need[0]) vgs__op_set_grad(g, n, 0, gy, gx);
+    if (need[1]) vgs__op_set_grad(g, n, 1, gy, gx);
 }
-VGS__DEF vgs_var vgs_add(vgs_graph *g, vgs_var a, vgs_var b) { return vgs__binary(g, VGS_OP_ADD, a, b); }
+VGS__DEF vgs_var vgs_add(vgs_graph *g, vgs_var a, vgs_var b) { return vgs__op_binary(g, VGS_OP_ADD, a, b); }
 
 VGS__MAP2(sub, a - b)
 VGS__GRAD(sub)
 {
     (void)y;
-    if (need[0]) vgs__set_grad(g, n, 0, gy, gx);
-    if (need[1]) vgs__set_grad(g, n, 1, vgs_affine(g, gy, -1.0f, 0.0f), gx);
+    if (need[0]) vgs__op_set_grad(g, n, 0, gy, gx);
+    if (need[1]) vgs__op_set_grad(g, n, 1, vgs_affine(g, gy, -1.0f, 0.0f), gx);
 }
-VGS__DEF vgs_var vgs_sub(vgs_graph *g, vgs_var a, vgs_var b) { return vgs__binary(g, VGS_OP_SUB, a, b); }
+VGS__DEF vgs_var vgs_sub(vgs_graph *g, vgs_var a, vgs_var b) { return vgs__op_binary(g, VGS_OP_SUB, a, b); }
 
 VGS__MAP2(mul, a * b)
 VGS__GRAD(mul)
 {
     (void)y;
-    if (need[0]) vgs__set_grad(g, n, 0, vgs_mul(g, gy, VGS__IN(n, 1)), gx);
-    if (need[1]) vgs__set_grad(g, n, 1, vgs_mul(g, gy, VGS__IN(n, 0)), gx);
+    if (need[0]) vgs__op_set_grad(g, n, 0, vgs_mul(g, gy, VGS__IN(n, 1)), gx);
+    if (need[1]) vgs__op_set_grad(g, n, 1, vgs_mul(g, gy, VGS__IN(n, 0)), gx);
 }
-VGS__DEF vgs_var vgs_mul(vgs_graph *g, vgs_var a, vgs_var b) { return vgs__binary(g, VGS_OP_MUL, a, b); }
+VGS__DEF vgs_var vgs_mul(vgs_graph *g, vgs_var a, vgs_var b) { return vgs__op_binary(g, VGS_OP_MUL, a, b); }
 
 VGS__MAP2(div, a / b)
 VGS__GRAD(div)
 {
     vgs_var ga = vgs_div(g, gy, VGS__IN(n, 1));
-    if (need[0]) vgs__set_grad(g, n, 0, ga, gx);
-    if (need[1]) vgs__set_grad(g, n, 1, vgs_affine(g, vgs_mul(g, ga, y), -1.0f, 0.0f), gx);
+    if (need[0]) vgs__op_set_grad(g, n, 0, ga, gx);
+    if (need[1]) vgs__op_set_grad(g, n, 1, vgs_affine(g, vgs_mul(g, ga, y), -1.0f, 0.0f), gx);
 }
-VGS__DEF vgs_var vgs_div(vgs_graph *g, vgs_var a, vgs_var b) { return vgs__binary(g, VGS_OP_DIV, a, b); }
+VGS__DEF vgs_var vgs_div(vgs_graph *g, vgs_var a, vgs_var b) { return vgs__op_binary(g, VGS_OP_DIV, a, b); }
 
 VGS__MAP1(affine, a * f0 + f1)
 VGS__GRAD(affine)
 {
-    vgs_var v = vgs__unary_f(g, VGS_OP_AFFINE, gy, n->f[0], 0.0f);
-    vgs__node *m = vgs__node_of(g, v);
+    vgs_var v = vgs__op_unary_f(g, VGS_OP_AFFINE, gy, n->f[0], 0.0f);
+    vgs__node *m = vgs__graph_node_of(g, v);
     (void)y;
     (void)need;
     if (m) m->f_slot[0] = n->f_slot[0];
@@ -3459,13 +3472,13 @@ VGS__GRAD(affine)
 }
 VGS__DEF vgs_var vgs_affine(vgs_graph *g, vgs_var x, float a, float b)
 {
-    return vgs__unary_f(g, VGS_OP_AFFINE, x, a, b);
+    return vgs__op_unary_f(g, VGS_OP_AFFINE, x, a, b);
 }
 VGS__DEF vgs_var vgs_affine_by(vgs_graph *g, vgs_var x, vgs_scalar a, vgs_scalar b)
 {
-    vgs_var v = vgs__unary_f(g, VGS_OP_AFFINE, x, 1.0f, 0.0f);
-    vgs__slot_f(g, v, 0, a);
-    vgs__slot_f(g, v, 1, b);
+    vgs_var v = vgs__op_unary_f(g, VGS_OP_AFFINE, x, 1.0f, 0.0f);
+    vgs__graph_slot_f(g, v, 0, a);
+    vgs__graph_slot_f(g, v, 1, b);
     return v;
 }
 
@@ -3498,33 +3511,33 @@ VGS__GRAD(combine)
         vgs__node *scaled;
         if (!need[k]) continue;
         gx[k] = vgs_affine(g, gy, n->f[k], 0.0f);
-        if ((scaled = vgs__node_of(g, gx[k])) != NULL) scaled->f_slot[0] = n->f_slot[k];
+        if ((scaled = vgs__graph_node_of(g, gx[k])) != NULL) scaled->f_slot[0] = n->f_slot[k];
     }
 }
 VGS__DEF vgs_var vgs_combine(vgs_graph *g, vgs_var a, float fa, vgs_var b, float fb)
 {
-    int ia = vgs__float_operand(g, "combine", a), ib = vgs__float_operand(g, "combine", b);
+    int ia = vgs__op_float_operand(g, "combine", a), ib = vgs__op_float_operand(g, "combine", b);
     vgs_var v;
     if (ia < 0 || ib < 0) return vgs__no_var();
     if (g->node[ia].rows != g->node[ib].rows || g->node[ia].cols != g->node[ib].cols)
-        return vgs__shape_fail(g, "combine", ia, ib);
-    v = vgs__push_op(g, VGS_OP_COMBINE, g->node[ia].rows, g->node[ia].cols, ia, ib, -1);
-    vgs__attr_f(g, v, 0, fa);
-    vgs__attr_f(g, v, 1, fb);
+        return vgs__graph_shape_fail(g, "combine", ia, ib);
+    v = vgs__graph_push_op(g, VGS_OP_COMBINE, g->node[ia].rows, g->node[ia].cols, ia, ib, -1);
+    vgs__graph_attr_f(g, v, 0, fa);
+    vgs__graph_attr_f(g, v, 1, fb);
     return v;
 }
 VGS__DEF vgs_var vgs_combine_by(vgs_graph *g, vgs_var a, vgs_scalar fa, vgs_var b, vgs_scalar fb)
 {
     vgs_var v = vgs_combine(g, a, 1.0f, b, 1.0f);
-    vgs__slot_f(g, v, 0, fa);
-    vgs__slot_f(g, v, 1, fb);
+    vgs__graph_slot_f(g, v, 0, fa);
+    vgs__graph_slot_f(g, v, 1, fb);
     return v;
 }
 
 /* ---- functions of one number --------------------------------------------------------------------- */
 
 #define VGS__UNARY_DEF(name, ID) \
-    VGS__DEF vgs_var vgs_##name(vgs_graph *g, vgs_var x) { return vgs__unary(g, VGS_OP_##ID, x); }
+    VGS__DEF vgs_var vgs_##name(vgs_graph *g, vgs_var x) { return vgs__op_unary(g, VGS_OP_##ID, x); }
 /* gradient rule in one expression of gy, y and x = the operand */
 #define VGS__GRAD1(name, expr) \
     VGS__GRAD(name) { const vgs_var x = VGS__IN(n, 0); (void)need; (void)x; (void)y; gx[0] = (expr); }
@@ -3557,7 +3570,7 @@ VGS__UNARY(square, SQUARE, a * a, vgs_affine(g, vgs_mul(g, gy, x), 2.0f, 0.0f))
 
 VGS__UNARY(reciprocal, RECIPROCAL, 1.0f / a, vgs_affine(g, vgs_mul(g, gy, vgs_square(g, y)), -1.0f, 0.0f))
 
-VGS__UNARY(abs, ABS, fabsf(a), vgs__binary(g, VGS_OP_ABS_GRAD, gy, x))
+VGS__UNARY(abs, ABS, fabsf(a), vgs__op_binary(g, VGS_OP_ABS_GRAD, gy, x))
 VGS__MAP2(abs_grad, b > 0.0f ? a : b < 0.0f ? -a : 0.0f)
 VGS__NO_GRAD(abs_grad)
 
@@ -3574,7 +3587,7 @@ VGS__UNARY(sin, SIN, vgs__sin(a), vgs_mul(g, gy, vgs_cos(g, x)))
 
 VGS__UNARY(cos, COS, vgs__cos(a), vgs_affine(g, vgs_mul(g, gy, vgs_sin(g, x)), -1.0f, 0.0f))
 
-VGS__UNARY(relu, RELU, a > 0.0f ? a : (a == a ? 0.0f : a), vgs__binary(g, VGS_OP_RELU_GRAD, gy, y))
+VGS__UNARY(relu, RELU, a > 0.0f ? a : (a == a ? 0.0f : a), vgs__op_binary(g, VGS_OP_RELU_GRAD, gy, y))
 VGS__MAP2(relu_grad, b > 0.0f ? a : 0.0f)                            /* from the output                */
 VGS__NO_GRAD(relu_grad)
 
@@ -3605,25 +3618,25 @@ VGS__VERSION16(silu)
 VGS__GRAD(silu)
 {
     (void)need;
-    gx[0] = vgs_mul(g, gy, vgs__second(g, vgs__id(g, y), n->cols, VGS_F32));
+    gx[0] = vgs_mul(g, gy, vgs__graph_second(g, vgs__id(g, y), n->cols, VGS_F32));
 }
 VGS__UNARY_DEF(silu, SILU)
 
 VGS__UNARY(softplus, SOFTPLUS, vgs__softplus(a), vgs_mul(g, gy, vgs_sigmoid(g, x)))
 
-VGS__UNARY(sigmoid, SIGMOID, vgs__sigmoid(a), vgs__binary(g, VGS_OP_SIGMOID_GRAD, gy, y))
+VGS__UNARY(sigmoid, SIGMOID, vgs__sigmoid(a), vgs__op_binary(g, VGS_OP_SIGMOID_GRAD, gy, y))
 VGS__MAP2(sigmoid_grad, a * b * (1.0f - b))
 VGS__NO_GRAD(sigmoid_grad)
 
-VGS__UNARY(tanh, TANH, vgs__tanh(a), vgs__binary(g, VGS_OP_TANH_GRAD, gy, y))
+VGS__UNARY(tanh, TANH, vgs__tanh(a), vgs__op_binary(g, VGS_OP_TANH_GRAD, gy, y))
 VGS__MAP2(tanh_grad, a * (1.0f - b * b))
 VGS__NO_GRAD(tanh_grad)
 
 static vgs_var vgs__clamp_grad(vgs_graph *g, vgs_var gy, vgs_var x, const vgs__node *n)
 {
-    vgs_var v = vgs__binary(g, VGS_OP_CLAMP_GRAD, gy, x);
-    vgs__attr_f(g, v, 0, n->f[0]);
-    vgs__attr_f(g, v, 1, n->f[1]);
+    vgs_var v = vgs__op_binary(g, VGS_OP_CLAMP_GRAD, gy, x);
+    vgs__graph_attr_f(g, v, 0, n->f[0]);
+    vgs__graph_attr_f(g, v, 1, n->f[1]);
     return v;
 }
 VGS__MAP1(clamp, a < f0 ? f0 : a > f1 ? f1 : a)
@@ -3632,7 +3645,7 @@ VGS__MAP2(clamp_grad, (b < f0 || b > f1) ? 0.0f : a)
 VGS__NO_GRAD(clamp_grad)
 VGS__DEF vgs_var vgs_clamp(vgs_graph *g, vgs_var x, float lo, float hi)
 {
-    return vgs__unary_f(g, VGS_OP_CLAMP, x, lo, hi);
+    return vgs__op_unary_f(g, VGS_OP_CLAMP, x, lo, hi);
 }
 
 /* x where e <= f0, exactly 0 above and for NaN: the drift of an energy that is cut at f0 (never 0 * inf). */
@@ -3640,12 +3653,12 @@ VGS__MAP2(mask_above, b <= f0 ? a : 0.0f)
 VGS__GRAD(mask_above)                                                /* of x; e only decides           */
 {
     (void)y;
-    if (need[0]) vgs__set_grad(g, n, 0, vgs_mask_above(g, gy, VGS__IN(n, 1), n->f[0]), gx);
+    if (need[0]) vgs__op_set_grad(g, n, 0, vgs_mask_above(g, gy, VGS__IN(n, 1), n->f[0]), gx);
 }
 VGS__DEF vgs_var vgs_mask_above(vgs_graph *g, vgs_var x, vgs_var e, float limit)
 {
-    vgs_var v = vgs__binary(g, VGS_OP_MASK_ABOVE, x, e);
-    vgs__attr_f(g, v, 0, limit);
+    vgs_var v = vgs__op_binary(g, VGS_OP_MASK_ABOVE, x, e);
+    vgs__graph_attr_f(g, v, 0, limit);
     return v;
 }
 
@@ -3654,10 +3667,10 @@ VGS__GRAD(max)
 {
     vgs_var to_a = vgs_mask_above(g, gy, vgs_sub(g, VGS__IN(n, 1), VGS__IN(n, 0)), 0.0f);
     (void)y;
-    if (need[0]) vgs__set_grad(g, n, 0, to_a, gx);
-    if (need[1]) vgs__set_grad(g, n, 1, vgs_sub(g, gy, to_a), gx);
+    if (need[0]) vgs__op_set_grad(g, n, 0, to_a, gx);
+    if (need[1]) vgs__op_set_grad(g, n, 1, vgs_sub(g, gy, to_a), gx);
 }
-VGS__DEF vgs_var vgs_max(vgs_graph *g, vgs_var a, vgs_var b) { return vgs__binary(g, VGS_OP_MAX, a, b); }
+VGS__DEF vgs_var vgs_max(vgs_graph *g, vgs_var a, vgs_var b) { return vgs__op_binary(g, VGS_OP_MAX, a, b); }
 
 VGS__MAP(fill)                                                       /* f0; over the rows of it if i0  */
 {
@@ -3672,8 +3685,8 @@ VGS__NO_GRAD(fill)
 
 VGS__DEF vgs_var vgs_fill(vgs_graph *g, int rows, int cols, float value)
 {
-    vgs_var v = vgs__leaf(g, VGS_OP_FILL, rows, cols, VGS_F32);
-    vgs__attr_f(g, v, 0, value);
+    vgs_var v = vgs__graph_leaf(g, VGS_OP_FILL, rows, cols, VGS_F32);
+    vgs__graph_attr_f(g, v, 0, value);
     return v;
 }
 
@@ -3697,16 +3710,16 @@ VGS__MAP2(loss_grad, vgs__loss_slope(a - b, i0))
 VGS__NO_GRAD(loss_grad)
 VGS__GRAD(loss)                                                      /* the target is a constant       */
 {
-    vgs_var s = vgs__binary(g, VGS_OP_LOSS_GRAD, VGS__IN(n, 0), VGS__IN(n, 1));
+    vgs_var s = vgs__op_binary(g, VGS_OP_LOSS_GRAD, VGS__IN(n, 0), VGS__IN(n, 1));
     (void)y;
-    vgs__attr_i(g, s, 0, n->i[0]);
-    if (need[0]) vgs__set_grad(g, n, 0, vgs_mul(g, gy, s), gx);
-    if (need[1]) vgs__set_grad(g, n, 1, vgs_affine(g, vgs_mul(g, gy, s), -1.0f, 0.0f), gx);
+    vgs__graph_attr_i(g, s, 0, n->i[0]);
+    if (need[0]) vgs__op_set_grad(g, n, 0, vgs_mul(g, gy, s), gx);
+    if (need[1]) vgs__op_set_grad(g, n, 1, vgs_affine(g, vgs_mul(g, gy, s), -1.0f, 0.0f), gx);
 }
 VGS__DEF vgs_var vgs_loss_of(vgs_graph *g, vgs_var prediction, vgs_var target, vgs_loss kind)
 {
-    vgs_var v = vgs__binary(g, VGS_OP_LOSS, prediction, target);
-    vgs__attr_i(g, v, 0, (int)kind);
+    vgs_var v = vgs__op_binary(g, VGS_OP_LOSS, prediction, target);
+    vgs__graph_attr_i(g, v, 0, (int)kind);
     return v;
 }
 
@@ -3723,8 +3736,8 @@ VGS__MAP_KERNELS(fill_int)
 VGS__NO_GRAD(fill_int)
 VGS__DEF vgs_var vgs_fill_int(vgs_graph *g, int rows, vgs_scalar value)
 {
-    vgs_var v = vgs__leaf(g, VGS_OP_FILL_INT, rows, 1, VGS_I32);
-    vgs__slot_i(g, v, 0, value);
+    vgs_var v = vgs__graph_leaf(g, VGS_OP_FILL_INT, rows, 1, VGS_I32);
+    vgs__graph_slot_i(g, v, 0, value);
     return v;
 }
 
@@ -3743,10 +3756,10 @@ VGS__MAP_KERNELS(int_div)
 VGS__NO_GRAD(int_div)
 static vgs_var vgs__int_div(vgs_graph *g, vgs_var x, int by)
 {
-    int a = vgs__operand(g, "int_div", x);
-    vgs_var v = a < 0 ? vgs__no_var() : vgs__leaf(g, VGS_OP_INT_DIV, g->node[a].rows, g->node[a].cols,
-                                                  VGS_I32);
-    vgs__node *n = vgs__node_of(g, v);
+    int a = vgs__graph_operand(g, "int_div", x);
+    vgs_var v = a < 0 ? vgs__no_var() : vgs__graph_leaf(g, VGS_OP_INT_DIV, g->node[a].rows, g->node[a].cols,
+                                                        VGS_I32);
+    vgs__node *n = vgs__graph_node_of(g, v);
     if (!n) return v;
     n->in[0] = a;
     n->n_in = 1;
@@ -3754,7 +3767,7 @@ static vgs_var vgs__int_div(vgs_graph *g, vgs_var x, int by)
     return v;
 }
 
-VGS__INLINE int vgs__int_at(const float *p, size_t i)                /* an int32 in a 4-byte cell      */
+VGS__INLINE int vgs__op_int_at(const float *p, size_t i)             /* an int32 in a 4-byte cell      */
 {
     int32_t v;
     memcpy(&v, p + i, 4);
@@ -3764,7 +3777,7 @@ VGS__INLINE int vgs__int_at(const float *p, size_t i)                /* an int32
 /* ---- matrix products ----------------------------------------------------------------------------- */
 
 /* i0 = form, i1 = activation; in: a, b, bias or table, row index of the table. */
-static vgs__product vgs__product_of(const vgs__cpu *cpu, const vgs__k *k)
+static vgs__product vgs__matmul_product(const vgs__cpu *cpu, const vgs__k *k)
 {
     vgs__epilogue ep;
     int depth = k->i[0] == VGS__TN ? k->in_rows[0] : k->in_cols[0];
@@ -3773,12 +3786,12 @@ static vgs__product vgs__product_of(const vgs__cpu *cpu, const vgs__k *k)
     ep.ldbias = k->ld[2];
     ep.rows = (const int32_t *)(const void *)k->in[3];
     ep.act = (vgs_act)k->i[1];
-    return vgs__product_make((vgs__form)k->i[0], k->rows, k->cols, depth, k->in[0], k->ld[0], k->in[1],
-                             k->ld[1], k->out, k->ld_out, &ep, cpu->work, cpu->isa);
+    return vgs__gemm_product_make((vgs__form)k->i[0], k->rows, k->cols, depth, k->in[0], k->ld[0], k->in[1],
+                                  k->ld[1], k->out, k->ld_out, &ep, cpu->work, cpu->isa);
 }
 VGS__WHOLE(matmul)                                                   /* TN; others go by rows, >>cpu   */
 {
-    vgs__product q = vgs__product_of(cpu, k);
+    vgs__product q = vgs__matmul_product(cpu, k);
     (void)err;
     if (q.m <= 0 || q.n <= 0) return VGS_OK;
 #ifdef VGS_USE_CBLAS
@@ -3793,7 +3806,8 @@ VGS__WHOLE(matmul)                                                   /* TN; othe
 
 static vgs_var vgs__matmul_as(vgs_graph *g, int form, vgs_var x, vgs_var z)
 {
-    int a = vgs__float_operand(g, "matmul", x), b = vgs__float_operand(g, "matmul", z), rows, cols, da, db;
+    int a = vgs__op_float_operand(g, "matmul", x), b = vgs__op_float_operand(g, "matmul", z), rows, cols, da,
+        db;
     vgs_var v;
     if (a < 0 || b < 0) return vgs__no_var();
     rows = form == VGS__TN ? g->node[a].cols : g->node[a].rows;
@@ -3801,9 +3815,9 @@ static vgs_var vgs__matmul_as(vgs_graph *g, int form, vgs_var x, vgs_var z)
     da = form == VGS__TN ? g->node[a].rows : g->node[a].cols;
     db = form == VGS__NT ? g->node[b].cols : g->node[b].rows;
     if (da != db || cols <= 0 || (form != VGS__TN && da < 0))
-        return vgs__shape_fail(g, form == VGS__NT ? "linear" : "matmul", a, b);
-    v = vgs__push_op(g, VGS_OP_MATMUL, rows, cols, a, b, -1);
-    vgs__attr_i(g, v, 0, form);
+        return vgs__graph_shape_fail(g, form == VGS__NT ? "linear" : "matmul", a, b);
+    v = vgs__graph_push_op(g, VGS_OP_MATMUL, rows, cols, a, b, -1);
+    vgs__graph_attr_i(g, v, 0, form);
     return v;
 }
 
@@ -3827,7 +3841,7 @@ VGS__GRAD(matmul)
 
 VGS__DEF vgs_var vgs_matmul(vgs_graph *g, vgs_var a, vgs_var b) { return vgs__matmul_as(g, VGS__NN, a, b); }
 
-static bool vgs__is_index(const vgs__node *n) { return n->type == VGS_I32 && n->cols == 1 && n->ld == 1; }
+static bool vgs__op_is_index(const vgs__node *n) { return n->type == VGS_I32 && n->cols == 1 && n->ld == 1; }
 
 /* x w^T + bias[idx] */
 static vgs_var vgs__linear(vgs_graph *g, vgs_var x, vgs_var w, vgs_var bias, vgs_var idx)
@@ -3835,13 +3849,13 @@ static vgs_var vgs__linear(vgs_graph *g, vgs_var x, vgs_var w, vgs_var bias, vgs
     vgs_var v = vgs__matmul_as(g, VGS__NT, x, w);
     int id = vgs__id(g, v), b, t = -1;
     if (id < 0 || !bias.id) return v;
-    b = vgs__operand(g, "linear: bias", bias);
-    if (idx.id) t = vgs__operand(g, "linear: index", idx);
+    b = vgs__graph_operand(g, "linear: bias", bias);
+    if (idx.id) t = vgs__graph_operand(g, "linear: index", idx);
     if (b < 0 || (idx.id && t < 0)) return vgs__no_var();
     if (g->node[b].cols != g->node[id].cols || (t < 0 && g->node[b].rows != 1) || g->node[b].rows < 0)
-        return vgs__shape_fail(g, "linear: bias", id, b);
-    if (t >= 0 && (g->node[t].rows != g->node[id].rows || !vgs__is_index(&g->node[t])))
-        return vgs__shape_fail(g, "linear: index", id, t);
+        return vgs__graph_shape_fail(g, "linear: bias", id, b);
+    if (t >= 0 && (g->node[t].rows != g->node[id].rows || !vgs__op_is_index(&g->node[t])))
+        return vgs__graph_shape_fail(g, "linear: index", id, t);
     g->node[id].in[2] = b;
     g->node[id].in[3] = t;
     g->node[id].n_in = t >= 0 ? 4 : 3;
@@ -3858,7 +3872,7 @@ VGS__DEF vgs_var vgs_linear_at(vgs_graph *g, vgs_var x, vgs_var w, vgs_var table
 
 /* ---- reductions ---------------------------------------------------------------------------------- */
 
-VGS__INLINE float vgs__row_sum(const float *x, int n)                /* 16 lanes, then a fixed tree    */
+VGS__INLINE float vgs__op_row_sum(const float *x, int n)             /* 16 lanes, then a fixed tree    */
 {
     float s[16] = { 0 };
     int i = 0, j;
@@ -3877,7 +3891,7 @@ VGS__HOT VGS__KERNEL(sum_cols)                                       /* f0 times
     (void)c1;
     for (r = r0; r < r1; ++r)
         k->out[(size_t)r * (size_t)k->ld_out] =
-            k->f[0] * vgs__row_sum(k->in[0] + (size_t)r * (size_t)k->ld[0], k->in_cols[0]);
+            k->f[0] * vgs__op_row_sum(k->in[0] + (size_t)r * (size_t)k->ld[0], k->in_cols[0]);
 }
 VGS__GRAD(sum_cols)
 {
@@ -3887,19 +3901,19 @@ VGS__GRAD(sum_cols)
 }
 static vgs_var vgs__sum_cols(vgs_graph *g, vgs_var x, bool mean)
 {
-    int a = vgs__operand(g, "sum_cols", x);
+    int a = vgs__graph_operand(g, "sum_cols", x);
     vgs_var v;
     if (a < 0) return vgs__no_var();
-    v = vgs__push_op(g, VGS_OP_SUM_COLS, g->node[a].rows, 1, a, -1, -1);
-    vgs__attr_f(g, v, 0, mean ? 1.0f / (float)g->node[a].cols : 1.0f);
+    v = vgs__graph_push_op(g, VGS_OP_SUM_COLS, g->node[a].rows, 1, a, -1, -1);
+    vgs__graph_attr_f(g, v, 0, mean ? 1.0f / (float)g->node[a].cols : 1.0f);
     return v;
 }
 VGS__DEF vgs_var vgs_sum_cols (vgs_graph *g, vgs_var x) { return vgs__sum_cols(g, x, false); }
 VGS__DEF vgs_var vgs_mean_cols(vgs_graph *g, vgs_var x) { return vgs__sum_cols(g, x, true); }
 
 /* total[0..n] += the sum, in double, of `count` <= 64 rows of x: rows hit[0], hit[1], ..., or 0, 1, ... */
-VGS__MAP_HOT static void vgs__add_rows(const float *x, int ld, const int *hit, int count, int n,
-                                       double *total)
+VGS__MAP_HOT static void vgs__op_add_rows(const float *x, int ld, const int *hit, int count, int n,
+                                          double *total)
 {
     int c, j, r;
     for (c = 0; c < n; c += 8) {
@@ -3914,8 +3928,8 @@ VGS__MAP_HOT static void vgs__add_rows(const float *x, int ld, const int *hit, i
 }
 
 #ifdef VGS__X86
-VGS__AVX2 static void vgs__add_rows_avx2(const float *x, int ld, const int *hit, int count, int n,
-                                         double *total)
+VGS__AVX2 static void vgs__op_add_rows_avx2(const float *x, int ld, const int *hit, int count, int n,
+                                            double *total)
 {
     int c, r, whole = n & ~7;
     for (c = 0; c < whole; c += 8) {
@@ -3928,25 +3942,26 @@ VGS__AVX2 static void vgs__add_rows_avx2(const float *x, int ld, const int *hit,
         _mm256_storeu_pd(total + c, _mm256_add_pd(_mm256_loadu_pd(total + c), s0));
         _mm256_storeu_pd(total + c + 4, _mm256_add_pd(_mm256_loadu_pd(total + c + 4), s1));
     }
-    vgs__add_rows(x + whole, ld, hit, count, n - whole, total + whole);
+    vgs__op_add_rows(x + whole, ld, hit, count, n - whole, total + whole);
 }
 #endif
 
 typedef void vgs__add_rows_fn(const float *x, int ld, const int *hit, int count, int n, double *total);
-static vgs__add_rows_fn *vgs__add_rows_of(const vgs__cpu *cpu)
+static vgs__add_rows_fn *vgs__op_add_rows_of(const vgs__cpu *cpu)
 {
 #ifdef VGS__X86
-    if (cpu->isa == VGS_ISA_AVX2 || cpu->isa == VGS_ISA_AVX512) return vgs__add_rows_avx2;
+    if (cpu->isa == VGS_ISA_AVX2 || cpu->isa == VGS_ISA_AVX512) return vgs__op_add_rows_avx2;
 #endif
     (void)cpu;
-    return vgs__add_rows;
+    return vgs__op_add_rows;
 }
 
 /* Columns of x summed over its rows, or over those in list[0..count), which ascend; n <= VGS__SUM_COLS.
    Blocks of 64 rows of x are each summed in double and then added to the total, in order. */
 enum { VGS__SUM_ROWS = 64, VGS__SUM_COLS = 512 };
-static void vgs__sum_strip(vgs__add_rows_fn *add, const float *x, int ld, const int *list, int count, int n,
-                           double *total)
+static void vgs__sum_rows_strip(vgs__add_rows_fn *add, const float *x, int ld, const int *list, int count,
+                                int n,
+                                double *total)
 {
     int i, j;
     for (i = 0; i < n; ++i) total[i] = 0.0;
@@ -3963,12 +3978,12 @@ static void vgs__sum_strip(vgs__add_rows_fn *add, const float *x, int ld, const 
 VGS__WHOLE(sum_rows)                                                 /* i0: divide by the rows         */
 {
     int strips = (k->cols + 63) / 64, s, rows = k->in_rows[0];
-    vgs__add_rows_fn *add = vgs__add_rows_of(cpu);
+    vgs__add_rows_fn *add = vgs__op_add_rows_of(cpu);
     (void)err;
     for (s = team.me; s < strips; s += team.n) {
         double total[64];
         int c, c0 = s * 64, n = k->cols - c0 < 64 ? k->cols - c0 : 64;
-        vgs__sum_strip(add, k->in[0] + c0, k->ld[0], NULL, rows, n, total);
+        vgs__sum_rows_strip(add, k->in[0] + c0, k->ld[0], NULL, rows, n, total);
         for (c = 0; c < n; ++c) k->out[c0 + c] = (float)(k->i[0] && rows ? total[c] / rows : total[c]);
     }
     return VGS_OK;
@@ -3978,16 +3993,16 @@ VGS__GRAD(sum_rows)
     vgs_var v = vgs_fill(g, g->node[n->in[0]].rows, 1, 1.0f);
     (void)y;
     (void)need;
-    vgs__attr_i(g, v, 0, n->i[0]);
+    vgs__graph_attr_i(g, v, 0, n->i[0]);
     gx[0] = vgs_mul(g, v, gy);
 }
 static vgs_var vgs__sum_rows(vgs_graph *g, vgs_var x, bool mean)
 {
-    int a = vgs__operand(g, "sum_rows", x);
+    int a = vgs__graph_operand(g, "sum_rows", x);
     vgs_var v;
     if (a < 0) return vgs__no_var();
-    v = vgs__push_op(g, VGS_OP_SUM_ROWS, 1, g->node[a].cols, a, -1, -1);
-    vgs__attr_i(g, v, 0, mean);
+    v = vgs__graph_push_op(g, VGS_OP_SUM_ROWS, 1, g->node[a].cols, a, -1, -1);
+    vgs__graph_attr_i(g, v, 0, mean);
     return v;
 }
 VGS__DEF vgs_var vgs_sum_rows (vgs_graph *g, vgs_var x) { return vgs__sum_rows(g, x, false); }
@@ -4009,23 +4024,23 @@ VGS__HOT VGS__KERNEL(logsumexp)                                      /* exp over
 VGS__GRAD1(logsumexp, vgs_mul(g, vgs_exp(g, vgs_sub(g, x, y)), gy))
 VGS__DEF vgs_var vgs_logsumexp(vgs_graph *g, vgs_var x)
 {
-    int a = vgs__operand(g, "logsumexp", x);
-    return a < 0 ? vgs__no_var() : vgs__push_op(g, VGS_OP_LOGSUMEXP, g->node[a].rows, 1, a, -1, -1);
+    int a = vgs__graph_operand(g, "logsumexp", x);
+    return a < 0 ? vgs__no_var() : vgs__graph_push_op(g, VGS_OP_LOGSUMEXP, g->node[a].rows, 1, a, -1, -1);
 }
 
 /* ---- layer norm over columns: y = gain (x - mean)/sqrt(var + eps) + bias --------------------------- */
 
 #define VGS__NORM_EPS 1e-5f
 
-VGS__INLINE void vgs__moments(const float *x, int n, float *mean, float *rstd)
+VGS__INLINE void vgs__layernorm_moments(const float *x, int n, float *mean, float *rstd)
 {
-    float m = vgs__row_sum(x, n) / (float)n, s[16] = { 0 };
+    float m = vgs__op_row_sum(x, n) / (float)n, s[16] = { 0 };
     int i = 0, j;
     for (; i + 16 <= n; i += 16)
         for (j = 0; j < 16; ++j) s[j] += (x[i + j] - m) * (x[i + j] - m);
     for (j = 0; j < n - i; ++j) s[j] += (x[i + j] - m) * (x[i + j] - m);
     *mean = m;
-    *rstd = 1.0f / sqrtf(vgs__row_sum(s, 16) / (float)n + VGS__NORM_EPS);
+    *rstd = 1.0f / sqrtf(vgs__op_row_sum(s, 16) / (float)n + VGS__NORM_EPS);
 }
 
 VGS__MAP_HOT VGS__KERNEL(layernorm)
@@ -4036,7 +4051,7 @@ VGS__MAP_HOT VGS__KERNEL(layernorm)
     for (r = r0; r < r1; ++r) {
         const float *x = k->in[0] + (size_t)r * (size_t)k->ld[0], *gain = k->in[1], *bias = k->in[2];
         float *y = k->out + (size_t)r * (size_t)k->ld_out, m, s;
-        vgs__moments(x, k->cols, &m, &s);
+        vgs__layernorm_moments(x, k->cols, &m, &s);
         for (c = 0; c < k->cols; ++c) y[c] = (x[c] - m) * s * gain[c] + bias[c];
     }
 }
@@ -4048,7 +4063,7 @@ VGS__MAP_HOT VGS__KERNEL(layernorm_hat)                              /* without 
     for (r = r0; r < r1; ++r) {
         const float *x = k->in[0] + (size_t)r * (size_t)k->ld[0];
         float *y = k->out + (size_t)r * (size_t)k->ld_out, m, s;
-        vgs__moments(x, k->cols, &m, &s);
+        vgs__layernorm_moments(x, k->cols, &m, &s);
         for (c = 0; c < k->cols; ++c) y[c] = (x[c] - m) * s;
     }
 }
@@ -4064,7 +4079,7 @@ VGS__MAP_HOT VGS__KERNEL(layernorm_grad)
         const float *x = k->in[0] + (size_t)r * (size_t)k->ld[0], *gain = k->in[1];
         const float *gy = k->in[2] + (size_t)r * (size_t)k->ld[2];
         float *y = k->out + (size_t)r * (size_t)k->ld_out, m, s, mh, mx, sh[16] = { 0 }, sx[16] = { 0 };
-        vgs__moments(x, n, &m, &s);
+        vgs__layernorm_moments(x, n, &m, &s);
         for (c = 0; c + 16 <= n; c += 16) {
             for (j = 0; j < 16; ++j) {
                 float h = gain[c + j] * gy[c + j];
@@ -4077,15 +4092,15 @@ VGS__MAP_HOT VGS__KERNEL(layernorm_grad)
             sh[j] += h;
             sx[j] += h * ((x[c + j] - m) * s);
         }
-        mh = vgs__row_sum(sh, 16) / (float)n;
-        mx = vgs__row_sum(sx, 16) / (float)n;
+        mh = vgs__op_row_sum(sh, 16) / (float)n;
+        mx = vgs__op_row_sum(sx, 16) / (float)n;
         for (c = 0; c < n; ++c) y[c] = s * (gain[c] * gy[c] - mh - (x[c] - m) * s * mx);
     }
 }
 VGS__NO_GRAD(layernorm_grad)
 
 #ifdef VGS__X86
-VGS__V8 float vgs__tree8(__m256 v)                                   /* the end of vgs__row_sum        */
+VGS__V8 float vgs__tree8(__m256 v)                                   /* the end of vgs__op_row_sum        */
 {
     __m128 s = _mm_add_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps(v, 1));
     s = _mm_add_ps(s, _mm_movehl_ps(s, s));
@@ -4220,20 +4235,22 @@ VGS__GRAD(layernorm)
 {
     (void)y;
     if (need[0])
-        gx[0] = vgs__push_op(g, VGS_OP_LAYERNORM_GRAD, n->rows, n->cols, n->in[0], n->in[1], vgs__id(g, gy));
-    if (need[1]) gx[1] = vgs_sum_rows(g, vgs_mul(g, gy, vgs__unary(g, VGS_OP_LAYERNORM_HAT, VGS__IN(n, 0))));
+        gx[0] = vgs__graph_push_op(g, VGS_OP_LAYERNORM_GRAD, n->rows, n->cols, n->in[0], n->in[1],
+                                   vgs__id(g, gy));
+    if (need[1]) gx[1] = vgs_sum_rows(g,
+                                      vgs_mul(g, gy, vgs__op_unary(g, VGS_OP_LAYERNORM_HAT, VGS__IN(n, 0))));
     if (need[2]) gx[2] = vgs_sum_rows(g, gy);
 }
 VGS__DEF vgs_var vgs_layernorm(vgs_graph *g, vgs_var x, vgs_var gain, vgs_var bias)
 {
-    int a = vgs__operand(g, "layernorm", x), b = vgs__operand(g, "layernorm", gain);
-    int c = vgs__operand(g, "layernorm", bias);
+    int a = vgs__graph_operand(g, "layernorm", x), b = vgs__graph_operand(g, "layernorm", gain);
+    int c = vgs__graph_operand(g, "layernorm", bias);
     if (a < 0 || b < 0 || c < 0) return vgs__no_var();
     if (g->node[b].rows != 1 || g->node[b].cols != g->node[a].cols)
-        return vgs__shape_fail(g, "layernorm: gain", a, b);
+        return vgs__graph_shape_fail(g, "layernorm: gain", a, b);
     if (g->node[c].rows != 1 || g->node[c].cols != g->node[a].cols)
-        return vgs__shape_fail(g, "layernorm: bias", a, c);
-    return vgs__push_op(g, VGS_OP_LAYERNORM, g->node[a].rows, g->node[a].cols, a, b, c);
+        return vgs__graph_shape_fail(g, "layernorm: bias", a, c);
+    return vgs__graph_push_op(g, VGS_OP_LAYERNORM, g->node[a].rows, g->node[a].cols, a, b, c);
 }
 
 /* ---- columns ------------------------------------------------------------------------------------- */
@@ -4257,9 +4274,10 @@ VGS__GRAD(pad_cols)
 }
 static vgs_var vgs__pad_cols(vgs_graph *g, vgs_var x, int first, int total)
 {
-    int a = vgs__operand(g, "pad_cols", x);
-    vgs_var v = a < 0 ? vgs__no_var() : vgs__push_op(g, VGS_OP_PAD_COLS, g->node[a].rows, total, a, -1, -1);
-    vgs__attr_i(g, v, 0, first);
+    int a = vgs__graph_operand(g, "pad_cols", x);
+    vgs_var v = a < 0 ? vgs__no_var()
+        : vgs__graph_push_op(g, VGS_OP_PAD_COLS, g->node[a].rows, total, a, -1, -1);
+    vgs__graph_attr_i(g, v, 0, first);
     return v;
 }
 
@@ -4283,11 +4301,11 @@ VGS__GRAD(concat)
 }
 VGS__DEF vgs_var vgs_concat(vgs_graph *g, vgs_var x, vgs_var z)
 {
-    int a = vgs__operand(g, "concat", x), b = vgs__operand(g, "concat", z);
+    int a = vgs__graph_operand(g, "concat", x), b = vgs__graph_operand(g, "concat", z);
     if (a < 0 || b < 0) return vgs__no_var();
     if (g->node[a].rows != g->node[b].rows || g->node[a].cols > INT_MAX - g->node[b].cols)
-        return vgs__shape_fail(g, "concat", a, b);
-    return vgs__push_op(g, VGS_OP_CONCAT, g->node[a].rows, g->node[a].cols + g->node[b].cols, a, b, -1);
+        return vgs__graph_shape_fail(g, "concat", a, b);
+    return vgs__graph_push_op(g, VGS_OP_CONCAT, g->node[a].rows, g->node[a].cols + g->node[b].cols, a, b, -1);
 }
 
 /* ---- rows by index ------------------------------------------------------------------------------- */
@@ -4299,7 +4317,7 @@ VGS__KERNEL(gather)                                                  /* row idx[
     (void)c1;
     for (r = r0; r < r1; ++r)
         memcpy(k->out + (size_t)r * (size_t)k->ld_out,
-               k->in[0] + (size_t)vgs__int_at(k->in[1], (size_t)r * (size_t)k->ld[1]) * (size_t)k->ld[0],
+               k->in[0] + (size_t)vgs__op_int_at(k->in[1], (size_t)r * (size_t)k->ld[1]) * (size_t)k->ld[0],
                (size_t)k->cols * sizeof *k->out);
 }
 VGS__GRAD(gather)
@@ -4310,24 +4328,24 @@ VGS__GRAD(gather)
 }
 VGS__DEF vgs_var vgs_gather(vgs_graph *g, vgs_var x, vgs_var idx)
 {
-    int a = vgs__operand(g, "gather", x), b = vgs__operand(g, "gather", idx);
+    int a = vgs__graph_operand(g, "gather", x), b = vgs__graph_operand(g, "gather", idx);
     vgs_var v;
     if (a < 0 || b < 0) return vgs__no_var();
-    if (!vgs__is_index(&g->node[b]) || g->node[a].rows < 0)
-        return vgs__shape_fail(g, "gather", a, b);
-    v = vgs__push_op(g, VGS_OP_GATHER, g->node[b].rows, g->node[a].cols, a, b, -1);
+    if (!vgs__op_is_index(&g->node[b]) || g->node[a].rows < 0)
+        return vgs__graph_shape_fail(g, "gather", a, b);
+    v = vgs__graph_push_op(g, VGS_OP_GATHER, g->node[b].rows, g->node[a].cols, a, b, -1);
     if (v.id) g->node[vgs__id(g, v)].type = g->node[a].type;
     return v;
 }
 
 /* Counts and sorts: the rows with idx == t are list[start[t]..start[t + 1]), ascending, t < tables. */
-static void vgs__rows_by_index(const float *idx, int ld, int rows, int tables, int *start, int *list)
+static void vgs__op_rows_by_index(const float *idx, int ld, int rows, int tables, int *start, int *list)
 {
     int r, t;
     memset(start, 0, ((size_t)tables + 2) * sizeof *start);
-    for (r = 0; r < rows; ++r) start[vgs__int_at(idx, (size_t)r * (size_t)ld) + 2]++;
+    for (r = 0; r < rows; ++r) start[vgs__op_int_at(idx, (size_t)r * (size_t)ld) + 2]++;
     for (t = 2; t <= tables; ++t) start[t] += start[t - 1];
-    for (r = 0; r < rows; ++r) list[start[vgs__int_at(idx, (size_t)r * (size_t)ld) + 1]++] = r;
+    for (r = 0; r < rows; ++r) list[start[vgs__op_int_at(idx, (size_t)r * (size_t)ld) + 1]++] = r;
 }
 
 /* Floats of scratch that scatter_rows needs of each thread. */
@@ -4336,18 +4354,19 @@ static size_t vgs__scatter_work(int rows, int tables) { return (size_t)rows + (s
 /* out[t] = sum of the rows with idx == t, in the order of the rows. */
 VGS__WHOLE(scatter_rows)
 {
-    vgs__add_rows_fn *add = vgs__add_rows_of(cpu);
+    vgs__add_rows_fn *add = vgs__op_add_rows_of(cpu);
     int *start = (int *)(void *)(cpu->scratch + (size_t)team.me * cpu->scratch_size), *list, t;
     (void)err;
     list = start + k->rows + 2;
-    vgs__rows_by_index(k->in[1], k->ld[1], k->in_rows[0], k->rows, start, list);
+    vgs__op_rows_by_index(k->in[1], k->ld[1], k->in_rows[0], k->rows, start, list);
     for (t = team.me; t < k->rows; t += team.n) {
         double total[VGS__SUM_COLS];
         float *y = k->out + (size_t)t * (size_t)k->ld_out;
         int c, c0, n;
         for (c0 = 0; c0 < k->cols; c0 += n) {
             n = vgs__min(k->cols - c0, VGS__SUM_COLS);
-            vgs__sum_strip(add, k->in[0] + c0, k->ld[0], list + start[t], start[t + 1] - start[t], n, total);
+            vgs__sum_rows_strip(add, k->in[0] + c0, k->ld[0], list + start[t], start[t + 1] - start[t], n,
+                                total);
             for (c = 0; c < n; ++c) y[c0 + c] = (float)total[c];
         }
     }
@@ -4356,9 +4375,9 @@ VGS__WHOLE(scatter_rows)
 VGS__NO_GRAD(scatter_rows)
 static vgs_var vgs__scatter_rows(vgs_graph *g, vgs_var x, vgs_var idx, int rows)
 {
-    int a = vgs__operand(g, "scatter_rows", x), b = vgs__operand(g, "scatter_rows", idx);
+    int a = vgs__graph_operand(g, "scatter_rows", x), b = vgs__graph_operand(g, "scatter_rows", idx);
     return a < 0 || b < 0 ? vgs__no_var()
-                          : vgs__push_op(g, VGS_OP_SCATTER_ROWS, rows, g->node[a].cols, a, b, -1);
+                          : vgs__graph_push_op(g, VGS_OP_SCATTER_ROWS, rows, g->node[a].cols, a, b, -1);
 }
 
 /* ---- segments: i0 = n rows a sample before, i1 = m rows a sample after --------------------------- */
@@ -4369,7 +4388,7 @@ VGS__KERNEL(segment_gather)
     (void)c0;
     (void)c1;
     for (r = r0; r < r1; ++r) {
-        size_t from = (size_t)(r / m) * (size_t)n + (size_t)vgs__int_at(k->in[1], (size_t)(r % m));
+        size_t from = (size_t)(r / m) * (size_t)n + (size_t)vgs__op_int_at(k->in[1], (size_t)(r % m));
         memcpy(k->out + (size_t)r * (size_t)k->ld_out, k->in[0] + from * (size_t)k->ld[0],
                (size_t)k->cols * sizeof *k->out);
     }
@@ -4384,10 +4403,11 @@ VGS__HOT VGS__KERNEL(segment_sum)
     for (r = r0; r < r1; ++r) {
         const float *x = k->in[0] + (size_t)(r / n) * (size_t)m * (size_t)k->ld[0];
         float *y = k->out + (size_t)r * (size_t)k->ld_out;
-        int first = vgs__int_at(k->in[1], (size_t)(r % n)), last = vgs__int_at(k->in[1], (size_t)(r % n) + 1);
+        int first = vgs__op_int_at(k->in[1], (size_t)(r % n)),
+            last = vgs__op_int_at(k->in[1], (size_t)(r % n) + 1);
         memset(y, 0, (size_t)k->cols * sizeof *y);
         for (e = first; e < last; ++e) {
-            const float *p = x + (size_t)vgs__int_at(k->in[2], (size_t)e) * (size_t)k->ld[0];
+            const float *p = x + (size_t)vgs__op_int_at(k->in[2], (size_t)e) * (size_t)k->ld[0];
             for (c = 0; c < k->cols; ++c) y[c] += p[c];
         }
     }
@@ -4397,7 +4417,7 @@ VGS__HOT VGS__KERNEL(segment_sum)
 static vgs_var vgs__segment(vgs_graph *g, int op, vgs_var x, int n, int m, vgs_var which, vgs_var start,
                             vgs_var list)
 {
-    int a = vgs__operand(g, vgs_op_name(op), x), per = op == VGS_OP_SEGMENT_GATHER ? n : m, rows;
+    int a = vgs__graph_operand(g, vgs_op_name(op), x), per = op == VGS_OP_SEGMENT_GATHER ? n : m, rows;
     bool gather = op == VGS_OP_SEGMENT_GATHER;
     vgs_var v;
     if (a < 0) return vgs__no_var();
@@ -4405,10 +4425,10 @@ static vgs_var vgs__segment(vgs_graph *g, int op, vgs_var x, int n, int m, vgs_v
     if (rows % per) {
         char s[40];
         return vgs__graph_fail(g, VGS_E_SHAPE, "%s: %s has no %d rows a sample", vgs_op_name(op),
-                               vgs__shape_text(&g->node[a], s), per);
+                               vgs__graph_shape_text(&g->node[a], s), per);
     }
-    v = vgs__push_op(g, op, rows / per * (gather ? m : n), g->node[a].cols, a,
-                     vgs__id(g, gather ? which : start), vgs__id(g, gather ? start : list));
+    v = vgs__graph_push_op(g, op, rows / per * (gather ? m : n), g->node[a].cols, a,
+                           vgs__id(g, gather ? which : start), vgs__id(g, gather ? start : list));
     if (v.id) {
         vgs__node *d = &g->node[vgs__id(g, v)];
         d->type = g->node[a].type;
@@ -4477,11 +4497,11 @@ VGS__DEF vgs_var vgs_segment_sum(vgs_graph *g, vgs_var x, int n, const int32_t *
 /* The places where the pixel and the weights of entry e begin. */
 VGS__INLINE size_t vgs__stencil_pixel(const vgs__k *k, int e)
 {
-    return (size_t)vgs__int_at(k->in[3], 2 * (size_t)e) * (size_t)k->ld[0];
+    return (size_t)vgs__op_int_at(k->in[3], 2 * (size_t)e) * (size_t)k->ld[0];
 }
 VGS__INLINE size_t vgs__stencil_tap(const vgs__k *k, int e)
 {
-    return (size_t)vgs__int_at(k->in[3], 2 * (size_t)e + 1) * (size_t)k->ld[1];
+    return (size_t)vgs__op_int_at(k->in[3], 2 * (size_t)e + 1) * (size_t)k->ld[1];
 }
 
 /* n columns of one pixel; constant n: the sums stay in registers. */
@@ -4506,7 +4526,8 @@ VGS__MAP(stencil)
     for (r = r0; r < r1; ++r) {
         const float *x = k->in[0] + (size_t)(r / m) * (size_t)n * (size_t)k->ld[0];
         float *y = k->out + (size_t)r * (size_t)k->ld_out;
-        int e0 = vgs__int_at(k->in[2], (size_t)(r % m)), e1 = vgs__int_at(k->in[2], (size_t)(r % m) + 1);
+        int e0 = vgs__op_int_at(k->in[2], (size_t)(r % m)),
+            e1 = vgs__op_int_at(k->in[2], (size_t)(r % m) + 1);
         for (c = 0; c + 64 <= k->cols; c += 64) vgs__stencil_strip(k, x, e0, e1, c, 64, y);
         for (; c + 32 <= k->cols; c += 32) vgs__stencil_strip(k, x, e0, e1, c, 32, y);
         for (; c + 16 <= k->cols; c += 16) vgs__stencil_strip(k, x, e0, e1, c, 16, y);
@@ -4521,10 +4542,10 @@ VGS__MAP_HOT VGS__KERNEL(stencil) { vgs__map_stencil(k, r0, r1, c0, c1); }
    *step apart from one to the next; else 0. */
 static int vgs__stencil_alike(const vgs__k *k, int o, size_t *step)
 {
-    int e0 = vgs__int_at(k->in[2], (size_t)o), count = vgs__int_at(k->in[2], (size_t)o + 1) - e0, j, e;
+    int e0 = vgs__op_int_at(k->in[2], (size_t)o), count = vgs__op_int_at(k->in[2], (size_t)o + 1) - e0, j, e;
     *step = vgs__stencil_pixel(k, e0 + count) - vgs__stencil_pixel(k, e0);
     for (j = 1; j < 4; ++j) {
-        if (vgs__int_at(k->in[2], (size_t)(o + j) + 1) != e0 + (j + 1) * count) return 0;
+        if (vgs__op_int_at(k->in[2], (size_t)(o + j) + 1) != e0 + (j + 1) * count) return 0;
         for (e = e0; e < e0 + count; ++e)
             if (vgs__stencil_tap(k, e) != vgs__stencil_tap(k, e + j * count) ||
                 vgs__stencil_pixel(k, e) + (size_t)j * *step != vgs__stencil_pixel(k, e + j * count))
@@ -4565,7 +4586,7 @@ VGS__HOT VGS__KERNEL8(stencil)
     while (r < r1) {
         const float *x = k->in[0] + (size_t)(r / m) * (size_t)n * (size_t)k->ld[0];
         float *y = k->out + (size_t)r * (size_t)k->ld_out;
-        int o = r % m, e0 = vgs__int_at(k->in[2], (size_t)o);
+        int o = r % m, e0 = vgs__op_int_at(k->in[2], (size_t)o);
         bool four = k->in_cols[1] > 1 && k->cols >= 16 && r + 4 <= r1 && o + 4 <= m;
         int count = four ? vgs__stencil_alike(k, o, &step) : 0;
         for (c = 0; count && c + 16 <= k->cols; c += 16) vgs__stencil_four(k, x, step, e0, count, c, y);
@@ -4592,10 +4613,11 @@ VGS__HOT VGS__KERNEL(stencil_grad)
             const float *gy = k->in[0] + (size_t)(r / taps) * (size_t)m * (size_t)k->ld[0] + at;
             const float *x = k->in[1] + (size_t)(r / taps) * (size_t)n * (size_t)k->ld[1] + at;
             for (o = 0; o < m; ++o)
-                for (e = vgs__int_at(k->in[2], (size_t)o); e < vgs__int_at(k->in[2], (size_t)o + 1); ++e) {
+                for (e = vgs__op_int_at(k->in[2], (size_t)o); e < vgs__op_int_at(k->in[2], (size_t)o + 1);
+                     ++e) {
                     const float *a = gy + (size_t)o * (size_t)k->ld[0];
-                    const float *b = x + (size_t)vgs__int_at(k->in[3], 2 * (size_t)e) * (size_t)k->ld[1];
-                    if (vgs__int_at(k->in[3], 2 * (size_t)e + 1) != r % taps) continue;
+                    const float *b = x + (size_t)vgs__op_int_at(k->in[3], 2 * (size_t)e) * (size_t)k->ld[1];
+                    if (vgs__op_int_at(k->in[3], 2 * (size_t)e + 1) != r % taps) continue;
                     for (c = 0; c < width; ++c) sum[c] += (double)a[c] * (double)b[c];
                 }
             for (c = 0; c < width; ++c)
@@ -4607,7 +4629,7 @@ VGS__NO_GRAD(stencil_grad)
 static vgs_var vgs__stencil(vgs_graph *g, const char *name, vgs_var x, vgs_var w, int n, int m,
                             const int32_t *start, const int32_t *list)
 {
-    int a = vgs__operand(g, name, x), b = vgs__operand(g, name, w);
+    int a = vgs__graph_operand(g, name, x), b = vgs__graph_operand(g, name, w);
     vgs_var v, s, l;
     vgs__node *d;
     if (a < 0 || b < 0) return vgs__no_var();
@@ -4615,13 +4637,13 @@ static vgs_var vgs__stencil(vgs_graph *g, const char *name, vgs_var x, vgs_var w
         char text[40], weights[40];
         return vgs__graph_fail(g, VGS_E_SHAPE,
                                "%s: %s with weights %s: wanted are %d pixels a sample, and weights "
-                               "for each channel", name, vgs__shape_text(&g->node[a], text),
-                               vgs__shape_text(&g->node[b], weights), n);
+                               "for each channel", name, vgs__graph_shape_text(&g->node[a], text),
+                               vgs__graph_shape_text(&g->node[b], weights), n);
     }
     s = vgs_table_int(g, start, m + 1, 1);
     l = vgs_table_int(g, list, start[m] > 0 ? start[m] : 1, 2);
-    v = vgs__push_op(g, VGS_OP_STENCIL, g->node[a].rows / n * m, g->node[a].cols, a, b, vgs__id(g, s));
-    d = vgs__node_of(g, v);
+    v = vgs__graph_push_op(g, VGS_OP_STENCIL, g->node[a].rows / n * m, g->node[a].cols, a, b, vgs__id(g, s));
+    d = vgs__graph_node_of(g, v);
     if (!d) return v;
     d->in[3] = vgs__id(g, l);
     d->n_in = 4;
@@ -4671,9 +4693,10 @@ static vgs_var vgs__stencil_grad_w(vgs_graph *g, const vgs__node *n, vgs_var gy)
     const vgs__node *x = &g->node[n->in[0]];
     int taps = g->node[n->in[1]].rows, cols = x->cols, before = n->i[0], after = n->i[1], list = n->in[3];
     bool narrow = g->node[n->in[1]].cols == 1;
-    vgs_var v = vgs__push_op(g, VGS_OP_STENCIL_GRAD, x->rows / before * taps, cols, vgs__id(g, gy), n->in[0],
-                             n->in[2]);
-    vgs__node *d = vgs__node_of(g, v);
+    vgs_var v = vgs__graph_push_op(g, VGS_OP_STENCIL_GRAD, x->rows / before * taps, cols, vgs__id(g, gy),
+                                   n->in[0],
+                                   n->in[2]);
+    vgs__node *d = vgs__graph_node_of(g, v);
     if (!d) return v;
     d->in[3] = list;
     d->n_in = 4;
@@ -4771,12 +4794,12 @@ static vgs_var vgs__window(vgs_graph *g, const char *name, vgs_var x, const vgs_
 
 VGS__DEF vgs_var vgs_depthwise(vgs_graph *g, vgs_var x, const vgs_window *p, vgs_var w)
 {
-    int b = vgs__operand(g, "depthwise", w), height, width;
+    int b = vgs__graph_operand(g, "depthwise", w), height, width;
     if (b < 0 || !vgs__window_pixels(g, "depthwise", p, &height, &width)) return vgs__no_var();
     if (g->node[b].rows != p->size * p->size) {
         char s[40];
         return vgs__graph_fail(g, VGS_E_SHAPE, "depthwise: weights %s for a window of %d pixels",
-                               vgs__shape_text(&g->node[b], s), p->size * p->size);
+                               vgs__graph_shape_text(&g->node[b], s), p->size * p->size);
     }
     return vgs__window(g, "depthwise", x, p, w, VGS__WINDOW_TAPS);
 }
@@ -4838,7 +4861,7 @@ VGS__DEF vgs_var vgs_max_pool(vgs_graph *g, vgs_var x, const vgs_window *p)
 static vgs_var vgs__patches(vgs_graph *g, vgs_var x, const vgs_window *p)
 {
     const float one = 1;
-    int a = vgs__operand(g, "conv2d", x);
+    int a = vgs__graph_operand(g, "conv2d", x);
     if (a < 0) return vgs__no_var();
     if (p->size == 1 && p->stride == 1 && !(p->top | p->left | p->bottom | p->right)) return x;
     return vgs_reshape(g, vgs__window(g, "conv2d", x, p, vgs_table(g, &one, 1, 1), VGS__WINDOW_APART),
@@ -4846,7 +4869,7 @@ static vgs_var vgs__patches(vgs_graph *g, vgs_var x, const vgs_window *p)
 }
 
 /* Rows first.. of w, n of them */
-static vgs_var vgs__rows_of(vgs_graph *g, vgs_var w, int first, int n)
+static vgs_var vgs__op_rows_of(vgs_graph *g, vgs_var w, int first, int n)
 {
     int32_t *row = (int32_t *)vgs__alloc((size_t)n, sizeof *row);
     vgs_var v;
@@ -4860,7 +4883,7 @@ static vgs_var vgs__rows_of(vgs_graph *g, vgs_var w, int first, int n)
 
 VGS__DEF vgs_var vgs_conv2d(vgs_graph *g, vgs_var x, const vgs_window *p, vgs_var w, vgs_var b, int groups)
 {
-    int a = vgs__operand(g, "conv2d", x), k = vgs__operand(g, "conv2d", w), i, in, out;
+    int a = vgs__graph_operand(g, "conv2d", x), k = vgs__graph_operand(g, "conv2d", w), i, in, out;
     vgs_var y = vgs__no_var();
     if (a < 0 || k < 0) return y;
     in = g->node[a].cols;
@@ -4871,7 +4894,7 @@ VGS__DEF vgs_var vgs_conv2d(vgs_graph *g, vgs_var x, const vgs_window *p, vgs_va
     if (groups == 1) return vgs_linear(g, vgs__patches(g, x, p), w, b);
     for (i = 0; i < groups; ++i) {
         vgs_var part = vgs__patches(g, vgs_cols(g, x, i * (in / groups), in / groups), p);
-        part = vgs_linear(g, part, vgs__rows_of(g, w, i * (out / groups), out / groups), vgs__no_var());
+        part = vgs_linear(g, part, vgs__op_rows_of(g, w, i * (out / groups), out / groups), vgs__no_var());
         y = i ? vgs_concat(g, y, part) : part;
     }
     return b.id ? vgs_add(g, y, b) : y;
@@ -4972,13 +4995,13 @@ VGS__NO_GRAD(pair_distance_grad)
 VGS__GRAD(pair_distance)
 {
     (void)need;
-    gx[0] = vgs__push_op(g, VGS_OP_PAIR_DISTANCE_GRAD, g->node[n->in[0]].rows, g->node[n->in[0]].cols,
-                         n->in[0], vgs__id(g, y), vgs__id(g, gy));
-    vgs__attr_i(g, gx[0], 0, n->i[0]);
+    gx[0] = vgs__graph_push_op(g, VGS_OP_PAIR_DISTANCE_GRAD, g->node[n->in[0]].rows, g->node[n->in[0]].cols,
+                               n->in[0], vgs__id(g, y), vgs__id(g, gy));
+    vgs__graph_attr_i(g, gx[0], 0, n->i[0]);
 }
-static int vgs__particles(vgs_graph *g, const char *op, vgs_var x, int n)
+static int vgs__op_particles(vgs_graph *g, const char *op, vgs_var x, int n)
 {
-    int a = vgs__operand(g, op, x);
+    int a = vgs__graph_operand(g, op, x);
     if (a >= 0 && (n < 2 || n > 32768 || g->node[a].cols % n)) {
         vgs__graph_fail(g, VGS_E_SHAPE, "%s: %d columns are not %d particles (2..32768)", op, g->node[a].cols,
                         n);
@@ -4988,10 +5011,11 @@ static int vgs__particles(vgs_graph *g, const char *op, vgs_var x, int n)
 }
 VGS__DEF vgs_var vgs_pair_distance(vgs_graph *g, vgs_var x, int n)
 {
-    int a = vgs__particles(g, "pair_distance", x, n);
+    int a = vgs__op_particles(g, "pair_distance", x, n);
     vgs_var v = a < 0 ? vgs__no_var()
-                      : vgs__push_op(g, VGS_OP_PAIR_DISTANCE, g->node[a].rows, n * (n - 1) / 2, a, -1, -1);
-    vgs__attr_i(g, v, 0, n);
+                      : vgs__graph_push_op(g, VGS_OP_PAIR_DISTANCE, g->node[a].rows, n * (n - 1) / 2, a, -1,
+                                           -1);
+    vgs__graph_attr_i(g, v, 0, n);
     return v;
 }
 
@@ -5014,9 +5038,9 @@ VGS__HOT VGS__KERNEL(remove_mean)
 VGS__GRAD1(remove_mean, vgs_remove_mean(g, gy, n->i[0]))             /* a projection is its own adjoint */
 VGS__DEF vgs_var vgs_remove_mean(vgs_graph *g, vgs_var x, int n)
 {
-    int a = vgs__particles(g, "remove_mean", x, n);
-    vgs_var v = a < 0 ? vgs__no_var() : vgs__unary(g, VGS_OP_REMOVE_MEAN, x);
-    vgs__attr_i(g, v, 0, n);
+    int a = vgs__op_particles(g, "remove_mean", x, n);
+    vgs_var v = a < 0 ? vgs__no_var() : vgs__op_unary(g, VGS_OP_REMOVE_MEAN, x);
+    vgs__graph_attr_i(g, v, 0, n);
     return v;
 }
 
@@ -5116,20 +5140,20 @@ VGS__KERNEL(unsort_cols)                                             /* out[p[j]
     for (r = r0; r < r1; ++r)
         for (j = 0; j < k->cols; ++j)
             k->out[(size_t)r * (size_t)k->ld_out +
-                   (size_t)vgs__int_at(k->in[1], (size_t)r * (size_t)k->ld[1] + (size_t)j)] =
+                   (size_t)vgs__op_int_at(k->in[1], (size_t)r * (size_t)k->ld[1] + (size_t)j)] =
                 k->in[0][(size_t)r * (size_t)k->ld[0] + (size_t)j];
 }
 VGS__NO_GRAD(unsort_cols)
 VGS__GRAD(sort_cols)
 {
     (void)need;
-    gx[0] = vgs__push_op(g, VGS_OP_UNSORT_COLS, n->rows, n->cols, vgs__id(g, gy),
-                         g->node[vgs__id(g, y)].second, -1);
+    gx[0] = vgs__graph_push_op(g, VGS_OP_UNSORT_COLS, n->rows, n->cols, vgs__id(g, gy),
+                               g->node[vgs__id(g, y)].second, -1);
 }
 VGS__DEF vgs_var vgs_sort_cols(vgs_graph *g, vgs_var x)
 {
-    vgs_var v = vgs__unary(g, VGS_OP_SORT_COLS, x);
-    if (v.id) vgs__second(g, vgs__id(g, v), g->node[vgs__id(g, v)].cols, VGS_I32);
+    vgs_var v = vgs__op_unary(g, VGS_OP_SORT_COLS, x);
+    if (v.id) vgs__graph_second(g, vgs__id(g, v), g->node[vgs__id(g, v)].cols, VGS_I32);
     return v;
 }
 
@@ -5161,15 +5185,15 @@ VGS__DEF void vgs_noise_set(vgs_graph *g, const vgs_noise *n, uint64_t seed, int
 }
 
 /* A random op [B,cols], its numbers by n. */
-static vgs_var vgs__random_op(vgs_graph *g, int op, int cols, vgs_type type, const vgs_noise *n)
+static vgs_var vgs__op_random(vgs_graph *g, int op, int cols, vgs_type type, const vgs_noise *n)
 {
-    vgs_var v = vgs__leaf(g, op, -1, cols, type);
-    vgs__slot_i(g, v, 0, n->stream);
-    vgs__slot_i(g, v, 1, n->step);
-    vgs__slot_i(g, v, 2, n->first_row);
-    vgs__slot_i(g, v, 3, n->iteration);
-    vgs__slot_i(g, v, 4, n->seed_low);
-    vgs__slot_i(g, v, 5, n->seed_high);
+    vgs_var v = vgs__graph_leaf(g, op, -1, cols, type);
+    vgs__graph_slot_i(g, v, 0, n->stream);
+    vgs__graph_slot_i(g, v, 1, n->step);
+    vgs__graph_slot_i(g, v, 2, n->first_row);
+    vgs__graph_slot_i(g, v, 3, n->iteration);
+    vgs__graph_slot_i(g, v, 4, n->seed_low);
+    vgs__graph_slot_i(g, v, 5, n->seed_high);
     return v;
 }
 
@@ -5186,7 +5210,7 @@ VGS__MAP_HOT VGS__KERNEL(normal)
             vgs__philox(key0, key1, (uint32_t)k->i[2] + (uint32_t)r,
                         (uint32_t)k->i[1] << 16 | (uint32_t)b / 4u, (uint32_t)k->i[0] << 24,
                         (uint32_t)k->i[3], w);
-            vgs__normal4(w, z);
+            vgs__rng_normal4(w, z);
             for (j = 0; j < 4 && b + j < k->cols; ++j) y[b + j] = z[j];
         }
     }
@@ -5224,12 +5248,12 @@ VGS__KERNEL8(normal)
 VGS__NO_GRAD(normal)
 VGS__DEF vgs_var vgs_normal(vgs_graph *g, int cols, const vgs_noise *noise)
 {
-    return vgs__random_op(g, VGS_OP_NORMAL, cols, VGS_F32, noise);
+    return vgs__op_random(g, VGS_OP_NORMAL, cols, VGS_F32, noise);
 }
 
 /* Element (i6 + r) of a pseudo-random permutation of 0..i7-1: a six-round Feistel network over the next
    even power of two, walked until it lands inside. Any element alone, no memory, so any device can. */
-VGS__INLINE uint32_t vgs__feistel(uint32_t v, int half, const uint32_t key[8])
+VGS__INLINE uint32_t vgs__permutation_feistel(uint32_t v, int half, const uint32_t key[8])
 {
     uint32_t mask = (1u << half) - 1u, l = v >> half, r = v & mask, h;
     int i;
@@ -5256,7 +5280,7 @@ VGS__KERNEL(permutation)
     while (half < 15 && (1u << 2 * half) < n) ++half;
     for (r = r0; r < r1; ++r) {
         v = (uint32_t)k->i[6] + (uint32_t)r;
-        do v = vgs__feistel(v, half, key); while (v >= n);
+        do v = vgs__permutation_feistel(v, half, key); while (v >= n);
         memcpy(k->out + (size_t)r * (size_t)k->ld_out, &v, 4);
     }
 }
@@ -5266,9 +5290,9 @@ VGS__DEF vgs_var vgs_permutation(vgs_graph *g, int n, vgs_scalar first, const vg
     vgs_var v;
     if (n < 1 || n > 1 << 30)
         return vgs__graph_fail(g, VGS_E_ARG, "permutation: n = %d: must be within 1..2^30", n);
-    v = vgs__random_op(g, VGS_OP_PERMUTATION, 1, VGS_I32, noise);
-    vgs__slot_i(g, v, 6, first);
-    vgs__attr_i(g, v, 7, n);
+    v = vgs__op_random(g, VGS_OP_PERMUTATION, 1, VGS_I32, noise);
+    vgs__graph_slot_i(g, v, 6, first);
+    vgs__graph_attr_i(g, v, 7, n);
     return v;
 }
 
@@ -5290,21 +5314,21 @@ VGS__KERNEL(limit_rows)
 VGS__NO_GRAD(limit_rows)
 VGS__DEF vgs_var vgs_limit_rows(vgs_graph *g, vgs_var x, vgs_scalar most)
 {
-    vgs_var v = vgs__unary(g, VGS_OP_LIMIT_ROWS, x);
-    vgs__slot_f(g, v, 0, most);
+    vgs_var v = vgs__op_unary(g, VGS_OP_LIMIT_ROWS, x);
+    vgs__graph_slot_f(g, v, 0, most);
     return v;
 }
 
 /* ---- sphere |x| = 1 ------------------------------------------------------------------------------ */
 
-VGS__INLINE float vgs__row_dot(const float *a, const float *b, int n)
+VGS__INLINE float vgs__op_row_dot(const float *a, const float *b, int n)
 {
     float s[16] = { 0 };
     int i = 0, j;
     for (; i + 16 <= n; i += 16)
         for (j = 0; j < 16; ++j) s[j] += a[i + j] * b[i + j];
     for (j = 0; j < n - i; ++j) s[j] += a[i + j] * b[i + j];
-    return vgs__row_sum(s, 16);
+    return vgs__op_row_sum(s, 16);
 }
 
 /* ---- eigenvectors: matrices side by side, one a lane, each with the same operations as alone --------- */
@@ -5312,7 +5336,7 @@ VGS__INLINE float vgs__row_dot(const float *a, const float *b, int n)
 enum { VGS__EIGEN_LANES = 8, VGS__EIGEN_ROWS = 40 };                  /* larger matrices: one by one    */
 
 /* sum[lanes] = x . y, [n,lanes] both */
-VGS__INLINE void vgs__dots(int lanes, int n, const float *x, const float *y, float *sum)
+VGS__INLINE void vgs__eigen_dots(int lanes, int n, const float *x, const float *y, float *sum)
 {
     float s[VGS__EIGEN_LANES] = { 0 };
     int j, l;
@@ -5322,11 +5346,11 @@ VGS__INLINE void vgs__dots(int lanes, int n, const float *x, const float *y, flo
 }
 
 /* Turns x and y, of squared lengths xx and yy, so that they become orthogonal; false: they all were. */
-VGS__INLINE bool vgs__make_orthogonal(int lanes, int n, float *x, float *y, float *xx, float *yy)
+VGS__INLINE bool vgs__eigen_turn(int lanes, int n, float *x, float *y, float *xx, float *yy)
 {
     float c[VGS__EIGEN_LANES], cosine[VGS__EIGEN_LANES], sine[VGS__EIGEN_LANES];
     int j, l, turned = 0;
-    vgs__dots(lanes, n, x, y, c);
+    vgs__eigen_dots(lanes, n, x, y, c);
     for (l = 0; l < lanes; ++l) turned |= fabsf(c[l]) > 1e-6f;
     if (!turned) return false;
     for (l = 0; l < lanes; ++l) {
@@ -5349,18 +5373,18 @@ VGS__INLINE bool vgs__make_orthogonal(int lanes, int n, float *x, float *y, floa
 
 /* One-sided Jacobi: rotations of pairs make the rows of v [n,n,lanes], positive definite matrices,
    orthogonal; they are then eigenvectors times eigenvalues. square [n,lanes]: their squared lengths. */
-VGS__INLINE void vgs__orthogonal_rows(int lanes, int n, float *v, float *square)
+VGS__INLINE void vgs__eigen_orthogonal_rows(int lanes, int n, float *v, float *square)
 {
     const int row = n * lanes;
     int sweep, p, q;
     bool turned = true;
     for (sweep = 0; sweep < 30 && turned; ++sweep) {
         turned = false;
-        for (p = 0; p < n; ++p) vgs__dots(lanes, n, v + p * row, v + p * row, square + p * lanes);
+        for (p = 0; p < n; ++p) vgs__eigen_dots(lanes, n, v + p * row, v + p * row, square + p * lanes);
         for (p = 0; p < n; ++p)
             for (q = p + 1; q < n; ++q)
-                if (vgs__make_orthogonal(lanes, n, v + p * row, v + q * row, square + p * lanes,
-                                         square + q * lanes))
+                if (vgs__eigen_turn(lanes, n, v + p * row, v + q * row, square + p * lanes,
+                                    square + q * lanes))
                     turned = true;
     }
 }
@@ -5391,7 +5415,7 @@ VGS__INLINE void vgs__eigen_lanes(const vgs__k *k, int r, int rows, int lanes, f
     for (l = 0; l < lanes; ++l)
         scale[l] = vgs__eigen_load(lanes, n, k->in[0] + (size_t)(r + (l < rows ? l : 0)) * (size_t)k->ld[0],
                                    v + l);
-    vgs__orthogonal_rows(lanes, n, v, square);
+    vgs__eigen_orthogonal_rows(lanes, n, v, square);
     for (l = 0; l < rows; ++l) {
         float *axes = k->out + (size_t)(r + l) * (size_t)k->ld_out;
         float *value = k->out2 + (size_t)(r + l) * (size_t)k->ld_out2;
@@ -5425,9 +5449,9 @@ VGS__NO_GRAD(eigen)
 /* x [r,n n] -> eigenvectors [r,n n], *values [r,n] */
 static vgs_var vgs__eigen(vgs_graph *g, vgs_var x, int n, vgs_var *values)
 {
-    vgs_var v = vgs__unary(g, VGS_OP_EIGEN, x);
-    vgs__attr_i(g, v, 0, n);
-    *values = vgs__exists(v) ? vgs__second(g, vgs__id(g, v), n, VGS_F32) : v;
+    vgs_var v = vgs__op_unary(g, VGS_OP_EIGEN, x);
+    vgs__graph_attr_i(g, v, 0, n);
+    *values = vgs__exists(v) ? vgs__graph_second(g, vgs__id(g, v), n, VGS_F32) : v;
     return v;
 }
 
@@ -5439,24 +5463,24 @@ VGS__KERNEL(sphere_tangent)                                          /* in: v, x
     for (r = r0; r < r1; ++r) {
         const float *v = k->in[0] + (size_t)r * (size_t)k->ld[0],
                     *x = k->in[1] + (size_t)r * (size_t)k->ld[1];
-        float *y = k->out + (size_t)r * (size_t)k->ld_out, d = vgs__row_dot(v, x, k->cols);
+        float *y = k->out + (size_t)r * (size_t)k->ld_out, d = vgs__op_row_dot(v, x, k->cols);
         for (c = 0; c < k->cols; ++c) y[c] = v[c] - d * x[c];
     }
 }
 VGS__NO_GRAD(sphere_tangent)
-static vgs_var vgs__sphere_op(vgs_graph *g, int op, vgs_var a, vgs_var b)
+static vgs_var vgs__op_sphere(vgs_graph *g, int op, vgs_var a, vgs_var b)
 {
-    int ia = vgs__float_operand(g, vgs_op_name(op), a), ib;
+    int ia = vgs__op_float_operand(g, vgs_op_name(op), a), ib;
     if (ia < 0) return vgs__no_var();
-    ib = vgs__exists(b) || op == VGS_OP_SPHERE_TANGENT ? vgs__float_operand(g, vgs_op_name(op), b) : -1;
+    ib = vgs__exists(b) || op == VGS_OP_SPHERE_TANGENT ? vgs__op_float_operand(g, vgs_op_name(op), b) : -1;
     if (g->sticky.code != VGS_OK) return vgs__no_var();
     if (ib >= 0 && (g->node[ia].rows != g->node[ib].rows || g->node[ia].cols != g->node[ib].cols))
-        return vgs__shape_fail(g, vgs_op_name(op), ia, ib);
-    return vgs__push_op(g, op, g->node[ia].rows, g->node[ia].cols, ia, ib, -1);
+        return vgs__graph_shape_fail(g, vgs_op_name(op), ia, ib);
+    return vgs__graph_push_op(g, op, g->node[ia].rows, g->node[ia].cols, ia, ib, -1);
 }
 VGS__DEF vgs_var vgs_sphere_tangent(vgs_graph *g, vgs_var v, vgs_var x)
 {
-    return vgs__sphere_op(g, VGS_OP_SPHERE_TANGENT, v, x);
+    return vgs__op_sphere(g, VGS_OP_SPHERE_TANGENT, v, x);
 }
 
 /* in: x, v.  cos|v| x + sin|v| v/|v|, renormalised; v absent: x/|x| */
@@ -5470,34 +5494,34 @@ VGS__KERNEL(sphere_move)
         float *y = k->out + (size_t)r * (size_t)k->ld_out, s = 0.0f, q = 1.0f, len;
         if (k->in[1]) {
             const float *v = k->in[1] + (size_t)r * (size_t)k->ld[1];
-            len = sqrtf(vgs__row_dot(v, v, k->cols));
+            len = sqrtf(vgs__op_row_dot(v, v, k->cols));
             vgs__sincos(len, &s, &q);
             s = len > 1e-12f ? s / len : 1.0f;
             for (c = 0; c < k->cols; ++c) y[c] = q * x[c] + s * v[c];
         } else memcpy(y, x, (size_t)k->cols * sizeof *y);
-        len = sqrtf(vgs__row_dot(y, y, k->cols));
+        len = sqrtf(vgs__op_row_dot(y, y, k->cols));
         for (c = 0; c < k->cols; ++c) y[c] = y[c] / len;
     }
 }
 VGS__NO_GRAD(sphere_move)
 VGS__DEF vgs_var vgs_sphere_move(vgs_graph *g, vgs_var x, vgs_var v)
 {
-    return vgs__sphere_op(g, VGS_OP_SPHERE_MOVE, x, v);
+    return vgs__op_sphere(g, VGS_OP_SPHERE_MOVE, x, v);
 }
 
 /* ---- effects: ops that write state; the flag (int32 [1,4]: set, row, step, what) stops all updates ----- */
 
 /* Weights are written by descend and ema alone, which a model's version counts. */
-static vgs_var vgs__effect(vgs_graph *g, int op, vgs_var state, vgs_var a, vgs_var b)
+static vgs_var vgs__op_effect(vgs_graph *g, int op, vgs_var state, vgs_var a, vgs_var b)
 {
-    int is = vgs__operand(g, vgs_op_name(op), state), ia = vgs__operand(g, vgs_op_name(op), a);
-    int ib = vgs__exists(b) ? vgs__operand(g, vgs_op_name(op), b) : -1;
+    int is = vgs__graph_operand(g, vgs_op_name(op), state), ia = vgs__graph_operand(g, vgs_op_name(op), a);
+    int ib = vgs__exists(b) ? vgs__graph_operand(g, vgs_op_name(op), b) : -1;
     if (is < 0 || ia < 0) return vgs__no_var();
-    return vgs__push_op(g, op, 1, 1, is, ia, ib);
+    return vgs__graph_push_op(g, op, 1, 1, is, ia, ib);
 }
 
 /* Eight sums in double, then a fixed tree. */
-VGS__MAP_HOT static double vgs__squares(const float *x, int n)
+VGS__MAP_HOT static double vgs__op_squares(const float *x, int n)
 {
     double s[8] = { 0 };
     int i, j;
@@ -5510,7 +5534,7 @@ VGS__MAP_HOT static double vgs__squares(const float *x, int n)
 }
 
 #ifdef VGS__X86
-VGS__AVX2 static double vgs__squares_avx2(const float *x, int n)
+VGS__AVX2 static double vgs__op_squares_avx2(const float *x, int n)
 {
     double s[8], rest;
     __m256d s0 = _mm256_setzero_pd(), s1 = s0, v;
@@ -5536,11 +5560,11 @@ VGS__AVX2 static double vgs__squares_avx2(const float *x, int n)
 /* The squared norm in double: 256 parts whose borders depend on the length alone, added in order. */
 VGS__WHOLE(sum_squares)
 {
-    double (*squares)(const float *x, int n) = vgs__squares, total = 0.0;
+    double (*squares)(const float *x, int n) = vgs__op_squares, total = 0.0;
     int p, n = k->in_cols[0], each = (n + 255) / 256;
     (void)err;
 #ifdef VGS__X86
-    if (cpu->isa == VGS_ISA_AVX2 || cpu->isa == VGS_ISA_AVX512) squares = vgs__squares_avx2;
+    if (cpu->isa == VGS_ISA_AVX2 || cpu->isa == VGS_ISA_AVX512) squares = vgs__op_squares_avx2;
 #endif
     for (p = team.me; p < 256; p += team.n) {
         int first = p * each, left = n - first;
@@ -5555,7 +5579,7 @@ VGS__WHOLE(sum_squares)
 VGS__NO_GRAD(sum_squares)
 static vgs_var vgs__sum_squares(vgs_graph *g, vgs_var x)
 {
-    vgs_var v = vgs__push_op(g, VGS_OP_SUM_SQUARES, 1, 1, vgs__id(g, x), -1, -1);
+    vgs_var v = vgs__graph_push_op(g, VGS_OP_SUM_SQUARES, 1, 1, vgs__id(g, x), -1, -1);
     if (vgs__exists(v)) g->node[vgs__id(g, v)].body = true;
     return v;
 }
@@ -5564,17 +5588,17 @@ static vgs_var vgs__sum_squares(vgs_graph *g, vgs_var x)
    no w counts for more than the mean of all times sqrt(M) (Ionides 2008; a few rounds, since a cut lowers the
    mean). Systematic: one uniform number, of i0..i5 as for normal, places all rows. */
 typedef struct vgs__cut_weights { const vgs__k *k; float top, cap; } vgs__cut_weights;
-static double vgs__cut_weight(const void *of, int j)
+static double vgs__resample_weight(const void *of, int j)
 {
     const vgs__cut_weights *c = (const vgs__cut_weights *)of;
     float w = vgs__exp(c->k->in[0][(size_t)j * (size_t)c->k->ld[0]] - c->top);
     return w < c->cap ? (double)w : w >= c->cap ? (double)c->cap : 0.0;          /* NaN weighs nothing */
 }
-static double vgs__sum_weights(const vgs__cut_weights *c)
+static double vgs__resample_sum(const vgs__cut_weights *c)
 {
     double sum = 0.0;
     int j;
-    for (j = 0; j < c->k->in_rows[0]; ++j) sum += vgs__cut_weight(c, j);
+    for (j = 0; j < c->k->in_rows[0]; ++j) sum += vgs__resample_weight(c, j);
     return sum;
 }
 VGS__WHOLE(resample)
@@ -5595,15 +5619,15 @@ VGS__WHOLE(resample)
         float w = k->in[0][(size_t)j * (size_t)k->ld[0]];
         c.top = w > c.top && w <= FLT_MAX ? w : c.top;
     }
-    for (j = 0, sum = vgs__sum_weights(&c); j < 16 && (double)c.cap > (double)share * sum; ++j) {
+    for (j = 0, sum = vgs__resample_sum(&c); j < 16 && (double)c.cap > (double)share * sum; ++j) {
         c.cap = (float)((double)share * sum);
-        sum = vgs__sum_weights(&c);
+        sum = vgs__resample_sum(&c);
     }
     vgs__philox((uint32_t)k->i[4], (uint32_t)k->i[5], (uint32_t)k->i[2], (uint32_t)k->i[1],
                 (uint32_t)k->i[0] << 24, (uint32_t)k->i[3], u);
     for (r = 0; r < k->rows; ++r) {
         at = ((double)r + (double)(u[0] >> 8) / 16777216.0) / k->rows * sum;
-        pick = vgs__systematic_next(vgs__cut_weight, &c, m - 1, at, pick, &below);
+        pick = vgs__systematic_next(vgs__resample_weight, &c, m - 1, at, pick, &below);
         memcpy(k->out + (size_t)r * (size_t)k->ld_out, &pick, sizeof pick);
     }
     return VGS_OK;
@@ -5611,13 +5635,13 @@ VGS__WHOLE(resample)
 VGS__NO_GRAD(resample)
 VGS__DEF vgs_var vgs_resample(vgs_graph *g, vgs_var log_weight, const vgs_noise *noise)
 {
-    int w = vgs__float_operand(g, "resample", log_weight);
+    int w = vgs__op_float_operand(g, "resample", log_weight);
     vgs_var v;
     vgs__node *n;
     if (w < 0) return vgs__no_var();
-    if (g->node[w].cols != 1) return vgs__shape_fail(g, "resample", w, w);
-    v = vgs__random_op(g, VGS_OP_RESAMPLE, 1, VGS_I32, noise);
-    if ((n = vgs__node_of(g, v)) != NULL) {
+    if (g->node[w].cols != 1) return vgs__graph_shape_fail(g, "resample", w, w);
+    v = vgs__op_random(g, VGS_OP_RESAMPLE, 1, VGS_I32, noise);
+    if ((n = vgs__graph_node_of(g, v)) != NULL) {
         n->in[0] = w;
         n->n_in = 1;
     }
@@ -5641,9 +5665,9 @@ VGS__WHOLE(store)
 VGS__NO_GRAD(store)
 
 /* The number of v, which is a state or a view of one; -1 and a failure if not, or if it has other columns. */
-static int vgs__assignable(vgs_graph *g, vgs_var v, vgs_var x)
+static int vgs__op_assignable(vgs_graph *g, vgs_var v, vgs_var x)
 {
-    int to = vgs__operand(g, "assign", v), from = vgs__operand(g, "assign", x), owner = to;
+    int to = vgs__graph_operand(g, "assign", v), from = vgs__graph_operand(g, "assign", x), owner = to;
     if (to < 0 || from < 0) return -1;
     while (g->node[owner].alias >= 0) owner = g->node[owner].alias;
     if (g->node[owner].op != VGS_OP_STATE) {
@@ -5652,27 +5676,27 @@ static int vgs__assignable(vgs_graph *g, vgs_var v, vgs_var x)
         return -1;
     }
     if (g->node[to].type == g->node[from].type && g->node[to].cols == g->node[from].cols) return to;
-    vgs__shape_fail(g, "assign", to, from);
+    vgs__graph_shape_fail(g, "assign", to, from);
     return -1;
 }
 VGS__DEF void vgs_assign(vgs_graph *g, vgs_var state, vgs_var x)
 {
-    int to = vgs__assignable(g, state, x);
+    int to = vgs__op_assignable(g, state, x);
     if (to >= 0 && g->node[to].rows != g->node[vgs__id(g, x)].rows) {
-        vgs__shape_fail(g, "assign", to, vgs__id(g, x));
+        vgs__graph_shape_fail(g, "assign", to, vgs__id(g, x));
         return;
     }
-    if (to >= 0) vgs__effect(g, VGS_OP_STORE, state, x, vgs__no_var());
+    if (to >= 0) vgs__op_effect(g, VGS_OP_STORE, state, x, vgs__no_var());
 }
 VGS__DEF void vgs_assign_rows(vgs_graph *g, vgs_var state, vgs_scalar first, vgs_var x)
 {
-    if (vgs__assignable(g, state, x) >= 0)
-        vgs__slot_i(g, vgs__effect(g, VGS_OP_STORE, state, x, vgs__no_var()), 0, first);
+    if (vgs__op_assignable(g, state, x) >= 0)
+        vgs__graph_slot_i(g, vgs__op_effect(g, VGS_OP_STORE, state, x, vgs__no_var()), 0, first);
 }
 
 /* Adam as PyTorch's.  in: p, g, m, v, squared norm of g (optional), flag
    f: lr/(1-b1^k), b1, b2, eps, 1/sqrt(1-b2^k), norm limit (0 = none), least p (0 = none), factor of g */
-static float vgs__clip_scale(const vgs__k *k)                        /* factor of g                    */
+static float vgs__adam_clip_scale(const vgs__k *k)                   /* factor of g                    */
 {
     float limit;
     if (!k->in[4] || !(k->f[5] > 0.0f)) return k->f[7];
@@ -5682,12 +5706,12 @@ static float vgs__clip_scale(const vgs__k *k)                        /* factor o
 VGS__MAP_HOT VGS__KERNEL(adam)
 {
     float *p = k->in[0], *m = k->in[2], *v = k->in[3];
-    const float *g = k->in[1], scale = vgs__clip_scale(k);
+    const float *g = k->in[1], scale = vgs__adam_clip_scale(k);
     const float lr = k->f[0], b1 = k->f[1], b2 = k->f[2], eps = k->f[3], vs = k->f[4], least = k->f[6];
     int c;
     (void)r0;
     (void)r1;
-    if (vgs__int_at(k->in[5], 0)) return;
+    if (vgs__op_int_at(k->in[5], 0)) return;
     for (c = c0; c < c1; ++c) {
         const float gc = g[c] * scale, mc = b1 * m[c] + (1.0f - b1) * gc,
                     vc = b2 * v[c] + (1.0f - b2) * gc * gc;
@@ -5701,14 +5725,15 @@ VGS__MAP_HOT VGS__KERNEL(adam)
 VGS__KERNEL8(adam)
 {
     float *p = k->in[0], *m = k->in[2], *v = k->in[3];
-    const __m256 scale = vgs__set8(vgs__clip_scale(k)), lr = vgs__set8(k->f[0]), eps = vgs__set8(k->f[3]),
+    const __m256 scale = vgs__set8(vgs__adam_clip_scale(k)), lr = vgs__set8(k->f[0]),
+        eps = vgs__set8(k->f[3]),
                  vs = vgs__set8(k->f[4]), least = vgs__set8(k->f[6] > 0.0f ? k->f[6] : -FLT_MAX),
                  b1 = vgs__set8(k->f[1]), n1 = vgs__set8(1.0f - k->f[1]),
                  b2 = vgs__set8(k->f[2]), n2 = vgs__set8(1.0f - k->f[2]);
     int c, n;
     (void)r0;
     (void)r1;
-    if (vgs__int_at(k->in[5], 0)) return;
+    if (vgs__op_int_at(k->in[5], 0)) return;
     for (c = c0; c < c1; c += 8) {
         __m256 g, mc, vc, pc;
         n = c1 - c;
@@ -5730,8 +5755,8 @@ VGS__NO_GRAD(adam)
 /* in: p, g, m, v, norm or {0}, flag; the counter of the steps sets lr/(1 - b1^k) and 1/sqrt(1 - b2^k). */
 static vgs_var vgs__adam(vgs_graph *g, const vgs_var in[6], float norm_max)
 {
-    vgs_var a = vgs__effect(g, VGS_OP_ADAM, in[0], in[1], in[2]);
-    vgs__node *n = vgs__node_of(g, a);
+    vgs_var a = vgs__op_effect(g, VGS_OP_ADAM, in[0], in[1], in[2]);
+    vgs__node *n = vgs__graph_node_of(g, a);
     int k;
     if (!n) return a;
     for (k = 3; k < 6; ++k) n->in[k] = vgs__exists(in[k]) ? vgs__id(g, in[k]) : -1;
@@ -5751,7 +5776,7 @@ VGS__MAP(ema)                                                        /* dst = f0
     int c;
     (void)r0;
     (void)r1;
-    if (vgs__int_at(k->in[2], 0)) return;
+    if (vgs__op_int_at(k->in[2], 0)) return;
     VGS__SAME_PLACES
     for (c = c0; c < c1; ++c) d[c] = keep * d[c] + (1.0f - keep) * s[c];
 }
@@ -5842,11 +5867,11 @@ static vgs_status vgs__energy_rows(const vgs__k *k, int r0, int r1, vgs_error *e
 VGS__GRAD(energy)
 {
     (void)need;
-    gx[0] = vgs_mul(g, vgs__second(g, vgs__id(g, y), g->node[n->in[0]].cols, VGS_F32), gy);
+    gx[0] = vgs_mul(g, vgs__graph_second(g, vgs__id(g, y), g->node[n->in[0]].cols, VGS_F32), gy);
 }
 VGS__DEF vgs_var vgs_energy_of(vgs_graph *g, const vgs_energy *energy, vgs_var x)
 {
-    int a = vgs__operand(g, "energy", x);
+    int a = vgs__graph_operand(g, "energy", x);
     vgs_var v;
     if (a < 0) return vgs__no_var();
     if (!energy || (!energy->eval + !energy->eval64 + !energy->record != 2))
@@ -5860,11 +5885,11 @@ VGS__DEF vgs_var vgs_energy_of(vgs_graph *g, const vgs_energy *energy, vgs_var x
         if (!v.id) return vgs__graph_fail(g, VGS_E_ARG, "energy: record returned no value");
         vgs_shape(g, v, &rows, &cols);
         if (v.id && (rows != g->node[a].rows || cols != 1))
-            return vgs__shape_fail(g, "energy: what record returned", a, vgs__id(g, v));
+            return vgs__graph_shape_fail(g, "energy: what record returned", a, vgs__id(g, v));
         return v;
     }
     if (g->node[a].ld != g->node[a].cols) x = vgs_affine(g, x, 1.0f, 0.0f);
-    v = vgs__push_op(g, VGS_OP_ENERGY, g->node[a].rows, 1, vgs__id(g, x), -1, -1);
+    v = vgs__graph_push_op(g, VGS_OP_ENERGY, g->node[a].rows, 1, vgs__id(g, x), -1, -1);
     if (v.id) g->node[vgs__id(g, v)].energy = energy;
     return v;
 }
@@ -5888,10 +5913,10 @@ VGS__DEF const char *vgs_op_name(int op)
 }
 
 static bool vgs__op_is(int op, int fact) { return (vgs__op_table[op].facts & fact) != 0; }
-static bool vgs__is_update(int op) { return vgs__op_table[op].kind == 'U'; }
+static bool vgs__op_is_update(int op) { return vgs__op_table[op].kind == 'U'; }
 
 /* A view's gradient lies in zeros of its base's shape; a reshape's is reshaped back. */
-static vgs_var vgs__view_grad(vgs_graph *g, const vgs__node *n, vgs_var gy)
+static vgs_var vgs__gradient_of_view(vgs_graph *g, const vgs__node *n, vgs_var gy)
 {
     const vgs__node *base = &g->node[n->alias];
     if (base->rows == n->rows && base->cols != n->cols)
@@ -5900,24 +5925,24 @@ static vgs_var vgs__view_grad(vgs_graph *g, const vgs__node *n, vgs_var gy)
 }
 
 /* No derivative goes through a second output: a permutation, or dE/dx (no second derivatives). */
-static bool vgs__is_constant(const vgs_graph *g, int id)
+static bool vgs__gradient_is_constant(const vgs_graph *g, int id)
 {
     return g->node[id].op == VGS_OP_SECOND && !vgs__op_is(g->node[g->node[id].in[0]].op, VGS__SLOPE);
 }
 
-static bool vgs__is_params_view(const vgs_graph *g, int id)
+static bool vgs__gradient_is_params_view(const vgs_graph *g, int id)
 {
     return g->node[id].op == VGS_OP_VIEW && g->node[g->node[id].alias].op == VGS_OP_PARAMS;
 }
 
 /* Records the adjoints of all values between the wanted ones and y; adj[id].id = 0 where there is none.
    Views of parameters are leaves here: wanted or not, nothing lies behind them. */
-static void vgs__reverse(vgs_graph *g, int y, bool *on_path, vgs_var *adj)
+static void vgs__gradient_reverse(vgs_graph *g, int y, bool *on_path, vgs_var *adj)
 {
     int id, k, last = g->node[y].rows;
     for (id = 0; id <= y; ++id)
         for (k = 0; k < g->node[id].n_in; ++k)
-            if (g->node[id].in[k] >= 0 && on_path[g->node[id].in[k]] && !vgs__is_constant(g, id))
+            if (g->node[id].in[k] >= 0 && on_path[g->node[id].in[k]] && !vgs__gradient_is_constant(g, id))
                 on_path[id] = true;
     if (on_path[y]) adj[y] = vgs_fill(g, last, g->node[y].cols, 1.0f);
     for (id = y; id >= 0 && g->sticky.code == VGS_OK; --id) {
@@ -5929,13 +5954,13 @@ static void vgs__reverse(vgs_graph *g, int y, bool *on_path, vgs_var *adj)
             need[k] = n.in[k] >= 0 && g->node[n.in[k]].type == VGS_F32 && on_path[n.in[k]];
             any = any || need[k];
         }
-        if (!any || vgs__is_params_view(g, id)) continue;            /* one of x, or beyond all of them */
+        if (!any || vgs__gradient_is_params_view(g, id)) continue;   /* one of x, or beyond all of them */
         if (n.op == VGS_OP_SECOND)
             vgs__graph_fail(g, VGS_E_ARG, "gradient: the slope of %s has none (first derivatives only)",
                             vgs_op_name(g->node[n.in[0]].op));
-        else if (n.op == VGS_OP_VIEW && need[0]) gx[0] = vgs__view_grad(g, &n, adj[id]);
+        else if (n.op == VGS_OP_VIEW && need[0]) gx[0] = vgs__gradient_of_view(g, &n, adj[id]);
         else if (vgs__op_table[n.op].grad)
-            vgs__op_table[n.op].grad(g, &n, vgs__handle(g, id), adj[id], need, gx);
+            vgs__op_table[n.op].grad(g, &n, vgs__graph_handle(g, id), adj[id], need, gx);
         for (k = 0; k < n.n_in; ++k)
             if (need[k] && gx[k].id)
                 adj[n.in[k]] = adj[n.in[k]].id ? vgs_add(g, adj[n.in[k]], gx[k]) : gx[k];
@@ -5950,7 +5975,7 @@ static vgs_status vgs__gradient(vgs_graph *g, int y, const int *x, int n, vgs_va
     if (!on_path || !adj) vgs__graph_fail(g, VGS_E_NOMEM, "out of memory: gradient of %d ops", count);
     else {
         for (k = 0; k < n; ++k) on_path[x[k]] = true;
-        vgs__reverse(g, y, on_path, adj);
+        vgs__gradient_reverse(g, y, on_path, adj);
         for (k = 0; k < n; ++k) gx[k] = adj[x[k]];
     }
     vgs__free(on_path);
@@ -5960,15 +5985,15 @@ static vgs_status vgs__gradient(vgs_graph *g, int y, const int *x, int n, vgs_va
 
 VGS__DEF vgs_status vgs_gradient(vgs_graph *g, vgs_var y, const vgs_var *x, int n, vgs_var *gx)
 {
-    int yid = vgs__operand(g, "gradient", y), ids[16] = { 0 }, k;
+    int yid = vgs__graph_operand(g, "gradient", y), ids[16] = { 0 }, k;
     for (k = 0; k < n; ++k) gx[k] = vgs__no_var();
     if (n > 16) vgs__graph_fail(g, VGS_E_ARG, "gradient: n = %d: at most 16 at a time", n);
     for (k = 0; k < n && k < 16; ++k) {
         char s[40];
-        ids[k] = vgs__operand(g, "gradient", x[k]);
+        ids[k] = vgs__graph_operand(g, "gradient", x[k]);
         if (ids[k] >= 0 && g->node[ids[k]].op == VGS_OP_PARAMS)
             vgs__graph_fail(g, VGS_E_ARG, "gradient: x[%d] is params %s: use vgs_gradient_params", k,
-                            vgs__shape_text(&g->node[ids[k]], s));
+                            vgs__graph_shape_text(&g->node[ids[k]], s));
     }
     if (g->sticky.code != VGS_OK || vgs__gradient(g, yid, ids, n, gx) != VGS_OK) return g->sticky.code;
     for (k = 0; k < n; ++k)                                          /* y does not depend on x: zeros  */
@@ -5978,12 +6003,12 @@ VGS__DEF vgs_status vgs_gradient(vgs_graph *g, vgs_var y, const vgs_var *x, int 
 
 /* Returns whether an op takes the parameters as they are, not a view of them. Updates do, but have no
    gradient. */
-static bool vgs__taken_whole(const vgs_graph *g, int params)
+static bool vgs__gradient_taken_whole(const vgs_graph *g, int params)
 {
     int id, k;
     for (id = params + 1; id < g->n_node; ++id) {
         const vgs__node *n = &g->node[id];
-        if (n->op == VGS_OP_VIEW || vgs__is_update(n->op)) continue;
+        if (n->op == VGS_OP_VIEW || vgs__op_is_update(n->op)) continue;
         for (k = 0; k < n->n_in; ++k)
             if (n->in[k] == params) return true;
     }
@@ -5994,14 +6019,15 @@ static bool vgs__taken_whole(const vgs_graph *g, int params)
    gradients are added to zeros; elsewhere they are stored, which compile turns into no work at all. */
 VGS__DEF vgs_status vgs_gradient_params(vgs_graph *g, vgs_var y, vgs_var params, vgs_var grad)
 {
-    int yid = vgs__operand(g, "gradient", y), p = vgs__operand(g, "gradient", params), i, r, c, n = 0, count;
-    int gid = vgs__operand(g, "gradient", grad), *ids;
+    int yid = vgs__graph_operand(g, "gradient", y), p = vgs__graph_operand(g, "gradient", params), i, r, c,
+        n = 0, count;
+    int gid = vgs__graph_operand(g, "gradient", grad), *ids;
     unsigned char *hit;
     bool overlap = false;
     vgs_var *gx;
     if (yid < 0 || p < 0 || gid < 0) return g->sticky.code;
     if (g->node[gid].rows != 1 || g->node[gid].cols != g->node[p].cols || g->node[gid].op != VGS_OP_STATE) {
-        vgs__shape_fail(g, "gradient: grad must be a state of the parameters' shape", p, gid);
+        vgs__graph_shape_fail(g, "gradient: grad must be a state of the parameters' shape", p, gid);
         return g->sticky.code;
     }
     count = g->n_node;
@@ -6012,7 +6038,7 @@ VGS__DEF vgs_status vgs_gradient_params(vgs_graph *g, vgs_var y, vgs_var params,
         vgs__graph_fail(g, VGS_E_NOMEM, "out of memory: gradient of %d parameters", g->node[p].cols);
     for (i = 0; i < count && g->sticky.code == VGS_OK; ++i) {
         const vgs__node *v = &g->node[i];
-        if (i == p ? !vgs__taken_whole(g, p) : v->op != VGS_OP_VIEW || v->alias != p) continue;
+        if (i == p ? !vgs__gradient_taken_whole(g, p) : v->op != VGS_OP_VIEW || v->alias != p) continue;
         for (r = 0; r < v->rows; ++r)
             for (c = 0; c < v->cols; ++c)
                 overlap = hit[v->alias_offset + (size_t)(r * v->ld + c)]++ > 0 || overlap;
@@ -6024,9 +6050,9 @@ VGS__DEF vgs_status vgs_gradient_params(vgs_graph *g, vgs_var y, vgs_var params,
         const vgs__node v = g->node[ids[i]];
         vgs_var to, st;
         if (!gx[i].id) continue;
-        to = vgs__alias(g, gid, v.alias_offset, v.rows, v.cols, v.ld);
-        st = vgs__effect(g, VGS_OP_STORE, to, gx[i], vgs__no_var());
-        vgs__attr_i(g, st, 1, overlap);
+        to = vgs__graph_alias(g, gid, v.alias_offset, v.rows, v.cols, v.ld);
+        st = vgs__op_effect(g, VGS_OP_STORE, to, gx[i], vgs__no_var());
+        vgs__graph_attr_i(g, st, 1, overlap);
     }
     vgs__free(ids);
     vgs__free(gx);
@@ -6038,26 +6064,26 @@ VGS__DEF vgs_status vgs_gradient_params(vgs_graph *g, vgs_var y, vgs_var params,
 
 VGS__DEF void vgs_output(vgs_graph *g, vgs_var v)
 {
-    int id = vgs__operand(g, "output", v);
+    int id = vgs__graph_operand(g, "output", v);
     if (id >= 0) g->node[id].output = true;
 }
 
-static bool vgs__is_effect(int op) { return vgs__op_is(op, VGS__EFFECT); }
-static bool vgs__is_leaf(int op) { return op <= VGS_OP_TABLE; }
-static bool vgs__runs(const vgs__node *n) { return n->live && n->op > VGS_OP_SECOND; }
+static bool vgs__op_is_effect(int op) { return vgs__op_is(op, VGS__EFFECT); }
+static bool vgs__op_is_leaf(int op) { return op <= VGS_OP_TABLE; }
+static bool vgs__op_runs(const vgs__node *n) { return n->live && n->op > VGS_OP_SECOND; }
 
 /* The node that owns the storage, through any number of views. */
-static int vgs__owner(const vgs_graph *g, int id)
+static int vgs__graph_owner(const vgs_graph *g, int id)
 {
     while (g->node[id].alias >= 0) id = g->node[id].alias;
     return id;
 }
 
-static void vgs__mark_live(vgs_graph *g)
+static void vgs__compile_mark_live(vgs_graph *g)
 {
     int id, k;
     for (id = 0; id < g->n_node; ++id)
-        g->node[id].live = g->node[id].output || vgs__is_effect(g->node[id].op);
+        g->node[id].live = g->node[id].output || vgs__op_is_effect(g->node[id].op);
     for (id = g->n_node - 1; id >= 0; --id)
         for (k = 0; g->node[id].live && k < g->node[id].n_in; ++k)
             if (g->node[id].in[k] >= 0) g->node[g->node[id].in[k]].live = true;
@@ -6067,7 +6093,7 @@ static void vgs__mark_live(vgs_graph *g)
             g->node[g->node[id].second].live = true;
 }
 
-static void vgs__count_uses(const vgs_graph *g, int *uses)
+static void vgs__compile_count_uses(const vgs_graph *g, int *uses)
 {
     int id, k;
     for (id = 0; id < g->n_node; ++id) {
@@ -6078,7 +6104,7 @@ static void vgs__count_uses(const vgs_graph *g, int *uses)
 }
 
 /* linear + activation in one op, when no other op reads what is in between. */
-static void vgs__fuse(vgs_graph *g, const int *uses)
+static void vgs__compile_fuse(vgs_graph *g, const int *uses)
 {
     static const struct { int op; vgs_act act; } fusable[] = {
 #define VGS__ROW(ID, name) { VGS_OP_##ID, VGS_ACT_##ID },
@@ -6100,7 +6126,7 @@ static void vgs__fuse(vgs_graph *g, const int *uses)
         }
 }
 
-static size_t vgs__offset_in_owner(const vgs_graph *g, int id)
+static size_t vgs__compile_offset_in_owner(const vgs_graph *g, int id)
 {
     size_t at = 0;
     for (; g->node[id].alias >= 0; id = g->node[id].alias) at += g->node[id].alias_offset;
@@ -6108,9 +6134,9 @@ static size_t vgs__offset_in_owner(const vgs_graph *g, int id)
 }
 
 /* Returns whether two values in the storage of one owner can share an element. */
-static bool vgs__share_elements(const vgs_graph *g, int a, int b)
+static bool vgs__compile_share_elements(const vgs_graph *g, int a, int b)
 {
-    size_t at = vgs__offset_in_owner(g, a), other = vgs__offset_in_owner(g, b), ld, apart;
+    size_t at = vgs__compile_offset_in_owner(g, a), other = vgs__compile_offset_in_owner(g, b), ld, apart;
     const vgs__node *x = &g->node[at <= other ? a : b], *y = &g->node[at <= other ? b : a];
     apart = at <= other ? other - at : at - other;
     ld = (size_t)x->ld;
@@ -6120,32 +6146,34 @@ static bool vgs__share_elements(const vgs_graph *g, int a, int b)
 }
 
 /* Returns whether the elements of a and b are the same ones in the same places. */
-static bool vgs__same_elements(const vgs_graph *g, int a, int b)
+static bool vgs__compile_same_elements(const vgs_graph *g, int a, int b)
 {
     const vgs__node *x = &g->node[a], *y = &g->node[b];
     return x->rows == y->rows && x->cols == y->cols && (x->ld == y->ld || x->rows == 1) &&
-           vgs__offset_in_owner(g, a) == vgs__offset_in_owner(g, b);
+           vgs__compile_offset_in_owner(g, a) == vgs__compile_offset_in_owner(g, b);
 }
 
 /* Returns whether src could not be computed where `to` is, in place of a store at node `end`: an op up to
    there reads or writes elements of `to`. src itself may read each where it will write it. */
-static bool vgs__touched_before(const vgs_graph *g, int to, int src, int end)
+static bool vgs__compile_touched_before(const vgs_graph *g, int to, int src, int end)
 {
-    int id, k, owner = vgs__owner(g, to);
+    int id, k, owner = vgs__graph_owner(g, to);
     for (id = src; id < end; ++id) {
         const vgs__node *n = &g->node[id];
         bool map = id == src && vgs__op_table[n->op].kind == 'M';
         if (!n->live || n->op <= VGS_OP_SECOND) continue;
-        if (id != src && vgs__owner(g, id) == owner && vgs__share_elements(g, id, to)) return true;
+        if (id != src && vgs__graph_owner(g, id) == owner &&
+            vgs__compile_share_elements(g, id, to)) return true;
         for (k = 0; k < n->n_in; ++k)
-            if (n->in[k] >= 0 && vgs__owner(g, n->in[k]) == owner && vgs__share_elements(g, n->in[k], to) &&
-                !(map && vgs__same_elements(g, n->in[k], to))) return true;
+            if (n->in[k] >= 0 && vgs__graph_owner(g, n->in[k]) == owner &&
+                vgs__compile_share_elements(g, n->in[k], to) &&
+                !(map && vgs__compile_same_elements(g, n->in[k], to))) return true;
     }
     return false;
 }
 
 /* A value that is only stored into a state is computed there, if no op reads the state in the meantime. */
-static void vgs__store_in_place(vgs_graph *g, const int *uses)
+static void vgs__compile_store_in_place(vgs_graph *g, const int *uses)
 {
     int id;
     for (id = 0; id < g->n_node; ++id) {
@@ -6155,7 +6183,7 @@ static void vgs__store_in_place(vgs_graph *g, const int *uses)
         if (src->op <= VGS_OP_SECOND || uses[n->in[1]] != 1) continue;
         if (src->rows != g->node[n->in[0]].rows || src->cols != g->node[n->in[0]].cols || src->body == false)
             continue;
-        if (vgs__touched_before(g, n->in[0], n->in[1], id)) continue;
+        if (vgs__compile_touched_before(g, n->in[0], n->in[1], id)) continue;
         src->alias = n->in[0];
         src->ld = g->node[n->in[0]].ld;
         n->live = false;
@@ -6163,7 +6191,7 @@ static void vgs__store_in_place(vgs_graph *g, const int *uses)
 }
 
 /* Ops that depend on inputs, states or random numbers belong to the body, all others to the prologue. */
-static void vgs__split_stages(vgs_graph *g)
+static void vgs__compile_split_stages(vgs_graph *g)
 {
     int id, k;
     for (id = 0; id < g->n_node; ++id) {
@@ -6173,37 +6201,38 @@ static void vgs__split_stages(vgs_graph *g)
         for (k = 0; k < VGS_MAX_ATTR; ++k) n->body = n->body || n->i_slot[k] >= 0 || n->f_slot[k] >= 0;
         for (k = 0; k < n->n_in; ++k)
             if (n->in[k] >= 0)
-                n->body = n->body || g->node[n->in[k]].body || g->node[vgs__owner(g, n->in[k])].body;
-        if (vgs__is_update(n->op))                                   /* who reads later wants what is new  */
-            g->node[vgs__owner(g, n->in[0])].body = true;
+                n->body = n->body || g->node[n->in[k]].body || g->node[vgs__graph_owner(g, n->in[k])].body;
+        if (vgs__op_is_update(n->op))                                /* who reads later wants what is new  */
+            g->node[vgs__graph_owner(g, n->in[0])].body = true;
     }
 }
 
 /* ---- groups: ops that run together (vgs_backend.run_list) ---- */
 
 /* Returns whether an op needs all rows at once. form: of MATMUL; energy: of ENERGY. */
-static bool vgs__is_whole(int op, int form, const vgs_energy *energy)
+static bool vgs__op_is_whole(int op, int form, const vgs_energy *energy)
 {
     switch (op) {
     case VGS_OP_MATMUL: return form == VGS__TN;
     case VGS_OP_ENERGY: return !energy->thread_safe;
-    default:            return vgs__op_table[op].kind == 'W' || vgs__is_update(op);
+    default:            return vgs__op_table[op].kind == 'W' || vgs__op_is_update(op);
     }
 }
 
 /* Into how many parts the rows of an op fall that can be computed one by one: -1 = the batch's, 0 = none. */
-static int vgs__parts(const vgs_graph *g, const vgs__node *n)
+static int vgs__compile_parts(const vgs_graph *g, const vgs__node *n)
 {
-    if (vgs__is_whole(n->op, n->i[0], n->energy)) return 0;
+    if (vgs__op_is_whole(n->op, n->i[0], n->energy)) return 0;
     if (n->op == VGS_OP_CHECK) n = &g->node[n->in[0]];
     return n->rows < 0 ? -1 : n->rows;
 }
 
 /* Returns whether a part of op n needs only the same part of its operand k. */
-static bool vgs__by_part(const vgs_graph *g, const vgs__node *n, int k)
+static bool vgs__compile_by_part(const vgs_graph *g, const vgs__node *n, int k)
 {
     const vgs__node *x = &g->node[n->in[k]];
-    if (vgs__parts(g, n) != (x->rows < 0 ? -1 : x->rows) || vgs__op_is(n->op, VGS__MIXES(k))) return false;
+    if (vgs__compile_parts(g, n) != (x->rows < 0 ? -1 : x->rows) ||
+        vgs__op_is(n->op, VGS__MIXES(k))) return false;
     return x->rows < 0 || !vgs__op_is(n->op, VGS__SAMPLES);          /* parts of a batch are samples   */
 }
 
@@ -6211,39 +6240,42 @@ static bool vgs__by_part(const vgs_graph *g, const vgs__node *n, int k)
 typedef struct vgs__marks { int *wrote, *read, *crossed, stamp; } vgs__marks;
 
 /* The only other effect of an op, CHECK's on the flag, commutes with itself. */
-static bool vgs__is_fence(const vgs__node *n) { return vgs__is_effect(n->op) && n->op != VGS_OP_CHECK; }
+static bool vgs__compile_is_fence(const vgs__node *n)
+{
+    return vgs__op_is_effect(n->op) && n->op != VGS_OP_CHECK;
+}
 
-static void vgs__mark(const vgs_graph *g, int id, vgs__marks *m)
+static void vgs__compile_mark(const vgs_graph *g, int id, vgs__marks *m)
 {
     const vgs__node *n = &g->node[id];
     int k;
-    m->wrote[vgs__owner(g, id)] = m->stamp;
+    m->wrote[vgs__graph_owner(g, id)] = m->stamp;
     if (n->second >= 0) m->wrote[n->second] = m->stamp;
     for (k = 0; k < n->n_in; ++k)
         if (n->in[k] >= 0) {
-            int from = vgs__owner(g, n->in[k]);
+            int from = vgs__graph_owner(g, n->in[k]);
             m->read[from] = m->stamp;
-            if (!vgs__by_part(g, n, k)) m->crossed[from] = m->stamp;
+            if (!vgs__compile_by_part(g, n, k)) m->crossed[from] = m->stamp;
         }
 }
 
 /* Returns whether op id must wait for the marked ones; if `parted`, only for what crosses from part to part.
    Those that write into the same state write disjoint parts of it. */
-static bool vgs__waits(const vgs_graph *g, int id, const vgs__marks *m, bool parted)
+static bool vgs__compile_waits(const vgs_graph *g, int id, const vgs__marks *m, bool parted)
 {
     const vgs__node *n = &g->node[id];
-    int k, to = vgs__owner(g, id);
+    int k, to = vgs__graph_owner(g, id);
     for (k = 0; k < n->n_in; ++k)
-        if (n->in[k] >= 0 && m->wrote[vgs__owner(g, n->in[k])] == m->stamp &&
-            !(parted && vgs__by_part(g, n, k))) return true;
+        if (n->in[k] >= 0 && m->wrote[vgs__graph_owner(g, n->in[k])] == m->stamp &&
+            !(parted && vgs__compile_by_part(g, n, k))) return true;
     if ((parted ? m->crossed : m->read)[to] == m->stamp) return true;
-    return m->wrote[to] == m->stamp && !vgs__is_leaf(g->node[to].op);
+    return m->wrote[to] == m->stamp && !vgs__op_is_leaf(g->node[to].op);
 }
 
 /* Greedy list scheduling in three turns: ops on rows of the batch, ops on whole tensors, ops on other rows;
    each turn takes all that are ready. Ops on whole tensors that depend on each other go to a next round. An
    effect is a barrier. */
-static void vgs__order_groups(vgs_graph *g, vgs__marks *m, int *left)
+static void vgs__compile_order_groups(vgs_graph *g, vgs__marks *m, int *left)
 {
     enum { BATCH, WHOLE, OTHER, TURNS };
     int n = g->n_order - g->n_prologue, done = g->n_prologue, at, kept, turn = BATCH;
@@ -6254,14 +6286,15 @@ static void vgs__order_groups(vgs_graph *g, vgs__marks *m, int *left)
         fenced = false;
         for (at = kept = 0; at < n; ++at) {
             const vgs__node *x = &g->node[left[at]];
-            int parts = vgs__parts(g, x), class_of = parts < 0 ? BATCH : parts == 0 ? WHOLE : OTHER;
-            bool fence = vgs__is_fence(x);
-            if (!fenced && class_of == turn && !(fence && kept) && !vgs__waits(g, left[at], m, false)) {
+            int parts = vgs__compile_parts(g, x), class_of = parts < 0 ? BATCH : parts == 0 ? WHOLE : OTHER;
+            bool fence = vgs__compile_is_fence(x);
+            if (!fenced && class_of == turn && !(fence && kept) &&
+                !vgs__compile_waits(g, left[at], m, false)) {
                 g->order[done++] = left[at];
-                if (turn == WHOLE) vgs__mark(g, left[at], m);
+                if (turn == WHOLE) vgs__compile_mark(g, left[at], m);
             } else {
                 fenced = fenced || fence;
-                vgs__mark(g, left[at], m);
+                vgs__compile_mark(g, left[at], m);
                 left[kept++] = left[at];
             }
         }
@@ -6269,26 +6302,26 @@ static void vgs__order_groups(vgs_graph *g, vgs__marks *m, int *left)
 }
 
 /* Cuts the order into groups; effects stand alone. */
-static void vgs__number_groups(vgs_graph *g, vgs__marks *m)
+static void vgs__compile_number_groups(vgs_graph *g, vgs__marks *m)
 {
     int at, group = 0, parts = 0;
     bool after_fence = false;
     for (at = 0; at < g->n_order; ++at) {
-        int id = g->order[at], p = vgs__parts(g, &g->node[id]);
-        bool fence = vgs__is_fence(&g->node[id]);
+        int id = g->order[at], p = vgs__compile_parts(g, &g->node[id]);
+        bool fence = vgs__compile_is_fence(&g->node[id]);
         if (at == 0 || at == g->n_prologue || fence || after_fence || p != parts ||
-            vgs__waits(g, id, m, p != 0)) {
+            vgs__compile_waits(g, id, m, p != 0)) {
             group += at > 0;
             m->stamp++;
         }
-        vgs__mark(g, id, m);
+        vgs__compile_mark(g, id, m);
         g->node[id].group = group;
         parts = p;
         after_fence = fence;
     }
 }
 
-static vgs_status vgs__make_order(vgs_graph *g)
+static vgs_status vgs__compile_make_order(vgs_graph *g)
 {
     int pass, id, *memory = (int *)vgs__alloc(4 * (size_t)g->n_node + 4, sizeof *memory);
     vgs__marks m;
@@ -6296,15 +6329,15 @@ static vgs_status vgs__make_order(vgs_graph *g)
     if (!g->order || !memory) { vgs__free(memory); return VGS_E_NOMEM; }
     for (pass = 0; pass < 2; ++pass) {
         for (id = 0; id < g->n_node; ++id)
-            if (vgs__runs(&g->node[id]) && g->node[id].body == (pass == 1)) g->order[g->n_order++] = id;
+            if (vgs__op_runs(&g->node[id]) && g->node[id].body == (pass == 1)) g->order[g->n_order++] = id;
         if (!pass) g->n_prologue = g->n_order;
     }
     m.wrote = memory;
     m.read = m.wrote + g->n_node;
     m.crossed = m.read + g->n_node;
     m.stamp = 0;
-    vgs__order_groups(g, &m, m.crossed + g->n_node);
-    vgs__number_groups(g, &m);
+    vgs__compile_order_groups(g, &m, m.crossed + g->n_node);
+    vgs__compile_number_groups(g, &m);
     vgs__free(memory);
     g->call = (vgs_call *)vgs__alloc((size_t)g->n_order + 1, sizeof *g->call);
     return g->call ? VGS_OK : VGS_E_NOMEM;
@@ -6316,7 +6349,7 @@ typedef struct vgs__live { int first, last; size_t offset, size; } vgs__live;
 /* More floats than any memory holds: an arena that would need more requests these, and gets NULL. */
 #define VGS__NO_ROOM ((size_t)-1 / 4)
 
-static size_t vgs__node_size(const vgs_graph *g, const vgs__node *n)
+static size_t vgs__compile_node_size(const vgs_graph *g, const vgs__node *n)
 {
     double rows = n->rows < 0 ? -(double)n->rows * g->capacity : n->rows;
     if (rows * n->cols > (double)VGS__NO_ROOM - 16.0) return VGS__NO_ROOM;
@@ -6325,40 +6358,45 @@ static size_t vgs__node_size(const vgs_graph *g, const vgs__node *n)
 
 /* Life of every stored value in places of the order. What the body reads of the prologue lives for ever,
    since the prologue does not run again; so do leaves of our own and outputs. */
-static void vgs__live_find(const vgs_graph *g, vgs__live *life)
+static void vgs__compile_live_find(const vgs_graph *g, vgs__live *life)
 {
     int at, k, id;
     for (id = 0; id < g->n_node; ++id) life[id].first = -1;
     for (id = 0; id < g->n_node; ++id) {
         const vgs__node *n = &g->node[id];
-        bool own = vgs__is_leaf(n->op) && n->live && !n->buf;
-        if (own) { life[id].first = 0; life[id].last = INT_MAX; life[id].size = vgs__node_size(g, n); }
+        bool own = vgs__op_is_leaf(n->op) && n->live && !n->buf;
+        if (own) {
+            life[id].first = 0;
+            life[id].last = INT_MAX;
+            life[id].size = vgs__compile_node_size(g, n);
+        }
     }
     for (at = 0; at < g->n_order; ++at) {
         const vgs__node *n = &g->node[g->order[at]];
-        id = vgs__owner(g, g->order[at]);
-        if (!vgs__is_leaf(g->node[id].op) && !vgs__is_effect(n->op) && life[id].first < 0) {
+        id = vgs__graph_owner(g, g->order[at]);
+        if (!vgs__op_is_leaf(g->node[id].op) && !vgs__op_is_effect(n->op) && life[id].first < 0) {
             life[id].first = life[id].last = at;
-            life[id].size = vgs__node_size(g, &g->node[id]);
+            life[id].size = vgs__compile_node_size(g, &g->node[id]);
         }
         if (n->second >= 0 && g->node[n->second].live) {
             life[n->second].first = life[n->second].last = at;
-            life[n->second].size = vgs__node_size(g, &g->node[n->second]);
+            life[n->second].size = vgs__compile_node_size(g, &g->node[n->second]);
         }
         for (k = 0; k < n->n_in; ++k)
             if (n->in[k] >= 0) {
-                int from = vgs__owner(g, n->in[k]);
+                int from = vgs__graph_owner(g, n->in[k]);
                 bool kept = at >= g->n_prologue && life[from].first < g->n_prologue && !g->node[from].body;
                 if (life[from].first >= 0 && life[from].last < at) life[from].last = kept ? INT_MAX : at;
             }
     }
     for (id = 0; id < g->n_node; ++id)
-        if (g->node[id].output && life[vgs__owner(g, id)].first >= 0) life[vgs__owner(g, id)].last = INT_MAX;
+        if (g->node[id].output &&
+            life[vgs__graph_owner(g, id)].first >= 0) life[vgs__graph_owner(g, id)].last = INT_MAX;
 }
 
 /* A value that is born and read within one group of parts is local to it. All others live as long as the
    groups in which they are born and last read, since the ops of a group have no order among them. */
-static void vgs__live_extend(vgs_graph *g, vgs__live *life)
+static void vgs__compile_live_extend(vgs_graph *g, vgs__live *life)
 {
     int at, k, begin = 0, end;
     for (; begin < g->n_order; begin = end) {
@@ -6367,12 +6405,12 @@ static void vgs__live_extend(vgs_graph *g, vgs__live *life)
         for (at = begin; at < end; ++at) {
             vgs__node *n = &g->node[g->order[at]];
             int made[2];
-            made[0] = vgs__is_effect(n->op) ? -1 : vgs__owner(g, g->order[at]);
+            made[0] = vgs__op_is_effect(n->op) ? -1 : vgs__graph_owner(g, g->order[at]);
             made[1] = n->second >= 0 && g->node[n->second].live ? n->second : -1;
-            n->local = vgs__parts(g, n) != 0 && made[0] >= 0;
+            n->local = vgs__compile_parts(g, n) != 0 && made[0] >= 0;
             for (k = 0; k < 2; ++k)
                 if (made[k] >= 0)
-                    n->local = n->local && !vgs__is_leaf(g->node[made[k]].op) && life[made[k]].last < end;
+                    n->local = n->local && !vgs__op_is_leaf(g->node[made[k]].op) && life[made[k]].last < end;
             for (k = 0; k < 2; ++k)
                 if (made[k] >= 0 && life[made[k]].first == at && !n->local) life[made[k]].first = begin;
         }
@@ -6380,13 +6418,13 @@ static void vgs__live_extend(vgs_graph *g, vgs__live *life)
 }
 
 /* The second half, once it is known what is local. */
-static void vgs__live_extend_ends(const vgs_graph *g, vgs__live *life)
+static void vgs__compile_live_extend_ends(const vgs_graph *g, vgs__live *life)
 {
     int id, at;
     for (id = 0; id < g->n_node; ++id) {
         vgs__live *a = &life[id];
         bool local;
-        if (a->first < 0 || a->last >= g->n_order || vgs__is_leaf(g->node[id].op)) continue;
+        if (a->first < 0 || a->last >= g->n_order || vgs__op_is_leaf(g->node[id].op)) continue;
         local = g->node[g->node[id].op == VGS_OP_SECOND ? g->node[id].in[0] : id].local;
         for (at = a->last; !local && at + 1 < g->n_order &&
              g->node[g->order[at + 1]].group == g->node[g->order[a->last]].group; ++at) {}
@@ -6395,7 +6433,7 @@ static void vgs__live_extend_ends(const vgs_graph *g, vgs__live *life)
 }
 
 /* Lowest free place, first come first served. Returns the end of the arena. */
-static size_t vgs__live_place(const vgs_graph *g, vgs__live *life)
+static size_t vgs__compile_live_place(const vgs_graph *g, vgs__live *life)
 {
     size_t end = 0;
     int id, other;
@@ -6420,7 +6458,7 @@ static size_t vgs__live_place(const vgs_graph *g, vgs__live *life)
     return end;
 }
 
-static vgs_status vgs__upload_tables(vgs_graph *g, vgs_error *err)
+static vgs_status vgs__compile_upload_tables(vgs_graph *g, vgs_error *err)
 {
     int id;
     for (id = 0; id < g->n_node; ++id) {
@@ -6434,48 +6472,48 @@ static vgs_status vgs__upload_tables(vgs_graph *g, vgs_error *err)
     return VGS_OK;
 }
 
-static vgs_status vgs__reserve(vgs_graph *g, vgs_error *err);        /* >>run                          */
+static vgs_status vgs__run_reserve(vgs_graph *g, vgs_error *err);    /* >>run                          */
 
 /* Live leaves of models, and what effects do to them. */
-static vgs_status vgs__list_models(vgs_graph *g, vgs_error *err)
+static vgs_status vgs__compile_list_models(vgs_graph *g, vgs_error *err)
 {
     int id, to;
     for (id = 0; id < g->n_node; ++id)
-        g->n_model += vgs__of_model(&g->node[id]) && g->node[id].live;
+        g->n_model += vgs__graph_of_model(&g->node[id]) && g->node[id].live;
     g->model_node = (int *)vgs__alloc((size_t)g->n_model + 1, sizeof *g->model_node);
     if (!g->model_node) return vgs__fail(err, VGS_E_NOMEM, "out of memory: %d models", g->n_model);
     for (id = g->n_model = 0; id < g->n_node; ++id) {
         vgs__node *n = &g->node[id];
-        if (vgs__of_model(n) && n->live) {
+        if (vgs__graph_of_model(n) && n->live) {
             if (n->model->freed) return vgs__fail(err, VGS_E_ARG, "graph_compile: a model has been freed");
             if (n->model->b != g->backend)
                 return vgs__fail(err, VGS_E_ARG, "graph_compile: a model lives on another backend: set "
                                  "config.backend, or energy.backend outside of a sampler, to the model's");
             g->model_node[g->n_model++] = id;
         }
-        if (!vgs__is_update(n->op)) continue;
-        to = vgs__owner(g, n->in[0]);
+        if (!vgs__op_is_update(n->op)) continue;
+        to = vgs__graph_owner(g, n->in[0]);
         g->node[to].updated = true;
         if (n->op == VGS_OP_ADAM) n->steps = n->i[0] ? g->node[to].steps - 1 : g->node[to].steps++;
     }
     return VGS_OK;
 }
 
-static vgs_status vgs__layout(vgs_graph *g, int *uses, vgs__live *life, vgs_error *err)
+static vgs_status vgs__compile_layout(vgs_graph *g, int *uses, vgs__live *life, vgs_error *err)
 {
     int id;
-    vgs__mark_live(g);
-    if (vgs__list_models(g, err) != VGS_OK) return err->code;
-    vgs__count_uses(g, uses);
-    vgs__split_stages(g);
-    vgs__fuse(g, uses);
-    vgs__store_in_place(g, uses);
-    if (vgs__make_order(g) != VGS_OK)
+    vgs__compile_mark_live(g);
+    if (vgs__compile_list_models(g, err) != VGS_OK) return err->code;
+    vgs__compile_count_uses(g, uses);
+    vgs__compile_split_stages(g);
+    vgs__compile_fuse(g, uses);
+    vgs__compile_store_in_place(g, uses);
+    if (vgs__compile_make_order(g) != VGS_OK)
         return vgs__fail(err, VGS_E_NOMEM, "out of memory: order of %d ops", g->n_node);
-    vgs__live_find(g, life);
-    vgs__live_extend(g, life);
-    vgs__live_extend_ends(g, life);
-    g->arena_size = vgs__live_place(g, life);
+    vgs__compile_live_find(g, life);
+    vgs__compile_live_extend(g, life);
+    vgs__compile_live_extend_ends(g, life);
+    g->arena_size = vgs__compile_live_place(g, life);
     g->arena = g->backend->buffer_create(g->backend->self, g->arena_size ? g->arena_size : 1, err);
     if (!g->arena) return err ? err->code : VGS_E_NOMEM;
     for (id = 0; id < g->n_node; ++id)
@@ -6483,7 +6521,7 @@ static vgs_status vgs__layout(vgs_graph *g, int *uses, vgs__live *life, vgs_erro
             g->node[id].buf = g->arena;
             g->node[id].offset = life[id].offset;
         }
-    return vgs__upload_tables(g, err);
+    return vgs__compile_upload_tables(g, err);
 }
 
 VGS__DEF vgs_status vgs_graph_compile(vgs_graph *g, vgs_backend *backend, int capacity, vgs_error *err)
@@ -6505,8 +6543,8 @@ VGS__DEF vgs_status vgs_graph_compile(vgs_graph *g, vgs_backend *backend, int ca
     g->capacity = capacity;
     g->dirty = true;
     if (!uses || !life) st = vgs__fail(err, VGS_E_NOMEM, "out of memory: compiling %d ops", g->n_node);
-    else st = vgs__layout(g, uses, life, err);
-    if (st == VGS_OK && backend->reserve) st = vgs__reserve(g, err);
+    else st = vgs__compile_layout(g, uses, life, err);
+    if (st == VGS_OK && backend->reserve) st = vgs__run_reserve(g, err);
     vgs__free(uses);
     vgs__free(life);
     if (st != VGS_OK) {
@@ -6525,7 +6563,7 @@ VGS__DEF int vgs_graph_ops(const vgs_graph *g, bool prologue)
 
 /* ==== >>run ========================================================================================= */
 
-static vgs_tensor vgs__tensor(const vgs_graph *g, int id, int batch)
+static vgs_tensor vgs__run_tensor(const vgs_graph *g, int id, int batch)
 {
     vgs_tensor t;
     memset(&t, 0, sizeof t);
@@ -6540,47 +6578,47 @@ static vgs_tensor vgs__tensor(const vgs_graph *g, int id, int batch)
 }
 
 /* Adam's corrections of its step number k: lr/(1 - b1^k) and 1/sqrt(1 - b2^k). */
-static void vgs__adam_factors(double rate, int64_t k, double *lr, double *vs)
+static void vgs__run_adam_factors(double rate, int64_t k, double *lr, double *vs)
 {
     *lr = rate / (1.0 - pow(0.9, (double)k));
     *vs = 1.0 / sqrt(1.0 - pow(0.999, (double)k));
 }
 
-static void vgs__make_call(const vgs_graph *g, int id, int batch, vgs_call *c)
+static void vgs__run_make_call(const vgs_graph *g, int id, int batch, vgs_call *c)
 {
     const vgs__node *n = &g->node[id];
-    int k, parts = vgs__parts(g, n);
+    int k, parts = vgs__compile_parts(g, n);
     c->op = n->op;
     c->energy = n->energy;
     c->group = n->group;
     c->parts = parts < 0 ? batch : parts;
     c->local = n->local;
-    c->out = vgs__tensor(g, vgs__is_effect(n->op) ? -1 : id, batch);
-    c->out2 = vgs__tensor(g, n->second >= 0 && g->node[n->second].live ? n->second : -1, batch);
-    for (k = 0; k < VGS_MAX_IN; ++k) c->in[k] = vgs__tensor(g, n->in[k], batch);
+    c->out = vgs__run_tensor(g, vgs__op_is_effect(n->op) ? -1 : id, batch);
+    c->out2 = vgs__run_tensor(g, n->second >= 0 && g->node[n->second].live ? n->second : -1, batch);
+    for (k = 0; k < VGS_MAX_IN; ++k) c->in[k] = vgs__run_tensor(g, n->in[k], batch);
     for (k = 0; k < VGS_MAX_ATTR; ++k) {
         c->i[k] = n->i_slot[k] < 0 ? n->i[k] : (int)(uint32_t)(int64_t)g->scalar[n->i_slot[k]];
         c->f[k] = n->f_slot[k] < 0 ? n->f[k] : (float)g->scalar[n->f_slot[k]];
     }
     if (n->op == VGS_OP_ADAM && n->model) {
         double lr, vs;
-        vgs__adam_factors(g->scalar[n->f_slot[0]], n->model->step + n->steps + 1, &lr, &vs);
+        vgs__run_adam_factors(g->scalar[n->f_slot[0]], n->model->step + n->steps + 1, &lr, &vs);
         c->f[0] = (float)lr;
         c->f[4] = (float)vs;
     }
 }
 
-static vgs_status vgs__reserve(vgs_graph *g, vgs_error *err)
+static vgs_status vgs__run_reserve(vgs_graph *g, vgs_error *err)
 {
     int at;
-    for (at = 0; at < g->n_order; ++at) vgs__make_call(g, g->order[at], g->capacity, &g->call[at]);
+    for (at = 0; at < g->n_order; ++at) vgs__run_make_call(g, g->order[at], g->capacity, &g->call[at]);
     return g->backend->reserve(g->backend->self, g->call, g->n_order, err);
 }
 
 VGS__DEF void vgs_graph_touch(vgs_graph *g) { g->dirty = true; }
 
 /* Weights that have changed since the last run make the prologue run again. */
-static vgs_status vgs__follow_models(vgs_graph *g, vgs_error *err)
+static vgs_status vgs__run_follow_models(vgs_graph *g, vgs_error *err)
 {
     int k;
     for (k = 0; k < g->n_model; ++k) {
@@ -6594,7 +6632,7 @@ static vgs_status vgs__follow_models(vgs_graph *g, vgs_error *err)
 }
 
 /* Tells models what the effects of a run have done to them: new weights, one more step of Adam. */
-static void vgs__count_updates(vgs_graph *g)
+static void vgs__run_count_updates(vgs_graph *g)
 {
     int k;
     for (k = 0; k < g->n_model; ++k) {
@@ -6605,7 +6643,7 @@ static void vgs__count_updates(vgs_graph *g)
 }
 
 /* Before the first run: parameters and inputs that were never given are no zeros. */
-static vgs_status vgs__check_leaves(const vgs_graph *g, vgs_error *err)
+static vgs_status vgs__run_check_leaves(const vgs_graph *g, vgs_error *err)
 {
     char s[40];
     int id;
@@ -6614,7 +6652,7 @@ static vgs_status vgs__check_leaves(const vgs_graph *g, vgs_error *err)
         if ((n->op == VGS_OP_PARAMS || n->op == VGS_OP_INPUT) && n->live && !n->given && !n->model)
             return vgs__fail(err, VGS_E_ARG, "graph_run: %s %s was never given: vgs_set it after compile, or "
                              "vgs_bind it (always so in an energy's record function)", vgs_op_name(n->op),
-                             vgs__shape_text(n, s));
+                             vgs__graph_shape_text(n, s));
     }
     return VGS_OK;
 }
@@ -6628,13 +6666,13 @@ VGS__DEF vgs_status vgs_graph_run(vgs_graph *g, int batch, vgs_error *err)
     if (batch < 0 || batch > g->capacity)
         return vgs__fail(err, VGS_E_ARG, "graph_run: batch = %d: must be 0..%d, the capacity", batch,
                          g->capacity);
-    if ((st = vgs__follow_models(g, err)) != VGS_OK) return st;
-    if (g->dirty && (st = vgs__check_leaves(g, err)) != VGS_OK) return st;
+    if ((st = vgs__run_follow_models(g, err)) != VGS_OK) return st;
+    if (g->dirty && (st = vgs__run_check_leaves(g, err)) != VGS_OK) return st;
     b = g->backend;
     at = g->dirty ? 0 : g->n_prologue;
     for (k = at; k < g->n_order; ++k) {
         vgs_call *c = &g->call[k];
-        vgs__make_call(g, g->order[k], batch, c);
+        vgs__run_make_call(g, g->order[k], batch, c);
         if (c->op == VGS_OP_STORE && (c->i[0] < 0 || c->i[0] > c->in[0].rows - c->in[1].rows))
             return vgs__fail(err, VGS_E_ARG, "graph_run: assign_rows: %d rows from %d on: the state has %d",
                              c->in[1].rows, c->i[0], c->in[0].rows);
@@ -6642,14 +6680,14 @@ VGS__DEF vgs_status vgs_graph_run(vgs_graph *g, int batch, vgs_error *err)
     if (b->run_list) st = b->run_list(b->self, g->call + at, g->n_order - at, err);
     else for (; at < g->n_order && st == VGS_OK; ++at) st = b->run(b->self, &g->call[at], err);
     g->dirty = st != VGS_OK;
-    vgs__count_updates(g);
+    vgs__run_count_updates(g);
     return st;
 }
 
 VGS__DEF vgs_status vgs_bind(vgs_graph *g, vgs_var leaf, vgs_buffer *buf, size_t offset, vgs_error *err)
 {
     int id = vgs__id(g, leaf);
-    if (id < 0 || !vgs__is_leaf(g->node[id].op) || g->node[id].op == VGS_OP_TABLE)
+    if (id < 0 || !vgs__op_is_leaf(g->node[id].op) || g->node[id].op == VGS_OP_TABLE)
         return vgs__fail(err, VGS_E_ARG, "bind: handle %08x is no input, parameter or state",
                          (unsigned)leaf.id);
     if (g->node[id].model)
@@ -6664,50 +6702,50 @@ VGS__DEF vgs_status vgs_bind(vgs_graph *g, vgs_var leaf, vgs_buffer *buf, size_t
 
 /* Returns whether v's storage is a leaf's or an output's: any other may have been pruned, fused or
    overwritten. */
-static bool vgs__is_kept(const vgs_graph *g, int id)
+static bool vgs__run_is_kept(const vgs_graph *g, int id)
 {
-    int owner = vgs__owner(g, id), k;
-    bool kept = vgs__is_leaf(g->node[owner].op) || g->node[id].output;
-    for (k = 0; k < g->n_node && !kept; ++k) kept = g->node[k].output && vgs__owner(g, k) == owner;
+    int owner = vgs__graph_owner(g, id), k;
+    bool kept = vgs__op_is_leaf(g->node[owner].op) || g->node[id].output;
+    for (k = 0; k < g->n_node && !kept; ++k) kept = g->node[k].output && vgs__graph_owner(g, k) == owner;
     return kept;
 }
 
 /* Elements of a value for this batch; the status tells why it cannot be copied. */
-static vgs_status vgs__copied(const vgs_graph *g, const char *what, vgs_var v, int batch, vgs_tensor *t,
-                              vgs_error *err)
+static vgs_status vgs__run_copied(const vgs_graph *g, const char *what, vgs_var v, int batch, vgs_tensor *t,
+                                  vgs_error *err)
 {
     int id = vgs__id(g, v);
     const char *name = id < 0 ? "" : vgs_op_name(g->node[id].op);
-    const vgs_model *m = id < 0 ? NULL : g->node[vgs__owner(g, id)].model;
+    const vgs_model *m = id < 0 ? NULL : g->node[vgs__graph_owner(g, id)].model;
     char s[40];
     if (id < 0)
         return vgs__fail(err, VGS_E_ARG, "%s: no value of this graph (handle %08x)", what, (unsigned)v.id);
     if (!g->backend)
         return vgs__fail(err, VGS_E_ARG, "%s: %s %s: the graph is not compiled yet", what, name,
-                         vgs__shape_text(&g->node[id], s));
+                         vgs__graph_shape_text(&g->node[id], s));
     if (batch < 0 || batch > g->capacity)
         return vgs__fail(err, VGS_E_ARG, "%s: batch = %d: must be 0..%d", what, batch, g->capacity);
     if (m && m->freed) return vgs__fail(err, VGS_E_ARG, "%s: the model has been freed", what);
-    if (!vgs__is_kept(g, id))
+    if (!vgs__run_is_kept(g, id))
         return vgs__fail(err, VGS_E_ARG, "%s: %s %s is no output and no leaf; call vgs_output before compile",
-                         what, name, vgs__shape_text(&g->node[id], s));
-    *t = vgs__tensor(g, id, batch);
+                         what, name, vgs__graph_shape_text(&g->node[id], s));
+    *t = vgs__run_tensor(g, id, batch);
     if (!t->buf)
         return vgs__fail(err, VGS_E_ARG, "%s: %s %s has no memory: nothing that is run uses it", what, name,
-                         vgs__shape_text(&g->node[id], s));
+                         vgs__graph_shape_text(&g->node[id], s));
     return VGS_OK;
 }
 
 VGS__DEF vgs_status vgs_set(vgs_graph *g, vgs_var leaf, const void *x, int batch, vgs_error *err)
 {
-    vgs_tensor t = vgs__tensor(g, -1, 0);
+    vgs_tensor t = vgs__run_tensor(g, -1, 0);
     int id = vgs__id(g, leaf);
     vgs_status st;
-    if (id >= 0 && !vgs__is_leaf(g->node[id].op))
+    if (id >= 0 && !vgs__op_is_leaf(g->node[id].op))
         return vgs__fail(err, VGS_E_ARG, "set: %s is no leaf", vgs_op_name(g->node[id].op));
     if (id >= 0 && g->node[id].model)
         return vgs__fail(err, VGS_E_ARG, "set: the weights of a model are set by vgs_model_write");
-    if ((st = vgs__copied(g, "set", leaf, batch, &t, err)) != VGS_OK) return st;
+    if ((st = vgs__run_copied(g, "set", leaf, batch, &t, err)) != VGS_OK) return st;
     if (g->node[id].op == VGS_OP_PARAMS || g->node[id].op == VGS_OP_TABLE) g->dirty = true;
     g->node[id].given = true;
     return g->backend->upload(g->backend->self, t.buf, t.offset, x, (size_t)t.rows * (size_t)t.cols,
@@ -6716,8 +6754,8 @@ VGS__DEF vgs_status vgs_set(vgs_graph *g, vgs_var leaf, const void *x, int batch
 
 VGS__DEF vgs_status vgs_get(vgs_graph *g, vgs_var v, void *x, int batch, vgs_error *err)
 {
-    vgs_tensor t = vgs__tensor(g, -1, 0);
-    vgs_status st = vgs__copied(g, "get", v, batch, &t, err);
+    vgs_tensor t = vgs__run_tensor(g, -1, 0);
+    vgs_status st = vgs__run_copied(g, "get", v, batch, &t, err);
     int r;
     if (st != VGS_OK) return st;
     for (r = 0; r < (t.ld == t.cols ? 1 : t.rows) && st == VGS_OK; ++r)
@@ -6762,7 +6800,7 @@ static const struct { vgs__rows_fn *rows, *rows_avx2; vgs__whole_fn *whole; } vg
 #undef VGS__ENTRY_U
 #undef VGS__ENTRY
 
-static vgs__rows_fn *vgs__rows_kernel(const vgs__cpu *cpu, int op)
+static vgs__rows_fn *vgs__cpu_rows_kernel(const vgs__cpu *cpu, int op)
 {
 #ifdef VGS__X86
     if (cpu->isa == VGS_ISA_AVX512 && op == VGS_OP_EXP) return vgs__k_exp_avx512;
@@ -6783,7 +6821,7 @@ static vgs__rows_fn *vgs__rows_kernel(const vgs__cpu *cpu, int op)
     return vgs__cpu_table[op - (VGS_OP_SECOND + 1)].rows;
 }
 
-static void vgs__resolve(const vgs_call *c, vgs__k *k)
+static void vgs__cpu_resolve(const vgs_call *c, vgs__k *k)
 {
     const vgs_tensor *shape = c->out.buf ? &c->out : &c->in[0];
     int j;
@@ -6833,7 +6871,7 @@ struct vgs__cpu_call {
 struct vgs__cpu_group { int first, end, parts, block; bool whole, shared; double cost; };
 
 /* Rough nanoseconds: only decides whether threads pay. */
-static double vgs__cost(const vgs__cpu_call *j)
+static double vgs__cpu_cost(const vgs__cpu_call *j)
 {
     const double rows = j->k.in_rows[0], in = rows * j->k.in_cols[0], out = (double)j->k.rows * j->k.cols;
     const double depth = j->k.i[0] == VGS__TN ? rows : j->k.in_cols[0];      /* of a product            */
@@ -6847,7 +6885,7 @@ static double vgs__cost(const vgs__cpu_call *j)
 }
 
 /* A map whose operands are dense and of one shape is one long row. */
-static bool vgs__flatten(vgs__k *k)
+static bool vgs__cpu_flatten(vgs__k *k)
 {
     bool dense = k->ld_out == k->cols && (!k->out2 || k->ld_out2 == k->cols) &&
                  (double)k->rows * k->cols < (double)INT_MAX;
@@ -6865,7 +6903,7 @@ static bool vgs__flatten(vgs__k *k)
     return true;
 }
 
-static vgs__local vgs__local_of(const vgs_tensor *t, int parts)
+static vgs__local vgs__cpu_local_of(const vgs_tensor *t, int parts)
 {
     vgs__local v = { 0, 0, 0, 0 };
     size_t size = t->buf ? (size_t)t->rows * (size_t)t->ld : 0;
@@ -6878,17 +6916,17 @@ static vgs__local vgs__local_of(const vgs_tensor *t, int parts)
 static void vgs__cpu_op_make(const vgs__cpu *cpu, const vgs_call *c, vgs__cpu_call *j)
 {
     const vgs_tensor *shape = c->out.buf ? &c->out : &c->in[0];
-    vgs__resolve(c, &j->k);
+    vgs__cpu_resolve(c, &j->k);
     j->op = c->op;
-    j->whole = vgs__is_whole(c->op, c->i[0], c->energy);
+    j->whole = vgs__op_is_whole(c->op, c->i[0], c->energy);
     j->per = c->parts > 0 ? shape->rows / c->parts : 0;
-    j->rows = vgs__rows_kernel(cpu, c->op);
-    if (c->op == VGS_OP_MATMUL && !j->whole) j->product = vgs__product_of(cpu, &j->k);
-    j->flat = !j->whole && vgs__op_table[c->op].kind == 'M' && vgs__flatten(&j->k);
+    j->rows = vgs__cpu_rows_kernel(cpu, c->op);
+    if (c->op == VGS_OP_MATMUL && !j->whole) j->product = vgs__matmul_product(cpu, &j->k);
+    j->flat = !j->whole && vgs__op_table[c->op].kind == 'M' && vgs__cpu_flatten(&j->k);
     j->local = c->local && !j->whole;
     j->buf = c->out.buf;
-    j->out = vgs__local_of(&c->out, c->parts);
-    j->out2 = vgs__local_of(&c->out2, c->parts);
+    j->out = vgs__cpu_local_of(&c->out, c->parts);
+    j->out2 = vgs__cpu_local_of(&c->out2, c->parts);
     j->last = -1;
 }
 
@@ -6938,7 +6976,7 @@ static size_t vgs__cpu_place_locals(vgs__cpu_call *call, const vgs__cpu_group *g
 
 /* ---- groups ---- */
 
-static bool vgs__grow_to(float **p, size_t *have, size_t want, size_t copies, vgs_error *err)
+static bool vgs__cpu_grow_to(float **p, size_t *have, size_t want, size_t copies, vgs_error *err)
 {
     if (want <= *have) return true;
     vgs__free(*p);
@@ -6949,13 +6987,13 @@ static bool vgs__grow_to(float **p, size_t *have, size_t want, size_t copies, vg
 }
 
 /* Returns whether B of a product is packed once for all rows: not if it is read too few times. */
-static bool vgs__packs(const vgs__cpu_call *j)
+static bool vgs__cpu_packs(const vgs__cpu_call *j)
 {
 #ifdef VGS_USE_CBLAS
     return false;
 #else
     return j->op == VGS_OP_MATMUL && !j->whole && j->k.rows > 4 * j->product.kernel.mr &&
-           !vgs__is_dot(&j->product);
+           !vgs__gemm_is_dot(&j->product);
 #endif
 }
 
@@ -6970,11 +7008,11 @@ static int vgs__cpu_group_make(const vgs__cpu *cpu, const vgs_call *c, int n, in
     double cost = 0.0;
     g->first = first;
     g->parts = c[first].parts;
-    g->whole = vgs__is_whole(c[first].op, c[first].i[0], c[first].energy);
+    g->whole = vgs__op_is_whole(c[first].op, c[first].i[0], c[first].energy);
     for (at = first; at < n && c[at].group == c[first].group; ++at) {
         vgs__cpu_call *j = &cpu->op_call[at];
         vgs__cpu_op_make(cpu, &c[at], j);
-        cost += vgs__cost(j);
+        cost += vgs__cpu_cost(j);
         if (j->per > per) per = j->per;
         for (k = 0; k < VGS_MAX_IN; ++k) vgs__cpu_find_operand(cpu->op_call, first, at, k, &c[at].in[k]);
     }
@@ -6986,7 +7024,7 @@ static int vgs__cpu_group_make(const vgs__cpu *cpu, const vgs_call *c, int n, in
 }
 
 /* Makes all groups and the room that they need; returns how many there are, -1 if memory is out. */
-static int vgs__list_make(vgs__cpu *cpu, const vgs_call *c, int n, vgs_error *err)
+static int vgs__cpu_list_make(vgs__cpu *cpu, const vgs_call *c, int n, vgs_error *err)
 {
     int at = 0, i, groups = 0;
     size_t scratch = 0, packed = 0;
@@ -7008,20 +7046,20 @@ static int vgs__list_make(vgs__cpu *cpu, const vgs_call *c, int n, vgs_error *er
             if (cpu->op_call[i].op == VGS_OP_SCATTER_ROWS) {
                 size_t own = vgs__scatter_work(cpu->op_call[i].k.in_rows[0], cpu->op_call[i].k.rows);
                 if (own > end) end = own;
-            } else if (vgs__packs(&cpu->op_call[i]))
-                most += vgs__padded(&cpu->op_call[i].product) * (size_t)cpu->op_call[i].product.k;
+            } else if (vgs__cpu_packs(&cpu->op_call[i]))
+                most += vgs__gemm_padded(&cpu->op_call[i].product) * (size_t)cpu->op_call[i].product.k;
         if (end > scratch) scratch = end;
         if (most > packed) packed = most;
     }
-    if (!vgs__grow_to(&cpu->scratch, &cpu->scratch_size, scratch, (size_t)cpu->threads, err) ||
-        !vgs__grow_to(&cpu->packed, &cpu->packed_size, packed, 1, err)) return -1;
+    if (!vgs__cpu_grow_to(&cpu->scratch, &cpu->scratch_size, scratch, (size_t)cpu->threads, err) ||
+        !vgs__cpu_grow_to(&cpu->packed, &cpu->packed_size, packed, 1, err)) return -1;
     return groups;
 }
 
 /* ---- running ---- */
 
 /* Keeps the first failure of the list; what follows its group is not run. */
-static void vgs__stop_after(vgs__cpu *cpu, int group, const vgs_error *e)
+static void vgs__cpu_stop_after(vgs__cpu *cpu, int group, const vgs_error *e)
 {
     int before;
 #ifdef _OPENMP
@@ -7038,7 +7076,7 @@ static void vgs__stop_after(vgs__cpu *cpu, int group, const vgs_error *e)
 
 /* Returns whether a group before this one failed. All threads that have waited for each other in front of it
    agree on this: what a faster thread does in this group does not count. */
-static bool vgs__stopped(vgs__cpu *cpu, int group)
+static bool vgs__cpu_stopped(vgs__cpu *cpu, int group)
 {
     int failed;
 #ifdef _OPENMP
@@ -7051,14 +7089,14 @@ static bool vgs__stopped(vgs__cpu *cpu, int group)
 /* The flag goes to the first check of the list that finds something, and to its first row, whichever thread
    comes first. A flag that was set before stays. Threads that find nothing never take the lock; ops of later
    groups read the flag, so it cannot wait for the end of the list. */
-static void vgs__report(vgs__cpu *cpu, const vgs__cpu_call *call, int row)
+static void vgs__cpu_report(vgs__cpu *cpu, const vgs__cpu_call *call, int row)
 {
     const vgs__k *k = &call->k;
     int f[4], at = (int)(call - cpu->op_call);
 #ifdef _OPENMP
     omp_set_lock(&cpu->flag_lock);
 #endif
-    if (cpu->bad_op < 0 ? !vgs__int_at(k->in[1], 0)
+    if (cpu->bad_op < 0 ? !vgs__op_int_at(k->in[1], 0)
                          : at < cpu->bad_op || (at == cpu->bad_op && row < cpu->bad_row)) {
         cpu->bad_op = at;
         cpu->bad_row = row;
@@ -7073,23 +7111,23 @@ static void vgs__report(vgs__cpu *cpu, const vgs__cpu_call *call, int row)
 #endif
 }
 
-static float *vgs__at(float *scratch, const vgs__local *v, int first, size_t shift)
+static float *vgs__cpu_at(float *scratch, const vgs__local *v, int first, size_t shift)
 {
     return scratch + v->at + shift - (size_t)first * v->part;
 }
 
 /* Parts a..b of a call, by one thread; local values are those of a block that begins with part `a`. */
-static void vgs__run_parts(vgs__cpu *cpu, int group, const vgs__cpu_call *j, int me, int a, int b)
+static void vgs__cpu_run_parts(vgs__cpu *cpu, int group, const vgs__cpu_call *j, int me, int a, int b)
 {
     float *scratch = cpu->scratch ? cpu->scratch + (size_t)me * cpu->scratch_size : NULL;
     vgs__k k = j->k;
     int i, r0 = a * j->per, r1 = b * j->per;
     vgs_error err;
     for (i = 0; i < VGS_MAX_IN; ++i)
-        if (j->in[i].local) k.in[i] = vgs__at(scratch, j->in[i].local, a, j->in[i].shift);
+        if (j->in[i].local) k.in[i] = vgs__cpu_at(scratch, j->in[i].local, a, j->in[i].shift);
     if (j->local) {
-        k.out = vgs__at(scratch, &j->out, a, 0);
-        if (k.out2) k.out2 = vgs__at(scratch, &j->out2, a, 0);
+        k.out = vgs__cpu_at(scratch, &j->out, a, 0);
+        if (k.out2) k.out2 = vgs__cpu_at(scratch, &j->out2, a, 0);
     }
     if (j->op == VGS_OP_MATMUL) {
         vgs__product q = j->product;
@@ -7099,43 +7137,43 @@ static void vgs__run_parts(vgs__cpu *cpu, int group, const vgs__cpu_call *j, int
         vgs__gemm_rows(&q, r0, r1, cpu->work + (size_t)me * VGS__WORK);
     } else if (j->op == VGS_OP_CHECK) {
         i = vgs__check_rows(&k, r0, r1);
-        if (i >= 0) vgs__report(cpu, j, i);
+        if (i >= 0) vgs__cpu_report(cpu, j, i);
     } else if (j->op == VGS_OP_ENERGY) {
-        if (vgs__energy_rows(&k, r0, r1, &err) != VGS_OK) vgs__stop_after(cpu, group, &err);
+        if (vgs__energy_rows(&k, r0, r1, &err) != VGS_OK) vgs__cpu_stop_after(cpu, group, &err);
     } else if (j->flat) {
         int each = j->k.cols / (j->k.full_rows ? j->k.full_rows : 1);
         j->rows(&k, 0, 1, r0 * each, r1 * each);
     } else j->rows(&k, r0, r1, 0, k.cols);
 }
 
-static void vgs__pack_group(vgs__cpu *cpu, const vgs__cpu_group *g, vgs__team team)
+static void vgs__cpu_pack_group(vgs__cpu *cpu, const vgs__cpu_group *g, vgs__team team)
 {
     size_t at = 0;
     int i;
     for (i = g->first; i < g->end; ++i) {
         vgs__product *q = &cpu->op_call[i].product;
-        if (!vgs__packs(&cpu->op_call[i])) continue;
-        vgs__pack_share(q, cpu->packed + at, team.me, team.n);
+        if (!vgs__cpu_packs(&cpu->op_call[i])) continue;
+        vgs__gemm_pack_share(q, cpu->packed + at, team.me, team.n);
         if (team.me == 0) q->packed = cpu->packed + at;
-        at += vgs__padded(q) * (size_t)q->k;
+        at += vgs__gemm_padded(q) * (size_t)q->k;
     }
     if (at) vgs__team_wait(team);
 }
 
 /* A thread takes an equal share of the parts, block by block through all ops. */
-static void vgs__run_blocks(vgs__cpu *cpu, int group, vgs__team team)
+static void vgs__cpu_run_blocks(vgs__cpu *cpu, int group, vgs__team team)
 {
     const vgs__cpu_group *g = &cpu->group[group];
     int a = (int)((long long)g->parts * team.me / team.n), b, i,
         end = (int)((long long)g->parts * (team.me + 1) / team.n);
-    vgs__pack_group(cpu, g, team);
+    vgs__cpu_pack_group(cpu, g, team);
     for (; a < end; a = b) {
         b = a + vgs__min(g->block, end - a);
-        for (i = g->first; i < g->end; ++i) vgs__run_parts(cpu, group, &cpu->op_call[i], team.me, a, b);
+        for (i = g->first; i < g->end; ++i) vgs__cpu_run_parts(cpu, group, &cpu->op_call[i], team.me, a, b);
     }
 }
 
-static void vgs__run_whole(vgs__cpu *cpu, int group, vgs__team team)
+static void vgs__cpu_run_whole(vgs__cpu *cpu, int group, vgs__team team)
 {
     const vgs__cpu_group *g = &cpu->group[group];
     vgs_error err;
@@ -7143,32 +7181,32 @@ static void vgs__run_whole(vgs__cpu *cpu, int group, vgs__team team)
     for (i = g->first; i < g->end; ++i) {
         const vgs__cpu_call *j = &cpu->op_call[i];
         if (j->rows)                             /* adam, ema: one row                                */
-            j->rows(&j->k, 0, 1, vgs__share(j->k.cols, 16, team.me, team.n),
-                    vgs__share(j->k.cols, 16, team.me + 1, team.n));
+            j->rows(&j->k, 0, 1, vgs__gemm_share(j->k.cols, 16, team.me, team.n),
+                    vgs__gemm_share(j->k.cols, 16, team.me + 1, team.n));
         else if (vgs__cpu_table[j->op - VGS_OP_SECOND - 1].whole(cpu, &j->k, team, &err) != VGS_OK)
-            vgs__stop_after(cpu, group, &err);
+            vgs__cpu_stop_after(cpu, group, &err);
     }
 }
 
 /* One thread's part of all groups. Threads wait for each other where a shared group begins or ends, after a
    failure, too: while thread 0 runs groups of its own the others cannot know of it. */
-static void vgs__run_groups(vgs__cpu *cpu, int groups, vgs__team team)
+static void vgs__cpu_run_groups(vgs__cpu *cpu, int groups, vgs__team team)
 {
     const vgs__team alone = { 0, 1 };
     int i;
     for (i = 0; i < groups; ++i) {
         const vgs__cpu_group *g = &cpu->group[i];
         if (i > 0 && (g->shared || cpu->group[i - 1].shared)) vgs__team_wait(team);
-        if ((!g->shared && team.me) || vgs__stopped(cpu, i)) continue;
-        if (g->whole) vgs__run_whole(cpu, i, g->shared ? team : alone);
-        else vgs__run_blocks(cpu, i, g->shared ? team : alone);
+        if ((!g->shared && team.me) || vgs__cpu_stopped(cpu, i)) continue;
+        if (g->whole) vgs__cpu_run_whole(cpu, i, g->shared ? team : alone);
+        else vgs__cpu_run_blocks(cpu, i, g->shared ? team : alone);
     }
 }
 
 /* On a busy machine threads wait for each other's core, and one alone can be faster: the times tell. No bit
    depends on it. */
 #ifdef _OPENMP
-static vgs__timing *vgs__timing_of(vgs__cpu *cpu, int groups)
+static vgs__timing *vgs__cpu_timing_of(vgs__cpu *cpu, int groups)
 {
     double cost = 0.0;
     vgs__timing *p;
@@ -7185,7 +7223,7 @@ static vgs__timing *vgs__timing_of(vgs__cpu *cpu, int groups)
 }
 
 /* The faster way; the other one when its time has come. Threads get a few runs to start with. */
-static int vgs__timing_choose(vgs__timing *p)
+static int vgs__cpu_timing_choose(vgs__timing *p)
 {
     int best = p->took[0] == 0.0 ? p->runs >= 3 ? 0 : 1 : p->took[1] <= p->took[0];
     if (++p->runs % p->wait) return best;
@@ -7195,7 +7233,7 @@ static int vgs__timing_choose(vgs__timing *p)
 
 /* Times are smoothed (a tenth new) and outliers count as four times the average at most, because a run may
    have been interrupted; the first runs keep the minimum. */
-static void vgs__timing_note(vgs__timing *p, int way, double took)
+static void vgs__cpu_timing_note(vgs__timing *p, int way, double took)
 {
     int best = p->took[1] <= p->took[0];
     double *t = &p->took[way];
@@ -7220,13 +7258,13 @@ static vgs_status vgs__cpu_list(void *self, const vgs_call *c, int n, vgs_error 
     for (i = 0; i < n; ++i)
         if (c[i].op <= VGS_OP_SECOND || c[i].op >= VGS_OP_COUNT)
             return vgs__fail(err, VGS_E_ARG, "cpu: op %d cannot be run", c[i].op);
-    groups = vgs__list_make(cpu, c, n, err);
+    groups = vgs__cpu_list_make(cpu, c, n, err);
     if (groups < 0) return VGS_E_NOMEM;
     cpu->bad_op = -1;
     cpu->failures = cpu->failed = 0;
 #ifdef _OPENMP
-    timing = vgs__timing_of(cpu, groups);
-    way = timing ? vgs__timing_choose(timing) : 0;
+    timing = vgs__cpu_timing_of(cpu, groups);
+    way = timing ? vgs__cpu_timing_choose(timing) : 0;
     start = timing ? omp_get_wtime() : 0.0;
     if (way) {
 #  pragma omp parallel num_threads(cpu->threads)
@@ -7234,12 +7272,12 @@ static vgs_status vgs__cpu_list(void *self, const vgs_call *c, int n, vgs_error 
             vgs__team team;
             team.me = omp_get_thread_num();
             team.n = omp_get_num_threads();
-            vgs__run_groups(cpu, groups, team);
+            vgs__cpu_run_groups(cpu, groups, team);
         }
-    } else vgs__run_groups(cpu, groups, alone);
-    if (timing) vgs__timing_note(timing, way, omp_get_wtime() - start);
+    } else vgs__cpu_run_groups(cpu, groups, alone);
+    if (timing) vgs__cpu_timing_note(timing, way, omp_get_wtime() - start);
 #else
-    vgs__run_groups(cpu, groups, alone);
+    vgs__cpu_run_groups(cpu, groups, alone);
 #endif
     if (!cpu->failed) return VGS_OK;
     if (err) *err = cpu->error;
@@ -7248,7 +7286,7 @@ static vgs_status vgs__cpu_list(void *self, const vgs_call *c, int n, vgs_error 
 
 static vgs_status vgs__cpu_reserve(void *self, const vgs_call *c, int n, vgs_error *err)
 {
-    return vgs__list_make((vgs__cpu *)self, c, n, err) < 0 ? VGS_E_NOMEM : VGS_OK;
+    return vgs__cpu_list_make((vgs__cpu *)self, c, n, err) < 0 ? VGS_E_NOMEM : VGS_OK;
 }
 
 VGS__DEF vgs_status vgs_cpu_run(const vgs_backend *backend, const vgs_call *call, vgs_error *err)
@@ -7770,7 +7808,7 @@ static void vgs__field_put(const vgs__field *f, void *config, double v)
 }
 
 /* Zero becomes what it stands for in the fields of the network, or in all others. */
-static void vgs__fields_fill(vgs_config *c, bool of_net)
+static void vgs__field_fill_all(vgs_config *c, bool of_net)
 {
     int i;
     for (i = 0; i < VGS__FIELD_COUNT; ++i) {
@@ -7799,7 +7837,7 @@ static bool vgs__field_fits(const vgs__field *f, double v)
 }
 
 /* k-th of the space-separated words; its length, 0 if there are not so many. */
-static int vgs__word(const char *words, int k, const char **start)
+static int vgs__field_word(const char *words, int k, const char **start)
 {
     const char *end;
     for (; k > 0 && words; --k) {
@@ -7822,7 +7860,7 @@ static vgs_status vgs__field_check(const vgs__field *f, const void *c, const cha
     if (f->kind == VGS__BOOL || f->kind == VGS__U64) return VGS_OK;
     v = vgs__field_number(f, c);
     if (f->kind == VGS__ENUM) {
-        if (v >= 0.0 && vgs__word(f->words, (int)v, &w)) return VGS_OK;
+        if (v >= 0.0 && vgs__field_word(f->words, (int)v, &w)) return VGS_OK;
         return vgs__fail(err, VGS_E_ARG, "%s.%s = %.0f: must be one of %s, counted from 0", owner, f->name, v,
                          f->words);
     }
@@ -7832,7 +7870,7 @@ static vgs_status vgs__field_check(const vgs__field *f, const void *c, const cha
                      real && f->hi > 1.0 && f->lo > -1e30 ? " and finite" : "");
 }
 
-static vgs_status vgs__fields_check(const vgs_config *c, bool of_net, vgs_error *err)
+static vgs_status vgs__field_check_all(const vgs_config *c, bool of_net, vgs_error *err)
 {
     vgs_status st = VGS_OK;
     int i;
@@ -7842,7 +7880,7 @@ static vgs_status vgs__fields_check(const vgs_config *c, bool of_net, vgs_error 
     return st;
 }
 
-static vgs_status vgs__check_int(const char *name, int v, int lo, int hi, vgs_error *err)
+static vgs_status vgs__config_check_int(const char *name, int v, int lo, int hi, vgs_error *err)
 {
     if (v >= lo && v <= hi) return VGS_OK;
     return vgs__fail(err, VGS_E_ARG, "%s = %d: must be %d..%d", name, v, lo, hi);
@@ -7889,9 +7927,9 @@ static vgs_status vgs__net_check_image(const vgs_net_config *c, vgs_error *err)
 {
     int channels;
     vgs_status st;
-    if ((st = vgs__check_int("net.height", c->height, 1, 4096, err)) != VGS_OK) return st;
-    if ((st = vgs__check_int("net.width", c->width, 1, 4096, err)) != VGS_OK) return st;
-    if ((st = vgs__check_int("net.levels", c->levels, 1, VGS__LEVELS, err)) != VGS_OK) return st;
+    if ((st = vgs__config_check_int("net.height", c->height, 1, 4096, err)) != VGS_OK) return st;
+    if ((st = vgs__config_check_int("net.width", c->width, 1, 4096, err)) != VGS_OK) return st;
+    if ((st = vgs__config_check_int("net.levels", c->levels, 1, VGS__LEVELS, err)) != VGS_OK) return st;
     channels = c->dim / (c->height * c->width);
     if (channels * c->height * c->width != c->dim || !channels)
         return vgs__fail(err, VGS_E_ARG, "net.dim = %d: is no multiple of height = %d times width = %d",
@@ -7908,7 +7946,7 @@ static void vgs__net_fill(vgs_net_config *n)
     memset(&c, 0, sizeof c);
     if (vgs__net_is(n->kind, VGS__NET_IMAGE)) vgs__net_fill_image(n);
     c.net = *n;
-    vgs__fields_fill(&c, true);
+    vgs__field_fill_all(&c, true);
     *n = c.net;
     if (!n->time_hidden) n->time_hidden = n->hidden;
     if (!n->layers && vgs__net_known(n->kind)) n->layers = vgs__net_table[n->kind].layers;
@@ -7964,11 +8002,11 @@ static vgs_status vgs__net_check(const vgs_net_config *c, vgs_error *err)
     memset(&whole, 0, sizeof whole);
     whole.net = *c;
     if (!vgs__net_is(c->kind, VGS__NET_TIMED)) whole.net.kind = VGS_NET_MLP; /* no value network */
-    if ((st = vgs__check_int("net.dim", c->dim, 1, 1000000, err)) != VGS_OK) return st;
-    if ((st = vgs__fields_check(&whole, true, err)) != VGS_OK) return st;
-    if ((st = vgs__check_int("net.out", c->out, 1, 1000000, err)) != VGS_OK) return st;
-    if ((st = vgs__check_int("net.steps", c->steps, 0, 65535, err)) != VGS_OK) return st;
-    if ((st = vgs__check_int("net.code", c->code, 0, 1000000, err)) != VGS_OK) return st;
+    if ((st = vgs__config_check_int("net.dim", c->dim, 1, 1000000, err)) != VGS_OK) return st;
+    if ((st = vgs__field_check_all(&whole, true, err)) != VGS_OK) return st;
+    if ((st = vgs__config_check_int("net.out", c->out, 1, 1000000, err)) != VGS_OK) return st;
+    if ((st = vgs__config_check_int("net.steps", c->steps, 0, 65535, err)) != VGS_OK) return st;
+    if ((st = vgs__config_check_int("net.code", c->code, 0, 1000000, err)) != VGS_OK) return st;
     if (particles && (c->particles < 2 || c->dim % c->particles))
         return vgs__fail(err, VGS_E_ARG, "net.particles = %d: must be >= 2 and divide dim = %d", c->particles,
                          c->dim);
@@ -7984,60 +8022,60 @@ static vgs_status vgs__net_check(const vgs_net_config *c, vgs_error *err)
 
 /* ---- the sampler's ---- */
 
-static bool vgs__is_particles(const vgs_config *c) { return c->energy.particles > 0; }
+static bool vgs__config_is_particles(const vgs_config *c) { return c->energy.particles > 0; }
 
 /* D of the method: of the sphere, of the mean-free subspace, of the space. */
-static int vgs__effective_dim(const vgs_config *c)
+static int vgs__config_effective_dim(const vgs_config *c)
 {
     if (c->on_sphere) return c->energy.dim - 1;
-    return vgs__is_particles(c) ? c->energy.dim - c->energy.dim / c->energy.particles : c->energy.dim;
+    return vgs__config_is_particles(c) ? c->energy.dim - c->energy.dim / c->energy.particles : c->energy.dim;
 }
 
 /* As published, a gradient limit goes with a last drift that takes the energy as it is. */
-static bool vgs__last_drift_is_raw(const vgs_config *c) { return c->published && c->grad_max < 1e30f; }
+static bool vgs__config_last_drift_is_raw(const vgs_config *c) { return c->published && c->grad_max < 1e30f; }
 
-static bool vgs__is_policy(const vgs_config *c) { return c->kernel == VGS_KERNEL_POLICY; }
-static bool vgs__learns_by(const vgs_config *c, vgs_learn how) { return c->objective == how; }
-static bool vgs__from_zero(const vgs_config *c)                      /* x_0 = 0                       */
+static bool vgs__config_is_policy(const vgs_config *c) { return c->kernel == VGS_KERNEL_POLICY; }
+static bool vgs__config_learns_by(const vgs_config *c, vgs_learn how) { return c->objective == how; }
+static bool vgs__config_from_zero(const vgs_config *c)               /* x_0 = 0                       */
 {
-    return vgs__learns_by(c, VGS_LOGVAR) && c->reference == VGS_PIS;
+    return vgs__config_learns_by(c, VGS_LOGVAR) && c->reference == VGS_PIS;
 }
 
-static float vgs__default_s2(const vgs_config *c, double s2)
+static float vgs__config_default_s2(const vgs_config *c, double s2)
 {
     return (float)(c->alpha == VGS_VP && s2 > 0.5 ? 0.5 : s2);       /* must stay below 1              */
 }
 
-static bool vgs__is_plain(const vgs_config *c) { return c->coordinates == VGS_PLAIN; }
+static bool vgs__config_is_plain(const vgs_config *c) { return c->coordinates == VGS_PLAIN; }
 
 /* Coordinates are plain if anything that has a scale is given by hand. */
-static vgs_coordinates vgs__default_coordinates(const vgs_config *c)
+static vgs_coordinates vgs__config_default_coordinates(const vgs_config *c)
 {
     bool by_hand = c->s2_start != 0.0f || c->s2_end != 0.0f || c->init_sigma != 0.0f || c->net.windows ||
                    c->net.x_scale != 0.0f;
     if (by_hand || !vgs__net_is(c->net.kind, VGS__NET_BASE) || c->published || c->explicit_drift ||
-        c->fixed_kernel || c->on_sphere || vgs__is_policy(c))
+        c->fixed_kernel || c->on_sphere || vgs__config_is_policy(c))
         return VGS_PLAIN;
-    if (vgs__is_particles(c)) return VGS_SCALE;
+    if (vgs__config_is_particles(c)) return VGS_SCALE;
     return c->energy.dim <= VGS__MOST_FULL ? VGS_FULL : VGS_DIAGONAL;
 }
 
 /* A geometric path of variances from length^2 down to a quarter of detail^2. With the exact value it costs
    about D ln^2 / T nats (ln = log of the ratio of lengths), so T follows from the two scales. In coordinates
    of its own a sampler has a length of VGS__WIDTH, twice that of its samples. */
-static void vgs__default_path(vgs_config *c)
+static void vgs__config_default_path(vgs_config *c)
 {
-    const bool plain = vgs__is_plain(c);
+    const bool plain = vgs__config_is_plain(c);
     double length = plain ? (double)c->length_scale : VGS__WIDTH;
     double detail = 0.5 * (double)c->detail_scale / (plain ? 1.0 : (double)c->length_scale);
     double ratio = log(length / detail), r;
     if (!c->steps) {
-        double t = (double)vgs__effective_dim(c) * ratio * ratio;
+        double t = (double)vgs__config_effective_dim(c) * ratio * ratio;
         c->steps = t < 20.0 ? 20 : t > 100.0 ? 100 : (int)t;
     }
     r = exp(-2.0 * ratio / (double)c->steps);
-    if (c->s2_start == 0.0f) c->s2_start = vgs__default_s2(c, length * length * (1.0 - r));
-    if (c->s2_end == 0.0f) c->s2_end = vgs__default_s2(c, detail * detail / r * (1.0 - r));
+    if (c->s2_start == 0.0f) c->s2_start = vgs__config_default_s2(c, length * length * (1.0 - r));
+    if (c->s2_end == 0.0f) c->s2_end = vgs__config_default_s2(c, detail * detail / r * (1.0 - r));
 }
 
 /* Schedules that T decides. */
@@ -8045,10 +8083,10 @@ static bool vgs__schedule_is_chain(vgs_schedule s) { return s == VGS_COSINE || s
 
 /* Defaults of a policy and of its training. Its kernel has neither the factors of the value's nor its
    drift. */
-static void vgs__policy_fill(vgs_config *c)
+static void vgs__config_fill_policy(vgs_config *c)
 {
-    if (c->objective == VGS_LEARN_AUTO) c->objective = vgs__is_policy(c) ? VGS_DXDP : VGS_TD;
-    if (vgs__is_policy(c)) c->fixed_kernel = c->explicit_drift = true;
+    if (c->objective == VGS_LEARN_AUTO) c->objective = vgs__config_is_policy(c) ? VGS_DXDP : VGS_TD;
+    if (vgs__config_is_policy(c)) c->fixed_kernel = c->explicit_drift = true;
     if (c->entropy_tau == 0.0f) c->entropy_tau = c->tau;
     if (c->step_sigma_lr == 0.0f) c->step_sigma_lr = c->entropy_tau < 1e-20f ? 1e-30f : 100.0f * c->policy_lr;
     if (c->velocity_tau == 0.0f) c->velocity_tau = c->tau;
@@ -8062,7 +8100,7 @@ static void vgs__policy_fill(vgs_config *c)
 
 /* The variance of noising step k of T, k = 1 next to the data: 1 - f(k/T)/f((k-1)/T), at most 0.9: a step
    back multiplies x, and the error of its mean, by 1/sqrt(1 - variance), by 32 at [Nichol 2021]'s 0.999. */
-static double vgs__cosine_variance(int k, int T)
+static double vgs__schedule_cosine_variance(int k, int T)
 {
     double to = cos((k / (double)T + 0.008) / 1.008 * 0.5 * VGS__PI);
     double from = cos(((k - 1) / (double)T + 0.008) / 1.008 * 0.5 * VGS__PI);
@@ -8072,7 +8110,7 @@ static double vgs__cosine_variance(int k, int T)
 
 /* x of the variances 1e-4 (1 + (k - 1) x)^2, k = 1 next to the data, such that all T leave of the data what
    1000 variances from 1e-4 to 0.02 leave; at most 95/T, which T below 50 or so meet: they leave more. */
-static double vgs__fastdpm_slope(int T)
+static double vgs__schedule_fastdpm_slope(int T)
 {
     double lo = 0.0, hi = 95.0 / T, want = 0.0, x = hi, left;
     int i, j;
@@ -8086,33 +8124,33 @@ static double vgs__fastdpm_slope(int T)
     return x;
 }
 
-/* The variance of noising step k of a schedule that T decides; x: vgs__fastdpm_slope. */
-static double vgs__chain_variance_at(const vgs_config *c, int k, double x)
+/* The variance of noising step k of a schedule that T decides; x: vgs__schedule_fastdpm_slope. */
+static double vgs__schedule_variance_at(const vgs_config *c, int k, double x)
 {
-    if (c->schedule == VGS_COSINE) return vgs__cosine_variance(k, c->steps);
+    if (c->schedule == VGS_COSINE) return vgs__schedule_cosine_variance(k, c->steps);
     return 1e-4 * (1.0 + (k - 1) * x) * (1.0 + (k - 1) * x);
 }
 
 /* Of a schedule that T decides, the first and last variance, to be seen. */
-static void vgs__chain_fill(vgs_config *c)
+static void vgs__schedule_fill_chain(vgs_config *c)
 {
-    double x = c->schedule == VGS_FASTDPM ? vgs__fastdpm_slope(c->steps) : 0.0;
+    double x = c->schedule == VGS_FASTDPM ? vgs__schedule_fastdpm_slope(c->steps) : 0.0;
     c->alpha = VGS_VP;
-    c->s2_start = (float)vgs__chain_variance_at(c, c->steps, x);
-    c->s2_end = (float)vgs__chain_variance_at(c, 1, x);
+    c->s2_start = (float)vgs__schedule_variance_at(c, c->steps, x);
+    c->s2_end = (float)vgs__schedule_variance_at(c, 1, x);
 }
 
 static void vgs__config_fill(vgs_config *c)
 {
-    if (c->coordinates == VGS_COORDINATES_AUTO) c->coordinates = vgs__default_coordinates(c);
-    if (vgs__is_plain(c) && c->pilot_calls == 0) c->pilot_calls = -1;
-    if (vgs__is_plain(c) && c->energy_features == 0) c->energy_features = -1;
-    vgs__fields_fill(c, false);
+    if (c->coordinates == VGS_COORDINATES_AUTO) c->coordinates = vgs__config_default_coordinates(c);
+    if (vgs__config_is_plain(c) && c->pilot_calls == 0) c->pilot_calls = -1;
+    if (vgs__config_is_plain(c) && c->energy_features == 0) c->energy_features = -1;
+    vgs__field_fill_all(c, false);
     if (c->detail_scale == 0.0f) c->detail_scale = c->length_scale / 10.0f;
     if (c->steps >= 0 && c->length_scale > 0.0f && c->detail_scale > 0.0f &&
         c->detail_scale <= c->length_scale)
-        vgs__default_path(c);
-    if (vgs__schedule_is_chain(c->schedule)) vgs__chain_fill(c);
+        vgs__config_default_path(c);
+    if (vgs__schedule_is_chain(c->schedule)) vgs__schedule_fill_chain(c);
     if (c->on_sphere) c->published = true;       /* the rest needs steps that are Gaussian            */
     if (c->published) c->fixed_kernel = c->explicit_drift = true;
     if (c->lambda == 0.0f && !c->published) c->lambda = 0.9f;
@@ -8122,15 +8160,15 @@ static void vgs__config_fill(vgs_config *c)
     c->net.steps = c->steps;
     c->net.out = 1;
     vgs__net_fill(&c->net);
-    vgs__policy_fill(c);
+    vgs__config_fill_policy(c);
 }
 
-static vgs_status vgs__check_energy(const vgs_energy *e, vgs_error *err)
+static vgs_status vgs__config_check_energy(const vgs_energy *e, vgs_error *err)
 {
     vgs_status st;
     if (!e->eval + !e->eval64 + !e->record != 2)
         return vgs__fail(err, VGS_E_ARG, "config.energy: exactly one of eval, eval64 and record must be set");
-    if ((st = vgs__check_int("config.energy.dim", e->dim, 1, 262144, err)) != VGS_OK) return st;
+    if ((st = vgs__config_check_int("config.energy.dim", e->dim, 1, 262144, err)) != VGS_OK) return st;
     if (e->particles && (e->particles < 2 || e->dim % e->particles))
         return vgs__fail(err, VGS_E_ARG,
                          "config.energy.particles = %d: must be 0, or >= 2 and divide dim = %d",
@@ -8139,7 +8177,7 @@ static vgs_status vgs__check_energy(const vgs_energy *e, vgs_error *err)
 }
 
 /* A variance-preserving step has less noise than there is. */
-static vgs_status vgs__check_schedule(const vgs_config *c, vgs_error *err)
+static vgs_status vgs__config_check_schedule(const vgs_config *c, vgs_error *err)
 {
     bool start = !(c->s2_start < 1.0f);
     if (c->alpha != VGS_VP || (!start && c->s2_end < 1.0f)) return VGS_OK;
@@ -8148,7 +8186,7 @@ static vgs_status vgs__check_schedule(const vgs_config *c, vgs_error *err)
 }
 
 /* The first of the value's fields that a policy has no use for, or that logvar has none for. */
-static vgs_status vgs__check_without_value(const vgs_config *c, vgs_error *err)
+static vgs_status vgs__config_check_without_value(const vgs_config *c, vgs_error *err)
 {
     const struct { const char *name; double is, must; bool logvar; } field[] = {
         { "explore", (double)c->explore, 1.0, false },    { "replay", (double)c->replay, 0.0, false },
@@ -8160,13 +8198,13 @@ static vgs_status vgs__check_without_value(const vgs_config *c, vgs_error *err)
         { "sigma_lr", (double)c->sigma_lr, 0.0, true } };
     size_t k;
     for (k = 0; k < sizeof field / sizeof *field; ++k)
-        if (field[k].is != field[k].must && (!field[k].logvar || vgs__learns_by(c, VGS_LOGVAR)))
+        if (field[k].is != field[k].must && (!field[k].logvar || vgs__config_learns_by(c, VGS_LOGVAR)))
             return vgs__fail(err, VGS_E_ARG, "config.%s = %g: must be %g with %s", field[k].name, field[k].is,
                              field[k].must, field[k].logvar ? "objective logvar" : "kernel policy");
     return VGS_OK;
 }
 
-static vgs_status vgs__check_policy_net(const vgs_config *c, vgs_error *err)
+static vgs_status vgs__config_check_policy_net(const vgs_config *c, vgs_error *err)
 {
     const vgs_net_config *n = &c->policy;
     char text[32], list[128];
@@ -8186,13 +8224,13 @@ static vgs_status vgs__check_policy_net(const vgs_config *c, vgs_error *err)
 }
 
 /* The kernel, what trains it, and the network behind it. */
-static vgs_status vgs__check_policy(const vgs_config *c, vgs_error *err)
+static vgs_status vgs__config_check_policy(const vgs_config *c, vgs_error *err)
 {
-    const bool policy = vgs__is_policy(c), logvar = vgs__learns_by(c, VGS_LOGVAR);
+    const bool policy = vgs__config_is_policy(c), logvar = vgs__config_learns_by(c, VGS_LOGVAR);
     char text[32];
     vgs_status st;
     vgs_field_get(c, vgs_field_find("objective"), text);
-    if (policy == vgs__learns_by(c, VGS_TD))
+    if (policy == vgs__config_learns_by(c, VGS_TD))
         return vgs__fail(err, VGS_E_ARG, "config.objective = %s: must be %s", text,
                          policy ? "dxdp or logvar with kernel policy" : "td with kernel value");
     if ((c->reference == VGS_PIS || c->drift_energy) && !logvar)
@@ -8201,19 +8239,19 @@ static vgs_status vgs__check_policy(const vgs_config *c, vgs_error *err)
     if (c->reference == VGS_PIS && c->alpha != VGS_VE)
         return vgs__fail(err, VGS_E_ARG, "config.alpha = vp: must be ve with reference pis");
     if (!policy) return VGS_OK;
-    if ((st = vgs__check_without_value(c, err)) != VGS_OK) return st;
+    if ((st = vgs__config_check_without_value(c, err)) != VGS_OK) return st;
     if (logvar && c->on_sphere)
         return vgs__fail(err, VGS_E_ARG, "config.on_sphere = 1: must be 0 with objective logvar, which finds "
                          "a step's move from where it led: on the sphere many moves lead there");
     if (logvar && c->batch < 2)
         return vgs__fail(err, VGS_E_ARG, "config.batch = %d: a variance needs 2 or more", c->batch);
-    return vgs__check_policy_net(c, err);
+    return vgs__config_check_policy_net(c, err);
 }
 
-static vgs_status vgs__check_sphere(const vgs_config *c, vgs_error *err)
+static vgs_status vgs__config_check_sphere(const vgs_config *c, vgs_error *err)
 {
     if (!c->on_sphere) return VGS_OK;
-    if (c->alpha != VGS_VE || vgs__is_particles(c) || c->energy.dim < 2)
+    if (c->alpha != VGS_VE || vgs__config_is_particles(c) || c->energy.dim < 2)
         return vgs__fail(err, VGS_E_ARG, "config.on_sphere = 1: needs alpha ve, no particles and dim >= 2");
     if (c->s2_start > 40.0f || c->s2_end > 40.0f)
         return vgs__fail(err, VGS_E_ARG, "config.s2_start = %g, config.s2_end = %g: on a sphere at most 40, "
@@ -8227,10 +8265,10 @@ static vgs_status vgs__check_sphere(const vgs_config *c, vgs_error *err)
 }
 
 /* Fields that exclude each other. */
-static vgs_status vgs__check_together(const vgs_config *c, vgs_error *err)
+static vgs_status vgs__config_check_together(const vgs_config *c, vgs_error *err)
 {
     const char *published = c->on_sphere ? "on_sphere" : c->published ? "published" : NULL;
-    const char *policy = vgs__is_policy(c) ? "kernel policy" : NULL;
+    const char *policy = vgs__config_is_policy(c) ? "kernel policy" : NULL;
     const char *no_slope = published ? published : c->explicit_drift ? "explicit_drift"
                          : c->explore != 1.0f ? "explore" : NULL;
     const char *no_local = policy ? policy : published ? published : c->fixed_kernel ? "fixed_kernel"
@@ -8245,7 +8283,7 @@ static vgs_status vgs__check_together(const vgs_config *c, vgs_error *err)
                          no_slope);
     if (no_local && c->local_noise)
         return vgs__fail(err, VGS_E_ARG, "config.local_noise = 1: must be 0 with %s", no_local);
-    if (vgs__is_plain(c) && (c->pilot_calls > 0 || c->energy_features > 0))
+    if (vgs__config_is_plain(c) && (c->pilot_calls > 0 || c->energy_features > 0))
         return vgs__fail(err, VGS_E_ARG, "config.%s = %d: needs coordinates of its own, and nothing that "
                          "makes them plain (with a built-in target: preset none)",
                          c->energy_features > 0 ? "energy_features" : "pilot_calls",
@@ -8259,27 +8297,27 @@ static vgs_status vgs__check_together(const vgs_config *c, vgs_error *err)
                          (double)c->denoise_loss);
     if (c->refine && !c->replay)
         return vgs__fail(err, VGS_E_ARG, "config.refine = %d: must be 0 without replay", c->refine);
-    if (!vgs__is_plain(c) && (no_local || !vgs__net_is(c->net.kind, VGS__NET_BASE)))
+    if (!vgs__config_is_plain(c) && (no_local || !vgs__net_is(c->net.kind, VGS__NET_BASE)))
         return vgs__fail(err, VGS_E_ARG, "config.coordinates = %d: must be 1 (plain) with %s",
                          (int)c->coordinates, no_local ? no_local : "a network that V has nothing beside");
-    if ((vgs__is_particles(c) && c->coordinates > VGS_SCALE) ||
+    if ((vgs__config_is_particles(c) && c->coordinates > VGS_SCALE) ||
         (c->coordinates == VGS_FULL && c->energy.dim > 4096))
         return vgs__fail(err, VGS_E_ARG, "config.coordinates = %d: particles need plain (1) or scale (2), "
                          "and a full matrix (4) dim <= 4096", (int)c->coordinates);
     return VGS_OK;
 }
 
-static vgs_status vgs__check_config(const vgs_config *c, vgs_error *err)
+static vgs_status vgs__config_check(const vgs_config *c, vgs_error *err)
 {
-    vgs_status st = vgs__check_energy(&c->energy, err);
+    vgs_status st = vgs__config_check_energy(&c->energy, err);
     if (st == VGS_OK && c->length_scale > 0.0f && c->detail_scale > c->length_scale)
         st = vgs__fail(err, VGS_E_ARG, "config.detail_scale = %g: must not exceed length_scale = %g",
                        (double)c->detail_scale, (double)c->length_scale);
-    if (st == VGS_OK) st = vgs__fields_check(c, false, err);
-    if (st == VGS_OK) st = vgs__check_schedule(c, err);
-    if (st == VGS_OK) st = vgs__check_policy(c, err);
-    if (st == VGS_OK) st = vgs__check_together(c, err);
-    if (st == VGS_OK) st = vgs__check_sphere(c, err);
+    if (st == VGS_OK) st = vgs__field_check_all(c, false, err);
+    if (st == VGS_OK) st = vgs__config_check_schedule(c, err);
+    if (st == VGS_OK) st = vgs__config_check_policy(c, err);
+    if (st == VGS_OK) st = vgs__config_check_together(c, err);
+    if (st == VGS_OK) st = vgs__config_check_sphere(c, err);
     if (st == VGS_OK && (double)c->batch * c->replay * c->energy.dim > 1e9)
         st = vgs__fail(err, VGS_E_ARG, "config: batch = %d times replay = %d times dim = %d is too large",
                        c->batch, c->replay, c->energy.dim);
@@ -8294,8 +8332,9 @@ VGS__DEF vgs_status vgs_config_resolve(const vgs_config *cfg, vgs_config *resolv
     vgs_status st;
     *resolved = *cfg;
     vgs__config_fill(resolved);
-    st = vgs__check_config(resolved, err);
-    if (st == VGS_OK && (resolved->init_sigma == 0.0f || vgs__from_zero(resolved)) && !resolved->on_sphere)
+    st = vgs__config_check(resolved, err);
+    if (st == VGS_OK && (resolved->init_sigma == 0.0f || vgs__config_from_zero(resolved)) &&
+        !resolved->on_sphere)
         resolved->init_sigma = (float)vgs_schedule_fill(resolved, NULL, NULL);
     return st;
 }
@@ -8304,7 +8343,7 @@ VGS__DEF double vgs_schedule_fill(const vgs_config *c, float *s2, float *a)
 {
     double sum = 0.0, lo = (double)c->s2_start, hi = (double)c->s2_end, v = lo, x = 0.0;
     int t;
-    if (c->schedule == VGS_FASTDPM) x = vgs__fastdpm_slope(c->steps);
+    if (c->schedule == VGS_FASTDPM) x = vgs__schedule_fastdpm_slope(c->steps);
     for (t = 0; t < c->steps; ++t) {
         double u = c->steps > 1 ? (double)t / (c->steps - 1) : 0.0, q = sqrt(lo) + u * (sqrt(hi) - sqrt(lo));
         switch (c->schedule) {
@@ -8314,14 +8353,14 @@ VGS__DEF double vgs_schedule_fill(const vgs_config *c, float *s2, float *a)
         case VGS_EXP:      v = exp(log(lo) + u * (log(hi) - log(lo))); break;
         case VGS_CONSTANT: v = lo; break;
         case VGS_COSINE:
-        case VGS_FASTDPM:  v = vgs__chain_variance_at(c, c->steps - t, x); break;
+        case VGS_FASTDPM:  v = vgs__schedule_variance_at(c, c->steps - t, x); break;
         }
         sum += v;
         if (!s2 || !a) continue;
         s2[t] = (float)v;
         a[t] = c->alpha == VGS_VP ? (float)(1.0 / sqrt(1.0 - v)) : 1.0f;
     }
-    if (vgs__from_zero(c)) return sqrt(sum);     /* of the reference at T                             */
+    if (vgs__config_from_zero(c)) return sqrt(sum); /* of the reference at T                             */
     if (c->init_sigma > 0.0f) return (double)c->init_sigma;
     return c->alpha == VGS_VP ? 1.0 : sqrt(1.0 + sum);
 }
@@ -8350,7 +8389,7 @@ static void vgs__field_allowed(const vgs__field *f, char text[64])
 VGS__DEF void vgs_field_allowed(int i, char text[64]) { vgs__field_allowed(vgs__field_at(i), text); }
 
 /* Decimal numbers are written with a point, whatever the locale says. */
-static bool vgs__parse_double(const char *s, double *v)
+static bool vgs__field_parse_double(const char *s, double *v)
 {
     char copy[64], *end, point = '.';
     size_t i, n = strlen(s);
@@ -8363,7 +8402,7 @@ static bool vgs__parse_double(const char *s, double *v)
     return *end == '\0';
 }
 
-static void vgs__print_double(char *text, size_t size, double v, int digits)
+static void vgs__field_print_double(char *text, size_t size, double v, int digits)
 {
     char *p;
     snprintf(text, size, "%.*g", digits, v);
@@ -8375,7 +8414,7 @@ static vgs_status vgs__field_set_enum(const vgs__field *f, void *at, const char 
 {
     const char *w = NULL;
     int k, n;
-    for (k = 0; (n = vgs__word(f->words, k, &w)) > 0; ++k)
+    for (k = 0; (n = vgs__field_word(f->words, k, &w)) > 0; ++k)
         if ((size_t)n == strlen(value) && !strncmp(w, value, (size_t)n)) {
             memcpy(at, &k, sizeof k);                                /* every enum here has the size of int */
             return VGS_OK;
@@ -8401,7 +8440,7 @@ static vgs_status vgs__field_set(const vgs__field *f, void *cfg, const char *nam
     char *at = (char *)cfg + f->at;
     if (f->kind == VGS__ENUM) return vgs__field_set_enum(f, at, name, value, err);
     if (f->kind == VGS__U64) return vgs__field_set_u64(at, name, value, err);
-    if (!vgs__parse_double(value, &v))
+    if (!vgs__field_parse_double(value, &v))
         return vgs__fail(err, VGS_E_ARG, "%s = %.40s: must be a number", name, value);
     switch (f->kind) {
     case VGS__BOOL:
@@ -8442,13 +8481,13 @@ static void vgs__field_get(const vgs__field *f, const void *cfg, char text[32])
     case VGS__U64: memcpy(&u, at, sizeof u); snprintf(text, 32, "%llu", (unsigned long long)u); break;
     case VGS__ENUM:
         memcpy(&n, at, sizeof n);
-        n = vgs__word(f->words, n, &w);
+        n = vgs__field_word(f->words, n, &w);
         snprintf(text, 32, "%.*s", n, w);
         break;
     default:
-        vgs__print_double(text, 32, f->kind == VGS__OFF ? fmax(vgs__field_number(f, cfg), 0.0)
-                                                        : vgs__field_number(f, cfg),
-                          f->kind <= VGS__OFF ? 10 : 9);
+        vgs__field_print_double(text, 32, f->kind == VGS__OFF ? fmax(vgs__field_number(f, cfg), 0.0)
+                                                              : vgs__field_number(f, cfg),
+                                f->kind <= VGS__OFF ? 10 : 9);
     }
 }
 VGS__DEF void vgs_field_get(const vgs_config *cfg, int i, char text[32])
@@ -9149,7 +9188,7 @@ static vgs__net *vgs__net_create(const vgs_net_config *cfg, vgs_error *err)
 }
 
 /* g of an autoencoder's energy: 1 at first, and where a file lacks it; a single number in files. */
-static bool vgs__param_is_scale(const vgs_param_info *p) { return !strcmp(p->name, "out_scale"); }
+static bool vgs__net_param_is_scale(const vgs_param_info *p) { return !strcmp(p->name, "out_scale"); }
 
 /* PyTorch's: weights and biases of a Linear uniform in +-1/sqrt(fan_in), LayerNorm 1 and 0. A bias follows
    its weight in the list; a vector that follows no matrix is a norm's gain, then its bias. */
@@ -9163,7 +9202,7 @@ static void vgs__net_init(const vgs__net *net, vgs_rng *r, float *w)
         bool gain = norm && strstr(p->name, ".weight") != NULL;
         if (!p->rows && !gain && i > 0 && !net->info[i - 1].rows) norm = true;
         if (p->rows) bound = 1.0 / sqrt((double)p->cols);
-        if (vgs__param_is_scale(p)) {
+        if (vgs__net_param_is_scale(p)) {
             w[p->offset] = 1.0f;
             continue;
         }
@@ -9353,9 +9392,9 @@ static vgs_var vgs__model_leaf(vgs_graph *g, vgs_model *m, int op, int cols, vgs
     if (!m || m->freed)
         return vgs__graph_fail(g, VGS_E_ARG, "model: %s", m ? "it has been freed" : "NULL");
     for (i = 0; i < g->n_node; ++i)
-        if (g->node[i].op == op && g->node[i].model == m) return vgs__handle(g, i);
-    v = vgs__leaf(g, op, 1, cols, type);
-    if ((n = vgs__node_of(g, v)) == NULL) return v;
+        if (g->node[i].op == op && g->node[i].model == m) return vgs__graph_handle(g, i);
+    v = vgs__graph_leaf(g, op, 1, cols, type);
+    if ((n = vgs__graph_node_of(g, v)) == NULL) return v;
     n->model = m;
     n->buf = op == VGS_OP_PARAMS ? m->w : m->flag;
     m->users++;
@@ -9427,24 +9466,24 @@ VGS__DEF vgs_var vgs_model_apply(vgs_graph *g, vgs_model *m, vgs_var x, vgs_var 
 
 /* x must be finite, or an energy that may be +infinity or NaN: the first row that is not sets the flag to
    {1, row + row, step, what}. */
-static void vgs__check_rows_of(vgs_graph *g, vgs_var x, vgs_var flag, int what, bool energy,
-                               vgs_scalar step, vgs_scalar row)
+static void vgs__model_check_rows(vgs_graph *g, vgs_var x, vgs_var flag, int what, bool energy,
+                                  vgs_scalar step, vgs_scalar row)
 {
-    vgs_var v = vgs__effect(g, VGS_OP_CHECK, x, flag, vgs__no_var());
-    vgs__slot_i(g, v, 0, step);
-    vgs__attr_i(g, v, 1, what);
-    vgs__slot_i(g, v, 2, row);
-    vgs__attr_i(g, v, 3, energy);
+    vgs_var v = vgs__op_effect(g, VGS_OP_CHECK, x, flag, vgs__no_var());
+    vgs__graph_slot_i(g, v, 0, step);
+    vgs__graph_attr_i(g, v, 1, what);
+    vgs__graph_slot_i(g, v, 2, row);
+    vgs__graph_attr_i(g, v, 3, energy);
 }
 
 VGS__DEF void vgs_check(vgs_graph *g, vgs_var x, vgs_model *m)
 {
     const vgs_scalar none = { 0 };
-    vgs__check_rows_of(g, x, vgs__model_flag(g, m), 0, false, none, none);
+    vgs__model_check_rows(g, x, vgs__model_flag(g, m), 0, false, none, none);
 }
 
 /* A state that lies in buf at offset. */
-static vgs_var vgs__bound_state(vgs_graph *g, int rows, int cols, vgs_buffer *buf, size_t offset)
+static vgs_var vgs__graph_bound_state(vgs_graph *g, int rows, int cols, vgs_buffer *buf, size_t offset)
 {
     vgs_var v = vgs_state(g, rows, cols, VGS_F32);
     vgs_bind(g, v, buf, offset, NULL);
@@ -9452,33 +9491,34 @@ static vgs_var vgs__bound_state(vgs_graph *g, int rows, int cols, vgs_buffer *bu
 }
 
 /* Adam's step on weights first .. first + n - 1, of the gradient in m->grad, whose norm is that of all. */
-static void vgs__adam_part(vgs_graph *g, vgs_model *m, vgs_var grad, vgs_var norm, int first, int n,
-                           vgs_scalar lr, float grad_max)
+static void vgs__model_adam_part(vgs_graph *g, vgs_model *m, vgs_var grad, vgs_var norm, int first, int n,
+                                 vgs_scalar lr, float grad_max)
 {
     vgs_var in[6], w = vgs_model_weights(g, m), a;
     const bool whole = n == m->net->size;
     vgs__node *node;
     memset(in, 0, sizeof in);
     in[0] = whole ? w : vgs_view(g, w, first, 1, n, n);
-    in[1] = whole ? grad : vgs__bound_state(g, 1, n, m->grad, (size_t)first);
-    in[2] = vgs__bound_state(g, 1, n, m->adam_m, (size_t)first);
-    in[3] = vgs__bound_state(g, 1, n, m->adam_v, (size_t)first);
+    in[1] = whole ? grad : vgs__graph_bound_state(g, 1, n, m->grad, (size_t)first);
+    in[2] = vgs__graph_bound_state(g, 1, n, m->adam_m, (size_t)first);
+    in[3] = vgs__graph_bound_state(g, 1, n, m->adam_v, (size_t)first);
     in[4] = norm;
     in[5] = vgs__model_flag(g, m);
     a = vgs__adam(g, in, grad_max);
-    vgs__slot_f(g, a, 0, lr);
-    vgs__attr_i(g, a, 0, first > 0);             /* the step is counted once                          */
-    if ((node = vgs__node_of(g, a)) != NULL) node->model = m;
+    vgs__graph_slot_f(g, a, 0, lr);
+    vgs__graph_attr_i(g, a, 0, first > 0);       /* the step is counted once                          */
+    if ((node = vgs__graph_node_of(g, a)) != NULL) node->model = m;
 }
 
 /* A step down the gradient in m->grad: the first `net` weights by lr, the rest by lr_rest. */
-static void vgs__adam_parts(vgs_graph *g, vgs_model *m, vgs_var grad, vgs_scalar lr, int net,
-                            vgs_scalar lr_rest, float grad_max)
+static void vgs__model_adam_parts(vgs_graph *g, vgs_model *m, vgs_var grad, vgs_scalar lr, int net,
+                                  vgs_scalar lr_rest, float grad_max)
 {
     vgs_var norm = vgs__no_var();
     if (grad_max > 0.0f && grad_max < 1e30f) norm = vgs__sum_squares(g, grad);
-    vgs__adam_part(g, m, grad, norm, 0, net, lr, grad_max);
-    if (net < m->net->size) vgs__adam_part(g, m, grad, norm, net, m->net->size - net, lr_rest, grad_max);
+    vgs__model_adam_part(g, m, grad, norm, 0, net, lr, grad_max);
+    if (net < m->net->size) vgs__model_adam_part(g, m, grad, norm, net, m->net->size - net, lr_rest,
+                                                 grad_max);
 }
 
 /* m->grad [1,size] as a state, moments made; no value after a failure. */
@@ -9487,23 +9527,23 @@ static vgs_var vgs__model_grad(vgs_graph *g, vgs_model *m)
     vgs_error err;
     if (!vgs__exists(vgs_model_weights(g, m))) return vgs__no_var();
     if (vgs__model_moments(m, &err) != VGS_OK) return vgs__graph_fail(g, err.code, "%s", err.msg);
-    return vgs__bound_state(g, 1, m->net->size, m->grad, 0);
+    return vgs__graph_bound_state(g, 1, m->net->size, m->grad, 0);
 }
 
-static void vgs__descend_parts(vgs_graph *g, vgs_var loss, vgs_model *m, vgs_scalar lr, int net,
-                               vgs_scalar lr_rest, float grad_max)
+static void vgs__model_descend_parts(vgs_graph *g, vgs_var loss, vgs_model *m, vgs_scalar lr, int net,
+                                     vgs_scalar lr_rest, float grad_max)
 {
     vgs_var grad = vgs__model_grad(g, m);
     if (!vgs__exists(grad)) return;
     vgs_check(g, loss, m);
     vgs_gradient_params(g, loss, vgs_model_weights(g, m), grad);
-    vgs__adam_parts(g, m, grad, lr, net, lr_rest, grad_max);
+    vgs__model_adam_parts(g, m, grad, lr, net, lr_rest, grad_max);
 }
 
 VGS__DEF void vgs_descend(vgs_graph *g, vgs_var loss, vgs_model *m, vgs_scalar lr, float grad_max)
 {
     if (vgs__exists(vgs_model_weights(g, m)))
-        vgs__descend_parts(g, loss, m, lr, m->net->size, lr, grad_max);
+        vgs__model_descend_parts(g, loss, m, lr, m->net->size, lr, grad_max);
 }
 
 VGS__DEF void vgs_ema(vgs_graph *g, vgs_model *average, vgs_model *m, float keep)
@@ -9514,8 +9554,8 @@ VGS__DEF void vgs_ema(vgs_graph *g, vgs_model *average, vgs_model *m, float keep
         vgs__graph_fail(g, VGS_E_SHAPE, "ema: models of %d and %d weights", average->net->size, m->net->size);
         return;
     }
-    v = vgs__effect(g, VGS_OP_EMA, to, from, vgs__model_flag(g, m));
-    vgs__attr_f(g, v, 0, keep);
+    v = vgs__op_effect(g, VGS_OP_EMA, to, from, vgs__model_flag(g, m));
+    vgs__graph_attr_f(g, v, 0, keep);
 }
 
 /* ==== >>mcmc ======================================================================================= */
@@ -9651,7 +9691,7 @@ static void vgs__mcmc_normals(const vgs__mcmc *m, int use, uint64_t at, int leve
         uint32_t w[4];
         float z[4];
         vgs__mcmc_words(m, use, at, level, chain, i / 4, w);
-        vgs__normal4(w, z);
+        vgs__rng_normal4(w, z);
         for (k = 0; k < 4 && i + k < dim; ++k) out[i + k] = (float)(scale * (double)z[k]);
     }
     vgs__mcmc_centre(m, out);
@@ -9659,7 +9699,7 @@ static void vgs__mcmc_normals(const vgs__mcmc *m, int use, uint64_t at, int leve
 
 static double vgs__sq(double x) { return x * x; }
 
-static double vgs__square(const float *x, int n)
+static double vgs__mcmc_square(const float *x, int n)
 {
     double s = 0.0;
     int i;
@@ -9702,14 +9742,14 @@ static vgs_status vgs__mcmc_energy(vgs__mcmc *m, int first, int n, bool gradient
 static double vgs__mcmc_delta(const vgs__mcmc *m, const float *x, double e)
 {
     double s = m->c.length_scale;
-    return e / m->c.tau - 0.5 * vgs__square(x, m->c.energy.dim) / (s * s);
+    return e / m->c.tau - 0.5 * vgs__mcmc_square(x, m->c.energy.dim) / (s * s);
 }
 
 static double vgs__mcmc_potential(const vgs__mcmc *m, int level, const float *x, double e)
 {
     double s = m->c.length_scale, beta = m->level[level].beta;
     if (beta == 1.0) return e / m->c.tau;
-    return beta * e / m->c.tau + (1.0 - beta) * 0.5 * vgs__square(x, m->c.energy.dim) / (s * s);
+    return beta * e / m->c.tau + (1.0 - beta) * 0.5 * vgs__mcmc_square(x, m->c.energy.dim) / (s * s);
 }
 
 /* ---- moves ---- */
@@ -9788,7 +9828,7 @@ static vgs_status vgs__mcmc_leap(vgs__mcmc *m, uint64_t at, int level, int c0, i
         memcpy(vgs__mcmc_at(m, m->gy, first + c), vgs__mcmc_at(m, m->g, first + c), bytes);
         vgs__mcmc_normals(m, VGS__MC_NOISE, at, level, c, 1.0, p);
         m->row[first + c].start =
-            vgs__mcmc_potential(m, level, x, m->row[first + c].ex) + 0.5 * vgs__square(p, dim);
+            vgs__mcmc_potential(m, level, x, m->row[first + c].ex) + 0.5 * vgs__mcmc_square(p, dim);
     }
     for (s = 0; s < steps; ++s) {
         for (c = c0; c < c1; ++c) {
@@ -9801,7 +9841,7 @@ static vgs_status vgs__mcmc_leap(vgs__mcmc *m, uint64_t at, int level, int c0, i
         for (c = c0; c < c1; ++c) vgs__mcmc_kick(m, level, first + c);
     }
     for (c = c0; c < c1; ++c) {
-        double kinetic = 0.5 * vgs__square(vgs__mcmc_at(m, m->p, first + c), dim);
+        double kinetic = 0.5 * vgs__mcmc_square(vgs__mcmc_at(m, m->p, first + c), dim);
         float *y = vgs__mcmc_at(m, m->y, first + c);
         vgs__mcmc_accept(m, at, level, c, kinetic + vgs__mcmc_potential(m, level, y, m->row[first + c].ey));
         m->ladder[c].calls += steps;
@@ -10040,7 +10080,7 @@ static double vgs__mcmc_half(const vgs__mcmc *m, int half)
     return log_z;
 }
 
-static double vgs__khat(double *log_weight, int n);                  /* >>weights                      */
+static double vgs__weights_khat(double *log_weight, int n);          /* >>weights                      */
 
 /* The largest khat of all stones, from what is kept of their weights, which it puts in order; NaN if all
    stones' weights are alike. */
@@ -10054,7 +10094,7 @@ static double vgs__mcmc_stone_khat(vgs__mcmc *m)
             memmove(w + n, w + (size_t)c * (size_t)m->stones, (size_t)m->ladder[c].kept * sizeof *w);
             n += m->ladder[c].kept;
         }
-        if (n < 25 || !((k = vgs__khat(w, n)) < HUGE_VAL)) continue;
+        if (n < 25 || !((k = vgs__weights_khat(w, n)) < HUGE_VAL)) continue;
         for (sum = square = 0.0, c = 0; c < n; ++c) {
             sum += exp(w[c] - w[n - 1]);
             square += exp(2.0 * (w[c] - w[n - 1]));
@@ -10117,7 +10157,7 @@ static void vgs__mcmc_forget(vgs__mcmc *m)
     for (i = 0; i < m->c.chains; ++i) m->ladder[i].trips = 0.0;
 }
 
-static void vgs__dual_begin(vgs__dual *d, double step)
+static void vgs__mcmc_dual_begin(vgs__dual *d, double step)
 {
     d->centre = log(10.0 * step);
     d->average = log(step);
@@ -10126,7 +10166,7 @@ static void vgs__dual_begin(vgs__dual *d, double step)
 }
 
 /* The step to try next, after `alpha` came of the last one. */
-static double vgs__dual_update(vgs__dual *d, double aim, double alpha, double scale)
+static double vgs__mcmc_dual_update(vgs__dual *d, double aim, double alpha, double scale)
 {
     double eta, x, low = log(1e-9 * scale), high = log(1e3 * scale);
     d->t++;
@@ -10145,14 +10185,14 @@ static vgs_status vgs__mcmc_fit(vgs__mcmc *m, int n, vgs_error *err)
 {
     int i, k, c;
     vgs_status status = VGS_OK;
-    for (k = 0; k < m->levels; ++k) vgs__dual_begin(&m->level[k].dual, m->level[k].step);
+    for (k = 0; k < m->levels; ++k) vgs__mcmc_dual_begin(&m->level[k].dual, m->level[k].step);
     for (i = 0; i < n && !status; ++i) {
         status = vgs__mcmc_advance(m, 1, err);
         for (k = 0; k < m->levels && !vgs__mcmc_fixed(m); ++k) {
             double alpha = 0.0;
             for (c = 0; c < m->c.chains; ++c) alpha += m->row[vgs__mcmc_row(m, k, c)].alpha / m->c.chains;
             m->level[k].step =
-                vgs__dual_update(&m->level[k].dual, m->c.acceptance, alpha, m->c.length_scale);
+                vgs__mcmc_dual_update(&m->level[k].dual, m->c.acceptance, alpha, m->c.length_scale);
         }
         if (!status && m->c.progress && i % 16 == 15 && m->c.progress(m->c.progress_user, 0.0))
             status = vgs__fail(err, VGS_E_CANCELLED, "%s: cancelled", m->name);
@@ -10388,7 +10428,7 @@ static void vgs__mcmc_summary(vgs__mcmc *m, vgs_mcmc_stats *out)
 /* ---- do chains agree? [Vehtari 2021] ---- */
 
 /* In place: x [n] complex (re, im side by side), n a power of two; forward, not scaled. */
-static void vgs__fft(double *x, int n)
+static void vgs__mcmc_fft(double *x, int n)
 {
     int i, j = 0, k, half;
     for (i = 1; i < n; ++i) {                    /* bit reversal */
@@ -10415,17 +10455,17 @@ static void vgs__fft(double *x, int n)
 }
 
 /* Adds to cov [n] the autocovariances of v [n], about its mean, over n; work: [2 size], size >= 2n - 1. */
-static void vgs__autocovariance(const double *v, int n, double mean, double *work, int size, double *cov)
+static void vgs__mcmc_autocovariance(const double *v, int n, double mean, double *work, int size, double *cov)
 {
     int i;
     for (i = 0; i < 2 * size; ++i) work[i] = 0.0;
     for (i = 0; i < n; ++i) work[2 * i] = v[i] - mean;
-    vgs__fft(work, size);
+    vgs__mcmc_fft(work, size);
     for (i = 0; i < size; ++i) {                 /* the power is even, so forward is backward */
         work[2 * i] = work[2 * i] * work[2 * i] + work[2 * i + 1] * work[2 * i + 1];
         work[2 * i + 1] = 0.0;
     }
-    vgs__fft(work, size);
+    vgs__mcmc_fft(work, size);
     for (i = 0; i < n; ++i) cov[i] += work[2 * i] / ((double)size * n);
 }
 
@@ -10442,7 +10482,7 @@ typedef struct vgs__halves {
 } vgs__halves;
 
 /* The variance of all from that within and between chains (ddof 1 each); *within the mean variance. */
-static double vgs__pooled_variance(const vgs__halves *h, const double *v, double *within, double *mean)
+static double vgs__mcmc_pooled_variance(const vgs__halves *h, const double *v, double *within, double *mean)
 {
     double m = h->chains, n = h->n, all = 0.0, inside = 0.0, between = 0.0;
     int c, i;
@@ -10458,23 +10498,23 @@ static double vgs__pooled_variance(const vgs__halves *h, const double *v, double
     return *within * (n - 1.0) / n + between;
 }
 
-static double vgs__rhat(const vgs__halves *h, const double *v)
+static double vgs__mcmc_rhat(const vgs__halves *h, const double *v)
 {
-    double within, pooled = vgs__pooled_variance(h, v, &within, h->work);
+    double within, pooled = vgs__mcmc_pooled_variance(h, v, &within, h->work);
     return sqrt(pooled / within);
 }
 
 /* chains n / tau; tau sums autocorrelations by pairs of lags, which fall and are positive for a reversible
    chain: up to the first pair that is not, and none above the one before it [Geyer 1992]. The first lag
    of the pair that ends it counts if positive; the last lags, of few products each, are left out. */
-static double vgs__ess(const vgs__halves *h, const double *v)
+static double vgs__mcmc_ess(const vgs__halves *h, const double *v)
 {
-    double within, pooled = vgs__pooled_variance(h, v, &within, h->cov), all = (double)h->chains * h->n;
+    double within, pooled = vgs__mcmc_pooled_variance(h, v, &within, h->cov), all = (double)h->chains * h->n;
     double tau = -1.0, last = HUGE_VAL, most, *mean = h->cov + h->n;
     int c, i, n = h->n;
     for (c = 0; c < h->chains; ++c) mean[c] = h->cov[c];
     for (i = 0; i < n; ++i) h->cov[i] = 0.0;
-    for (c = 0; c < h->chains; ++c) vgs__autocovariance(v + c * n, n, mean[c], h->work, h->size, h->cov);
+    for (c = 0; c < h->chains; ++c) vgs__mcmc_autocovariance(v + c * n, n, mean[c], h->work, h->size, h->cov);
     for (i = 0; i < n; ++i)
         h->cov[i] = i ? 1.0 - (within - h->cov[i] / h->chains) / pooled : 1.0;      /* autocorrelation */
     for (i = 0; i + 4 < n && h->cov[i] + h->cov[i + 1] > 0.0; i += 2) {
@@ -10487,7 +10527,7 @@ static double vgs__ess(const vgs__halves *h, const double *v)
     return all / (tau > most ? tau : most);
 }
 
-static int vgs__by_value(const void *a, const void *b)
+static int vgs__mcmc_by_value(const void *a, const void *b)
 {
     double x = ((const vgs__ranked *)a)->value, y = ((const vgs__ranked *)b)->value;
     return (x > y) - (x < y);
@@ -10495,7 +10535,7 @@ static int vgs__by_value(const void *a, const void *b)
 
 /* z with Phi(z) = p, 0 < p <= 1/2, by Newton's method on log Phi, which is concave: from the left z only
    rises. */
-static double vgs__normal_quantile(double p)
+static double vgs__mcmc_normal_quantile(double p)
 {
     double z = -sqrt(-2.0 * log(p)) - 1.0;
     int i;
@@ -10509,32 +10549,32 @@ static double vgs__normal_quantile(double p)
 }
 
 /* z = normal quantiles of the ranks of v, (rank - 3/8)/(S + 1/4); equal values share their mean rank. */
-static void vgs__rank_normal(const vgs__halves *h, const double *v, double *z)
+static void vgs__mcmc_rank_normal(const vgs__halves *h, const double *v, double *z)
 {
     int i, j, k, all = h->chains * h->n;
     for (i = 0; i < all; ++i) {
         h->order[i].value = v[i];
         h->order[i].at = i;
     }
-    qsort(h->order, (size_t)all, sizeof *h->order, vgs__by_value);
+    qsort(h->order, (size_t)all, sizeof *h->order, vgs__mcmc_by_value);
     for (i = 0; i < all; i = j) {
         double p, q;
         for (j = i + 1; j < all && !(h->order[j].value > h->order[i].value); ++j) {}
         p = (0.5 * (i + 1.0 + j) - 0.375) / (all + 0.25);
-        q = p <= 0.5 ? vgs__normal_quantile(p) : -vgs__normal_quantile(1.0 - p);
+        q = p <= 0.5 ? vgs__mcmc_normal_quantile(p) : -vgs__mcmc_normal_quantile(1.0 - p);
         for (k = i; k < j; ++k) z[h->order[k].at] = q;
     }
 }
 
-/* |v - median|, the median from the order that vgs__rank_normal left */
-static void vgs__fold(const vgs__halves *h, const double *v, double *out)
+/* |v - median|, the median from the order that vgs__mcmc_rank_normal left */
+static void vgs__mcmc_fold(const vgs__halves *h, const double *v, double *out)
 {
     int i, all = h->chains * h->n;
     double median = 0.5 * (h->order[(all - 1) / 2].value + h->order[all / 2].value);
     for (i = 0; i < all; ++i) out[i] = fabs(v[i] - median);
 }
 
-static bool vgs__halves_open(vgs__halves *h, int draws, int chains)
+static bool vgs__mcmc_halves_open(vgs__halves *h, int draws, int chains)
 {
     size_t n = (size_t)(draws / 2), rows = 2 * (size_t)chains;
     memset(h, 0, sizeof *h);
@@ -10549,7 +10589,7 @@ static bool vgs__halves_open(vgs__halves *h, int draws, int chains)
     return h->order != NULL;
 }
 
-static void vgs__halves_close(vgs__halves *h)
+static void vgs__mcmc_halves_close(vgs__halves *h)
 {
     vgs__free(h->v);
     vgs__free(h->z);
@@ -10571,22 +10611,22 @@ VGS__DEF vgs_status vgs_diagnose(const double *v, int draws, int chains, vgs_dia
     out->mean = sum / all;
     for (i = 0; i < draws * chains; ++i) square += (v[i] - out->mean) * (v[i] - out->mean);
     if (!(square > 0.0 && vgs__finite(square))) return VGS_OK;
-    if (!vgs__halves_open(&h, draws, chains)) {
-        vgs__halves_close(&h);
+    if (!vgs__mcmc_halves_open(&h, draws, chains)) {
+        vgs__mcmc_halves_close(&h);
         return vgs__fail(err, VGS_E_NOMEM, "out of memory: diagnose of %d draws of %d chains", draws, chains);
     }
     for (c = 0; c < h.chains; ++c)               /* of an odd number of draws the middle one is left out */
         for (i = 0; i < h.n; ++i)
             h.v[c * h.n + i] = v[(size_t)(c & 1 ? draws - h.n + i : i) * (size_t)chains + (size_t)(c / 2)];
-    out->mean_se = sqrt(square / (all - 1.0) / vgs__ess(&h, h.v));
-    vgs__rank_normal(&h, h.v, h.z);
-    out->rhat = vgs__rhat(&h, h.z);
-    out->ess = vgs__ess(&h, h.z);
-    vgs__fold(&h, h.v, h.v);
-    vgs__rank_normal(&h, h.v, h.z);
-    folded = vgs__rhat(&h, h.z);
+    out->mean_se = sqrt(square / (all - 1.0) / vgs__mcmc_ess(&h, h.v));
+    vgs__mcmc_rank_normal(&h, h.v, h.z);
+    out->rhat = vgs__mcmc_rhat(&h, h.z);
+    out->ess = vgs__mcmc_ess(&h, h.z);
+    vgs__mcmc_fold(&h, h.v, h.v);
+    vgs__mcmc_rank_normal(&h, h.v, h.z);
+    folded = vgs__mcmc_rhat(&h, h.z);
     if (folded > out->rhat) out->rhat = folded;
-    vgs__halves_close(&h);
+    vgs__mcmc_halves_close(&h);
     return VGS_OK;
 }
 
@@ -10598,7 +10638,7 @@ static double vgs__mcmc_diagnosed(const vgs__mcmc *m, int q, const float *x, dou
     double nearest = HUGE_VAL, farthest = 0.0;
     if (q == 0) return e;
     if (!d) return (double)x[q - 1];
-    if (q == 1) return vgs__square(x, m->c.energy.dim);
+    if (q == 1) return vgs__mcmc_square(x, m->c.energy.dim);
     for (i = 0; i < m->c.energy.particles; ++i)
         for (j = 0; j < i; ++j) {
             double r2 = 0.0;
@@ -10735,7 +10775,7 @@ VGS__DEF vgs_status vgs_mcmc(const vgs_mcmc_config *cfg, int n, float *x, vgs_mc
 }
 
 /* which [n]: the rows that stay, by their weights. */
-static vgs_status vgs__resample(const double *log_weight, int n, double u, int *which, vgs_error *err)
+static vgs_status vgs__mcmc_resample(const double *log_weight, int n, double u, int *which, vgs_error *err)
 {
     double top = -HUGE_VAL, sum = 0.0, *w;
     int i;
@@ -10755,14 +10795,16 @@ static vgs_status vgs__resample(const double *log_weight, int n, double u, int *
 }
 
 /* The rows of x that stay become the state; each must have a finite energy. */
-static vgs_status vgs__refine_start(vgs__mcmc *m, const double *log_weight, const float *x, vgs_error *err)
+static vgs_status vgs__mcmc_refine_start(vgs__mcmc *m, const double *log_weight, const float *x,
+                                         vgs_error *err)
 {
     int i, n = m->c.chains, *which = (int *)vgs__alloc_or(err, "refine", (size_t)n, sizeof *which);
     size_t dim = (size_t)m->c.energy.dim;
     vgs_status status = which ? VGS_OK : VGS_E_NOMEM;
     for (i = 0; i < n && which; ++i) which[i] = i;
     if (!status && log_weight)
-        status = vgs__resample(log_weight, n, vgs__mcmc_uniform(m, VGS__MC_RESAMPLE, 0, 0, 0), which, err);
+        status = vgs__mcmc_resample(log_weight, n, vgs__mcmc_uniform(m, VGS__MC_RESAMPLE, 0, 0, 0), which,
+                                    err);
     for (i = 0; i < n && !status; ++i) {
         memcpy(vgs__mcmc_at(m, m->x, i), x + (size_t)which[i] * dim, dim * sizeof *x);
         vgs__mcmc_centre(m, vgs__mcmc_at(m, m->x, i));
@@ -10799,7 +10841,7 @@ VGS__DEF vgs_status vgs_refine(const vgs_mcmc_config *cfg, int steps, const doub
     if (!status) status = vgs__mcmc_open(&m, 1, err);
     m.level[0].beta = 1.0;
     m.level[0].step = m.c.step;
-    if (!status) status = vgs__refine_start(&m, log_weight, x, err);
+    if (!status) status = vgs__mcmc_refine_start(&m, log_weight, x, err);
     if (!status) status = vgs__mcmc_fit(&m, steps / 4, err);
     if (!status) status = vgs__mcmc_fit(&m, steps / 2 - steps / 4, err);
     if (!status) vgs__mcmc_forget(&m);
@@ -10852,87 +10894,91 @@ static size_t vgs__frame_count(const vgs__frame *f)
    has a normal tail in y, and at more than s from it x is about s y: of a Gaussian cut in its middle a
    Gaussian is left, nearly. */
 
-static double vgs__normal_below(double y) { return 0.5 * erfc(-0.70710678118654752 * y); }
-static double vgs__normal_density(double y) { return 0.3989422804014327 * exp(-0.5 * y * y); }
-static double vgs__soft(double y) { return y * vgs__normal_below(y) + vgs__normal_density(y); }
-static bool vgs__has_wall(double at) { return at >= -DBL_MAX && at <= DBL_MAX; }
+static double vgs__frame_normal_below(double y) { return 0.5 * erfc(-0.70710678118654752 * y); }
+static double vgs__frame_normal_density(double y) { return 0.3989422804014327 * exp(-0.5 * y * y); }
+static double vgs__frame_soft(double y)
+{
+    return y * vgs__frame_normal_below(y) + vgs__frame_normal_density(y);
+}
+static bool vgs__frame_has_wall(double at) { return at >= -DBL_MAX && at <= DBL_MAX; }
 
 /* One coordinate seen from the wall that y < W/2 is nearer to. */
 typedef struct vgs__wall { double at, sign, s, width; } vgs__wall;   /* width: W, or infinite               */
 
 /* None: sign is 0. */
-static vgs__wall vgs__wall_of(const vgs__frame *f, int j, bool upper)
+static vgs__wall vgs__frame_wall_of(const vgs__frame *f, int j, bool upper)
 {
     double a = f->wall[j], b = f->wall[f->dim + j];
     vgs__wall w;
     w.s = f->wall[2 * f->dim + j];
     w.width = (b - a) / w.s;
-    w.sign = vgs__has_wall(upper ? b : a) ? upper ? -1.0 : 1.0 : 0.0;
+    w.sign = vgs__frame_has_wall(upper ? b : a) ? upper ? -1.0 : 1.0 : 0.0;
     w.at = upper ? b : a;
     return w;
 }
 
 /* Distance from the wall over s, and its derivative. */
-static double vgs__wall_distance(const vgs__wall *w, double y)
+static double vgs__frame_wall_distance(const vgs__wall *w, double y)
 {
-    return vgs__soft(y) - (w->width <= DBL_MAX ? vgs__soft(y - w->width) : 0.0);
+    return vgs__frame_soft(y) - (w->width <= DBL_MAX ? vgs__frame_soft(y - w->width) : 0.0);
 }
 
-static double vgs__wall_share(const vgs__wall *w, double y)
+static double vgs__frame_wall_share(const vgs__wall *w, double y)
 {
-    return vgs__normal_below(y) - (w->width <= DBL_MAX ? vgs__normal_below(y - w->width) : 0.0);
+    return vgs__frame_normal_below(y) - (w->width <= DBL_MAX ? vgs__frame_normal_below(y - w->width) : 0.0);
 }
 
 /* y at this distance: Newton's method on the logarithm, which is concave, from below. Behind the wall there
    is none: 40 below it no density is left. */
-static double vgs__wall_solve(const vgs__wall *w, double distance)
+static double vgs__frame_wall_solve(const vgs__wall *w, double distance)
 {
     double y = distance < 1.0 ? -sqrt(-2.0 * log(distance)) : distance - 0.4, step = 1.0;
     int i;
     if (!(distance > 1e-300)) return -40.0;
     for (i = 0; i < 60 && step > 1e-14 * (1.0 + fabs(y)); ++i) {
-        double v = vgs__wall_distance(w, y);
-        step = log(distance / v) * v / vgs__wall_share(w, y);
+        double v = vgs__frame_wall_distance(w, y);
+        step = log(distance / v) * v / vgs__frame_wall_share(w, y);
         y += step;
     }
     return y;
 }
 
 /* The nearer wall of y, or of x, and y seen from it. */
-static vgs__wall vgs__wall_near(const vgs__frame *f, int j, double *y)
+static vgs__wall vgs__frame_wall_near(const vgs__frame *f, int j, double *y)
 {
-    vgs__wall w = vgs__wall_of(f, j, false);
+    vgs__wall w = vgs__frame_wall_of(f, j, false);
     if (w.sign != 0.0 && !(*y > 0.5 * w.width)) return w;
     *y = w.sign != 0.0 ? w.width - *y : -*y;
-    return vgs__wall_of(f, j, true);
+    return vgs__frame_wall_of(f, j, true);
 }
 
-static double vgs__wall_x(const vgs__frame *f, int j, double y)
+static double vgs__frame_wall_x(const vgs__frame *f, int j, double y)
 {
     double from = y;
-    vgs__wall w = vgs__wall_near(f, j, &from);
-    return w.sign != 0.0 ? w.at + w.sign * w.s * vgs__wall_distance(&w, from) : y;
+    vgs__wall w = vgs__frame_wall_near(f, j, &from);
+    return w.sign != 0.0 ? w.at + w.sign * w.s * vgs__frame_wall_distance(&w, from) : y;
 }
 
-static double vgs__wall_y(const vgs__frame *f, int j, double x)
+static double vgs__frame_wall_y(const vgs__frame *f, int j, double x)
 {
-    vgs__wall a = vgs__wall_of(f, j, false), b = vgs__wall_of(f, j, true);
+    vgs__wall a = vgs__frame_wall_of(f, j, false), b = vgs__frame_wall_of(f, j, true);
     double y;
     if (a.sign == 0.0 && b.sign == 0.0) return x;
-    if (b.sign == 0.0 || x - a.at < b.at - x) return vgs__wall_solve(&a, (x - a.at) / a.s);
-    y = vgs__wall_solve(&b, (b.at - x) / b.s);
+    if (b.sign == 0.0 || x - a.at < b.at - x) return vgs__frame_wall_solve(&a, (x - a.at) / a.s);
+    y = vgs__frame_wall_solve(&b, (b.at - x) / b.s);
     return a.sign != 0.0 ? b.width - y : -y;
 }
 
 /* log dx_j/dy_j; *slope: its derivative */
-static double vgs__wall_log(const vgs__frame *f, int j, double y, double *slope)
+static double vgs__frame_wall_log(const vgs__frame *f, int j, double y, double *slope)
 {
-    vgs__wall w = vgs__wall_near(f, j, &y);
+    vgs__wall w = vgs__frame_wall_near(f, j, &y);
     double share;
     *slope = 0.0;
     if (w.sign == 0.0) return 0.0;
-    share = vgs__wall_share(&w, y);
-    *slope = vgs__normal_density(y) - (w.width <= DBL_MAX ? vgs__normal_density(y - w.width) : 0.0);
+    share = vgs__frame_wall_share(&w, y);
+    *slope = vgs__frame_normal_density(y) -
+        (w.width <= DBL_MAX ? vgs__frame_normal_density(y - w.width) : 0.0);
     *slope *= w.sign / share;
     return log(w.s * share);
 }
@@ -10942,7 +10988,7 @@ static double vgs__frame_log_slope(const vgs__frame *f, const double *y)
 {
     double sum = 0.0, slope;
     int j;
-    for (j = 0; f->walled && j < f->dim; ++j) sum += vgs__wall_log(f, j, y[j], &slope);
+    for (j = 0; f->walled && j < f->dim; ++j) sum += vgs__frame_wall_log(f, j, y[j], &slope);
     return sum;
 }
 
@@ -10951,7 +10997,7 @@ static void vgs__frame_bend(const vgs__frame *f, const double *y, double *g, boo
 {
     int j;
     for (j = 0; f->walled && j < f->dim; ++j) {
-        double slope, scale = exp(vgs__wall_log(f, j, y[j], &slope));
+        double slope, scale = exp(vgs__frame_wall_log(f, j, y[j], &slope));
         g[j] = back ? (g[j] + f->tau * slope) / scale : g[j] * scale - f->tau * slope;
     }
 }
@@ -10974,7 +11020,7 @@ static void vgs__frame_affine(const vgs__frame *f, const double *u, double *y)
 static void vgs__frame_confine(const vgs__frame *f, double *y)
 {
     int j;
-    for (j = 0; f->walled && j < f->dim; ++j) y[j] = vgs__wall_x(f, j, y[j]);
+    for (j = 0; f->walled && j < f->dim; ++j) y[j] = vgs__frame_wall_x(f, j, y[j]);
 }
 
 static void vgs__frame_point(const vgs__frame *f, const double *u, double *x)
@@ -10987,7 +11033,7 @@ static void vgs__frame_point(const vgs__frame *f, const double *u, double *x)
 static void vgs__frame_unbend(const vgs__frame *f, double *x)
 {
     int j;
-    for (j = 0; f->walled && j < f->dim; ++j) x[j] = vgs__wall_y(f, j, x[j]);
+    for (j = 0; f->walled && j < f->dim; ++j) x[j] = vgs__frame_wall_y(f, j, x[j]);
 }
 
 /* g = L^T (dE/dy)/tau from dE/dx, in place: from lower rows of L, which an entry still needs, to its own */
@@ -11134,11 +11180,12 @@ static vgs_var vgs__frame_record(void *user, vgs_graph *g, vgs_var u)
     const vgs__frame *f = (const vgs__frame *)user;
     size_t d = (size_t)f->dim, at = d + vgs__frame_l_count(f);
     int rows = f->kind == VGS_FULL ? f->dim : 1, cols = f->kind == VGS_SCALE ? 1 : f->dim;
-    vgs_var m = vgs__bound_state(g, 1, f->dim, f->buf, 0), l = vgs__bound_state(g, rows, cols, f->buf, d), e;
+    vgs_var m = vgs__graph_bound_state(g, 1, f->dim, f->buf, 0),
+        l = vgs__graph_bound_state(g, rows, cols, f->buf, d), e;
     vgs_var x = f->kind == VGS_FULL ? vgs_linear(g, u, l, m) : vgs_add(g, vgs_mul(g, u, l), m);
     e = vgs_energy_of(g, f->of, x);
-    e = vgs_sub(g, e, vgs__bound_state(g, 1, 1, f->buf, at));
-    return vgs_mul(g, e, vgs__bound_state(g, 1, 1, f->buf, at + 1));
+    e = vgs_sub(g, e, vgs__graph_bound_state(g, 1, 1, f->buf, at));
+    return vgs_mul(g, e, vgs__graph_bound_state(g, 1, 1, f->buf, at + 1));
 }
 
 /* E from what a sampler sees of it at a row u. */
@@ -11157,7 +11204,7 @@ static vgs_status vgs__frame_changed(vgs__frame *f, vgs_error *err)
     vgs_status st;
     f->log_volume = 0.0;
     f->walled = false;
-    for (i = 0; i < 2 * d; ++i) f->walled = f->walled || vgs__has_wall(f->wall[i]);
+    for (i = 0; i < 2 * d; ++i) f->walled = f->walled || vgs__frame_has_wall(f->wall[i]);
     for (i = 0; i < d; ++i)
         f->log_volume += log(f->l[f->kind == VGS_SCALE ? 0 : f->kind == VGS_FULL ? i * (d + 1) : i]);
     if (p) f->log_volume *= 1.0 - 1.0 / p;
@@ -11310,7 +11357,7 @@ struct vgs_sampler {
     int stalled;                                 /* measurements since it last fell                   */
     double best_elbo, best_ess, best_inside;     /* of the best state, from VGS__CHOICE_ROWS draws    */
     bool reached;                                /* target_ess                                        */
-    int harder;                                  /* how much vgs__try_harder has tried                */
+    int harder;                                  /* how much vgs__train_try_harder has tried                */
     double energy_calls;
     double outside_max;                          /* share of a batch outside that is an error: 1, all */
     vgs__seen seen;                              /* the last step that looked at E                    */
@@ -11320,7 +11367,7 @@ struct vgs_sampler {
     float *correct_step;                         /* [T]: h of MALA on V_t, for this version of Vbar   */
     uint64_t correct_version;
     uint64_t energy_params;                      /* checksum of the energy's bare parameters          */
-    uint64_t energy_seen;                        /* vgs__energy_version of what training has measured */
+    uint64_t energy_seen;                      /* vgs__sampler_energy_version of what training has measured */
     uint64_t touched;                            /* calls of vgs_sampler_touch                        */
     int64_t energy_since;                        /* the iteration in which E last changed             */
     size_t bytes;
@@ -11339,10 +11386,13 @@ enum { VGS__FOR_START = 1, VGS__FOR_STEP, VGS__FOR_TARGET, VGS__FOR_SIGMA, VGS__
        VGS__FOR_CORRECT_ACCEPT, VGS__FOR_POINTS, VGS__FOR_POLICY };
 
 /* The step whose x_t has the density that is known: x_0, or for paths from 0 x_T, under their reference. */
-static int vgs__known_step(const vgs_sampler *s) { return vgs__from_zero(&s->c) ? s->c.steps : 0; }
+static int vgs__value_known_step(const vgs_sampler *s)
+{
+    return vgs__config_from_zero(&s->c) ? s->c.steps : 0;
+}
 
 /* The variance at step t of the noising chain, from that at t + 1. */
-static double vgs__chain_variance(const vgs_sampler *s, int t, double var)
+static double vgs__value_chain_variance(const vgs_sampler *s, int t, double var)
 {
     return var / ((double)s->a[t] * (double)s->a[t]) + (double)s->s2[t];
 }
@@ -11355,7 +11405,7 @@ static vgs_var vgs__value_variance(const vgs_sampler *s, vgs_graph *g, vgs_var t
     int i;
     if (!k) return vgs__graph_fail(g, VGS_E_NOMEM, "out of memory: value of %d steps", s->c.steps);
     for (i = s->c.steps - 1; i >= 0; --i) {
-        var = vgs__chain_variance(s, i, var);
+        var = vgs__value_chain_variance(s, i, var);
         k[i] = (float)(factor > 0.0 ? factor / var : sqrt(var));
     }
     v = vgs_gather(g, vgs_table(g, k, s->c.steps, 1), t);
@@ -11366,7 +11416,7 @@ static vgs_var vgs__value_variance(const vgs_sampler *s, vgs_graph *g, vgs_var t
 /* The std of a coordinate of the samples. */
 static double vgs__value_length(const vgs_sampler *s)
 {
-    return vgs__is_plain(&s->c) ? (double)s->c.length_scale : 1.0;
+    return vgs__config_is_plain(&s->c) ? (double)s->c.length_scale : 1.0;
 }
 
 /* factor / v_t [B,1] of the Gaussian of this std. */
@@ -11382,7 +11432,7 @@ static bool vgs__value_has_base(const vgs_sampler *s)
 }
 
 /* The standard deviation of -tau log p(x), x ~ p, of a Gaussian p. */
-static float vgs__spread(double tau, int dim) { return (float)(tau * sqrt(0.5 * dim)); }
+static float vgs__value_spread(double tau, int dim) { return (float)(tau * sqrt(0.5 * dim)); }
 
 /* The network's part of V. The mlp sees x / sqrt(1 + x^2 / (16 v_t)), which hardly differs within two
    standard deviations and ends at four: far out, where it never learned, it tells nothing, and the Gaussian
@@ -11396,7 +11446,7 @@ static vgs_var vgs__value_net(const vgs_sampler *s, vgs_graph *g, vgs_model *m, 
         u = vgs_div(g, x, vgs_sqrt(g, vgs_affine(g, u, 1.0f, 1.0f)));
     }
     u = vgs_model_apply(g, m, u, t);
-    return vgs__is_policy(&s->c) ? vgs_affine(g, u, vgs__spread(s->tau, s->dim), 0.0f) : u;
+    return vgs__config_is_policy(&s->c) ? vgs_affine(g, u, vgs__value_spread(s->tau, s->dim), 0.0f) : u;
 }
 
 /* tau |x|^2 / (2 v_t), the value of a Gaussian up to O(step) and a function of t: it keeps samples where they
@@ -11406,7 +11456,7 @@ static vgs_var vgs__value_base(const vgs_sampler *s, vgs_graph *g, vgs_var x, vg
     double unit = s->c.scale_by_dim ? 1.0 / s->dim : 1.0;
     vgs_var square = vgs_sum_cols(g, vgs_square(g, x));
     vgs_var v = vgs_mul(g, square, vgs__value_precision(s, g, t, 0.5 * s->tau * unit));
-    if (vgs__is_plain(&s->c)) return v;
+    if (vgs__config_is_plain(&s->c)) return v;
     return vgs_add(g, v, vgs_affine(g, vgs_log(g, vgs__value_precision(s, g, t, 1.0)),
                                     (float)(-0.5 * s->dim * unit), 0.0f));
 }
@@ -11422,7 +11472,7 @@ static vgs_var vgs__value_posterior(const vgs_sampler *s, vgs_graph *g, vgs_var 
     int i;
     if (!k) return vgs__graph_fail(g, VGS_E_NOMEM, "out of memory: value of %d steps", s->c.steps);
     for (i = s->c.steps - 1; i >= 0; --i) {
-        v = vgs__chain_variance(s, i, v);
+        v = vgs__value_chain_variance(s, i, v);
         a *= (double)s->a[i];
         k[i] = (float)(deviation ? sqrt(fmax(1.0 - 1.0 / (a * a * v), 0.0)) : 1.0 / (a * v));
     }
@@ -11461,7 +11511,7 @@ static vgs_var vgs__value_feature(const vgs_sampler *s, vgs_graph *g, vgs_var x,
     int n = s->c.energy_features, d = s->c.energy.dim;
     int32_t same[VGS__MOST_POINTS] = { 0 };
     vgs_var r, at = vgs_mul(g, x, vgs__value_posterior(s, g, t, false)), wide;
-    vgs_var factor = vgs_gather(g, vgs__bound_state(g, s->c.steps, 1, s->feature, 0), t);
+    vgs_var factor = vgs_gather(g, vgs__graph_bound_state(g, s->c.steps, 1, s->feature, 0), t);
     if (n == 1) r = vgs__value_excess(s, g, at);
     else {
         at = vgs_reshape(g, vgs_segment_gather(g, at, 1, same, n), n * d);
@@ -11506,9 +11556,9 @@ static vgs_var vgs__value_at(const vgs_sampler *s, vgs_graph *g, vgs_var x, vgs_
 }
 
 /* A gradient within the mean-free subspace. */
-static vgs_var vgs__centred(const vgs_sampler *s, vgs_graph *g, vgs_var x)
+static vgs_var vgs__value_centred(const vgs_sampler *s, vgs_graph *g, vgs_var x)
 {
-    return vgs__is_particles(&s->c) ? vgs_remove_mean(g, x, s->c.energy.particles) : x;
+    return vgs__config_is_particles(&s->c) ? vgs_remove_mean(g, x, s->c.energy.particles) : x;
 }
 
 /* ---- the value for users and for twisted SMC: scale V_t(x), and its gradient ---- */
@@ -11528,7 +11578,7 @@ static void vgs__value_record(const vgs_sampler *s, vgs__value_stage *st, bool w
     vgs_assign(g, st->v, v);
     if (!with_grad) return;
     vgs_gradient(g, v, &st->x, 1, &st->grad);
-    st->grad = vgs__centred(s, g, st->grad);
+    st->grad = vgs__value_centred(s, g, st->grad);
     vgs_output(g, st->grad);
 }
 
@@ -11543,7 +11593,7 @@ static void vgs__value_stage_set(const vgs_sampler *s, vgs__value_stage *st, int
 
 /* A number of each step, [B,1] by t; fill computes all T of them. */
 typedef void vgs__step_fn(const vgs_sampler *s, float *out);
-static vgs_var vgs__by_step(const vgs_sampler *s, vgs_graph *g, vgs_var t, vgs__step_fn *fill)
+static vgs_var vgs__policy_by_step(const vgs_sampler *s, vgs_graph *g, vgs_var t, vgs__step_fn *fill)
 {
     float *k = (float *)vgs__alloc((size_t)s->c.steps, sizeof *k);
     vgs_var v;
@@ -11556,17 +11606,17 @@ static vgs_var vgs__by_step(const vgs_sampler *s, vgs_graph *g, vgs_var t, vgs__
 
 /* The network sees x_t over its deviation, for samples of length_scale: under the noising chain, or on a
    bridge from 0. */
-static void vgs__fill_input(const vgs_sampler *s, float *out)
+static void vgs__policy_fill_input(const vgs_sampler *s, float *out)
 {
     const double var = (double)s->c.length_scale * (double)s->c.length_scale;
     double v = var, sum = 0.0, now = 0.0;
     int t;
     for (t = 0; t < s->c.steps; ++t) sum += (double)s->s2[t];
     for (t = s->c.steps - 1; t >= 0; --t) {
-        v = vgs__chain_variance(s, t, v);
+        v = vgs__value_chain_variance(s, t, v);
         out[t] = (float)(s->c.on_sphere ? 1.0 : 1.0 / sqrt(v));
     }
-    for (t = 0; t < s->c.steps && vgs__from_zero(&s->c); now += (double)s->s2[t++]) {
+    for (t = 0; t < s->c.steps && vgs__config_from_zero(&s->c); now += (double)s->s2[t++]) {
         double share = now / sum;
         v = var * share * share + now * (1.0 - share);
         out[t] = (float)(1.0 / sqrt(t ? v : (double)s->s2[0]));
@@ -11577,32 +11627,32 @@ static void vgs__fill_input(const vgs_sampler *s, float *out)
    sigma_t^2 is [DIS], [PIS]; else -s_t^2 a_t/sqrt(w_t), w_t the variance of the noise from x_T back to t.
    Then it is what a denoising diffusion model learns, the noise in x_t: the mean of such a model is a_t x_t -
    s_t^2 a_t/sqrt(w_t) noise. */
-static void vgs__fill_scale(const vgs_sampler *s, float *out)
+static void vgs__policy_fill_scale(const vgs_sampler *s, float *out)
 {
-    const bool logvar = vgs__learns_by(&s->c, VGS_LOGVAR);
+    const bool logvar = vgs__config_learns_by(&s->c, VGS_LOGVAR);
     double w = 0.0;
     int t;
-    if (logvar) vgs__fill_input(s, out);
+    if (logvar) vgs__policy_fill_input(s, out);
     for (t = s->c.steps - 1; t >= 0; --t) {
         double s2 = (double)s->s2[t], a = (double)s->a[t];
-        w = vgs__chain_variance(s, t, w);
+        w = vgs__value_chain_variance(s, t, w);
         out[t] = (float)(logvar ? (double)out[t] * s2 * a * a : -s2 * a / sqrt(w));
     }
 }
 
 /* The noise that x_t is expected to have, over x_t, if samples are Gaussian with length_scale. */
-static void vgs__fill_guess(const vgs_sampler *s, float *out)
+static void vgs__policy_fill_guess(const vgs_sampler *s, float *out)
 {
     double w = 0.0, v = (double)s->c.length_scale * (double)s->c.length_scale;
     int t;
     for (t = s->c.steps - 1; t >= 0; --t) {
-        w = vgs__chain_variance(s, t, w);
-        v = vgs__chain_variance(s, t, v);
+        w = vgs__value_chain_variance(s, t, w);
+        v = vgs__value_chain_variance(s, t, v);
         out[t] = (float)(sqrt(w) / v);
     }
 }
 
-static void vgs__fill_noise(const vgs_sampler *s, float *out)        /* of the chain: s_t a_t         */
+static void vgs__policy_fill_noise(const vgs_sampler *s, float *out) /* of the chain: s_t a_t         */
 {
     int t;
     for (t = 0; t < s->c.steps; ++t) out[t] = sqrtf(s->s2[t]) * s->a[t];
@@ -11613,14 +11663,14 @@ static void vgs__fill_noise(const vgs_sampler *s, float *out)        /* of the c
    is right for a Gaussian, but for logvar, where m is as in [DIS], and the sphere. */
 static vgs_var vgs__policy_net(const vgs_sampler *s, vgs_graph *g, vgs_model *m, vgs_var x, vgs_var t)
 {
-    vgs_var u = vgs_mul(g, x, vgs__by_step(s, g, t, vgs__fill_input)), far;
+    vgs_var u = vgs_mul(g, x, vgs__policy_by_step(s, g, t, vgs__policy_fill_input)), far;
     if (s->c.policy.kind == VGS_NET_MLP && !s->c.on_sphere) {
         far = vgs_affine(g, vgs_square(g, u), 1.0f / 16.0f, 1.0f);
         u = vgs_div(g, u, vgs_sqrt(g, far));
     }
     u = vgs_model_apply(g, m, u, t);
-    if (s->c.on_sphere || vgs__learns_by(&s->c, VGS_LOGVAR)) return u;
-    return vgs_add(g, u, vgs_mul(g, x, vgs__by_step(s, g, t, vgs__fill_guess)));
+    if (s->c.on_sphere || vgs__config_learns_by(&s->c, VGS_LOGVAR)) return u;
+    return vgs_add(g, u, vgs_mul(g, x, vgs__policy_by_step(s, g, t, vgs__policy_fill_guess)));
 }
 
 /* v less its part along x, |x| = 1; unlike vgs_sphere_tangent it has a gradient. */
@@ -11629,7 +11679,7 @@ static vgs_var vgs__policy_tangent(vgs_graph *g, vgs_var v, vgs_var x)
     return vgs_sub(g, v, vgs_mul(g, x, vgs_sum_cols(g, vgs_mul(g, v, x))));
 }
 
-static vgs_var vgs__length_of(vgs_graph *g, vgs_var v)               /* of rows, with a gradient at 0 */
+static vgs_var vgs__policy_length_of(vgs_graph *g, vgs_var v)        /* of rows, with a gradient at 0 */
 {
     return vgs_sqrt(g, vgs_affine(g, vgs_sum_cols(g, vgs_square(g, v)), 1.0f, 1e-20f));
 }
@@ -11639,12 +11689,13 @@ static vgs_var vgs__length_of(vgs_graph *g, vgs_var v)               /* of rows,
 static vgs_var vgs__policy_mean(const vgs_sampler *s, vgs_graph *g, vgs_model *m, vgs_var x, vgs_var t,
                                 vgs_var slope)
 {
-    vgs_var v = vgs_mul(g, vgs__policy_net(s, g, m, x, t), vgs__by_step(s, g, t, vgs__fill_scale)), most;
+    vgs_var v = vgs_mul(g, vgs__policy_net(s, g, m, x, t),
+                        vgs__policy_by_step(s, g, t, vgs__policy_fill_scale)), most;
     if (vgs__exists(slope))
         v = vgs_add(g, v, vgs_mul(g, slope, vgs_gather(g, vgs_model_array(g, m, "of_energy"), t)));
-    if (!s->c.on_sphere) return vgs__centred(s, g, v);
+    if (!s->c.on_sphere) return vgs__value_centred(s, g, v);
     v = vgs__policy_tangent(g, v, x);
-    most = vgs_affine(g, vgs_reciprocal(g, vgs__length_of(g, v)), (float)VGS__PI, 0.0f);
+    most = vgs_affine(g, vgs_reciprocal(g, vgs__policy_length_of(g, v)), (float)VGS__PI, 0.0f);
     return vgs_mul(g, v, vgs_clamp(g, most, 0.0f, 1.0f));
 }
 
@@ -11657,7 +11708,7 @@ static vgs_var vgs__policy_log_sigma(vgs_graph *g, vgs_model *m, vgs_var t)
 static vgs_var vgs__policy_sqrt_rho(const vgs_sampler *s, vgs_graph *g, vgs_model *m, vgs_var t)
 {
     vgs_var sigma = vgs_gather(g, vgs_exp(g, vgs_model_array(g, m, "log_sigma")), t);
-    return vgs_div(g, sigma, vgs__by_step(s, g, t, vgs__fill_noise));
+    return vgs_div(g, sigma, vgs__policy_by_step(s, g, t, vgs__policy_fill_noise));
 }
 
 /* Weights of the network alone: log sigma_t comes first after them. */
@@ -11722,8 +11773,8 @@ static void vgs__kernel_open(const vgs_sampler *s, vgs__kernel *k, vgs_graph *g,
     memset(k, 0, sizeof *k);
     k->g = g;
     k->flag = vgs__model_flag(g, s->online);
-    k->kappa = vgs__bound_state(g, 1, s->factors, s->factor, 0);
-    k->sqrt_rho = vgs__bound_state(g, 1, s->factors, s->factor, (size_t)s->factors);
+    k->kappa = vgs__graph_bound_state(g, 1, s->factors, s->factor, 0);
+    k->sqrt_rho = vgs__graph_bound_state(g, 1, s->factors, s->factor, (size_t)s->factors);
     k->a = vgs_scalar_create(g, 1);
     k->drift_scale = vgs_scalar_create(g, 1);
     k->drift_max = vgs_scalar_create(g, 1);
@@ -11736,21 +11787,24 @@ static void vgs__kernel_open(const vgs_sampler *s, vgs__kernel *k, vgs_graph *g,
     k->least_inside = vgs_scalar_create(g, 0);
     k->step = vgs_scalar_create(g, 0);
     k->row = vgs_scalar_create(g, 0);
-    if (!vgs__is_policy(&s->c)) return;
+    if (!vgs__config_is_policy(&s->c)) return;
     k->policy = learning ? s->policy_on : s->policy;
     k->sqrt_rho = vgs__policy_sqrt_rho(s, g, k->policy, vgs_fill_int(g, 1, k->step));
 }
 
 /* Returns whether the noise of a step differs from that of the chain. */
-static bool vgs__has_rho(const vgs_sampler *s) { return !s->c.fixed_kernel || vgs__is_policy(&s->c); }
+static bool vgs__kernel_has_rho(const vgs_sampler *s)
+{
+    return !s->c.fixed_kernel || vgs__config_is_policy(&s->c);
+}
 
 /* Leaves for the noise_std and eigvec that a rollout has stored. */
 static void vgs__kernel_stored_noise(const vgs_sampler *s, vgs__kernel *k)
 {
     int d = s->c.energy.dim;
     if (!s->c.local_noise) return;
-    k->noise_std = vgs__bound_state(k->g, -1, d, s->traj_noise_std, 0);
-    k->eigvec = vgs__bound_state(k->g, -1, d * d, s->traj_eigvec, 0);
+    k->noise_std = vgs__graph_bound_state(k->g, -1, d, s->traj_noise_std, 0);
+    k->eigvec = vgs__graph_bound_state(k->g, -1, d * d, s->traj_eigvec, 0);
 }
 
 static void vgs__kernel_bind_noise(const vgs_sampler *s, vgs__kernel *k, size_t row)
@@ -11762,15 +11816,15 @@ static void vgs__kernel_bind_noise(const vgs_sampler *s, vgs__kernel *k, size_t 
 }
 
 /* Returns whether the drift of step t is that of E. */
-static bool vgs__last_by_energy(const vgs_sampler *s, int t)
+static bool vgs__kernel_last_by_energy(const vgs_sampler *s, int t)
 {
-    return t == s->c.steps - 1 && !s->last_by_value && !vgs__is_policy(&s->c);
+    return t == s->c.steps - 1 && !s->last_by_value && !vgs__config_is_policy(&s->c);
 }
 
 /* Returns whether the drift of step t is of V_{t+1}, or E, at a_t x rather than of V_t at x. */
 static bool vgs__kernel_looks_ahead(const vgs_sampler *s, int t)
 {
-    return s->c.explicit_drift || vgs__last_by_energy(s, t);
+    return s->c.explicit_drift || vgs__kernel_last_by_energy(s, t);
 }
 
 /* Step t, whose drift is of V_{value_t}: t, or t + 1 with the factor that the published drift has. */
@@ -11778,7 +11832,7 @@ static void vgs__kernel_set(const vgs_sampler *s, vgs__kernel *k, int t, int val
 {
     size_t f = (size_t)s->factors;
     double s2 = (double)s->s2[t], a = (double)s->a[t], tau = s->tau, sigma = sqrt(s2) * a;
-    double scale = s->c.scale_by_dim && value_t < s->c.steps && !vgs__is_policy(&s->c) ? s->dim : 1;
+    double scale = s->c.scale_by_dim && value_t < s->c.steps && !vgs__config_is_policy(&s->c) ? s->dim : 1;
     double most = (double)s->c.drift_max * sigma * sqrt((double)s->dim);
     vgs_bind(k->g, k->kappa, s->factor, 2 * (size_t)t * f, NULL);
     vgs_bind(k->g, k->sqrt_rho, s->factor, (2 * (size_t)t + 1) * f, NULL);
@@ -11804,25 +11858,28 @@ static void vgs__kernel_set_step(const vgs_sampler *s, vgs__kernel *k, int t, do
 
 static void vgs__kernel_check(vgs__kernel *k, vgs_var x, int what)
 {
-    vgs__check_rows_of(k->g, x, k->flag, what, what == VGS__BAD_ENERGY, k->step, k->row);
+    vgs__model_check_rows(k->g, x, k->flag, what, what == VGS__BAD_ENERGY, k->step, k->row);
 }
 
 /* ---- outside: where E is +infinity or NaN, behind a wall or in a hole ---- */
 
 /* x where E is finite, 0 outside, whatever x is there. Minus infinity is no wall: checks find it. */
-static vgs_var vgs__inside(vgs_graph *g, vgs_var x, vgs_var e) { return vgs_mask_above(g, x, e, FLT_MAX); }
+static vgs_var vgs__kernel_inside(vgs_graph *g, vgs_var x, vgs_var e)
+{
+    return vgs_mask_above(g, x, e, FLT_MAX);
+}
 
 /* x where E is finite, y outside; all [B,1], y finite or [1,1]. */
-static vgs_var vgs__or_outside(vgs_graph *g, vgs_var x, vgs_var e, vgs_var y)
+static vgs_var vgs__kernel_or_outside(vgs_graph *g, vgs_var x, vgs_var e, vgs_var y)
 {
-    vgs_var outside = vgs_affine(g, vgs__inside(g, vgs_fill(g, -1, 1, -1.0f), e), 1.0f, 1.0f);
-    return vgs_add(g, vgs__inside(g, x, e), vgs_mul(g, outside, y));
+    vgs_var outside = vgs_affine(g, vgs__kernel_inside(g, vgs_fill(g, -1, 1, -1.0f), e), 1.0f, 1.0f);
+    return vgs_add(g, vgs__kernel_inside(g, x, e), vgs_mul(g, outside, y));
 }
 
 /* eps [B,D], in the mean-free subspace for particles */
 static vgs_var vgs__kernel_eps(const vgs_sampler *s, vgs_graph *g, const vgs_noise *n)
 {
-    return vgs__centred(s, g, vgs_normal(g, s->c.energy.dim, n));
+    return vgs__value_centred(s, g, vgs_normal(g, s->c.energy.dim, n));
 }
 
 /* ---- the drift ---- */
@@ -11841,8 +11898,8 @@ static vgs_var vgs__kernel_grad(vgs_sampler *s, vgs__kernel *k, vgs_var z, bool 
     vgs_gradient(g, e, &z, 1, &grad);
     if (!last) return grad;
     vgs__kernel_check(k, e, VGS__BAD_ENERGY);
-    if (cut && !vgs__last_drift_is_raw(&s->c)) return vgs_mask_above(g, grad, e, s->energy_max);
-    grad = vgs__inside(g, grad, e);
+    if (cut && !vgs__config_last_drift_is_raw(&s->c)) return vgs_mask_above(g, grad, e, s->energy_max);
+    grad = vgs__kernel_inside(g, grad, e);
     return cut ? vgs_clamp(g, grad, -1e15f, 1e15f) : grad;           /* squares stay finite           */
 }
 
@@ -11853,7 +11910,7 @@ static vgs_var vgs__kernel_drift(vgs_sampler *s, vgs__kernel *k, vgs_var x, vgs_
     const vgs_scalar none = { 0 };
     bool invariant = s->c.net.wrapper != VGS_WRAPPER_NONE || vgs__net_is(s->c.net.kind, VGS__NET_INVARIANT);
     vgs_var mu = vgs_affine_by(g, grad, k->drift_scale, none);
-    if (!invariant && !last) mu = vgs__centred(s, g, mu);
+    if (!invariant && !last) mu = vgs__value_centred(s, g, mu);
     if (s->c.on_sphere) mu = vgs_sphere_tangent(g, mu, x);
     if (s->c.drift_max < 1e30f || s->c.on_sphere) mu = vgs_limit_rows(g, mu, k->drift_max);
     vgs__kernel_check(k, mu, last ? VGS__BAD_GRADIENT : VGS__BAD_VALUE);
@@ -11901,9 +11958,9 @@ static void vgs__kernel_local_noise(vgs_sampler *s, vgs__kernel *k, vgs_var x, v
     there = vgs_reshape(g, vgs__kernel_copies(s, g, x, false), d * d);
     there = vgs_reshape(g, vgs_add(g, there, vgs_affine_by(g, e, k->fd_step, none)), d);
     v = vgs__kernel_grad(s, k, there, false);
-    v = vgs__centred(s, g, vgs_sub(g, v, vgs__kernel_copies(s, g, grad, false)));
+    v = vgs__value_centred(s, g, vgs_sub(g, v, vgs__kernel_copies(s, g, grad, false)));
     v = vgs_reshape(g, v, d * d);
-    v = vgs__centred(s, g, v);                 /* over the e_j, too: differences keep it to first order */
+    v = vgs__value_centred(s, g, v);           /* over the e_j, too: differences keep it to first order */
     v = vgs_clamp(g, vgs_affine_by(g, v, k->hess_scale, none), -1e6f, 1e6f);     /* squares stay finite */
     k->eigvec = vgs__eigen(g, v, d, &v);
     v = vgs_affine(g, v, 1.0f, 1.0f);
@@ -11934,9 +11991,10 @@ static vgs_var vgs__kernel_slope(vgs_sampler *s, vgs__kernel *k, vgs_var x)
     vgs_var e = vgs_energy_of(g, s->energy, x), grad = vgs__no_var();
     vgs_gradient(g, e, &x, 1, &grad);
     vgs__kernel_check(k, e, VGS__BAD_ENERGY);
-    grad = vgs__inside(g, grad, e);
+    grad = vgs__kernel_inside(g, grad, e);
     vgs__kernel_check(k, grad, VGS__BAD_GRADIENT);
-    return vgs_limit_rows(g, vgs_affine_by(g, vgs__centred(s, g, grad), k->drift_scale, none), k->drift_max);
+    return vgs_limit_rows(g, vgs_affine_by(g, vgs__value_centred(s, g, grad), k->drift_scale, none),
+                          k->drift_max);
 }
 
 /* -m(x,t) */
@@ -11971,7 +12029,7 @@ static vgs_var vgs__kernel_mu(vgs_sampler *s, vgs__kernel *k, vgs_var x, vgs_var
 static vgs_var vgs__kernel_u(vgs_sampler *s, vgs__kernel *k, vgs_var mu, vgs_var eps)
 {
     eps = vgs__kernel_colour(s, k, eps, false);
-    if (vgs__has_rho(s)) eps = vgs_mul(k->g, eps, k->sqrt_rho);
+    if (vgs__kernel_has_rho(s)) eps = vgs_mul(k->g, eps, k->sqrt_rho);
     return vgs_combine_by(k->g, eps, k->noise_scale, mu, k->neg_inv_sigma);
 }
 
@@ -11998,7 +12056,7 @@ static vgs_var vgs__kernel_cost(vgs__kernel *k, vgs_var u, vgs_var eps)
 
 /* The distance that moves of a step stay within, all but 1e-14 of them: the noise has a chi distribution;
    drifts end at pi. */
-static double vgs__sphere_reach(const vgs_sampler *s, double s2)
+static double vgs__kernel_sphere_reach(const vgs_sampler *s, double s2)
 {
     return sqrt(s2) * (sqrt((double)s->dim) + 8.0);
 }
@@ -12014,11 +12072,13 @@ static double vgs__sphere_reach(const vgs_sampler *s, double s2)
    the weights count elsewhere, and with F_k = n_k l - n_k^2/2,
        cost = (u.m - |m|^2/2 - l^2/2)/rho + l^2/2
             + log sum_k exp(A_k + F_k (1/rho - 1) - n_k u.m/(l rho)) - log sum_k exp A_k. */
-static vgs_var vgs__sphere_cost(const vgs_sampler *s, vgs__kernel *k, vgs_var u, vgs_var m)
+static vgs_var vgs__kernel_sphere_cost(const vgs_sampler *s, vgs__kernel *k, vgs_var u, vgs_var m)
 {
     const vgs_scalar none = { 0 };
     vgs_graph *g = k->g;
-    double reach = vgs__sphere_reach(s, (double)(s->c.s2_start > s->c.s2_end ? s->c.s2_start : s->c.s2_end));
+    double reach = vgs__kernel_sphere_reach(s,
+                                            (double)(s->c.s2_start > s->c.s2_end ? s->c.s2_start
+                                                     : s->c.s2_end));
     int wraps = (int)ceil((VGS__PI + 2.0 * reach) / (2.0 * VGS__PI)), n = 2 * wraps + 1, i;
     float *turn = (float *)vgs__alloc((size_t)n, sizeof *turn);
     vgs_var um, l, along, a, far, cost, inv_rho = vgs__no_var();
@@ -12047,10 +12107,11 @@ static vgs_var vgs__sphere_cost(const vgs_sampler *s, vgs__kernel *k, vgs_var u,
 }
 
 /* log qt(x0|x1), one step of the noising chain, in double. */
-static double vgs__sphere_log_back(const vgs_sampler *s, int t, const float *x0, const float *x1)
+static double vgs__kernel_sphere_log_back(const vgs_sampler *s, int t, const float *x0, const float *x1)
 {
     double apart = 0.0, across = 0.0, r, sine, sum = 0.0, top = -HUGE_VAL, s2 = (double)s->s2[t];
-    int wraps = (int)ceil((VGS__PI + vgs__sphere_reach(s, s2)) / (2.0 * VGS__PI)), d = s->dim, j, k, pass;
+    int wraps = (int)ceil((VGS__PI + vgs__kernel_sphere_reach(s, s2)) / (2.0 * VGS__PI)), d = s->dim, j, k,
+        pass;
     for (j = 0; j <= d; ++j) {
         apart += ((double)x0[j] - (double)x1[j]) * ((double)x0[j] - (double)x1[j]);
         across += ((double)x0[j] + (double)x1[j]) * ((double)x0[j] + (double)x1[j]);
@@ -12068,7 +12129,7 @@ static double vgs__sphere_log_back(const vgs_sampler *s, int t, const float *x0,
 }
 
 /* log of the area of the unit sphere in D dimensions */
-static double vgs__sphere_log_area(int dim)
+static double vgs__kernel_sphere_log_area(int dim)
 {
     double v = dim % 2 ? log(2.0) : log(2.0 * VGS__PI);
     for (; dim > 2; dim -= 2) v += log(2.0 * VGS__PI / (dim - 2));
@@ -12101,7 +12162,7 @@ static void vgs__start_record(const vgs_sampler *s, vgs__start_stage *st)
     st->x0 = vgs_state(g, -1, s->c.energy.dim, VGS_F32);
     st->scale = vgs_scalar_create(g, 1);
     st->noise = vgs_noise_create(g);
-    x = vgs_mul(g, vgs__kernel_eps(s, g, &st->noise), vgs__bound_state(g, 1, 1, s->sigma, 0));
+    x = vgs_mul(g, vgs__kernel_eps(s, g, &st->noise), vgs__graph_bound_state(g, 1, 1, s->sigma, 0));
     x = s->c.on_sphere ? vgs_sphere_move(g, x, vgs__no_var()) : vgs_affine_by(g, x, st->scale, none);
     vgs_assign(g, st->x0, x);
 }
@@ -12121,7 +12182,7 @@ typedef struct vgs__step_stage {
 
 /* V at x_t is what the network gives and what a rollout stores beside: fits and targets need not evaluate it,
    nor E, again. */
-static bool vgs__stores_part(const vgs_sampler *s) { return !vgs__is_plain(&s->c); }
+static bool vgs__step_stores_part(const vgs_sampler *s) { return !vgs__config_is_plain(&s->c); }
 
 static void vgs__step_store_part(const vgs_sampler *s, vgs__step_stage *st)
 {
@@ -12167,9 +12228,9 @@ static void vgs__step_record(vgs_sampler *s, vgs__step_stage *st, bool last, boo
         vgs_assign(g, st->eigvec, k->eigvec);
     }
     vgs_assign(g, st->cost, s->c.on_sphere
-                   ? vgs__sphere_cost(s, k, u, vgs_affine_by(g, mu, k->neg_inv_sigma, none))
+                   ? vgs__kernel_sphere_cost(s, k, u, vgs_affine_by(g, mu, k->neg_inv_sigma, none))
                    : vgs__kernel_cost(k, u, eps));
-    if (vgs__stores_part(s)) vgs__step_store_part(s, st);
+    if (vgs__step_stores_part(s)) vgs__step_store_part(s, st);
     vgs_assign(g, st->next, vgs__kernel_move(s, k, st->x, u));
 }
 
@@ -12208,7 +12269,7 @@ static vgs_status vgs__start_run(vgs_sampler *s, vgs__start_stage *st, const vgs
         return s->b->upload(s->b->self, r->x, place, r->start, (size_t)r->n * (size_t)s->c.energy.dim,
                             VGS_F32, err);
     vgs_bind(st->g, st->x0, r->x, place, NULL);
-    vgs_scalar_set(st->g, st->scale, vgs__from_zero(&s->c) ? 0.0 : r->start_scale);
+    vgs_scalar_set(st->g, st->scale, vgs__config_from_zero(&s->c) ? 0.0 : r->start_scale);
     vgs_noise_set(st->g, &st->noise, r->seed, r->start_stream, (int64_t)r->iteration, 0, r->first_row);
     return vgs_graph_run(st->g, r->n, err);
 }
@@ -12221,14 +12282,14 @@ static void vgs__step_bind(const vgs_sampler *s, vgs__step_stage *st, const vgs_
     vgs_bind(st->g, st->mu, r->mu, row * d, NULL);
     vgs_bind(st->g, st->mu2, r->mu2, row, NULL);
     vgs_bind(st->g, st->cost, r->cost, row, NULL);
-    if (vgs__stores_part(s)) vgs_bind(st->g, st->part, r->part, row, NULL);
+    if (vgs__step_stores_part(s)) vgs_bind(st->g, st->part, r->part, row, NULL);
     if (vgs__exists(st->slope)) vgs_bind(st->g, st->slope, s->traj_slope, row * d, NULL);
     if (!s->c.local_noise) return;
     vgs_bind(st->g, st->noise_std, r->noise_std, row * d, NULL);
     vgs_bind(st->g, st->eigvec, r->eigvec, row * d * d, NULL);
 }
 
-static void vgs__see(vgs_sampler *s, const vgs__roll *r)
+static void vgs__roll_see(vgs_sampler *s, const vgs__roll *r)
 {
     s->seen.x = r->x;
     s->seen.from = vgs__roll_place(s, r, s->c.steps - 1);
@@ -12242,7 +12303,7 @@ static vgs_status vgs__step_run(vgs_sampler *s, vgs__step_stage *st, const vgs__
 {
     bool last = t == s->c.steps - 1;
     vgs__step_bind(s, st, r, t);
-    if (last) vgs__see(s, r);
+    if (last) vgs__roll_see(s, r);
     if (r->recalled && t < r->detour) vgs_bind(st->g, st->next, s->draw_x, 0, NULL);
     vgs__kernel_set_step(s, &st->k, t, last ? r->last_scale : t < r->detour ? r->start_scale : r->step_scale,
                          r->first_row);
@@ -12261,7 +12322,7 @@ static vgs_status vgs__sampler_energies(vgs_sampler *s, const float *x, int n, d
 
 /* Is E minus infinity at x [D], or, where it is finite, a component of its gradient g [D] not? Then text, of
    the place and the gradient in x, which x and g become. */
-static bool vgs__energy_says(vgs_sampler *s, float *x, float *g, char text[200])
+static bool vgs__roll_energy_text(vgs_sampler *s, float *x, float *g, char text[200])
 {
     int d = s->c.energy.dim, shown = d < 4 ? d : 4, j = 0, at;
     double e;
@@ -12282,7 +12343,7 @@ static bool vgs__energy_says(vgs_sampler *s, float *x, float *g, char text[200])
 
 /* A sentence on E at a row of the last step where a check found it bad: at a x_{T-1}, or at x_T. Empty if the
    row is gone, or E says something else now. */
-static void vgs__describe_row(vgs_sampler *s, uint32_t row, char text[200])
+static void vgs__roll_describe_row(vgs_sampler *s, uint32_t row, char text[200])
 {
     size_t d = (size_t)s->c.energy.dim, at = (size_t)(row - s->seen.first_row) * d, j;
     float *x = row - s->seen.first_row < (uint32_t)s->seen.n ? (float *)vgs__alloc(2 * d, sizeof *x) : NULL;
@@ -12292,13 +12353,13 @@ static void vgs__describe_row(vgs_sampler *s, uint32_t row, char text[200])
         size_t place = k ? s->seen.to : s->seen.from;
         if (s->b->download(s->b->self, x, s->seen.x, place + at, d, VGS_F32, NULL) != VGS_OK) break;
         for (j = 0; j < d && !k; ++j) x[j] *= s->a[s->c.steps - 1];
-        if (!vgs__energy_says(s, x, x + d, text)) text[0] = '\0';
+        if (!vgs__roll_energy_text(s, x, x + d, text)) text[0] = '\0';
     }
     vgs__free(x);
 }
 
 /* Reads the flag; if it is set, clears it and tells what was found. */
-static vgs_status vgs__read_flag(vgs_sampler *s, const char *doing, vgs_error *err)
+static vgs_status vgs__sampler_read_flag(vgs_sampler *s, const char *doing, vgs_error *err)
 {
     static const char *const what[] = { "the loss", "the energy", "the energy's gradient",
                                         "the value network", "the policy network" };
@@ -12311,7 +12372,7 @@ static vgs_status vgs__read_flag(vgs_sampler *s, const char *doing, vgs_error *e
                          "(iteration %lld): nothing says where it is finite", doing,
                          s->outside_max < 1.0 ? "half or more of the" : "all", s->c.batch,
                          (long long)s->iteration);
-    if (f[3] == VGS__BAD_ENERGY || f[3] == VGS__BAD_GRADIENT) vgs__describe_row(s, (uint32_t)f[1], text);
+    if (f[3] == VGS__BAD_ENERGY || f[3] == VGS__BAD_GRADIENT) vgs__roll_describe_row(s, (uint32_t)f[1], text);
     return vgs__fail(err, VGS_E_NONFINITE, "%s: %s is not finite at row %u, step %d of %d (iteration %lld)%s",
                      doing, what[f[3] < 0 || f[3] > VGS__BAD_POLICY ? 0 : f[3]], (unsigned)f[1], (int)f[2],
                      s->c.steps, (long long)s->iteration, text);
@@ -12347,11 +12408,11 @@ static vgs_var vgs__mala_potential(vgs_sampler *s, vgs_graph *g, vgs_scalar t, v
     *grad = vgs__no_var();
     vgs_gradient(g, v, &x, 1, grad);
     if (value) {
-        *grad = vgs__centred(s, g, *grad);
+        *grad = vgs__value_centred(s, g, *grad);
         return v;
     }
-    *grad = vgs__inside(g, *grad, v);
-    return vgs__or_outside(g, v, v, vgs_fill(g, 1, 1, VGS__OUTSIDE));
+    *grad = vgs__kernel_inside(g, *grad, v);
+    return vgs__kernel_or_outside(g, v, v, vgs_fill(g, 1, 1, VGS__OUTSIDE));
 }
 
 static void vgs__mala_begin_record(vgs_sampler *s, vgs__mala_begin_stage *st, bool value)
@@ -12469,7 +12530,7 @@ typedef struct vgs__return_stage {
 /* The value that targets look at: dxdp has no target network. */
 static vgs_model *vgs__target_value(const vgs_sampler *s)
 {
-    return vgs__learns_by(&s->c, VGS_DXDP) ? s->online : s->target;
+    return vgs__config_learns_by(&s->c, VGS_DXDP) ? s->online : s->target;
 }
 
 /* The most that E counts for outside, [1,1]: energy_max if there is one, else the mean of the energies
@@ -12479,12 +12540,12 @@ static vgs_var vgs__target_ceiling(vgs_sampler *s, vgs__kernel *k, vgs_var e)
 {
     vgs_graph *g = k->g;
     const vgs_scalar none = { 0 };
-    vgs_var share = vgs_mean_rows(g, vgs__inside(g, vgs_fill(g, -1, 1, 1.0f), e)), mean, far;
+    vgs_var share = vgs_mean_rows(g, vgs__kernel_inside(g, vgs_fill(g, -1, 1, 1.0f), e)), mean, far;
     mean = vgs_log(g, vgs_affine_by(g, share, none, k->least_inside));   /* not finite up to 0         */
     vgs__kernel_check(k, mean, VGS__BAD_OUTSIDE);
     if (s->energy_max != 0.0f) return vgs_fill(g, 1, 1, s->energy_max);
-    mean = vgs_div(g, vgs_mean_rows(g, vgs__inside(g, e, e)), share);
-    far = vgs_div(g, vgs_mean_rows(g, vgs__inside(g, vgs_abs(g, vgs_sub(g, e, mean)), e)), share);
+    mean = vgs_div(g, vgs_mean_rows(g, vgs__kernel_inside(g, e, e)), share);
+    far = vgs_div(g, vgs_mean_rows(g, vgs__kernel_inside(g, vgs_abs(g, vgs_sub(g, e, mean)), e)), share);
     far = vgs_affine(g, far, 3.0f, 10.0f * (float)s->tau);
     return vgs_clamp(g, vgs_add(g, mean, far), -VGS__OUTSIDE, VGS__OUTSIDE);
 }
@@ -12508,7 +12569,7 @@ static vgs_var vgs__target_outside(vgs_sampler *s, vgs__kernel *k, vgs_var x, vg
 /* y_{T-1}/D of all rows from that of those inside; the step from x led to energies e. */
 static vgs_var vgs__target_last(vgs_sampler *s, vgs__kernel *k, vgs_var x, vgs_var e, vgs_var y)
 {
-    return vgs__or_outside(k->g, y, e, vgs__target_outside(s, k, x, e));
+    return vgs__kernel_or_outside(k->g, y, e, vgs__target_outside(s, k, x, e));
 }
 
 /* E or V at x', in units of D, E cut at energy_max; *energy: E itself, if `last`. part: of V there, if it is
@@ -12585,7 +12646,7 @@ static void vgs__return_record(vgs_sampler *s, vgs__return_stage *st, bool last)
     st->value_scale = vgs_scalar_create(g, 1);
     st->cost_scale = vgs_scalar_create(g, 1);
     st->cost_add = vgs_scalar_create(g, 0);
-    if (vgs__stores_part(s) && !last) st->part = vgs_state(g, -1, 1, VGS_F32);
+    if (vgs__step_stores_part(s) && !last) st->part = vgs_state(g, -1, 1, VGS_F32);
     if (looks) next = vgs__target_next(s, k, st->next, st->part, last, st->value_scale, &energy);
     y = last ? next : st->later;
     if (!last && looks) y = vgs_combine(g, y, s->c.lambda, next, 1.0f - s->c.lambda);
@@ -12598,7 +12659,7 @@ static void vgs__return_record(vgs_sampler *s, vgs__return_stage *st, bool last)
     if (s->c.replay) {
         y = st->later_path;
         if (last) {
-            y = vgs__or_outside(g, energy, energy, vgs_fill(g, 1, 1, VGS__OUTSIDE));         /* weight 0 */
+            y = vgs__kernel_or_outside(g, energy, energy, vgs_fill(g, 1, 1, VGS__OUTSIDE));  /* weight 0 */
             y = vgs_affine_by(g, y, st->value_scale, none);
         }
         vgs_assign(g, st->path, vgs__target_sum(g, y, cost, log_rho));
@@ -12621,7 +12682,7 @@ static vgs_status vgs__return_run(vgs_sampler *s, vgs__return_stage *st, int t, 
     if (last) vgs_bind(st->g, st->x, s->traj_x, row * d, NULL);
     vgs_bind(st->g, st->next, s->traj_x, (row + b) * d, NULL);
     if (!last) vgs_bind(st->g, st->later, s->traj_y, row + b, NULL);
-    if (!last && vgs__stores_part(s)) vgs_bind(st->g, st->part, s->traj_part, row + b, NULL);
+    if (!last && vgs__step_stores_part(s)) vgs_bind(st->g, st->part, s->traj_part, row + b, NULL);
     vgs_bind(st->g, st->cost, s->traj_cost, row, NULL);
     vgs_bind(st->g, st->y, s->traj_y, row, NULL);
     if (s->c.replay && !last) vgs_bind(st->g, st->later_path, s->traj_path, row + b, NULL);
@@ -12730,17 +12791,17 @@ static vgs_status vgs__grad_run(vgs_sampler *s, vgs__grad_stage *st, int t, vgs_
 /* ---- slope_loss and denoise_loss: x +- d of a minibatch, d along the error of grad V ---- */
 
 /* The transitions of a minibatch of a shuffled pass: their numbers and steps t. */
-static vgs_var vgs__train_minibatch(const vgs_sampler *s, vgs_graph *g, vgs_scalar first,
-                                    const vgs_noise *noise, vgs_var *t)
+static vgs_var vgs__fit_minibatch(const vgs_sampler *s, vgs_graph *g, vgs_scalar first,
+                                  const vgs_noise *noise, vgs_var *t)
 {
     vgs_var idx = vgs_permutation(g, s->c.steps * s->c.batch, first, noise);
     *t = vgs__int_div(g, idx, s->c.batch);
     return idx;
 }
 
-static vgs_var vgs__train_gather(vgs_sampler *s, vgs_graph *g, vgs_buffer *all, int cols, vgs_var idx)
+static vgs_var vgs__fit_gather(vgs_sampler *s, vgs_graph *g, vgs_buffer *all, int cols, vgs_var idx)
 {
-    return vgs_gather(g, vgs__bound_state(g, s->c.steps * s->c.batch, cols, all, 0), idx);
+    return vgs_gather(g, vgs__graph_bound_state(g, s->c.steps * s->c.batch, cols, all, 0), idx);
 }
 
 typedef struct vgs__fd_stage { vgs_graph *g; vgs_noise noise; vgs_scalar first; } vgs__fd_stage;
@@ -12757,10 +12818,10 @@ static void vgs__fd_record(vgs_sampler *s, vgs__fd_stage *st, float of_loss)
     vgs_var idx, t, x, y, r = vgs__no_var(), norm, root, weight;
     st->noise = vgs_noise_create(g);
     st->first = vgs_scalar_create(g, 0);
-    idx = vgs__train_minibatch(s, g, st->first, &st->noise, &t);
-    x = vgs__train_gather(s, g, s->traj_x, d, idx);
+    idx = vgs__fit_minibatch(s, g, st->first, &st->noise, &t);
+    x = vgs__fit_gather(s, g, s->traj_x, d, idx);
     vgs_gradient(g, vgs__value(s, g, s->online, x, t, NULL), &x, 1, &r);
-    y = vgs__train_gather(s, g, s->traj_grad, d, idx);
+    y = vgs__fit_gather(s, g, s->traj_grad, d, idx);
     r = vgs_combine(g, r, s->c.scale_by_dim ? 1.0f : per_dim, y, -per_dim);
     norm = vgs_sqrt(g, vgs_affine(g, vgs_sum_cols(g, vgs_square(g, r)), 1.0f, 1e-30f));
     root = vgs__value_variance(s, g, t, 0.0, 0.0);
@@ -12768,8 +12829,8 @@ static void vgs__fd_record(vgs_sampler *s, vgs__fd_stage *st, float of_loss)
     weight = vgs_affine(g, weight, of_loss / (2.0f * VGS__FD_PATH), 0.0f);
     r = vgs_mul(g, r, vgs_div(g, vgs_affine(g, root, VGS__FD_PATH, 0.0f), norm));
     y = vgs_add(g, x, r);
-    vgs_assign(g, vgs__bound_state(g, -1, 2 * d, s->fd_x, 0), vgs_concat(g, y, vgs_sub(g, x, r)));
-    vgs_assign(g, vgs__bound_state(g, -1, 1, s->fd_weight, 0), weight);
+    vgs_assign(g, vgs__graph_bound_state(g, -1, 2 * d, s->fd_x, 0), vgs_concat(g, y, vgs_sub(g, x, r)));
+    vgs_assign(g, vgs__graph_bound_state(g, -1, 1, s->fd_weight, 0), weight);
 }
 
 /* ---- fit: a minibatch descends the loss ---- */
@@ -12790,14 +12851,16 @@ static vgs_var vgs__fit_value(vgs_sampler *s, vgs__fit_stage *st, vgs_var idx, v
     static const float sign[2] = { 1.0f, -1.0f };
     vgs_graph *g = st->g;
     int d = s->c.energy.dim;
-    vgs_var v, x = pair ? vgs__bound_state(g, -2, d, s->fd_x, 0) : vgs__train_gather(s, g, s->traj_x, d, idx);
+    vgs_var v, x = pair ? vgs__graph_bound_state(g, -2, d, s->fd_x, 0)
+        : vgs__fit_gather(s, g, s->traj_x, d, idx);
     if (pair) t = vgs_segment_gather(g, t, 1, twice, 2);
-    v = vgs__stores_part(s) ? vgs__value_net(s, g, s->online, x, t) : vgs__value(s, g, s->online, x, t, NULL);
+    v = vgs__step_stores_part(s) ? vgs__value_net(s, g, s->online, x, t)
+        : vgs__value(s, g, s->online, x, t, NULL);
     if (!s->c.scale_by_dim) v = vgs_affine(g, v, 1.0f / (float)s->dim, 0.0f);
     if (!pair) return v;
     v = vgs_reshape(g, v, 2);
     *grad_loss = vgs_mul(g, vgs_sum_cols(g, vgs_mul(g, v, vgs_table(g, sign, 1, 2))),
-                         vgs__bound_state(g, -1, 1, s->fd_weight, 0));
+                         vgs__graph_bound_state(g, -1, 1, s->fd_weight, 0));
     return vgs_mean_cols(g, v);
 }
 
@@ -12810,21 +12873,22 @@ static void vgs__fit_record(vgs_sampler *s, vgs__fit_stage *st, bool slope_only)
     st->first = vgs_scalar_create(g, 0);
     st->log_row = vgs_scalar_create(g, 0);
     st->lr = vgs_scalar_create(g, 0);
-    idx = vgs__train_minibatch(s, g, st->first, &st->noise, &t);
-    st->y = vgs__bound_state(g, s->c.steps * s->c.batch, 1, s->traj_y, 0);
+    idx = vgs__fit_minibatch(s, g, st->first, &st->noise, &t);
+    st->y = vgs__graph_bound_state(g, s->c.steps * s->c.batch, 1, s->traj_y, 0);
     y = vgs_gather(g, st->y, idx);
-    if (vgs__stores_part(s))                     /* of the network alone                              */
-        y = vgs_combine(g, y, 1.0f, vgs__train_gather(s, g, s->traj_part, 1, idx),
+    if (vgs__step_stores_part(s))                /* of the network alone                              */
+        y = vgs_combine(g, y, 1.0f, vgs__fit_gather(s, g, s->traj_part, 1, idx),
                         s->c.scale_by_dim ? -1.0f : -1.0f / (float)s->dim);
     loss = vgs_loss_of(g, vgs__fit_value(s, st, idx, t, pair, &grad_loss), y, s->c.loss);
     mean = vgs_mean_rows(g, loss);
     if (pair) loss = slope_only ? grad_loss : vgs_add(g, loss, grad_loss);
     vgs_descend(g, vgs_mean_rows(g, loss), s->online, st->lr, s->c.grad_max);
-    vgs_assign_rows(g, vgs__bound_state(g, s->c.passes * s->c.steps, 1, s->loss_log, 0), st->log_row, mean);
+    vgs_assign_rows(g, vgs__graph_bound_state(g, s->c.passes * s->c.steps, 1, s->loss_log, 0), st->log_row,
+                    mean);
 }
 
 /* A learning rate as it is in this iteration. */
-static double vgs__rate(const vgs_sampler *s, float first)
+static double vgs__fit_rate(const vgs_sampler *s, float first)
 {
     if (s->c.lr_half > 0.0f) return (double)first * pow(0.5, (double)s->iteration / (double)s->c.lr_half);
     return s->piloted ? (double)first * (double)s->lr_factor : (double)first;
@@ -12836,7 +12900,7 @@ static vgs_status vgs__fit_run(vgs_sampler *s, vgs__fit_stage *st, vgs__fd_stage
     size_t rows = (size_t)s->c.steps * (size_t)s->c.batch;
     vgs_status code = VGS_OK;
     int k;
-    vgs_scalar_set(st->g, st->lr, vgs__rate(s, s->c.value_lr));
+    vgs_scalar_set(st->g, st->lr, vgs__fit_rate(s, s->c.value_lr));
     vgs_bind(st->g, st->y, s->traj_y, s->c.published ? (size_t)pass * rows : 0, NULL);
     vgs_noise_set(st->g, &st->noise, s->c.seed, VGS__FOR_SHUFFLE, s->iteration, pass, 0);
     if (fd->g) vgs_noise_set(fd->g, &fd->noise, s->c.seed, VGS__FOR_SHUFFLE, s->iteration, pass, 0);
@@ -12877,20 +12941,20 @@ static void vgs__sigma_record(vgs_sampler *s, vgs__sigma_stage *st)
     st->lr = vgs_scalar_create(g, 0);
     st->vs = vgs_scalar_create(g, 0);
     st->t = vgs_scalar_create(g, 0);
-    s0 = vgs__bound_state(g, 1, 1, s->sigma, 0);
+    s0 = vgs__graph_bound_state(g, 1, 1, s->sigma, 0);
     x = vgs_mul(g, vgs__kernel_eps(s, g, &st->noise), s0);
     vgs_gradient(g, vgs_mean_rows(g, vgs__value_at(s, g, x, st->t)), &s0, 1, &grad);
     grad = vgs_sub(g, grad, vgs_affine(g, vgs_reciprocal(g, s0), (float)(d * s->tau), 0.0f));
     a[0] = s0;
-    a[1] = vgs__bound_state(g, 1, 1, s->sigma, 16);
-    a[2] = vgs__bound_state(g, 1, 1, s->sigma, 32);
-    a[3] = vgs__bound_state(g, 1, 1, s->sigma, 48);
+    a[1] = vgs__graph_bound_state(g, 1, 1, s->sigma, 16);
+    a[2] = vgs__graph_bound_state(g, 1, 1, s->sigma, 32);
+    a[3] = vgs__graph_bound_state(g, 1, 1, s->sigma, 48);
     a[5] = vgs__model_flag(g, s->online);
     vgs_assign(g, a[1], grad);
     s0 = vgs__adam(g, a, 0.0f);
-    vgs__slot_f(g, s0, 0, st->lr);
-    vgs__slot_f(g, s0, 4, st->vs);
-    vgs__attr_f(g, s0, 6, 1e-6f);                /* s0 stays above                                    */
+    vgs__graph_slot_f(g, s0, 0, st->lr);
+    vgs__graph_slot_f(g, s0, 4, st->vs);
+    vgs__graph_attr_f(g, s0, 6, 1e-6f);          /* s0 stays above                                    */
 }
 
 static vgs_status vgs__sigma_run(vgs_sampler *s, vgs__sigma_stage *st, vgs_error *err)
@@ -12898,7 +12962,7 @@ static vgs_status vgs__sigma_run(vgs_sampler *s, vgs__sigma_stage *st, vgs_error
     double lr, vs;
     if (!(s->c.sigma_lr > 0.0f)) return VGS_OK;
     s->energy_calls += vgs__value_calls(s, s->c.batch);
-    vgs__adam_factors((double)s->c.sigma_lr, ++s->sigma_step, &lr, &vs);
+    vgs__run_adam_factors((double)s->c.sigma_lr, ++s->sigma_step, &lr, &vs);
     vgs_scalar_set(st->g, st->lr, lr);
     vgs_scalar_set(st->g, st->vs, vs);
     vgs_noise_set(st->g, &st->noise, s->c.seed, VGS__FOR_SIGMA, s->iteration, 0, 0);
@@ -12968,8 +13032,8 @@ static void vgs__factor_record(vgs_sampler *s, vgs__factor_stage *st, bool last)
     rho = vgs_reciprocal(g, vgs_clamp(g, v, 0.5f, 1.8f));
     kappa = vgs_combine(g, k->kappa, 1.0f - VGS__FACTOR_RATE, kappa, VGS__FACTOR_RATE);
     rho = vgs_combine(g, vgs_square(g, k->sqrt_rho), 1.0f - VGS__FACTOR_RATE, rho, VGS__FACTOR_RATE);
-    vgs__effect(g, VGS_OP_EMA, k->kappa, kappa, k->flag);            /* keeps 0 of what was: a copy, but   */
-    vgs__effect(g, VGS_OP_EMA, k->sqrt_rho, vgs_sqrt(g, rho), k->flag);  /* none while the flag is set     */
+    vgs__op_effect(g, VGS_OP_EMA, k->kappa, kappa, k->flag);         /* keeps 0 of what was: a copy, but   */
+    vgs__op_effect(g, VGS_OP_EMA, k->sqrt_rho, vgs_sqrt(g, rho), k->flag); /* none while the flag is set */
 }
 
 /* Each iteration moves the factors of every VGS__FACTOR_STRIDE-th step. */
@@ -13011,7 +13075,7 @@ static vgs_status vgs__factor_run(vgs_sampler *s, vgs__factor_stage *step, vgs__
 static vgs_var vgs__dp_cost(const vgs_sampler *s, vgs_graph *g, vgs_var x, vgs_var next, vgs_var t)
 {
     vgs_var far = vgs_sum_cols(g, vgs_square(g, vgs_sub(g, next, x)));
-    vgs_var v = vgs_gather(g, vgs__bound_state(g, s->c.steps, 1, s->velocity, 0), t);
+    vgs_var v = vgs_gather(g, vgs__graph_bound_state(g, s->c.steps, 1, s->velocity, 0), t);
     v = vgs_div(g, far, v);
     return vgs_combine(g, v, 0.5f * s->c.velocity_tau, vgs__policy_log_sigma(g, s->policy_on, t),
                        -s->c.entropy_tau * (float)s->dim);
@@ -13063,7 +13127,8 @@ static void vgs__dp_record(vgs_sampler *s, vgs__dp_stage *st, bool last)
     if (!s->c.scale_by_dim) v = vgs_affine(g, v, 1.0f / (float)s->dim, 0.0f);
     loss = vgs_mean_rows(g, vgs_loss_of(g, v, st->y, s->c.loss));
     vgs_descend(g, loss, s->online, st->lr, s->c.grad_max);
-    vgs_assign_rows(g, vgs__bound_state(g, s->c.passes * s->c.steps, 1, s->loss_log, 0), st->log_row, loss);
+    vgs_assign_rows(g, vgs__graph_bound_state(g, s->c.passes * s->c.steps, 1, s->loss_log, 0), st->log_row,
+                    loss);
 }
 
 static vgs_status vgs__dp_run(vgs_sampler *s, vgs__dp_stage *st, int pass, int t, vgs_error *err)
@@ -13074,7 +13139,7 @@ static vgs_status vgs__dp_run(vgs_sampler *s, vgs__dp_stage *st, int pass, int t
     vgs_bind(st->g, st->y, s->traj_y, row, NULL);
     vgs_noise_set(st->g, &st->noise, s->c.seed, VGS__FOR_TARGET, s->iteration * s->c.passes + pass, t, 0);
     vgs__target_set(s, &st->k, t, st->value_scale);
-    vgs_scalar_set(st->g, st->lr, vgs__rate(s, s->c.value_lr));
+    vgs_scalar_set(st->g, st->lr, vgs__fit_rate(s, s->c.value_lr));
     vgs_scalar_set(st->g, st->log_row, pass * s->c.steps + s->c.steps - 1 - t);
     return vgs_graph_run(st->g, s->c.batch, err);
 }
@@ -13087,11 +13152,11 @@ typedef struct vgs__policy_fit_stage {
     vgs_scalar first, lr, sigma_lr;
 } vgs__policy_fit_stage;
 
-static void vgs__fill_alpha(const vgs_sampler *s, float *out)
+static void vgs__dxdp_fill_alpha(const vgs_sampler *s, float *out)
 {
     memcpy(out, s->a, (size_t)s->c.steps * sizeof *out);
 }
-static void vgs__fill_last(const vgs_sampler *s, float *out)         /* 1 at T-1                      */
+static void vgs__dxdp_fill_last(const vgs_sampler *s, float *out)    /* 1 at T-1                      */
 {
     memset(out, 0, (size_t)s->c.steps * sizeof *out);
     out[s->c.steps - 1] = 1.0f;
@@ -13114,7 +13179,7 @@ static vgs_var vgs__policy_fit_next_t(const vgs_sampler *s, vgs_graph *g, vgs_va
 static vgs_var vgs__policy_fit_slope(vgs_sampler *s, vgs__policy_fit_stage *st, vgs_var next, vgs_var t)
 {
     vgs_graph *g = st->g;
-    vgs_var last = vgs__by_step(s, g, t, vgs__fill_last), of_v = vgs__no_var(), of_e = of_v, v, e;
+    vgs_var last = vgs__policy_by_step(s, g, t, vgs__dxdp_fill_last), of_v = vgs__no_var(), of_e = of_v, v, e;
     v = vgs__value(s, g, s->online, next, vgs__policy_fit_next_t(s, g, t), NULL);
     if (s->c.scale_by_dim) v = vgs_affine(g, v, (float)s->dim, 0.0f);
     vgs_gradient(g, v, &next, 1, &of_v);
@@ -13122,13 +13187,13 @@ static vgs_var vgs__policy_fit_slope(vgs_sampler *s, vgs__policy_fit_stage *st, 
     vgs_gradient(g, e, &next, 1, &of_e);
     of_e = vgs_mask_above(g, of_e, e, s->energy_max != 0.0f ? s->energy_max : FLT_MAX);
     of_e = vgs_mask_above(g, of_e, vgs_affine(g, last, -1.0f, 1.0f), 0.5f);
-    return vgs__centred(s, g, vgs_add(g, of_e, vgs_mask_above(g, of_v, last, 0.5f)));
+    return vgs__value_centred(s, g, vgs_add(g, of_e, vgs_mask_above(g, of_v, last, 0.5f)));
 }
 
 /* Along the great circle by v, tangent at x; unlike vgs_sphere_move it has a gradient. */
 static vgs_var vgs__policy_fit_along(vgs_graph *g, vgs_var x, vgs_var v)
 {
-    vgs_var l = vgs__length_of(g, v);
+    vgs_var l = vgs__policy_length_of(g, v);
     return vgs_add(g, vgs_mul(g, x, vgs_cos(g, l)), vgs_mul(g, v, vgs_div(g, vgs_sin(g, l), l)));
 }
 
@@ -13140,7 +13205,7 @@ static vgs_var vgs__policy_fit_step(vgs_sampler *s, vgs__policy_fit_stage *st, v
     vgs_var move = vgs__policy_mean(s, g, s->policy_on, x, t, vgs__no_var());
     move = vgs_add(g, move, vgs_mul(g, vgs__kernel_eps_at(s, g, x, &st->noise), sigma));
     if (s->c.on_sphere) return vgs__policy_fit_along(g, x, move);
-    return vgs_add(g, vgs_mul(g, x, vgs__by_step(s, g, t, vgs__fill_alpha)), move);
+    return vgs_add(g, vgs_mul(g, x, vgs__policy_by_step(s, g, t, vgs__dxdp_fill_alpha)), move);
 }
 
 static void vgs__policy_fit_record(vgs_sampler *s, vgs__policy_fit_stage *st)
@@ -13152,16 +13217,16 @@ static void vgs__policy_fit_record(vgs_sampler *s, vgs__policy_fit_stage *st)
     st->first = vgs_scalar_create(g, 0);
     st->lr = vgs_scalar_create(g, 0);
     st->sigma_lr = vgs_scalar_create(g, 0);
-    idx = vgs__train_minibatch(s, g, st->first, &st->order, &t);
-    x = vgs__train_gather(s, g, s->traj_x, s->c.energy.dim, idx);
+    idx = vgs__fit_minibatch(s, g, st->first, &st->order, &t);
+    x = vgs__fit_gather(s, g, s->traj_x, s->c.energy.dim, idx);
     next = vgs__policy_fit_step(s, st, x, t);
-    slope = vgs__bound_state(g, -1, s->c.energy.dim, s->policy_slope, 0);
+    slope = vgs__graph_bound_state(g, -1, s->c.energy.dim, s->policy_slope, 0);
     vgs_assign(g, slope, vgs__policy_fit_slope(s, st, next, t));          /* V is not what learns           */
     vgs_check(g, slope, s->policy_on);
     loss = vgs_sum_cols(g, vgs_mul(g, next, slope));
     loss = vgs_mean_rows(g, vgs_add(g, loss, vgs__dp_cost(s, g, x, next, t)));
-    vgs__descend_parts(g, loss, s->policy_on, st->lr, vgs__policy_net_size(s->policy_on), st->sigma_lr,
-                       s->c.policy_grad_max);
+    vgs__model_descend_parts(g, loss, s->policy_on, st->lr, vgs__policy_net_size(s->policy_on), st->sigma_lr,
+                             s->c.policy_grad_max);
 }
 
 /* Policy steps take turns through permutations of the transitions. */
@@ -13169,8 +13234,8 @@ static vgs_status vgs__policy_fit_run(vgs_sampler *s, vgs__policy_fit_stage *st,
 {
     vgs_status code = VGS_OK;
     int k;
-    vgs_scalar_set(st->g, st->lr, vgs__rate(s, s->c.policy_lr));
-    vgs_scalar_set(st->g, st->sigma_lr, vgs__rate(s, s->c.step_sigma_lr));
+    vgs_scalar_set(st->g, st->lr, vgs__fit_rate(s, s->c.policy_lr));
+    vgs_scalar_set(st->g, st->sigma_lr, vgs__fit_rate(s, s->c.step_sigma_lr));
     for (k = 0; k < s->c.policy_steps && code == VGS_OK; ++k) {
         vgs_scalar_set(st->g, st->first, (double)(k % s->c.steps) * s->c.batch);
         vgs_noise_set(st->g, &st->order, s->c.seed, VGS__FOR_SHUFFLE, s->iteration, k / s->c.steps, 0);
@@ -13194,8 +13259,8 @@ static void vgs__velocity_record(vgs_sampler *s, vgs__velocity_stage *st)
     st->velocity = vgs_state(g, 1, 1, VGS_F32);
     v = vgs_mean_rows(g, vgs_sum_cols(g, vgs_square(g, vgs_sub(g, st->next, st->x))));
     v = vgs_affine(g, v, 1.0f / (float)s->dim, 0.0f);
-    v = vgs__effect(g, VGS_OP_EMA, st->velocity, v, vgs__model_flag(g, s->online));
-    vgs__attr_f(g, v, 0, VGS__VELOCITY_KEPT);
+    v = vgs__op_effect(g, VGS_OP_EMA, st->velocity, v, vgs__model_flag(g, s->online));
+    vgs__graph_attr_f(g, v, 0, VGS__VELOCITY_KEPT);
 }
 
 static vgs_status vgs__velocity_run(vgs_sampler *s, vgs__velocity_stage *st, vgs_error *err)
@@ -13237,8 +13302,8 @@ typedef struct vgs__path_cost_stage { vgs_graph *g; } vgs__path_cost_stage;
 static void vgs__path_cost_record(vgs_sampler *s, vgs__path_cost_stage *st)
 {
     const int b = s->c.batch;
-    vgs_var cost = vgs_sum_rows(st->g, vgs__bound_state(st->g, s->c.steps, b, s->traj_cost, 0));
-    vgs_assign(st->g, vgs__bound_state(st->g, 1, b, s->path_cost, 0), cost);
+    vgs_var cost = vgs_sum_rows(st->g, vgs__graph_bound_state(st->g, s->c.steps, b, s->traj_cost, 0));
+    vgs_assign(st->g, vgs__graph_bound_state(st->g, 1, b, s->path_cost, 0), cost);
 }
 
 /* ---- path_end: log w, less its mean ---- */
@@ -13258,20 +13323,21 @@ static void vgs__path_end_record(vgs_sampler *s, vgs__path_end_stage *st)
     vgs__kernel_open(s, k, g, true);
     st->end = vgs_input(g, s->c.energy.dim);
     st->known = vgs_input(g, s->c.energy.dim);
-    s0 = vgs__bound_state(g, 1, 1, s->sigma, 0);
-    cost = vgs__bound_state(g, -1, 1, s->path_cost, 0);
+    s0 = vgs__graph_bound_state(g, 1, 1, s->sigma, 0);
+    cost = vgs__graph_bound_state(g, -1, 1, s->path_cost, 0);
     e = vgs_energy_of(g, s->energy, st->end);
     vgs__kernel_check(k, e, VGS__BAD_ENERGY);
     w = s->energy_max != 0.0f ? vgs_clamp(g, e, -FLT_MAX, s->energy_max) : e;
-    w = vgs_affine(g, vgs__or_outside(g, w, e, vgs__target_ceiling(s, k, e)), -1.0f / (float)s->tau, 0.0f);
+    w = vgs_affine(g, vgs__kernel_or_outside(g, w, e, vgs__target_ceiling(s, k, e)), -1.0f / (float)s->tau,
+                   0.0f);
     w = vgs_sub(g, w, cost);
     cost = vgs_div(g, vgs_sum_cols(g, vgs_square(g, st->known)), vgs_square(g, s0));
     w = vgs_add(g, w, vgs_affine(g, cost, 0.5f, 0.0f));
     w = vgs_sub(g, w, vgs_mean_rows(g, w));
     vgs__kernel_check(k, w, VGS__BAD_LOSS);
-    vgs_assign(g, vgs__bound_state(g, -1, 1, s->path_weight, 0), w);
+    vgs_assign(g, vgs__graph_bound_state(g, -1, 1, s->path_weight, 0), w);
     w = vgs_affine(g, vgs_mean_rows(g, vgs_square(g, w)), (float)b / (float)(b - 1), 0.0f);
-    vgs_assign(g, vgs__bound_state(g, 1, 1, s->loss_log, 0), w);
+    vgs_assign(g, vgs__graph_bound_state(g, 1, 1, s->loss_log, 0), w);
     w = vgs_fill(g, 1, vgs_model_size(s->policy_on), 0.0f);
     vgs_assign(g, vgs__model_grad(g, s->policy_on), w);
 }
@@ -13280,7 +13346,7 @@ static vgs_status vgs__path_end_run(vgs_sampler *s, vgs__path_end_stage *st, vgs
 {
     size_t rows = (size_t)s->c.batch * (size_t)s->c.energy.dim;
     vgs_bind(st->g, st->end, s->traj_x, (size_t)s->c.steps * rows, NULL);
-    vgs_bind(st->g, st->known, s->traj_x, (size_t)vgs__known_step(s) * rows, NULL);
+    vgs_bind(st->g, st->known, s->traj_x, (size_t)vgs__value_known_step(s) * rows, NULL);
     vgs__kernel_set(s, &st->k, s->c.steps - 1, s->c.steps, 1.0);
     vgs_scalar_set(st->g, st->k.least_inside, s->outside_max - 1.0);
     s->energy_calls += s->c.batch;
@@ -13309,10 +13375,10 @@ static void vgs__path_step_record(vgs_sampler *s, vgs__path_step_stage *st)
     st->factor = vgs_scalar_create(g, 1);
     mean = vgs__policy_mean(s, g, s->policy_on, st->x, vgs_fill_int(g, -1, st->k.step), st->slope);
     r = vgs_sub(g, vgs_combine_by(g, st->next, none, st->x, st->minus_a), mean);
-    r = vgs_mul(g, vgs_sum_cols(g, vgs_square(g, r)), vgs__bound_state(g, -1, 1, s->path_weight, 0));
+    r = vgs_mul(g, vgs_sum_cols(g, vgs_square(g, r)), vgs__graph_bound_state(g, -1, 1, s->path_weight, 0));
     r = vgs_affine_by(g, r, st->factor, none);
     vgs_check(g, r, s->policy_on);
-    part = vgs__bound_state(g, 1, vgs_model_size(s->policy_on), s->policy_grad, 0);
+    part = vgs__graph_bound_state(g, 1, vgs_model_size(s->policy_on), s->policy_grad, 0);
     vgs_gradient_params(g, r, vgs_model_weights(g, s->policy_on), part);
     vgs_assign(g, grad, vgs_add(g, grad, part));
 }
@@ -13341,14 +13407,14 @@ static void vgs__path_fit_record(vgs_sampler *s, vgs__path_fit_stage *st)
     st->lr = vgs_scalar_create(st->g, 0);
     st->rest_lr = vgs_scalar_create(st->g, 0);
     vgs_check(st->g, grad, s->policy_on);
-    vgs__adam_parts(st->g, s->policy_on, grad, st->lr, vgs__policy_net_size(s->policy_on), st->rest_lr,
-                    s->c.policy_grad_max);
+    vgs__model_adam_parts(st->g, s->policy_on, grad, st->lr, vgs__policy_net_size(s->policy_on), st->rest_lr,
+                          s->c.policy_grad_max);
 }
 
 static vgs_status vgs__path_fit_run(vgs_sampler *s, vgs__path_fit_stage *st, vgs_error *err)
 {
-    vgs_scalar_set(st->g, st->lr, vgs__rate(s, s->c.policy_lr));
-    vgs_scalar_set(st->g, st->rest_lr, vgs__rate(s, 0.1f * s->c.step_sigma_lr));
+    vgs_scalar_set(st->g, st->lr, vgs__fit_rate(s, s->c.policy_lr));
+    vgs_scalar_set(st->g, st->rest_lr, vgs__fit_rate(s, 0.1f * s->c.step_sigma_lr));
     return vgs_graph_run(st->g, 1, err);
 }
 
@@ -13368,13 +13434,13 @@ static void vgs__keep_record(vgs_sampler *s, vgs__keep_stage *st)
     st->x0 = vgs_input(g, d);
     st->x = vgs_state(g, -1, d, VGS_F32);
     st->path = vgs_state(g, -1, 1, VGS_F32);
-    s0 = vgs__bound_state(g, 1, 1, s->sigma, 0);
+    s0 = vgs__graph_bound_state(g, 1, 1, s->sigma, 0);
     w = vgs_div(g, vgs_sum_cols(g, vgs_square(g, st->x0)), vgs_square(g, s0));
     v = vgs_affine(g, vgs_log(g, s0), dim, 0.0f);
     w = vgs_add(g, vgs_affine(g, w, 0.5f, 0.0f), v);
     w = vgs_sub(g, w, vgs_affine(g, st->path, dim / (float)s->tau, 0.0f));
-    vgs_assign_rows(g, vgs__bound_state(g, n, 1, s->replay_weight, 0), st->first, w);
-    vgs_assign_rows(g, vgs__bound_state(g, n, d, s->replay_x, 0), st->first, st->x);
+    vgs_assign_rows(g, vgs__graph_bound_state(g, n, 1, s->replay_weight, 0), st->first, w);
+    vgs_assign_rows(g, vgs__graph_bound_state(g, n, d, s->replay_x, 0), st->first, st->x);
 }
 
 /* x_T after `refine` steps of MALA, in mala_x. They leave the target as it is: log w stays. */
@@ -13426,8 +13492,8 @@ static void vgs__recall_record(vgs_sampler *s, vgs__recall_stage *st)
     vgs_var idx;
     st->x = vgs_state(g, -1, d, VGS_F32);
     st->noise = vgs_noise_create(g);
-    idx = vgs_resample(g, vgs__bound_state(g, n, 1, s->replay_weight, 0), &st->noise);
-    vgs_assign(g, st->x, vgs_gather(g, vgs__bound_state(g, n, d, s->replay_x, 0), idx));
+    idx = vgs_resample(g, vgs__graph_bound_state(g, n, 1, s->replay_weight, 0), &st->noise);
+    vgs_assign(g, st->x, vgs_gather(g, vgs__graph_bound_state(g, n, d, s->replay_x, 0), idx));
 }
 
 static void vgs__back_record(const vgs_sampler *s, vgs__back_stage *st)
@@ -13468,7 +13534,7 @@ static vgs_status vgs__recall_run(vgs_sampler *s, vgs__recall_stage *st, vgs__ba
     code = vgs_graph_run(st->g, s->c.batch, err);
     for (t = s->c.steps - 1; t >= n; --t) {
         a *= (double)s->a[t];
-        var = vgs__chain_variance(s, t, var);
+        var = vgs__value_chain_variance(s, t, var);
     }
     if (code == VGS_OK) code = vgs__back_run(s, back, n, s->c.steps, a, sqrt(var), err);
     for (t = n - 1; t >= 0 && code == VGS_OK; --t)
@@ -13533,7 +13599,7 @@ static vgs_status vgs__denoise_run(vgs_sampler *s, vgs__end_stage *end, vgs__den
     s->energy_calls += s->c.batch;
     for (t = s->c.steps - 1; t >= 0 && code == VGS_OK; --t) {
         a *= (double)s->a[t];
-        w = vgs__chain_variance(s, t, w);
+        w = vgs__value_chain_variance(s, t, w);
         share = w / (w + detail * detail / (a * a));
         vgs_bind(st->g, st->x, s->traj_x, (size_t)t * rows, NULL);
         vgs_bind(st->g, st->end, s->traj_x, (size_t)s->c.steps * rows, NULL);
@@ -13550,20 +13616,20 @@ static vgs_status vgs__denoise_run(vgs_sampler *s, vgs__end_stage *end, vgs__den
 /* ---- detours: where trajectories are not the sampler's own ---- */
 
 /* Does a trajectory of returns explore? */
-static bool vgs__explores(const vgs_sampler *s) { return !s->c.published && s->c.explore != 1.0f; }
+static bool vgs__replay_explores(const vgs_sampler *s) { return !s->c.published && s->c.explore != 1.0f; }
 
 /* Half of the iterations are plain. In the others the first k steps explore, or come back from kept samples
    by the noising chain, k uniform in 0..T-1, so that every t sees targets that start off the sampler's own
    path; targets of these steps are of one step. Multiples of the golden ratio fill 0..1 evenly. */
-static vgs__detour vgs__detour_of(const vgs_sampler *s)
+static vgs__detour vgs__replay_detour(const vgs_sampler *s)
 {
     vgs__detour d = { 0, false };
     double u = 0.6180339887498949 * (double)s->iteration;
     bool recall = s->c.replay && s->c.denoise_loss == 0.0f && s->kept >= s->c.replay;
     u = 2.0 * (u - floor(u)) - 1.0;
-    if (u <= 0.0 || !(recall || vgs__explores(s))) return d;
+    if (u <= 0.0 || !(recall || vgs__replay_explores(s))) return d;
     d.steps = (int)(u * (s->c.steps - 1));
-    d.recalled = recall && (!vgs__explores(s) || s->iteration % 2);
+    d.recalled = recall && (!vgs__replay_explores(s) || s->iteration % 2);
     return d;
 }
 
@@ -13590,7 +13656,7 @@ static void vgs__score_sphere(vgs_sampler *s, vgs__score_stage *st, vgs_var xi, 
     u = vgs_mul(g, st->next, vgs_mul(g, l, vgs_sin(g, angle)));
     u = vgs_sub(g, u, vgs_mul(g, xi, vgs_cos(g, angle)));
     mu = vgs__kernel_mu(s, k, x, vgs__no_var(), last);
-    vgs_assign(g, st->cost, vgs__sphere_cost(s, k, u, vgs_affine_by(g, mu, k->neg_inv_sigma, none)));
+    vgs_assign(g, st->cost, vgs__kernel_sphere_cost(s, k, u, vgs_affine_by(g, mu, k->neg_inv_sigma, none)));
     vgs_assign(g, st->x, x);
 }
 
@@ -13616,9 +13682,9 @@ static void vgs__score_record(vgs_sampler *s, vgs__score_stage *st, bool last)
     }
     x = vgs_combine_by(g, st->next, st->inv_a, xi, st->s);
     mu = vgs__kernel_mu(s, k, x, vgs__no_var(), last);
-    if (vgs__from_zero(&s->c)) xi = vgs_affine_by(g, vgs_sub(g, st->next, x), k->neg_inv_sigma, one);
+    if (vgs__config_from_zero(&s->c)) xi = vgs_affine_by(g, vgs_sub(g, st->next, x), k->neg_inv_sigma, one);
     eps = vgs_combine_by(g, xi, one, mu, k->neg_inv_sigma);          /* the sign does not matter       */
-    if (vgs__has_rho(s)) eps = vgs_div(g, eps, k->sqrt_rho);
+    if (vgs__kernel_has_rho(s)) eps = vgs_div(g, eps, k->sqrt_rho);
     eps = vgs__kernel_colour(s, k, eps, true);
     vgs_assign(g, st->cost, vgs__kernel_cost(k, xi, eps));
     vgs_assign(g, st->x, x);
@@ -13626,12 +13692,12 @@ static void vgs__score_record(vgs_sampler *s, vgs__score_stage *st, bool last)
 
 /* The factor of x_{t+1} in x_t, and the noise beside it: 1/a_t and s_t of the noising chain; of a bridge from
    0 the share of the variance at t in that at t + 1, and s_t times its root. */
-static double vgs__back_factors(const vgs_sampler *s, int t, double *noise)
+static double vgs__score_back_factors(const vgs_sampler *s, int t, double *noise)
 {
     double so_far = 0.0, share;
     int i;
     *noise = sqrt((double)s->s2[t]);
-    if (!vgs__from_zero(&s->c)) return 1.0 / (double)s->a[t];
+    if (!vgs__config_from_zero(&s->c)) return 1.0 / (double)s->a[t];
     for (i = 0; i < t; ++i) so_far += (double)s->s2[i];
     share = so_far / (so_far + (double)s->s2[t]);
     *noise *= sqrt(share);
@@ -13642,11 +13708,11 @@ static double vgs__back_factors(const vgs_sampler *s, int t, double *noise)
 static vgs_status vgs__score_run(vgs_sampler *s, vgs__score_stage *st, const vgs__roll *r, int t,
                                  vgs_error *err)
 {
-    double noise, left = vgs__back_factors(s, t, &noise);
+    double noise, left = vgs__score_back_factors(s, t, &noise);
     vgs_bind(st->g, st->next, r->x, vgs__roll_place(s, r, t + 1), NULL);
     vgs_bind(st->g, st->x, r->x, vgs__roll_place(s, r, t), NULL);
     vgs_bind(st->g, st->cost, r->cost, 0, NULL);
-    if (t == s->c.steps - 1) vgs__see(s, r);
+    if (t == s->c.steps - 1) vgs__roll_see(s, r);
     vgs__kernel_set_step(s, &st->k, t, 1.0, r->first_row);
     vgs_scalar_set(st->g, st->inv_a, left);
     vgs_scalar_set(st->g, st->s, noise);
@@ -13667,11 +13733,11 @@ static void vgs__state_free(vgs__state *h)
 #define VGS__STAGES(X) \
     X(start,      start,       true,                    s->capacity, (s, st))                         \
     X(step,       step,        true,                    s->capacity, (s, st, false, false, false))    \
-    X(step,       last,        !vgs__is_policy(c),      s->capacity, (s, st, true, false, false))     \
-    X(step,       learning,    vgs__is_policy(c),       c->batch,    (s, st, false, false, true))     \
+    X(step,       last,        !vgs__config_is_policy(c),      s->capacity, (s, st, true, false, false)) \
+    X(step,       learning,    vgs__config_is_policy(c),       c->batch,    (s, st, false, false, true)) \
     X(return,     return_step, td && !c->published,     c->batch,    (s, st, false))                  \
     X(return,     return_last, td && !c->published,     c->batch,    (s, st, true))                   \
-    X(fresh,      fresh_step,  td && (c->published || c->replay || vgs__explores(s)), c->batch,       \
+    X(fresh,      fresh_step,  td && (c->published || c->replay || vgs__replay_explores(s)), c->batch, \
       (s, st, false))                                                                                 \
     X(fresh,      fresh_last,  td && c->published,      c->batch,    (s, st, true))                   \
     X(grad,       grad,        c->slope_loss > 0.0f,    c->batch,    (s, st))                         \
@@ -13687,7 +13753,7 @@ static void vgs__state_free(vgs__state *h)
     X(dp,         dp_last,     dxdp,                    c->batch,    (s, st, true))                   \
     X(policy_fit, policy_fit,  dxdp,                    c->batch,    (s, st))                         \
     X(velocity,   velocity,    dxdp,                    c->batch,    (s, st))                         \
-    X(average,    average,     vgs__is_policy(c),       c->batch,    (s, st))                         \
+    X(average,    average,     vgs__config_is_policy(c),       c->batch,    (s, st))                  \
     X(path_cost,  path_cost,   logvar,                  c->batch,    (s, st))                         \
     X(path_end,   path_end,    logvar,                  c->batch,    (s, st))                         \
     X(path_step,  path_step,   logvar,                  c->batch,    (s, st))                         \
@@ -13718,11 +13784,11 @@ struct vgs__stages {
         if (st->g) s->bytes += vgs_graph_bytes(st->g);                                                \
     }
 
-static vgs_status vgs__make_stages(vgs_sampler *s, vgs_error *err)
+static vgs_status vgs__sampler_make_stages(vgs_sampler *s, vgs_error *err)
 {
     const vgs_config *c = &s->c;
-    const bool td = vgs__learns_by(c, VGS_TD), dxdp = vgs__learns_by(c, VGS_DXDP);
-    const bool logvar = vgs__learns_by(c, VGS_LOGVAR);
+    const bool td = vgs__config_learns_by(c, VGS_TD), dxdp = vgs__config_learns_by(c, VGS_DXDP);
+    const bool logvar = vgs__config_learns_by(c, VGS_LOGVAR);
     vgs_status code = VGS_OK;
     s->stage = (struct vgs__stages *)vgs__alloc_or(err, "sampler", 1, sizeof *s->stage);
     if (!s->stage) return VGS_E_NOMEM;
@@ -13733,15 +13799,15 @@ static vgs_status vgs__make_stages(vgs_sampler *s, vgs_error *err)
     return code;
 }
 
-static vgs_status vgs__make_buffers(vgs_sampler *s, vgs_error *err)
+static vgs_status vgs__sampler_make_buffers(vgs_sampler *s, vgs_error *err)
 {
     const vgs_config *c = &s->c;
     const size_t T = (size_t)c->steps, B = (size_t)c->batch, D = (size_t)c->energy.dim;
     const size_t F = (size_t)s->factors, C = (size_t)s->capacity, passes = (size_t)c->passes;
     const size_t kept = (size_t)c->replay * B;
     const size_t P = s->policy ? (size_t)vgs_model_size(s->policy) : 0;
-    const bool slope = c->slope_loss > 0.0f || c->denoise_loss > 0.0f, own = !vgs__is_plain(c);
-    const bool dxdp = vgs__learns_by(c, VGS_DXDP), logvar = vgs__learns_by(c, VGS_LOGVAR);
+    const bool slope = c->slope_loss > 0.0f || c->denoise_loss > 0.0f, own = !vgs__config_is_plain(c);
+    const bool dxdp = vgs__config_learns_by(c, VGS_DXDP), logvar = vgs__config_learns_by(c, VGS_LOGVAR);
 #define VGS__MAKE(name, when, n) \
     if (when) {                                                                                       \
         s->name = s->b->buffer_create(s->b->self, (n), err);                                          \
@@ -13753,11 +13819,17 @@ static vgs_status vgs__make_buffers(vgs_sampler *s, vgs_error *err)
     return VGS_OK;
 }
 
-static size_t vgs__factor_count(const vgs_sampler *s) { return 2 * (size_t)s->c.steps * (size_t)s->factors; }
-static size_t vgs__replay_rows(const vgs_sampler *s) { return (size_t)s->c.replay * (size_t)s->c.batch; }
+static size_t vgs__sampler_factor_count(const vgs_sampler *s)
+{
+    return 2 * (size_t)s->c.steps * (size_t)s->factors;
+}
+static size_t vgs__sampler_replay_rows(const vgs_sampler *s)
+{
+    return (size_t)s->c.replay * (size_t)s->c.batch;
+}
 
 /* n equal numbers. */
-static vgs_status vgs__upload_fill(vgs_sampler *s, vgs_buffer *to, size_t n, float v, vgs_error *err)
+static vgs_status vgs__sampler_upload_fill(vgs_sampler *s, vgs_buffer *to, size_t n, float v, vgs_error *err)
 {
     float *x = (float *)vgs__alloc_or(err, "sampler", n, sizeof *x);
     vgs_status st = VGS_E_NOMEM;
@@ -13770,17 +13842,17 @@ static vgs_status vgs__upload_fill(vgs_sampler *s, vgs_buffer *to, size_t n, flo
 
 /* Factors of 1; in coordinates of its own those with which a step of the base is exact: of the Gaussian of
    variance v_t at t, rho_t = 1 - s_t^2 / v_t. */
-static vgs_status vgs__init_factors(vgs_sampler *s, vgs_error *err)
+static vgs_status vgs__sampler_init_factors(vgs_sampler *s, vgs_error *err)
 {
-    size_t n = vgs__factor_count(s), f = (size_t)s->factors, j;
+    size_t n = vgs__sampler_factor_count(s), f = (size_t)s->factors, j;
     float *w = (float *)vgs__alloc_or(err, "sampler", n, sizeof *w);
     double v = 1.0;
     vgs_status st = VGS_E_NOMEM;
     int t;
     if (!w) return st;
     for (j = 0; j < n; ++j) w[j] = 1.0f;
-    for (t = s->c.steps - 1; t >= 0 && !vgs__is_plain(&s->c); --t) {
-        v = vgs__chain_variance(s, t, v);
+    for (t = s->c.steps - 1; t >= 0 && !vgs__config_is_plain(&s->c); --t) {
+        v = vgs__value_chain_variance(s, t, v);
         for (j = 0; j < f && !s->c.fixed_kernel; ++j)
             w[(2 * (size_t)t + 1) * f + j] = (float)sqrt(1.0 - (double)s->s2[t] / v);
     }
@@ -13790,7 +13862,7 @@ static vgs_status vgs__init_factors(vgs_sampler *s, vgs_error *err)
 }
 
 /* lambda_t = 1 / (1 + w_t / width^2), w_t the noise from x_T back to t; 0 where width is 0. */
-static vgs_status vgs__feature_write(vgs_sampler *s, vgs_error *err)
+static vgs_status vgs__sampler_write_feature(vgs_sampler *s, vgs_error *err)
 {
     size_t n = (size_t)s->c.steps;
     float *k = (float *)vgs__alloc_or(err, "sampler", n, sizeof *k);
@@ -13798,7 +13870,7 @@ static vgs_status vgs__feature_write(vgs_sampler *s, vgs_error *err)
     vgs_status st = VGS_E_NOMEM;
     int t;
     for (t = s->c.steps - 1; k && t >= 0; --t) {
-        w = vgs__chain_variance(s, t, w);
+        w = vgs__value_chain_variance(s, t, w);
         k[t] = (float)(l2 > 0.0 ? l2 / (l2 + w) : 0.0);
     }
     if (k) st = s->b->upload(s->b->self, s->feature, 0, k, n, VGS_F32, err);
@@ -13807,7 +13879,7 @@ static vgs_status vgs__feature_write(vgs_sampler *s, vgs_error *err)
 }
 
 /* v_t = sigma_t^2 */
-static vgs_status vgs__velocity_begin(vgs_sampler *s, vgs_error *err)
+static vgs_status vgs__sampler_begin_velocity(vgs_sampler *s, vgs_error *err)
 {
     size_t n = (size_t)s->c.steps, t;
     float *v = (float *)vgs__alloc_or(err, "policy", n, sizeof *v);
@@ -13820,50 +13892,50 @@ static vgs_status vgs__velocity_begin(vgs_sampler *s, vgs_error *err)
 
 /* The deviation of x_{t+1} given x_t and x_T, under the noising chain; of the last step, which has none, 0.05
    at most. */
-static void vgs__fill_posterior(const vgs_sampler *s, float *out)
+static void vgs__sampler_fill_posterior(const vgs_sampler *s, float *out)
 {
     double w = 0.0, v, most = 0.05 * (double)s->c.length_scale;
     int t;
     for (t = s->c.steps - 1; t >= 0; --t) {
         v = (double)s->s2[t] * (double)s->a[t] * (double)s->a[t];
         out[t] = (float)sqrt(w > 0.0 ? w * v / (w + v) : v < most * most ? v : most * most);
-        w = vgs__chain_variance(s, t, w);
+        w = vgs__value_chain_variance(s, t, w);
     }
 }
 
 /* The network of the policy that learns has been trained as a denoising diffusion model: sigma_t goes with
    it, and the average and Adam's moments begin. */
-static vgs_status vgs__policy_begin(vgs_sampler *s, vgs_error *err)
+static vgs_status vgs__sampler_begin_policy(vgs_sampler *s, vgs_error *err)
 {
     size_t n = (size_t)vgs_model_size(s->policy_on), at = (size_t)vgs__policy_net_size(s->policy_on);
     float *w = (float *)vgs__alloc_or(err, "policy", 3 * n, sizeof *w);          /* zeros              */
     vgs_status st = w ? vgs_model_read(s->policy_on, w, err) : VGS_E_NOMEM;
     int t;
-    if (w) vgs__fill_posterior(s, w + at);
+    if (w) vgs__sampler_fill_posterior(s, w + at);
     for (t = 0; w && t < s->c.steps; ++t) w[at + (size_t)t] = logf(w[at + (size_t)t]);
     if (st == VGS_OK) st = vgs_model_write(s->policy_on, w, err);
     if (st == VGS_OK) st = vgs_model_write(s->policy, w, err);
     if (st == VGS_OK) st = vgs_model_write_adam(s->policy_on, w + n, w + 2 * n, 0, err);
     vgs__free(w);
-    return st == VGS_OK ? vgs__velocity_begin(s, err) : st;
+    return st == VGS_OK ? vgs__sampler_begin_velocity(s, err) : st;
 }
 
 /* s0 from the schedule, factors, an empty replay store (log w = -FLT_MAX) whose MALA begins with a step of
    s2_end/2. */
-static vgs_status vgs__init_state(vgs_sampler *s, vgs_error *err)
+static vgs_status vgs__sampler_init_state(vgs_sampler *s, vgs_error *err)
 {
     float s0 = (float)vgs_schedule_fill(&s->c, s->s2, s->a), h = 0.5f * s->c.s2_end;
     vgs_status st = s->b->upload(s->b->self, s->sigma, 0, &s0, 1, VGS_F32, err);
-    if (st == VGS_OK) st = vgs__init_factors(s, err);
-    if (st == VGS_OK && vgs__learns_by(&s->c, VGS_DXDP)) st = vgs__velocity_begin(s, err);
-    if (st == VGS_OK && s->c.energy_features > 0) st = vgs__feature_write(s, err);
+    if (st == VGS_OK) st = vgs__sampler_init_factors(s, err);
+    if (st == VGS_OK && vgs__config_learns_by(&s->c, VGS_DXDP)) st = vgs__sampler_begin_velocity(s, err);
+    if (st == VGS_OK && s->c.energy_features > 0) st = vgs__sampler_write_feature(s, err);
     if (st != VGS_OK || !s->c.replay) return st;
-    st = vgs__upload_fill(s, s->replay_weight, vgs__replay_rows(s), -FLT_MAX, err);
+    st = vgs__sampler_upload_fill(s, s->replay_weight, vgs__sampler_replay_rows(s), -FLT_MAX, err);
     return st == VGS_OK ? s->b->upload(s->b->self, s->mala_h, 0, &h, 1, VGS_F32, err) : st;
 }
 
 /* The arrays of the last layer become 0, and so does what the network gives. */
-static vgs_status vgs__model_begin_at_zero(vgs_model *m, vgs_error *err)
+static vgs_status vgs__sampler_begin_at_zero(vgs_model *m, vgs_error *err)
 {
     static const char *const last[] = { "out.weight", "level.", "additive.", "out.3." };
     float *w = (float *)vgs__alloc_or(err, "weights", (size_t)m->net->size, sizeof *w);
@@ -13882,7 +13954,7 @@ static vgs_status vgs__model_begin_at_zero(vgs_model *m, vgs_error *err)
 
 /* m and log sigma_t, with drift_energy the factors of grad E, too. m begins at 0, sigma_t as that of the
    chain, the factors at 0. */
-static vgs_model *vgs__policy_create(vgs_sampler *s, vgs_error *err)
+static vgs_model *vgs__sampler_create_policy(vgs_sampler *s, vgs_error *err)
 {
     vgs__net *net = vgs__net_create(&s->c.policy, err);
     vgs_rng r = { 0, 1, 0 };                     /* not the value's first weights                     */
@@ -13905,32 +13977,32 @@ static vgs_model *vgs__policy_create(vgs_sampler *s, vgs_error *err)
     for (t = 0; t < s->c.steps; ++t) w[at + t] = (float)log(sqrt((double)s->s2[t]) * (double)s->a[t]);
     m = vgs__model_make(net, s->b, w, err);
     vgs__free(w);
-    if (m && vgs__model_begin_at_zero(m, err) == VGS_OK) return m;
+    if (m && vgs__sampler_begin_at_zero(m, err) == VGS_OK) return m;
     vgs_model_free(m);
     return NULL;
 }
 
-static vgs_status vgs__make_policy(vgs_sampler *s, vgs_error *err)
+static vgs_status vgs__sampler_make_policy(vgs_sampler *s, vgs_error *err)
 {
-    if (!vgs__is_policy(&s->c)) return VGS_OK;
-    s->policy_on = vgs__policy_create(s, err);
-    s->policy = s->policy_on ? vgs__policy_create(s, err) : NULL;
+    if (!vgs__config_is_policy(&s->c)) return VGS_OK;
+    s->policy_on = vgs__sampler_create_policy(s, err);
+    s->policy = s->policy_on ? vgs__sampler_create_policy(s, err) : NULL;
     if (!s->policy || vgs__model_moments(s->policy_on, err) != VGS_OK) return VGS_E_NOMEM;
     s->bytes += 5 * 4 * (size_t)vgs_model_size(s->policy);
     return VGS_OK;
 }
 
-static vgs_status vgs__make_models(vgs_sampler *s, vgs_error *err)
+static vgs_status vgs__sampler_make_models(vgs_sampler *s, vgs_error *err)
 {
     vgs_status st = VGS_OK;
     s->online = s->lent ? s->lent : vgs_model_create(&s->c.net, s->b, s->c.seed, err);
     s->target = s->online ? vgs_model_create(&s->c.net, s->b, s->c.seed, err) : NULL;
     if (!s->target) return VGS_E_NOMEM;
     s->bytes += 5 * 4 * (size_t)vgs_model_size(s->online);           /* weights twice, gradient, moments  */
-    if ((st = vgs__make_policy(s, err)) != VGS_OK) return st;
-    if (vgs__is_plain(&s->c) && !vgs__learns_by(&s->c, VGS_LOGVAR)) return VGS_OK;
-    st = vgs__model_begin_at_zero(s->online, err);
-    return st == VGS_OK ? vgs__model_begin_at_zero(s->target, err) : st;
+    if ((st = vgs__sampler_make_policy(s, err)) != VGS_OK) return st;
+    if (vgs__config_is_plain(&s->c) && !vgs__config_learns_by(&s->c, VGS_LOGVAR)) return VGS_OK;
+    st = vgs__sampler_begin_at_zero(s->online, err);
+    return st == VGS_OK ? vgs__sampler_begin_at_zero(s->target, err) : st;
 }
 
 /* Makes all that depends on s->c, on a backend that is there. */
@@ -13939,7 +14011,7 @@ static vgs_status vgs__sampler_build(vgs_sampler *s, vgs_error *err)
     size_t t = (size_t)s->c.steps;
     vgs_status st;
     s->capacity = s->c.batch > 512 ? s->c.batch : 512;
-    s->last_by_value = !vgs__is_plain(&s->c);    /* V begins as the exact one of a Gaussian           */
+    s->last_by_value = !vgs__config_is_plain(&s->c); /* V begins as the exact one of a Gaussian           */
     s->s2 = (float *)vgs__alloc_or(err, "schedule", 4 * t + (size_t)s->c.energy.dim, sizeof *s->s2);
     if (!s->s2) return VGS_E_NOMEM;
     s->a = s->s2 + t;
@@ -13948,12 +14020,12 @@ static vgs_status vgs__sampler_build(vgs_sampler *s, vgs_error *err)
     s->outside_x = s->log_sigma + t;
     s->outside_max = 1.0;
     vgs_schedule_fill(&s->c, s->s2, s->a);       /* the policy's first sigma_t                        */
-    if ((st = vgs__make_models(s, err)) != VGS_OK) return st;
-    if ((st = vgs__make_buffers(s, err)) != VGS_OK) return st;
-    if ((st = vgs__init_state(s, err)) != VGS_OK) return st;
+    if ((st = vgs__sampler_make_models(s, err)) != VGS_OK) return st;
+    if ((st = vgs__sampler_make_buffers(s, err)) != VGS_OK) return st;
+    if ((st = vgs__sampler_init_state(s, err)) != VGS_OK) return st;
     st = vgs__evaluator_open(&s->energies, s->energy, s->b, s->own ? vgs_cpu_threads(s->own) : 1, s->capacity,
                              err);
-    return st == VGS_OK ? vgs__make_stages(s, err) : st;
+    return st == VGS_OK ? vgs__sampler_make_stages(s, err) : st;
 }
 
 /* Leaves the sampler without what vgs__sampler_build makes, all of it freed before. */
@@ -14010,7 +14082,7 @@ static vgs_status vgs__sampler_init(vgs_sampler *s, vgs_error *err)
 {
     vgs_cpu_config cpu = { 0, VGS_ISA_AUTO };
     const vgs_config *c = &s->c;
-    bool record = c->energy.record || (c->energy.eval && c->backend), plain = vgs__is_plain(c);
+    bool record = c->energy.record || (c->energy.eval && c->backend), plain = vgs__config_is_plain(c);
     vgs_status st;
     cpu.threads = c->threads;
     if (!c->backend && !(s->own = vgs_cpu_create(&cpu, err))) return VGS_E_NOMEM;
@@ -14026,15 +14098,15 @@ static vgs_status vgs__sampler_init(vgs_sampler *s, vgs_error *err)
 /* ---- an energy whose parameters belong to no model ---- */
 
 /* The graph of a stage that evaluates E. */
-static vgs_graph *vgs__energy_graph(const vgs_sampler *s)
+static vgs_graph *vgs__sampler_energy_graph(const vgs_sampler *s)
 {
-    if (vgs__learns_by(&s->c, VGS_DXDP)) return s->stage->dp_last.g;
-    return vgs__learns_by(&s->c, VGS_LOGVAR) ? s->stage->path_end.g : s->stage->last.g;
+    if (vgs__config_learns_by(&s->c, VGS_DXDP)) return s->stage->dp_last.g;
+    return vgs__config_learns_by(&s->c, VGS_LOGVAR) ? s->stage->path_end.g : s->stage->last.g;
 }
 
 /* Returns whether a node is parameters of the energy that no node before it has: features record E once
    more. */
-static bool vgs__is_energy_params(const vgs_sampler *s, const vgs_graph *g, int id)
+static bool vgs__sampler_is_energy_params(const vgs_sampler *s, const vgs_graph *g, int id)
 {
     const vgs__node *n = &g->node[id];
     int k;
@@ -14050,9 +14122,9 @@ static bool vgs__is_energy_params(const vgs_sampler *s, const vgs_graph *g, int 
 
 /* The sum of checksums (FNV-1a) of the parameters that the energy has bound by itself; 0 where there are
    none. They have no version that would grow with a change. */
-static vgs_status vgs__energy_params(vgs_sampler *s, uint64_t *sum, vgs_error *err)
+static vgs_status vgs__sampler_energy_params(vgs_sampler *s, uint64_t *sum, vgs_error *err)
 {
-    const vgs_graph *g = vgs__energy_graph(s);
+    const vgs_graph *g = vgs__sampler_energy_graph(s);
     vgs_status st = VGS_OK;
     int id;
     *sum = 0;
@@ -14061,7 +14133,7 @@ static vgs_status vgs__energy_params(vgs_sampler *s, uint64_t *sum, vgs_error *e
         uint64_t one = 14695981039346656037u;
         unsigned char *w;
         size_t i, bytes = (size_t)n->cols * 4;
-        if (n->model || !vgs__is_energy_params(s, g, id)) continue;
+        if (n->model || !vgs__sampler_is_energy_params(s, g, id)) continue;
         w = (unsigned char *)vgs__alloc_or(err, "parameters", bytes, 1);
         st = w ? s->b->download(s->b->self, w, n->buf, n->offset, bytes / 4, VGS_F32, err) : VGS_E_NOMEM;
         for (i = 0; i < bytes && st == VGS_OK; ++i) one = (one ^ w[i]) * 1099511628211u;
@@ -14072,13 +14144,13 @@ static vgs_status vgs__energy_params(vgs_sampler *s, uint64_t *sum, vgs_error *e
 }
 
 /* Another number after a change of E: of its models, of what it has bound, and where touch tells of one. */
-static uint64_t vgs__energy_version(const vgs_sampler *s)
+static uint64_t vgs__sampler_energy_version(const vgs_sampler *s)
 {
-    const vgs_graph *g = vgs__energy_graph(s);
+    const vgs_graph *g = vgs__sampler_energy_graph(s);
     uint64_t version = s->energy_params + s->touched;
     int id;
     for (id = 0; id < g->n_node; ++id)
-        if (g->node[id].model && vgs__is_energy_params(s, g, id))
+        if (g->node[id].model && vgs__sampler_is_energy_params(s, g, id))
             version += g->node[id].model->version;
     return version;
 }
@@ -14095,10 +14167,10 @@ static vgs_sampler *vgs__sampler_create(const vgs_config *cfg, vgs_model *lent, 
     s->lent = lent;
     s->lr_factor = 1.0f;
     s->c = c;
-    s->dim = vgs__effective_dim(&c);
-    s->factors = vgs__is_particles(&c) ? 1 : c.energy.dim;
-    if (vgs__sampler_init(s, err) == VGS_OK && vgs__energy_params(s, &s->energy_params,
-                                                                  err) == VGS_OK) return s;
+    s->dim = vgs__config_effective_dim(&c);
+    s->factors = vgs__config_is_particles(&c) ? 1 : c.energy.dim;
+    if (vgs__sampler_init(s, err) == VGS_OK && vgs__sampler_energy_params(s, &s->energy_params,
+                                                                          err) == VGS_OK) return s;
     vgs_sampler_free(s);
     return NULL;
 }
@@ -14135,10 +14207,10 @@ VGS__DEF size_t vgs_sampler_bytes(const vgs_sampler *s)
     return s->bytes + (s->own ? vgs__cpu_bytes(s->own) : 0);
 }
 
-static vgs_status vgs__check_energy_params(vgs_sampler *s, const char *doing, vgs_error *err)
+static vgs_status vgs__sampler_check_energy_params(vgs_sampler *s, const char *doing, vgs_error *err)
 {
     uint64_t sum;
-    vgs_status st = vgs__energy_params(s, &sum, err);
+    vgs_status st = vgs__sampler_energy_params(s, &sum, err);
     if (st != VGS_OK || sum == s->energy_params) return st;
     return vgs__fail(err, VGS_E_ARG, "%s: parameters that the energy has bound have changed: call "
                      "vgs_sampler_touch after a change, or let them belong to a vgs_model", doing);
@@ -14151,7 +14223,7 @@ VGS__DEF vgs_status vgs_sampler_touch(vgs_sampler *s, vgs_error *err)
 #undef VGS__TOUCH
     vgs__evaluator_touch(&s->energies);
     s->touched++;
-    return vgs__energy_params(s, &s->energy_params, err);
+    return vgs__sampler_energy_params(s, &s->energy_params, err);
 }
 
 /* ==== >>draw: samples and their path weights ========================================================== */
@@ -14159,7 +14231,7 @@ VGS__DEF vgs_status vgs_sampler_touch(vgs_sampler *s, vgs_error *err)
 /* ---- path weights: log w = |x_0|^2 / (2 s0^2) + constant - sum of the steps' costs - E/tau ---- */
 
 /* D sum_t log(sigma_t/(s_t a_t)), of a policy: what its noise adds to log w */
-static vgs_status vgs__weight_policy(vgs_sampler *s, double *out, vgs_error *err)
+static vgs_status vgs__draw_weight_policy(vgs_sampler *s, double *out, vgs_error *err)
 {
     vgs_status st = VGS_OK;
     int t;
@@ -14172,9 +14244,9 @@ static vgs_status vgs__weight_policy(vgs_sampler *s, double *out, vgs_error *err
 }
 
 /* D [sum_t log(sqrt(rho_t) a_t) + log(s0) + log(2 pi)/2], and what coordinates make of Z */
-static vgs_status vgs__weight_constant(vgs_sampler *s, double s0, double *out, vgs_error *err)
+static vgs_status vgs__draw_weight_constant(vgs_sampler *s, double s0, double *out, vgs_error *err)
 {
-    size_t n = vgs__factor_count(s), f = (size_t)s->factors, t, j;
+    size_t n = vgs__sampler_factor_count(s), f = (size_t)s->factors, t, j;
     float *w = (float *)vgs__alloc_or(err, "draw", n, sizeof *w);
     vgs_status st = w ? s->b->download(s->b->self, w, s->factor, 0, n, VGS_F32, err) : VGS_E_NOMEM;
     *out = log(s0) + 0.5 * log(6.283185307179586);
@@ -14189,19 +14261,20 @@ static vgs_status vgs__weight_constant(vgs_sampler *s, double s0, double *out, v
 
 /* log_weight += |x_0|^2 / (2 s0^2) + constant, -log p0; on the sphere x_0 is uniform. x receives x_0. Of
    paths from 0 it is x_T, whose density under the reference is known. */
-static vgs_status vgs__weight_start(vgs_sampler *s, const vgs__roll *r, float *x, double *log_weight,
-                                    vgs_error *err)
+static vgs_status vgs__draw_weight_start(vgs_sampler *s, const vgs__roll *r, float *x, double *log_weight,
+                                         vgs_error *err)
 {
     size_t d = (size_t)s->c.energy.dim, n = (size_t)r->n, i, j;
     float s0 = 1.0f;
     double constant = 0.0, noise = 0.0;
     vgs_status st = s->b->download(s->b->self, &s0, s->sigma, 0, 1, VGS_F32, err);
-    if (st == VGS_OK) st = vgs__weight_policy(s, &noise, err);
-    if (st == VGS_OK && s->c.on_sphere) constant = vgs__sphere_log_area(s->c.energy.dim);
-    else if (st == VGS_OK) st = vgs__weight_constant(s, (double)s0, &constant, err);
+    if (st == VGS_OK) st = vgs__draw_weight_policy(s, &noise, err);
+    if (st == VGS_OK && s->c.on_sphere) constant = vgs__kernel_sphere_log_area(s->c.energy.dim);
+    else if (st == VGS_OK) st = vgs__draw_weight_constant(s, (double)s0, &constant, err);
     constant += noise;
     if (st == VGS_OK)
-        st = s->b->download(s->b->self, x, r->x, vgs__roll_place(s, r, vgs__known_step(s)), n * d, VGS_F32,
+        st = s->b->download(s->b->self, x, r->x, vgs__roll_place(s, r, vgs__value_known_step(s)), n * d,
+                            VGS_F32,
                             err);
     for (i = 0; i < n && st == VGS_OK; ++i) {
         double sum = 0.0;
@@ -14213,19 +14286,19 @@ static vgs_status vgs__weight_start(vgs_sampler *s, const vgs__roll *r, float *x
 
 /* Of given starts on the sphere, after the first step: a path has the density of x_1 given x_0 in place of
    that of x_0 and x_1, and the noising chain ends at x_1. log_weight -= log qt(x_0|x_1); x receives x_1. */
-static vgs_status vgs__weight_given(vgs_sampler *s, const vgs__roll *r, float *x, double *log_weight,
-                                    vgs_error *err)
+static vgs_status vgs__draw_weight_given(vgs_sampler *s, const vgs__roll *r, float *x, double *log_weight,
+                                         vgs_error *err)
 {
     size_t d = (size_t)s->c.energy.dim, n = (size_t)r->n, i;
     vgs_status st = s->b->download(s->b->self, x, r->x, vgs__roll_place(s, r, 1), n * d, VGS_F32, err);
     for (i = 0; i < n && st == VGS_OK; ++i)
-        log_weight[i] -= vgs__sphere_log_back(s, 0, r->start + i * d, x + i * d);
+        log_weight[i] -= vgs__kernel_sphere_log_back(s, 0, r->start + i * d, x + i * d);
     return st;
 }
 
 /* log_weight += factor times a column [n] of the backend; row [n] is scratch */
-static vgs_status vgs__weight_add(vgs_sampler *s, vgs_buffer *column, int n, double factor, float *row,
-                                  double *log_weight, vgs_error *err)
+static vgs_status vgs__draw_weight_add(vgs_sampler *s, vgs_buffer *column, int n, double factor, float *row,
+                                       double *log_weight, vgs_error *err)
 {
     vgs_status st = s->b->download(s->b->self, row, column, 0, (size_t)n, VGS_F32, err);
     int i;
@@ -14234,8 +14307,8 @@ static vgs_status vgs__weight_add(vgs_sampler *s, vgs_buffer *column, int n, dou
 }
 
 /* log_weight -= E/tau; e [n] receives E */
-static vgs_status vgs__weight_end(vgs_sampler *s, int n, const float *x, double *e, double *log_weight,
-                                  vgs_error *err)
+static vgs_status vgs__draw_weight_end(vgs_sampler *s, int n, const float *x, double *e, double *log_weight,
+                                       vgs_error *err)
 {
     vgs_status st = vgs__sampler_energies(s, x, n, e, err);
     int i;
@@ -14244,7 +14317,7 @@ static vgs_status vgs__weight_end(vgs_sampler *s, int n, const float *x, double 
 }
 
 /* Why there are no path weights, or NULL. */
-static const char *vgs__weightless(const vgs_sampler *s, const vgs_draw *o)
+static const char *vgs__draw_weightless(const vgs_sampler *s, const vgs_draw *o)
 {
     if (o->start && (!s->c.on_sphere || o->resample > 0.0f)) return "of given starts: x_0 has no density";
     if (o->skip_final_noise) return "with skip_final_noise: the last step has no density";
@@ -14277,7 +14350,7 @@ static vgs__roll vgs__draw_roll(const vgs_sampler *s, const vgs_draw *o, uint64_
 /* A call that drew ends by this: without error, with its own, or with what the flag says. */
 static vgs_status vgs__draw_end(vgs_sampler *s, const char *doing, vgs_status st, vgs_error *err)
 {
-    if (st == VGS_OK) return vgs__read_flag(s, doing, err);
+    if (st == VGS_OK) return vgs__sampler_read_flag(s, doing, err);
     vgs__model_clear_flag(s->online);
     return st;
 }
@@ -14296,7 +14369,7 @@ struct vgs__corrector {
 /* Step t of a trajectory, by the stage that it takes. */
 static vgs_status vgs__roll_step(vgs_sampler *s, const vgs__roll *r, int t, vgs_error *err)
 {
-    vgs__step_stage *st = vgs__last_by_energy(s, t) ? &s->stage->last : &s->stage->step;
+    vgs__step_stage *st = vgs__kernel_last_by_energy(s, t) ? &s->stage->last : &s->stage->step;
     if (r->learning) st = &s->stage->learning;
     if (r->corrector && t < s->c.steps - 1 && r->corrector->step.g) {
         st = &r->corrector->step;
@@ -14335,8 +14408,8 @@ enum { VGS__MALA_FORWARD = 0, VGS__MALA_BACK = 1 << 28, VGS__MALA_FIT = 1 << 29 
    E[w] = Z as before, since a reversible move and its reverse have densities in that ratio [Neal 2001].
    Forward (sign 1) x_t arrives and is moved on; backward (-1) it is where a path went on, and is taken back
    to where it arrived. Nothing happens if the roll has no corrector. */
-static vgs_status vgs__correct(vgs_sampler *s, const vgs__roll *r, int t, double sign, float *row,
-                               double *log_weight, vgs_error *err)
+static vgs_status vgs__draw_correct(vgs_sampler *s, const vgs__roll *r, int t, double sign, float *row,
+                                    double *log_weight, vgs_error *err)
 {
     vgs__corrector *c = r->corrector;
     int64_t first = sign > 0.0 ? VGS__MALA_FORWARD : VGS__MALA_BACK;
@@ -14345,9 +14418,9 @@ static vgs_status vgs__correct(vgs_sampler *s, const vgs__roll *r, int t, double
     int k;
     if (!c) return VGS_OK;
     st = vgs__corrector_begin(s, r, t, err);
-    if (st == VGS_OK && log_weight) st = vgs__weight_add(s, c->v, r->n, -unit, row, log_weight, err);
+    if (st == VGS_OK && log_weight) st = vgs__draw_weight_add(s, c->v, r->n, -unit, row, log_weight, err);
     for (k = 0; k < c->steps && st == VGS_OK; ++k) st = vgs__corrector_step(s, r, t, first + k, 0.0, err);
-    if (st == VGS_OK && log_weight) st = vgs__weight_add(s, c->v, r->n, unit, row, log_weight, err);
+    if (st == VGS_OK && log_weight) st = vgs__draw_weight_add(s, c->v, r->n, unit, row, log_weight, err);
     return st;
 }
 
@@ -14443,10 +14516,10 @@ static vgs_status vgs__corrector_make(vgs_sampler *s, vgs__corrector *c, int ste
 }
 
 /* Returns how many MALA steps this draw takes before each of its own. */
-static int vgs__correct_steps(const vgs_sampler *s, const vgs_draw *o)
+static int vgs__draw_correct_steps(const vgs_sampler *s, const vgs_draw *o)
 {
     if (o->correct) return o->correct > 0 ? o->correct : 0;
-    return vgs__weightless(s, o) || s->c.on_sphere || s->c.correct < 0 ? 0 : s->c.correct;
+    return vgs__draw_weightless(s, o) || s->c.on_sphere || s->c.correct < 0 ? 0 : s->c.correct;
 }
 
 /* ---- a draw ---- */
@@ -14478,7 +14551,7 @@ static vgs_status vgs__draw_rows_given(const vgs_sampler *s, const char *what, c
 /* Room on the host for one block of rows. */
 typedef struct vgs__host { float *start, *row; double *e; } vgs__host;
 
-static vgs_status vgs__host_make(const vgs_sampler *s, vgs__host *m, const vgs_draw *o, vgs_error *err)
+static vgs_status vgs__draw_host_make(const vgs_sampler *s, vgs__host *m, const vgs_draw *o, vgs_error *err)
 {
     size_t n = (size_t)s->capacity, starts = o->start ? n * (size_t)s->c.energy.dim : 0;
     memset(m, 0, sizeof *m);
@@ -14499,26 +14572,26 @@ static vgs_status vgs__draw_block(vgs_sampler *s, const vgs__roll *r, const vgs_
     int t, i;
     if (o->log_weight && st == VGS_OK) {
         memset(o->log_weight, 0, n * sizeof *o->log_weight);
-        if (!o->start && !vgs__known_step(s)) st = vgs__weight_start(s, r, x, o->log_weight, err);
+        if (!o->start && !vgs__value_known_step(s)) st = vgs__draw_weight_start(s, r, x, o->log_weight, err);
     }
     for (t = 0; t <= s->c.steps && st == VGS_OK; ++t) {
-        if (t < s->c.steps) st = vgs__correct(s, r, t, 1.0, m->row, o->log_weight, err);
+        if (t < s->c.steps) st = vgs__draw_correct(s, r, t, 1.0, m->row, o->log_weight, err);
         if (o->path && st == VGS_OK)
             st = s->b->download(s->b->self, o->path + (size_t)t * path_rows * d, r->x,
                                 vgs__roll_place(s, r, t), n * d, VGS_F32, err);
         if (t == s->c.steps || st != VGS_OK) break;
         st = vgs__roll_step(s, r, t, err);
         if (o->log_weight && st == VGS_OK)
-            st = vgs__weight_add(s, r->cost, r->n, -1.0, m->row, o->log_weight, err);
+            st = vgs__draw_weight_add(s, r->cost, r->n, -1.0, m->row, o->log_weight, err);
         if (o->log_weight && o->start && !t && st == VGS_OK)
-            st = vgs__weight_given(s, r, x, o->log_weight, err);
+            st = vgs__draw_weight_given(s, r, x, o->log_weight, err);
     }
-    if (o->log_weight && vgs__known_step(s) && st == VGS_OK)
-        st = vgs__weight_start(s, r, x, o->log_weight, err);
+    if (o->log_weight && vgs__value_known_step(s) && st == VGS_OK)
+        st = vgs__draw_weight_start(s, r, x, o->log_weight, err);
     if (st == VGS_OK)
         st = s->b->download(s->b->self, x, r->x, vgs__roll_place(s, r, s->c.steps), n * d, VGS_F32, err);
     if (st == VGS_OK && (o->log_weight || o->energy))
-        st = vgs__weight_end(s, r->n, x, m->e, o->log_weight, err);
+        st = vgs__draw_weight_end(s, r->n, x, m->e, o->log_weight, err);
     for (i = 0; o->energy && i < r->n && st == VGS_OK; ++i)
         o->energy[i] = (float)vgs__frame_energy(&s->frame, x + (size_t)i * d, m->e[i]);
     vgs__frame_rows(&s->frame, VGS__TO_X, x, r->n);
@@ -14543,8 +14616,8 @@ static vgs_status vgs__draw(vgs_sampler *s, const vgs_draw *o, uint64_t iteratio
     vgs__host room;
     vgs_status st;
     int i;
-    if (vgs__host_make(s, &room, o, err) != VGS_OK) return VGS_E_NOMEM;
-    st = vgs__corrector_make(s, &corrector, n > 0 ? vgs__correct_steps(s, o) : 0, &r, err);
+    if (vgs__draw_host_make(s, &room, o, err) != VGS_OK) return VGS_E_NOMEM;
+    st = vgs__corrector_make(s, &corrector, n > 0 ? vgs__draw_correct_steps(s, o) : 0, &r, err);
     for (i = 0; i < n && st == VGS_OK; i += r.n) {
         r.n = vgs__draw_rows(s, n, i);
         r.first_row = o->first_row + (uint32_t)i;
@@ -14584,9 +14657,9 @@ static vgs_status vgs__smc_known(vgs_sampler *s, vgs__smc *c, const vgs_draw *o,
     size_t d = (size_t)s->c.energy.dim;
     vgs_status st = VGS_OK;
     int i;
-    for (i = 0; i < c->n && st == VGS_OK && t == vgs__known_step(s); i += c->r.n) {
+    for (i = 0; i < c->n && st == VGS_OK && t == vgs__value_known_step(s); i += c->r.n) {
         vgs__smc_block(s, c, o, i);
-        st = vgs__weight_start(s, &c->r, c->x + (size_t)i * d, c->log_weight + i, err);
+        st = vgs__draw_weight_start(s, &c->r, c->x + (size_t)i * d, c->log_weight + i, err);
     }
     return st;
 }
@@ -14609,10 +14682,10 @@ static vgs_status vgs__smc_step(vgs_sampler *s, vgs__smc *c, const vgs_draw *o, 
     int i;
     for (i = 0; i < c->n && st == VGS_OK; i += c->r.n) {
         vgs__smc_block(s, c, o, i);
-        st = vgs__correct(s, &c->r, t, 1.0, c->row, c->log_weight + i, err);
+        st = vgs__draw_correct(s, &c->r, t, 1.0, c->row, c->log_weight + i, err);
         if (st == VGS_OK) st = vgs__roll_step(s, &c->r, t, err);
         if (st == VGS_OK)
-            st = vgs__weight_add(s, c->r.cost, c->r.n, -1.0, c->row, c->log_weight + i, err);
+            st = vgs__draw_weight_add(s, c->r.cost, c->r.n, -1.0, c->row, c->log_weight + i, err);
     }
     return st;
 }
@@ -14697,7 +14770,7 @@ static vgs_status vgs__smc_run(vgs_sampler *s, vgs__smc *c, const vgs_draw *o, v
     if (st == VGS_OK)
         st = s->b->download(s->b->self, c->x, c->r.x, vgs__roll_place(s, &c->r, t), (size_t)c->n * d, VGS_F32,
                             err);
-    if (st == VGS_OK) st = vgs__weight_end(s, c->n, c->x, c->w, c->log_weight, err);
+    if (st == VGS_OK) st = vgs__draw_weight_end(s, c->n, c->x, c->w, c->log_weight, err);
     for (i = 0; o->energy && i < c->n && st == VGS_OK; ++i)
         o->energy[i] = (float)vgs__frame_energy(&s->frame, c->x + (size_t)i * d, c->w[i]);
     vgs__frame_rows(&s->frame, VGS__TO_X, c->x, c->n);
@@ -14705,7 +14778,7 @@ static vgs_status vgs__smc_run(vgs_sampler *s, vgs__smc *c, const vgs_draw *o, v
 }
 
 /* The stage that computes V_t, or V_t and its gradient, when it is first wanted. */
-static vgs_status vgs__need_value(vgs_sampler *s, vgs__value_stage *stage, bool with_grad, vgs_error *err)
+static vgs_status vgs__smc_need_value(vgs_sampler *s, vgs__value_stage *stage, bool with_grad, vgs_error *err)
 {
     vgs_status code;
     if (stage->g) return VGS_OK;
@@ -14716,10 +14789,10 @@ static vgs_status vgs__need_value(vgs_sampler *s, vgs__value_stage *stage, bool 
     return code;
 }
 
-static vgs_status vgs__draw_smc(vgs_sampler *s, const vgs_draw *o, int n, float *x, vgs_error *err)
+static vgs_status vgs__smc_draw(vgs_sampler *s, const vgs_draw *o, int n, float *x, vgs_error *err)
 {
     size_t rows = (size_t)n, cells = rows * (size_t)s->c.energy.dim;
-    vgs_status st = vgs__need_value(s, &s->stage->twist, false, err);
+    vgs_status st = vgs__smc_need_value(s, &s->stage->twist, false, err);
     vgs__corrector corrector;
     vgs__smc c;
     memset(&corrector, 0, sizeof corrector);
@@ -14738,7 +14811,7 @@ static vgs_status vgs__draw_smc(vgs_sampler *s, const vgs_draw *o, int n, float 
         c.spare = (float *)(void *)(c.which + rows);
         c.row = c.spare + cells;
         c.v = c.row + rows;
-        st = vgs__corrector_make(s, &corrector, vgs__correct_steps(s, o), &c.r, err);
+        st = vgs__corrector_make(s, &corrector, vgs__draw_correct_steps(s, o), &c.r, err);
     }
     if (st == VGS_OK) st = vgs__smc_run(s, &c, o, err);
     vgs__corrector_free(s, &corrector);
@@ -14749,8 +14822,8 @@ static vgs_status vgs__draw_smc(vgs_sampler *s, const vgs_draw *o, int n, float 
 
 /* ---- what users call ---- */
 
-static vgs_status vgs__check_correct(const vgs_sampler *s, const vgs_draw *o, const char *doing,
-                                     vgs_error *err)
+static vgs_status vgs__draw_check_correct(const vgs_sampler *s, const vgs_draw *o, const char *doing,
+                                          vgs_error *err)
 {
     if (o->correct < -1 || o->correct > VGS__MALA_MOST)
         return vgs__fail(err, VGS_E_ARG, "%s: correct = %d: must be within -1..%d", doing, o->correct,
@@ -14758,16 +14831,16 @@ static vgs_status vgs__check_correct(const vgs_sampler *s, const vgs_draw *o, co
     if (o->correct > 0 && s->c.on_sphere)
         return vgs__fail(err, VGS_E_ARG, "%s: correct = %d: draws on a sphere are not corrected", doing,
                          o->correct);
-    if (o->correct > 0 && vgs__weightless(s, o))
+    if (o->correct > 0 && vgs__draw_weightless(s, o))
         return vgs__fail(err, VGS_E_ARG, "%s: correct = %d: only draws that have weights are corrected",
                          doing, o->correct);
     return VGS_OK;
 }
 
-static vgs_status vgs__check_draw(const vgs_sampler *s, const vgs_draw *o, int n, const float *x,
+static vgs_status vgs__draw_check(const vgs_sampler *s, const vgs_draw *o, int n, const float *x,
                                   vgs_error *err)
 {
-    const char *why = o->log_weight ? vgs__weightless(s, o) : NULL;
+    const char *why = o->log_weight ? vgs__draw_weightless(s, o) : NULL;
     vgs_status st;
     if (n < 0) return vgs__fail(err, VGS_E_ARG, "draw: n = %d: must be >= 0", n);
     if (!(o->noise_scale >= 0.0f && o->noise_scale <= FLT_MAX))
@@ -14777,7 +14850,7 @@ static vgs_status vgs__check_draw(const vgs_sampler *s, const vgs_draw *o, int n
     if (why) return vgs__fail(err, VGS_E_ARG, "draw: log_weight: there are no path weights %s", why);
     if (!(o->resample >= 0.0f && o->resample <= 1.0f))
         return vgs__fail(err, VGS_E_ARG, "draw: resample = %g: must be within 0..1", (double)o->resample);
-    if ((st = vgs__check_correct(s, o, "draw", err)) != VGS_OK) return st;
+    if ((st = vgs__draw_check_correct(s, o, "draw", err)) != VGS_OK) return st;
     if (o->resample > 0.0f && (!o->log_weight || o->path))
         return vgs__fail(err, VGS_E_ARG, "draw: resample = %g: %s", (double)o->resample,
                          o->path ? "rows have no path of their own then; path must be NULL"
@@ -14791,9 +14864,9 @@ VGS__DEF vgs_status vgs_sampler_draw(vgs_sampler *s, const vgs_draw *draw, int n
     vgs_status st;
     memset(&o, 0, sizeof o);
     if (draw) o = *draw;
-    if ((st = vgs__check_draw(s, &o, n, x, err)) != VGS_OK) return st;
-    if ((st = vgs__check_energy_params(s, "draw", err)) != VGS_OK) return st;
-    return o.resample > 0.0f && n > 0 ? vgs__draw_smc(s, &o, n, x, err) : vgs__draw(s, &o, 0, n, x, err);
+    if ((st = vgs__draw_check(s, &o, n, x, err)) != VGS_OK) return st;
+    if ((st = vgs__sampler_check_energy_params(s, "draw", err)) != VGS_OK) return st;
+    return o.resample > 0.0f && n > 0 ? vgs__smc_draw(s, &o, n, x, err) : vgs__draw(s, &o, 0, n, x, err);
 }
 
 VGS__DEF vgs_status vgs_sampler_value(vgs_sampler *s, int t, const float *x, int n, float *v, float *g,
@@ -14808,9 +14881,9 @@ VGS__DEF vgs_status vgs_sampler_value(vgs_sampler *s, int t, const float *x, int
         return vgs__fail(err, VGS_E_ARG, "value: t = %d: must be 0..%d", t, s->c.steps - 1);
     if (n < 0 || (n > 0 && (!x || !v)))
         return vgs__fail(err, VGS_E_ARG, "value: n = %d, or x or v is NULL: need both, and n >= 0", n);
-    code = s->c.energy_features > 0 ? vgs__check_energy_params(s, "value", err) : VGS_OK;
+    code = s->c.energy_features > 0 ? vgs__sampler_check_energy_params(s, "value", err) : VGS_OK;
     if (code != VGS_OK) return code;
-    if ((code = vgs__need_value(s, st, g != NULL, err)) != VGS_OK) return code;
+    if ((code = vgs__smc_need_value(s, st, g != NULL, err)) != VGS_OK) return code;
     vgs__value_stage_set(s, st, t, 1.0);
     vgs_bind(st->g, st->x, s->draw_x, 0, NULL);
     vgs_bind(st->g, st->v, s->draw_cost, 0, NULL);
@@ -14842,22 +14915,24 @@ static vgs_status vgs__score_block(vgs_sampler *s, vgs__score_stage st[2], const
     vgs_status code;
     int t;
     memset(log_weight, 0, n * sizeof *log_weight);
-    code = vgs__weight_end(s, r->n, x, m->e, log_weight, err);
+    code = vgs__draw_weight_end(s, r->n, x, m->e, log_weight, err);
     if (code == VGS_OK)
         code = s->b->upload(s->b->self, r->x, vgs__roll_place(s, r, s->c.steps), x, n * d, VGS_F32, err);
-    if (code == VGS_OK && vgs__known_step(s)) code = vgs__weight_start(s, r, x, log_weight, err);
+    if (code == VGS_OK && vgs__value_known_step(s)) code = vgs__draw_weight_start(s, r, x, log_weight, err);
     for (t = s->c.steps; t >= 0 && code == VGS_OK; --t) {
-        if (t < s->c.steps) code = vgs__score_run(s, &st[vgs__last_by_energy(s, t)], r, t, err);
+        if (t < s->c.steps) code = vgs__score_run(s, &st[vgs__kernel_last_by_energy(s, t)], r, t, err);
         if (t < s->c.steps && code == VGS_OK)
-            code = vgs__weight_add(s, r->cost, r->n, -1.0, m->row, log_weight, err);
+            code = vgs__draw_weight_add(s, r->cost, r->n, -1.0, m->row, log_weight, err);
         if (path && code == VGS_OK)
             code = s->b->download(s->b->self, path + (size_t)t * path_rows * d, r->x,
                                   vgs__roll_place(s, r, t), n * d, VGS_F32, err);
         if (path && code == VGS_OK)
             vgs__frame_rows(&s->frame, VGS__TO_X, path + (size_t)t * path_rows * d, r->n);
-        if (t < s->c.steps && code == VGS_OK) code = vgs__correct(s, r, t, -1.0, m->row, log_weight, err);
+        if (t < s->c.steps && code == VGS_OK) code = vgs__draw_correct(s, r, t, -1.0, m->row, log_weight,
+                                                                       err);
     }
-    return code == VGS_OK && !vgs__known_step(s) ? vgs__weight_start(s, r, x, log_weight, err) : code;
+    return code == VGS_OK && !vgs__value_known_step(s) ? vgs__draw_weight_start(s, r, x, log_weight, err)
+        : code;
 }
 
 static vgs_status vgs__score(vgs_sampler *s, const vgs_draw *o, int n, const float *ref,
@@ -14866,7 +14941,7 @@ static vgs_status vgs__score(vgs_sampler *s, const vgs_draw *o, int n, const flo
     size_t d = (size_t)s->c.energy.dim;
     vgs__roll r = vgs__draw_roll(s, o, 0);
     vgs__corrector corrector;
-    vgs_status code = vgs__corrector_make(s, &corrector, n > 0 ? vgs__correct_steps(s, o) : 0, &r, err);
+    vgs_status code = vgs__corrector_make(s, &corrector, n > 0 ? vgs__draw_correct_steps(s, o) : 0, &r, err);
     int i;
     for (i = 0; i < n && code == VGS_OK; i += r.n) {
         r.n = vgs__draw_rows(s, n, i);
@@ -14896,12 +14971,12 @@ VGS__DEF vgs_status vgs_sampler_score(vgs_sampler *s, const vgs_draw *draw, int 
     if (n < 0 || (n > 0 && (!ref || !log_weight)))
         return vgs__fail(err, VGS_E_ARG, "score: n = %d, or ref or log_weight is NULL: need both, and n >= 0",
                          n);
-    if ((why = o.start ? "of given starts: a score begins at ref" : vgs__weightless(s, &o)) != NULL)
+    if ((why = o.start ? "of given starts: a score begins at ref" : vgs__draw_weightless(s, &o)) != NULL)
         return vgs__fail(err, VGS_E_ARG, "score: there are no path weights %s", why);
-    if ((code = vgs__check_correct(s, &o, "score", err)) != VGS_OK) return code;
-    if ((code = vgs__check_energy_params(s, "score", err)) != VGS_OK) return code;
+    if ((code = vgs__draw_check_correct(s, &o, "score", err)) != VGS_OK) return code;
+    if ((code = vgs__sampler_check_energy_params(s, "score", err)) != VGS_OK) return code;
     o.start = ref;                               /* room for a block of them                          */
-    if ((code = vgs__host_make(s, &room, &o, err)) != VGS_OK) return code;
+    if ((code = vgs__draw_host_make(s, &room, &o, err)) != VGS_OK) return code;
     o.start = NULL;
     for (k = 0; k < (s->policy ? 1 : 2) && code == VGS_OK; ++k)
         VGS__STAGE_MAKE(score, &step[k], s->capacity, (s, st, k == 1), code)
@@ -14956,7 +15031,7 @@ static int vgs__pilot_diagonal(const vgs__pilot *p) { return p->whole ? p->dim +
 /* ---- symmetric matrices [n,n], in double ---- */
 
 /* a = K K^T, K lower triangular, in place; false if a is not positive definite. */
-static bool vgs__cholesky(double *a, int n)
+static bool vgs__pilot_cholesky(double *a, int n)
 {
     int i, j, k;
     for (j = 0; j < n; ++j) {
@@ -14974,7 +15049,7 @@ static bool vgs__cholesky(double *a, int n)
 
 /* Cyclic Jacobi: the columns of v become the eigenvectors of a, its diagonal the eigenvalues. In double: the
    one of the op eigen, in float on many matrices at once, loses those below 1e-7 of the largest. */
-static void vgs__jacobi(double *a, double *v, int n)
+static void vgs__pilot_jacobi(double *a, double *v, int n)
 {
     int i, p, q, sweep;
     for (i = 0; i < n * n; ++i) v[i] = i % (n + 1) == 0;
@@ -15012,11 +15087,11 @@ static void vgs__jacobi(double *a, double *v, int n)
 /* P with P Q P = C, the covariance that suits positions of second moment C and gradients of Q: exact for a
    quadratic energy, whatever the points [affine-invariant geometric mean of C and 1/Q]. With Q = K K^T it is
    K^-T (K^T C K)^(1/2) K^-1. Destroys c and q; p [n,n]; work [2 n n]. */
-static bool vgs__geometric_mean(double *c, double *q, double *p, double *work, int n)
+static bool vgs__pilot_geometric_mean(double *c, double *q, double *p, double *work, int n)
 {
     double *v = work, *a = work + n * n;
     int i, j, k;
-    if (!vgs__cholesky(q, n)) return false;
+    if (!vgs__pilot_cholesky(q, n)) return false;
     for (i = 0; i < n; ++i)                      /* a = C K, then p = K^T a                           */
         for (j = 0; j < n; ++j) {
             double sum = 0.0;
@@ -15031,7 +15106,7 @@ static bool vgs__geometric_mean(double *c, double *q, double *p, double *work, i
         }
     for (i = 0; i < n; ++i)
         for (j = 0; j < i; ++j) p[i * n + j] = p[j * n + i] = 0.5 * (p[i * n + j] + p[j * n + i]);
-    vgs__jacobi(p, v, n);
+    vgs__pilot_jacobi(p, v, n);
     for (j = 0; j < n; ++j) {                    /* columns of v = K^-T v s^(1/4)                     */
         double root = p[j * n + j] > 0.0 ? sqrt(sqrt(p[j * n + j])) : 0.0;
         for (i = n - 1; i >= 0; --i) {
@@ -15076,11 +15151,11 @@ static bool vgs__pilot_fit(const vgs__pilot *p, const double *cov, const double 
             c[i * d + j] = cov[i * d + j] / (scale[i] * scale[j]) * (i == j ? 1.0 + ridge : 1.0);
             if (slope) q[i * d + j] = slope[i * d + j] * (scale[i] * scale[j]) * (i == j ? 1.0 + ridge : 1.0);
         }
-    if (slope && !vgs__geometric_mean(c, q, l, q + cells, d)) return false;
+    if (slope && !vgs__pilot_geometric_mean(c, q, l, q + cells, d)) return false;
     if (!slope) memcpy(l, c, cells * sizeof *l);
     for (i = 0; i < d; ++i)
         for (j = 0; j < d; ++j) l[i * d + j] *= scale[i] * scale[j];
-    return vgs__cholesky(l, d);
+    return vgs__pilot_cholesky(l, d);
 }
 
 /* ---- coordinates that move with the chains ---- */
@@ -15187,10 +15262,10 @@ static double vgs__pilot_wall_length(const vgs__pilot *p, const double *x, int n
         double sum = 0.0, square = 0.0, log_slope = 0.0, likely;
         *s = tried[k] * away;
         for (i = 0; i < n; ++i) {
-            double y = vgs__wall_y(f, j, x[(size_t)i * (size_t)p->dim + (size_t)j]);
+            double y = vgs__frame_wall_y(f, j, x[(size_t)i * (size_t)p->dim + (size_t)j]);
             sum += y / n;
             square += y * y / n;
-            log_slope += vgs__wall_log(f, j, y, &slope) / n;
+            log_slope += vgs__frame_wall_log(f, j, y, &slope) / n;
         }
         likely = -0.5 * log(square - sum * sum) - log_slope;
         if (!(likely > most)) continue;
@@ -15206,20 +15281,20 @@ static void vgs__pilot_wall_leave(const vgs__pilot *p, double *y, int n, int j)
 {
     int i;
     for (i = 0; i < n; ++i, y += p->dim) {
-        vgs__wall w = vgs__wall_near(p->f, j, y + j);
-        y[j] = w.sign * w.s * vgs__wall_distance(&w, y[j]);
+        vgs__wall w = vgs__frame_wall_near(p->f, j, y + j);
+        y[j] = w.sign * w.s * vgs__frame_wall_distance(&w, y[j]);
     }
 }
 
 static void vgs__pilot_wall_return(const vgs__pilot *p, double *y, int n, int j, double below, double above)
 {
-    const vgs__wall a = vgs__wall_of(p->f, j, false), b = vgs__wall_of(p->f, j, true);
+    const vgs__wall a = vgs__frame_wall_of(p->f, j, false), b = vgs__frame_wall_of(p->f, j, true);
     int i;
     for (i = 0; i < n; ++i, y += p->dim) {
         const vgs__wall *w = y[j] < 0.0 ? &b : &a;
-        if (w->sign == 0.0) y[j] = vgs__wall_y(p->f, j, (y[j] < 0.0 ? above : below) + y[j]);
+        if (w->sign == 0.0) y[j] = vgs__frame_wall_y(p->f, j, (y[j] < 0.0 ? above : below) + y[j]);
         else {
-            y[j] = vgs__wall_solve(w, fabs(y[j]) / w->s);
+            y[j] = vgs__frame_wall_solve(w, fabs(y[j]) / w->s);
             if (w == &b) y[j] = a.sign != 0.0 ? b.width - y[j] : -y[j];
         }
     }
@@ -15237,20 +15312,20 @@ static vgs_status vgs__pilot_walls_follow(vgs__pilot *p, const double *x, double
     int i, j;
     for (j = 0; j < d; ++j) {
         double mean = 0.0, sd = 0.0, below = a[j], above = b[j];
-        if (!vgs__has_wall(below) && !vgs__has_wall(above)) continue;
+        if (!vgs__frame_has_wall(below) && !vgs__frame_has_wall(above)) continue;
         for (i = 0; i < n; ++i) mean += x[(size_t)i * (size_t)d + (size_t)j] / n;
         for (i = 0; i < n; ++i) sd += vgs__sq(x[(size_t)i * (size_t)d + (size_t)j] - mean) / n;
         sd = sqrt(sd);
-        scale = vgs__wall_log(f, j, vgs__wall_y(f, j, mean), &slope);
+        scale = vgs__frame_wall_log(f, j, vgs__frame_wall_y(f, j, mean), &slope);
         if (y) vgs__pilot_wall_leave(p, y, n, j);
         if (settled && mean - below > far * sd) a[j] = -HUGE_VAL;
         if (settled && above - mean > far * sd) b[j] = HUGE_VAL;
-        if (vgs__has_wall(a[j]) || vgs__has_wall(b[j]))
+        if (vgs__frame_has_wall(a[j]) || vgs__frame_has_wall(b[j]))
             s[j] = settled ? vgs__pilot_wall_length(p, x, n, j, mean)
                            : 1.25 * vgs__pilot_wall_away(p, j, mean);
         if (y) vgs__pilot_wall_return(p, y, n, j, below, above);
-        f->m[j] = vgs__wall_y(f, j, mean);
-        scale = exp(scale - vgs__wall_log(f, j, f->m[j], &slope));
+        f->m[j] = vgs__frame_wall_y(f, j, mean);
+        scale = exp(scale - vgs__frame_wall_log(f, j, f->m[j], &slope));
         for (i = 0; i <= j && f->kind == VGS_FULL; ++i) f->l[j * d + i] *= scale;
         if (f->kind != VGS_FULL) f->l[j] *= scale;
     }
@@ -15374,11 +15449,11 @@ static vgs_status vgs__pilot_find_walls(vgs__pilot *p, bool outside, vgs_error *
     vgs__free(room);
     for (j = 0; j < d && st == VGS_OK; ++j) {
         double sum = 0.0, square = 0.0, *l = &f->l[f->kind == VGS_FULL ? j * (d + 1) : j];
-        if (!vgs__has_wall(a[j]) && !vgs__has_wall(b[j])) continue;
+        if (!vgs__frame_has_wall(a[j]) && !vgs__frame_has_wall(b[j])) continue;
         for (f->wall[2 * d + j] = 0.0, k = 0; k < p->n; ++k)
             f->wall[2 * d + j] += 1.25 / p->n * vgs__pilot_wall_away(p, j, p->place[k * d + j]);
         for (k = 0; k < p->n; ++k) {
-            double y = vgs__wall_y(f, j, p->place[k * d + j]);
+            double y = vgs__frame_wall_y(f, j, p->place[k * d + j]);
             sum += y / p->n;
             square += y * y / p->n;
         }
@@ -15406,7 +15481,7 @@ static vgs_status vgs__pilot_check_gradients(vgs__pilot *p, vgs_error *err)
         float *g = p->m.gy + i * d;
         for (j = 0; j < d && vgs__finite((double)g[j]); ) ++j;
         if (j == d || !vgs__finite(p->m.row[i].ey)) continue;
-        if (!vgs__energy_says(p->s, p->m.y + i * d, g, text)) text[0] = '\0';
+        if (!vgs__roll_energy_text(p->s, p->m.y + i * d, g, text)) text[0] = '\0';
         return vgs__fail(err, VGS_E_NONFINITE, "pilot: the energy's gradient is not finite%s", text);
     }
     return VGS_OK;
@@ -15566,7 +15641,7 @@ static vgs_status vgs__pilot_move(vgs__pilot *p, double temperature, vgs_error *
     }
     if (outside > 0.2 * p->n) p->longest = fmax(0.5 * p->m.c.leapfrog, 1.0);
     else p->longest = fmin(p->longest + 1.0, VGS__PILOT_LEAPFROG);
-    l->step = vgs__dual_update(&l->dual, p->m.c.acceptance, alpha, sqrt(temperature));
+    l->step = vgs__mcmc_dual_update(&l->dual, p->m.c.acceptance, alpha, sqrt(temperature));
     l->step = fmin(l->step, 1.2 * sqrt(temperature));                /* more has no use where E curves    */
     p->calls += vgs__mcmc_spent(&p->m) - spent;
     return st;
@@ -15892,7 +15967,7 @@ static void vgs__pilot_tell(vgs__pilot *p, const double *u, const double *g, vgs
     double bend = 1.0, width = 0.0, highest = 0.0;
     int i;
     vgs__pilot_moments(p, u, g, p->rows, true);
-    if (p->whole && d <= VGS__MOST_FULL) vgs__jacobi(p->slope, p->work, d);
+    if (p->whole && d <= VGS__MOST_FULL) vgs__pilot_jacobi(p->slope, p->work, d);
     for (i = 0; i < d; ++i) {
         double k = p->slope[i * step];
         bend = fmax(bend, k);
@@ -15927,7 +16002,7 @@ static vgs_status vgs__pilot_chains_open(vgs__pilot *p, vgs_error *err)
     if ((st = vgs__mcmc_open(&p->m, 1, err)) != VGS_OK) return st;
     p->m.level[0].beta = 1.0;
     p->m.level[0].step = p->m.c.step;
-    vgs__dual_begin(&p->m.level[0].dual, p->m.c.step);
+    vgs__mcmc_dual_begin(&p->m.level[0].dual, p->m.c.step);
     p->m.level[0].dual.centre = log(p->m.c.step);
     return VGS_OK;
 }
@@ -16035,9 +16110,9 @@ static double vgs__choice_mean(double *v, int n, bool trimmed)
 }
 
 /* Energies that n rows with weights ask for, drawn or scored with so many steps of the corrector. */
-static double vgs__draw_calls(const vgs_sampler *s, double n, int correct)
+static double vgs__choice_draw_calls(const vgs_sampler *s, double n, int correct)
 {
-    return n * (vgs__last_by_energy(s, s->c.steps - 1) ? 2.0 : 1.0) +
+    return n * (vgs__kernel_last_by_energy(s, s->c.steps - 1) ? 2.0 : 1.0) +
            vgs__value_calls(s, n * s->c.steps * (correct > 0 ? 1.0 + correct : 1.0));
 }
 
@@ -16056,7 +16131,7 @@ static vgs_status vgs__choice_gap(vgs_sampler *s, int correct, double *gap, vgs_
         st = vgs__choice_weights(s, correct, true, w, err);
         *gap = st == VGS_OK ? *gap + vgs__choice_mean(w, VGS__CHOICE_ROWS, true) : HUGE_VAL;
     }
-    s->energy_calls += vgs__draw_calls(s, VGS__CHOICE_ROWS, correct) * (both ? 2.0 : 1.0);
+    s->energy_calls += vgs__choice_draw_calls(s, VGS__CHOICE_ROWS, correct) * (both ? 2.0 : 1.0);
     vgs__free(w);
     return st == VGS_E_NONFINITE ? VGS_OK : st;  /* a choice that fails is none                       */
 }
@@ -16064,14 +16139,14 @@ static vgs_status vgs__choice_gap(vgs_sampler *s, int correct, double *gap, vgs_
 /* The width of the features by the gap of the untrained sampler; 0, none, unless they gain this much. */
 #define VGS__CHOICE_GAIN 0.1
 #define VGS__FEATURE_DETAIL 0.3
-static vgs_status vgs__choose_width(vgs_sampler *s, vgs_error *err)
+static vgs_status vgs__choice_width(vgs_sampler *s, vgs_error *err)
 {
     double best = 0.0, width = 2.0, gap, least;
     vgs_status st = vgs__choice_gap(s, 0, &least, NULL, err);
     least = s->given.energy_features > 0 ? HUGE_VAL : least - VGS__CHOICE_GAIN;
     for (; width > 0.02 && st == VGS_OK; width *= 0.5) {
         s->feature_width = width;
-        st = vgs__feature_write(s, err);
+        st = vgs__sampler_write_feature(s, err);
         if (st == VGS_OK) st = vgs__choice_gap(s, 0, &gap, NULL, err);
         if (gap < least) {
             least = gap;
@@ -16079,11 +16154,11 @@ static vgs_status vgs__choose_width(vgs_sampler *s, vgs_error *err)
         }
     }
     s->feature_width = best;
-    return st == VGS_OK ? vgs__feature_write(s, err) : st;
+    return st == VGS_OK ? vgs__sampler_write_feature(s, err) : st;
 }
 
 /* Returns whether the last drift is that of V or of E, by the same measure. */
-static vgs_status vgs__choose_last(vgs_sampler *s, vgs_error *err)
+static vgs_status vgs__choice_last(vgs_sampler *s, vgs_error *err)
 {
     double gap[2] = { 0.0, 0.0 };
     vgs_status st = VGS_OK;
@@ -16125,7 +16200,7 @@ enum { VGS__MEASURE_EVERY = 25, VGS__STALL = 4 };
 
 static vgs_status vgs__state_read(vgs_sampler *s, vgs__state *h, vgs_error *err)
 {
-    size_t p = (size_t)vgs_model_size(s->target), f = vgs__factor_count(s);
+    size_t p = (size_t)vgs_model_size(s->target), f = vgs__sampler_factor_count(s);
     vgs_status st;
     if (!h->w && !(h->w = (float *)vgs__alloc_or(err, "state", p + f, sizeof *h->w))) return VGS_E_NOMEM;
     h->factor = h->w + p;
@@ -16140,14 +16215,14 @@ static vgs_status vgs__state_write(vgs_sampler *s, const vgs__state *h, vgs_erro
     vgs_status st = vgs_model_write(s->target, h->w, err);
     s->last_by_value = h->last_by_value;
     if (st == VGS_OK)
-        st = s->b->upload(s->b->self, s->factor, 0, h->factor, vgs__factor_count(s), VGS_F32, err);
+        st = s->b->upload(s->b->self, s->factor, 0, h->factor, vgs__sampler_factor_count(s), VGS_F32, err);
     return st == VGS_OK ? s->b->upload(s->b->self, s->sigma, 0, &h->s0, 1, VGS_F32, err) : st;
 }
 
 /* Steps of a corrector for draws of the best state: these, if they gain VGS__CHOICE_GAIN. (Seven particles
    of Lennard-Jones, ESS/N: .003 without, .31 with 2.) */
 enum { VGS__CORRECT = 2 };
-static vgs_status vgs__choose_correct(vgs_sampler *s, vgs_error *err)
+static vgs_status vgs__choice_correct(vgs_sampler *s, vgs_error *err)
 {
     double gap;
     vgs_weights w;
@@ -16181,7 +16256,7 @@ static vgs_status vgs__best_measure(vgs_sampler *s, vgs_error *err)
         s->best_inside = w.inside;
         s->stalled = 0;
         st = vgs__state_read(s, &s->best, err);
-        return st == VGS_OK ? vgs__choose_correct(s, err) : st;
+        return st == VGS_OK ? vgs__choice_correct(s, err) : st;
     }
     if (++s->stalled < VGS__STALL) return VGS_OK;
     s->stalled = 0;
@@ -16323,12 +16398,12 @@ static vgs_status vgs__pilot_try(vgs_sampler *s, const vgs_pilot *found, const d
 {
     vgs_config c = s->c;
     vgs_status st = VGS_OK;
-    if (c.energy_features > 0) st = vgs__choose_width(s, err);
+    if (c.energy_features > 0) st = vgs__choice_width(s, err);
     if (st == VGS_OK && c.energy_features > 0 && s->feature_width == 0.0) {
         c.energy_features = -1;                  /* they do not pay                                   */
         st = vgs__pilot_rebuild(s, &c, found, u, err);
     }
-    return st == VGS_OK ? vgs__choose_last(s, err) : st;
+    return st == VGS_OK ? vgs__choice_last(s, err) : st;
 }
 
 /* The chains start from these rows in u, one each. */
@@ -16399,7 +16474,7 @@ static vgs_status vgs__pilot_run(vgs_sampler *s, const float *start, vgs_error *
 
 /* The weights w of the coordinates of before, or the network that starts at 0, whichever is nearer to the
    target. */
-static vgs_status vgs__again_network(vgs_sampler *s, const float *w, vgs_error *err)
+static vgs_status vgs__pilot_again_network(vgs_sampler *s, const float *w, vgs_error *err)
 {
     double gap[2] = { 0.0, 0.0 };
     float *zero = (float *)vgs__alloc_or(err, "pilot", (size_t)vgs_model_size(s->target), sizeof *zero);
@@ -16421,7 +16496,7 @@ enum { VGS__AGAIN_ROWS = 4096, VGS__AGAIN_FIRST = 25, VGS__AGAIN_TIMES = 5 };
 #define VGS__AGAIN_KHAT 0.7                      /* and k-hat up to which                             */
 
 /* rows [chains,D] of the pilot's samples, in u. */
-static vgs_status vgs__again_kept(vgs_sampler *s, float *rows, vgs_error *err)
+static vgs_status vgs__pilot_again_kept(vgs_sampler *s, float *rows, vgs_error *err)
 {
     const size_t d = (size_t)s->c.energy.dim, chains = VGS__PILOT_CHAINS;
     const size_t count = (size_t)s->kept_fixed * (size_t)s->c.batch;
@@ -16434,7 +16509,8 @@ static vgs_status vgs__again_kept(vgs_sampler *s, float *rows, vgs_error *err)
 
 /* start [chains,D], in u: draws by weight or, where these are few, the pilot's samples. *wanted: unless there
    are neither or, if not `always`, draws are good. */
-static vgs_status vgs__again_start(vgs_sampler *s, bool always, float *start, bool *wanted, vgs_error *err)
+static vgs_status vgs__pilot_again_start(vgs_sampler *s, bool always, float *start, bool *wanted,
+                                         vgs_error *err)
 {
     const size_t d = (size_t)s->c.energy.dim, n = VGS__AGAIN_ROWS, chains = VGS__PILOT_CHAINS;
     float *x = (float *)vgs__alloc_or(err, "pilot", n * d, sizeof *x);
@@ -16448,12 +16524,12 @@ static vgs_status vgs__again_start(vgs_sampler *s, bool always, float *start, bo
     draw.log_weight = w;
     draw.first_row = VGS__CHOICE_ROWS;           /* other rows than those that the best state is chosen by */
     if (st == VGS_OK) st = vgs__draw(s, &draw, 0, (int)n, x, err);
-    if (st == VGS_OK) s->energy_calls += vgs__draw_calls(s, (double)n, 0);
+    if (st == VGS_OK) s->energy_calls += vgs__choice_draw_calls(s, (double)n, 0);
     if (st == VGS_OK) st = vgs_weigh(w, (int)n, &quality, err);
     *wanted = st == VGS_OK && (always || quality.ess < VGS__AGAIN_BELOW) &&
               (s->kept_fixed || vgs__finite(quality.log_z));
     few = !(quality.ess > VGS__AGAIN_DRAWS && quality.khat <= VGS__AGAIN_KHAT);
-    if (*wanted && s->kept_fixed && few) st = vgs__again_kept(s, start, err);
+    if (*wanted && s->kept_fixed && few) st = vgs__pilot_again_kept(s, start, err);
     else if (*wanted) {
         for (i = 0; i < n; ++i) sum += w[i] = exp(w[i] - quality.log_z);
         vgs__systematic(w, (int)n, sum, 0.5, which);
@@ -16467,22 +16543,22 @@ static vgs_status vgs__again_start(vgs_sampler *s, bool always, float *start, bo
 }
 
 /* Returns whether the weights of one network mean the same in the other. */
-static bool vgs__same_network(const vgs_net_config *a, const vgs_net_config *b)
+static bool vgs__pilot_same_network(const vgs_net_config *a, const vgs_net_config *b)
 {
     return a->kind == b->kind && a->hidden == b->hidden && a->windows == b->windows &&
            !(a->x_scale > b->x_scale || a->x_scale < b->x_scale) && a->steps == b->steps;
 }
 
 /* Training begins anew in the new coordinates: from `old`, or from 0. */
-static vgs_status vgs__again_begin(vgs_sampler *s, const vgs_net_config *net, const vgs__state *old,
-                                   vgs_error *err)
+static vgs_status vgs__pilot_again_begin(vgs_sampler *s, const vgs_net_config *net, const vgs__state *old,
+                                         vgs_error *err)
 {
     vgs__state_free(&s->best);
     vgs__state_free(&s->training);
     s->lr_factor = 1.0f;
     s->stalled = 0;
     s->kept = 0;
-    return vgs__same_network(net, &s->c.net) ? vgs__again_network(s, old->w, err) : VGS_OK;
+    return vgs__pilot_same_network(net, &s->c.net) ? vgs__pilot_again_network(s, old->w, err) : VGS_OK;
 }
 
 /* The pilot goes on, from draws by weight, which may have found what it could not reach, or from its own
@@ -16496,13 +16572,13 @@ static vgs_status vgs__pilot_again(vgs_sampler *s, bool always, vgs_error *err)
     float *start = (float *)vgs__alloc_or(err, "pilot", cells, sizeof *start);
     vgs__state old;
     bool wanted = false;
-    vgs_status st = start ? vgs__again_start(s, always, start, &wanted, err) : VGS_E_NOMEM;
+    vgs_status st = start ? vgs__pilot_again_start(s, always, start, &wanted, err) : VGS_E_NOMEM;
     memset(&old, 0, sizeof old);
     if (st == VGS_OK && wanted) {
         st = vgs__state_read(s, &old, err);
         if (asked == 0) s->given.steps = s->c.steps;
         if (st == VGS_OK) st = vgs__pilot_run(s, start, err);
-        if (st == VGS_OK) st = vgs__again_begin(s, &net, &old, err);
+        if (st == VGS_OK) st = vgs__pilot_again_begin(s, &net, &old, err);
         else s->given.steps = asked;
     }
     vgs__state_free(&old);
@@ -16532,7 +16608,7 @@ static vgs__roll vgs__train_roll(const vgs_sampler *s)
     r.eigvec = s->traj_eigvec;
     r.x_stride = r.mu_stride = (size_t)s->c.batch;
     r.x_places = s->c.steps + 1;
-    r.learning = vgs__is_policy(&s->c);
+    r.learning = vgs__config_is_policy(&s->c);
     return r;
 }
 
@@ -16543,7 +16619,7 @@ static vgs_status vgs__train_rollout(vgs_sampler *s, bool placed, vgs_error *err
     vgs__roll r = vgs__train_roll(s);
     vgs_status st;
     int t;
-    s->detour = placed ? none : vgs__detour_of(s);
+    s->detour = placed ? none : vgs__replay_detour(s);
     s->rolled = placed ? VGS__ROLLED_GIVEN : VGS__ROLLED;
     r.detour = s->detour.steps;
     r.recalled = s->detour.recalled;
@@ -16554,7 +16630,7 @@ static vgs_status vgs__train_rollout(vgs_sampler *s, bool placed, vgs_error *err
     for (t = 0; t < s->c.steps && st == VGS_OK; ++t) st = vgs__roll_step(s, &r, t, err);
     s->energy_calls += vgs__value_calls(s, (double)s->c.batch * s->c.steps);
     if (s->c.drift_energy) s->energy_calls += (double)s->c.batch * s->c.steps;
-    else if (vgs__last_by_energy(s, s->c.steps - 1)) s->energy_calls += s->c.batch;
+    else if (vgs__kernel_last_by_energy(s, s->c.steps - 1)) s->energy_calls += s->c.batch;
     return st;
 }
 
@@ -16585,7 +16661,7 @@ static vgs_status vgs__train_keep(vgs_sampler *s, vgs_error *err)
 }
 
 /* V learns by temporal differences. */
-static vgs_status vgs__fit_td(vgs_sampler *s, vgs_error *err)
+static vgs_status vgs__train_fit_td(vgs_sampler *s, vgs_error *err)
 {
     struct vgs__stages *all = s->stage;
     int pass, target_passes = s->c.published ? s->c.passes : 1;      /* a return serves all passes      */
@@ -16598,7 +16674,7 @@ static vgs_status vgs__fit_td(vgs_sampler *s, vgs_error *err)
 }
 
 /* Returns whether the policy's last update met a number that is not finite. */
-static vgs_status vgs__read_policy_flag(vgs_sampler *s, vgs_error *err)
+static vgs_status vgs__train_read_policy_flag(vgs_sampler *s, vgs_error *err)
 {
     int32_t f[4];
     vgs_status st = vgs__model_read_flag(s->policy_on, f, err);
@@ -16608,7 +16684,7 @@ static vgs_status vgs__read_policy_flag(vgs_sampler *s, vgs_error *err)
 }
 
 /* V, then the policy, then v_t. What E says is known before the policy learns of it. */
-static vgs_status vgs__fit_dxdp(vgs_sampler *s, vgs_error *err)
+static vgs_status vgs__train_fit_dxdp(vgs_sampler *s, vgs_error *err)
 {
     struct vgs__stages *all = s->stage;
     int pass, t, last = s->c.steps - 1;
@@ -16616,23 +16692,23 @@ static vgs_status vgs__fit_dxdp(vgs_sampler *s, vgs_error *err)
     for (pass = 0; pass < s->c.passes; ++pass, s->energy_calls += s->c.batch)
         for (t = last; t >= 0 && st == VGS_OK; --t)
             st = vgs__dp_run(s, t == last ? &all->dp_last : &all->dp_step, pass, t, err);
-    if (st == VGS_OK) st = vgs__read_flag(s, "train", err);
+    if (st == VGS_OK) st = vgs__sampler_read_flag(s, "train", err);
     if (st == VGS_OK) st = vgs__policy_fit_run(s, &all->policy_fit, err);
-    if (st == VGS_OK) st = vgs__read_policy_flag(s, err);
+    if (st == VGS_OK) st = vgs__train_read_policy_flag(s, err);
     if (st == VGS_OK) st = vgs_graph_run(all->average.g, 1, err);
     return st == VGS_OK ? vgs__velocity_run(s, &all->velocity, err) : st;
 }
 
-static vgs_status vgs__fit_logvar(vgs_sampler *s, vgs_error *err)
+static vgs_status vgs__train_fit_logvar(vgs_sampler *s, vgs_error *err)
 {
     struct vgs__stages *all = s->stage;
     int t;
     vgs_status st = vgs_graph_run(all->path_cost.g, 1, err);
     if (st == VGS_OK) st = vgs__path_end_run(s, &all->path_end, err);
     for (t = 0; t < s->c.steps && st == VGS_OK; ++t) st = vgs__path_step_run(s, &all->path_step, t, err);
-    if (st == VGS_OK) st = vgs__read_flag(s, "train", err);
+    if (st == VGS_OK) st = vgs__sampler_read_flag(s, "train", err);
     if (st == VGS_OK) st = vgs__path_fit_run(s, &all->path_fit, err);
-    if (st == VGS_OK) st = vgs__read_policy_flag(s, err);
+    if (st == VGS_OK) st = vgs__train_read_policy_flag(s, err);
     return st == VGS_OK ? vgs_graph_run(all->average.g, 1, err) : st;
 }
 
@@ -16642,12 +16718,12 @@ static vgs_status vgs__train_fit(vgs_sampler *s, vgs_error *err)
 {
     struct vgs__stages *all = s->stage;
     int64_t adam = s->online->step, sigma = s->sigma_step, policy = s->policy ? s->policy_on->step : 0;
-    const bool logvar = vgs__learns_by(&s->c, VGS_LOGVAR);
-    vgs_status st = logvar ? vgs__fit_logvar(s, err)
-                  : s->policy ? vgs__fit_dxdp(s, err) : vgs__fit_td(s, err);
+    const bool logvar = vgs__config_learns_by(&s->c, VGS_LOGVAR);
+    vgs_status st = logvar ? vgs__train_fit_logvar(s, err)
+                  : s->policy ? vgs__train_fit_dxdp(s, err) : vgs__train_fit_td(s, err);
     if (st == VGS_OK && !logvar) st = vgs_graph_run(all->ema.g, 1, err);
     if (st == VGS_OK && s->rolled != VGS__ROLLED_GIVEN) st = vgs__sigma_run(s, &all->sigma_fit, err);
-    if (st == VGS_OK) st = vgs__read_flag(s, "train", err);
+    if (st == VGS_OK) st = vgs__sampler_read_flag(s, "train", err);
     if (st != VGS_OK) {                          /* nothing was learned from this iteration           */
         s->online->step = adam;
         s->sigma_step = sigma;
@@ -16662,7 +16738,7 @@ static vgs_status vgs__train_fit(vgs_sampler *s, vgs_error *err)
 }
 
 /* Returns whether this iteration learns from kept samples alone. */
-static bool vgs__denoises(const vgs_sampler *s)
+static bool vgs__train_denoises(const vgs_sampler *s)
 {
     return s->c.denoise_loss > 0.0f && (s->kept_fixed || s->kept >= s->c.replay) && s->iteration % 2 == 0;
 }
@@ -16678,7 +16754,7 @@ static vgs_status vgs__train_denoise(vgs_sampler *s, vgs_error *err)
     for (pass = 0; pass < s->c.passes && st == VGS_OK; ++pass)
         st = vgs__fit_run(s, &all->denoise_fit, &all->denoise_fd, pass, err);
     if (st == VGS_OK) st = vgs_graph_run(all->ema.g, 1, err);
-    if (st == VGS_OK) st = vgs__read_flag(s, "train", err);
+    if (st == VGS_OK) st = vgs__sampler_read_flag(s, "train", err);
     s->rolled = VGS__ROLLED_NOT;
     if (st == VGS_OK) {
         s->iteration++;
@@ -16692,7 +16768,7 @@ static vgs_status vgs__train_denoise(vgs_sampler *s, vgs_error *err)
 static vgs_status vgs__train_iteration(vgs_sampler *s, vgs_error *err)
 {
     vgs_status st;
-    if (vgs__denoises(s)) return vgs__train_denoise(s, err);
+    if (vgs__train_denoises(s)) return vgs__train_denoise(s, err);
     st = vgs__train_rollout(s, false, err);
     if (st == VGS_OK) st = vgs__train_fit(s, err);
     else vgs__model_clear_flag(s->online);
@@ -16703,7 +16779,7 @@ static vgs_status vgs__train_iteration(vgs_sampler *s, vgs_error *err)
 VGS__DEF vgs_status vgs_sampler_rollout(vgs_sampler *s, vgs_start from, const float *start, vgs_error *err)
 {
     size_t n = (size_t)s->c.batch * (size_t)s->c.energy.dim;
-    vgs_status st = vgs__check_energy_params(s, "rollout", err);
+    vgs_status st = vgs__sampler_check_energy_params(s, "rollout", err);
     float *x;
     if (st != VGS_OK) return st;
     if ((int)from < 0 || from > VGS_START_PLACED)
@@ -16731,7 +16807,7 @@ VGS__DEF vgs_status vgs_sampler_bind(const vgs_sampler *s, vgs_graph *g, vgs_var
         return vgs__fail(err, VGS_E_ARG, "sampler_bind: t = %d: must be 0..%d", t, s->c.steps);
     if (rows != -1 || cols != s->c.energy.dim)
         return vgs__fail(err, VGS_E_SHAPE, "sampler_bind: the leaf must be [B,%d]", s->c.energy.dim);
-    if (!vgs__is_plain(&s->c))
+    if (!vgs__config_is_plain(&s->c))
         return vgs__fail(err, VGS_E_ARG, "sampler_bind: x_t is there in coordinates of its own only: needs "
                          "config.coordinates = plain");
     if (g->backend && g->backend != s->b)
@@ -16744,7 +16820,7 @@ VGS__DEF vgs_status vgs_sampler_fit(vgs_sampler *s, vgs_error *err)
     vgs_status st;
     if (s->rolled == VGS__ROLLED_NOT)
         return vgs__fail(err, VGS_E_ARG, "sampler_fit: there is no rollout that it could learn from");
-    if ((st = vgs__check_energy_params(s, "sampler_fit", err)) != VGS_OK) return st;
+    if ((st = vgs__sampler_check_energy_params(s, "sampler_fit", err)) != VGS_OK) return st;
     st = vgs__train_fit(s, err);
     s->rolled = VGS__ROLLED_NOT;
     return st;
@@ -16753,7 +16829,7 @@ VGS__DEF vgs_status vgs_sampler_fit(vgs_sampler *s, vgs_error *err)
 /* ---- statistics ---- */
 
 /* Energies of the n samples x; leaves the finite ones sorted in e and returns how many there are. */
-static int vgs__energy_stats(vgs_sampler *s, const float *x, double *e, int n, vgs_stats *out)
+static int vgs__train_energy_stats(vgs_sampler *s, const float *x, double *e, int n, vgs_stats *out)
 {
     size_t d = (size_t)s->c.energy.dim;
     int i, m = 0, above = 0;
@@ -16775,7 +16851,7 @@ static int vgs__energy_stats(vgs_sampler *s, const float *x, double *e, int n, v
 }
 
 /* Draws of `batch` rows with c = 1; the ELBO is the mean of log w. */
-static vgs_status vgs__measure(vgs_sampler *s, vgs_stats *out, vgs_error *err)
+static vgs_status vgs__train_measure(vgs_sampler *s, vgs_stats *out, vgs_error *err)
 {
     int n = s->c.batch < 512 ? s->c.batch : 512;
     size_t d = (size_t)s->c.energy.dim;
@@ -16798,15 +16874,15 @@ static vgs_status vgs__measure(vgs_sampler *s, vgs_stats *out, vgs_error *err)
     if (st == VGS_OK) vgs__frame_rows(&s->frame, VGS__TO_X, x, n);
     out->elbo = w.elbo;
     out->ess = w.ess;
-    if (st == VGS_OK) vgs__energy_stats(s, x, work, n, out);
+    if (st == VGS_OK) vgs__train_energy_stats(s, x, work, n, out);
     vgs__free(x);
     vgs__free(work);
     return st;
 }
 
-static vgs_status vgs__fill_stats(vgs_sampler *s, vgs_stats *out, vgs_error *err)
+static vgs_status vgs__train_fill_stats(vgs_sampler *s, vgs_stats *out, vgs_error *err)
 {
-    int n = vgs__learns_by(&s->c, VGS_LOGVAR) ? 1 : s->c.passes * s->c.steps, i;
+    int n = vgs__config_learns_by(&s->c, VGS_LOGVAR) ? 1 : s->c.passes * s->c.steps, i;
     float *log = (float *)vgs__alloc_or(err, "statistics", (size_t)n, sizeof *log), s0 = 0.0f;
     vgs_status st =
         log ? s->b->download(s->b->self, log, s->loss_log, 0, (size_t)n, VGS_F32, err) : VGS_E_NOMEM;
@@ -16817,19 +16893,19 @@ static vgs_status vgs__fill_stats(vgs_sampler *s, vgs_stats *out, vgs_error *err
     out->energy_calls = s->energy_calls;
     for (i = 0; i < n && st == VGS_OK; ++i) out->loss += (double)log[i] / n;
     vgs__free(log);
-    return st == VGS_OK ? vgs__measure(s, out, err) : st;
+    return st == VGS_OK ? vgs__train_measure(s, out, err) : st;
 }
 
 VGS__DEF vgs_status vgs_sampler_stats(vgs_sampler *s, vgs_stats *stats, vgs_error *err)
 {
-    vgs_status st = vgs__check_energy_params(s, "stats", err);
-    return st == VGS_OK ? vgs__fill_stats(s, stats, err) : st;
+    vgs_status st = vgs__sampler_check_energy_params(s, "stats", err);
+    return st == VGS_OK ? vgs__train_fill_stats(s, stats, err) : st;
 }
 
 /* ---- training until it is good ---- */
 
 /* ESS/N of 10000 draws as a caller gets them. */
-static vgs_status vgs__confirm_ess(vgs_sampler *s, double *ess, vgs_error *err)
+static vgs_status vgs__train_confirm_ess(vgs_sampler *s, double *ess, vgs_error *err)
 {
     enum { N = 10000 };
     float *x = (float *)vgs__alloc_or(err, "draw", (size_t)N * (size_t)s->c.energy.dim, sizeof *x);
@@ -16840,7 +16916,7 @@ static vgs_status vgs__confirm_ess(vgs_sampler *s, double *ess, vgs_error *err)
     memset(&draw, 0, sizeof draw);
     draw.log_weight = w;
     if (st == VGS_OK) st = vgs__draw(s, &draw, (uint64_t)s->iteration + 1, N, x, err);
-    s->energy_calls += vgs__draw_calls(s, N, s->c.correct);
+    s->energy_calls += vgs__choice_draw_calls(s, N, s->c.correct);
     if (st == VGS_OK) st = vgs_weigh(w, N, &weights, err);
     *ess = st == VGS_OK ? weights.ess : 0.0;
     if (st == VGS_OK) st = vgs__best_leave(s, err);
@@ -16851,7 +16927,7 @@ static vgs_status vgs__confirm_ess(vgs_sampler *s, double *ess, vgs_error *err)
 
 /* The next thing to try when the gap has stopped to fall: a second pilot with more steps, then with a larger
    batch and the slope loss. */
-static vgs_status vgs__try_harder(vgs_sampler *s, vgs_error *err)
+static vgs_status vgs__train_try_harder(vgs_sampler *s, vgs_error *err)
 {
     int more = s->c.steps * 3 / 2;
     if (s->harder++ == 0) s->given.steps = more < 200 ? more : 200;
@@ -16874,9 +16950,9 @@ static vgs_status vgs__train_look(vgs_sampler *s, bool *good, vgs_error *err)
         if (s->iteration - since == (int64_t)VGS__AGAIN_FIRST << k) st = vgs__pilot_again(s, false, err);
     if (st == VGS_OK) st = vgs__best_measure(s, err);
     if (st != VGS_OK || s->c.target_ess == 0.0f) return st;
-    if (s->best_ess >= 0.9 * (double)s->c.target_ess) st = vgs__confirm_ess(s, &ess, err);
+    if (s->best_ess >= 0.9 * (double)s->c.target_ess) st = vgs__train_confirm_ess(s, &ess, err);
     *good = s->reached = ess >= (double)s->c.target_ess;
-    if (st == VGS_OK && !*good && s->lr_factor <= 0.13f && s->harder < 2) st = vgs__try_harder(s, err);
+    if (st == VGS_OK && !*good && s->lr_factor <= 0.13f && s->harder < 2) st = vgs__train_try_harder(s, err);
     return st;
 }
 
@@ -16897,12 +16973,12 @@ static vgs_status vgs__train_progress(vgs_sampler *s, time_t started, vgs_error 
 /* The first time the pilot, then the state that training goes on from. */
 static vgs_status vgs__train_begin(vgs_sampler *s, vgs_error *err)
 {
-    const bool changed = s->energy_seen != vgs__energy_version(s);
+    const bool changed = s->energy_seen != vgs__sampler_energy_version(s);
     vgs_status st;
     if (s->piloted || s->c.pilot_calls <= 0) {
         st = vgs__best_leave(s, err);
         if (s->piloted && changed) vgs__best_forget(s);
-        s->energy_seen = vgs__energy_version(s);
+        s->energy_seen = vgs__sampler_energy_version(s);
         return st;
     }
     if ((st = vgs__pilot_run(s, NULL, err)) != VGS_OK) return st;
@@ -16923,7 +16999,7 @@ VGS__DEF vgs_status vgs_sampler_train(vgs_sampler *s, int n, vgs_stats *stats, v
     vgs_status st, end;
     int i;
     if (n < 0) return vgs__fail(err, VGS_E_ARG, "train: n = %d: must be >= 0", n);
-    st = vgs__check_energy_params(s, "train", err);
+    st = vgs__sampler_check_energy_params(s, "train", err);
     if (st == VGS_OK && n > 0) st = vgs__train_begin(s, err);
     for (i = 0; i < n && st == VGS_OK && !good; ++i) {
         st = vgs__train_iteration(s, err);
@@ -16934,14 +17010,14 @@ VGS__DEF vgs_status vgs_sampler_train(vgs_sampler *s, int n, vgs_stats *stats, v
     end = n > 0 ? vgs__best_take(s, st == VGS_OK ? err : NULL) : VGS_OK;
     st = st == VGS_OK ? end : st;
     if (st != VGS_OK || !stats) return st;
-    st = vgs__fill_stats(s, stats, err);
+    st = vgs__train_fill_stats(s, stats, err);
     stats->seconds = difftime(time(NULL), started);
     return st;
 }
 
 /* ==== >>weights ==================================================================================== */
 
-static double vgs__log_mean_exp(const double *v, int n, double max)
+static double vgs__weights_log_mean_exp(const double *v, int n, double max)
 {
     double sum = 0.0;
     int i;
@@ -16952,7 +17028,7 @@ static double vgs__log_mean_exp(const double *v, int n, double max)
 /* Shape k of a generalised Pareto for the m values y, ascending and > 0 [Zhang 2009]: k(theta) is the mean of
    log(1 - theta y), the profile likelihood of theta averages a grid of theta, and the prior of [PSIS] pulls k
    to 1/2 with the weight of ten values. */
-static double vgs__pareto_shape(const double *y, int m)
+static double vgs__weights_pareto_shape(const double *y, int m)
 {
     enum { MOST = 30 + 1000 };
     double theta[MOST], like[MOST], quarter = y[(m + 2) / 4 - 1], top = -HUGE_VAL, sum = 0.0, mean = 0.0, k;
@@ -16975,16 +17051,16 @@ static double vgs__pareto_shape(const double *y, int m)
 enum { VGS__FEW = 25 };                          /* fewer rows tell nothing: a tail has five of them */
 
 /* Returns how many weights are the tail. */
-static double vgs__tail_rows(int n) { return ceil(fmin(0.2 * n, 3.0 * sqrt((double)n))); }
+static double vgs__weights_tail_rows(int n) { return ceil(fmin(0.2 * n, 3.0 * sqrt((double)n))); }
 
 /* khat of weights of these logarithms, which are put in order: of what is above the largest of the rest.
    Fewer than five: infinite, but 0 if as many as the tail has are equal to the largest. A Pareto tail of m
    values and shape k ends about m^k times as high as it begins: weights that are almost equal, however ragged
    their end, have no more than twice the k that follows. (Else 3.5 at ESS/N .999, of a cut Gaussian.) */
-static double vgs__khat(double *log_weight, int n)
+static double vgs__weights_khat(double *log_weight, int n)
 {
     double max, cut, most;
-    int first = n - (int)vgs__tail_rows(n), i;
+    int first = n - (int)vgs__weights_tail_rows(n), i;
     double *y;
     qsort(log_weight, (size_t)n, sizeof *log_weight, vgs__compare_double);
     max = log_weight[n - 1];
@@ -16996,14 +17072,14 @@ static double vgs__khat(double *log_weight, int n)
     for (i = 0; i < n - first; ++i) y[i] = exp(y[i] - max) - cut;
     if (n - first < 5) return HUGE_VAL;
     most = -2.0 * log(cut) / log((double)(n - first));
-    return fmin(vgs__pareto_shape(y, n - first), most);
+    return fmin(vgs__weights_pareto_shape(y, n - first), most);
 }
 
 /* The error of log P, from a share P of n rows. */
-static double vgs__log_inside_se(double inside, int n) { return sqrt((1.0 - inside) / (inside * n)); }
+static double vgs__weights_log_inside_se(double inside, int n) { return sqrt((1.0 - inside) / (inside * n)); }
 
 /* All but khat of weights of which not all are 0; max is the largest log_weight. */
-static void vgs__weigh_moments(const double *log_weight, int n, double max, vgs_weights *out)
+static void vgs__weights_moments(const double *log_weight, int n, double max, vgs_weights *out)
 {
     enum { BLOCKS = 20 };
     int i, count = n < 2 * BLOCKS ? n / 2 : BLOCKS;
@@ -17022,7 +17098,8 @@ static void vgs__weigh_moments(const double *log_weight, int n, double max, vgs_
     }
     for (i = 0; i < count; ++i) {
         int first = (int)((long long)n * i / count), end = (int)((long long)n * (i + 1) / count);
-        double r = exp(vgs__log_mean_exp(log_weight + first, end - first, max) - max) / (w1 / n) - 1.0;
+        double r = exp(vgs__weights_log_mean_exp(log_weight + first, end - first, max) - max) / (w1 / n) -
+            1.0;
         blocks += r * r;
     }
     out->log_z = max + log(w1 / n);
@@ -17031,11 +17108,13 @@ static void vgs__weigh_moments(const double *log_weight, int n, double max, vgs_
     out->ess = w1 * w1 / (n * w2);
     if (count > 1) out->log_z_se = sqrt(blocks / ((double)count * (count - 1)));
     if (inside > 1.0)
-        out->elbo_se = hypot(sqrt(spread / (inside * (inside - 1.0))), vgs__log_inside_se(out->inside, n));
+        out->elbo_se = hypot(sqrt(spread / (inside * (inside - 1.0))),
+                             vgs__weights_log_inside_se(out->inside, n));
 }
 
 /* Of sign times log_weight. An infinity of the wrong sign, or NaN, is an error. */
-static vgs_status vgs__weigh(const double *log_weight, double sign, int n, vgs_weights *out, vgs_error *err)
+static vgs_status vgs__weights_both(const double *log_weight, double sign, int n, vgs_weights *out,
+                                    vgs_error *err)
 {
     double *v, max = -HUGE_VAL;
     int i;
@@ -17056,8 +17135,8 @@ static vgs_status vgs__weigh(const double *log_weight, double sign, int n, vgs_w
     out->log_z_se = out->elbo_se = out->khat = HUGE_VAL;
     out->ess = 1.0 / n;
     if (max >= -DBL_MAX) {                                           /* else all weights are 0         */
-        vgs__weigh_moments(v, n, max, out);
-        out->khat = vgs__khat(v, n);
+        vgs__weights_moments(v, n, max, out);
+        out->khat = vgs__weights_khat(v, n);
     }
     out->verdict = vgs_weights_verdict(out, NULL);
     vgs__free(v);
@@ -17066,13 +17145,13 @@ static vgs_status vgs__weigh(const double *log_weight, double sign, int n, vgs_w
 
 VGS__DEF vgs_status vgs_weigh(const double *log_weight, int n, vgs_weights *out, vgs_error *err)
 {
-    return vgs__weigh(log_weight, 1.0, n, out, err);
+    return vgs__weights_both(log_weight, 1.0, n, out, err);
 }
 
 VGS__DEF vgs_status vgs_weigh_forward(const double *log_weight, int n, vgs_forward *out, vgs_error *err)
 {
     vgs_weights w;
-    vgs_status st = vgs__weigh(log_weight, -1.0, n, &w, err);
+    vgs_status st = vgs__weights_both(log_weight, -1.0, n, &w, err);
     if (st != VGS_OK) return st;
     out->log_z = -w.log_z;
     out->log_z_se = w.log_z_se;
@@ -17088,7 +17167,7 @@ VGS__DEF vgs_status vgs_weigh_forward(const double *log_weight, int n, vgs_forwa
 VGS__DEF vgs_status vgs_weigh_forward_inside(const double *log_weight, int n, const vgs_weights *w,
                                              vgs_forward *out, vgs_error *err)
 {
-    double se = vgs__log_inside_se(w->inside, w->n);
+    double se = vgs__weights_log_inside_se(w->inside, w->n);
     vgs_status st;
     if (!(w->inside > 0.0))
         return vgs__fail(err, VGS_E_ARG, "weigh: all %d draws are outside: nothing can be said", w->n);
@@ -17112,7 +17191,7 @@ VGS__DEF const char *vgs_verdict_name(vgs_verdict v)
 /* The figures that both directions have in common; whose: "" or "forward ". */
 typedef struct vgs__quality { const char *whose; double log_z, se, ess, khat; int n; } vgs__quality;
 
-static vgs__quality vgs__quality_of(const vgs_weights *w, const vgs_forward *f)
+static vgs__quality vgs__weights_quality_of(const vgs_weights *w, const vgs_forward *f)
 {
     vgs__quality q;
     q.whose = w ? "" : "forward ";
@@ -17126,19 +17205,19 @@ static vgs__quality vgs__quality_of(const vgs_weights *w, const vgs_forward *f)
 
 /* Is the tail heavier than that of log-normal weights with this ESS? Their logarithm has the variance
    -log ESS, and at the normal quantile z their tail falls as one of shape sqrt(variance)/z. */
-static bool vgs__heavy(const vgs__quality *q)
+static bool vgs__weights_heavy(const vgs__quality *q)
 {
-    double rows = vgs__tail_rows(q->n), z = -vgs__normal_quantile(rows / (2.0 * q->n));
+    double rows = vgs__weights_tail_rows(q->n), z = -vgs__mcmc_normal_quantile(rows / (2.0 * q->n));
     return vgs__finite(q->khat) && q->khat > 0.5 &&
            q->khat > sqrt(fmax(-log(q->ess), 0.0)) / z + 2.0 * (1.0 + q->khat) / sqrt(rows);
 }
 
-static vgs_verdict vgs__judge(const vgs__quality *q)
+static vgs_verdict vgs__weights_judge(const vgs__quality *q)
 {
     if (!vgs__finite(q->log_z) || q->n < VGS__FEW) return VGS_VERDICT_UNKNOWN;
     if (q->ess < 0.03 || (q->khat > 0.7 && vgs__finite(q->khat))) return VGS_VERDICT_UNUSABLE;
     if (!vgs__finite(q->khat) || !vgs__finite(q->se)) return VGS_VERDICT_UNKNOWN;
-    return q->ess < 0.1 || q->se > 0.2 || vgs__heavy(q) ? VGS_VERDICT_CAUTION : VGS_VERDICT_USABLE;
+    return q->ess < 0.1 || q->se > 0.2 || vgs__weights_heavy(q) ? VGS_VERDICT_CAUTION : VGS_VERDICT_USABLE;
 }
 
 /* Forward less reverse log Z, both with the share of the draws inside; *apart: they disagree. */
@@ -17156,12 +17235,12 @@ VGS__DEF vgs_verdict vgs_weights_verdict(const vgs_weights *w, const vgs_forward
     vgs_verdict v = VGS_VERDICT_UNKNOWN, other;
     bool apart = false;
     if (w) {
-        q = vgs__quality_of(w, NULL);
-        v = vgs__judge(&q);
+        q = vgs__weights_quality_of(w, NULL);
+        v = vgs__weights_judge(&q);
     }
     if (!f) return v;
-    q = vgs__quality_of(NULL, f);
-    other = vgs__judge(&q);
+    q = vgs__weights_quality_of(NULL, f);
+    other = vgs__weights_judge(&q);
     if (!w) return other;
     vgs__weights_gap(w, f, &apart);
     return apart ? VGS_VERDICT_UNUSABLE : other < v ? other : v;
@@ -17187,7 +17266,7 @@ static bool vgs__weights_complain(const vgs__quality *q, char text[200])
     else if (!vgs__finite(q->khat) || !vgs__finite(q->se))
         snprintf(text, 200, "the largest of %d %sweights are equal but for a few: their tail cannot be "
                  "judged (ESS/N %.2g)", q->n, whose, q->ess);
-    else if (vgs__heavy(q))
+    else if (vgs__weights_heavy(q))
         snprintf(text, 200, "caution: the %sweights have a heavy tail (k-hat %.2f at ESS/N %.2g): tails are "
                  "hardly reached, and log Z is off by more than its error", whose, q->khat, q->ess);
     else if (q->se > 0.2)
@@ -17201,7 +17280,7 @@ static bool vgs__weights_complain(const vgs__quality *q, char text[200])
 }
 
 /* ", 12 % of the draws outside", or nothing. */
-static const char *vgs__outside_text(const vgs_weights *w, char text[48])
+static const char *vgs__weights_outside_text(const vgs_weights *w, char text[48])
 {
     text[0] = '\0';
     if (w->inside < 1.0) snprintf(text, 48, ", %.2g %% of the draws outside", 100.0 * (1.0 - w->inside));
@@ -17226,17 +17305,18 @@ VGS__DEF void vgs_weights_say(const vgs_weights *w, const vgs_forward *f, char t
                  "cannot be trusted", -gap);
         return;
     }
-    if (w) q = vgs__quality_of(w, NULL);
+    if (w) q = vgs__weights_quality_of(w, NULL);
     if (w && vgs__weights_complain(&q, text)) return;
-    if (f) q = vgs__quality_of(NULL, f);
+    if (f) q = vgs__weights_quality_of(NULL, f);
     if (f && vgs__weights_complain(&q, text)) return;
     if (w && f)
         snprintf(text, 200, "the weights can be used (ESS/N %.2g, k-hat %.2f%s), and reverse and forward "
-                 "log Z agree within %.2g nats", w->ess, w->khat, vgs__outside_text(w, outside), fabs(gap));
+                 "log Z agree within %.2g nats", w->ess, w->khat, vgs__weights_outside_text(w, outside),
+                 fabs(gap));
     else if (w)
         snprintf(text, 200, "the weights can be used (ESS/N %.2g, k-hat %.2f%s), unless part of the target "
                  "is never reached, which only reference samples would tell", w->ess, w->khat,
-                 vgs__outside_text(w, outside));
+                 vgs__weights_outside_text(w, outside));
     else if (f)
         snprintf(text, 200, "the forward weights can be used (ESS/N %.2g, k-hat %.2f)", f->ess, f->khat);
 }
@@ -17273,13 +17353,13 @@ __declspec(dllimport) int __stdcall MoveFileExA(const char *from, const char *to
 #endif
 
 /* The end of a long path, so that the rest of the message fits as well. */
-static const char *vgs__brief(const char *path)
+static const char *vgs__file_brief(const char *path)
 {
     size_t n = strlen(path);
     return n > 96 ? path + (n - 96) : path;
 }
 
-static const char *vgs__reason(int error)
+static const char *vgs__file_reason(int error)
 {
     return error ? strerror(error) : "the system gives no reason";
 }
@@ -17288,7 +17368,7 @@ static const char *vgs__reason(int error)
 
 /* True for a device, a pipe or a folder: a rename would put a plain file in its place (as root, for
    /dev/null too), so these are opened as they are. */
-static bool vgs__is_special(const char *path)
+static bool vgs__file_is_special(const char *path)
 {
 #ifdef VGS__STAT
     struct stat st;
@@ -17299,7 +17379,7 @@ static bool vgs__is_special(const char *path)
 #endif
 }
 
-static uint32_t vgs__temp_number(const void *here, int attempt)
+static uint32_t vgs__file_temp_number(const void *here, int attempt)
 {
     uint64_t h = (uint64_t)(uintptr_t)here + ((uint64_t)time(NULL) << 20);
     h += (uint64_t)clock() + (uint64_t)attempt;
@@ -17310,12 +17390,12 @@ static uint32_t vgs__temp_number(const void *here, int attempt)
 }
 
 /* PATH.tmp-1a2b3c4d: beside PATH, so that the rename stays within one file system. */
-static FILE *vgs__temp_open(char *temp, size_t length)
+static FILE *vgs__file_temp_open(char *temp, size_t length)
 {
     FILE *f;
     int i;
     for (i = 0; i < 16; ++i) {
-        snprintf(temp + length, 16, ".tmp-%08lx", (unsigned long)vgs__temp_number(temp, i));
+        snprintf(temp + length, 16, ".tmp-%08lx", (unsigned long)vgs__file_temp_number(temp, i));
         f = fopen(temp, "rb");
         if (f) {
             fclose(f);
@@ -17342,15 +17422,16 @@ VGS__DEF vgs_status vgs_file_begin(vgs_file *f, const char *path, vgs_error *err
     if (!f->path) return VGS_E_NOMEM;
     memcpy(f->path, path, n);
     errno = 0;
-    if (vgs__is_special(path)) {
+    if (vgs__file_is_special(path)) {
         f->stream = fopen(path, "wb");
     } else {
         f->temp = f->path + n + 1;
         memcpy(f->temp, path, n);
-        f->stream = vgs__temp_open(f->temp, n);
+        f->stream = vgs__file_temp_open(f->temp, n);
     }
     if (f->stream) return VGS_OK;
-    vgs__fail(err, VGS_E_IO, "cannot open %s for writing: %s", vgs__brief(path), vgs__reason(errno));
+    vgs__fail(err, VGS_E_IO, "cannot open %s for writing: %s", vgs__file_brief(path),
+              vgs__file_reason(errno));
     vgs__file_close(f);
     return VGS_E_IO;
 }
@@ -17362,7 +17443,7 @@ static void vgs__file_put(vgs_file *f, const void *data, size_t bytes)
     if (fwrite(data, 1, bytes, f->stream) != bytes) f->error = errno ? errno : EIO;
 }
 
-static bool vgs__flush(FILE *stream, bool to_disk)
+static bool vgs__file_flush(FILE *stream, bool to_disk)
 {
     if (fflush(stream) != 0 || ferror(stream)) return false;
 #ifdef VGS__FSYNC
@@ -17373,7 +17454,7 @@ static bool vgs__flush(FILE *stream, bool to_disk)
 #endif
 }
 
-static bool vgs__replace(const char *from, const char *to)
+static bool vgs__file_replace(const char *from, const char *to)
 {
 #ifdef _WIN32
     errno = 0;
@@ -17388,18 +17469,18 @@ VGS__DEF vgs_status vgs_file_commit(vgs_file *f, vgs_error *err)
     bool ok;
     if (!f->stream) return vgs__fail(err, VGS_E_ARG, "file: commit without begin");
     errno = 0;
-    ok = !f->error && vgs__flush(f->stream, f->temp != NULL);
+    ok = !f->error && vgs__file_flush(f->stream, f->temp != NULL);
     if (!ok && !f->error) f->error = errno;
     if (fclose(f->stream) != 0 && ok) {
         ok = false;
         f->error = errno;
     }
-    if (ok && f->temp && !vgs__replace(f->temp, f->path)) {
+    if (ok && f->temp && !vgs__file_replace(f->temp, f->path)) {
         ok = false;
         f->error = errno;
     }
     if (!ok) {
-        vgs__fail(err, VGS_E_IO, "cannot write %s: %s", vgs__brief(f->path), vgs__reason(f->error));
+        vgs__fail(err, VGS_E_IO, "cannot write %s: %s", vgs__file_brief(f->path), vgs__file_reason(f->error));
         if (f->temp) remove(f->temp);
     }
     vgs__file_close(f);
@@ -17451,7 +17532,7 @@ static vgs_status vgs__stream_read(FILE *f, const char *path, unsigned char **da
         big = more > (size_t)-1 - n ? NULL : (unsigned char *)vgs__alloc(n + more, 1);
         if (!big) {
             vgs__free(buf);
-            return vgs__fail(err, VGS_E_NOMEM, "out of memory: %s has over %.0f bytes", vgs__brief(path),
+            return vgs__fail(err, VGS_E_NOMEM, "out of memory: %s has over %.0f bytes", vgs__file_brief(path),
                              (double)n);
         }
         memcpy(big, buf, n);
@@ -17460,7 +17541,7 @@ static vgs_status vgs__stream_read(FILE *f, const char *path, unsigned char **da
         cap = n + more;
     }
     if (ferror(f)) {
-        vgs__fail(err, VGS_E_IO, "cannot read %s: %s", vgs__brief(path), vgs__reason(errno));
+        vgs__fail(err, VGS_E_IO, "cannot read %s: %s", vgs__file_brief(path), vgs__file_reason(errno));
         vgs__free(buf);
         return VGS_E_IO;
     }
@@ -17476,7 +17557,8 @@ static vgs_status vgs__file_read(const char *path, unsigned char **data, size_t 
     if (!path || !*path) return vgs__fail(err, VGS_E_ARG, "file: the path is empty");
     errno = 0;
     f = fopen(path, "rb");
-    if (!f) return vgs__fail(err, VGS_E_IO, "cannot open %s: %s", vgs__brief(path), vgs__reason(errno));
+    if (!f) return vgs__fail(err, VGS_E_IO, "cannot open %s: %s", vgs__file_brief(path),
+                             vgs__file_reason(errno));
     st = vgs__stream_read(f, path, data, size, err);
     fclose(f);
     return st;
@@ -17484,34 +17566,34 @@ static vgs_status vgs__file_read(const char *path, unsigned char **data, size_t 
 
 /* ---- bytes: everything in a file is little-endian, whatever the processor ---- */
 
-static uint64_t vgs__load_le(const unsigned char *p, size_t size)
+static uint64_t vgs__file_load_le(const unsigned char *p, size_t size)
 {
     uint64_t v = 0;
     while (size--) v = v << 8 | p[size];
     return v;
 }
 
-static void vgs__store_le(unsigned char *p, uint64_t v, size_t size)
+static void vgs__file_store_le(unsigned char *p, uint64_t v, size_t size)
 {
     size_t i;
     for (i = 0; i < size; ++i) p[i] = (unsigned char)(v >> 8 * i);
 }
 
 /* One number of the host's memory as little-endian bytes. */
-static void vgs__host_to_le(unsigned char *out, const unsigned char *in, size_t size)
+static void vgs__file_host_to_le(unsigned char *out, const unsigned char *in, size_t size)
 {
     uint16_t h;
     uint32_t w;
     uint64_t d;
     if (size == 8) {
         memcpy(&d, in, 8);
-        vgs__store_le(out, d, 8);
+        vgs__file_store_le(out, d, 8);
     } else if (size == 4) {
         memcpy(&w, in, 4);
-        vgs__store_le(out, w, 4);
+        vgs__file_store_le(out, w, 4);
     } else if (size == 2) {
         memcpy(&h, in, 2);
-        vgs__store_le(out, h, 2);
+        vgs__file_store_le(out, h, 2);
     } else {
         *out = *in;
     }
@@ -17519,11 +17601,11 @@ static void vgs__host_to_le(unsigned char *out, const unsigned char *in, size_t 
 
 /* n floats from little-endian floats (size 4) or doubles (8). Returns how many could be had: all of them,
    or the place of the first double that is finite but no float. */
-static size_t vgs__floats_from_le(float *out, const unsigned char *in, size_t size, size_t n)
+static size_t vgs__file_floats_from_le(float *out, const unsigned char *in, size_t size, size_t n)
 {
     size_t i;
     for (i = 0; i < n; ++i) {
-        uint64_t u = vgs__load_le(in + i * size, size);
+        uint64_t u = vgs__file_load_le(in + i * size, size);
         double d;
         if (size == 4) {
             out[i] = vgs__from_bits((uint32_t)u);
@@ -17593,7 +17675,7 @@ static void vgs__sink_numbers(vgs__sink *k, const void *data, size_t size, size_
     size_t i, m;
     for (; n; n -= m, in += m * size) {
         m = n < sizeof part / size ? n : sizeof part / size;
-        for (i = 0; i < m; ++i) vgs__host_to_le(part + i * size, in + i * size, size);
+        for (i = 0; i < m; ++i) vgs__file_host_to_le(part + i * size, in + i * size, size);
         vgs__sink_put(k, part, m * size);
     }
 }
@@ -17601,7 +17683,7 @@ static void vgs__sink_numbers(vgs__sink *k, const void *data, size_t size, size_
 /* ---- text: UTF-8 and numbers that do not depend on the locale ---- */
 
 /* Length of the character at p, 0 if the bytes are not UTF-8 (Unicode 15, table 3-7). */
-static int vgs__utf8(const unsigned char *p, size_t left)
+static int vgs__scan_utf8(const unsigned char *p, size_t left)
 {
     int n = p[0] < 0x80 ? 1 : p[0] < 0xC2 ? 0 : p[0] < 0xE0 ? 2 : p[0] < 0xF0 ? 3 : p[0] < 0xF5 ? 4 : 0, i;
     if ((size_t)n > left) return 0;
@@ -17614,19 +17696,19 @@ static int vgs__utf8(const unsigned char *p, size_t left)
     return n;
 }
 
-static bool vgs__is_utf8(const char *text)
+static bool vgs__scan_is_utf8(const char *text)
 {
     const unsigned char *p = (const unsigned char *)text;
     size_t left = strlen(text);
     int n;
     for (; left; p += n, left -= (size_t)n) {
-        n = vgs__utf8(p, left);
+        n = vgs__scan_utf8(p, left);
         if (!n) return false;
     }
     return true;
 }
 
-static void vgs__decimal(uint64_t v, char out[24])
+static void vgs__scan_decimal(uint64_t v, char out[24])
 {
     char digits[24];
     int n = 0, i;
@@ -17636,7 +17718,7 @@ static void vgs__decimal(uint64_t v, char out[24])
 }
 
 /* A number as printf has it may hold any bytes for the decimal point: whatever is no part of a C number. */
-static void vgs__decimal_point(char *text)
+static void vgs__scan_decimal_point(char *text)
 {
     char *from = text + strspn(text, "+-0123456789e"), *to;
     to = from + strcspn(from, "+-0123456789e");
@@ -17653,11 +17735,11 @@ VGS__DEF void vgs_number_text(double x, char text[32])
         return;
     }
     do snprintf(text, 32, "%.*g", digits, x); while (strtod(text, NULL) != x && ++digits <= 17);
-    vgs__decimal_point(text);
+    vgs__scan_decimal_point(text);
 }
 
 /* A JSON number and nothing else. */
-static bool vgs__is_number(const char *s)
+static bool vgs__scan_is_number(const char *s)
 {
     size_t n;
     if (*s == '-') ++s;
@@ -17680,12 +17762,12 @@ static bool vgs__is_number(const char *s)
 }
 
 /* strtod reads the locale's decimal point, so that is what it is given: "0" POINT "5" shows which. */
-static bool vgs__parse_number(const char *s, double *out)
+static bool vgs__scan_number(const char *s, double *out)
 {
     char half[16], text[96];
     const char *dot = strchr(s, '.');
     size_t whole = dot ? (size_t)(dot - s) : strlen(s), point;
-    if (!vgs__is_number(s) || strlen(s) > 64) return false;
+    if (!vgs__scan_is_number(s) || strlen(s) > 64) return false;
     snprintf(half, sizeof half, "%.1f", 0.5);
     point = dot ? strlen(half) - 2 : 0;
     memcpy(text, s, whole);
@@ -17706,7 +17788,7 @@ typedef struct vgs__scan {
 
 static bool vgs__scan_fail(vgs__scan *s, const char *what)
 {
-    vgs__fail(s->err, VGS_E_FORMAT, "%s: byte %.0f of the header: %s", vgs__brief(s->path),
+    vgs__fail(s->err, VGS_E_FORMAT, "%s: byte %.0f of the header: %s", vgs__file_brief(s->path),
               (double)(s->p - s->start), what);
     return false;
 }
@@ -17769,7 +17851,7 @@ static bool vgs__scan_hex4(vgs__scan *s, uint32_t *v)
     return i == 4 || vgs__scan_fail(s, "\\u needs four hexadecimal digits");
 }
 
-static char *vgs__put_utf8(char *t, uint32_t u)
+static char *vgs__scan_put_utf8(char *t, uint32_t u)
 {
     if (u < 0x80) {
         *t++ = (char)u;
@@ -17812,7 +17894,7 @@ static bool vgs__scan_escape(vgs__scan *s, char **t)
     }
     if (u >= 0xD800 && u < 0xE000) return vgs__scan_fail(s, "half of a surrogate pair");
     if (!u) return vgs__scan_fail(s, "a string holds the character 0");
-    *t = vgs__put_utf8(*t, u);
+    *t = vgs__scan_put_utf8(*t, u);
     return true;
 }
 
@@ -17828,7 +17910,7 @@ static bool vgs__scan_string(vgs__scan *s, const char **out)
             if (!vgs__scan_escape(s, &t)) return false;
             continue;
         }
-        n = *s->p < 0x20 ? 0 : vgs__utf8(s->p, (size_t)(s->end - s->p));
+        n = *s->p < 0x20 ? 0 : vgs__scan_utf8(s->p, (size_t)(s->end - s->p));
         if (!n) return vgs__scan_fail(s, "a string is not UTF-8 text");
         for (; n; --n) *t++ = (char)*s->p++;
     }
@@ -17848,7 +17930,7 @@ static int vgs__scan_field(vgs__scan *s, const char *key, const char *const fiel
         *seen |= 1 << i;
         return 1 << i;
     }
-    vgs__fail(s->err, VGS_E_FORMAT, "%s: byte %.0f of the header: field '%.30s' %s", vgs__brief(s->path),
+    vgs__fail(s->err, VGS_E_FORMAT, "%s: byte %.0f of the header: field '%.30s' %s", vgs__file_brief(s->path),
               (double)(s->p - s->start), key, i < 3 ? "appears twice" : "is not known");
     return 0;
 }
@@ -17858,7 +17940,7 @@ static bool vgs__scan_complete(vgs__scan *s, const char *const fields[3], int se
     int i;
     for (i = 0; i < 3 && seen & 1 << i; ++i) ;
     if (i < 3) vgs__fail(s->err, VGS_E_FORMAT, "%s: byte %.0f of the header: field '%s' is missing",
-                         vgs__brief(s->path), (double)(s->p - s->start), fields[i]);
+                         vgs__file_brief(s->path), (double)(s->p - s->start), fields[i]);
     return i == 3;
 }
 
@@ -17873,7 +17955,7 @@ static void vgs__npy_header(unsigned char head[VGS__NPY_HEADER], int rows, int c
                      cols);
     memset(head, ' ', VGS__NPY_HEADER);
     memcpy(head, "\x93NUMPY\x01\x00", 8);
-    vgs__store_le(head + 8, VGS__NPY_HEADER - 10, 2);
+    vgs__file_store_le(head + 8, VGS__NPY_HEADER - 10, 2);
     memcpy(head + 10, dict, (size_t)n);
     head[VGS__NPY_HEADER - 1] = '\n';
 }
@@ -17920,7 +18002,8 @@ static bool vgs__npy_descr(vgs__scan *s, size_t *size)
     if (!vgs__scan_quoted(s, descr, sizeof descr)) return false;
     *size = strcmp(descr, "<f4") == 0 ? 4 : strcmp(descr, "<f8") == 0 ? 8 : 0;
     if (*size) return true;
-    vgs__fail(s->err, VGS_E_FORMAT, "%s: descr is '%s'; only '<f4' and '<f8' are read", vgs__brief(s->path),
+    vgs__fail(s->err, VGS_E_FORMAT, "%s: descr is '%s'; only '<f4' and '<f8' are read",
+              vgs__file_brief(s->path),
               descr);
     return false;
 }
@@ -17984,16 +18067,16 @@ static bool vgs__npy_frame(const unsigned char *data, size_t size, vgs__scan *s)
         what = "not a .npy file";
     } else if (data[6] < 1 || data[6] > 3 || data[7] != 0) {
         vgs__fail(s->err, VGS_E_FORMAT, "%s: the version of .npy is %d.%d; 1.0, 2.0 and 3.0 are read",
-                  vgs__brief(s->path), data[6], data[7]);
+                  vgs__file_brief(s->path), data[6], data[7]);
         return false;
     } else {
         fixed = data[6] == 1 ? 10 : 12;
-        length = size < fixed ? 0 : (size_t)vgs__load_le(data + 8, fixed - 8);
+        length = size < fixed ? 0 : (size_t)vgs__file_load_le(data + 8, fixed - 8);
         if (size < fixed || length > size - fixed) what = "the file ends within the header";
         s->start = s->p = data + fixed;
         s->end = what ? s->p : s->p + length;
     }
-    if (what) vgs__fail(s->err, VGS_E_FORMAT, "%s: %s", vgs__brief(s->path), what);
+    if (what) vgs__fail(s->err, VGS_E_FORMAT, "%s: %s", vgs__file_brief(s->path), what);
     return !what;
 }
 
@@ -18025,15 +18108,16 @@ static vgs_status vgs__npy_parse(const unsigned char *data, size_t size, const c
     rest = size - (size_t)(s.end - data);
     if (shape[0] * shape[1] > rest / width || shape[0] * shape[1] * width != rest)
         return vgs__fail(err, VGS_E_FORMAT, "%s: shape (%.0f, %.0f) needs %.0f bytes of data; there are %.0f",
-                         vgs__brief(path), (double)shape[0], (double)shape[1],
+                         vgs__file_brief(path), (double)shape[0], (double)shape[1],
                          (double)shape[0] * (double)shape[1] * (double)width, (double)rest);
     n = (size_t)(shape[0] * shape[1]);
     out = (float *)vgs__alloc_or(err, "an array", n, sizeof *out);
     if (!out) return VGS_E_NOMEM;
-    got = vgs__floats_from_le(out, s.end, width, n);
+    got = vgs__file_floats_from_le(out, s.end, width, n);
     if (got < n) {
         vgs__free(out);
-        return vgs__fail(err, VGS_E_NONFINITE, "%s: number %.0f is too large for a float", vgs__brief(path),
+        return vgs__fail(err, VGS_E_NONFINITE, "%s: number %.0f is too large for a float",
+                         vgs__file_brief(path),
                          (double)got);
     }
     *x = out;
@@ -18139,7 +18223,7 @@ static bool vgs__st_place(vgs_safetensors *st, vgs__scan *s, vgs_file_tensor *t,
     if (!what && (size ? n > UINT64_MAX / size || n * size != bytes : n / 8 > bytes || !n != !bytes))
         what = "data_offsets do not fit dtype and shape";
     if (what) {
-        vgs__fail(s->err, VGS_E_FORMAT, "%s: tensor '%.60s': %s", vgs__brief(s->path), t->name, what);
+        vgs__fail(s->err, VGS_E_FORMAT, "%s: tensor '%.60s': %s", vgs__file_brief(s->path), t->name, what);
         return false;
     }
     t->count = (size_t)n;
@@ -18228,7 +18312,8 @@ static bool vgs__st_checksum(const vgs_safetensors *st, const unsigned char *fil
     vgs__crc_add(&c, file + before + 8, size - before - 8);
     snprintf(got, sizeof got, "%08lx", (unsigned long)vgs__crc_end(&c));
     if (memcmp(got, st->digits, 8) == 0) return true;
-    vgs__fail(err, VGS_E_FORMAT, "checksum mismatch: %s says %.8s, the data give %s", vgs__brief(st->path),
+    vgs__fail(err, VGS_E_FORMAT, "checksum mismatch: %s says %.8s, the data give %s",
+              vgs__file_brief(st->path),
               (const char *)st->digits, got);
     return false;
 }
@@ -18236,7 +18321,7 @@ static bool vgs__st_checksum(const vgs_safetensors *st, const unsigned char *fil
 static bool vgs__st_format(const vgs_safetensors *st, const unsigned char *file, size_t size,
                            vgs_error *err)
 {
-    const char *format = vgs_safetensors_meta(st, "vgs.format"), *path = vgs__brief(st->path);
+    const char *format = vgs_safetensors_meta(st, "vgs.format"), *path = vgs__file_brief(st->path);
     if (st->ours && !format != !st->digits) {
         vgs__fail(err, VGS_E_FORMAT, "%s: metadata lacks '%s'", path, format ? "vgs.checksum" : "vgs.format");
         return false;
@@ -18247,19 +18332,19 @@ static bool vgs__st_format(const vgs_safetensors *st, const unsigned char *file,
     return false;
 }
 
-static int vgs__by_place(const void *a, const void *b)
+static int vgs__st_by_place(const void *a, const void *b)
 {
     const vgs_file_tensor *s = (const vgs_file_tensor *)a, *t = (const vgs_file_tensor *)b;
     const unsigned char *p = (const unsigned char *)s->data, *q = (const unsigned char *)t->data;
     return p != q ? (p > q) - (p < q) : (s->bytes > t->bytes) - (s->bytes < t->bytes);
 }
 
-static int vgs__by_name(const void *a, const void *b)
+static int vgs__st_by_name(const void *a, const void *b)
 {
     return strcmp(((const vgs_file_tensor *)a)->name, ((const vgs_file_tensor *)b)->name);
 }
 
-static int vgs__by_key(const void *a, const void *b)
+static int vgs__st_by_key(const void *a, const void *b)
 {
     return strcmp(((const vgs__meta *)a)->key, ((const vgs__meta *)b)->key);
 }
@@ -18269,18 +18354,18 @@ static bool vgs__st_cover(vgs_safetensors *st, vgs_error *err)
 {
     const unsigned char *next = st->data;
     int i;
-    if (st->tensor_count) qsort(st->tensors, (size_t)st->tensor_count, sizeof *st->tensors, vgs__by_place);
+    if (st->tensor_count) qsort(st->tensors, (size_t)st->tensor_count, sizeof *st->tensors, vgs__st_by_place);
     for (i = 0; i < st->tensor_count; ++i) {
         const vgs_file_tensor *t = &st->tensors[i];
         if (t->data != next) {
             vgs__fail(err, VGS_E_FORMAT, "%s: tensor '%.60s': data_offsets overlap or leave a gap",
-                      vgs__brief(st->path), t->name);
+                      vgs__file_brief(st->path), t->name);
             return false;
         }
         next += t->bytes;
     }
     if (next == st->data + st->data_bytes) return true;
-    vgs__fail(err, VGS_E_FORMAT, "%s: the last %.0f bytes belong to no tensor", vgs__brief(st->path),
+    vgs__fail(err, VGS_E_FORMAT, "%s: the last %.0f bytes belong to no tensor", vgs__file_brief(st->path),
               (double)(st->data + st->data_bytes - next));
     return false;
 }
@@ -18289,14 +18374,14 @@ static bool vgs__st_names(vgs_safetensors *st, vgs_error *err)
 {
     const char *twice = NULL;
     int i;
-    if (st->tensor_count) qsort(st->tensors, (size_t)st->tensor_count, sizeof *st->tensors, vgs__by_name);
-    if (st->meta_count) qsort(st->metas, (size_t)st->meta_count, sizeof *st->metas, vgs__by_key);
+    if (st->tensor_count) qsort(st->tensors, (size_t)st->tensor_count, sizeof *st->tensors, vgs__st_by_name);
+    if (st->meta_count) qsort(st->metas, (size_t)st->meta_count, sizeof *st->metas, vgs__st_by_key);
     for (i = 1; i < st->tensor_count; ++i)
-        if (vgs__by_name(&st->tensors[i - 1], &st->tensors[i]) == 0) twice = st->tensors[i].name;
+        if (vgs__st_by_name(&st->tensors[i - 1], &st->tensors[i]) == 0) twice = st->tensors[i].name;
     for (i = 1; i < st->meta_count; ++i)
-        if (vgs__by_key(&st->metas[i - 1], &st->metas[i]) == 0) twice = st->metas[i].key;
+        if (vgs__st_by_key(&st->metas[i - 1], &st->metas[i]) == 0) twice = st->metas[i].key;
     if (!twice) return true;
-    vgs__fail(err, VGS_E_FORMAT, "%s: the name '%.60s' appears twice", vgs__brief(st->path), twice);
+    vgs__fail(err, VGS_E_FORMAT, "%s: the name '%.60s' appears twice", vgs__file_brief(st->path), twice);
     return false;
 }
 
@@ -18314,22 +18399,22 @@ static vgs_safetensors *vgs__st_create(size_t header, const char *path, vgs_erro
         strcpy(st->path, path);
         return st;
     }
-    vgs__fail(err, VGS_E_NOMEM, "out of memory: the header of %s has %.0f bytes", vgs__brief(path),
+    vgs__fail(err, VGS_E_NOMEM, "out of memory: the header of %s has %.0f bytes", vgs__file_brief(path),
               (double)header);
     vgs_safetensors_free(st);
     return NULL;
 }
 
 /* A .safetensors file in memory, which must stay there; `path` is for messages. */
-static vgs_safetensors *vgs__safetensors_parse(const unsigned char *file, size_t size, const char *path,
-                                               vgs_error *err)
+static vgs_safetensors *vgs__st_parse(const unsigned char *file, size_t size, const char *path,
+                                      vgs_error *err)
 {
-    uint64_t length = size < 8 ? 0 : vgs__load_le(file, 8);
+    uint64_t length = size < 8 ? 0 : vgs__file_load_le(file, 8);
     vgs_safetensors *st;
     vgs__scan s;
     if (size < 8 || length > size - 8 || length > VGS__HEADER_MAX) {
         vgs__fail(err, VGS_E_FORMAT, "%s: not a .safetensors file: %.0f bytes cannot hold a header of %.0f",
-                  vgs__brief(path), (double)size, (double)length);
+                  vgs__file_brief(path), (double)size, (double)length);
         return NULL;
     }
     st = vgs__st_create((size_t)length, path, err);
@@ -18353,7 +18438,7 @@ VGS__DEF vgs_safetensors *vgs_safetensors_open(const char *path, vgs_error *err)
     unsigned char *file;
     size_t size;
     if (vgs__file_read(path, &file, &size, err)) return NULL;
-    st = vgs__safetensors_parse(file, size, path, err);
+    st = vgs__st_parse(file, size, path, err);
     if (st) st->owned = file;
     else vgs__free(file);
     return st;
@@ -18380,7 +18465,7 @@ VGS__DEF const vgs_file_tensor *vgs_safetensors_find(const vgs_safetensors *s, c
     want.name = name;
     if (!s->tensor_count) return NULL;
     return (const vgs_file_tensor *)bsearch(&want, s->tensors, (size_t)s->tensor_count, sizeof want,
-                                            vgs__by_name);
+                                            vgs__st_by_name);
 }
 
 VGS__DEF int vgs_safetensors_meta_count(const vgs_safetensors *s)
@@ -18398,7 +18483,7 @@ VGS__DEF const char *vgs_safetensors_meta(const vgs_safetensors *s, const char *
     vgs__meta want, *m;
     want.key = key;
     if (!s->meta_count) return NULL;
-    m = (vgs__meta *)bsearch(&want, s->metas, (size_t)s->meta_count, sizeof want, vgs__by_key);
+    m = (vgs__meta *)bsearch(&want, s->metas, (size_t)s->meta_count, sizeof want, vgs__st_by_key);
     return m ? m->value : NULL;
 }
 
@@ -18407,10 +18492,10 @@ static const vgs_file_tensor *vgs__st_get(const vgs_safetensors *s, const char *
 {
     const vgs_file_tensor *t = vgs_safetensors_find(s, name);
     if (!t) {
-        vgs__fail(err, VGS_E_FORMAT, "%s: tensor '%.60s' is missing", vgs__brief(s->path), name);
+        vgs__fail(err, VGS_E_FORMAT, "%s: tensor '%.60s' is missing", vgs__file_brief(s->path), name);
     } else if (t->count != n) {
         vgs__fail(err, VGS_E_SHAPE, "%s: tensor '%.60s' has %.0f values; %.0f are needed",
-                  vgs__brief(s->path), name, (double)t->count, (double)n);
+                  vgs__file_brief(s->path), name, (double)t->count, (double)n);
         t = NULL;
     }
     return t;
@@ -18419,7 +18504,7 @@ static const vgs_file_tensor *vgs__st_get(const vgs_safetensors *s, const char *
 static vgs_status vgs__st_kind(const vgs_safetensors *s, const vgs_file_tensor *t, const char *want,
                                vgs_error *err)
 {
-    return vgs__fail(err, VGS_E_FORMAT, "%s: tensor '%.60s' is %s; %s is needed", vgs__brief(s->path),
+    return vgs__fail(err, VGS_E_FORMAT, "%s: tensor '%.60s' is %s; %s is needed", vgs__file_brief(s->path),
                      t->name, t->dtype_name, want);
 }
 
@@ -18430,10 +18515,10 @@ VGS__DEF vgs_status vgs_safetensors_floats(const vgs_safetensors *s, const char 
     size_t got;
     if (!t) return vgs_safetensors_find(s, name) ? VGS_E_SHAPE : VGS_E_FORMAT;
     if (t->dtype != VGS_DTYPE_F32 && t->dtype != VGS_DTYPE_F64) return vgs__st_kind(s, t, "F32 or F64", err);
-    got = vgs__floats_from_le(out, (const unsigned char *)t->data, t->dtype == VGS_DTYPE_F32 ? 4 : 8, n);
+    got = vgs__file_floats_from_le(out, (const unsigned char *)t->data, t->dtype == VGS_DTYPE_F32 ? 4 : 8, n);
     if (got == n) return VGS_OK;
     return vgs__fail(err, VGS_E_NONFINITE, "%s: tensor '%.60s': number %.0f is too large for a float",
-                     vgs__brief(s->path), name, (double)got);
+                     vgs__file_brief(s->path), name, (double)got);
 }
 
 VGS__DEF vgs_status vgs_safetensors_doubles(const vgs_safetensors *s, const char *name, double *out, size_t n,
@@ -18444,7 +18529,7 @@ VGS__DEF vgs_status vgs_safetensors_doubles(const vgs_safetensors *s, const char
     if (!t) return vgs_safetensors_find(s, name) ? VGS_E_SHAPE : VGS_E_FORMAT;
     if (t->dtype != VGS_DTYPE_F32 && t->dtype != VGS_DTYPE_F64) return vgs__st_kind(s, t, "F32 or F64", err);
     for (i = 0; i < n; ++i) {
-        uint64_t u = vgs__load_le((const unsigned char *)t->data + i * size, size);
+        uint64_t u = vgs__file_load_le((const unsigned char *)t->data + i * size, size);
         if (size == 4) out[i] = (double)vgs__from_bits((uint32_t)u);
         else memcpy(&out[i], &u, 8);
     }
@@ -18463,10 +18548,11 @@ static vgs_status vgs__st_integers(const vgs_safetensors *s, const char *name, v
     from_signed = t->dtype <= VGS_DTYPE_I8;
     size = (size_t)vgs__dtypes[t->dtype].size;
     for (i = 0; i < n; ++i) {
-        uint64_t v = vgs__load_le((const unsigned char *)t->data + i * size, size);
+        uint64_t v = vgs__file_load_le((const unsigned char *)t->data + i * size, size);
         if (from_signed && size < 8 && v >> (8 * size - 1)) v |= UINT64_MAX << 8 * size;
         if (v >> 63 && from_signed != is_signed)
-            return vgs__fail(err, VGS_E_FORMAT, "%s: tensor '%.60s': number %.0f is %s", vgs__brief(s->path),
+            return vgs__fail(err, VGS_E_FORMAT, "%s: tensor '%.60s': number %.0f is %s",
+                             vgs__file_brief(s->path),
                              name, (double)i, from_signed ? "negative" : "too large");
         memcpy((unsigned char *)out + 8 * i, &v, 8);
     }
@@ -18489,10 +18575,11 @@ VGS__DEF vgs_status vgs_safetensors_number(const vgs_safetensors *s, const char 
                                            vgs_error *err)
 {
     const char *text = vgs_safetensors_meta(s, key);
-    if (text && vgs__parse_number(text, out)) return VGS_OK;
+    if (text && vgs__scan_number(text, out)) return VGS_OK;
     if (!text)
-        return vgs__fail(err, VGS_E_FORMAT, "%s: metadata '%.60s' is missing", vgs__brief(s->path), key);
-    return vgs__fail(err, VGS_E_FORMAT, "%s: metadata '%.60s' is '%.30s', not a number", vgs__brief(s->path),
+        return vgs__fail(err, VGS_E_FORMAT, "%s: metadata '%.60s' is missing", vgs__file_brief(s->path), key);
+    return vgs__fail(err, VGS_E_FORMAT, "%s: metadata '%.60s' is '%.30s', not a number",
+                     vgs__file_brief(s->path),
                      key, text);
 }
 
@@ -18532,7 +18619,7 @@ static vgs__item *vgs__writer_add(vgs_writer *w, const char *name, const char *v
     vgs__item *i;
     char *text;
     if (w->error.code) return NULL;
-    if (!name || !vgs__is_utf8(name) || (value && !vgs__is_utf8(value))) {
+    if (!name || !vgs__scan_is_utf8(name) || (value && !vgs__scan_is_utf8(value))) {
         vgs__fail(&w->error, VGS_E_ARG, "writer: '%.60s' is not UTF-8 text", name ? name : "NULL");
         return NULL;
     }
@@ -18630,7 +18717,7 @@ static void vgs__sink_string(vgs__sink *k, const char *text)
 static void vgs__sink_u64(vgs__sink *k, const char *before, uint64_t v)
 {
     char text[24];
-    vgs__decimal(v, text);
+    vgs__scan_decimal(v, text);
     vgs__sink_text(k, before);
     vgs__sink_text(k, text);
 }
@@ -18681,7 +18768,7 @@ static void vgs__sink_file(vgs__sink *k, const vgs_writer *w, uint64_t header, u
     unsigned char length[8];
     const vgs__item *i;
     int size;
-    vgs__store_le(length, header, 8);
+    vgs__file_store_le(length, header, 8);
     vgs__sink_put(k, length, 8);
     vgs__sink_header(k, w, crc);
     while (k->size < 8 + header) vgs__sink_put(k, " ", 1);
@@ -18725,7 +18812,7 @@ VGS__DEF vgs_status vgs_writer_save(vgs_writer *w, const char *path, vgs_error *
 /* ---- models ---- */
 
 /* The arrays of m under prefix + their names, from x [size], which must outlive the save. */
-static void vgs__model_put(const vgs_model *m, vgs_writer *w, const char *prefix, const float *x)
+static void vgs__ckpt_put_model(const vgs_model *m, vgs_writer *w, const char *prefix, const float *x)
 {
     char name[128];
     uint64_t shape[2];
@@ -18735,13 +18822,13 @@ static void vgs__model_put(const vgs_model *m, vgs_writer *w, const char *prefix
         snprintf(name, sizeof name, "%.60s%s", prefix, p->name);
         shape[0] = (uint64_t)(p->rows ? p->rows : p->cols);
         shape[1] = (uint64_t)p->cols;
-        vgs_writer_tensor(w, name, VGS_DTYPE_F32, p->rows ? 2 : !vgs__param_is_scale(p), shape,
+        vgs_writer_tensor(w, name, VGS_DTYPE_F32, p->rows ? 2 : !vgs__net_param_is_scale(p), shape,
                           x + p->offset);
     }
 }
 
-static vgs_status vgs__model_get(const vgs_model *m, const vgs_safetensors *f, const char *path,
-                                 const char *prefix, float *out, vgs_error *err)
+static vgs_status vgs__ckpt_get_model(const vgs_model *m, const vgs_safetensors *f, const char *path,
+                                      const char *prefix, float *out, vgs_error *err)
 {
     char name[128];
     int i;
@@ -18752,7 +18839,7 @@ static vgs_status vgs__model_get(const vgs_model *m, const vgs_safetensors *f, c
         bool fits;
         snprintf(name, sizeof name, "%.60s%s", prefix, p->name);
         t = vgs_safetensors_find(f, name);
-        if (!t && vgs__param_is_scale(p)) {
+        if (!t && vgs__net_param_is_scale(p)) {
             out[p->offset] = 1.0f;
             continue;
         }
@@ -18769,8 +18856,8 @@ static vgs_status vgs__model_get(const vgs_model *m, const vgs_safetensors *f, c
     return st;
 }
 
-static vgs_status vgs__check_finite(const char *path, const char *name, const float *x, size_t n,
-                                    bool positive, vgs_error *err)
+static vgs_status vgs__ckpt_check_finite(const char *path, const char *name, const float *x, size_t n,
+                                         bool positive, vgs_error *err)
 {
     size_t i;
     for (i = 0; i < n; ++i)
@@ -18781,8 +18868,8 @@ static vgs_status vgs__check_finite(const char *path, const char *name, const fl
 }
 
 /* Second moments are averages of squares. */
-static vgs_status vgs__check_squares(const char *path, const char *name, const float *x, size_t n,
-                                     vgs_error *err)
+static vgs_status vgs__ckpt_check_squares(const char *path, const char *name, const float *x, size_t n,
+                                          vgs_error *err)
 {
     size_t i;
     for (i = 0; i < n; ++i)
@@ -18792,7 +18879,8 @@ static vgs_status vgs__check_squares(const char *path, const char *name, const f
     return VGS_OK;
 }
 
-static vgs_status vgs__read_counter(const vgs_safetensors *f, const char *key, int64_t *out, vgs_error *err)
+static vgs_status vgs__ckpt_read_counter(const vgs_safetensors *f, const char *key, int64_t *out,
+                                         vgs_error *err)
 {
     double v = 0.0;
     vgs_status st = vgs_safetensors_meta(f, key) ? vgs_safetensors_number(f, key, &v, err) : VGS_OK;
@@ -18802,7 +18890,7 @@ static vgs_status vgs__read_counter(const vgs_safetensors *f, const char *key, i
     return st;
 }
 
-static void vgs__write_counter(vgs_writer *w, const char *key, int64_t n)
+static void vgs__ckpt_write_counter(vgs_writer *w, const char *key, int64_t n)
 {
     char text[32];
     snprintf(text, sizeof text, "%lld", (long long)n);
@@ -18812,7 +18900,7 @@ static void vgs__write_counter(vgs_writer *w, const char *key, int64_t n)
 /* Weights and moments on the host, n numbers each. */
 typedef struct vgs__model_host { float *w, *first, *second; int64_t step; } vgs__model_host;
 
-static vgs_status vgs__model_host_make(const vgs_model *m, vgs__model_host *h, vgs_error *err)
+static vgs_status vgs__ckpt_host_make(const vgs_model *m, vgs__model_host *h, vgs_error *err)
 {
     size_t n = (size_t)m->net->size;
     h->w = (float *)vgs__alloc_or(err, "model", 3 * n, sizeof *h->w);
@@ -18826,18 +18914,18 @@ static vgs_status vgs__model_host_make(const vgs_model *m, vgs__model_host *h, v
 VGS__DEF vgs_status vgs_model_save(const vgs_model *m, const char *path, vgs_error *err)
 {
     vgs__model_host h;
-    vgs_status st = vgs__model_host_make(m, &h, err);
+    vgs_status st = vgs__ckpt_host_make(m, &h, err);
     vgs_writer *w;
     if (st != VGS_OK) return st;
     st = vgs_model_read(m, h.w, err);
     if (st == VGS_OK) st = vgs_model_read_adam(m, h.first, h.second, &h.step, err);
-    if (st == VGS_OK) st = vgs__check_finite(path, "weights", h.w, (size_t)m->net->size, false, err);
+    if (st == VGS_OK) st = vgs__ckpt_check_finite(path, "weights", h.w, (size_t)m->net->size, false, err);
     w = st == VGS_OK ? vgs_writer_create(err) : NULL;
     if (w) {
-        vgs__model_put(m, w, "", h.w);
-        if (h.step) vgs__model_put(m, w, "vgs.adam_m.", h.first);
-        if (h.step) vgs__model_put(m, w, "vgs.adam_v.", h.second);
-        vgs__write_counter(w, "vgs.adam_step", h.step);
+        vgs__ckpt_put_model(m, w, "", h.w);
+        if (h.step) vgs__ckpt_put_model(m, w, "vgs.adam_m.", h.first);
+        if (h.step) vgs__ckpt_put_model(m, w, "vgs.adam_v.", h.second);
+        vgs__ckpt_write_counter(w, "vgs.adam_step", h.step);
         st = vgs_writer_save(w, path, err);
         vgs_writer_free(w);
     } else if (st == VGS_OK) st = VGS_E_NOMEM;
@@ -18845,18 +18933,18 @@ VGS__DEF vgs_status vgs_model_save(const vgs_model *m, const char *path, vgs_err
     return st;
 }
 
-static vgs_status vgs__model_host_get(const vgs_model *m, vgs__model_host *h, const vgs_safetensors *f,
-                                      const char *path, vgs_error *err)
+static vgs_status vgs__ckpt_host_get(const vgs_model *m, vgs__model_host *h, const vgs_safetensors *f,
+                                     const char *path, vgs_error *err)
 {
     size_t n = (size_t)m->net->size;
-    vgs_status st = vgs__model_get(m, f, path, "", h->w, err);
-    if (st == VGS_OK) st = vgs__read_counter(f, "vgs.adam_step", &h->step, err);
-    if (st == VGS_OK && h->step) st = vgs__model_get(m, f, path, "vgs.adam_m.", h->first, err);
-    if (st == VGS_OK && h->step) st = vgs__model_get(m, f, path, "vgs.adam_v.", h->second, err);
-    if (st == VGS_OK) st = vgs__check_finite(path, "weights", h->w, n, false, err);
-    if (st == VGS_OK) st = vgs__check_finite(path, "vgs.adam_m", h->first, n, false, err);
-    if (st == VGS_OK) st = vgs__check_finite(path, "vgs.adam_v", h->second, n, false, err);
-    return st == VGS_OK ? vgs__check_squares(path, "vgs.adam_v", h->second, n, err) : st;
+    vgs_status st = vgs__ckpt_get_model(m, f, path, "", h->w, err);
+    if (st == VGS_OK) st = vgs__ckpt_read_counter(f, "vgs.adam_step", &h->step, err);
+    if (st == VGS_OK && h->step) st = vgs__ckpt_get_model(m, f, path, "vgs.adam_m.", h->first, err);
+    if (st == VGS_OK && h->step) st = vgs__ckpt_get_model(m, f, path, "vgs.adam_v.", h->second, err);
+    if (st == VGS_OK) st = vgs__ckpt_check_finite(path, "weights", h->w, n, false, err);
+    if (st == VGS_OK) st = vgs__ckpt_check_finite(path, "vgs.adam_m", h->first, n, false, err);
+    if (st == VGS_OK) st = vgs__ckpt_check_finite(path, "vgs.adam_v", h->second, n, false, err);
+    return st == VGS_OK ? vgs__ckpt_check_squares(path, "vgs.adam_v", h->second, n, err) : st;
 }
 
 VGS__DEF vgs_status vgs_model_load(vgs_model *m, const char *path, vgs_error *err)
@@ -18865,8 +18953,8 @@ VGS__DEF vgs_status vgs_model_load(vgs_model *m, const char *path, vgs_error *er
     vgs_safetensors *f = vgs_safetensors_open(path, err);
     vgs_status st;
     if (!f) return err ? err->code : VGS_E_FORMAT;
-    st = vgs__model_host_make(m, &h, err);
-    if (st == VGS_OK) st = vgs__model_host_get(m, &h, f, path, err);
+    st = vgs__ckpt_host_make(m, &h, err);
+    if (st == VGS_OK) st = vgs__ckpt_host_get(m, &h, f, path, err);
     if (st == VGS_OK && (h.step || m->step)) st = vgs_model_write_adam(m, h.first, h.second, h.step, err);
     if (st == VGS_OK) st = vgs_model_write(m, h.w, err);
     vgs__free(h.w);
@@ -18933,8 +19021,8 @@ static vgs_status vgs__snapshot_policy(const vgs_sampler *s, vgs__snapshot *h, v
 
 static vgs_status vgs__snapshot_make(const vgs_sampler *s, vgs__snapshot *h, vgs_error *err)
 {
-    size_t p = (size_t)vgs_model_size(s->online), t = (size_t)s->c.steps, f = vgs__factor_count(s);
-    size_t k = vgs__replay_rows(s), d = (size_t)s->c.energy.dim;
+    size_t p = (size_t)vgs_model_size(s->online), t = (size_t)s->c.steps, f = vgs__sampler_factor_count(s);
+    size_t k = vgs__sampler_replay_rows(s), d = (size_t)s->c.energy.dim;
     memset(h, 0, sizeof *h);
     h->frame = (double *)vgs__alloc_or(err, "checkpoint", vgs__frame_count(&s->frame), sizeof *h->frame);
     if (!h->frame) return VGS_E_NOMEM;
@@ -18959,7 +19047,7 @@ static vgs_status vgs__snapshot_make(const vgs_sampler *s, vgs__snapshot *h, vgs
 static vgs_status vgs__snapshot_move(const vgs_sampler *s, vgs__snapshot *h, bool up, vgs_error *err)
 {
     vgs_backend *b = s->b;
-    const size_t f = vgs__factor_count(s), kept = vgs__replay_rows(s);
+    const size_t f = vgs__sampler_factor_count(s), kept = vgs__sampler_replay_rows(s);
     const struct { vgs_buffer *buf; float *host; size_t at, n; } all[7] = {
         { s->factor, h->factor, 0, f },      { s->sigma, &h->sigma[0], 0, 1 },
         { s->sigma, &h->sigma[1], 32, 1 },   { s->sigma, &h->sigma[2], 48, 1 },
@@ -19017,25 +19105,25 @@ static vgs_status vgs__snapshot_write(vgs_sampler *s, vgs__snapshot *h, vgs_erro
 }
 
 /* A field that the caller has left open, for a pilot to choose. */
-static bool vgs__field_is_open(const vgs__field *f, const vgs_config *given)
+static bool vgs__ckpt_field_is_open(const vgs__field *f, const vgs_config *given)
 {
     return f->kind != VGS__U64 && f->kind != VGS__BOOL && vgs__field_number(f, given) == 0.0;
 }
 
 /* Their names: a second pilot chooses them once more, also in a sampler that goes on from a file. */
-static void vgs__write_open(const vgs_sampler *s, vgs_writer *w)
+static void vgs__ckpt_write_open(const vgs_sampler *s, vgs_writer *w)
 {
     char text[2048];
     size_t at = 0;
     int i;
     text[0] = '\0';
     for (i = 0; i < VGS__FIELD_COUNT && at < sizeof text - 64; ++i)
-        if (vgs__field_is_open(&vgs__fields[i], &s->given))
+        if (vgs__ckpt_field_is_open(&vgs__fields[i], &s->given))
             at += (size_t)snprintf(text + at, sizeof text - at, "%s ", vgs__fields[i].name);
     vgs_writer_meta(w, "vgs.open", text);
 }
 
-static void vgs__read_open(vgs_sampler *s, const vgs_safetensors *f)
+static void vgs__ckpt_read_open(vgs_sampler *s, const vgs_safetensors *f)
 {
     const char *text = vgs_safetensors_meta(f, "vgs.open"), *end;
     char name[64];
@@ -19048,7 +19136,7 @@ static void vgs__read_open(vgs_sampler *s, const vgs_safetensors *f)
     }
 }
 
-static void vgs__write_meta(const vgs_sampler *s, vgs_writer *w, const char *const *meta)
+static void vgs__ckpt_write_meta(const vgs_sampler *s, vgs_writer *w, const char *const *meta)
 {
     char text[32];
     int i;
@@ -19056,24 +19144,24 @@ static void vgs__write_meta(const vgs_sampler *s, vgs_writer *w, const char *con
         vgs_field_get(&s->c, i, text);
         vgs_writer_meta(w, vgs_field_name(i), text);
     }
-    vgs__write_counter(w, "vgs.iteration", s->iteration);
-    vgs__write_counter(w, "vgs.adam_step", s->online->step);
-    vgs__write_counter(w, "vgs.sigma_step", s->sigma_step);
-    if (s->policy) vgs__write_counter(w, "vgs.policy_step", s->policy_on->step);
-    if (s->c.replay) vgs__write_counter(w, "vgs.kept", s->kept);
+    vgs__ckpt_write_counter(w, "vgs.iteration", s->iteration);
+    vgs__ckpt_write_counter(w, "vgs.adam_step", s->online->step);
+    vgs__ckpt_write_counter(w, "vgs.sigma_step", s->sigma_step);
+    if (s->policy) vgs__ckpt_write_counter(w, "vgs.policy_step", s->policy_on->step);
+    if (s->c.replay) vgs__ckpt_write_counter(w, "vgs.kept", s->kept);
     vgs_writer_number(w, "vgs.energy_calls", s->energy_calls);
-    if (!vgs__is_plain(&s->c)) {
-        if (s->energy_since) vgs__write_counter(w, "vgs.energy_since", s->energy_since);
+    if (!vgs__config_is_plain(&s->c)) {
+        if (s->energy_since) vgs__ckpt_write_counter(w, "vgs.energy_since", s->energy_since);
 #define VGS__KEY(type, key, member) \
         vgs_writer_number(w, "vgs." #key, fmax(fmin((double)s->member, 1e300), -1e300));
         VGS__OWN(VGS__KEY)
 #undef VGS__KEY
-        vgs__write_open(s, w);
+        vgs__ckpt_write_open(s, w);
     }
     for (i = 0; meta && meta[i] && meta[i + 1]; i += 2) vgs_writer_meta(w, meta[i], meta[i + 1]);
 }
 
-static vgs_status vgs__check_meta(const char *const *meta, vgs_error *err)
+static vgs_status vgs__ckpt_check_meta(const char *const *meta, vgs_error *err)
 {
     int i;
     for (i = 0; meta && meta[i]; i += 2) {
@@ -19086,12 +19174,12 @@ static vgs_status vgs__check_meta(const char *const *meta, vgs_error *err)
 }
 
 /* Coordinates, and the state of training where draws go by a better one. */
-static void vgs__write_own(const vgs_sampler *s, vgs_writer *w)
+static void vgs__ckpt_write_own(const vgs_sampler *s, vgs_writer *w)
 {
     const uint64_t d = (uint64_t)s->c.energy.dim, l = (uint64_t)vgs__frame_l_count(&s->frame), one = 1;
-    const uint64_t p = (uint64_t)vgs_model_size(s->online), f = (uint64_t)vgs__factor_count(s);
+    const uint64_t p = (uint64_t)vgs_model_size(s->online), f = (uint64_t)vgs__sampler_factor_count(s);
     const uint64_t wall[2] = { 3, d };
-    if (vgs__is_plain(&s->c)) return;
+    if (vgs__config_is_plain(&s->c)) return;
     vgs_writer_tensor(w, "vgs.coordinates_m", VGS_DTYPE_F64, 1, &d, s->frame.m);
     vgs_writer_tensor(w, "vgs.coordinates_l", VGS_DTYPE_F64, 1, &l, s->frame.l);
     if (s->frame.walled) vgs_writer_tensor(w, "vgs.coordinates_wall", VGS_DTYPE_F64, 2, wall, s->frame.wall);
@@ -19101,29 +19189,29 @@ static void vgs__write_own(const vgs_sampler *s, vgs_writer *w)
     vgs_writer_tensor(w, "vgs.training_sigma", VGS_DTYPE_F32, 1, &one, &s->training.s0);
 }
 
-static void vgs__write_policy(const vgs_sampler *s, vgs_writer *w, const vgs__snapshot *h)
+static void vgs__ckpt_write_policy(const vgs_sampler *s, vgs_writer *w, const vgs__snapshot *h)
 {
     const uint64_t t = (uint64_t)s->c.steps;
     if (!s->policy) return;
-    vgs__model_put(s->policy, w, "policy.", h->policy_average);
-    vgs__model_put(s->policy_on, w, "policy_on.", h->policy.w);
-    vgs__model_put(s->policy_on, w, "vgs.policy_m.", h->policy.first);
-    vgs__model_put(s->policy_on, w, "vgs.policy_v.", h->policy.second);
+    vgs__ckpt_put_model(s->policy, w, "policy.", h->policy_average);
+    vgs__ckpt_put_model(s->policy_on, w, "policy_on.", h->policy.w);
+    vgs__ckpt_put_model(s->policy_on, w, "vgs.policy_m.", h->policy.first);
+    vgs__ckpt_put_model(s->policy_on, w, "vgs.policy_v.", h->policy.second);
     if (s->velocity) vgs_writer_tensor(w, "vgs.velocity", VGS_DTYPE_F32, 1, &t, h->velocity);
 }
 
-static void vgs__write_tensors(const vgs_sampler *s, vgs_writer *w, const vgs__snapshot *h)
+static void vgs__ckpt_write_tensors(const vgs_sampler *s, vgs_writer *w, const vgs__snapshot *h)
 {
     const uint64_t p = (uint64_t)vgs_model_size(s->online), t = (uint64_t)s->c.steps, two = 2, one = 1;
     uint64_t factor[3], kept[2];
     factor[0] = t;
     factor[1] = 2;
     factor[2] = (uint64_t)s->factors;
-    kept[0] = (uint64_t)vgs__replay_rows(s);
+    kept[0] = (uint64_t)vgs__sampler_replay_rows(s);
     kept[1] = (uint64_t)s->c.energy.dim;
-    vgs__model_put(s->target, w, "value.", h->target);
-    vgs__model_put(s->online, w, "value_on.", h->online);
-    vgs__write_policy(s, w, h);
+    vgs__ckpt_put_model(s->target, w, "value.", h->target);
+    vgs__ckpt_put_model(s->online, w, "value_on.", h->online);
+    vgs__ckpt_write_policy(s, w, h);
     vgs_writer_tensor(w, "s2", VGS_DTYPE_F32, 1, &t, s->s2);
     vgs_writer_tensor(w, "alpha", VGS_DTYPE_F32, 1, &t, s->a);
     vgs_writer_tensor(w, "init_sigma", VGS_DTYPE_F32, s->c.alpha == VGS_VP ? 1 : 0, &one, h->sigma);
@@ -19131,7 +19219,7 @@ static void vgs__write_tensors(const vgs_sampler *s, vgs_writer *w, const vgs__s
     vgs_writer_tensor(w, "vgs.adam_m", VGS_DTYPE_F32, 1, &p, h->m);
     vgs_writer_tensor(w, "vgs.adam_v", VGS_DTYPE_F32, 1, &p, h->v);
     vgs_writer_tensor(w, "vgs.sigma_moments", VGS_DTYPE_F32, 1, &two, h->sigma + 1);
-    vgs__write_own(s, w);
+    vgs__ckpt_write_own(s, w);
     if (!s->c.replay) return;
     vgs_writer_tensor(w, "vgs.kept_x", VGS_DTYPE_F32, 2, kept, h->replay_x);
     vgs_writer_tensor(w, "vgs.kept_weight", VGS_DTYPE_F32, 1, kept, h->replay_weight);
@@ -19142,19 +19230,21 @@ VGS__DEF vgs_status vgs_sampler_save(const vgs_sampler *s, const char *path, con
                                      vgs_error *err)
 {
     vgs__snapshot h;
-    vgs_status st = vgs__check_meta(meta, err);
+    vgs_status st = vgs__ckpt_check_meta(meta, err);
     vgs_writer *w;
     if (st == VGS_OK) st = vgs__snapshot_make(s, &h, err);
     if (st != VGS_OK) return st;
     st = vgs__snapshot_read(s, &h, err);
     if (st == VGS_OK)                            /* what could not be loaded is not saved             */
-        st = vgs__check_finite(path, "value", h.target, 2 * (size_t)vgs_model_size(s->online), false, err);
+        st = vgs__ckpt_check_finite(path, "value", h.target, 2 * (size_t)vgs_model_size(s->online), false,
+                                    err);
     if (st == VGS_OK && s->policy)
-        st = vgs__check_finite(path, "policy_on", h.policy.w, (size_t)vgs_model_size(s->policy), false, err);
+        st = vgs__ckpt_check_finite(path, "policy_on", h.policy.w, (size_t)vgs_model_size(s->policy), false,
+                                    err);
     w = st == VGS_OK ? vgs_writer_create(err) : NULL;
     if (w) {
-        vgs__write_tensors(s, w, &h);
-        vgs__write_meta(s, w, meta);
+        vgs__ckpt_write_tensors(s, w, &h);
+        vgs__ckpt_write_meta(s, w, meta);
         st = vgs_writer_save(w, path, err);
         vgs_writer_free(w);
     } else if (st == VGS_OK) st = VGS_E_NOMEM;
@@ -19162,7 +19252,7 @@ VGS__DEF vgs_status vgs_sampler_save(const vgs_sampler *s, const char *path, con
     return st;
 }
 
-static bool vgs__meta_is_set(const vgs_safetensors *f, const char *key)
+static bool vgs__ckpt_meta_is_set(const vgs_safetensors *f, const char *key)
 {
     const char *v = vgs_safetensors_meta(f, key);
     return v && strcmp(v, "0") != 0;
@@ -19170,13 +19260,13 @@ static bool vgs__meta_is_set(const vgs_safetensors *f, const char *key)
 
 /* Switches that the published algorithm was made of, in files of before: `published` has taken their place
    where they were used together. What else they say is refused, lest another sampler take its place. */
-static vgs_status vgs__old_switches(const vgs_safetensors *f, const char *path, const vgs_config *c,
-                                    vgs_error *err)
+static vgs_status vgs__ckpt_old_switches(const vgs_safetensors *f, const char *path, const vgs_config *c,
+                                         vgs_error *err)
 {
     static const char *const other[] = { "no_base", "unclamped_drift", "skip_final_noise" };
-    const bool one_step = vgs__meta_is_set(f, "one_step");
+    const bool one_step = vgs__ckpt_meta_is_set(f, "one_step");
     const bool counts[3] = { vgs__net_is(c->net.kind, VGS__NET_BASE), c->energy_max != 0.0f, true };
-    const bool now[3] = { c->published, vgs__last_drift_is_raw(c), false };
+    const bool now[3] = { c->published, vgs__config_last_drift_is_raw(c), false };
     int k;
     if (!vgs_safetensors_meta(f, "one_step")) return VGS_OK;
     if (one_step && !(c->fixed_kernel && c->explicit_drift))
@@ -19184,7 +19274,7 @@ static vgs_status vgs__old_switches(const vgs_safetensors *f, const char *path, 
                          "%.100s: one_step = 1 without fixed_kernel and explicit_drift is no "
                          "longer supported: the published algorithm, which has all three, is left", path);
     for (k = 0; k < 3; ++k)
-        if (counts[k] && vgs__meta_is_set(f, other[k]) != now[k])
+        if (counts[k] && vgs__ckpt_meta_is_set(f, other[k]) != now[k])
             return vgs__fail(err, VGS_E_FORMAT, "%.100s: %s = %d with one_step = %d is no longer supported%s",
                              path, other[k], !now[k], one_step, k == 2 ? ": draws have this field" : "");
     return VGS_OK;
@@ -19205,7 +19295,7 @@ VGS__DEF vgs_status vgs_checkpoint_config(const char *path, vgs_config *cfg, int
         if (st != VGS_OK) st = vgs__fail(err, VGS_E_FORMAT, "%.100s: metadata %.120s", path, why.msg);
         ++n;
     }
-    if (st == VGS_OK) st = vgs__old_switches(f, path, &c, err);
+    if (st == VGS_OK) st = vgs__ckpt_old_switches(f, path, &c, err);
     vgs_safetensors_free(f);
     if (st != VGS_OK) return st;
     *cfg = c;
@@ -19214,70 +19304,70 @@ VGS__DEF vgs_status vgs_checkpoint_config(const char *path, vgs_config *cfg, int
 }
 
 /* The samples for replay; a file without them, or of another `replay`, has kept none. */
-static vgs_status vgs__read_kept(const vgs_sampler *s, const vgs_safetensors *f, const char *path,
-                                 vgs__snapshot *h, vgs_error *err)
+static vgs_status vgs__ckpt_read_kept(const vgs_sampler *s, const vgs_safetensors *f, const char *path,
+                                      vgs__snapshot *h, vgs_error *err)
 {
     const vgs_file_tensor *t = vgs_safetensors_find(f, "vgs.kept_weight");
-    size_t n = vgs__replay_rows(s), d = (size_t)s->c.energy.dim, i;
+    size_t n = vgs__sampler_replay_rows(s), d = (size_t)s->c.energy.dim, i;
     vgs_status st = VGS_OK;
     for (i = 0; i < n; ++i) h->replay_weight[i] = -FLT_MAX;
     h->mala_h = 0.5f * s->c.s2_end;
     if (!t || t->count != n) return VGS_OK;
-    st = vgs__read_counter(f, "vgs.kept", &h->kept, err);
+    st = vgs__ckpt_read_counter(f, "vgs.kept", &h->kept, err);
     if (st == VGS_OK) st = vgs_safetensors_floats(f, "vgs.kept_weight", h->replay_weight, n, err);
     if (st == VGS_OK) st = vgs_safetensors_floats(f, "vgs.kept_x", h->replay_x, n * d, err);
     if (st == VGS_OK) st = vgs_safetensors_floats(f, "vgs.walk_step", &h->mala_h, 1, err);
-    if (st == VGS_OK) st = vgs__check_finite(path, "vgs.kept_x", h->replay_x, n * d, false, err);
-    if (st == VGS_OK) st = vgs__check_finite(path, "vgs.walk_step", &h->mala_h, 1, true, err);
+    if (st == VGS_OK) st = vgs__ckpt_check_finite(path, "vgs.kept_x", h->replay_x, n * d, false, err);
+    if (st == VGS_OK) st = vgs__ckpt_check_finite(path, "vgs.walk_step", &h->mala_h, 1, true, err);
     return st;
 }
 
 /* Weights; value_on defaults to value in a state_dict, which has none of our extras. */
-static vgs_status vgs__read_networks(const vgs_sampler *s, const vgs_safetensors *f, const char *path,
-                                     bool ours, vgs__snapshot *h, vgs_error *err)
+static vgs_status vgs__ckpt_read_networks(const vgs_sampler *s, const vgs_safetensors *f, const char *path,
+                                          bool ours, vgs__snapshot *h, vgs_error *err)
 {
     size_t p = (size_t)vgs_model_size(s->online);
     bool online = ours;
-    vgs_status st = vgs__model_get(s->target, f, path, "value.", h->target, err);
+    vgs_status st = vgs__ckpt_get_model(s->target, f, path, "value.", h->target, err);
     int i;
     for (i = 0; i < vgs_safetensors_count(f); ++i)
         online = online || !strncmp(vgs_safetensors_tensor(f, i)->name, "value_on.", 9);
     memcpy(h->online, h->target, p * sizeof *h->online);
-    if (st == VGS_OK && online) st = vgs__model_get(s->online, f, path, "value_on.", h->online, err);
+    if (st == VGS_OK && online) st = vgs__ckpt_get_model(s->online, f, path, "value_on.", h->online, err);
     if (st == VGS_OK && ours) st = vgs_safetensors_floats(f, "vgs.adam_m", h->m, p, err);
     if (st == VGS_OK && ours) st = vgs_safetensors_floats(f, "vgs.adam_v", h->v, p, err);
-    if (st == VGS_OK) st = vgs__check_finite(path, "value", h->target, p, false, err);
-    if (st == VGS_OK) st = vgs__check_finite(path, "value_on", h->online, p, false, err);
-    if (st == VGS_OK) st = vgs__check_finite(path, "vgs.adam_m", h->m, p, false, err);
-    if (st == VGS_OK) st = vgs__check_finite(path, "vgs.adam_v", h->v, p, false, err);
-    return st == VGS_OK ? vgs__check_squares(path, "vgs.adam_v", h->v, p, err) : st;
+    if (st == VGS_OK) st = vgs__ckpt_check_finite(path, "value", h->target, p, false, err);
+    if (st == VGS_OK) st = vgs__ckpt_check_finite(path, "value_on", h->online, p, false, err);
+    if (st == VGS_OK) st = vgs__ckpt_check_finite(path, "vgs.adam_m", h->m, p, false, err);
+    if (st == VGS_OK) st = vgs__ckpt_check_finite(path, "vgs.adam_v", h->v, p, false, err);
+    return st == VGS_OK ? vgs__ckpt_check_squares(path, "vgs.adam_v", h->v, p, err) : st;
 }
 
-static vgs_status vgs__read_policy(const vgs_sampler *s, const vgs_safetensors *f, const char *path,
-                                   vgs__snapshot *h, vgs_error *err)
+static vgs_status vgs__ckpt_read_policy(const vgs_sampler *s, const vgs_safetensors *f, const char *path,
+                                        vgs__snapshot *h, vgs_error *err)
 {
     vgs__model_host *p = &h->policy;
     size_t n, t = (size_t)s->c.steps;
     vgs_status st;
     if (!s->policy) return VGS_OK;
     n = (size_t)vgs_model_size(s->policy);
-    st = vgs__model_get(s->policy, f, path, "policy.", h->policy_average, err);
-    if (st == VGS_OK) st = vgs__model_get(s->policy_on, f, path, "policy_on.", p->w, err);
-    if (st == VGS_OK) st = vgs__model_get(s->policy_on, f, path, "vgs.policy_m.", p->first, err);
-    if (st == VGS_OK) st = vgs__model_get(s->policy_on, f, path, "vgs.policy_v.", p->second, err);
-    if (st == VGS_OK) st = vgs__read_counter(f, "vgs.policy_step", &p->step, err);
-    if (st == VGS_OK) st = vgs__check_finite(path, "policy", h->policy_average, n, false, err);
-    if (st == VGS_OK) st = vgs__check_finite(path, "policy_on", p->w, n, false, err);
-    if (st == VGS_OK) st = vgs__check_finite(path, "vgs.policy_m", p->first, 2 * n, false, err);
-    if (st == VGS_OK) st = vgs__check_squares(path, "vgs.policy_v", p->second, n, err);
+    st = vgs__ckpt_get_model(s->policy, f, path, "policy.", h->policy_average, err);
+    if (st == VGS_OK) st = vgs__ckpt_get_model(s->policy_on, f, path, "policy_on.", p->w, err);
+    if (st == VGS_OK) st = vgs__ckpt_get_model(s->policy_on, f, path, "vgs.policy_m.", p->first, err);
+    if (st == VGS_OK) st = vgs__ckpt_get_model(s->policy_on, f, path, "vgs.policy_v.", p->second, err);
+    if (st == VGS_OK) st = vgs__ckpt_read_counter(f, "vgs.policy_step", &p->step, err);
+    if (st == VGS_OK) st = vgs__ckpt_check_finite(path, "policy", h->policy_average, n, false, err);
+    if (st == VGS_OK) st = vgs__ckpt_check_finite(path, "policy_on", p->w, n, false, err);
+    if (st == VGS_OK) st = vgs__ckpt_check_finite(path, "vgs.policy_m", p->first, 2 * n, false, err);
+    if (st == VGS_OK) st = vgs__ckpt_check_squares(path, "vgs.policy_v", p->second, n, err);
     if (st != VGS_OK || !s->velocity) return st;
     st = vgs_safetensors_floats(f, "vgs.velocity", h->velocity, t, err);
-    return st == VGS_OK ? vgs__check_finite(path, "vgs.velocity", h->velocity, t, true, err) : st;
+    return st == VGS_OK ? vgs__ckpt_check_finite(path, "vgs.velocity", h->velocity, t, true, err) : st;
 }
 
 /* T of the file's sampler is that of ours, if it says one. */
-static vgs_status vgs__check_steps(const vgs_sampler *s, const vgs_safetensors *f, const char *path,
-                                   vgs_error *err)
+static vgs_status vgs__ckpt_check_steps(const vgs_sampler *s, const vgs_safetensors *f, const char *path,
+                                        vgs_error *err)
 {
     double steps = s->c.steps;
     vgs_status st = VGS_OK;
@@ -19288,10 +19378,10 @@ static vgs_status vgs__check_steps(const vgs_sampler *s, const vgs_safetensors *
 }
 
 /* Schedule, s0 and factors. */
-static vgs_status vgs__read_kernel(const vgs_sampler *s, const vgs_safetensors *f, const char *path,
-                                   bool ours, vgs__snapshot *h, vgs_error *err)
+static vgs_status vgs__ckpt_read_kernel(const vgs_sampler *s, const vgs_safetensors *f, const char *path,
+                                        bool ours, vgs__snapshot *h, vgs_error *err)
 {
-    size_t t = (size_t)s->c.steps, factors = vgs__factor_count(s), j;
+    size_t t = (size_t)s->c.steps, factors = vgs__sampler_factor_count(s), j;
     vgs_status st = VGS_OK;
     for (j = 0; j < factors; ++j) h->factor[j] = 1.0f;
     memcpy(h->s2, s->s2, t * sizeof *h->s2);
@@ -19304,18 +19394,18 @@ static vgs_status vgs__read_kernel(const vgs_sampler *s, const vgs_safetensors *
         st = vgs_safetensors_floats(f, "alpha", h->a, t, err);
     if (st == VGS_OK) st = vgs_safetensors_floats(f, "init_sigma", h->sigma, 1, err);
     if (st == VGS_OK && ours) st = vgs_safetensors_floats(f, "vgs.sigma_moments", h->sigma + 1, 2, err);
-    if (st == VGS_OK) st = vgs__check_finite(path, "vgs.factor", h->factor, factors, true, err);
-    if (st == VGS_OK) st = vgs__check_finite(path, "s2", h->s2, t, true, err);
-    if (st == VGS_OK) st = vgs__check_finite(path, "alpha", h->a, t, true, err);
-    if (st == VGS_OK) st = vgs__check_finite(path, "init_sigma", h->sigma, 1, true, err);
-    if (st == VGS_OK) st = vgs__check_finite(path, "vgs.sigma_moments", h->sigma + 1, 2, false, err);
-    return st == VGS_OK ? vgs__check_squares(path, "vgs.sigma_moments", h->sigma + 2, 1, err) : st;
+    if (st == VGS_OK) st = vgs__ckpt_check_finite(path, "vgs.factor", h->factor, factors, true, err);
+    if (st == VGS_OK) st = vgs__ckpt_check_finite(path, "s2", h->s2, t, true, err);
+    if (st == VGS_OK) st = vgs__ckpt_check_finite(path, "alpha", h->a, t, true, err);
+    if (st == VGS_OK) st = vgs__ckpt_check_finite(path, "init_sigma", h->sigma, 1, true, err);
+    if (st == VGS_OK) st = vgs__ckpt_check_finite(path, "vgs.sigma_moments", h->sigma + 1, 2, false, err);
+    return st == VGS_OK ? vgs__ckpt_check_squares(path, "vgs.sigma_moments", h->sigma + 2, 1, err) : st;
 }
 
-static vgs_status vgs__read_training(const vgs_sampler *s, const vgs_safetensors *f, const char *path,
-                                     vgs__state *h, vgs_error *err)
+static vgs_status vgs__ckpt_read_training(const vgs_sampler *s, const vgs_safetensors *f, const char *path,
+                                          vgs__state *h, vgs_error *err)
 {
-    size_t p = (size_t)vgs_model_size(s->online), n = vgs__factor_count(s);
+    size_t p = (size_t)vgs_model_size(s->online), n = vgs__sampler_factor_count(s);
     vgs_status st;
     if (!vgs_safetensors_find(f, "vgs.training_value")) return VGS_OK;
     if (!(h->w = (float *)vgs__alloc_or(err, "checkpoint", p + n, sizeof *h->w))) return VGS_E_NOMEM;
@@ -19323,14 +19413,14 @@ static vgs_status vgs__read_training(const vgs_sampler *s, const vgs_safetensors
     st = vgs_safetensors_floats(f, "vgs.training_value", h->w, p, err);
     if (st == VGS_OK) st = vgs_safetensors_floats(f, "vgs.training_factor", h->factor, n, err);
     if (st == VGS_OK) st = vgs_safetensors_floats(f, "vgs.training_sigma", &h->s0, 1, err);
-    if (st == VGS_OK) st = vgs__check_finite(path, "vgs.training_value", h->w, p, false, err);
-    if (st == VGS_OK) st = vgs__check_finite(path, "vgs.training_factor", h->factor, n, true, err);
-    return st == VGS_OK ? vgs__check_finite(path, "vgs.training_sigma", &h->s0, 1, true, err) : st;
+    if (st == VGS_OK) st = vgs__ckpt_check_finite(path, "vgs.training_value", h->w, p, false, err);
+    if (st == VGS_OK) st = vgs__ckpt_check_finite(path, "vgs.training_factor", h->factor, n, true, err);
+    return st == VGS_OK ? vgs__ckpt_check_finite(path, "vgs.training_sigma", &h->s0, 1, true, err) : st;
 }
 
 /* Walls, where there are any. */
-static vgs_status vgs__read_walls(const vgs_sampler *s, const vgs_safetensors *f, const char *path,
-                                  double *wall, vgs_error *err)
+static vgs_status vgs__ckpt_read_walls(const vgs_sampler *s, const vgs_safetensors *f, const char *path,
+                                       double *wall, vgs_error *err)
 {
     size_t d = (size_t)s->c.energy.dim, i;
     vgs_status st = VGS_OK;
@@ -19345,8 +19435,8 @@ static vgs_status vgs__read_walls(const vgs_sampler *s, const vgs_safetensors *f
 }
 
 /* A file of before coordinates: u is x, E0 is 0. */
-static vgs_status vgs__read_own(const vgs_sampler *s, const vgs_safetensors *f, const char *path,
-                                vgs__snapshot *h, vgs_error *err)
+static vgs_status vgs__ckpt_read_own(const vgs_sampler *s, const vgs_safetensors *f, const char *path,
+                                     vgs__snapshot *h, vgs_error *err)
 {
     static const char *const key[] = {
 #define VGS__KEY(type, key, member) "vgs." #key,
@@ -19356,7 +19446,7 @@ static vgs_status vgs__read_own(const vgs_sampler *s, const vgs_safetensors *f, 
     size_t d = (size_t)s->c.energy.dim, l = vgs__frame_l_count(&s->frame), i;
     vgs_status st = vgs_safetensors_doubles(f, "vgs.coordinates_m", h->frame, d, err);
     if (st == VGS_OK) st = vgs_safetensors_doubles(f, "vgs.coordinates_l", h->frame + d, l, err);
-    if (st == VGS_OK) st = vgs__read_walls(s, f, path, h->frame + d + l, err);
+    if (st == VGS_OK) st = vgs__ckpt_read_walls(s, f, path, h->frame + d + l, err);
     for (i = 0; i < VGS__OWN_COUNT && st == VGS_OK; ++i)
         st = vgs_safetensors_number(f, key[i], &h->own[i], err);
 #define VGS__KEY(type, key, member) \
@@ -19376,34 +19466,34 @@ static vgs_status vgs__read_own(const vgs_sampler *s, const vgs_safetensors *f, 
                           h->own[VGS__OWN_kept_fixed] <= 0.5 * s->c.replay))
         st = vgs__fail(err, VGS_E_FORMAT, "%.120s: vgs.kept_fixed = %g: must be 0..%d", path,
                        h->own[VGS__OWN_kept_fixed], s->c.replay / 2);
-    return st == VGS_OK ? vgs__read_training(s, f, path, &h->training, err) : st;
+    return st == VGS_OK ? vgs__ckpt_read_training(s, f, path, &h->training, err) : st;
 }
 
-static vgs_status vgs__read_snapshot(const vgs_sampler *s, const vgs_safetensors *f, const char *path,
-                                     vgs__snapshot *h, vgs_error *err)
+static vgs_status vgs__ckpt_read_snapshot(const vgs_sampler *s, const vgs_safetensors *f, const char *path,
+                                          vgs__snapshot *h, vgs_error *err)
 {
     bool ours = vgs_safetensors_find(f, "vgs.adam_m") != NULL;
-    vgs_status st = vgs__check_steps(s, f, path, err);
-    if (st == VGS_OK) st = vgs__read_networks(s, f, path, ours, h, err);
-    if (st == VGS_OK) st = vgs__read_policy(s, f, path, h, err);
-    if (st == VGS_OK) st = vgs__read_kernel(s, f, path, ours, h, err);
-    if (st == VGS_OK) st = vgs__read_counter(f, "vgs.iteration", &h->iteration, err);
-    if (st == VGS_OK) st = vgs__read_counter(f, "vgs.energy_since", &h->energy_since, err);
-    if (st == VGS_OK) st = vgs__read_counter(f, "vgs.adam_step", &h->adam_step, err);
-    if (st == VGS_OK) st = vgs__read_counter(f, "vgs.sigma_step", &h->sigma_step, err);
+    vgs_status st = vgs__ckpt_check_steps(s, f, path, err);
+    if (st == VGS_OK) st = vgs__ckpt_read_networks(s, f, path, ours, h, err);
+    if (st == VGS_OK) st = vgs__ckpt_read_policy(s, f, path, h, err);
+    if (st == VGS_OK) st = vgs__ckpt_read_kernel(s, f, path, ours, h, err);
+    if (st == VGS_OK) st = vgs__ckpt_read_counter(f, "vgs.iteration", &h->iteration, err);
+    if (st == VGS_OK) st = vgs__ckpt_read_counter(f, "vgs.energy_since", &h->energy_since, err);
+    if (st == VGS_OK) st = vgs__ckpt_read_counter(f, "vgs.adam_step", &h->adam_step, err);
+    if (st == VGS_OK) st = vgs__ckpt_read_counter(f, "vgs.sigma_step", &h->sigma_step, err);
     if (st == VGS_OK && vgs_safetensors_meta(f, "vgs.energy_calls"))
         st = vgs_safetensors_number(f, "vgs.energy_calls", &h->energy_calls, err);
-    if (st == VGS_OK && s->c.replay) st = vgs__read_kept(s, f, path, h, err);
-    return st == VGS_OK && !vgs__is_plain(&s->c) ? vgs__read_own(s, f, path, h, err) : st;
+    if (st == VGS_OK && s->c.replay) st = vgs__ckpt_read_kept(s, f, path, h, err);
+    return st == VGS_OK && !vgs__config_is_plain(&s->c) ? vgs__ckpt_read_own(s, f, path, h, err) : st;
 }
 
 /* Coordinates and what goes with them. Graphs have limits of E as constants: they are made anew. */
-static vgs_status vgs__apply_own(vgs_sampler *s, vgs__snapshot *h, vgs_error *err)
+static vgs_status vgs__ckpt_apply_own(vgs_sampler *s, vgs__snapshot *h, vgs_error *err)
 {
     const vgs_config c = s->c;
     const vgs_sampler was = *s;                  /* its numbers, for a failure                        */
     vgs_status st;
-    if (vgs__is_plain(&s->c)) return VGS_OK;
+    if (vgs__config_is_plain(&s->c)) return VGS_OK;
     vgs__frame_swap(&s->frame, h->frame);
     s->frame.e0 = h->own[VGS__OWN_e0];
     s->energy_max = (float)h->own[VGS__OWN_energy_limit];
@@ -19429,7 +19519,7 @@ static vgs_status vgs__apply_own(vgs_sampler *s, vgs__snapshot *h, vgs_error *er
 }
 
 /* The state of training, where there is one; then what draws go by is the best. */
-static vgs_status vgs__apply_training(vgs_sampler *s, vgs__snapshot *h, vgs_error *err)
+static vgs_status vgs__ckpt_apply_training(vgs_sampler *s, vgs__snapshot *h, vgs_error *err)
 {
     double gap = s->best.gap;
     vgs_status st;
@@ -19445,13 +19535,14 @@ static vgs_status vgs__apply_training(vgs_sampler *s, vgs__snapshot *h, vgs_erro
 
 /* The choices that a pilot made for the file are taken over by a sampler that has had none and is not
    trained: it can be one of the same configuration, as the caller gave it. */
-static vgs_status vgs__adopt_choices(vgs_sampler *s, const vgs_safetensors *f, const char *path,
-                                     vgs_error *err)
+static vgs_status vgs__ckpt_adopt_choices(vgs_sampler *s, const vgs_safetensors *f, const char *path,
+                                          vgs_error *err)
 {
     const char *piloted = vgs_safetensors_meta(f, "vgs.piloted");
     vgs_config c = s->given;
     vgs_status st;
-    if (s->piloted || s->iteration || vgs__is_plain(&s->c) || !piloted || strcmp(piloted, "1")) return VGS_OK;
+    if (s->piloted || s->iteration || vgs__config_is_plain(&s->c) || !piloted ||
+        strcmp(piloted, "1")) return VGS_OK;
     st = vgs_checkpoint_config(path, &c, NULL, err);
     if (st == VGS_OK) st = vgs_config_resolve(&c, &c, err);
     if (st == VGS_OK && c.coordinates != s->c.coordinates)
@@ -19467,12 +19558,12 @@ VGS__DEF vgs_status vgs_sampler_load(vgs_sampler *s, const char *path, vgs_error
     vgs_status st;
     if (!f) return err ? err->code : VGS_E_FORMAT;
     memset(&h, 0, sizeof h);
-    st = vgs__adopt_choices(s, f, path, err);
+    st = vgs__ckpt_adopt_choices(s, f, path, err);
     if (st == VGS_OK) st = vgs__snapshot_make(s, &h, err);
-    if (st == VGS_OK) st = vgs__read_snapshot(s, f, path, &h, err);
-    if (st == VGS_OK) st = vgs__apply_own(s, &h, err);
+    if (st == VGS_OK) st = vgs__ckpt_read_snapshot(s, f, path, &h, err);
+    if (st == VGS_OK) st = vgs__ckpt_apply_own(s, &h, err);
     if (st == VGS_OK) st = vgs__snapshot_write(s, &h, err);
-    if (st == VGS_OK) st = vgs__apply_training(s, &h, err);
+    if (st == VGS_OK) st = vgs__ckpt_apply_training(s, &h, err);
     if (st == VGS_OK) {
         memcpy(s->s2, h.s2, (size_t)s->c.steps * sizeof *s->s2);
         memcpy(s->a, h.a, (size_t)s->c.steps * sizeof *s->a);
@@ -19480,10 +19571,10 @@ VGS__DEF vgs_status vgs_sampler_load(vgs_sampler *s, const char *path, vgs_error
         s->sigma_step = h.sigma_step;
         s->kept = h.kept;
         s->energy_since = h.energy_since;
-        s->energy_seen = vgs__energy_version(s);
+        s->energy_seen = vgs__sampler_energy_version(s);
         s->energy_calls = h.energy_calls;
         s->rolled = VGS__ROLLED_NOT;
-        vgs__read_open(s, f);
+        vgs__ckpt_read_open(s, f);
     }
     vgs__snapshot_free(&h);
     vgs_safetensors_free(f);
@@ -19631,7 +19722,7 @@ static void vgs__ebm_fill_objective(vgs_ebm_config *c)
 static void vgs__ebm_fill_policy(vgs_ebm_config *c)
 {
     vgs_config *s = &c->sampler;
-    float d = (float)fmax(vgs__effective_dim(s), 1.0), tau = c->policy_tau / d;
+    float d = (float)fmax(vgs__config_effective_dim(s), 1.0), tau = c->policy_tau / d;
     s->kernel = VGS_KERNEL_POLICY;
     if (s->entropy_tau == 0.0f) s->entropy_tau = tau;
     if (s->velocity_tau == 0.0f) s->velocity_tau = tau;
@@ -19712,7 +19803,8 @@ static vgs_status vgs__ebm_check_starts(const vgs_ebm_config *c, vgs_error *err)
         1u << VGS_STARTS_DATA | 1u << VGS_STARTS_NEAR, 1u << VGS_STARTS_AUTO, 1u << VGS_STARTS_NOISE };
     const vgs__field *o = &vgs__ebm_fields[0], *s = &vgs__ebm_fields[1];
     const char *a = "", *b = "";
-    int n = vgs__word(o->words, (int)c->objective, &a), m = vgs__word(s->words, (int)c->starts, &b);
+    int n = vgs__field_word(o->words, (int)c->objective, &a),
+        m = vgs__field_word(s->words, (int)c->starts, &b);
     if (good[c->objective] >> c->starts & 1) return VGS_OK;
     return vgs__fail(err, VGS_E_ARG, "ebm.starts = %.*s: makes no sense with the objective %.*s", m, b, n, a);
 }
@@ -19844,7 +19936,9 @@ static vgs_var vgs__ebm_record(const vgs_ebm_config *c, vgs_graph *g, vgs_model 
     e = c->shared ? vgs__ebm_record_shared(c, g, model, x) : vgs_model_apply(g, model, x, none);
     if (c->net.kind == VGS_NET_AUTOENCODER) return vgs_affine(g, e, 1.0f / c->tau_e, 0.0f);
     if (vgs__ebm_has_policy(c))
-        e = vgs_affine(g, e, vgs__spread((double)c->sampler.tau, vgs__effective_dim(&c->sampler)), 0.0f);
+        e = vgs_affine(g, e,
+                       vgs__value_spread((double)c->sampler.tau, vgs__config_effective_dim(&c->sampler)),
+                       0.0f);
     if (c->sampler.on_sphere || !(base < 1e30)) return e;
     x = vgs_sum_cols(g, vgs_square(g, x));
     return vgs_add(g, e, vgs_affine(g, x, (float)((double)c->sampler.tau / (2.0 * base * base)), 0.0f));
@@ -20144,17 +20238,17 @@ static vgs_var vgs__ebm_record_residual(vgs_ebm *m, vgs__ebm_stage *st)
 }
 
 /* x_T to x_t under the noising chain: what is left of x_T, and the deviation of the noise. */
-static void vgs__fill_left(const vgs_sampler *s, float *out)
+static void vgs__ebm_fill_left(const vgs_sampler *s, float *out)
 {
     double left = 1.0;
     int t;
     for (t = s->c.steps - 1; t >= 0; --t) out[t] = (float)(left /= (double)s->a[t]);
 }
-static void vgs__fill_deviation(const vgs_sampler *s, float *out)
+static void vgs__ebm_fill_deviation(const vgs_sampler *s, float *out)
 {
     double w = 0.0;
     int t;
-    for (t = s->c.steps - 1; t >= 0; --t) out[t] = (float)sqrt(w = vgs__chain_variance(s, t, w));
+    for (t = s->c.steps - 1; t >= 0; --t) out[t] = (float)sqrt(w = vgs__value_chain_variance(s, t, w));
 }
 
 /* The noise in x_t less what the policy takes it for; t by turns through permutations of batch x steps. */
@@ -20166,10 +20260,10 @@ static vgs_var vgs__ebm_record_noise_error(vgs_ebm *m, vgs__ebm_stage *st)
     st->noise = vgs_noise_create(g);
     st->other = vgs_noise_create(g);
     st->first = vgs_scalar_create(g, 0);
-    vgs__train_minibatch(s, g, st->first, &st->other, &t);
+    vgs__fit_minibatch(s, g, st->first, &st->other, &t);
     eps = vgs_normal(g, m->c.net.dim, &st->noise);
-    x = vgs_mul(g, st->x, vgs__by_step(s, g, t, vgs__fill_left));
-    noise = vgs_mul(g, eps, vgs__by_step(s, g, t, vgs__fill_deviation));
+    x = vgs_mul(g, st->x, vgs__policy_by_step(s, g, t, vgs__ebm_fill_left));
+    noise = vgs_mul(g, eps, vgs__policy_by_step(s, g, t, vgs__ebm_fill_deviation));
     x = vgs_add(g, x, noise);
     return vgs_sub(g, eps, vgs__policy_net(s, g, s->policy_on, x, t));
 }
@@ -20434,7 +20528,7 @@ static vgs_status vgs__ebm_read_batch(vgs_ebm *m, const vgs_data *data, int64_t 
     while (half < 15 && (1u << 2 * half) < n) ++half;
     for (i = 0; i < m->c.sampler.batch; ++i) {
         v = (uint32_t)(k % per * m->c.sampler.batch + i);
-        do v = vgs__feistel(v, half, key); while (v >= n);
+        do v = vgs__permutation_feistel(v, half, key); while (v >= n);
         m->which[i] = (int64_t)v;
     }
     return vgs__ebm_read(m, data, m->data, err);
@@ -20687,7 +20781,7 @@ static vgs_status vgs__ebm_begin(vgs_ebm *m, vgs_error *err)
 
 static vgs_status vgs__ebm_fit_finish(vgs_ebm *m, vgs_error *err)
 {
-    return vgs__ebm_has_policy(&m->c) ? vgs__policy_begin(m->sampler, err) : vgs__ebm_begin(m, err);
+    return vgs__ebm_has_policy(&m->c) ? vgs__sampler_begin_policy(m->sampler, err) : vgs__ebm_begin(m, err);
 }
 
 static vgs_status vgs__ebm_fit_iterate(vgs_ebm *m, const vgs_data *data, vgs_error *err)
@@ -20697,7 +20791,7 @@ static vgs_status vgs__ebm_fit_iterate(vgs_ebm *m, const vgs_data *data, vgs_err
     vgs_status st = vgs__ebm_read_batch(m, data, m->fitted, err);
     if (st == VGS_OK) st = vgs__ebm_fit_run(m, err);
     if (st == VGS_OK) st = model == m->learned ? vgs__ebm_check_flag(m, err)
-                                               : vgs__read_policy_flag(m->sampler, err);
+                                               : vgs__train_read_policy_flag(m->sampler, err);
     if (st != VGS_OK) model->step = adam;
     else if (++m->fitted == m->c.fit) st = vgs__ebm_fit_finish(m, err);
     return st;
@@ -20893,8 +20987,8 @@ static void vgs__ebm_put(const vgs_ebm *m, vgs_writer *w, const vgs__ebm_host *h
     int i;
     kept[0] = (uint64_t)m->c.store * (uint64_t)m->c.sampler.batch;
     kept[1] = (uint64_t)m->c.net.dim;
-    vgs__model_put(m->average, w, "", h->average);
-    vgs__model_put(m->learned, w, "learned.", h->learned);
+    vgs__ckpt_put_model(m->average, w, "", h->average);
+    vgs__ckpt_put_model(m->learned, w, "learned.", h->learned);
     vgs_writer_tensor(w, "vgs.energy_m", VGS_DTYPE_F32, 1, &n, h->first);
     vgs_writer_tensor(w, "vgs.energy_v", VGS_DTYPE_F32, 1, &n, h->second);
     if (m->kept) vgs_writer_tensor(w, "vgs.energy_kept", VGS_DTYPE_F32, 2, kept, h->kept);
@@ -20903,10 +20997,10 @@ static void vgs__ebm_put(const vgs_ebm *m, vgs_writer *w, const vgs__ebm_host *h
         vgs_ebm_field_get(&m->c, i, text);
         vgs_writer_meta(w, key, text);
     }
-    vgs__write_counter(w, "vgs.energy_iteration", m->iteration);
-    vgs__write_counter(w, "vgs.energy_fitted", m->fitted);
-    vgs__write_counter(w, "vgs.energy_step", h->step);
-    vgs__write_counter(w, "vgs.energy_dim", m->c.net.dim);
+    vgs__ckpt_write_counter(w, "vgs.energy_iteration", m->iteration);
+    vgs__ckpt_write_counter(w, "vgs.energy_fitted", m->fitted);
+    vgs__ckpt_write_counter(w, "vgs.energy_step", h->step);
+    vgs__ckpt_write_counter(w, "vgs.energy_dim", m->c.net.dim);
 }
 
 /* Fields of a sampler that is not there, and what the caller adds. */
@@ -20923,7 +21017,7 @@ static void vgs__ebm_put_fields(const vgs_ebm *m, vgs_writer *w, const char *con
 
 static vgs_status vgs__ebm_check_meta(const char *const *meta, vgs_error *err)
 {
-    vgs_status st = vgs__check_meta(meta, err);
+    vgs_status st = vgs__ckpt_check_meta(meta, err);
     int i;
     for (i = 0; meta && meta[i] && st == VGS_OK; i += 2)
         if (!strncmp(meta[i], "energy_", 7) && vgs_ebm_field_find(meta[i] + 7) >= 0)
@@ -20942,13 +21036,13 @@ VGS__DEF vgs_status vgs_ebm_save(const vgs_ebm *m, const char *path, const char 
     if (st == VGS_OK) st = vgs__ebm_host_make(m, &h, err);
     if (st != VGS_OK) return st;
     st = vgs__ebm_host_read(m, &h, err);
-    if (st == VGS_OK) st = vgs__check_finite(path, "weights", h.average, 2 * n, false, err);
+    if (st == VGS_OK) st = vgs__ckpt_check_finite(path, "weights", h.average, 2 * n, false, err);
     if (st == VGS_OK && m->sampler) st = vgs__snapshot_make(m->sampler, &s, err);
     if (st == VGS_OK && m->sampler) st = vgs__snapshot_read(m->sampler, &s, err);
     w = st == VGS_OK ? vgs_writer_create(err) : NULL;
     if (w) {
-        if (m->sampler) vgs__write_tensors(m->sampler, w, &s);
-        if (m->sampler) vgs__write_meta(m->sampler, w, meta);
+        if (m->sampler) vgs__ckpt_write_tensors(m->sampler, w, &s);
+        if (m->sampler) vgs__ckpt_write_meta(m->sampler, w, meta);
         else vgs__ebm_put_fields(m, w, meta);
         vgs__ebm_put(m, w, &h);
         st = vgs_writer_save(w, path, err);
@@ -20969,9 +21063,9 @@ static vgs_status vgs__ebm_get_weights(const vgs_ebm *m, const vgs_safetensors *
     char name[128];
     snprintf(name, sizeof name, "state_dict.%s", m->learned->net->info[m->learned->net->n_info - 1].name);
     if (vgs_safetensors_find(f, name)) prefix = "state_dict.";
-    st = vgs__model_get(m->learned, f, path, prefix, h->average, err);
+    st = vgs__ckpt_get_model(m->learned, f, path, prefix, h->average, err);
     memcpy(h->learned, h->average, n * sizeof *h->learned);
-    return st == VGS_OK ? vgs__check_finite(path, "weights", h->average, n, false, err) : st;
+    return st == VGS_OK ? vgs__ckpt_check_finite(path, "weights", h->average, n, false, err) : st;
 }
 
 static vgs_status vgs__ebm_get(const vgs_ebm *m, const vgs_safetensors *f, const char *path,
@@ -20981,22 +21075,23 @@ static vgs_status vgs__ebm_get(const vgs_ebm *m, const vgs_safetensors *f, const
     vgs_status st = vgs__ebm_get_weights(m, f, path, h, err);
     *iteration = *fitted = 0;
     if (st != VGS_OK || !vgs_safetensors_find(f, "vgs.energy_m")) return st;
-    st = vgs__model_get(m->learned, f, path, "learned.", h->learned, err);
+    st = vgs__ckpt_get_model(m->learned, f, path, "learned.", h->learned, err);
     if (st == VGS_OK) st = vgs_safetensors_floats(f, "vgs.energy_m", h->first, n, err);
     if (st == VGS_OK) st = vgs_safetensors_floats(f, "vgs.energy_v", h->second, n, err);
     if (st == VGS_OK && kept) st = vgs_safetensors_floats(f, "vgs.energy_kept", h->kept, kept, err);
-    if (st == VGS_OK) st = vgs__check_finite(path, "learned, moments", h->learned, 3 * n + kept, false, err);
-    if (st == VGS_OK) st = vgs__check_squares(path, "vgs.energy_v", h->second, n, err);
-    if (st == VGS_OK) st = vgs__read_counter(f, "vgs.energy_iteration", iteration, err);
-    if (st == VGS_OK) st = vgs__read_counter(f, "vgs.energy_fitted", fitted, err);
-    return st == VGS_OK ? vgs__read_counter(f, "vgs.energy_step", &h->step, err) : st;
+    if (st == VGS_OK) st = vgs__ckpt_check_finite(path, "learned, moments", h->learned, 3 * n + kept, false,
+                                                  err);
+    if (st == VGS_OK) st = vgs__ckpt_check_squares(path, "vgs.energy_v", h->second, n, err);
+    if (st == VGS_OK) st = vgs__ckpt_read_counter(f, "vgs.energy_iteration", iteration, err);
+    if (st == VGS_OK) st = vgs__ckpt_read_counter(f, "vgs.energy_fitted", fitted, err);
+    return st == VGS_OK ? vgs__ckpt_read_counter(f, "vgs.energy_step", &h->step, err) : st;
 }
 
 /* Returns whether V and E are one network in the file as they are in m. */
 static vgs_status vgs__ebm_check_shared(const vgs_ebm *m, const vgs_safetensors *f, const char *path,
                                         vgs_error *err)
 {
-    const bool shared = vgs__meta_is_set(f, "energy_shared");
+    const bool shared = vgs__ckpt_meta_is_set(f, "energy_shared");
     if (shared == m->c.shared) return VGS_OK;
     return vgs__fail(err, VGS_E_SHAPE, "%.120s: has energy_shared = %d, but the model has shared = %d", path,
                      shared, m->c.shared);
@@ -21031,8 +21126,8 @@ static vgs_status vgs__ebm_check_fitted(const char *path, int fit, vgs_error *er
 {
     vgs_safetensors *f = vgs_safetensors_open(path, err);
     int64_t fitted = 0, iteration = 0;
-    vgs_status st = f ? vgs__read_counter(f, "vgs.energy_fitted", &fitted, err) : VGS_E_FORMAT;
-    if (st == VGS_OK) st = vgs__read_counter(f, "vgs.energy_iteration", &iteration, err);
+    vgs_status st = f ? vgs__ckpt_read_counter(f, "vgs.energy_fitted", &fitted, err) : VGS_E_FORMAT;
+    if (st == VGS_OK) st = vgs__ckpt_read_counter(f, "vgs.energy_iteration", &iteration, err);
     vgs_safetensors_free(f);
     if (st != VGS_OK || iteration || fitted >= fit) return st;
     return vgs__fail(err, VGS_E_ARG, "%.120s: %lld of %d iterations of pretraining are made: its policy is "
@@ -21072,10 +21167,10 @@ VGS__DEF vgs_status vgs_ebm_load_policy(vgs_ebm *m, const char *path, vgs_error 
     w = (float *)vgs__alloc_or(err, "policy", (size_t)vgs_model_size(s->policy_on), sizeof *w);
     net = w ? vgs_model_create(&s->c.policy, s->b, 0, err) : NULL;
     f = net ? vgs_safetensors_open(path, err) : NULL;
-    st = f ? vgs__model_get(net, f, path, "policy.", w, err) : net && err ? err->code : VGS_E_NOMEM;
-    if (st == VGS_OK) st = vgs__check_finite(path, "policy", w, (size_t)vgs_model_size(net), false, err);
+    st = f ? vgs__ckpt_get_model(net, f, path, "policy.", w, err) : net && err ? err->code : VGS_E_NOMEM;
+    if (st == VGS_OK) st = vgs__ckpt_check_finite(path, "policy", w, (size_t)vgs_model_size(net), false, err);
     if (st == VGS_OK) st = vgs_model_write(s->policy_on, w, err);
-    if (st == VGS_OK) st = vgs__policy_begin(s, err);
+    if (st == VGS_OK) st = vgs__sampler_begin_policy(s, err);
     vgs_safetensors_free(f);
     vgs_model_free(net);
     vgs__free(w);
@@ -21100,7 +21195,7 @@ VGS__DEF vgs_status vgs_ebm_checkpoint_config(const char *path, vgs_ebm_config *
         if (st != VGS_OK) st = vgs__fail(err, VGS_E_FORMAT, "%.100s: metadata energy_%.110s", path, why.msg);
         ++n;
     }
-    if (st == VGS_OK) st = vgs__read_counter(f, "vgs.energy_dim", &dim, err);
+    if (st == VGS_OK) st = vgs__ckpt_read_counter(f, "vgs.energy_dim", &dim, err);
     vgs_safetensors_free(f);
     if (st != VGS_OK) return st;
     if (dim > 0 && dim <= 1000000) c.net.dim = (int)dim;

@@ -2438,7 +2438,7 @@ static vgs_status vgs_cl__energy(vgs_cl *cl, const vgs_call *c, vgs_error *err)
 
 static vgs_status vgs_cl__whole(vgs_cl *cl, const vgs_call *c, vgs_error *err)
 {
-    bool reads_flag = vgs__is_update(c->op);
+    bool reads_flag = vgs__op_is_update(c->op);
     vgs_status st = reads_flag ? vgs_cl__flush_checks(cl, err) : vgs_cl__flush(cl, err);
     if (st != VGS_OK) return st;
     switch (c->op) {

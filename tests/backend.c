@@ -274,7 +274,7 @@ static long launches(const vgs_sampler *s, const vgs_graph *g, long n, long chan
 static long budget(const vgs_sampler *s)
 {
     const struct vgs__stages *a = s->stage;
-    vgs__detour detour = vgs__detour_of(s);
+    vgs__detour detour = vgs__replay_detour(s);
     long t = s->c.steps, batches = s->c.passes * t, first = detour.steps, factors = 0, factors_last = 0, k;
     bool fresh = s->c.published;
     for (k = (long)(s->iteration % VGS__FACTOR_STRIDE); k < t; k += VGS__FACTOR_STRIDE)
@@ -319,7 +319,7 @@ static void steady_recorded(vgs_config *c, device *d, bool published)
     CHECK(vgs_sampler_bytes(s) > 0 && d->created == d->alive, "%ld buffers", d->alive);
     OK(vgs_sampler_train(s, 2, NULL, &err) == VGS_OK);
     for (k = 0; k < 10; ++k) {                   /* every stage has its turn                          */
-        recalled += vgs__detour_of(s).recalled;
+        recalled += vgs__replay_detour(s).recalled;
         iterate(s, d, k > 1 && k % 2);
         if (k == 0)
             printf("launches per iteration: %ld (steps %d, passes %d, mlp %d wide)\n", d->launches, c->steps,

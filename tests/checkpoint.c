@@ -54,8 +54,8 @@ static void get_state(const vgs_sampler *s, state *out)
         if (k != 1)
             s->b->download(s->b->self, out->x + out->n++, s->sigma, (size_t)(16 * k), 1, VGS_F32, NULL);
     for (k = 0; k < (int)t; ++k) { out->x[out->n++] = s->s2[k]; out->x[out->n++] = s->a[k]; }
-    s->b->download(s->b->self, out->x + out->n, s->factor, 0, vgs__factor_count(s), VGS_F32, NULL);
-    out->n += vgs__factor_count(s);
+    s->b->download(s->b->self, out->x + out->n, s->factor, 0, vgs__sampler_factor_count(s), VGS_F32, NULL);
+    out->n += vgs__sampler_factor_count(s);
     out->iteration = s->iteration, out->adam = s->online->step, out->sigma = s->sigma_step,
     out->calls = s->energy_calls;
 }
@@ -150,7 +150,7 @@ static void windows_round_trip(void)
 /* The bytes are no checkpoint: for the parser that the loader begins with, and, on disk, for the loader. */
 static bool refused(vgs_sampler *s, const unsigned char *data, size_t n, bool on_disk)
 {
-    vgs_safetensors *f = vgs__safetensors_parse(data, n, "memory", &err);
+    vgs_safetensors *f = vgs__st_parse(data, n, "memory", &err);
     bool ok = CHECK(!f && err.msg[0], "the parser took it");
     vgs_safetensors_free(f);
     if (!on_disk) return ok;

@@ -394,11 +394,11 @@ static void denoising(void)
         s = vgs_sampler_create(&c, &err);
         CHECK(s && vgs_sampler_train(s, 4, NULL, &err) == VGS_OK, "%s", err.msg);
         s->iteration = 6;                        /* an even one: it denoises                          */
-        OK(vgs__denoises(s) && vgs__train_denoise(s, &err) == VGS_OK);
+        OK(vgs__train_denoises(s) && vgs__train_denoise(s, &err) == VGS_OK);
         OK(s->b->download(s->b->self, x, s->traj_x, 0, (size_t)s->c.steps * 64, VGS_F32, &err) == VGS_OK);
         OK(s->b->download(s->b->self, g, s->traj_grad, 0, (size_t)s->c.steps * 64, VGS_F32, &err) == VGS_OK);
         for (t = s->c.steps - 1; t >= 0; --t) {
-            v = vgs__chain_variance(s, t, v);
+            v = vgs__value_chain_variance(s, t, v);
             for (i = t * 64; i < (t + 1) * 64; ++i)
                 worst = fmax(worst, fabs((double)g[i] - 1.5 * (double)x[i] / v) * sqrt(v));
         }
@@ -503,7 +503,7 @@ static void walls(void)
         if (!CHECK(x[2 * i] >= 0.3f && fabsf(x[2 * i + 1] - 0.5f) <= 1.5f, "draw %d is outside", i)) break;
     CHECK(s->frame.wall[0] == nextafter(0.3, 1.0), "the wall is at %.17g", s->frame.wall[0]);
     CHECK_NEAR(s->frame.wall[1], -1.0, 1e-12, 0);
-    OK(!vgs__has_wall(s->frame.wall[2]));
+    OK(!vgs__frame_has_wall(s->frame.wall[2]));
     cut_outputs(s, &q, x);
     OK(vgs_sampler_train(s, 4, NULL, &err) == VGS_OK && q.outside == asked);
     OK(vgs_sampler_save(s, "build/walls.safetensors", NULL, &err) == VGS_OK);
@@ -643,7 +643,7 @@ static void chosen_corrector(void)
         s->best.gap = gap + (k == 1 ? 0.05 : 0.2);
         s->best_ess = k == 2 ? 0.95 : 0.1;
         s->given.correct = s->c.correct = k == 3 ? -1 : 0;
-        OK(vgs__choose_correct(s, &err) == VGS_OK);
+        OK(vgs__choice_correct(s, &err) == VGS_OK);
         CHECK(s->c.correct == (k ? k == 3 ? -1 : 0 : 2), "correct is %d", s->c.correct);
         d.correct = 0;
         OK(vgs_sampler_draw(s, &d, 100, x[0], &err) == VGS_OK);

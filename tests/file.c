@@ -75,9 +75,9 @@ static void test_bytes(void)
     unsigned char b[8];
     OK(crc_of("123456789", 9) == 0xCBF43926u);
     OK(crc_of("", 0) == 0);
-    vgs__store_le(b, 0x0102030405060708u, 8);
-    OK(b[0] == 8 && b[7] == 1 && vgs__load_le(b, 8) == 0x0102030405060708u &&
-          vgs__load_le(b, 2) == 0x0708);
+    vgs__file_store_le(b, 0x0102030405060708u, 8);
+    OK(b[0] == 8 && b[7] == 1 && vgs__file_load_le(b, 8) == 0x0102030405060708u &&
+          vgs__file_load_le(b, 2) == 0x0708);
 }
 
 static bool number_is(double x, const char *want)
@@ -111,17 +111,17 @@ static void test_numbers(void)
         memcpy(&f, &w, 4);
         if (x - x == 0.0) {
             vgs_number_text(x, text);
-            wrong += !vgs__parse_number(text, &y) || memcmp(&x, &y, 8) != 0;
+            wrong += !vgs__scan_number(text, &y) || memcmp(&x, &y, 8) != 0;
         }
         if (f - f == 0.0f) {
             vgs_number_text((double)f, text);
-            wrong += !vgs__parse_number(text, &y) || !same_float(f, (float)y);
+            wrong += !vgs__scan_number(text, &y) || !same_float(f, (float)y);
         }
     }
     OK(wrong == 0);
-    for (k = 0; k < sizeof bad / sizeof *bad; ++k) OK(!vgs__parse_number(bad[k], &y));
-    OK(vgs__parse_number("-0.5E+1", &y) && y == -5.0);
-    for (i = 0; i < 3; ++i) vgs__decimal_point(comma[i]);
+    for (k = 0; k < sizeof bad / sizeof *bad; ++k) OK(!vgs__scan_number(bad[k], &y));
+    OK(vgs__scan_number("-0.5E+1", &y) && y == -5.0);
+    for (i = 0; i < 3; ++i) vgs__scan_decimal_point(comma[i]);
     OK(strcmp(comma[0], "1.5e-05") == 0 && strcmp(comma[1], "-0.25") == 0 && strcmp(comma[2], "17") == 0);
 }
 
@@ -136,7 +136,7 @@ static void test_locale(void)
         snprintf(err.msg, 8, "%.1f", 0.5);
         OK(strcmp(err.msg, "0,5") == 0);
         OK(number_is(0.5, "0.5") && number_is(1.5e-5, "1.5e-05"));
-        OK(vgs__parse_number("0.25", &y) && y == 0.25 && !vgs__parse_number("0,25", &y));
+        OK(vgs__scan_number("0.25", &y) && y == 0.25 && !vgs__scan_number("0,25", &y));
         setlocale(LC_ALL, "C");
     }
 }
@@ -250,7 +250,7 @@ static bool npy_refuses(const char *dict, size_t bytes, const char *text)
     size_t n = strlen(dict);
     float *x;
     int rows, cols;
-    vgs__store_le(file + 8, n, 2);
+    vgs__file_store_le(file + 8, n, 2);
     memcpy(file + 10, dict, n);
     return npy(file, 10 + n + bytes, &x, &rows, &cols) == VGS_E_FORMAT && !x && says(text) && says("");
 }
@@ -296,8 +296,9 @@ static vgs_status npy_fortran(const char *descr, const char *shape, const double
     unsigned char file[256] = { 0x93, 'N', 'U', 'M', 'P', 'Y', 1, 0 };
     size_t n = (size_t)sprintf((char *)file + 10, "{'descr': '%s', 'fortran_order': True, 'shape': (%s), }",
                                descr, shape), i;
-    vgs__store_le(file + 8, n, 2);
-    for (i = 0; i < bytes; i += 8) vgs__host_to_le(file + 10 + n + i, (const unsigned char *)data + i, 8);
+    vgs__file_store_le(file + 8, n, 2);
+    for (i = 0; i < bytes; i += 8) vgs__file_host_to_le(file + 10 + n + i, (const unsigned char *)data + i,
+                                                        8);
     return npy(file, 10 + n + bytes, x, rows, cols);
 }
 
@@ -371,7 +372,7 @@ static void test_npy_doubles(void)
     for (i = 0; i < 6; ++i) {
         memcpy(file, py_npy_f8, sizeof file);
         memcpy(&u, &cases[i], 8);
-        vgs__store_le(file + sizeof file - 8, u, 8);
+        vgs__file_store_le(file + sizeof file - 8, u, 8);
         if (i < 3) {
             OK(npy(file, sizeof file, &y, &rows, &cols) == VGS_E_NONFINITE && !y &&
                   says("number 2 is too large"));
@@ -412,7 +413,7 @@ static vgs_safetensors *st_parse(const unsigned char *data, size_t size, unsigne
 {
     *copy = (unsigned char *)malloc(size ? size : 1);
     memcpy(*copy, data, size);
-    return vgs__safetensors_parse(*copy, size, "mem.st", &err);
+    return vgs__st_parse(*copy, size, "mem.st", &err);
 }
 
 static bool st_loads(const unsigned char *data, size_t size)
@@ -430,7 +431,7 @@ static bool st_says(const char *header, size_t bytes, const char *text)
     unsigned char file[2048] = { 0 };
     size_t n = strlen(header);
     bool ok;
-    vgs__store_le(file, n, 8);
+    vgs__file_store_le(file, n, 8);
     memcpy(file + 8, header, n);
     memset(&err, 0, sizeof err);
     ok = st_loads(file, 8 + n + bytes) == !text;
@@ -540,9 +541,9 @@ static void test_st_other(void)
     float w[6] = { 1, 1, 1 };
     double d[6];
     int64_t n[6];
-    vgs__store_le(file, sizeof header - 1, 8);
+    vgs__file_store_le(file, sizeof header - 1, 8);
     memcpy(file + 8, header, sizeof header - 1);
-    s = vgs__safetensors_parse(file, sizeof file, "mem.st", &err);
+    s = vgs__st_parse(file, sizeof file, "mem.st", &err);
     if (!OK(s != NULL)) return;
     t = vgs_safetensors_find(s, "half");
     OK(t->dtype == VGS_DTYPE_OTHER && !strcmp(t->dtype_name, "F4") && t->count == 6 && t->bytes == 3 &&
@@ -563,9 +564,9 @@ static void test_st_escapes(void)
         "\"\\\"\\\\\\/\\b\\f\\n\\r\\t\\u0041\\u00e9\\u20AC\\ud83d\\uDE00\"}}";
     unsigned char file[sizeof header + 7];
     vgs_safetensors *s;
-    vgs__store_le(file, sizeof header - 1, 8);
+    vgs__file_store_le(file, sizeof header - 1, 8);
     memcpy(file + 8, header, sizeof header - 1);
-    s = vgs__safetensors_parse(file, sizeof file, "mem.st", &err);
+    s = vgs__st_parse(file, sizeof file, "mem.st", &err);
     OK(s && strcmp(vgs_safetensors_meta(s, "a"),
           "\"\\/\b\f\n\r\tA\xc3\xa9\xe2\x82\xac\xf0\x9f\x98\x80") == 0);
     vgs_safetensors_free(s);
@@ -583,7 +584,7 @@ static void test_st_length(void)
     before = allocations - before;
     OK(before == 4);                                              /* none of them for the short files */
     for (i = 0; i < sizeof lengths / sizeof *lengths; ++i) {
-        vgs__store_le(file, lengths[i], 8);
+        vgs__file_store_le(file, lengths[i], 8);
         OK(!st_loads(file, 10) && err.code == VGS_E_FORMAT);
     }
 }
@@ -599,14 +600,14 @@ static void test_st_many(void)
             i ? "," : "");
     header[n++] = '}';
     file = (unsigned char *)malloc(n + 8);
-    vgs__store_le(file, n, 8);
+    vgs__file_store_le(file, n, 8);
     memcpy(file + 8, header, n);
     OK(!st_loads(file, n + 8) && says("'' appears twice"));
     n = (size_t)sprintf(header, "{\"__metadata__\":{\"\":\"\"");
     for (i = 0; i < 30000; ++i) n += (size_t)sprintf(header + n, ",\"\":\"\"");
     n += (size_t)sprintf(header + n, "}}");
     file = (unsigned char *)realloc(file, n + 8);
-    vgs__store_le(file, n, 8);
+    vgs__file_store_le(file, n, 8);
     memcpy(file + 8, header, n);
     OK(!st_loads(file, n + 8) && says("'' appears twice"));
     free(file);
@@ -712,7 +713,7 @@ static bool read_ours(const char *path)
 /* Our numbers start at a multiple of their size, so Python may map the file. */
 static bool aligned(const unsigned char *file, size_t size)
 {
-    vgs_safetensors *s = vgs__safetensors_parse(file, size, "mem.st", &err);
+    vgs_safetensors *s = vgs__st_parse(file, size, "mem.st", &err);
     bool ok = s != NULL;
     int i;
     for (i = 0; ok && i < vgs_safetensors_count(s); ++i) {
@@ -752,12 +753,12 @@ static void test_st_saved_again(const char *path)
     vgs_safetensors *s;
     size_t size = 0, header;
     OK(vgs__file_read(path, &file, &size, &err) == VGS_OK);
-    header = (size_t)vgs__load_le(file, 8);
+    header = (size_t)vgs__file_load_le(file, 8);
     OK(!memcmp(file + 8, "{ ", 2));
     memmove(file + 9, file + 10, header - 2);
     file[8 + header - 1] = ' ';
     file[size - 1] ^= 1;                                             /* other numbers, too              */
-    s = vgs__safetensors_parse(file, size, "mem.st", &err);
+    s = vgs__st_parse(file, size, "mem.st", &err);
     OK(s && !vgs_safetensors_has_checksum(s) && vgs_safetensors_count(s) == 7);
     OK(s && vgs_safetensors_meta(s, "vgs.checksum") && !strcmp(vgs_safetensors_meta(s, "tau"), "0.1"));
     vgs_safetensors_free(s);

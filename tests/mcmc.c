@@ -521,7 +521,7 @@ static void quantiles(void)
 {
     double z;
     for (z = -7; z <= 0; z += 0.125)
-        CHECK_NEAR(vgs__normal_quantile(0.5 * erfc(-z / sqrt(2.0))), z, 1e-13, 1e-14);
+        CHECK_NEAR(vgs__mcmc_normal_quantile(0.5 * erfc(-z / sqrt(2.0))), z, 1e-13, 1e-14);
 }
 
 /* ==== refinement ==================================================================================== */
@@ -574,7 +574,7 @@ static void weighted(void)
         w[i] = 0.5 * (double)x[i] * (double)x[i] - 2 * (double)x[i] * (double)x[i] + 800;
         sum += exp(w[i] - 800);
     }
-    OK(vgs__resample(w, N, 0.3, which, &err) == VGS_OK);
+    OK(vgs__mcmc_resample(w, N, 0.3, which, &err) == VGS_OK);
     for (i = 0; i < N; ++i) count[which[i]]++;
     for (i = 0; i < N; ++i)
         if (!CHECK(fabs(count[i] - N * exp(w[i] - 800) / sum) < 1 + 1e-6, "row %d comes %d times", i,
@@ -583,7 +583,7 @@ static void weighted(void)
     for (i = 0, sum = 0; i < 100; ++i) {                             /* on average exactly as often    */
         static const double few[3] = { -1.2039728043259361, -0.35667494393873245, -HUGE_VAL };
         /* the logarithms of 0.3, 0.7 and 0 */
-        OK(vgs__resample(few, 3, (i + 0.5) / 100, which, &err) == VGS_OK);
+        OK(vgs__mcmc_resample(few, 3, (i + 0.5) / 100, which, &err) == VGS_OK);
         sum += (which[0] == 0) + (which[1] == 0) + (which[2] == 0);
     }
     CHECK_NEAR(sum / 100, 3 * 0.3, 0, 1e-9);
@@ -601,7 +601,7 @@ static void weighted(void)
     for (i = 0; i < N; ++i) w[i] = -HUGE_VAL;
     OK(vgs_refine(&c, 10, w, N, y, &s, &err) == VGS_E_NONFINITE && strstr(err.msg, "all weights"));
     for (i = 0; i < N; ++i) w[i] = i == 17 ? 5 : -1e9;               /* one dominates                  */
-    OK(vgs__resample(w, N, 0.999, which, &err) == VGS_OK && which[0] == 17 && which[N - 1] == 17);
+    OK(vgs__mcmc_resample(w, N, 0.999, which, &err) == VGS_OK && which[0] == 17 && which[N - 1] == 17);
     c.method = VGS_LMC;
     OK(vgs_refine(&c, 10, NULL, N, y, &s, &err) == VGS_E_ARG && strstr(err.msg, "lmc"));
     c.method = VGS_HMC;

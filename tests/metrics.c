@@ -150,8 +150,8 @@ static void test_nuclear_norm(void)
     vgs_rng r = { 1, 0, 0 };
     int i, j, k;
     for (k = 0; k < 20; ++k) {
-        vgs__random_frame(&r, 3, q);
-        vgs__random_frame(&r, 3, p);
+        vgs__rng_frame(&r, 3, q);
+        vgs__rng_frame(&r, 3, p);
         for (i = 0; i < 3; ++i)
             for (j = 0; j < 3; ++j)
                 h[3 * i + j] = 3 * q[i] * p[j] + 2 * q[3 + i] * p[3 + j] + (k % 2) * q[6 + i] * p[6 + j];
@@ -253,7 +253,7 @@ static void test_shuffle(void)
     for (k = 0; k < 4; ++k) OK(slot[k] > 4 && slot[k] < 28);       /* 15 expected */
     for (i = 0; i < 400; ++i) {
         double q[9];
-        vgs__random_frame(&r, 3, q);
+        vgs__rng_frame(&r, 3, q);
         CHECK_NEAR(q[0] * q[3] + q[1] * q[4] + q[2] * q[5], 0, 0, 1e-12);
         CHECK_NEAR(q[6] * q[6] + q[7] * q[7] + q[8] * q[8], 1, 0, 1e-12);
         mirror += q[0] * (q[4] * q[8] - q[5] * q[7]) - q[1] * (q[3] * q[8] - q[5] * q[6])

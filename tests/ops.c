@@ -744,7 +744,7 @@ static vgs_status record(const gcase *c, vgs_backend *backend, built *q, vgs_err
     }
     q->y = c->build(g, q->x);
     vgs_shape(g, q->y, &q->rows, &q->cols);
-    q->weight = vgs__leaf(g, VGS_OP_INPUT, q->rows, q->cols, VGS_F32);
+    q->weight = vgs__graph_leaf(g, VGS_OP_INPUT, q->rows, q->cols, VGS_F32);
     if (q->rows < 0) q->rows *= -B;
     q->y = vgs_mul(g, q->y, q->weight);
     vgs_output(g, q->y);

@@ -450,8 +450,8 @@ static void weights_of(vgs_alpha alpha, vgs_learn objective, vgs_reference refer
         if (!strcmp(vgs_model_param(s->policy, i)->name, "level.bias"))
             for (k = 0; k < D; ++k) w[vgs_model_param(s->policy, i)->offset + k] = 0.3f;
     at = vgs__policy_net_size(s->policy);
-    vgs__fill_scale(s, scale);
-    vgs__fill_guess(s, guess);
+    vgs__policy_fill_scale(s, scale);
+    vgs__policy_fill_guess(s, guess);
     for (t = 0; t < STEPS; ++t) {
         double chain = sqrt((double)s->s2[t]) * (double)s->a[t];
         w[at + t] = (float)(log(chain) + (objective == VGS_DXDP ? 0.1 * (t - 1) : 0.0));

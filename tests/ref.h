@@ -518,14 +518,14 @@ static vgs_backend ref_backend = {NULL, ref_create, ref_free, ref_upload, ref_do
 /* The doubles of a leaf or of a dense value of a compiled graph, to read or to change. */
 static T_MAY double *ref_value(const vgs_graph *g, vgs_var v, int batch)
 {
-    vgs_tensor t = vgs__tensor(g, vgs__id(g, v), batch);
+    vgs_tensor t = vgs__run_tensor(g, vgs__id(g, v), batch);
     return t.buf->x + t.offset;
 }
 
 /* Any value, row by row. */
 static T_MAY void ref_get(const vgs_graph *g, vgs_var v, int batch, double *x)
 {
-    vgs_tensor t = vgs__tensor(g, vgs__id(g, v), batch);
+    vgs_tensor t = vgs__run_tensor(g, vgs__id(g, v), batch);
     int i, j;
     for (i = 0; i < t.rows; ++i) for (j = 0; j < t.cols; ++j) *x++ = *ref_at(&t, i, j);
 }

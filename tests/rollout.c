@@ -132,7 +132,7 @@ static state state_of(vgs_sampler *s)
     state_add(&st, s, s->online->w, 0, p);
     state_add(&st, s, s->online->adam_m, 0, p);
     state_add(&st, s, s->online->adam_v, 0, p);
-    state_add(&st, s, s->factor, 0, vgs__factor_count(s));
+    state_add(&st, s, s->factor, 0, vgs__sampler_factor_count(s));
     state_add(&st, s, s->sigma, 0, 1);
     state_add(&st, s, s->sigma, 32, 1);
     state_add(&st, s, s->sigma, 48, 1);
@@ -142,8 +142,8 @@ static state state_of(vgs_sampler *s)
     st.count[3] = (double)s->kept;
     if (!s->c.replay) return st;
     state_add(&st, s, s->mala_h, 0, 1);
-    state_add(&st, s, s->replay_weight, 0, vgs__replay_rows(s));
-    if (s->kept >= s->c.replay) state_add(&st, s, s->replay_x, 0, 2 * vgs__replay_rows(s));
+    state_add(&st, s, s->replay_weight, 0, vgs__sampler_replay_rows(s));
+    if (s->kept >= s->c.replay) state_add(&st, s, s->replay_x, 0, 2 * vgs__sampler_replay_rows(s));
     return st;
 }
 
@@ -979,7 +979,7 @@ static void old_names(void)
     c.energy.dim = 3;
     c.on_sphere = true;
     CHECK(!vgs_config_resolve(&c, &r, &err), "%s", err.msg);
-    OK(r.published && r.fixed_kernel && r.explicit_drift && vgs__effective_dim(&r) == 2);
+    OK(r.published && r.fixed_kernel && r.explicit_drift && vgs__config_effective_dim(&r) == 2);
 }
 
 /* Metadata of files that were written when the parts of `published` were switches of their own: what it still

@@ -367,7 +367,7 @@ static void explored_part(void)
         c.published = false;
         s = create(&c);
         s->iteration = iteration;
-        n = vgs__detour_of(s).steps;
+        n = vgs__replay_detour(s).steps;
         parts |= 1 << n;
         OK(n < T && !vgs__train_rollout(s, false, NULL));
         s->b->download(s->b->self, x, s->traj_x, 0, (T + 1) * B * 2, VGS_F32, NULL);
@@ -401,7 +401,8 @@ static void kept_weights(void)
     train(s, 14, NULL);                          /* iterations 10 and 13 were the last of its own     */
     s->b->download(s->b->self, x, s->traj_x, 0, (T + 1) * B * 2, VGS_F32, NULL);
     s->iteration = 15;
-    OK(!vgs__detour_of(s).steps && !vgs__train_rollout(s, false, NULL) && !vgs__train_targets(s, 0, NULL));
+    OK(!vgs__replay_detour(s).steps && !vgs__train_rollout(s, false, NULL) &&
+       !vgs__train_targets(s, 0, NULL));
     slot = (int)(s->kept % 2);
     OK(s->kept >= 2 && !vgs__train_keep(s, NULL));
     s->b->download(s->b->self, x, s->traj_x, 0, (T + 1) * B * 2, VGS_F32, NULL);
@@ -449,8 +450,8 @@ static void noised_back(void)
         s->b->upload(s->b->self, s->replay_x, 0, p, 4 * B, VGS_F32, NULL);
         s->b->upload(s->b->self, s->replay_weight, 0, w, 2 * B, VGS_F32, NULL);
         s->iteration = 11;
-        n = vgs__detour_of(s).steps;
-        OK(n == 2 && vgs__detour_of(s).recalled && !vgs__train_rollout(s, false, NULL));
+        n = vgs__replay_detour(s).steps;
+        OK(n == 2 && vgs__replay_detour(s).recalled && !vgs__train_rollout(s, false, NULL));
         s->b->download(s->b->self, x, s->traj_x, 0, (T + 1) * B * 2, VGS_F32, NULL);
         for (t = T - 1; t >= 0; --t) {
             T_IN("vp %d, t %d", vp, t);
@@ -908,7 +909,7 @@ static void returns(void)
         OK(k || s->c.lambda == 0.9f);
         train(s, 10, NULL);                      /* factors that are not 1                            */
         s->iteration = 11;                       /* two steps explore: their targets are others       */
-        OK(vgs__detour_of(s).steps == 2 && !vgs__train_rollout(s, false, NULL));
+        OK(vgs__replay_detour(s).steps == 2 && !vgs__train_rollout(s, false, NULL));
         OK(!vgs__train_targets(s, 0, NULL));
         s->b->download(s->b->self, x, s->traj_x, 0, (T + 1) * B * 2, VGS_F32, NULL);
         s->b->download(s->b->self, mu, s->traj_mu, 0, T * B * 2, VGS_F32, NULL);
@@ -965,7 +966,7 @@ static void fresh_targets(void)
         c.published = k == 0;
         s = create(&c);
         s->iteration = 11;
-        OK(vgs__detour_of(s).steps == 2 * k);
+        OK(vgs__replay_detour(s).steps == 2 * k);
         s->b->upload(s->b->self, s->traj_x, B * 2, x, B * 2, VGS_F32, NULL);
         s->b->upload(s->b->self, s->traj_mu, B * 2, mu, B * 2, VGS_F32, NULL);
         s->b->upload(s->b->self, s->traj_mu2, B, mu2, B, VGS_F32, NULL);
@@ -1741,7 +1742,7 @@ static void resolve(void)
                once.value_lr == 5e-4f);
             OK(once.loss == VGS_SMOOTH_L1 && once.grad_max == 1 && once.length_scale == 1 &&
                once.detail_scale == 0.1f);
-            OK(vgs__effective_dim(&once) == (k ? 4 : 6) && once.steps >= 20 && once.steps <= 100 &&
+            OK(vgs__config_effective_dim(&once) == (k ? 4 : 6) && once.steps >= 20 && once.steps <= 100 &&
                once.target_ema == 0.9f && once.lambda == 0.9f && !once.published && !once.fixed_kernel);
             c.published = true;
             CHECK(vgs_config_resolve(&c, &once, &err) == VGS_OK, "%s", err.msg);

@@ -154,7 +154,7 @@ static void set_weights(const vgs_sampler *s, const char *name, const float *fro
 /* The value is the base |x|^2 / (2 v_t) and this network; factors of our own change every step. */
 static void make_known(vgs_sampler *s, const known *net, float *factor)
 {
-    int p = vgs_model_size(s->target), n = (int)vgs__factor_count(s), i;
+    int p = vgs_model_size(s->target), n = (int)vgs__sampler_factor_count(s), i;
     float *w = (float *)calloc((size_t)p, sizeof *w);
     for (i = 0; i < n; ++i)
         factor[i] = i / s->factors % 2 ? 0.8f + 0.03f * (float)i : 0.9f - 0.01f * (float)i;

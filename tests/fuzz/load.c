@@ -20,7 +20,7 @@ static void use_npy(const uint8_t *data, size_t size)
 static void use_safetensors(const uint8_t *data, size_t size)
 {
     vgs_error err;
-    vgs_safetensors *s = vgs__safetensors_parse(data, size, "fuzz", &err);
+    vgs_safetensors *s = vgs__st_parse(data, size, "fuzz", &err);
     double number;
     int i;
     for (i = 0; s && i < vgs_safetensors_count(s); ++i) {
