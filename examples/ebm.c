@@ -109,6 +109,7 @@ static int help(void)
          "confines");
     for (int i = 0; vgs_ebm_field_name(i); ++i) {
         vgs_ebm_field_allowed(i, allowed);
+        if (zero_of(vgs_ebm_field_name(i)) && !strncmp(allowed, "> 0", 3)) strcpy(allowed, ">= 0");
         printf("  %-24s %s; %s\n", energy_flag(&none, vgs_ebm_field_name(i), flag), vgs_ebm_field_help(i),
                allowed);
     }
@@ -500,7 +501,7 @@ static void find_warning(job *j)
     const char *advice = vgs_ebm_sampler(j->m) ? "lower --energy-lr or raise --energy-rounds"
                                                : "lower --energy-lr";
     const bool higher = s->e_data > s->e_draws + 0.5 * fabs(s->e_draws) + 1e-3 && s->iteration > 200;
-    j->higher = higher ? j->higher + 1 : 0;      /* once is chance                                    */
+    j->higher = higher ? j->higher + 1 : 0;      /* less is chance                                    */
     j->warning[0] = '\0';
     if (s->spread < 0.05)
         snprintf(j->warning, sizeof j->warning, "all negatives are alike (spread %.3f of the data's): the "
@@ -510,7 +511,7 @@ static void find_warning(job *j)
                  "%.3g; %s", vgs_ebm_sampler(j->m) ? "the sampler does not follow E"
                                                    : "negatives do not follow E",
                  0.5 / (double)j->config.gamma, advice);
-    else if (j->higher >= 3)
+    else if (j->higher >= 6)
         snprintf(j->warning, sizeof j->warning, "data have more energy than negatives (%.3g, %.3g): the "
                  "sampler finds what E does not; %s", s->e_data, s->e_draws, advice);
     else if (s->drift_first < 0.05 && s->drift_last < 0.05 && s->iteration > 200)

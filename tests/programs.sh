@@ -374,6 +374,8 @@ done
 build/ebm train "$work/good.npy" --out "$work/q" --force --minutes 0.005 --iterations 1000000 $tiny > "$work/out" 2> "$work/err" &&
     [ "$(sed -n 's/.*npy: \([0-9]*\) iterations.*/\1/p' "$work/out")" = "$(sed -n '$s/.*"iteration": \([0-9]*\),.*/\1/p' "$work/q/log.jsonl")" ]
 ok "ebm: --minutes end training, whose last iteration is logged" $?
+[ "$(grep -a -o '"energy_decay":"[0-9]*"' "$work/q/checkpoint.safetensors" | tr -dc 0-9)" -lt 1000000 ]
+ok "ebm: and the rate falls until then" $?
 build/ebm train "$work/good.npy" --out "$work/q" --force --init-sigma 1e-3 --s2-start 1e-8 --s2-end 1e-8 --iterations 2 $tiny \
     > "$work/out" 2> "$work/err" && grep -q '! all negatives are alike' "$work/err" && grep -q 'Warning: all negatives are alike' "$work/q/report.html"
 ok "ebm: a sampler that collapses is said in the live line and the report" $?
