@@ -32,7 +32,7 @@ typedef struct timing { double seconds, torch, ratio; size_t bytes; } timing;
 static vgs_ebm *model_of(const options *o, vgs_backend *b, vgs_error *err)
 {
     vgs_ebm_config c = { .net = { .dim = COLS } };
-    if (!strcmp(o->preset, "fast")) preset_fast(&c, COLS);
+    if (!strcmp(o->preset, "fast")) preset_fast(&c);
     else preset_mvtec(&c);
     c.fit = 0;
     c.sampler.backend = b;
