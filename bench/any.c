@@ -1,7 +1,7 @@
 /* any.c - what a new user does first: the energy and its dimension, nothing else. Trains each problem by
-   seconds, beside the Gaussian fit of the pilot.
+   seconds, beside the Gaussian fit of the pilot; --mcmc: parallel tempering for as many seconds in its place.
    cc -O2 -fopenmp bench/any.c -o build/bench_any -lm
-   ./build/bench_any [--seeds N] [--seconds S] [--pilot-calls N] [--rows N] [NAME...] */
+   ./build/bench_any [--mcmc] [--seeds N] [--seconds S] [--pilot-calls N] [--rows N] [NAME...] */
 #define _POSIX_C_SOURCE 200809L
 #define VGS_IMPLEMENTATION
 #include "../vgs.h"
@@ -283,7 +283,7 @@ static const problem problems[] = {
 
 /* ==== a run ========================================================================================= */
 
-typedef struct settings { double seconds; int seeds, calls, rows; } settings;
+typedef struct settings { double seconds; int seeds, calls, rows; bool mcmc; } settings;
 
 static double cpu_seconds(void)
 {
@@ -348,9 +348,47 @@ static int run(const problem *p, const settings *o, uint64_t seed)
     return bad;
 }
 
+/* Parallel tempering with the defaults, for as many seconds: so many calls as a first run of 1e6 tells. */
+static int run_classical(const problem *p, const settings *o, uint64_t seed)
+{
+    enum { N = 1000 };
+    vgs_config c = config_of(p, seed);
+    vgs_mcmc_config m = { .energy = c.energy, .method = VGS_PT, .calls = 1e6, .tau = p->tau, .seed = seed };
+    vgs_mcmc_stats w;
+    vgs_error err = { VGS_OK, "" };
+    float *x = malloc(sizeof *x * N * (size_t)p->dim);
+    double from = cpu_seconds(), limit = o->seconds > 0.0 ? o->seconds : p->seconds;
+    bool bad = !x || vgs_mcmc(&m, N, x, &w, &err);
+    if (!bad) {
+        m.calls = w.energy_calls * limit / (cpu_seconds() - from);
+        from = cpu_seconds();
+        bad = vgs_mcmc(&m, N, x, &w, &err) != VGS_OK;
+    }
+    if (bad) printf("| %s | %d | %s |\n", p->name, (int)seed, err.msg);
+    else printf("| %s | %d | %.0f | %+.4f +- %.4f | %.3f | %.2g, %.0f | %s |\n", p->name, (int)seed, w.ess,
+                w.log_z - (p->log_z == p->log_z ? p->log_z : 0.0), w.log_z_se, w.rhat, w.energy_calls,
+                cpu_seconds() - from, vgs_verdict_name(w.verdict));
+    fflush(stdout);
+    free(x);
+    return bad;
+}
+
+static void head(bool mcmc)
+{
+    if (mcmc) puts("Parallel tempering, 1000 samples. log Z: less the truth, where that is known.\n\n"
+                   "| problem | seed | ESS | log Z | R-hat | calls, s | verdict |\n"
+                   "|---|---|---|---|---|---|---|");
+    else puts("Energy and dimension only. Untrained: the sampler as the pilot leaves it. log Z: less the truth,\n"
+              "where that is known. Chosen: features of E, windows, steps of a corrector. Seconds of a core,\n"
+              "draws not included.\n\n"
+              "| problem | seed | untrained ESS/N | ESS/N | wanted | k-hat | log Z | log Z - ELBO "
+              "| T, iterations | chosen | pilot, all s | verdict |\n"
+              "|---|---|---|---|---|---|---|---|---|---|---|---|");
+}
+
 int main(int argc, char **argv)
 {
-    settings o = { 0.0, 3, 0, 20000 };
+    settings o = { 0.0, 3, 0, 20000, false };
     int i, named = 0, bad = 0;
     logit_data();
     for (i = 1; i < argc; ++i) {
@@ -358,24 +396,20 @@ int main(int argc, char **argv)
         else if (!strcmp(argv[i], "--seconds") && i + 1 < argc) o.seconds = atof(argv[++i]);
         else if (!strcmp(argv[i], "--pilot-calls") && i + 1 < argc) o.calls = atoi(argv[++i]);
         else if (!strcmp(argv[i], "--rows") && i + 1 < argc) o.rows = atoi(argv[++i]);
+        else if (!strcmp(argv[i], "--mcmc")) o.mcmc = true;
         else named += argv[i][0] == '-' ? 1 << 20 : 1;
     }
     if (named >= 1 << 20 || o.rows < 1000) {
-        fprintf(stderr, "usage: bench_any [--seeds N] [--seconds S] [--pilot-calls N] [--rows N >= 1000] "
-                        "[NAME...]\n");
+        fprintf(stderr, "usage: bench_any [--mcmc] [--seeds N] [--seconds S] [--pilot-calls N] "
+                        "[--rows N >= 1000] [NAME...]\n");
         return 2;
     }
-    puts("Energy and dimension only. Untrained: the sampler as the pilot leaves it. log Z: less the truth,\n"
-         "where that is known. Chosen: features of E, windows, steps of a corrector. Seconds of a core,\n"
-         "draws not included.\n\n"
-         "| problem | seed | untrained ESS/N | ESS/N | wanted | k-hat | log Z | log Z - ELBO "
-         "| T, iterations | chosen | pilot, all s | verdict |\n"
-         "|---|---|---|---|---|---|---|---|---|---|---|---|");
+    head(o.mcmc);
     for (size_t k = 0; k < sizeof problems / sizeof *problems; ++k)
         for (int seed = 0; seed < o.seeds; ++seed) {
             bool wanted = !named;
             for (i = 1; i < argc; ++i) wanted = wanted || !strcmp(argv[i], problems[k].name);
-            if (wanted) bad += run(&problems[k], &o, (uint64_t)seed);
+            if (wanted) bad += (o.mcmc ? run_classical : run)(&problems[k], &o, (uint64_t)seed);
         }
     return bad > 0;
 }
