@@ -378,9 +378,9 @@ static void head(bool mcmc)
     if (mcmc) puts("Parallel tempering, 1000 samples. log Z: less the truth, where that is known.\n\n"
                    "| problem | seed | ESS | log Z | R-hat | calls, s | verdict |\n"
                    "|---|---|---|---|---|---|---|");
-    else puts("Energy and dimension only. Untrained: the sampler as the pilot leaves it. log Z: less the truth,\n"
-              "where that is known. Chosen: features of E, windows, steps of a corrector. Seconds of a core,\n"
-              "draws not included.\n\n"
+    else puts("Energy and dimension only. Untrained: the sampler as the pilot leaves it. log Z: less the\n"
+              "truth, where that is known. Chosen: features of E, windows, steps of a corrector. Seconds of a\n"
+              "core, draws not included.\n\n"
               "| problem | seed | untrained ESS/N | ESS/N | wanted | k-hat | log Z | log Z - ELBO "
               "| T, iterations | chosen | pilot, all s | verdict |\n"
               "|---|---|---|---|---|---|---|---|---|---|---|---|");
