@@ -379,8 +379,8 @@ static void head(bool mcmc)
                    "| problem | seed | ESS | log Z | R-hat | calls, s | verdict |\n"
                    "|---|---|---|---|---|---|---|");
     else puts("Energy and dimension only. Untrained: the sampler as the pilot leaves it. log Z: less the\n"
-              "truth, where that is known. Chosen: features of E, windows, steps of a corrector. Seconds of a\n"
-              "core, draws not included.\n\n"
+              "truth, where that is known. Chosen: features of E, windows, steps of a corrector. Seconds of\n"
+              "a core, draws not included.\n\n"
               "| problem | seed | untrained ESS/N | ESS/N | wanted | k-hat | log Z | log Z - ELBO "
               "| T, iterations | chosen | pilot, all s | verdict |\n"
               "|---|---|---|---|---|---|---|---|---|---|---|---|");
