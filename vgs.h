@@ -10080,7 +10080,7 @@ static double vgs__mcmc_half(const vgs__mcmc *m, int half)
     return log_z;
 }
 
-static double vgs__weights_khat(double *log_weight, int n);          /* >>weights                      */
+static double vgs__weights_khat(double *log_weight, int n, bool limited);    /* >>weights              */
 
 /* The largest khat of all stones, from what is kept of their weights, which it puts in order; NaN if all
    stones' weights are alike. */
@@ -10094,7 +10094,7 @@ static double vgs__mcmc_stone_khat(vgs__mcmc *m)
             memmove(w + n, w + (size_t)c * (size_t)m->stones, (size_t)m->ladder[c].kept * sizeof *w);
             n += m->ladder[c].kept;
         }
-        if (n < 25 || !((k = vgs__weights_khat(w, n)) < HUGE_VAL)) continue;
+        if (n < 25 || !((k = vgs__weights_khat(w, n, false)) < HUGE_VAL)) continue;
         for (sum = square = 0.0, c = 0; c < n; ++c) {
             sum += exp(w[c] - w[n - 1]);
             square += exp(2.0 * (w[c] - w[n - 1]));
@@ -17055,11 +17055,12 @@ static double vgs__weights_tail_rows(int n) { return ceil(fmin(0.2 * n, 3.0 * sq
 
 /* khat of weights of these logarithms, which are put in order: of what is above the largest of the rest.
    Fewer than five: infinite, but 0 if as many as the tail has are equal to the largest. A Pareto tail of m
-   values and shape k ends about m^k times as high as it begins: weights that are almost equal, however ragged
-   their end, have no more than twice the k that follows. (Else 3.5 at ESS/N .999, of a cut Gaussian.) */
-static double vgs__weights_khat(double *log_weight, int n)
+   values and shape k ends about m^k times as high as it begins. limited: weights that are almost equal,
+   however ragged their end, have no more than twice the k that follows from that. (Else 3.5 at ESS/N .999,
+   of a cut Gaussian.) Not of the stones of parallel tempering: ragged, they tell of a missing mode. */
+static double vgs__weights_khat(double *log_weight, int n, bool limited)
 {
-    double max, cut, most;
+    double max, cut, k;
     int first = n - (int)vgs__weights_tail_rows(n), i;
     double *y;
     qsort(log_weight, (size_t)n, sizeof *log_weight, vgs__compare_double);
@@ -17071,8 +17072,8 @@ static double vgs__weights_khat(double *log_weight, int n)
     y = log_weight + first;
     for (i = 0; i < n - first; ++i) y[i] = exp(y[i] - max) - cut;
     if (n - first < 5) return HUGE_VAL;
-    most = -2.0 * log(cut) / log((double)(n - first));
-    return fmin(vgs__weights_pareto_shape(y, n - first), most);
+    k = vgs__weights_pareto_shape(y, n - first);
+    return limited ? fmin(k, -2.0 * log(cut) / log((double)(n - first))) : k;
 }
 
 /* The error of log P, from a share P of n rows. */
@@ -17136,7 +17137,7 @@ static vgs_status vgs__weights_both(const double *log_weight, double sign, int n
     out->ess = 1.0 / n;
     if (max >= -DBL_MAX) {                                           /* else all weights are 0         */
         vgs__weights_moments(v, n, max, out);
-        out->khat = vgs__weights_khat(v, n);
+        out->khat = vgs__weights_khat(v, n, true);
     }
     out->verdict = vgs_weights_verdict(out, NULL);
     vgs__free(v);
