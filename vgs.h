@@ -825,8 +825,8 @@ typedef struct vgs_mcmc_stats {   /* after burn-in, of the density itself (beta 
     double round_trips;           /* pt: replicas that went from N to the target and back             */
     double round_trip_rate;       /* pt: ... per iteration and ladder; 1/(2 + 2 barrier) at best      */
     double log_z_half[2];         /* pt: of the first and the second half of the iterations           */
-    double stone_khat;            /* pt: the largest khat of the stones' weights, as in vgs_weights;  */
-                                  /* NaN if all weights of each are alike                             */
+    double stone_khat;            /* pt: the largest khat of the stones' weights, as in vgs_weights   */
+                                  /* but without its limit; NaN if all weights of each are alike      */
     vgs_verdict verdict;          /* below                                                            */
 } vgs_mcmc_stats;
 

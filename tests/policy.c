@@ -221,18 +221,28 @@ static vgs_ebm *pretrained_dxmi(vgs_ebm_config *c, const vgs_data *data)
     return m;
 }
 
-static void dxmi(void)
+/* An iteration of DxMI, V and E as two networks, or as one, which a step of E and T of V move by one Adam. */
+static vgs_ebm *trained_dxmi(vgs_backend *b, bool shared)
 {
     vgs_ebm_config c = small_dxmi();
     vgs_error err = { VGS_OK, "" };
     vgs_data data = { NULL, known_rows, NULL, 100, D };
-    vgs_backend b = known_backend();
-    vgs_sampler *s;
     vgs_ebm *m;
-    c.sampler.backend = &b;
-    if ((m = pretrained_dxmi(&c, &data)) == NULL) return;
+    c.sampler.backend = b;
+    c.shared = shared;
+    if (shared) c.net.hidden = c.net.layers = 0;
+    m = pretrained_dxmi(&c, &data);
+    if (m) CHECK(vgs_ebm_train(m, &data, 1, NULL, &err) == VGS_OK, "%s", err.msg);
+    return m;
+}
+
+static void dxmi(void)
+{
+    vgs_backend b = known_backend();
+    vgs_ebm *m = trained_dxmi(&b, false);
+    vgs_sampler *s;
+    if (!m) return;
     s = vgs_ebm_sampler(m);
-    CHECK(vgs_ebm_train(m, &data, 1, NULL, &err) == VGS_OK, "%s", err.msg);
     compare_model("energy", vgs_ebm_model(m, false), GOLDEN(dxmi_energy));
     compare_model("value", s->online, GOLDEN(dxmi_value));
     compare_buffer(s, "gradient of the policy", s->policy_on->grad, GOLDEN(dxmi_policy_grad));
@@ -242,22 +252,14 @@ static void dxmi(void)
     vgs_cpu_free(cpu);
 }
 
-/* V and E are one network, which a step of E and T of V move by one Adam. */
 static void dxmi_shared(void)
 {
-    vgs_ebm_config c = small_dxmi();
-    vgs_error err = { VGS_OK, "" };
-    vgs_data data = { NULL, known_rows, NULL, 100, D };
     vgs_backend b = known_backend();
+    vgs_ebm *m = trained_dxmi(&b, true);
     vgs_sampler *s;
-    vgs_ebm *m;
-    c.sampler.backend = &b;
-    c.net.hidden = c.net.layers = 0;
-    c.shared = true;
-    if ((m = pretrained_dxmi(&c, &data)) == NULL) return;
+    if (!m) return;
     s = vgs_ebm_sampler(m);
     OK(vgs_ebm_model(m, false) == s->online && vgs_ebm_settings(m)->net.hidden == 5);
-    CHECK(vgs_ebm_train(m, &data, 1, NULL, &err) == VGS_OK, "%s", err.msg);
     OK(s->online->step == T + 1);
     compare_model("value and energy", s->online, GOLDEN(shared_value));
     compare_buffer(s, "gradient of the policy", s->policy_on->grad, GOLDEN(shared_policy_grad));
