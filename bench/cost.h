@@ -24,7 +24,6 @@ static double now(void) { return seconds_of(CLOCK_MONOTONIC); }
 
 typedef struct counter {
     vgs_backend base, *cpu;                       /* NULL: nothing is held or computed         */
-    bool timed;                                   /* each op by itself                                */
     double flop, product, bytes, seconds[VGS_OP_COUNT];   /* product: of flop                             */
     long calls, count[VGS_OP_COUNT];
 } counter;

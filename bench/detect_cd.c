@@ -27,7 +27,6 @@
 #include "../examples/detector.h"
 #include "../examples/roc.h"
 #include "../examples/judge.h"
-#include <time.h>
 
 /* degrees: how far negatives start from data, 0: about 76. free_g: the scale of E starts where the loss is
    least, not at 1. All go on from the same `--fit-steps` of reconstruction, whose time counts for each. */

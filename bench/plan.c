@@ -41,7 +41,7 @@ typedef struct plan {
     int policy, value;                           /* weights                                           */
 } plan;
 
-/* SPEC_EBM 2.2: V = E, here one network of x and t; gamma 1; rates; the chain of FastDPM. */
+/* As published: V = E, here one network of x and t; gamma 1; rates; the chain of FastDPM. */
 static vgs_ebm_config config_of(const variant *v, int width, int batch)
 {
     vgs_ebm_config c = { .net = { .dim = DIM }, .objective = VGS_DXMI, .shared = true, .gamma = 1.0f };

@@ -61,7 +61,7 @@ figures() # SUMMARY
 for seed in $seeds; do
     for target in $targets; do
         for sampler in vgs dis pis; do
-            run=$folder/$target-$sampler-$seed
+            run=$folder/$target-$sampler-$(seconds_of "$target")-$seed
             $table || [ -f "$run.txt" ] && continue
             minutes=$(seconds_of "$target" | awk '{ print $1 / 60 }')
             # shellcheck disable=SC2046
@@ -95,7 +95,12 @@ echo "| target, s | sampler | iterations | log Z error | its error bar | forward
 echo "|---|---|---|---|---|---|---|---|---|---|"
 for target in $targets; do
     for sampler in vgs dis pis; do
-        files=$(ls $folder/"$target-$sampler"-*.txt 2> /dev/null) && [ -n "$files" ] || continue
+        files=""
+        for seed in $seeds; do
+            run=$folder/$target-$sampler-$(seconds_of "$target")-$seed
+            [ ! -f "$run.txt" ] || files="$files $run.txt"
+        done
+        [ -n "$files" ] || continue
         name=error note=""
         # shellcheck disable=SC2086
         grep -q '^error' $files || name=log_z note=" (log Z)"

@@ -33,7 +33,7 @@ typedef struct job {
     uint64_t seed;
     bool has_seed, follows;                      /* follows: the rate of E falls until the run ends       */
     device device;
-    settings set;
+    given_fields set;
     /* the run */
     vgs_ebm_config config;
     vgs_ebm *m;
@@ -55,7 +55,7 @@ typedef struct job {
 static int help(void)
 {
     char flag[72], allowed[64];
-    const settings none = { .n = 0 };
+    const given_fields none = { .n = 0 };
     puts("ebm - an energy-based model: an energy E is learned from data, its density is exp(-E/tau)/Z\n"
          "\n"
          "usage: ebm train DATA --out DIR [options]     learn E from rows: .npy [N,D], or the tensor x of a\n"

@@ -4,11 +4,11 @@
 #define EBM_FLAGS_H
 
 /* Fields of E as --energy-KEY VALUE, those of the sampler as --KEY VALUE, and what has a name of its own. */
-typedef struct settings {
+typedef struct given_fields {
     field_list sampler;
     int n;
     struct { char name[64], flag[72]; const char *value; } energy[MAX_FIELDS];
-} settings;
+} given_fields;
 
 /* Flags of their own of fields of the energy. */
 static const char *const own_flags[][2] = {
@@ -34,7 +34,7 @@ static void refuse_kind(const char *value)
     wrong_usage("--energy %.40s: must be one of: mlp resnet autoencoder", value);
 }
 
-static void energy_field(args *a, settings *s, const char *name)
+static void energy_field(args *a, given_fields *s, const char *name)
 {
     vgs_ebm_config scratch = { .gamma = 0 };
     vgs_error err;
@@ -58,7 +58,7 @@ static void energy_field(args *a, settings *s, const char *name)
 }
 
 /* --energy-KEY, or a flag of its own; else the sampler's. */
-static void field(args *a, settings *s)
+static void field(args *a, given_fields *s)
 {
     for (int i = 0; i < OWN_FLAGS; ++i)
         if (args_is(a, own_flags[i][0])) {
@@ -72,28 +72,28 @@ static void field(args *a, settings *s)
     } else args_field(a, &s->sampler);
 }
 
-static int find_given(const settings *s, const char *name)
+static int find_given(const given_fields *s, const char *name)
 {
     for (int i = s->n - 1; i >= 0; --i)
         if (!strcmp(s->energy[i].name, name)) return i;
     return -1;
 }
 
-static const char *given(const settings *s, const char *name)
+static const char *given(const given_fields *s, const char *name)
 {
     const int i = find_given(s, name);
     return i < 0 ? NULL : s->energy[i].value;
 }
 
 /* Whether the field is given by this flag. */
-static bool given_as(const settings *s, const char *name, const char *flag)
+static bool given_as(const given_fields *s, const char *name, const char *flag)
 {
     const int i = find_given(s, name);
     return i >= 0 && !strcmp(s->energy[i].flag, flag);
 }
 
 /* Whether --KEY of the sampler is given. */
-static bool given_field(const settings *s, const char *name)
+static bool given_field(const given_fields *s, const char *name)
 {
     for (int i = 0; i < s->sampler.n; ++i)
         if (!strcmp(s->sampler.at[i].name, name)) return true;
@@ -101,7 +101,7 @@ static bool given_field(const settings *s, const char *name)
 }
 
 /* The flag of a field of the energy: as typed, else one of its own, else --energy-KEY. */
-static const char *energy_flag(const settings *s, const char *name, char flag[72])
+static const char *energy_flag(const given_fields *s, const char *name, char flag[72])
 {
     char key[72];
     snprintf(key, sizeof key, "energy_%.60s", name);
@@ -112,7 +112,7 @@ static const char *energy_flag(const settings *s, const char *name, char flag[72
 }
 
 /* The library's message with its fields as flags: ebm.lr is --energy-lr. */
-static const char *typed_energy(const settings *s, const char *msg, char text[TYPED])
+static const char *typed_energy(const given_fields *s, const char *msg, char text[TYPED])
 {
     char first[TYPED], name[64], flag[72];
     const char *p = typed(msg, first);
@@ -198,7 +198,7 @@ static bool field_counts(const vgs_ebm_config *c, const char *name)
 }
 
 /* A flag without effect is more likely a mistake than meant. c: resolved. */
-static void refuse_useless(const settings *s, const vgs_ebm_config *c)
+static void refuse_useless(const given_fields *s, const vgs_ebm_config *c)
 {
     char flag[72], objective[32];
     for (size_t i = 0; i < sizeof uses / sizeof *uses; ++i)

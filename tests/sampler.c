@@ -1373,6 +1373,7 @@ static void walls(void)
         CHECK(fabs(w.log_z - log(3.14159265358979)) < 5 * w.log_z_se && w.log_z_se < 0.1, "log Z %g +- %g",
               w.log_z, w.log_z_se);
         CHECK(w.elbo < log(3.14159265358979) + 3 * w.elbo_se && w.elbo_se < 0.1, "ELBO %g", w.elbo);
+        OK(w.elbo <= w.log_z + 1e-9);            /* of the same weights: Jensen, without any slack    */
         OK(vgs_sampler_score(s, NULL, N, &x[0][0], lw, &err) == VGS_OK);     /* of rows outside: 0      */
         for (i = 0; i < N; ++i) OK(x[i][0] > 0 ? lw[i] - lw[i] == 0 : lw[i] < -DBL_MAX);
         vgs_sampler_free(s);
