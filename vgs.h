@@ -4543,6 +4543,7 @@ VGS__MAP_HOT VGS__KERNEL(stencil) { vgs__map_stencil(k, r0, r1, c0, c1); }
 static int vgs__stencil_alike(const vgs__k *k, int o, size_t *step)
 {
     int e0 = vgs__op_int_at(k->in[2], (size_t)o), count = vgs__op_int_at(k->in[2], (size_t)o + 1) - e0, j, e;
+    if (!count || vgs__op_int_at(k->in[2], (size_t)o + 4) != e0 + 4 * count) return 0;   /* none behind it */
     *step = vgs__stencil_pixel(k, e0 + count) - vgs__stencil_pixel(k, e0);
     for (j = 1; j < 4; ++j) {
         if (vgs__op_int_at(k->in[2], (size_t)(o + j) + 1) != e0 + (j + 1) * count) return 0;
@@ -16989,6 +16990,7 @@ static vgs_status vgs__train_begin(vgs_sampler *s, vgs_error *err)
                          "infinite or NaN: more than half. Give coordinates = plain, with a length_scale and "
                          "init_sigma that keep samples inside", 100.0 * (1.0 - s->best_inside));
     s->piloted = true;
+    s->energy_seen = vgs__sampler_energy_version(s);
     return st;
 }
 
@@ -19427,6 +19429,8 @@ static vgs_status vgs__ckpt_read_walls(const vgs_sampler *s, const vgs_safetenso
     vgs_status st = VGS_OK;
     for (i = 0; i < 3 * d; ++i) wall[i] = i < d ? -HUGE_VAL : i < 2 * d ? HUGE_VAL : 1.0;
     if (!vgs_safetensors_find(f, "vgs.coordinates_wall")) return st;
+    if (s->c.energy.record)
+        return vgs__fail(err, VGS_E_SHAPE, "%.120s: vgs.coordinates_wall: a recorded energy has none", path);
     st = vgs_safetensors_doubles(f, "vgs.coordinates_wall", wall, 3 * d, err);
     for (i = 0; i < d && st == VGS_OK; ++i)
         if (!(wall[i] < wall[d + i] && wall[2 * d + i] > 0.0 && vgs__finite(wall[2 * d + i])))
