@@ -719,7 +719,8 @@ VGS_API vgs_status  vgs_ebm_sample(vgs_ebm *m, const vgs_draw *draw, int n, floa
 VGS_API vgs_status  vgs_ebm_average(vgs_ebm *m, vgs_error *err);
 
 VGS_API const vgs_ebm_config *vgs_ebm_settings(const vgs_ebm *m);    /* resolved                      */
-/* From here on lr falls until iteration n >= 0, 0 = it stays: for who ends training by the clock. */
+/* `decay` is n >= 0 from here on, 0 = lr stays: lr is then what it would be had n been given at the start,
+   which may be far below what it was. For who ends training by the clock. */
 VGS_API void         vgs_ebm_decay    (vgs_ebm *m, int n);
 VGS_API int64_t      vgs_ebm_iteration(const vgs_ebm *m);
 VGS_API int64_t      vgs_ebm_fitted   (const vgs_ebm *m);            /* iterations of pretraining     */
@@ -748,7 +749,8 @@ VGS_API void        vgs_ebm_field_get(const vgs_ebm_config *cfg, int i, char tex
 VGS_API vgs_status  vgs_ebm_save(const vgs_ebm *m, const char *path, const char *const *meta,
                                  vgs_error *err);
 /* Into a model of the same configuration; nothing is changed on failure. A state_dict of the reference's
-   energy, its names with or without "state_dict." before them, gives the weights alone. */
+   energy, its names with or without "state_dict." before them, gives the weights alone; without out_scale,
+   which the reference's pretraining does not save, it is 1. VGS_E_FORMAT names any other that is missing. */
 VGS_API vgs_status  vgs_ebm_load(vgs_ebm *m, const char *path, vgs_error *err);
 /* dxmi, before any iteration: the averaged policy of a file of another run, which may have another T where
    both have the schedule cosine, in place of pretraining. VGS_E_SHAPE: another network. VGS_E_ARG: its
@@ -991,7 +993,8 @@ VGS_API vgs_var vgs_add     (vgs_graph *g, vgs_var a, vgs_var b);
 VGS_API vgs_var vgs_sub     (vgs_graph *g, vgs_var a, vgs_var b);
 VGS_API vgs_var vgs_mul     (vgs_graph *g, vgs_var a, vgs_var b);
 VGS_API vgs_var vgs_div     (vgs_graph *g, vgs_var a, vgs_var b);
-VGS_API vgs_var vgs_max     (vgs_graph *g, vgs_var a, vgs_var b);    /* of equals the gradient is a's */
+VGS_API vgs_var vgs_max     (vgs_graph *g, vgs_var a, vgs_var b);    /* NaN if one is; of equals the  */
+                                                                     /* gradient is a's               */
 VGS_API vgs_var vgs_affine  (vgs_graph *g, vgs_var x, float a, float b);           /* a x + b         */
 VGS_API vgs_var vgs_affine_by(vgs_graph *g, vgs_var x, vgs_scalar a, vgs_scalar b);      /* {0}: 1, 0  */
 VGS_API vgs_var vgs_combine (vgs_graph *g, vgs_var a, float fa, vgs_var b, float fb);    /* fa a + fb b */
@@ -1098,6 +1101,9 @@ VGS_API void       vgs_output(vgs_graph *g, vgs_var v);              /* keep v f
 VGS_API vgs_status vgs_graph_compile(vgs_graph *g, vgs_backend *backend, int capacity, vgs_error *err);
 VGS_API size_t     vgs_graph_bytes(const vgs_graph *g);              /* memory taken by compile       */
 VGS_API int        vgs_graph_ops  (const vgs_graph *g, bool prologue);   /* launches of a run         */
+/* A leaf's elements are those of buf from offset on. Leaves may share elements, of which effects see what
+   effects before them have left. Other ops must read what an effect of the graph changes by the leaf that it
+   changes: by another one they may find the new where they were recorded before the effect. */
 VGS_API vgs_status vgs_bind(vgs_graph *g, vgs_var leaf, vgs_buffer *buf, size_t offset, vgs_error *err);
 VGS_API vgs_status vgs_set (vgs_graph *g, vgs_var leaf, const void *x, int batch, vgs_error *err);
 VGS_API vgs_status vgs_get (vgs_graph *g, vgs_var v, void *x, int batch, vgs_error *err);
@@ -3662,7 +3668,7 @@ VGS__DEF vgs_var vgs_mask_above(vgs_graph *g, vgs_var x, vgs_var e, float limit)
     return v;
 }
 
-VGS__MAP2(max, a < b ? b : a)
+VGS__MAP2(max, a >= b || a != a ? a : b)                              /* NaN if one is               */
 VGS__GRAD(max)
 {
     vgs_var to_a = vgs_mask_above(g, gy, vgs_sub(g, VGS__IN(n, 1), VGS__IN(n, 0)), 0.0f);
@@ -9188,7 +9194,7 @@ static vgs__net *vgs__net_create(const vgs_net_config *cfg, vgs_error *err)
     return NULL;
 }
 
-/* g of an autoencoder's energy: 1 at first, and where a file lacks it; a single number in files. */
+/* g of an autoencoder's energy: 1 at first; in files without a dimension. */
 static bool vgs__net_param_is_scale(const vgs_param_info *p) { return !strcmp(p->name, "out_scale"); }
 
 /* PyTorch's: weights and biases of a Linear uniform in +-1/sqrt(fan_in), LayerNorm 1 and 0. A bias follows
@@ -11368,7 +11374,8 @@ struct vgs_sampler {
     float *correct_step;                         /* [T]: h of MALA on V_t, for this version of Vbar   */
     uint64_t correct_version;
     uint64_t energy_params;                      /* checksum of the energy's bare parameters          */
-    uint64_t energy_seen;                      /* vgs__sampler_energy_version of what training has measured */
+    uint64_t energy_seen;                        /* vgs__sampler_energy_version at the last call of train, */
+                                                 /* or at a load: another one forgets the best state  */
     uint64_t touched;                            /* calls of vgs_sampler_touch                        */
     int64_t energy_since;                        /* the iteration in which E last changed             */
     size_t bytes;
@@ -11435,6 +11442,12 @@ static bool vgs__value_has_base(const vgs_sampler *s)
 /* The standard deviation of -tau log p(x), x ~ p, of a Gaussian p. */
 static float vgs__value_spread(double tau, int dim) { return (float)(tau * sqrt(0.5 * dim)); }
 
+/* x/sqrt(1 + a square), which an mlp sees in place of x: with a square = (x/far)^2 it ends at far. */
+static vgs_var vgs__value_bounded(vgs_graph *g, vgs_var x, vgs_var square, float a)
+{
+    return vgs_div(g, x, vgs_sqrt(g, vgs_affine(g, square, a, 1.0f)));
+}
+
 /* The network's part of V. The mlp sees x / sqrt(1 + x^2 / (16 v_t)), which hardly differs within two
    standard deviations and ends at four: far out, where it never learned, it tells nothing, and the Gaussian
    brings the sample back. Beside a policy it gives V in units of the spread of -tau log p, tau sqrt(D/2) of a
@@ -11444,7 +11457,7 @@ static vgs_var vgs__value_net(const vgs_sampler *s, vgs_graph *g, vgs_model *m, 
     vgs_var u = x;
     if (vgs__value_has_base(s) && s->c.net.kind == VGS_NET_MLP && s->c.net.wrapper == VGS_WRAPPER_NONE) {
         u = vgs_mul(g, vgs_square(g, x), vgs__value_precision(s, g, t, 1.0 / 16.0));
-        u = vgs_div(g, x, vgs_sqrt(g, vgs_affine(g, u, 1.0f, 1.0f)));
+        u = vgs__value_bounded(g, x, u, 1.0f);
     }
     u = vgs_model_apply(g, m, u, t);
     return vgs__config_is_policy(&s->c) ? vgs_affine(g, u, vgs__value_spread(s->tau, s->dim), 0.0f) : u;
@@ -11664,11 +11677,9 @@ static void vgs__policy_fill_noise(const vgs_sampler *s, float *out) /* of the c
    is right for a Gaussian, but for logvar, where m is as in [DIS], and the sphere. */
 static vgs_var vgs__policy_net(const vgs_sampler *s, vgs_graph *g, vgs_model *m, vgs_var x, vgs_var t)
 {
-    vgs_var u = vgs_mul(g, x, vgs__policy_by_step(s, g, t, vgs__policy_fill_input)), far;
-    if (s->c.policy.kind == VGS_NET_MLP && !s->c.on_sphere) {
-        far = vgs_affine(g, vgs_square(g, u), 1.0f / 16.0f, 1.0f);
-        u = vgs_div(g, u, vgs_sqrt(g, far));
-    }
+    vgs_var u = vgs_mul(g, x, vgs__policy_by_step(s, g, t, vgs__policy_fill_input));
+    if (s->c.policy.kind == VGS_NET_MLP && !s->c.on_sphere)
+        u = vgs__value_bounded(g, u, vgs_square(g, u), 1.0f / 16.0f);
     u = vgs_model_apply(g, m, u, t);
     if (s->c.on_sphere || vgs__config_learns_by(&s->c, VGS_LOGVAR)) return u;
     return vgs_add(g, u, vgs_mul(g, x, vgs__policy_by_step(s, g, t, vgs__policy_fill_guess)));
@@ -15018,7 +15029,9 @@ typedef struct vgs__pilot {
     int rows, room, fewest;                      /* row i is of chain i % n; the oldest give way      */
     double due;                                  /* share of the calls at which the next are kept     */
     double far;                                  /* |u|^2 above it does not count for m and L         */
-    double *place, *force;                       /* [all,D]: of the chains, in x, while coordinates move */
+    double *place, *force;                       /* [all,D], room: a round's points and slopes in u, then */
+                                                 /* y = m + L u and dE/dy of the chains while m and L */
+                                                 /* change; x where walls are looked for              */
 } vgs__pilot;
 
 /* Numbers in a matrix, and from one entry of its diagonal to the next. */
@@ -15249,11 +15262,15 @@ static double vgs__pilot_wall_away(const vgs__pilot *p, int j, double mean)
     return fmin(mean - p->f->wall[j], p->f->wall[p->dim + j] - mean);
 }
 
+/* A wall's length s over the mean's distance from it, unless rows say more: of a Gaussian cut in its middle
+   the deviation is sqrt(pi/2) of these. */
+#define VGS__WALL_LENGTH 1.25
+
 /* What coordinate j of rows x [n,D] of this mean says of the length s: that for which y is most like a
    Gaussian. */
 static double vgs__pilot_wall_length(const vgs__pilot *p, const double *x, int n, int j, double mean)
 {
-    static const double tried[] = { 1.25, 0.8, 0.5, 0.3, 0.2, 2.0, 4.0, 8.0 };
+    static const double tried[] = { VGS__WALL_LENGTH, 0.8, 0.5, 0.3, 0.2, 2.0, 4.0, 8.0 };
     vgs__frame *f = p->f;
     double *s = f->wall + 2 * p->dim + j, best = 0.0, most = -HUGE_VAL, slope;
     double away = vgs__pilot_wall_away(p, j, mean);
@@ -15273,7 +15290,7 @@ static double vgs__pilot_wall_length(const vgs__pilot *p, const double *x, int n
         most = likely;
         best = *s;
     }
-    return best > 0.0 ? best : 1.25 * away;
+    return best > 0.0 ? best : VGS__WALL_LENGTH * away;
 }
 
 /* y [n,D], column j, to how far it is from the nearer wall, below 0 from the upper one; and back, by a map
@@ -15323,7 +15340,7 @@ static vgs_status vgs__pilot_walls_follow(vgs__pilot *p, const double *x, double
         if (settled && above - mean > far * sd) b[j] = HUGE_VAL;
         if (vgs__frame_has_wall(a[j]) || vgs__frame_has_wall(b[j]))
             s[j] = settled ? vgs__pilot_wall_length(p, x, n, j, mean)
-                           : 1.25 * vgs__pilot_wall_away(p, j, mean);
+                           : VGS__WALL_LENGTH * vgs__pilot_wall_away(p, j, mean);
         if (y) vgs__pilot_wall_return(p, y, n, j, below, above);
         f->m[j] = vgs__frame_wall_y(f, j, mean);
         scale = exp(scale - vgs__frame_wall_log(f, j, f->m[j], &slope));
@@ -15371,15 +15388,15 @@ static vgs_status vgs__pilot_reframe(vgs__pilot *p, double ridge, vgs_error *err
 
 enum { VGS__WALL_REACH = 24, VGS__WALL_SEEN = 4, VGS__WALL_HALVES = 60, VGS__WALL_DIMS = 16 };
 
-/* E of n rows x like those of chains first.. but for coordinate j, which is at[]; whether they are outside,
-   into out. room: [n (3 D + 2)] */
-static vgs_status vgs__pilot_outside(vgs__pilot *p, int first, bool same, int j, const double *at, int n,
-                                     bool *out, double *room, vgs_error *err)
+/* Whether rows x are outside, into out: n like that of the first chain (same) or those of the first n chains,
+   but for coordinate j, which is at[]. room: [n (3 D + 2)] */
+static vgs_status vgs__pilot_outside(vgs__pilot *p, bool same, int j, const double *at, int n, bool *out,
+                                     double *room, vgs_error *err)
 {
     size_t d = (size_t)p->dim, i, rows = (size_t)n;
     double *e = room + rows * d;
     for (i = 0; i < rows; ++i) {
-        memcpy(room + i * d, p->place + ((size_t)first + (same ? 0 : i)) * d, d * sizeof *room);
+        memcpy(room + i * d, p->place + (same ? 0 : i * d), d * sizeof *room);
         room[i * d + (size_t)j] = at[i];
     }
     p->calls += n;
@@ -15401,19 +15418,19 @@ static vgs_status vgs__pilot_find_wall(vgs__pilot *p, int j, double direction, d
     int k, i, first = REACH;
     vgs_status st;
     for (k = 0; k < REACH; ++k) at[k] = x[0] + direction * unit * pow(2.0, k - 3);
-    st = vgs__pilot_outside(p, 0, true, j, at, REACH, out, room, err);
+    st = vgs__pilot_outside(p, true, j, at, REACH, out, room, err);
     while (st == VGS_OK && first > 0 && out[first - 1]) --first;
     if (st != VGS_OK || first == REACH) return st;
     for (i = 0; i < SEEN; ++i) {
         in[i] = x[(size_t)i * (size_t)p->dim];
         behind[i] = at[first];
     }
-    st = vgs__pilot_outside(p, 0, false, j, behind, SEEN, out, room, err);
+    st = vgs__pilot_outside(p, false, j, behind, SEEN, out, room, err);
     for (i = 0; i < SEEN && st == VGS_OK; ++i)
         if (!out[i] || direction * (behind[i] - in[i]) <= 0.0) return st;
     for (k = 0; k < VGS__WALL_HALVES && st == VGS_OK; ++k) {
         for (i = 0; i < SEEN; ++i) at[i] = 0.5 * (in[i] + behind[i]);
-        st = vgs__pilot_outside(p, 0, false, j, at, SEEN, out, room, err);
+        st = vgs__pilot_outside(p, false, j, at, SEEN, out, room, err);
         for (i = 0; i < SEEN; ++i) *(out[i] ? &behind[i] : &in[i]) = at[i];
     }
     for (edge = in[0], i = 1; i < SEEN; ++i) {
@@ -15452,7 +15469,7 @@ static vgs_status vgs__pilot_find_walls(vgs__pilot *p, bool outside, vgs_error *
         double sum = 0.0, square = 0.0, *l = &f->l[f->kind == VGS_FULL ? j * (d + 1) : j];
         if (!vgs__frame_has_wall(a[j]) && !vgs__frame_has_wall(b[j])) continue;
         for (f->wall[2 * d + j] = 0.0, k = 0; k < p->n; ++k)
-            f->wall[2 * d + j] += 1.25 / p->n * vgs__pilot_wall_away(p, j, p->place[k * d + j]);
+            f->wall[2 * d + j] += VGS__WALL_LENGTH / p->n * vgs__pilot_wall_away(p, j, p->place[k * d + j]);
         for (k = 0; k < p->n; ++k) {
             double y = vgs__frame_wall_y(f, j, p->place[k * d + j]);
             sum += y / p->n;
@@ -18830,8 +18847,9 @@ static void vgs__ckpt_put_model(const vgs_model *m, vgs_writer *w, const char *p
     }
 }
 
-static vgs_status vgs__ckpt_get_model(const vgs_model *m, const vgs_safetensors *f, const char *path,
-                                      const char *prefix, float *out, vgs_error *err)
+/* scale_or_1: without out_scale it is 1, as in the reference's pretrained file, which has none. */
+static vgs_status vgs__ckpt_get_model_or(const vgs_model *m, bool scale_or_1, const vgs_safetensors *f,
+                                         const char *path, const char *prefix, float *out, vgs_error *err)
 {
     char name[128];
     int i;
@@ -18842,7 +18860,7 @@ static vgs_status vgs__ckpt_get_model(const vgs_model *m, const vgs_safetensors 
         bool fits;
         snprintf(name, sizeof name, "%.60s%s", prefix, p->name);
         t = vgs_safetensors_find(f, name);
-        if (!t && vgs__net_param_is_scale(p)) {
+        if (!t && scale_or_1 && vgs__net_param_is_scale(p)) {
             out[p->offset] = 1.0f;
             continue;
         }
@@ -18857,6 +18875,12 @@ static vgs_status vgs__ckpt_get_model(const vgs_model *m, const vgs_safetensors 
         st = vgs_safetensors_floats(f, name, out + p->offset, t->count, err);
     }
     return st;
+}
+
+static vgs_status vgs__ckpt_get_model(const vgs_model *m, const vgs_safetensors *f, const char *path,
+                                      const char *prefix, float *out, vgs_error *err)
+{
+    return vgs__ckpt_get_model_or(m, false, f, path, prefix, out, err);
 }
 
 static vgs_status vgs__ckpt_check_finite(const char *path, const char *name, const float *x, size_t n,
@@ -18995,7 +19019,7 @@ typedef struct vgs__snapshot {
     float *target, *online, *m, *v, *factor, *s2, *a, *replay_x, *replay_weight, sigma[3], mala_h;
     int64_t iteration, adam_step, sigma_step, kept, energy_since;
     double energy_calls;
-    double *frame, own[VGS__OWN_COUNT];          /* m, L; the numbers below                           */
+    double *frame, own[VGS__OWN_COUNT];          /* m, L, walls (vgs__frame_count); VGS__OWN, above   */
     vgs__state training;                         /* w = NULL: none                                    */
     vgs__model_host policy;                      /* of the policy that learns; w = NULL: none         */
     float *policy_average, *velocity;            /* [size], [T]                                       */
@@ -19923,10 +19947,8 @@ static vgs_var vgs__ebm_record_shared(const vgs_ebm_config *c, vgs_graph *g, vgs
     float far = 1.0f / (16.0f * s->length_scale * s->length_scale);
     vgs_var u = x, t;
     int rows = 0, cols;
-    if (!s->published && s->net.kind == VGS_NET_MLP && s->net.wrapper == VGS_WRAPPER_NONE) {
-        u = vgs_affine(g, vgs_square(g, x), far, 1.0f);
-        u = vgs_div(g, x, vgs_sqrt(g, u));
-    }
+    if (!s->published && s->net.kind == VGS_NET_MLP && s->net.wrapper == VGS_WRAPPER_NONE)
+        u = vgs__value_bounded(g, x, vgs_square(g, x), far);
     vgs_shape(g, x, &rows, &cols);
     t = vgs_fill_int(g, rows, vgs_scalar_create(g, s->steps));
     return vgs_model_apply(g, model, u, t);
@@ -21058,17 +21080,18 @@ VGS__DEF vgs_status vgs_ebm_save(const vgs_ebm *m, const char *path, const char 
     return st;
 }
 
-/* The weights of a state_dict, which learning then starts from. */
+/* E's weights; of a state_dict learning starts from them. */
 static vgs_status vgs__ebm_get_weights(const vgs_ebm *m, const vgs_safetensors *f, const char *path,
                                        vgs__ebm_host *h, vgs_error *err)
 {
+    const bool ours = vgs_safetensors_find(f, "vgs.energy_m") != NULL;
     size_t n = (size_t)vgs_model_size(m->learned);
     const char *prefix = "";
     vgs_status st;
     char name[128];
     snprintf(name, sizeof name, "state_dict.%s", m->learned->net->info[m->learned->net->n_info - 1].name);
     if (vgs_safetensors_find(f, name)) prefix = "state_dict.";
-    st = vgs__ckpt_get_model(m->learned, f, path, prefix, h->average, err);
+    st = vgs__ckpt_get_model_or(m->learned, !ours, f, path, prefix, h->average, err);
     memcpy(h->learned, h->average, n * sizeof *h->learned);
     return st == VGS_OK ? vgs__ckpt_check_finite(path, "weights", h->average, n, false, err) : st;
 }
@@ -21266,6 +21289,7 @@ VGS__DEF vgs_status vgs_ebm_checkpoint_config(const char *path, vgs_ebm_config *
 #undef VGS__SHUFFLE_STREAM
 #undef VGS__LN_2PI
 #undef VGS__BUFFERS
+#undef VGS__WALL_LENGTH
 #undef VGS__SIGMA_RANGE
 #undef VGS__OUTSIDE
 #undef VGS__WALL

@@ -6,7 +6,7 @@
 #define VGS_IMPLEMENTATION
 #include "../vgs.h"
 #include "../examples/targets.h"
-#include <time.h>
+#include "clock.h"
 
 #define LOG_2PI 1.8378770664093453
 #define PI 3.14159265358979324
@@ -284,13 +284,6 @@ static const problem problems[] = {
 /* ==== a run ========================================================================================= */
 
 typedef struct settings { double seconds; int seeds, calls, rows; bool mcmc; } settings;
-
-static double cpu_seconds(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
 
 static vgs_config config_of(const problem *p, uint64_t seed)
 {

@@ -5,20 +5,13 @@
 #define VGS_IMPLEMENTATION
 #include "../vgs.h"
 #include "../vgs_cl.h"
-#include <time.h>
+#include "clock.h"
 
 #define SECONDS 0.05                              /* at least so long is each trial */
 enum { TRIALS = 7 };
 
 typedef struct shape { int m, n, k; } shape;
 typedef struct rate { double wall, core; } rate;
-
-static double now(clockid_t clock)
-{
-    struct timespec t;
-    clock_gettime(clock, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
 
 static int compare(const void *a, const void *b)
 {
@@ -46,11 +39,11 @@ static rate measure(vgs_backend *b, const vgs_call *c, double flop)
     int times = 1, i;
     run(b, c, 1);
     for (i = 0; i < TRIALS; ) {
-        start = now(CLOCK_MONOTONIC);
-        core[i] = now(CLOCK_PROCESS_CPUTIME_ID);
+        start = now();
+        core[i] = cpu_seconds();
         run(b, c, times);
-        wall[i] = (now(CLOCK_MONOTONIC) - start) / times;
-        core[i] = (now(CLOCK_PROCESS_CPUTIME_ID) - core[i]) / times;
+        wall[i] = (now() - start) / times;
+        core[i] = (cpu_seconds() - core[i]) / times;
         if (wall[i] * times < SECONDS) times *= 2;
         else ++i;
     }

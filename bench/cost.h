@@ -9,16 +9,8 @@
 
 #include <signal.h>
 #include <sys/wait.h>
-#include <time.h>
 #include <unistd.h>
-
-static double seconds_of(clockid_t clock)
-{
-    struct timespec t;
-    clock_gettime(clock, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
-static double now(void) { return seconds_of(CLOCK_MONOTONIC); }
+#include "clock.h"
 
 /* ==== the counting backend ========================================================================== */
 

@@ -27,6 +27,7 @@
 #include "../examples/detector.h"
 #include "../examples/roc.h"
 #include "../examples/judge.h"
+#include "clock.h"
 
 /* degrees: how far negatives start from data, 0: about 76. free_g: the scale of E starts where the loss is
    least, not at 1. All go on from the same `--fit-steps` of reconstruction, whose time counts for each. */
@@ -61,8 +62,6 @@ typedef struct bench {
     detector  d;             /* settings only                                                            */
     energy    scorer;
 } bench;
-
-static double cpu_seconds(void) { return (double)clock() / CLOCKS_PER_SEC; }
 
 static void must(vgs_status st, const vgs_error *err)
 {

@@ -17,16 +17,16 @@ and of Langevin, by runs on all digits.
 import argparse
 import json
 import os
-import struct
 import subprocess
 import sys
 import tempfile
-import zlib
 
 import numpy as np
 from sklearn.cluster import KMeans
 from sklearn.datasets import load_digits
 from sklearn.metrics import roc_auc_score
+
+import png
 
 NET = ["--energy-hidden", "64", "--energy-layers", "1", "--energy-code", "8", "--energy-relu", "0"]
 ENERGY = ["--sphere", "1", "--fit-autoencoder", "4000", "--batch", "128", "--threads", "1", "--energy-ema", "0.98",
@@ -96,16 +96,6 @@ def simple(train_rows, test, bad, seed):
             roc_auc_score(label, nearest(centres, both)), np.mean(few))
 
 
-def png(path, grey):
-    rows = b"".join(b"\0" + row.tobytes() for row in grey.astype(np.uint8))
-    chunk = lambda kind, data: (struct.pack(">I", len(data)) + kind + data +
-                                struct.pack(">I", zlib.crc32(kind + data)))
-    with open(path, "wb") as f:
-        f.write(b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", struct.pack(">IIBBBBB", grey.shape[1], grey.shape[0], 8, 0, 0,
-                                                                0, 0)) +
-                chunk(b"IDAT", zlib.compress(rows, 9)) + chunk(b"IEND", b""))
-
-
 def picture(ebm, path, x, iterations):
     """20 columns: two rows each of data, of draws of VGS, of Langevin."""
     blocks = [x[np.random.default_rng(0).permutation(len(x))[:40]]]
@@ -122,7 +112,7 @@ def picture(ebm, path, x, iterations):
         tiles = np.clip(block / block.max(1, keepdims=True), 0, 1).reshape(2, 20, 8, 8)
         tiles = np.pad(255 - 255 * tiles, ((0, 0), (0, 0), (1, 1), (1, 1)), constant_values=255)
         rows += [np.concatenate(list(line), 1) for line in tiles] + [np.full((4, 200), 255.0)]
-    png(path, np.kron(np.concatenate(rows[:-1], 0), np.ones((3, 3))))
+    png.write(path, np.kron(np.concatenate(rows[:-1], 0), np.ones((3, 3))))
 
 
 def main():

@@ -26,6 +26,8 @@ from sklearn.datasets import load_digits
 from sklearn.neighbors import KNeighborsClassifier, NearestNeighbors
 from sklearn.neural_network import MLPClassifier
 
+import png
+
 DRAWS = 5
 SHARED = ["--threads", "1", "--schedule", "cosine", "--batch", "128", "--policy-hidden", "256", "--policy-x-scale",
           "1"]
@@ -107,22 +109,13 @@ def draws(o, judge, folder, seed):
 
 def picture(path, sheets):
     """Sheets of 80 images side by side, black on white."""
-    import struct
-    import zlib
     tiles = []
     for x in sheets:
         x = np.clip((x[:80] + 1) / 2, 0, 1).reshape(8, 10, 8, 8)
         x = np.pad(x, ((0, 0), (0, 0), (1, 1), (1, 1)))
         tiles.append(np.pad(x.transpose(0, 2, 1, 3).reshape(80, 100), 4))
-    grey = (255 * (1 - np.concatenate(tiles, 1))).astype("u1").repeat(3, 0).repeat(3, 1)
-    raw = b"".join(b"\0" + row.tobytes() for row in grey)
-
-    def chunk(kind, data):
-        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
-    header = struct.pack(">IIBBBBB", grey.shape[1], grey.shape[0], 8, 0, 0, 0, 0)
-    with open(path, "wb") as f:
-        f.write(b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(raw, 9)) +
-                chunk(b"IEND", b""))
+    grey = (255 * (1 - np.concatenate(tiles, 1))).repeat(3, 0).repeat(3, 1)
+    png.write(path, grey)
 
 
 def pretrained(o, judge, data, folder, steps, seed, note):

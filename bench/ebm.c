@@ -11,6 +11,7 @@
 #include "../examples/common.h"
 #include "../examples/plane.h"
 #include "../examples/roc.h"
+#include "clock.h"
 
 enum { ROWS = 10000, PROJECTIONS = 500, GRID = 500 };
 
@@ -79,8 +80,6 @@ static int fresh(void *user, const int64_t *row, int n, int dim, float *x)
     return 0;
 }
 
-static double cpu(void) { return (double)clock() / CLOCKS_PER_SEC; }
-
 static int measure(vgs_ebm *m, const plane *p, const options *o, double seconds, vgs_rng *r)
 {
     static float x[ROWS][2], y[ROWS][2], u[ROWS], v[ROWS], e[ROWS], f[ROWS];
@@ -139,14 +138,14 @@ int main(int argc, char **argv)
     void *user[2] = { &p, &r };
     vgs_data data = { .read = fresh, .user = user, .rows = 1 << 20, .dim = 2 };
     vgs_rng q = { .seed = 99 };
-    double used = 0, shown = 0, begun = cpu();
+    double used = 0, shown = 0, begun = cpu_seconds();
     if (vgs_ebm_fit(m, &data, vgs_ebm_settings(m)->fit, NULL, &err)) return fail(&err);
-    used = cpu() - begun;
+    used = cpu_seconds() - begun;
     if (o.each && used > 0 && measure(m, &p, &o, used, &q)) return 1;
     while (used < o.seconds && (!c.decay || vgs_ebm_iteration(m) < c.decay)) {
-        double start = cpu();
+        double start = cpu_seconds();
         if (vgs_ebm_train(m, &data, 20, NULL, &err)) return fail(&err);
-        used += cpu() - start;
+        used += cpu_seconds() - start;
         if (o.each && used - shown > 10 && (shown = used, measure(m, &p, &o, used, &q))) return 1;
     }
     if (vgs_ebm_average(m, &err)) return fail(&err);

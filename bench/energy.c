@@ -5,16 +5,9 @@
 #include "../vgs.h"
 #include "../examples/targets.h"
 
-#include <time.h>
+#include "clock.h"
 
 enum { ROWS = 512, TRIALS = 7 };
-
-static double now(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
 
 /* The best of several trials of at least 10 ms */
 static double rows_per_second(const target *t, const float *x, float *e, float *g)

@@ -6,7 +6,7 @@
 #include "../vgs.h"
 
 #include <dlfcn.h>
-#include <time.h>
+#include "clock.h"
 
 #define SECONDS 0.03                              /* at least so long is each trial */
 enum { MOST = 64 };                               /* trials                         */
@@ -30,13 +30,6 @@ typedef struct problem {
     bool cpu;                                     /* seconds of the processor over threads, not of the wall */
     int trials;
 } problem;
-
-static double now(bool cpu)
-{
-    struct timespec t;
-    clock_gettime(cpu ? CLOCK_PROCESS_CPUTIME_ID : CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
 
 /* OpenBLAS with the kernel that it chooses itself, or `core`. A pointer to data does not convert to one to a
    function in C; the bytes do. */
@@ -74,10 +67,10 @@ static void run(const problem *q)
 
 static double one_trial(const problem *q)
 {
-    double wall = now(false), start = now(q->cpu), t;
+    double wall = now(), start = q->cpu ? cpu_seconds() : wall, t;
     long count = 0;
-    do { run(q); ++count; } while (now(false) - wall < SECONDS);
-    t = now(q->cpu) - start;
+    do { run(q); ++count; } while (now() - wall < SECONDS);
+    t = (q->cpu ? cpu_seconds() : now()) - start;
     if (q->cpu) t /= q->threads;
     return 2e-9 * q->s.m * q->s.n * q->s.k * (double)count / t;
 }

@@ -10,6 +10,7 @@
 #define PROGRAM "bench_mcmc"
 #include "../examples/common.h"
 #include "../examples/json.h"
+#include "clock.h"
 
 enum { MAX_POINTS = 40, LOOKS = 3, FLOORS = 5, CLASSICAL = 4, BINS = 200 };
 
@@ -45,7 +46,7 @@ typedef struct options {
 
 static double clock_of(const options *o)
 {
-    return o->cpu ? (double)clock() / CLOCKS_PER_SEC : seconds_now();
+    return o->cpu ? cpu_seconds() : seconds_now();
 }
 static const char *clock_name(const options *o) { return o->cpu ? "cpu_seconds" : "seconds"; }
 

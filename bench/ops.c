@@ -8,7 +8,7 @@
 #ifdef VGS_USE_CL
 #include "../vgs_cl.h"
 #endif
-#include <time.h>
+#include "clock.h"
 
 #define SECONDS 0.004                             /* at least so long is each trial                    */
 enum { TRIALS = 5, STEPS = 32, MOST = 64 };       /* rows of a table; points of particles           */
@@ -32,13 +32,6 @@ static void die(const vgs_error *err)
 {
     fprintf(stderr, "bench_ops: %s: %s\n", vgs_status_name(err->code), err->msg);
     exit(1);
-}
-
-static double now(clockid_t clock)
-{
-    struct timespec t;
-    clock_gettime(clock, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
 }
 
 /* ==== operands ====================================================================================== */
@@ -411,9 +404,9 @@ static double best_of(bench *k, const options *o)
     int times = 1, i = 0;
     run(k, 1);
     while (i < TRIALS) {
-        double start = now(clock), seconds;
+        double start = seconds_of(clock), seconds;
         run(k, times);
-        seconds = now(clock) - start;
+        seconds = seconds_of(clock) - start;
         if (seconds < SECONDS) {
             times *= 2;
             continue;

@@ -148,12 +148,12 @@ static int run_reduced(const options *o, vgs_error *err)
     plan paper, real;
     double start;
     vgs_status st = cpu ? count(&variants[0], o->run, 4, NULL, &paper, err) : err->code;
-    start = seconds_of(CLOCK_PROCESS_CPUTIME_ID);
+    start = cpu_seconds();
     if (st == VGS_OK) st = count(&variants[0], o->run, 4, cpu, &real, err);
     vgs_cpu_free(cpu);
     if (st) return fail(err);
     printf("\nrun: two iterations of %d channels, batch 4, in %.1f s of the processor: %.2f GFLOP, %.2f GB, "
-           "%ld ops an\niteration, memory %.2f GB\n", o->run, seconds_of(CLOCK_PROCESS_CPUTIME_ID) - start,
+           "%ld ops an\niteration, memory %.2f GB\n", o->run, cpu_seconds() - start,
            1e-9 * real.cost.flop, 1e-9 * real.cost.bytes, real.cost.calls, 1e-9 * real.bytes);
     if (paper.cost.flop == real.cost.flop && paper.cost.bytes == real.cost.bytes &&
         paper.cost.calls == real.cost.calls && paper.bytes == real.bytes) return 0;

@@ -4,16 +4,9 @@
 #define VGS_IMPLEMENTATION
 #include "../vgs.h"
 
-#include <time.h>
+#include "clock.h"
 
 enum { N = 1 << 16, TRIALS = 15 };
-
-static double now(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
 
 static float x[N], y[N];
 

@@ -250,22 +250,60 @@ static inline bool is_positive(const char *allowed)
     return !strncmp(allowed, "1..", 3) || !strncmp(allowed, "even", 4) || !strncmp(allowed, "> 0", 3);
 }
 
-/* Fields whose default is not 0, and of which 0 has a meaning. */
-static inline bool zero_is_none(const char *name)
+/* How fields of one struct are typed. parse: text is the value as it is understood. zero: what is set for a 0
+   that is typed, or NULL; positive: there is none. */
+typedef struct field_kind {
+    bool (*is_flag)(const char *name);
+    vgs_status (*parse)(const char *name, const char *value, char text[32], vgs_error *err);
+    const char *(*zero)(const char *name);
+    bool (*positive)(const char *name);
+} field_kind;
+
+/* What --KEY VALUE sets the field to; it ends the program where the field cannot be that. */
+static inline const char *field_value(args *a, const field_kind *kind, const char *name)
 {
-    static const char *const names[] = { "target_ema", "policy_ema", "entropy_tau",
-                                         "velocity_tau" };
+    const char *value = kind->is_flag(name) ? args_flag_text(a) : args_value(a);
+    vgs_error err;
+    char text[32], flag[72];
+    flag_text(a->key, flag);
+    if (kind->parse(name, value, text, &err))
+        wrong_usage("%s%s", flag, err.msg + strlen(name));                           /* "key = value: ..." */
+    if (strcmp(text, "0")) return value;
+    if (kind->zero(name)) return kind->zero(name);
+    if (kind->positive(name)) wrong_usage("%s = 0: must be > 0; leave it out for the default", flag);
+    return value;
+}
+
+static inline vgs_status sampler_parse(const char *name, const char *value, char text[32], vgs_error *err)
+{
+    vgs_config scratch = { .steps = 0 };
+    vgs_status st = vgs_field_set(&scratch, name, value, err);
+    vgs_field_get(&scratch, vgs_field_find(name), text);
+    return st;
+}
+
+/* Of fields whose default is not 0, and of which 0 has a meaning. */
+static inline const char *sampler_zero(const char *name)
+{
+    static const char *const names[] = { "target_ema", "policy_ema", "entropy_tau", "velocity_tau" };
     for (size_t i = 0; i < sizeof names / sizeof *names; ++i)
-        if (!strcmp(name, names[i])) return true;
-    return false;
+        if (!strcmp(name, names[i])) return "1e-30";
+    return NULL;
+}
+
+static inline bool sampler_positive(const char *name)
+{
+    char allowed[64];
+    vgs_field_allowed(vgs_field_find(name), allowed);
+    return is_positive(allowed);
 }
 
 static inline void args_field(args *a, field_list *list)
 {
-    vgs_config scratch = { .steps = 0 };
-    vgs_error err;
-    char text[32], flag[72], allowed[64];
+    static const field_kind sampler = { field_is_flag, sampler_parse, sampler_zero, sampler_positive };
     if (vgs_field_find(a->key) < 0) {
+        vgs_config scratch = { .steps = 0 };
+        vgs_error err;
         const char *gone;
         vgs_field_set(&scratch, a->key, "", &err);                 /* says what became of an old field    */
         gone = strstr(err.msg, "field; ");
@@ -273,14 +311,7 @@ static inline void args_field(args *a, field_list *list)
     }
     if (list->n == MAX_FIELDS) wrong_usage("too many options");
     strcpy(list->at[list->n].name, a->key);
-    list->at[list->n].value = field_is_flag(a->key) ? args_flag_text(a) : args_value(a);
-    if (vgs_field_set(&scratch, a->key, list->at[list->n].value, &err))
-        wrong_usage("%s%s", flag_text(a->key, flag), err.msg + strlen(a->key));     /* "key = value: ..." */
-    vgs_field_get(&scratch, vgs_field_find(a->key), text);
-    vgs_field_allowed(vgs_field_find(a->key), allowed);
-    if (!strcmp(text, "0") && zero_is_none(a->key)) list->at[list->n].value = "1e-30";
-    else if (is_positive(allowed) && !strcmp(text, "0"))
-        wrong_usage("%s = 0: must be > 0; leave it out for the default", flag_text(a->key, flag));
+    list->at[list->n].value = field_value(a, &sampler, a->key);
     ++list->n;
 }
 

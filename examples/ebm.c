@@ -109,7 +109,7 @@ static int help(void)
          "confines");
     for (int i = 0; vgs_ebm_field_name(i); ++i) {
         vgs_ebm_field_allowed(i, allowed);
-        if (zero_of(vgs_ebm_field_name(i)) && !strncmp(allowed, "> 0", 3)) strcpy(allowed, ">= 0");
+        if (energy_zero(vgs_ebm_field_name(i)) && !strncmp(allowed, "> 0", 3)) strcpy(allowed, ">= 0");
         printf("  %-24s %s; %s\n", energy_flag(&none, vgs_ebm_field_name(i), flag), vgs_ebm_field_help(i),
                allowed);
     }

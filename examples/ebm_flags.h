@@ -18,7 +18,7 @@ static const char *const own_flags[][2] = {
 enum { OWN_FLAGS = (int)(sizeof own_flags / sizeof *own_flags) };
 
 /* In a configuration 0 is the default; typed, it is 0, which of these fields is as good as nothing. */
-static const char *zero_of(const char *name)
+static const char *energy_zero(const char *name)
 {
     static const char *const small[] = { "policy_tau", "gamma", "lr_end", "ema", "reinit", "start_code",
                                          "start_degrees" };
@@ -34,26 +34,33 @@ static void refuse_kind(const char *value)
     wrong_usage("--energy %.40s: must be one of: mlp resnet autoencoder", value);
 }
 
-static void energy_field(args *a, given_fields *s, const char *name)
+static bool energy_is_flag(const char *name) { return !strcmp(name, "unit") || !strcmp(name, "relu"); }
+
+static vgs_status energy_parse(const char *name, const char *value, char text[32], vgs_error *err)
 {
     vgs_ebm_config scratch = { .gamma = 0 };
-    vgs_error err;
-    char flag[72], allowed[64], text[32];
+    vgs_status st;
+    if (!strcmp(name, "kind")) refuse_kind(value);
+    st = vgs_ebm_field_set(&scratch, name, value, err);
+    vgs_ebm_field_get(&scratch, vgs_ebm_field_find(name), text);
+    return st;
+}
+
+static bool energy_positive(const char *name)
+{
+    char allowed[64];
+    vgs_ebm_field_allowed(vgs_ebm_field_find(name), allowed);
+    return is_positive(allowed) || !strcmp(name, "start_steps");
+}
+
+static void energy_field(args *a, given_fields *s, const char *name)
+{
+    static const field_kind energy = { energy_is_flag, energy_parse, energy_zero, energy_positive };
     const int k = s->n;
     if (k == MAX_FIELDS) wrong_usage("too many options");
     snprintf(s->energy[k].name, sizeof s->energy[k].name, "%.60s", name);
-    strcpy(s->energy[k].flag, flag_text(a->key, flag));
-    s->energy[k].value = strcmp(name, "unit") && strcmp(name, "relu") ? args_value(a) : args_flag_text(a);
-    if (!strcmp(name, "kind")) refuse_kind(s->energy[k].value);
-    if (vgs_ebm_field_set(&scratch, name, s->energy[k].value, &err))
-        wrong_usage("%s%s", flag, err.msg + strlen(name));                           /* "key = value: ..." */
-    vgs_ebm_field_allowed(vgs_ebm_field_find(name), allowed);
-    vgs_ebm_field_get(&scratch, vgs_ebm_field_find(name), text);
-    if (!strcmp(text, "0")) {
-        if (zero_of(name)) s->energy[k].value = zero_of(name);
-        else if (is_positive(allowed) || !strcmp(name, "start_steps"))
-            wrong_usage("%s = 0: must be > 0; leave it out for the default", flag);
-    }
+    flag_text(a->key, s->energy[k].flag);
+    s->energy[k].value = field_value(a, &energy, name);
     ++s->n;
 }
 

@@ -662,6 +662,8 @@ static void damaged(void)
     static const bend bends[] = {
         { "encoder.net.0.weight", NULL, 0, VGS_E_FORMAT, "encoder.net.0.weight" },
         { "learned.encoder.net.0.bias", NULL, 0, VGS_E_FORMAT, "learned.encoder.net.0.bias" },
+        { "out_scale", NULL, 0, VGS_E_FORMAT, "out_scale" },         /* only a state_dict may lack it */
+        { "learned.out_scale", NULL, 0, VGS_E_FORMAT, "learned.out_scale" },
         { "learned.out_scale", NULL, (float)INFINITY, VGS_E_NONFINITE, "learned" },
         { "vgs.energy_v", NULL, 0, VGS_E_FORMAT, "vgs.energy_v" },
         { "vgs.energy_v", NULL, -1, VGS_E_FORMAT, "vgs.energy_v" },

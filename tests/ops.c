@@ -634,6 +634,15 @@ static void energy_and_ints(int r, int c)
     attr_f(&q, 2, 0.4);
     place(&q, OUT, r, c, false);
     finish(&q);
+    start(&q, VGS_OP_MAX);                       /* NaN on either side, or on both                    */
+    put(&q, 0, 4, c, -1, 1);
+    put(&q, 1, 4, c, -1, 1);
+    set(&q, 0, 1, c - 1, (double)NAN);
+    set(&q, 1, 2, 0, (double)NAN);
+    set(&q, 0, 3, c / 2, (double)NAN);
+    set(&q, 1, 3, c / 2, (double)NAN);
+    place(&q, OUT, 4, c, false);
+    finish(&q);
     start(&q, VGS_OP_MASK_ABOVE);                /* exactly 0 above, whatever the gradient is         */
     place(&q, 0, 4, 3, false);
     place(&q, 1, 4, 1, false);

@@ -85,7 +85,7 @@ static double ref_act(int f, double x)
     X(LOSS, 2, -3, 3, -3, 3, 0, 0, VGS_L2, ref_loss(a - b, i[0])) \
     X(LOSS_GRAD, 2, -3, 3, -3, 3, 0, 0, VGS_L2, ref_loss_slope(a - b, i[0])) \
     X(MASK_ABOVE, 2, -4, 4, -4, 4, 0.5f, 0, 0, b <= F(0) ? a : 0) \
-    X(MAX, 2, -4, 4, -4, 4, 0, 0, 0, fmax(a, b))
+    X(MAX, 2, -4, 4, -4, 4, 0, 0, 0, a != a || a > b ? a : b)
 
 static double ref_map(const vgs_call *call, double a, double b, double c)
 {
