@@ -1202,7 +1202,8 @@ typedef enum vgs_act {
     VGS_ACT_SIGMOID,    /* 1 / (1 + e^-x)                                                */
     VGS_ACT_TANH,
     VGS_ACT_SILU,       /* x / (1 + e^-x)                                                */
-    VGS_ACT_SOFTPLUS    /* log(1 + e^x)                                                  */
+    VGS_ACT_SOFTPLUS,   /* log(1 + e^x)                                                  */
+    VGS_ACT_CLAMP       /* at least f0, at most f1 of the call                           */
 } vgs_act;
 
 typedef struct vgs_tensor {                      /* element (i,j) is at offset + i*ld + j             */
@@ -1239,7 +1240,8 @@ enum { VGS_MAX_IN = 6, VGS_MAX_ATTR = 8 };
     X(R, GATHER, gather, VGS__MIXES(0), out)                                                            \
     X(R, SEGMENT_GATHER, segment_gather, VGS__SAMPLES | VGS__MIXES(1) | VGS__MIXES(2) | VGS__MIXES(3), out) \
     X(R, SEGMENT_SUM, segment_sum, VGS__SAMPLES | VGS__MIXES(1) | VGS__MIXES(2) | VGS__MIXES(3), out)   \
-    X(R, STENCIL, stencil, VGS__SAMPLES | VGS__MIXES(1) | VGS__MIXES(2) | VGS__MIXES(3), 2 * out)       \
+    X(R, STENCIL, stencil,                                                                              \
+      VGS__SAMPLES | VGS__MIXES(1) | VGS__MIXES(2) | VGS__MIXES(3) | VGS__MIXES(4), 2 * out)            \
     X(R, STENCIL_GRAD, stencil_grad, VGS__SAMPLES | VGS__MIXES(2) | VGS__MIXES(3), 4 * in)              \
     X(R, PAIR_DISTANCE, pair_distance, 0, 2 * in)                                                       \
     X(R, PAIR_DISTANCE_GRAD, pair_distance_grad, 0, out)                                                \
@@ -1251,7 +1253,8 @@ enum { VGS_MAX_IN = 6, VGS_MAX_ATTR = 8 };
     X(R, LIMIT_ROWS, limit_rows, 0, out)                                                                \
     X(R, EIGEN, eigen, VGS__SECOND, 4 * out * i0)                                                       \
     X(R, SPHERE_TANGENT, sphere_tangent, 0, out) X(R, SPHERE_MOVE, sphere_move, 0, out)                 \
-    X(W, MATMUL, matmul, VGS__MIXES(1) | VGS__MIXES(2), out * depth / 40)                               \
+    X(W, MATMUL, matmul, VGS__MIXES(1) | VGS__MIXES(2) | VGS__MIXES(4) | VGS__MIXES(5), out * depth / 40) \
+    X(W, PACK, pack, 0, out / 2)                                                                        \
     X(W, SUM_ROWS, sum_rows, 0, in / 5) X(W, SCATTER_ROWS, scatter_rows, 0, in / 2 + 4 * rows)          \
     X(W, SUM_SQUARES, sum_squares, 0, in / 5)                                                           \
     X(W, ENERGY, energy, 0, 10 * (in + out))                                                            \
@@ -1296,6 +1299,10 @@ struct vgs_backend {
        batch, before it is first run, so that run_list need not allocate. */
     vgs_status  (*run_list)(void *self, const vgs_call *calls, int n, vgs_error *err);
     vgs_status  (*reserve) (void *self, const vgs_call *calls, int n, vgs_error *err);
+    /* 0: STENCIL and MATMUL come as they were recorded, but for the activation of a product. > 0: they also
+       take with them what is next to them (in[4] and i3, i4 of STENCIL; in[4], in[5], i3, i4 of MATMUL), and
+       weights of products come as PACK leaves them, in panels of so many columns (i2 of MATMUL). */
+    int panel;
 };
 
 typedef struct vgs_cpu_config {
@@ -2069,6 +2076,7 @@ typedef struct vgs__epilogue {
     const int32_t *rows;          /* [m]: which row of `bias` is added to row i        */
     vgs_act        act;
     bool           accumulate;    /* C += sum; bias and act are then not looked at     */
+    float          lo, hi;        /* of VGS_ACT_CLAMP                                  */
 } vgs__epilogue;
 
 /* The operands of a tile: element i of row p of A at a[i * ai + p * ap], element j of B at b[p * bp + j].
@@ -2080,7 +2088,8 @@ typedef struct vgs__panels { const float *a, *b; ptrdiff_t ai, ap, bp, ahead; } 
 typedef void vgs__tile_fn(int k, const vgs__panels *x, float *c, ptrdiff_t ldc, bool add);
 /* c[rows,cols] = t[rows,nr], or += that: the part of a whole tile that lies inside of C. */
 typedef void vgs__edge_fn(int rows, int cols, const float *t, int nr, float *c, ptrdiff_t ldc, bool add);
-typedef void vgs__finish_fn(int n, float *x, const float *bias, vgs_act act);
+/* x[n] = act(x + bias), n a multiple of the lanes; bias may be NULL, and that of ep is not looked at. */
+typedef void vgs__finish_fn(int n, float *x, const float *bias, const vgs__epilogue *ep);
 /* sum over p < k of a[p] b[p], in an order that k alone decides. */
 typedef float vgs__dot_fn(int k, const float *a, const float *b);
 typedef struct vgs__gemm_kernel {
@@ -2096,51 +2105,60 @@ typedef struct vgs__gemm_kernel {
 /* ---- bias and activation -------------------------------------------------------------------------- */
 
 /* Ops that a product takes with it, in the order of vgs_act. */
-#define VGS__ACTS(X) X(RELU, relu) X(SIGMOID, sigmoid) X(TANH, tanh) X(SILU, silu) X(SOFTPLUS, softplus)
+#define VGS__ACTS(X) X(RELU, relu) X(SIGMOID, sigmoid) X(TANH, tanh) X(SILU, silu) X(SOFTPLUS, softplus) \
+                    X(CLAMP, clamp)
 
-VGS__INLINE void vgs__gemm_act_lanes(vgs_act act, float *x)
+VGS__INLINE float vgs__clamp(float a, float lo, float hi) { return a < lo ? lo : a > hi ? hi : a; }
+
+VGS__INLINE void vgs__gemm_act_lanes(const vgs__epilogue *ep, float *x)
 {
     int j;
-    switch (act) {
+    switch (ep->act) {
     case VGS_ACT_RELU:     for (j = 0; j < VGS__LANES; ++j) x[j] = x[j] < 0.0f ? 0.0f : x[j]; break;
     case VGS_ACT_SIGMOID:  for (j = 0; j < VGS__LANES; ++j) x[j] = vgs__sigmoid(x[j]); break;
     case VGS_ACT_TANH:     for (j = 0; j < VGS__LANES; ++j) x[j] = vgs__tanh(x[j]); break;
     case VGS_ACT_SILU:     for (j = 0; j < VGS__LANES; ++j) x[j] = x[j] * vgs__sigmoid(x[j]); break;
     case VGS_ACT_SOFTPLUS: for (j = 0; j < VGS__LANES; ++j) x[j] = vgs__softplus(x[j]); break;
+    case VGS_ACT_CLAMP:    for (j = 0; j < VGS__LANES; ++j) x[j] = vgs__clamp(x[j], ep->lo, ep->hi); break;
     case VGS_ACT_NONE:     break;
     }
 }
 
-/* x[n] = act(x + bias), n a multiple of the lanes; bias may be NULL. */
-VGS__HOT static void vgs__gemm_finish_c(int n, float *x, const float *bias, vgs_act act)
+VGS__HOT static void vgs__gemm_finish_c(int n, float *x, const float *bias, const vgs__epilogue *ep)
 {
     int i, j;
     for (i = 0; i < n; i += VGS__LANES, x += VGS__LANES) {
         if (bias)
             for (j = 0; j < VGS__LANES; ++j) x[j] += bias[i + j];
-        vgs__gemm_act_lanes(act, x);
+        vgs__gemm_act_lanes(ep, x);
     }
 }
 
 #ifdef VGS__X86
+#define VGS__CLAMP8(v) _mm256_min_ps(hi, _mm256_max_ps(lo, v))       /* NaN and -0 stay, as in max(0, v) */
 #define VGS__FINISH8(expr) \
     for (i = 0; i < n; i += 8) { const __m256 a = _mm256_loadu_ps(x + i); _mm256_storeu_ps(x + i, expr); }
 
-VGS__AVX2 static void vgs__gemm_finish_avx2(int n, float *x, const float *bias, vgs_act act)
+VGS__AVX2 static void vgs__gemm_finish_avx2(int n, float *x, const float *bias, const vgs__epilogue *ep)
 {
-    const __m256 zero = _mm256_setzero_ps();
+    const __m256 zero = _mm256_setzero_ps(), lo = _mm256_set1_ps(ep->lo), hi = _mm256_set1_ps(ep->hi);
+    const vgs_act act = ep->act;
     int i;
-    if (bias && (act == VGS_ACT_SILU || act == VGS_ACT_RELU)) {
+    if (bias && (act == VGS_ACT_SILU || act == VGS_ACT_RELU || act == VGS_ACT_CLAMP)) {
         if (act == VGS_ACT_SILU) VGS__FINISH8(vgs__silu8(_mm256_add_ps(a, _mm256_loadu_ps(bias + i))))
-        else VGS__FINISH8(_mm256_max_ps(zero, _mm256_add_ps(a, _mm256_loadu_ps(bias + i))))
+        else if (act == VGS_ACT_RELU)
+            VGS__FINISH8(_mm256_max_ps(zero, _mm256_add_ps(a, _mm256_loadu_ps(bias + i))))
+        else VGS__FINISH8(VGS__CLAMP8(_mm256_add_ps(a, _mm256_loadu_ps(bias + i))))
         return;
     }
     if (bias) VGS__FINISH8(_mm256_add_ps(a, _mm256_loadu_ps(bias + i)))
     if (act == VGS_ACT_SILU) VGS__FINISH8(vgs__silu8(a))
-    else if (act == VGS_ACT_RELU) VGS__FINISH8(_mm256_max_ps(zero, a))       /* NaN and -0 stay        */
+    else if (act == VGS_ACT_RELU) VGS__FINISH8(_mm256_max_ps(zero, a))
+    else if (act == VGS_ACT_CLAMP) VGS__FINISH8(VGS__CLAMP8(a))
     else if (act == VGS_ACT_SIGMOID) VGS__FINISH8(vgs__sigmoid8(a))
-    else if (act != VGS_ACT_NONE) vgs__gemm_finish_c(n, x, NULL, act);
+    else if (act != VGS_ACT_NONE) vgs__gemm_finish_c(n, x, NULL, ep);
 }
+#undef VGS__CLAMP8
 #undef VGS__FINISH8
 #endif
 
@@ -2474,12 +2492,21 @@ VGS__HOT static void vgs__gemm_pack_cols(int k, int lanes, int w, const float *s
 
 /* ---- the product ---------------------------------------------------------------------------------- */
 
+/* A whose row o of a sample is a window: its places side by side, each the lda floats of one pixel, or zeros
+   where the window leaves the image. Place t of window o is that of entry start[o places + t] of the list, if
+   the next start is larger. */
+typedef struct vgs__windows {
+    const int32_t *start, *list;                 /* list: (pixel, 0)                                       */
+    int before, after, places, channels;         /* before, after: pixels of a sample, of A and of C       */
+} vgs__windows;
+
 typedef struct vgs__product {
     vgs__form form;
     int m, n, k;
     ptrdiff_t lda, ldb, ldc;
     const float *a, *b;
     const float *packed;                         /* B as vgs__gemm_pack_share leaves it; NULL = not yet    */
+    vgs__windows windows;                        /* what A is of; after = 0: A is a matrix                 */
     float *c, *work;
     vgs__epilogue ep;
     vgs__gemm_kernel kernel;
@@ -2521,13 +2548,40 @@ static void vgs__gemm_pack_turned(int k, int n, int w, const float *src, ptrdiff
     for (; j < n; j += w) vgs__gemm_pack_cols(k, vgs__min(w, n - j), w, src + j * ld, ld, out + j * k);
 }
 
+/* Columns p..p+k of a window, out[k]; x: its sample. */
+VGS__INLINE void vgs__gemm_window(const vgs__product *q, const float *x, int window, int p, int k, float *out)
+{
+    const vgs__windows *w = &q->windows;
+    const int32_t *start = w->start + (ptrdiff_t)window * w->places;
+    int place = p / w->channels, from = p % w->channels, n, c;
+    for (; k > 0; ++place, from = 0, k -= n, out += n) {
+        n = vgs__min(w->channels - from, k);
+        if (start[place + 1] > start[place]) {
+            const float *src = x + w->list[2 * (ptrdiff_t)start[place]] * q->lda + from;
+            for (c = 0; c < n; ++c) out[c] = src[c];
+        } else for (c = 0; c < n; ++c) out[c] = 0.0f;
+    }
+}
+
+/* The block's rows of A as a matrix [m][k], filled up with zeros to whole tiles. */
+VGS__HOT static void vgs__gemm_pack_windows(const vgs__product *q, const vgs__block *z, float *out)
+{
+    int i, mr = q->kernel.mr, whole = (z->m + mr - 1) / mr * mr;
+    for (i = z->i; i < z->i + z->m; ++i, out += z->k)
+        vgs__gemm_window(q, q->a + i / q->windows.after * (ptrdiff_t)q->windows.before * q->lda,
+                         i % q->windows.after, z->p, z->k, out);
+    memset(out, 0, sizeof *out * (size_t)(whole - z->m) * (size_t)z->k);
+}
+
 /* The block's rows of A as panels [k][mr], its columns of B as panels [k][nr]; of a direct operand only the
    last panel, if it is not whole. */
 static void vgs__gemm_pack_a(const vgs__product *q, const vgs__block *z, float *out)
 {
-    const float *src = vgs__gemm_a_at(q, z->i, z->p);
-    if (q->form == VGS__TN) vgs__gemm_pack_across(z->k, z->m, q->kernel.mr, src, q->lda, z->a_direct, out);
-    else vgs__gemm_pack_turned(z->k, z->m, q->kernel.mr, src, q->lda, z->a_direct, out);
+    const float *src = q->windows.after ? NULL : vgs__gemm_a_at(q, z->i, z->p);
+    int mr = q->kernel.mr;
+    if (!src) vgs__gemm_pack_windows(q, z, out);
+    else if (q->form == VGS__TN) vgs__gemm_pack_across(z->k, z->m, mr, src, q->lda, z->a_direct, out);
+    else vgs__gemm_pack_turned(z->k, z->m, mr, src, q->lda, z->a_direct, out);
 }
 
 static void vgs__gemm_pack_b(const vgs__product *q, const vgs__block *z, float *out)
@@ -2574,7 +2628,10 @@ static void vgs__gemm_tile_row(const vgs__product *q, const vgs__block *z, int j
         x.a = apack + i * z->k;
         x.ai = 1;
         x.ap = mr;
-        if (z->a_direct && rows == mr) {
+        if (q->windows.after) {
+            x.ai = z->k;
+            x.ap = 1;
+        } else if (z->a_direct && rows == mr) {
             x.a = vgs__gemm_a_at(q, z->i + i, z->p);
             x.ai = tn ? 1 : q->lda;
             x.ap = tn ? q->lda : 1;
@@ -2584,24 +2641,32 @@ static void vgs__gemm_tile_row(const vgs__product *q, const vgs__block *z, int j
     }
 }
 
-/* Bias and activation of C[i..i+m, j..j+n], once its sums are complete. The last columns go through a whole
-   group of lanes beside C, so that all elements take the same path. */
+/* c[n] = act(c + bias). The last columns go through a whole group of lanes beside it, so that all elements
+   take the same path. */
+static void vgs__gemm_finish_row(vgs__finish_fn *finish, const vgs__epilogue *ep, int n, float *c,
+                                 const float *bias)
+{
+    float x[VGS__LANES] = { 0 }, y[VGS__LANES] = { 0 };
+    int whole = n / VGS__LANES * VGS__LANES;
+    size_t rest = sizeof(float) * (size_t)(n - whole);
+    finish(whole, c, bias, ep);
+    if (!rest) return;
+    memcpy(x, c + whole, rest);
+    if (bias) memcpy(y, bias + whole, rest);
+    finish(VGS__LANES, x, bias ? y : NULL, ep);
+    memcpy(c + whole, x, rest);
+}
+
+/* Bias and activation of C[i..i+m, j..j+n], once its sums are complete. */
 static void vgs__gemm_finish_tile(const vgs__product *q, int i, int m, int j, int n)
 {
     const vgs__epilogue *ep = &q->ep;
-    float x[VGS__LANES] = { 0 }, y[VGS__LANES] = { 0 }, *c = q->c + i * q->ldc + j;
-    int whole = n / VGS__LANES * VGS__LANES, end = i + m;
-    size_t rest = sizeof(float) * (size_t)(n - whole);
+    float *c = q->c + i * q->ldc + j;
+    int end = i + m;
     if (ep->accumulate || (!ep->bias && ep->act == VGS_ACT_NONE)) return;
     for (; i < end; ++i, c += q->ldc) {
         ptrdiff_t row = ep->rows ? (ptrdiff_t)ep->rows[i] * ep->ldbias : 0;
-        const float *b = ep->bias ? ep->bias + row + j : NULL;
-        q->kernel.finish(whole, c, b, ep->act);
-        if (!rest) continue;
-        memcpy(x, c + whole, rest);
-        if (b) memcpy(y, b + whole, rest);
-        q->kernel.finish(VGS__LANES, x, b ? y : NULL, ep->act);
-        memcpy(c + whole, x, rest);
+        vgs__gemm_finish_row(q->kernel.finish, ep, n, c, ep->bias ? ep->bias + row + j : NULL);
     }
 }
 
@@ -2624,7 +2689,8 @@ static bool vgs__gemm_l1_conflict(const vgs__product *q, int columns)
 /* One column of sums over numbers that lie side by side: a tile would leave all lanes but one idle. */
 static bool vgs__gemm_is_dot(const vgs__product *q)
 {
-    return q->kernel.dot && q->n == 1 && (q->form == VGS__NT || (q->form == VGS__NN && q->ldb == 1));
+    return q->kernel.dot && q->n == 1 && !q->packed && !q->windows.after &&
+           (q->form == VGS__NT || (q->form == VGS__NN && q->ldb == 1));
 }
 
 static void vgs__gemm_dot(const vgs__product *q, int i0, int i1)
@@ -2809,7 +2875,7 @@ VGS__INLINE void vgs__gemm_naive(vgs__form form, int m, int n, int k, const floa
             else if (ep) {
                 if (ep->bias) sum += ep->bias[(ep->rows ? (ptrdiff_t)ep->rows[i] * ep->ldbias : 0) + j];
                 x[0] = sum;
-                vgs__gemm_act_lanes(ep->act, x);
+                vgs__gemm_act_lanes(ep, x);
                 sum = x[0];
             }
             *cij = sum;
@@ -3782,18 +3848,32 @@ VGS__INLINE int vgs__op_int_at(const float *p, size_t i)             /* an int32
 
 /* ---- matrix products ----------------------------------------------------------------------------- */
 
-/* i0 = form, i1 = activation; in: a, b, bias or table, row index of the table. */
+/* i0 = form, i1 = activation (f0, f1: its limits); in: a, b, bias or table, row index of the table.
+   i2: b is what PACK makes of it. i4 > 0: a row of the product is of a window of a, of whose pixels a sample
+   has i3, and i4 windows; in[4] and in[5] are the start and list that STENCIL has for them (its i3). */
 static vgs__product vgs__matmul_product(const vgs__cpu *cpu, const vgs__k *k)
 {
+    vgs__product q;
     vgs__epilogue ep;
-    int depth = k->i[0] == VGS__TN ? k->in_rows[0] : k->in_cols[0];
+    int depth = k->i[0] == VGS__TN ? k->in_rows[0] : k->i[4] ? k->in_cols[1] : k->in_cols[0];
     memset(&ep, 0, sizeof ep);
     ep.bias = k->in[2];
     ep.ldbias = k->ld[2];
     ep.rows = (const int32_t *)(const void *)k->in[3];
     ep.act = (vgs_act)k->i[1];
-    return vgs__gemm_product_make((vgs__form)k->i[0], k->rows, k->cols, depth, k->in[0], k->ld[0], k->in[1],
-                                  k->ld[1], k->out, k->ld_out, &ep, cpu->work, cpu->isa);
+    ep.lo = k->f[0];
+    ep.hi = k->f[1];
+    q = vgs__gemm_product_make((vgs__form)k->i[0], k->rows, k->cols, depth, k->in[0], k->ld[0], k->in[1],
+                               k->ld[1], k->out, k->ld_out, &ep, cpu->work, cpu->isa);
+    if (k->i[2]) q.packed = k->in[1];
+    if (!k->i[4]) return q;
+    q.windows.start = (const int32_t *)(const void *)k->in[4];
+    q.windows.list = (const int32_t *)(const void *)k->in[5];
+    q.windows.before = k->i[3];
+    q.windows.after = k->i[4];
+    q.windows.channels = k->in_cols[0];
+    q.windows.places = depth / k->in_cols[0];
+    return q;
 }
 VGS__WHOLE(matmul)                                                   /* TN; others go by rows, >>cpu   */
 {
@@ -3809,6 +3889,21 @@ VGS__WHOLE(matmul)                                                   /* TN; othe
     vgs__gemm_thread(&q, team.me, team.n);
     return VGS_OK;
 }
+
+/* i0 = form, NT or NN, of a product, i1 = width of a panel: its B [n,k] or [k,n] in blocks of KC of the sum,
+   a block in panels [k][i1] of B's columns, the last one filled up with zeros. */
+VGS__WHOLE(pack)
+{
+    bool nt = k->i[0] == VGS__NT;
+    int n = nt ? k->in_rows[0] : k->in_cols[0], depth = nt ? k->in_cols[0] : k->in_rows[0];
+    vgs__product q = vgs__gemm_product_make((vgs__form)k->i[0], 0, n, depth, NULL, 0, k->in[0], k->ld[0],
+                                            NULL, 0, NULL, NULL, cpu->isa);
+    (void)err;
+    q.kernel.nr = k->i[1];
+    vgs__gemm_pack_share(&q, k->out, team.me, team.n);
+    return VGS_OK;
+}
+VGS__NO_GRAD(pack)
 
 static vgs_var vgs__matmul_as(vgs_graph *g, int form, vgs_var x, vgs_var z)
 {
@@ -4496,9 +4591,10 @@ VGS__DEF vgs_var vgs_segment_sum(vgs_graph *g, vgs_var x, int n, const int32_t *
 }
 
 /* ---- images: i0 = n pixels a sample before, i1 = m pixels after -----------------------------------
-   in: x, w [taps,c] or [taps,1] (i2 = 1), start [m+1],
-       list [entries,2]. Pixel o of a sample is the sum over its
-   entries (pixel, tap), which are list[start[o]..start[o+1]), of w[tap] x[pixel]. */
+   in: x, w [taps,c] or [taps,1] (i2 = 1), start [m+1], list [entries,2]. Pixel o of a sample is the sum over
+   its entries (pixel, tap), which are list[start[o]..start[o+1]), of w[tap] x[pixel]; then, where >>compile
+   has joined them, in[4] [1,c] is added and activation i4 done, with limits f0, f1. i3 > 0: a pixel is a copy
+   of one of x or 0, i3 of them make a window. */
 
 /* The places where the pixel and the weights of entry e begin. */
 VGS__INLINE size_t vgs__stencil_pixel(const vgs__k *k, int e)
@@ -4541,7 +4637,27 @@ VGS__MAP(stencil)
         else if (c < k->cols) vgs__stencil_strip(k, x, e0, e1, c, k->cols - c, y);
     }
 }
-VGS__MAP_HOT VGS__KERNEL(stencil) { vgs__map_stencil(k, r0, r1, c0, c1); }
+
+/* Bias and activation of rows r0..r1. */
+static void vgs__stencil_finish(const vgs__k *k, vgs__finish_fn *finish, int r0, int r1)
+{
+    vgs__epilogue ep;
+    if (!k->in[4] && k->i[4] == VGS_ACT_NONE) return;
+    memset(&ep, 0, sizeof ep);
+    ep.act = (vgs_act)k->i[4];
+    ep.lo = k->f[0];
+    ep.hi = k->f[1];
+    for (; r0 < r1; ++r0)
+        vgs__gemm_finish_row(finish, &ep, k->cols, k->out + (size_t)r0 * (size_t)k->ld_out, k->in[4]);
+}
+
+VGS__MAP_HOT VGS__KERNEL(stencil)
+{
+    for (; r0 < r1; ++r0) {
+        vgs__map_stencil(k, r0, r0 + 1, c0, c1);
+        vgs__stencil_finish(k, vgs__gemm_finish_c, r0, r0 + 1);
+    }
+}
 
 #ifdef VGS__X86
 /* Returns how many entries each of the pixels o..o+3 of a sample has, if they are the same taps of pixels
@@ -4588,7 +4704,7 @@ VGS__AVX2 static void vgs__stencil_four(const vgs__k *k, const float *x, size_t 
 
 VGS__HOT VGS__KERNEL8(stencil)
 {
-    int r = r0, c, j, n = k->i[0], m = k->i[1];
+    int r = r0, c, j, n = k->i[0], m = k->i[1], done;
     size_t step;
     while (r < r1) {
         const float *x = k->in[0] + (size_t)(r / m) * (size_t)n * (size_t)k->ld[0];
@@ -4600,11 +4716,21 @@ VGS__HOT VGS__KERNEL8(stencil)
         for (j = 0; j < 4 && count && c < k->cols; ++j, e0 += count, y += k->ld_out)
             vgs__stencil_strip(k, x, e0, e0 + count, c, k->cols - c, y);
         if (!count) vgs__map_stencil(k, r, r + 1, c0, c1);
-        r += count ? 4 : 1;
+        done = count ? 4 : 1;
+        vgs__stencil_finish(k, vgs__gemm_finish_avx2, r, r + done);
+        r += done;
+    }
+}
+
+VGS__HOT __attribute__((target("avx512f")))
+static void vgs__k_stencil_avx512(const vgs__k *k, int r0, int r1, int c0, int c1)
+{
+    for (; r0 < r1; ++r0) {
+        vgs__map_stencil(k, r0, r0 + 1, c0, c1);
+        vgs__stencil_finish(k, vgs__gemm_finish_avx2, r0, r0 + 1);
     }
 }
 #endif
-VGS__VERSION16(stencil)
 
 /* in: gy, x, start, list; i2 taps. Row t of a sample is the sum of gy[o] x[pixel] over its entries (pixel,
    t). */
@@ -4795,6 +4921,7 @@ static vgs_var vgs__window(vgs_graph *g, const char *name, vgs_var x, const vgs_
     n = kind == VGS__WINDOW_APART ? m * places : m;
     start[n] = filled;
     v = vgs__stencil(g, name, x, w, p->height * p->width, n, start, list);
+    if (kind == VGS__WINDOW_APART) vgs__graph_attr_i(g, v, 3, places);
     vgs__free(start);
     return v;
 }
@@ -6090,7 +6217,8 @@ static void vgs__compile_mark_live(vgs_graph *g)
 {
     int id, k;
     for (id = 0; id < g->n_node; ++id)
-        g->node[id].live = g->node[id].output || vgs__op_is_effect(g->node[id].op);
+        g->node[id].live = g->node[id].output || vgs__op_is_effect(g->node[id].op) ||
+                           g->node[id].op == VGS_OP_PACK;            /* recorded where it is read      */
     for (id = g->n_node - 1; id >= 0; --id)
         for (k = 0; g->node[id].live && k < g->node[id].n_in; ++k)
             if (g->node[id].in[k] >= 0) g->node[g->node[id].in[k]].live = true;
@@ -6110,27 +6238,100 @@ static void vgs__compile_count_uses(const vgs_graph *g, int *uses)
     }
 }
 
-/* linear + activation in one op, when no other op reads what is in between. */
-static void vgs__compile_fuse(vgs_graph *g, const int *uses)
+/* The value that id is, through views of its own shape that no one else reads. */
+static int vgs__compile_made_by(const vgs_graph *g, int id, const int *uses)
+{
+    while (uses[id] == 1 && g->node[id].op == VGS_OP_VIEW && !g->node[id].alias_offset &&
+           g->node[g->node[id].alias].rows == g->node[id].rows &&
+           g->node[g->node[id].alias].cols == g->node[id].cols) id = g->node[id].alias;
+    return id;
+}
+
+/* Where an op keeps the activation that it takes with it; NULL = it takes none. */
+static int *vgs__compile_act_of(const vgs_graph *g, vgs__node *m)
+{
+    if (m->op == VGS_OP_MATMUL) return &m->i[1];
+    return m->op == VGS_OP_STENCIL && g->backend->panel ? &m->i[4] : NULL;
+}
+
+static void vgs__compile_make_view(vgs_graph *g, int id, int of)
+{
+    vgs__node *n = &g->node[id];
+    n->op = VGS_OP_VIEW;
+    n->alias = of;
+    n->ld = g->node[of].ld;
+}
+
+/* linear, depthwise + activation in one op, when no other op reads what is in between. */
+static void vgs__compile_fuse_act(vgs_graph *g, const int *uses, int id)
 {
     static const struct { int op; vgs_act act; } fusable[] = {
 #define VGS__ROW(ID, name) { VGS_OP_##ID, VGS_ACT_##ID },
         VGS__ACTS(VGS__ROW)
 #undef VGS__ROW
     };
-    int id;
+    const vgs__node *n = &g->node[id];
+    vgs__node *m;
     size_t k;
-    for (id = 0; id < g->n_node; ++id)
-        for (k = 0; k < sizeof fusable / sizeof *fusable; ++k) {
-            vgs__node *n = &g->node[id], *m;
-            if (!n->live || n->op != fusable[k].op || (n->second >= 0 && g->node[n->second].live)) continue;
-            m = &g->node[n->in[0]];
-            if (m->op != VGS_OP_MATMUL || uses[n->in[0]] != 1 || m->i[1] != VGS_ACT_NONE) continue;
-            m->i[1] = (int)fusable[k].act;
-            n->op = VGS_OP_VIEW;
-            n->alias = n->in[0];
-            n->ld = m->ld;
-        }
+    int from, *act;
+    for (k = 0; k < sizeof fusable / sizeof *fusable && fusable[k].op != n->op; ++k) {}
+    if (k == sizeof fusable / sizeof *fusable || (n->second >= 0 && g->node[n->second].live)) return;
+    from = vgs__compile_made_by(g, n->in[0], uses);
+    m = &g->node[from];
+    act = vgs__compile_act_of(g, m);
+    if (!act || uses[from] != 1 || *act != VGS_ACT_NONE || n->f_slot[0] >= 0 || n->f_slot[1] >= 0) return;
+    *act = (int)fusable[k].act;
+    m->f[0] = n->f[0];
+    m->f[1] = n->f[1];
+    vgs__compile_make_view(g, id, from);
+}
+
+/* depthwise + a row of parameters, likewise. */
+static void vgs__compile_fuse_bias(vgs_graph *g, const int *uses, int id)
+{
+    const vgs__node *n = &g->node[id];
+    int k;
+    for (k = 0; k < 2; ++k) {
+        vgs__node *m = &g->node[n->in[k]];
+        const vgs__node *b = &g->node[n->in[1 - k]], *owner = &g->node[vgs__graph_owner(g, n->in[1 - k])];
+        if (m->op != VGS_OP_STENCIL || uses[n->in[k]] != 1 || m->in[4] >= 0 || m->i[4] != VGS_ACT_NONE ||
+            b->rows != 1 || b->cols != m->cols || m->rows == 1) continue;
+        if ((owner->op != VGS_OP_PARAMS && owner->op != VGS_OP_TABLE) || owner->updated) continue;
+        m->in[4] = n->in[1 - k];
+        m->n_in = 5;
+        vgs__compile_make_view(g, id, n->in[k]);
+        return;
+    }
+}
+
+/* Windows that only one product reads lie side by side nowhere but in its blocks. */
+static void vgs__compile_fuse_windows(vgs_graph *g, const int *uses, int id)
+{
+    vgs__node *n = &g->node[id];
+    const vgs__node *view = &g->node[n->in[0]], *m;
+    if (n->i[0] != VGS__NT || n->rows >= 0 || n->cols == 1 || view->op != VGS_OP_VIEW || view->alias_offset ||
+        uses[n->in[0]] != 1 || uses[view->alias] != 1) return;
+    m = &g->node[view->alias];
+    if (m->op != VGS_OP_STENCIL || !m->i[3] || view->cols != m->cols * m->i[3]) return;
+    n->i[3] = m->i[0];
+    n->i[4] = m->i[1] / m->i[3];
+    g->node[view->alias].live = false;
+    n->in[0] = m->in[0];
+    n->in[4] = m->in[2];
+    n->in[5] = m->in[3];
+    n->n_in = 6;
+}
+
+static void vgs__compile_fuse(vgs_graph *g, const int *uses)
+{
+    int id;
+    for (id = 0; id < g->n_node; ++id) {
+        if (!g->node[id].live) continue;
+        vgs__compile_fuse_act(g, uses, id);
+        if (!g->backend->panel) continue;
+        if (g->node[id].op == VGS_OP_ADD) vgs__compile_fuse_bias(g, uses, id);
+        if (g->node[id].op == VGS_OP_MATMUL) vgs__compile_fuse_windows(g, uses, id);
+    }
 }
 
 static size_t vgs__compile_offset_in_owner(const vgs_graph *g, int id)
@@ -6211,6 +6412,40 @@ static void vgs__compile_split_stages(vgs_graph *g)
                 n->body = n->body || g->node[n->in[k]].body || g->node[vgs__graph_owner(g, n->in[k])].body;
         if (vgs__op_is_update(n->op))                                /* who reads later wants what is new  */
             g->node[vgs__graph_owner(g, n->in[0])].body = true;
+    }
+}
+
+/* The PACK of weights `b` of a product, recorded by its first reader; -1 if it could not be. */
+static int vgs__compile_packed(vgs_graph *g, int width, int b, int form, int cols, int first)
+{
+    vgs_var v;
+    int id, depth = form == VGS__NT ? g->node[b].cols : g->node[b].rows;
+    for (id = first; id < g->n_node; ++id) {
+        int other = g->node[id].in[0];
+        if (g->node[id].i[0] == form && vgs__graph_owner(g, other) == vgs__graph_owner(g, b) &&
+            vgs__compile_same_elements(g, other, b)) return id;
+    }
+    v = vgs__graph_push_op(g, VGS_OP_PACK, (cols + width - 1) / width * width, depth, b, -1, -1);
+    vgs__graph_attr_i(g, v, 0, form);
+    vgs__graph_attr_i(g, v, 1, width);
+    return vgs__id(g, v);
+}
+
+/* Weights of a model that a run does not change are packed in the prologue, once for all runs of the body. */
+static void vgs__compile_pack(vgs_graph *g, int width)
+{
+    int id, packed, end = g->n_node;
+    vgs__compile_mark_live(g);
+    vgs__compile_split_stages(g);
+    for (id = 0; id < end; ++id) {
+        const vgs__node *n = &g->node[id], *w;
+        if (!n->live || n->op != VGS_OP_MATMUL || n->i[0] == VGS__TN || !n->body || n->cols == 1) continue;
+        w = &g->node[vgs__graph_owner(g, n->in[1])];
+        if (w->op != VGS_OP_PARAMS || !w->model || w->body || g->node[n->in[1]].body) continue;
+        packed = vgs__compile_packed(g, width, n->in[1], n->i[0], n->cols, end);
+        if (packed < 0) return;                                      /* g->sticky says why             */
+        g->node[id].in[1] = packed;
+        g->node[id].i[2] = 1;
     }
 }
 
@@ -6544,12 +6779,14 @@ VGS__DEF vgs_status vgs_graph_compile(vgs_graph *g, vgs_backend *backend, int ca
     if (!backend || capacity < 1)
         return vgs__fail(err, VGS_E_ARG, "graph_compile: capacity = %d, backend %s: must be >= 1 and given",
                          capacity, backend ? "given" : "NULL");
+    if (backend->panel) vgs__compile_pack(g, backend->panel);
+    g->backend = backend;
     uses = (int *)vgs__alloc((size_t)g->n_node + 1, sizeof *uses);
     life = (vgs__live *)vgs__alloc((size_t)g->n_node + 1, sizeof *life);
-    g->backend = backend;
     g->capacity = capacity;
     g->dirty = true;
-    if (!uses || !life) st = vgs__fail(err, VGS_E_NOMEM, "out of memory: compiling %d ops", g->n_node);
+    if (!uses || !life || g->sticky.code)
+        st = vgs__fail(err, VGS_E_NOMEM, "out of memory: compiling %d ops", g->n_node);
     else st = vgs__compile_layout(g, uses, life, err);
     if (st == VGS_OK && backend->reserve) st = vgs__run_reserve(g, err);
     vgs__free(uses);
@@ -6881,7 +7118,7 @@ struct vgs__cpu_group { int first, end, parts, block; bool whole, shared; double
 static double vgs__cpu_cost(const vgs__cpu_call *j)
 {
     const double rows = j->k.in_rows[0], in = rows * j->k.in_cols[0], out = (double)j->k.rows * j->k.cols;
-    const double depth = j->k.i[0] == VGS__TN ? rows : j->k.in_cols[0];      /* of a product            */
+    const double depth = j->whole ? rows : j->product.k;                     /* of a product            */
     const int i0 = j->k.i[0];
     switch (j->op) {
 #define VGS__CASE(kind, ID, name, facts, cost) case VGS_OP_##ID: return cost;
@@ -6999,7 +7236,7 @@ static bool vgs__cpu_packs(const vgs__cpu_call *j)
 #ifdef VGS_USE_CBLAS
     return false;
 #else
-    return j->op == VGS_OP_MATMUL && !j->whole && j->k.rows > 4 * j->product.kernel.mr &&
+    return j->op == VGS_OP_MATMUL && !j->whole && !j->k.i[2] && j->k.rows > 4 * j->product.kernel.mr &&
            !vgs__gemm_is_dot(&j->product);
 #endif
 }
@@ -7393,6 +7630,9 @@ VGS__DEF vgs_backend *vgs_cpu_create(const vgs_cpu_config *cfg, vgs_error *err)
     cpu->base.finish = vgs__cpu_finish;
     cpu->base.run_list = vgs__cpu_list;
     cpu->base.reserve = vgs__cpu_reserve;
+#ifndef VGS_USE_CBLAS
+    cpu->base.panel = vgs__gemm_kernel_of(isa).nr;
+#endif
     return &cpu->base;
 }
 

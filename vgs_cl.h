@@ -1199,16 +1199,17 @@ static const char *const vgs_cl__src_gemm[] = {
     "#  define MADD(a, b, c) ((a) * (b) + (c))\n",
     "#endif\n",
     "\n",
-    "inline float act_of(float a, int act)\n",
+    "typedef struct product { int m, n, k, form, act, tiles; float f0, f1; } product;\n",
+    "\n",
+    "inline float act_of(float a, const product q)\n",
     "{\n",
+    "    const float f0 = q.f0, f1 = q.f1;\n",
     "#define ACT(act, operands, expr) case act: return (expr);\n",
-    "    switch (act) {\n",
+    "    switch (q.act) {\n",
     "    ACTS(ACT)\n",
     "    default: return a;\n",
     "    }\n",
     "}\n",
-    "\n",
-    "typedef struct product { int m, n, k, form, act, tiles; } product;\n",
     "\n",
     "/* ---- tiles of any device: 4 x 4 elements a work-item, operands through local memory ------------"
         "------ */\n",
@@ -1268,7 +1269,7 @@ static const char *const vgs_cl__src_gemm[] = {
     "        if (idx.p) from = ROW(bias, *(__global int *)ROW(idx, gi));\n",
     "        for (j = 0; j < 4; ++j) {\n",
     "            int gj = j0 + x + j * LX;\n",
-    "            if (gj < q.n) ROW(out, gi)[gj] = act_of(acc[i][j] + (from \? from[gj] : 0.0f), q.act);\n",
+    "            if (gj < q.n) ROW(out, gi)[gj] = act_of(acc[i][j] + (from \? from[gj] : 0.0f), q);\n",
     "        }\n",
     "    }\n",
     "}\n",
@@ -1284,7 +1285,7 @@ static const char *const vgs_cl__src_gemm[] = {
     "        __global const float *from = bias.p;\n",
     "        __global float *y = ROW(out, r);\n",
     "        if (idx.p) from = ROW(bias, *(__global int *)ROW(idx, r));\n",
-    "        LANES(c, q.n) y[c] = act_of(y[c] + (from \? from[c] : 0.0f), q.act);\n",
+    "        LANES(c, q.n) y[c] = act_of(y[c] + (from \? from[c] : 0.0f), q);\n",
     "    }\n",
     "}\n",
     "\n",
@@ -1372,6 +1373,7 @@ static const char *const vgs_cl__src_gemm[] = {
     "    int ai = q.form == 2 \? 1 : a.ld, ak = q.form == 2 \? a.ld : 1;\n",
     "    __global const float *b = view_of(page, packed_at.x, packed_at.y).p + (size_t)(16 * p0) * (size"
         "_t)q.k;\n",
+    "    const float f0 = q.f0, f1 = q.f1;\n",
     "    float t[8 * 48];\n",
     "    EACH8(A_ROW)\n",
     "#ifndef __AVX512F__\n",
@@ -2202,7 +2204,7 @@ static vgs_status vgs_cl__resample(vgs_cl *cl, const vgs_call *c, vgs_error *err
 
 /* ==== products ======================================================================================= */
 
-typedef struct vgs_cl__product { cl_int m, n, k, form, act, tiles; } vgs_cl__product;
+typedef struct vgs_cl__product { cl_int m, n, k, form, act, tiles; cl_float f0, f1; } vgs_cl__product;
 
 static vgs_status vgs_cl__matmul(vgs_cl *cl, const vgs_call *c, vgs_error *err);
 
@@ -2263,6 +2265,8 @@ static vgs_cl__product vgs_cl__product_of(const vgs_call *c)
     q.k = c->i[0] == 2 ? c->in[0].rows : c->in[0].cols;
     q.form = c->i[0];
     q.act = c->i[1];
+    q.f0 = c->f[0];
+    q.f1 = c->f[1];
     q.tiles = ((q.n + 15) / 16 + 2) / 3;
     return q;
 }

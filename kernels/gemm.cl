@@ -7,16 +7,17 @@
 #  define MADD(a, b, c) ((a) * (b) + (c))
 #endif
 
-inline float act_of(float a, int act)
+typedef struct product { int m, n, k, form, act, tiles; float f0, f1; } product;
+
+inline float act_of(float a, const product q)
 {
+    const float f0 = q.f0, f1 = q.f1;
 #define ACT(act, operands, expr) case act: return (expr);
-    switch (act) {
+    switch (q.act) {
     ACTS(ACT)
     default: return a;
     }
 }
-
-typedef struct product { int m, n, k, form, act, tiles; } product;
 
 /* ---- tiles of any device: 4 x 4 elements a work-item, operands through local memory ------------------ */
 
@@ -73,7 +74,7 @@ KERNEL vgs_tile(HEAP, int2 a_at, int2 b_at, int2 bias_at, int2 idx_at, int2 c_at
         if (idx.p) from = ROW(bias, *(__global int *)ROW(idx, gi));
         for (j = 0; j < 4; ++j) {
             int gj = j0 + x + j * LX;
-            if (gj < q.n) ROW(out, gi)[gj] = act_of(acc[i][j] + (from ? from[gj] : 0.0f), q.act);
+            if (gj < q.n) ROW(out, gi)[gj] = act_of(acc[i][j] + (from ? from[gj] : 0.0f), q);
         }
     }
 }
@@ -89,7 +90,7 @@ KERNEL vgs_bias_act(HEAP, int2 bias_at, int2 idx_at, int2 c_at, const product q,
         __global const float *from = bias.p;
         __global float *y = ROW(out, r);
         if (idx.p) from = ROW(bias, *(__global int *)ROW(idx, r));
-        LANES(c, q.n) y[c] = act_of(y[c] + (from ? from[c] : 0.0f), q.act);
+        LANES(c, q.n) y[c] = act_of(y[c] + (from ? from[c] : 0.0f), q);
     }
 }
 
@@ -169,6 +170,7 @@ KERNEL vgs_tall(HEAP, int2 a_at, int2 packed_at, int2 bias_at, int2 idx_at, int2
     int i0 = GROUP(1) * 8, n = min(q.n - 16 * p0, 16 * (p1 - p0)), i, j;
     int ai = q.form == 2 ? 1 : a.ld, ak = q.form == 2 ? a.ld : 1;
     __global const float *b = view_of(page, packed_at.x, packed_at.y).p + (size_t)(16 * p0) * (size_t)q.k;
+    const float f0 = q.f0, f1 = q.f1;
     float t[8 * 48];
     EACH8(A_ROW)
 #ifndef __AVX512F__

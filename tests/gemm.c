@@ -96,6 +96,7 @@ static double act(vgs_act f, double x)
     case VGS_ACT_TANH:     return tanh(x);
     case VGS_ACT_SILU:     return x / (1 + exp(-x));
     case VGS_ACT_SOFTPLUS: return x > 0 ? x + log1p(exp(-x)) : log1p(exp(x));
+    case VGS_ACT_CLAMP:    return x < -0.75 ? -0.75 : x > 1.5 ? 1.5 : x;
     case VGS_ACT_NONE:     break;
     }
     return x;
@@ -194,10 +195,10 @@ static void random_products(vgs_isa isa, int count)
         vgs__form form = (vgs__form)vgs_rng_below(&rng, 3);
         int m = sizes[vgs_rng_below(&rng, number)], n = sizes[vgs_rng_below(&rng, number)];
         int k = sizes[vgs_rng_below(&rng, number)];
-        vgs__epilogue ep = { NULL, 0, NULL, VGS_ACT_NONE, false };
+        vgs__epilogue ep = { NULL, 0, NULL, VGS_ACT_NONE, false, -0.75f, 1.5f };
         if (vgs_rng_below(&rng, 2)) ep.bias = some_bias;
         if (ep.bias && vgs_rng_below(&rng, 2)) ep.rows = some_rows;
-        if (vgs_rng_below(&rng, 4)) ep.act = (vgs_act)vgs_rng_below(&rng, 6);
+        if (vgs_rng_below(&rng, 4)) ep.act = (vgs_act)vgs_rng_below(&rng, VGS_ACT_CLAMP + 1);
         else ep.accumulate = true;
         one_product(form, m, n, k, &ep, isa);
     }
@@ -210,7 +211,8 @@ static void large_products(vgs_isa isa)
                                     { 301, 1, 513 }, { 40, 2, 700 }, { 14, 530, 1024 }, { 15, 600, 2048 } };
     size_t i;
     int form;
-    vgs__epilogue plain = { NULL, 0, NULL, VGS_ACT_NONE, false }, add = { NULL, 0, NULL, VGS_ACT_NONE, true };
+    vgs__epilogue plain = { NULL, 0, NULL, VGS_ACT_NONE, false, 0, 0 },
+        add = { NULL, 0, NULL, VGS_ACT_NONE, true, 0, 0 };
     for (form = VGS__NT; form <= VGS__TN; ++form)
         for (i = 0; i < sizeof sizes / sizeof *sizes; ++i)
             one_product((vgs__form)form, sizes[i][0], sizes[i][1], sizes[i][2], i % 2 ? &add : &plain, isa);
@@ -255,7 +257,7 @@ static void batch_in_blocks(vgs_isa isa)
 {
     problem q = make(VGS__TN, 33, 50, 700), part;
     float *whole = (float *)malloc(q.c_size * sizeof *whole);
-    vgs__epilogue add = { NULL, 0, NULL, VGS_ACT_NONE, true };
+    vgs__epilogue add = { NULL, 0, NULL, VGS_ACT_NONE, true, 0, 0 };
     int p;
     multiply(&q, 0, 33, whole, NULL, 1, isa);
     for (p = 0; p < 700; p += 256) {

@@ -177,6 +177,12 @@ static void one_map(size_t m, int r, int c, int shape_a, int shape_b)
     finish(&q);
 }
 
+static void limit_act(job *q)                    /* of VGS_ACT_CLAMP                                   */
+{
+    attr_f(q, 0, -0.75);
+    attr_f(q, 1, 1.5);
+}
+
 static void one_matmul(int form, int m, int n, int k, int bias, int act)     /* bias 1: row, 2: table */
 {
     job q;
@@ -190,7 +196,68 @@ static void one_matmul(int form, int m, int n, int k, int bias, int act)     /* 
     q.dense = false;
     attr_i(&q, 0, form);
     attr_i(&q, 1, act);
+    limit_act(&q);
     place(&q, OUT, m, n, false);
+    finish(&q);
+}
+
+/* Weights as panels, and a product that takes them so. */
+static void packed_matmul(int form, int m, int n, int k)
+{
+    int width = cpu->panel, padded = (n + width - 1) / width * width, rows = form == VGS__NT ? n : k, i, j;
+    float *b = (float *)malloc((size_t)(padded * k) * sizeof *b);
+    job q;
+    ref_panel = width;
+    start(&q, VGS_OP_PACK);
+    put(&q, 0, rows, form == VGS__NT ? k : n, -2, 2);
+    attr_i(&q, 0, form);
+    attr_i(&q, 1, width);
+    q.dense = true;
+    place(&q, OUT, padded, k, false);
+    run_both(&q);
+    compare(&q, OUT);
+    for (i = 0; i < padded * k; ++i) b[i] = floats(&q.cpu.out)[(int)q.cpu.out.offset + i];
+    release(&q);
+    start(&q, VGS_OP_MATMUL);
+    abs_tol = 2e-5 + 3e-7 * k;                   /* rounding of k products                             */
+    put(&q, 0, m, k, -2, 2);
+    q.dense = true;
+    place(&q, 1, padded, k, false);
+    for (i = 0; i < padded; ++i) for (j = 0; j < k; ++j) set(&q, 1, i, j, (double)b[i * k + j]);
+    q.dense = false;
+    attr_i(&q, 0, form);
+    attr_i(&q, 2, 1);
+    place(&q, OUT, m, n, false);
+    finish(&q);
+    free(b);
+}
+
+/* A product of r samples' windows: n pixels before, m after, `places` pixels or gaps in each. */
+static void windows_matmul(int r, int c, int n, int m, int places, int out)
+{
+    job q;
+    int e, filled = 0;
+    start(&q, VGS_OP_MATMUL);
+    abs_tol = 2e-5;
+    put(&q, 0, r * n, c, -2, 2);
+    put(&q, 1, out, places * c, -2, 2);
+    put(&q, 2, 1, out, -2, 2);
+    q.dense = true;
+    place(&q, 4, m * places + 1, 1, true);
+    place(&q, 5, m * places + 1, 2, true);
+    q.dense = false;
+    for (e = 0; e <= m * places; ++e) {
+        bool there = e < m * places && below(4) > 0;
+        set(&q, 4, e, 0, filled);
+        set(&q, 5, e, 0, 0);
+        set(&q, 5, e, 1, 0);
+        if (there) set(&q, 5, filled++, 0, below(n));
+    }
+    attr_i(&q, 1, VGS_ACT_CLAMP);
+    attr_i(&q, 3, n);
+    attr_i(&q, 4, m);
+    limit_act(&q);
+    place(&q, OUT, r * m, out, false);
     finish(&q);
 }
 
@@ -306,7 +373,7 @@ static void segment_ops(int r, int c, int n, int m)
 }
 
 /* r samples of n pixels become m, each of up to four entries */
-static void stencil_ops(int r, int c, int n, int m, bool narrow)
+static void stencil_ops(int r, int c, int n, int m, bool narrow, int act)    /* act: with a bias, too  */
 {
     job q;
     int e, o, taps = 5, entries = 0, first[65], list[256][2];
@@ -334,6 +401,11 @@ static void stencil_ops(int r, int c, int n, int m, bool narrow)
         attr_i(&q, 0, n);
         attr_i(&q, 1, m);
         attr_i(&q, 2, o ? taps : narrow);
+        if (act && !o) {
+            put(&q, 4, 1, c, -1, 1);
+            attr_i(&q, 4, act);
+            limit_act(&q);
+        }
         place(&q, OUT, o ? r * taps : r * m, c, false);
         finish(&q);
     }
@@ -656,11 +728,24 @@ static void energy_and_ints(int r, int c)
 
 static int large_rows = 65, large_cols = 33;
 
+/* Calls that only a backend with panels gets */
+static void joined_ops(int r, int c, int k)
+{
+    int act;
+    for (act = 0; act <= VGS_ACT_CLAMP; ++act) stencil_ops(r, c, 7, 4, act % 2, act);
+    packed_matmul(VGS__NT, r, c, k);
+    packed_matmul(VGS__NN, r, c, k);
+    packed_matmul(VGS__NT, r, c, 300);
+    windows_matmul(r, c, 7, 5, 9, k);
+    windows_matmul(r, c, 4, 13, 4, k);
+}
+
 static void every_op(void)
 {
     const int size[][2] = { { 1, 1 }, { 3, 5 }, { 7, 1 }, { 1, 9 }, { large_rows, large_cols }, { 0, 4 },
                             { 2, 40 } };
     int isa, k, form, act, op;
+    bool panels = false;
     size_t m;
     for (isa = VGS_ISA_PORTABLE; isa <= VGS_ISA_AVX512; ++isa) {
         vgs_cpu_config config = { 1, VGS_ISA_AUTO };
@@ -674,11 +759,13 @@ static void every_op(void)
                 for (a = 0; a < (r && maps[m].n ? 4 : 1); ++a)
                     for (b = 0; b < (r && maps[m].n == 2 ? 4 : 1); ++b) one_map(m, r, c, a, b);
             for (form = VGS__NT; form <= VGS__TN; ++form)
-                for (act = 0; act <= VGS_ACT_SOFTPLUS; ++act) one_matmul(form, r, c, k * 5 + 1, act % 3, act);
+                for (act = 0; act <= VGS_ACT_CLAMP; ++act) one_matmul(form, r, c, k * 5 + 1, act % 3, act);
             rows_ops(r, c);
             segment_ops(r, c, 3, 5);
-            stencil_ops(r, c, 7, 4, false);
-            stencil_ops(r, c, 4, 9, true);
+            stencil_ops(r, c, 7, 4, false, VGS_ACT_NONE);
+            stencil_ops(r, c, 4, 9, true, VGS_ACT_NONE);
+            panels = cpu->panel > 0;
+            if (panels) joined_ops(r, c, k * 5 + 1);
             particle_ops(r, 2, c);
             particle_ops(r, 5, c % 3 + 1);
             random_ops(r, c);
@@ -691,8 +778,87 @@ static void every_op(void)
         eigen_op(3);
         vgs_cpu_free(cpu);
     }
-    for (op = VGS_OP_SECOND + 1; op < VGS_OP_COUNT; ++op) CHECK(ran[op], "%s was never run", vgs_op_name(op));
+    for (op = VGS_OP_SECOND + 1; op < VGS_OP_COUNT; ++op)
+        CHECK(ran[op] || (op == VGS_OP_PACK && !panels), "%s was never run", vgs_op_name(op));
     OK(ref_faults == 0);
+}
+
+/* ---- what >>compile joins, against the same graph with its ops one by one --------------------------- */
+
+enum { JOIN_WEIGHTS = 716, JOIN_IN = 9 * 7 * 3, JOIN_OUT = 20 * (20 + 12 + 12), JOIN_BATCH = 3 };
+
+static const vgs_param_info join_arrays[] = {    /* name, offset, rows, columns                       */
+    { "stem", 0, 12, 27 }, { "stem_bias", 324, 1, 12 }, { "depthwise", 336, 9, 12 },
+    { "depthwise_bias", 444, 1, 12 }, { "project", 456, 20, 12 }, { "project_bias", 696, 1, 20 }
+};
+
+/* Images through a small network. The last depthwise is read before its bias is added, the last product
+   before its activation: these stay ops of their own. */
+static void join_record(vgs_graph *g, vgs_model *m, vgs_var *in, vgs_var out[3])
+{
+    const vgs_window two = { 9, 7, 3, 2, 1, 1, 1, 1 }, one = { 5, 4, 3, 1, 1, 1, 1, 1 };
+    vgs_var w[6], x, h, d;
+    int k;
+    *in = vgs_input(g, JOIN_IN);
+    for (k = 0; k < 6; ++k) w[k] = vgs_model_array(g, m, join_arrays[k].name);
+    x = vgs_clamp(g, vgs_conv2d(g, vgs_reshape(g, *in, 3), &two, w[0], w[1], 1), 0, 0.5f);
+    h = vgs_clamp(g, vgs_add(g, vgs_depthwise(g, x, &one, w[2]), w[3]), -0.25f, 0.5f);
+    d = vgs_depthwise(g, h, &one, w[2]);
+    out[2] = vgs_add(g, w[3], d);
+    x = vgs_add(g, vgs_add(g, x, vgs_silu(g, out[2])), d);
+    out[0] = vgs_linear(g, x, w[4], w[5]);
+    out[1] = vgs_matmul(g, vgs_relu(g, out[0]), w[4]);
+    for (k = 0; k < 3; ++k) vgs_output(g, out[k]);
+}
+
+/* Its outputs for x, once with the weights w and once with others; returns the ops of its body. */
+static int join_run(vgs_backend *b, const float *w, const float *x, float *y)
+{
+    vgs_error err;
+    vgs_graph *g = vgs_graph_create(&err);
+    vgs_model *m = vgs_model_create_arrays(join_arrays, 6, w, b, &err);
+    vgs_var in, out[3];
+    int k, turn, ops;
+    join_record(g, m, &in, out);
+    CHECK(vgs_graph_compile(g, b, JOIN_BATCH, &err) == VGS_OK, "%s", err.msg);
+    ops = vgs_graph_ops(g, false);
+    OK(!vgs_set(g, in, x, JOIN_BATCH, &err));
+    for (turn = 0; turn < 2; ++turn) {
+        if (turn) OK(!vgs_model_write(m, w + JOIN_WEIGHTS, &err));
+        CHECK(vgs_graph_run(g, JOIN_BATCH, &err) == VGS_OK, "%s", err.msg);
+        for (k = 0; k < 3; ++k, y += JOIN_BATCH * 20 * (k == 1 ? 20 : 12))
+            OK(!vgs_get(g, out[k], y, JOIN_BATCH, &err));
+    }
+    vgs_graph_free(g);
+    vgs_model_free(m);
+    return ops;
+}
+
+/* Every bit is the same, on all kinds of processor, and less runs. */
+static void joined(void)
+{
+    static float w[2 * JOIN_WEIGHTS], x[JOIN_BATCH * JOIN_IN], y[2][2 * JOIN_BATCH * JOIN_OUT];
+    int isa, k, ops[2];
+    for (k = 0; k < 2 * JOIN_WEIGHTS; ++k) w[k] = between(-0.5f, 0.5f);
+    for (k = 0; k < JOIN_BATCH * JOIN_IN; ++k) x[k] = between(-1, 1);
+    for (isa = VGS_ISA_PORTABLE; isa <= VGS_ISA_AVX512; ++isa) {
+        vgs_cpu_config config = { 1, VGS_ISA_AUTO };
+        if (!vgs__cpu_has((vgs_isa)isa)) continue;
+        config.isa = (vgs_isa)isa;
+        for (k = 0; k < 2; ++k) {
+            vgs_backend *b = vgs_cpu_create(&config, NULL);
+            if (!k) b->panel = 0;
+            ops[k] = join_run(b, w, x, y[k]);
+            vgs_cpu_free(b);
+        }
+        T_IN("%s", vgs_isa_name((vgs_isa)isa));
+        CHECK(!memcmp(y[0], y[1], sizeof y[0]), "other bits");
+        CHECK(memcmp(y[1], y[1] + JOIN_BATCH * JOIN_OUT, sizeof y[1] / 2), "other weights are not followed");
+#ifndef VGS_USE_CBLAS
+        /* less by the windows, the bias and the clamp of the first depthwise */
+        CHECK(ops[0] == 13 && ops[1] == 10, "%d ops one by one, %d joined", ops[0], ops[1]);
+#endif
+    }
 }
 
 static void eigenvectors(void)
@@ -1865,6 +2031,7 @@ int main(int argc, char **argv)
 {
     t_begin(argc, argv);
     RUN(every_op);
+    RUN(joined);
     RUN(eigenvectors);
     RUN(gradients);
     RUN(across_parts);

@@ -42,7 +42,7 @@ static double ref_loss_slope(double d, int kind)
     return d > 0 ? 1 : d < 0 ? -1 : 0;
 }
 
-static double ref_act(int f, double x)
+static double ref_act(const vgs_call *call, int f, double x)
 {
     switch (f) {
     case VGS_ACT_RELU:     return x > 0 ? x : 0;
@@ -50,6 +50,7 @@ static double ref_act(int f, double x)
     case VGS_ACT_TANH:     return tanh(x);
     case VGS_ACT_SILU:     return x * ref_sigmoid(x);
     case VGS_ACT_SOFTPLUS: return ref_softplus(x);
+    case VGS_ACT_CLAMP:    return x < F(0) ? F(0) : x > F(1) ? F(1) : x;
     default:               return x;
     }
 }
@@ -114,17 +115,57 @@ static void ref_maps(const vgs_call *call)
         }
 }
 
+/* Where element j of row p of a product's B lies in what PACK makes of it: blocks of 256 p, in them panels of
+   `width` columns. */
+static int ref_packed_at(int p, int j, int padded, int depth, int width)
+{
+    int block = p / 256 * 256, k = depth - block < 256 ? depth - block : 256;
+    return padded * block + j / width * width * k + (p - block) * width + j % width;
+}
+
+static void ref_pack(const vgs_call *call)
+{
+    int i, j, at, nt = call->i[0] == VGS__NT, rows = call->in[0].rows, cols = call->in[0].cols,
+        padded = call->out.rows, depth = call->out.cols;
+    EACH(padded, depth) {
+        bool inside = i < (nt ? rows : cols);
+        at = ref_packed_at(j, i, padded, depth, call->i[1]);
+        OUT(at / depth, at % depth) = inside ? nt ? IN(0, i, j) : IN(0, j, i) : 0;
+    }
+}
+
+/* Element k of row i of a product's A. i4 > 0: of a window, i3 pixels before. */
+static double ref_left(const vgs_call *call, int i, int k)
+{
+    int c = call->in[0].cols, places, at;
+    if (!call->i[4]) return call->i[0] == VGS__TN ? IN(0, k, i) : IN(0, i, k);
+    places = call->in[1].cols / c;
+    at = i % call->i[4] * places + k / c;
+    if ((int)IN(4, at + 1, 0) == (int)IN(4, at, 0)) return 0;
+    return IN(0, i / call->i[4] * call->i[3] + (int)IN(5, (int)IN(4, at, 0), 0), k % c);
+}
+
+/* Element j of row k of its B. i2: packed. */
+static double ref_right(const vgs_call *call, int k, int j, int width)
+{
+    int depth = call->in[1].cols, at;
+    if (!call->i[2]) return call->i[0] == VGS__NT ? IN(1, j, k) : IN(1, k, j);
+    at = ref_packed_at(k, j, call->in[1].rows, depth, width);
+    return IN(1, at / depth, at % depth);
+}
+
+static int ref_panel;                            /* columns of a panel of PACK                         */
+
 /* a b, a b^T or a^T b; then + bias, or + the row of a table that an index names; then an activation */
 static void ref_matmul(const vgs_call *call)
 {
     int i, j, k, form = call->i[0], depth = form == VGS__TN ? call->in[0].rows : call->in[0].cols;
+    if (call->i[4]) depth = call->in[1].cols;
     EACH(call->out.rows, call->out.cols) {
         double sum = 0;
-        for (k = 0; k < depth; ++k)
-            sum +=
-                (form == VGS__TN ? IN(0, k, i) : IN(0, i, k)) * (form == VGS__NT ? IN(1, j, k) : IN(1, k, j));
+        for (k = 0; k < depth; ++k) sum += ref_left(call, i, k) * ref_right(call, k, j, ref_panel);
         if (call->in[2].buf) sum += IN(2, call->in[3].buf ? (int)IN(3, i, 0) : 0, j);
-        OUT(i, j) = ref_act(call->i[1], sum);
+        OUT(i, j) = ref_act(call, call->i[1], sum);
     }
 }
 
@@ -197,6 +238,8 @@ static void ref_stencil(const vgs_call *call)
             for (e = (int)IN(2, i % m, 0); e < (int)IN(2, i % m + 1, 0); ++e)
                 OUT(i, j) += IN(1, (int)IN(3, e, 1), call->in[1].cols == 1 ? 0 : j) *
                              IN(0, i / m * n + (int)IN(3, e, 0), j);
+        if (call->op == VGS_OP_STENCIL)
+            OUT(i, j) = ref_act(call, call->i[4], OUT(i, j) + (call->in[4].buf ? IN(4, 0, j) : 0));
         else
             for (o = 0; o < m; ++o)
                 for (e = (int)IN(2, o, 0); e < (int)IN(2, o + 1, 0); ++e)
@@ -439,6 +482,7 @@ static vgs_status ref_run(void *self, const vgs_call *call, vgs_error *err)
     (void)self;
     switch (call->op) {
     case VGS_OP_MATMUL: ref_matmul(call); break;
+    case VGS_OP_PACK: ref_pack(call); break;
     case VGS_OP_SUM_COLS: case VGS_OP_LOGSUMEXP: case VGS_OP_SUM_ROWS:
     case VGS_OP_SCATTER_ROWS: case VGS_OP_SUM_SQUARES: ref_sums(call); break;
     case VGS_OP_LAYERNORM: case VGS_OP_LAYERNORM_GRAD: case VGS_OP_LAYERNORM_HAT: ref_layernorm(call); break;
@@ -513,7 +557,7 @@ static vgs_status ref_download(void *self, void *dst, vgs_buffer *b, size_t offs
 static vgs_status ref_finish(void *self, vgs_error *err) { (void)self; (void)err; return VGS_OK; }
 
 static vgs_backend ref_backend = {NULL, ref_create, ref_free, ref_upload, ref_download, ref_run, ref_finish,
-                                  NULL, NULL};
+                                  NULL, NULL, 0};
 
 /* The doubles of a leaf or of a dense value of a compiled graph, to read or to change. */
 static T_MAY double *ref_value(const vgs_graph *g, vgs_var v, int batch)
