@@ -16,11 +16,12 @@
 #include "../examples/json.h"
 #include "../examples/image.h"
 #include "../examples/folder.h"
+#include "../examples/settings.h"
+#include "../examples/view.h"
 #include "../examples/store.h"
 #include "../examples/features.h"
 #include "../examples/gaussian.h"
 #include "../examples/neighbour.h"
-#include "../examples/settings.h"
 #include "../examples/energy.h"
 #include "../examples/efficientnet.h"
 #include "../examples/extractor.h"
@@ -72,21 +73,29 @@ static void must(vgs_status st, const vgs_error *err)
 
 /* ==== features ====================================================================================== */
 
+/* What the store has already is known by the bytes of the image's file. */
 static void extract_all(bench *b, photos *p, store *s, const char *name)
 {
     char *path = text_format("%s/%s.cache", b->cache, name);
-    char *key = text_format("%s, blocks %s, size %d, grid %d", b->folder, b->how.blocks, b->how.size,
-                            b->how.grid);
+    char *key = text_format("raw, blocks %s, size %d, grid %d", b->how.blocks, b->how.size, b->how.grid);
     float *x = (float *)room_for(extractor_numbers(&b->extract), sizeof *x);
     vgs_error err;
     if (!store_open(s, path, key, extractor_numbers(&b->extract), false)) exit(EXIT_FAILED);
+    s->seen = &b->extract.score;
     for (int i = 0; i < p->n; ++i) {
+        unsigned char *data;
+        size_t bytes;
+        uint64_t hash;
         image m;
-        if (store_has(s, (uint64_t)i)) continue;
-        must(image_read(p->at[i].path, 3, &m, &err), &err);
-        must(extractor_run(&b->extract, &m, p->at[i].path, x, &err), &err);
-        if (!store_add(s, (uint64_t)i, x)) say("%s: %s", path, strerror(errno)), exit(EXIT_FAILED);
-        image_free(&m);
+        must(read_file(p->at[i].path, &data, &bytes, &err), &err);
+        hash = hash_bytes(data, bytes);
+        if (!store_has(s, hash)) {
+            must(image_decode(data, bytes, 3, p->at[i].path, &m, &err), &err);
+            must(extractor_run(&b->extract, &m, p->at[i].path, x, &err), &err);
+            if (!store_add(s, hash, x)) say("%s: %s", path, strerror(errno)), exit(EXIT_FAILED);
+            image_free(&m);
+        }
+        free(data);
     }
     free(x);
     free(key);
@@ -102,14 +111,14 @@ static void prepare(bench *b)
     bool *use;
     if (mkdir(b->cache, 0777) && errno != EEXIST) say("%s: %s", b->cache, strerror(errno)), exit(EXIT_FAILED);
     must(extractor_create(&b->extract, &b->how, b->weights, NULL, 1, &err), &err);
-    numbers = extractor_numbers(&b->extract);
+    numbers = (size_t)(b->how.grid * b->how.grid) * (size_t)b->extract.score.channels;
     if (!photos_scan(&good, b->folder, false) || !photos_scan(&b->e.all, b->folder, true)) exit(EXIT_FAILED);
     extract_all(b, &good, &b->train, "train");
     extract_all(b, &b->e.all, &test, "test");
     use = (bool *)room_for((size_t)good.n, sizeof *use);
     memset(use, 1, (size_t)good.n * sizeof *use);
-    b->rows = (float *)room_for((size_t)ENERGY_ROWS * (size_t)b->extract.channels, sizeof *b->rows);
-    b->n_rows = neighbour_candidates(&b->train, use, b->how.grid * b->how.grid, b->extract.channels,
+    b->rows = (float *)room_for((size_t)ENERGY_ROWS * (size_t)b->extract.score.channels, sizeof *b->rows);
+    b->n_rows = neighbour_candidates(&b->train, use, b->how.grid * b->how.grid, b->extract.score.channels,
                                      &(vgs_rng){ b->how.seed, 66, 0 }, ENERGY_ROWS, b->rows);
     b->test = (float *)room_for((size_t)b->e.all.n * numbers, sizeof *b->test);
     for (int i = 0; i < b->e.all.n; ++i) store_get(&test, i, b->test + (size_t)i * numbers);
@@ -118,7 +127,7 @@ static void prepare(bench *b)
     b->e.p = b->e.score + b->e.all.n;
     for (int i = 0; i < b->e.all.n; ++i) b->masks = b->masks || b->e.all.at[i].mask;
     b->d.how = b->how;
-    must(energy_create(&b->scorer, &b->how, b->extract.channels, 1, &err), &err);
+    must(energy_create(&b->scorer, &b->how, b->extract.score.channels, 1, &err), &err);
     store_close(&test);
     photos_free(&good);
     free(use);
@@ -133,7 +142,7 @@ static vgs_ebm *create(const bench *b, const variant *v, int fit)
     vgs_error err;
     vgs_ebm *m;
     s.fit_steps = fit;
-    c = energy_config(&s, b->extract.channels, b->n_rows, b->scorer.cpu);
+    c = energy_config(&s, b->extract.score.channels, b->n_rows, b->scorer.cpu);
     c.objective = v->objective;
     c.lr = v->lr;
     if (v->degrees > 0) c.starts = VGS_STARTS_NEAR, c.start_degrees = v->degrees;
@@ -174,7 +183,7 @@ static double best_scale(vgs_ebm *m, const vgs_data *data)
 static void judge(bench *b, vgs_ebm *m, double *auroc, double *aupro)
 {
     int cells = b->how.grid * b->how.grid, classes = b->e.all.class_count;
-    size_t numbers = extractor_numbers(&b->extract);
+    size_t numbers = (size_t)cells * (size_t)b->extract.score.channels;
     vgs_model *learned = vgs_ebm_model(m, true);
     float *w = (float *)room_for((size_t)vgs_model_size(learned), sizeof *w);
     result *each = (result *)room_for((size_t)classes, sizeof *each), mean;
@@ -240,7 +249,7 @@ static void run(bench *b, const variant *v, const vgs_data *data, vgs_ebm *fitte
 
 static void run_all(bench *b)
 {
-    vgs_data data = { .x = b->rows, .rows = b->n_rows, .dim = b->extract.channels };
+    vgs_data data = { .x = b->rows, .rows = b->n_rows, .dim = b->extract.score.channels };
     double spent, unused;
     vgs_ebm *fitted = autoencoder(b, &data, "autoencoder, short", b->how.fit_steps, &spent);
     int all = (int)(b->how.fit_steps * b->seconds / spent);
@@ -271,6 +280,7 @@ int main(int argc, char **argv)
     if (n < 3) wrong_usage("FOLDER WEIGHTS.safetensors CACHE [--seconds S] [--only NAMES] [--KEY VALUE ...]");
     b.how.size = b.how.size ? b.how.size : 224;
     b.how.unit = 1;
+    strcpy(b.how.map, "score");
     prepare(&b);
     run_all(&b);
     energy_free(&b.scorer);

@@ -15,11 +15,12 @@
 #include "room.h"
 #include "image.h"
 #include "folder.h"
+#include "settings.h"
+#include "view.h"
 #include "store.h"
 #include "features.h"
 #include "gaussian.h"
 #include "neighbour.h"
-#include "settings.h"
 #include "energy.h"
 #include "efficientnet.h"
 #include "extractor.h"
@@ -127,6 +128,7 @@ static options parse(int argc, char **argv)
     if (o.how.unit < 0) o.how.unit = o.weights != NULL;
     if (o.how.method & ENERGY && !o.how.unit) wrong_usage("--method energy: features must be of --unit 1");
     if (o.how.pool % 2 == 0) wrong_usage("--pool %d: must be odd", o.how.pool);
+    if (o.how.map_pool && o.how.map_pool % 2 == 0) wrong_usage("--map-pool %d: must be odd", o.how.map_pool);
     return o;
 }
 
@@ -223,12 +225,12 @@ static bool find_groups(training *t)
     return false;
 }
 
-/* Scores of every image by models that have not seen its fold: maps [n, methods, cells]. */
+/* Scores of every image by models that have not seen its fold: maps [n, layers, cells]. */
 static bool cross_score(training *t, detector *d, float *maps)
 {
     settings *s = &d->how;
     int folds = s->folds < t->groups ? s->folds : t->groups;
-    size_t stride = (size_t)(s->grid * s->grid * methods_in_use(s));
+    size_t stride = (size_t)(s->grid * s->grid * layers_in_use(s));
     float *x = (float *)room_for(t->features.numbers, sizeof *x);
     double start = seconds_now();
     vgs_error err;
@@ -236,13 +238,13 @@ static bool cross_score(training *t, detector *d, float *maps)
     deal_folds(t->group, t->all.n, t->groups, folds, s->seed, t->fold);
     for (int f = 0; f < folds && ok && !stopped; ++f) {
         models m;
-        ok = !models_create(&m, s, d->extract.channels, s->rows, t->o->threads, &err);
+        ok = !models_create(&m, &d->extract, s->rows, t->o->threads, &err);
         for (int i = 0; i < t->all.n; ++i) t->use[i] = t->fold[i] != f;
-        ok = ok && !models_fit(&m, s, &t->features, t->use, d->extract.channels, &err);
+        ok = ok && !models_fit(&m, &d->extract, &t->features, t->use, &err);
         for (int i = 0; i < t->all.n && ok; ++i) {
             if (t->use[i]) continue;
-            store_get(&t->features, i, x);
-            models_score(&m, s, x, maps + (size_t)i * stride);
+            store_read(&t->features, i, x);
+            models_score(&m, &d->extract, x, maps + (size_t)i * stride);
         }
         models_free(&m);
         progress("calibration", f + 1, folds + 1, start);
@@ -255,19 +257,20 @@ static bool cross_score(training *t, detector *d, float *maps)
 /* Calibration, then the models of all images. */
 static bool fit_all(training *t, detector *d)
 {
-    int cells = d->how.grid * d->how.grid, methods = methods_in_use(&d->how), n = t->all.n;
-    float *maps = (float *)room_for((size_t)n * (size_t)(cells * methods), sizeof *maps);
-    float *map = (float *)room_for((size_t)n * (size_t)cells, sizeof *map);
+    int cells = d->how.grid * d->how.grid, layers = layers_in_use(&d->how), n = t->all.n;
+    float *maps = (float *)room_for((size_t)n * (size_t)(cells * layers), sizeof *maps);
+    float *map = (float *)room_for(2 * (size_t)n * (size_t)cells, sizeof *map), *scores = map + n * cells;
     vgs_error err;
     bool ok = cross_score(t, d, maps);
     if (ok) {
         measure_scale(d, maps, n);
         for (int i = 0; i < n; ++i)
-            combine_maps(d, maps + (size_t)i * (size_t)(cells * methods), map + (size_t)i * (size_t)cells);
-        calibrate(d, map, n);
+            combine_maps(d, maps + (size_t)i * (size_t)(cells * layers), scores + (size_t)i * (size_t)cells,
+                         map + (size_t)i * (size_t)cells);
+        calibrate(d, scores, map, n);
         for (int i = 0; i < n; ++i) t->use[i] = true;
-        ok = !models_create(&d->fitted, &d->how, d->extract.channels, d->how.rows, t->o->threads, &err) &&
-             !models_fit(&d->fitted, &d->how, &t->features, t->use, d->extract.channels, &err);
+        ok = !models_create(&d->fitted, &d->extract, d->how.rows, t->o->threads, &err) &&
+             !models_fit(&d->fitted, &d->extract, &t->features, t->use, &err);
         if (!ok) say("%s", err.msg);
     }
     free(maps);
@@ -307,9 +310,9 @@ static void training_free(training *t)
 /* How the features in a store were made: what must be the same to go on with it. weights: "" of the bank. */
 static char *features_key(const settings *s, const extractor *e, const char *weights)
 {
-    return text_format("%s, blocks %s, padding %s, input %s, size %d, grid %d, channels %d, unit %d, pool %d",
-                       *weights ? weights : "bank 1", s->blocks, s->padding, s->input, s->size, s->grid,
-                       e->channels, s->unit, s->pool);
+    return text_format("%s, raw, blocks %s, map %s %s, padding %s, input %s, size %d, grid %d, channels %d",
+                       *weights ? weights : "bank 1", s->blocks, s->map, s->map_blocks, s->padding, s->input,
+                       s->size, s->grid, e->channels);
 }
 
 static int train_into(training *t, detector *d, const char *path)

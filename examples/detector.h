@@ -1,6 +1,11 @@
 /* detector.h - a detector of anomalies: scores of cells by one or several methods, what scores good images
    have, and the file that holds it all. Include it after extractor.h and neighbour.h.
 
+   An image's score is the largest of its cells' scores by the method. Its heat map is that of these scores,
+   or (--map scales) of two Gaussians a cell of its own: of raw features, and of their means over a large part
+   of the image, which alone see what is large and faint. What finds anomalous images best does not find best
+   where they are anomalous: bench/RESULTS.md.
+
    Calibration: the groups of good images are dealt into folds; every image is scored by models that have not
    seen its group. From these scores come the mean and deviation that put methods on one scale, the p-value of
    an image, (1 + #{good scores >= its score})/(n + 1), the threshold for a promised rate of false alarms, and
@@ -8,17 +13,17 @@
 #ifndef DETECTOR_H
 #define DETECTOR_H
 
-enum { PIXEL_LEVELS = 401 };
+enum { PIXEL_LEVELS = 401, MOST_LAYERS = METHODS + 2 };
 
-/* What is fitted to features. */
-typedef struct models { gaussian location, one; neighbour bank; energy ebm; } models;
+/* What is fitted to features; fine and coarse: of the map. */
+typedef struct models { gaussian location, one, fine, coarse; neighbour bank; energy ebm; } models;
 
 typedef struct detector {
     settings how;
     char weights[160];       /* name and checksum of the file that the network came from; "": none       */
     extractor extract;
     models fitted;
-    double mean[METHODS], deviation[METHODS];    /* of the cells of good images, for each method         */
+    double mean[MOST_LAYERS], deviation[MOST_LAYERS];    /* of the cells of good images, for each layer  */
     int    good;                                 /* n, good images                                       */
     double *scores;                              /* [good], ascending                                    */
     double rate, threshold;                      /* what can be promised; a higher score is bad          */
@@ -31,25 +36,42 @@ static inline void models_free(models *m)
 {
     gaussian_free(&m->location);
     gaussian_free(&m->one);
+    gaussian_free(&m->fine);
+    gaussian_free(&m->coarse);
     neighbour_free(&m->bank);
     energy_free(&m->ebm);
 }
 
-static inline vgs_status models_create(models *m, const settings *s, int channels, int rows, int threads,
-                                       vgs_error *err)
+static inline vgs_status models_create(models *m, const extractor *e, int rows, int threads, vgs_error *err)
 {
+    const settings *s = e->how;
+    int channels = e->score.channels, cells = s->grid * s->grid;
     *m = (models){ .bank = { 0, 0, NULL, NULL } };
-    if (s->method & LOCATION) m->location = gaussian_create(s->grid * s->grid, channels, s->dims);
+    if (map_of_scales(s)) {
+        m->fine = gaussian_create(cells, e->fine.channels, s->map_dims);
+        m->coarse = gaussian_create(cells, e->coarse.channels, s->map_dims);
+    }
+    if (s->method & LOCATION) m->location = gaussian_create(cells, channels, s->dims);
     if (s->method & MAHALANOBIS) m->one = gaussian_create(1, channels, s->dims);
     if (s->method & NEIGHBOUR) m->bank = neighbour_create(rows, channels);
     return s->method & ENERGY ? energy_create(&m->ebm, s, channels, threads, err) : VGS_OK;
 }
 
-static inline vgs_status models_fit(models *m, const settings *s, store *st, const bool *use, int channels,
-                                    vgs_error *err)
+static inline bool models_fit_map(models *m, const extractor *e, store *st, const bool *use)
 {
-    bool ok = true;
-    if (s->method & LOCATION) ok = gaussian_fit(&m->location, st, use, s->grid, s->window, s->ridge);
+    const settings *s = e->how;
+    st->seen = &e->fine;
+    if (!gaussian_fit(&m->fine, st, use, s->grid, s->map_window, s->ridge)) return false;
+    st->seen = &e->coarse;
+    return gaussian_fit(&m->coarse, st, use, s->grid, s->map_window, s->ridge);
+}
+
+static inline vgs_status models_fit(models *m, const extractor *e, store *st, const bool *use, vgs_error *err)
+{
+    const settings *s = e->how;
+    bool ok = !map_of_scales(s) || models_fit_map(m, e, st, use);
+    st->seen = &e->score;
+    if (ok && s->method & LOCATION) ok = gaussian_fit(&m->location, st, use, s->grid, s->window, s->ridge);
     if (ok && s->method & MAHALANOBIS) ok = gaussian_fit(&m->one, st, use, s->grid, 0, s->ridge);
     if (!ok) {
         err->code = VGS_E_NONFINITE;
@@ -59,7 +81,7 @@ static inline vgs_status models_fit(models *m, const settings *s, store *st, con
         return err->code;
     }
     if (s->method & NEIGHBOUR) neighbour_fit(&m->bank, st, use, s->grid * s->grid, s->seed);
-    return s->method & ENERGY ? energy_fit(&m->ebm, s, st, use, channels, err) : VGS_OK;
+    return s->method & ENERGY ? energy_fit(&m->ebm, s, st, use, e->score.channels, err) : VGS_OK;
 }
 
 /* map [cells] becomes log score less `level` times the median of these: what a whole image has in common, its
@@ -74,10 +96,26 @@ static inline void take_level(float *map, int cells, double level)
     free(v);
 }
 
-/* Scores of the cells by each method in use, one after the other: maps [methods in use, cells]. */
-static inline void models_score(models *m, const settings *s, const float *x, float *maps)
+static inline void models_score_map(models *m, const extractor *e, const float *raw, float *x, float *maps)
 {
+    int cells = e->how->grid * e->how->grid;
+    vgs_error err;
+    view_make(&e->fine, raw, "", x, &err);
+    gaussian_score(&m->fine, x, cells, maps);
+    view_make(&e->coarse, raw, "", x, &err);
+    gaussian_score(&m->coarse, x, cells, maps + cells);
+    for (int k = 0; k < 2; ++k) take_level(maps + k * cells, cells, e->how->map_level);
+}
+
+/* Scores of the cells by each method in use, then of the scales of the map, if it has some: maps [layers,
+   cells]. raw: features that have passed extractor_run. */
+static inline void models_score(models *m, const extractor *e, const float *raw, float *maps)
+{
+    const settings *s = e->how;
     int cells = s->grid * s->grid;
+    float *x = e->seen;
+    vgs_error err;
+    view_make(&e->score, raw, "", x, &err);
     if (s->method & LOCATION) {
         gaussian_score(&m->location, x, cells, maps);
         if (s->level > 0) take_level(maps, cells, s->level);
@@ -85,7 +123,8 @@ static inline void models_score(models *m, const settings *s, const float *x, fl
     }
     if (s->method & MAHALANOBIS) gaussian_score(&m->one, x, cells, maps), maps += cells;
     if (s->method & NEIGHBOUR) neighbour_score(&m->bank, x, cells, maps), maps += cells;
-    if (s->method & ENERGY) energy_score(&m->ebm, x, maps);
+    if (s->method & ENERGY) energy_score(&m->ebm, x, maps), maps += cells;
+    if (map_of_scales(s)) models_score_map(m, e, raw, x, maps);
 }
 
 static inline int methods_in_use(const settings *s)
@@ -95,15 +134,26 @@ static inline int methods_in_use(const settings *s)
     return n;
 }
 
-/* map = the sum over the methods of (score - mean)/deviation. */
-static inline void combine_maps(const detector *d, const float *maps, float *map)
+static inline int layers_in_use(const settings *s) { return methods_in_use(s) + (map_of_scales(s) ? 2 : 0); }
+
+/* (score - mean)/deviation of cell k in layer i. */
+static inline double standard_score(const detector *d, const float *maps, int i, int k)
+{
+    return ((double)maps[i * d->how.grid * d->how.grid + k] - d->mean[i]) / d->deviation[i];
+}
+
+/* From maps [layers, cells]: the score of each cell, the sum over the methods, into score, and what the heat
+   map shows, the larger of the two scales', into map. */
+static inline void combine_maps(const detector *d, const float *maps, float *score, float *map)
 {
     int cells = d->how.grid * d->how.grid, methods = methods_in_use(&d->how);
     for (int k = 0; k < cells; ++k) {
         double sum = 0;
-        for (int i = 0; i < methods; ++i)
-            sum += ((double)maps[i * cells + k] - d->mean[i]) / d->deviation[i];
-        map[k] = (float)sum;
+        for (int i = 0; i < methods; ++i) sum += standard_score(d, maps, i, k);
+        map[k] = score[k] = (float)sum;
+        if (map_of_scales(&d->how))
+            map[k] = (float)fmax(standard_score(d, maps, methods, k),
+                                 standard_score(d, maps, methods + 1, k));
     }
 }
 
@@ -134,19 +184,19 @@ static inline void deal_folds(const int *group, int n, int groups, int folds, ui
     free(order);
 }
 
-/* Mean and deviation of each method's scores: maps [n, methods, cells]. */
+/* Mean and deviation of each layer's scores: maps [n, layers, cells]. */
 static inline void measure_scale(detector *d, const float *maps, int n)
 {
-    size_t cells = (size_t)(d->how.grid * d->how.grid), methods = (size_t)methods_in_use(&d->how);
+    size_t cells = (size_t)(d->how.grid * d->how.grid), layers = (size_t)layers_in_use(&d->how);
     double count = (double)n * (double)cells;
-    for (size_t m = 0; m < methods; ++m) {
+    for (size_t m = 0; m < layers; ++m) {
         double sum = 0, square = 0;
         for (int i = 0; i < n; ++i)
-            for (size_t k = 0; k < cells; ++k) sum += (double)maps[((size_t)i * methods + m) * cells + k];
+            for (size_t k = 0; k < cells; ++k) sum += (double)maps[((size_t)i * layers + m) * cells + k];
         d->mean[m] = sum / count;
         for (int i = 0; i < n; ++i)
             for (size_t k = 0; k < cells; ++k) {
-                double v = (double)maps[((size_t)i * methods + m) * cells + k] - d->mean[m];
+                double v = (double)maps[((size_t)i * layers + m) * cells + k] - d->mean[m];
                 square += v * v;
             }
         d->deviation[m] = square > 0 ? sqrt(square / count) : 1;
@@ -178,8 +228,8 @@ static inline double p_value(const detector *d, double score)
 /* Whether an image's score is called bad: its p-value is within the promised rate, but for rounding. */
 static inline bool is_bad(const detector *d, double p) { return p <= d->rate * (1 + 1e-12); }
 
-/* From combined maps of good images [n, cells], whose order is lost. */
-static inline void calibrate(detector *d, float *maps, int n)
+/* From scores of the cells and maps of good images, [n, cells] each. */
+static inline void calibrate(detector *d, const float *scores, const float *maps, int n)
 {
     int cells = d->how.grid * d->how.grid;
     size_t count = (size_t)n * (size_t)cells;
@@ -187,7 +237,7 @@ static inline void calibrate(detector *d, float *maps, int n)
     d->good = n;
     free(d->scores);
     d->scores = (double *)room_for((size_t)n, sizeof *d->scores);
-    for (int i = 0; i < n; ++i) d->scores[i] = map_score(maps + (size_t)i * (size_t)cells, cells);
+    for (int i = 0; i < n; ++i) d->scores[i] = map_score(scores + (size_t)i * (size_t)cells, cells);
     qsort(d->scores, (size_t)n, sizeof *d->scores, compare_doubles);
     for (size_t i = 0; i < count; ++i) all[i] = (double)maps[i];
     qsort(all, count, sizeof *all, compare_doubles);
@@ -217,18 +267,18 @@ static inline double heat(const detector *d, double score)
 
 typedef struct verdict { double score, p, ms_resize, ms_features, ms_score; } verdict;
 
-/* map [grid, grid], out. scratch: [numbers + methods x cells] */
+/* map [grid, grid], out. scratch: of detector_scratch */
 static inline vgs_status detector_score(detector *d, const image *m, const char *path, float *scratch,
-                                        float *map,
-                                        verdict *v, vgs_error *err)
+                                        float *map, verdict *v, vgs_error *err)
 {
-    float *maps = scratch + extractor_numbers(&d->extract);
+    int cells = d->how.grid * d->how.grid;
+    float *score = scratch + extractor_numbers(&d->extract), *maps = score + cells;
     double start;
     if (extractor_run(&d->extract, m, path, scratch, err)) return err->code;
     start = seconds_now();
-    models_score(&d->fitted, &d->how, scratch, maps);
-    combine_maps(d, maps, map);
-    v->score = map_score(map, d->how.grid * d->how.grid);
+    models_score(&d->fitted, &d->extract, scratch, maps);
+    combine_maps(d, maps, score, map);
+    v->score = map_score(score, cells);
     v->p = p_value(d, v->score);
     v->ms_resize = d->extract.ms_resize;
     v->ms_features = d->extract.ms_features;
@@ -240,7 +290,7 @@ static inline vgs_status detector_score(detector *d, const image *m, const char 
 static inline float *detector_scratch(const detector *d)
 {
     size_t cells = (size_t)d->how.grid * (size_t)d->how.grid;
-    return (float *)room_for(extractor_numbers(&d->extract) + (METHODS + 1) * cells, sizeof(float));
+    return (float *)room_for(extractor_numbers(&d->extract) + (MOST_LAYERS + 1) * cells, sizeof(float));
 }
 
 /* ==== the file ====================================================================================== */
@@ -270,18 +320,20 @@ static inline vgs_status detector_save(detector *d, const char *path, vgs_error 
 {
     const models *m = &d->fitted;
     float *net = NULL, *ebm = NULL;
-    uint64_t good = (uint64_t)d->good, levels = PIXEL_LEVELS, methods = (uint64_t)methods_in_use(&d->how);
+    uint64_t good = (uint64_t)d->good, levels = PIXEL_LEVELS, layers = (uint64_t)layers_in_use(&d->how);
     uint64_t bank[2] = { (uint64_t)m->bank.rows, (uint64_t)m->bank.channels };
     vgs_writer *w = vgs_writer_create(err);
     vgs_status st = VGS_OK;
     if (!w) return err->code;
     write_gaussian(w, "location", &m->location);
     write_gaussian(w, "mahalanobis", &m->one);
+    write_gaussian(w, "map.fine", &m->fine);
+    write_gaussian(w, "map.coarse", &m->coarse);
     if (m->bank.bank) vgs_writer_tensor(w, "neighbour.bank", VGS_DTYPE_F32, 2, bank, m->bank.bank);
     vgs_writer_tensor(w, "calibration.scores", VGS_DTYPE_F64, 1, &good, d->scores);
     vgs_writer_tensor(w, "calibration.pixels", VGS_DTYPE_F32, 1, &levels, d->pixels);
-    vgs_writer_tensor(w, "calibration.mean", VGS_DTYPE_F64, 1, &methods, d->mean);
-    vgs_writer_tensor(w, "calibration.deviation", VGS_DTYPE_F64, 1, &methods, d->deviation);
+    vgs_writer_tensor(w, "calibration.mean", VGS_DTYPE_F64, 1, &layers, d->mean);
+    vgs_writer_tensor(w, "calibration.deviation", VGS_DTYPE_F64, 1, &layers, d->deviation);
     vgs_writer_meta(w, "detector", "1");
     for (int i = 0; i < SETTINGS; ++i) {
         char text[64];
@@ -330,10 +382,12 @@ static inline vgs_status read_settings(const vgs_safetensors *f, const char *pat
         return image_error(err, VGS_E_FORMAT, path, text);
     }
     *s = settings_initial();
+    if (!vgs_safetensors_meta(f, "map")) strcpy(s->map, "score");    /* a file from before it            */
     for (int i = 0; i < SETTINGS; ++i) {
         const char *value = vgs_safetensors_meta(f, setting_list[i].name);
         if (value && setting_set(s, setting_list + i, value)) continue;
         if (!value && !strcmp(setting_list[i].name, "level")) continue;      /* a file from before it    */
+        if (!value && !strncmp(setting_list[i].name, "map", 3)) continue;
         snprintf(text, sizeof text, "%s = %.40s", setting_list[i].name, value ? value : "missing");
         return image_error(err, VGS_E_FORMAT, path, text);
     }
@@ -344,7 +398,7 @@ static inline vgs_status read_calibration(const vgs_safetensors *f, const char *
                                           vgs_error *err)
 {
     const vgs_file_tensor *t = vgs_safetensors_find(f, "calibration.scores");
-    size_t methods = (size_t)methods_in_use(&d->how);
+    size_t layers = (size_t)layers_in_use(&d->how);
     vgs_status st;
     if (!t || t->count < 1 || t->count > INT_MAX) return image_error(err, VGS_E_FORMAT, path,
         "no calibration.scores");
@@ -352,8 +406,8 @@ static inline vgs_status read_calibration(const vgs_safetensors *f, const char *
     d->scores = (double *)room_for(t->count, sizeof *d->scores);
     st = vgs_safetensors_doubles(f, "calibration.scores", d->scores, t->count, err);
     if (!st) st = vgs_safetensors_floats(f, "calibration.pixels", d->pixels, PIXEL_LEVELS, err);
-    if (!st) st = vgs_safetensors_doubles(f, "calibration.mean", d->mean, methods, err);
-    if (!st) st = vgs_safetensors_doubles(f, "calibration.deviation", d->deviation, methods, err);
+    if (!st) st = vgs_safetensors_doubles(f, "calibration.mean", d->mean, layers, err);
+    if (!st) st = vgs_safetensors_doubles(f, "calibration.deviation", d->deviation, layers, err);
     if (!st) st = vgs_safetensors_number(f, "rate", &d->rate, err);
     return st ? st : vgs_safetensors_number(f, "threshold", &d->threshold, err);
 }
@@ -374,11 +428,13 @@ static inline vgs_status detector_load(detector *d, const char *path, int thread
         snprintf(d->weights, sizeof d->weights, "%s", source ? source : "");
         st = extractor_create(&d->extract, &d->how, NULL, net ? f : NULL, threads, err);
     }
-    if (!st) st = models_create(&d->fitted, &d->how, d->extract.channels,
-                                bank && bank->ndim ? (int)bank->shape[0] : 1, threads, err);
+    if (!st) st = models_create(&d->fitted, &d->extract, bank && bank->ndim ? (int)bank->shape[0] : 1,
+                                threads, err);
     if (!st && d->how.method & ENERGY) st = energy_read(&d->fitted.ebm, f, err);
     if (!st && d->how.method & LOCATION) st = read_gaussian(f, "location", &d->fitted.location, err);
     if (!st && d->how.method & MAHALANOBIS) st = read_gaussian(f, "mahalanobis", &d->fitted.one, err);
+    if (!st && map_of_scales(&d->how)) st = read_gaussian(f, "map.fine", &d->fitted.fine, err);
+    if (!st && map_of_scales(&d->how)) st = read_gaussian(f, "map.coarse", &d->fitted.coarse, err);
     if (!st && d->how.method & NEIGHBOUR) {
         neighbour *b = &d->fitted.bank;
         st = vgs_safetensors_floats(f, "neighbour.bank", b->bank, (size_t)b->rows * (size_t)b->channels, err);

@@ -9,7 +9,8 @@
 #ifndef EFFICIENTNET_H
 #define EFFICIENTNET_H
 
-enum { NET_BLOCKS = 64, NET_STAGES = 7, NET_USED = 8, NET_ARRAYS = NET_BLOCKS * 10 + 2 };
+enum { NET_BLOCKS = 64, NET_STAGES = 7, NET_LISTED = 8, NET_USED = 2 * NET_LISTED,
+       NET_ARRAYS = NET_BLOCKS * 10 + 2 };
 
 typedef struct net_kind { const char *name; double width, depth; int native; bool lite; } net_kind;
 static const net_kind net_kinds[] = {
@@ -26,11 +27,14 @@ typedef struct net_block { int in, hidden, out, size, stride, squeeze, stage, pl
 typedef enum net_padding { PAD_SAME, PAD_STATIC, PAD_SYMMETRIC } net_padding;
 static const char *const padding_names[] = { "same", "static", "symmetric" };
 
+typedef struct net_blocks { int n, at[NET_LISTED]; } net_blocks;     /* numbers, ascending               */
+
 typedef struct net_plan {
     const net_kind *kind;
     int stem, n;             /* channels after the stem; blocks                                          */
     net_block block[NET_BLOCKS];
-    int used[NET_USED], n_used;                  /* blocks whose outputs are features                    */
+    net_blocks score, map;   /* whose outputs are features, of an image's score and of its map           */
+    int used[NET_USED], n_used;                  /* both, ascending                                      */
     net_padding padding;
     bool imagenet;           /* input less ImageNet's mean over its deviation; else (x - .5)/.5          */
 } net_plan;
@@ -70,27 +74,43 @@ static inline int net_last_of_stage(const net_plan *p, int stage)
     return last;
 }
 
-/* blocks "" means the last ones of stages 4 and 5. */
-static inline vgs_status net_choose(net_plan *p, const char *blocks, vgs_error *err)
+/* The blocks of a flag; "": the last ones of its stages. */
+static inline vgs_status net_listed(const net_plan *p, const char *flag, const char *text,
+                                    const char *stages, net_blocks *b, vgs_error *err)
 {
     char *end;
-    p->n_used = 0;
-    if (!*blocks) {
-        p->used[p->n_used++] = net_last_of_stage(p, 4);
-        p->used[p->n_used++] = net_last_of_stage(p, 5);
-    }
-    for (const char *at = blocks; *at; at = *end ? end + 1 : end) {
+    b->n = 0;
+    for (; !*text && *stages; ++stages) b->at[b->n++] = net_last_of_stage(p, *stages - '0');
+    for (const char *at = text; *at; at = *end ? end + 1 : end) {
         long k = strtol(at, &end, 10);
-        bool order = !p->n_used || k > p->used[p->n_used - 1];
-        if (end == at || (*end && *end != ',') || k < 0 || k >= p->n || !order || p->n_used == NET_USED) {
+        bool order = !b->n || k > b->at[b->n - 1];
+        if (end == at || (*end && *end != ',') || k < 0 || k >= p->n || !order || b->n == NET_LISTED) {
             err->code = VGS_E_ARG;
             snprintf(err->msg, sizeof err->msg,
-                     "--blocks %.60s: must be up to %d ascending numbers in 0..%d, as of %s",
-                     blocks, NET_USED, p->n - 1, p->kind->name);
+                     "%s %.60s: must be up to %d ascending numbers in 0..%d, as of %s", flag, text,
+                     NET_LISTED, p->n - 1, p->kind->name);
             return err->code;
         }
-        p->used[p->n_used++] = (int)k;
+        b->at[b->n++] = (int)k;
     }
+    return VGS_OK;
+}
+
+static inline bool net_has(const net_blocks *b, int block)
+{
+    for (int i = 0; i < b->n; ++i) if (b->at[i] == block) return true;
+    return false;
+}
+
+/* What the settings ask for; blocks behind the last of these are cut off. */
+static inline vgs_status net_choose(net_plan *p, const settings *s, vgs_error *err)
+{
+    p->n_used = p->map.n = 0;
+    if (net_listed(p, "--blocks", s->blocks, "45", &p->score, err) ||
+        (map_of_scales(s) && net_listed(p, "--map-blocks", s->map_blocks, "1245", &p->map, err)))
+        return err->code;
+    for (int k = 0; k < p->n; ++k)
+        if (net_has(&p->score, k) || net_has(&p->map, k)) p->used[p->n_used++] = k;
     p->n = p->used[p->n_used - 1] + 1;
     return VGS_OK;
 }
@@ -467,7 +487,7 @@ static inline vgs_status network_open(network *n, const char *path, const settin
     float *w = NULL;
     int size = 0;
     vgs_status st = file ? net_identify(&from, s->padding, s->input, &n->plan, err) : err->code;
-    if (!st) st = net_choose(&n->plan, s->blocks, err);
+    if (!st) st = net_choose(&n->plan, s, err);
     if (!st) {
         net_arrays(&n->plan, a, &size);
         w = (float *)room_for((size_t)size, sizeof *w);
@@ -532,7 +552,7 @@ static inline vgs_status network_load(network *n, const vgs_safetensors *f, cons
     for (int i = 0; i <= PAD_SYMMETRIC; ++i)
         if (padding && !strcmp(padding, padding_names[i])) n->plan.padding = (net_padding)i;
     n->plan.imagenet = input && !strcmp(input, "imagenet");
-    st = net_choose(&n->plan, s->blocks, err);
+    st = net_choose(&n->plan, s, err);
     count = net_arrays(&n->plan, a, &size);
     w = (float *)room_for((size_t)size, sizeof *w);
     for (int i = 0; i < count && !st; ++i) {

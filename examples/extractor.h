@@ -1,14 +1,15 @@
-/* extractor.h - from an image to the features of each cell: resize, filters or a network, neighbourhood,
-   length. Include it after image.h, features.h and efficientnet.h. */
+/* extractor.h - from an image to the features of each cell: resize, then filters or a network; and what of
+   them the models see. Include it after view.h, image.h, features.h and efficientnet.h. */
 #ifndef EXTRACTOR_H
 #define EXTRACTOR_H
 
 typedef struct extractor {
     const settings *how;
     int channels;
+    view score, fine, coarse;                    /* of the image's score, of the two scales of its map   */
     network net;             /* net.graph NULL: the bank of filters                                      */
     unsigned char *pixels;   /* [size, size, 3]                                                          */
-    float *raw;              /* [grid, grid, channels]                                                   */
+    float *seen;             /* [grid, grid, channels], scratch of a view                                */
     double ms_resize, ms_features;               /* of the last image                                    */
 } extractor;
 
@@ -16,9 +17,21 @@ static inline void extractor_free(extractor *e)
 {
     network_free(&e->net);
     free(e->pixels);
-    free(e->raw);
+    free(e->seen);
     e->pixels = NULL;
-    e->raw = NULL;
+    e->seen = NULL;
+}
+
+/* Of the outputs of these blocks, or of all channels of the filters. */
+static inline view extractor_view(const extractor *e, const net_blocks *b, int pool, bool unit)
+{
+    const net_plan *p = &e->net.plan;
+    view v = { .grid = e->how->grid, .from = e->channels, .pool = pool, .unit = unit };
+    int at = 0;
+    if (!e->net.graph) view_add(&v, 0, e->channels);
+    for (int i = 0; i < p->n_used && e->net.graph; at += p->block[p->used[i++]].out)
+        if (net_has(b, p->used[i])) view_add(&v, at, p->block[p->used[i]].out);
+    return v;
 }
 
 /* Of a network's file, or of a detector's (file), or, both NULL, the bank of filters. */
@@ -31,32 +44,16 @@ static inline vgs_status extractor_create(extractor *e, const settings *how, con
     if (file && network_load(&e->net, file, how, threads, err)) return err->code;
     if (e->net.graph) e->channels = net_features(&e->net.plan);
     e->pixels = (unsigned char *)room_for(side * side * 3, 1);
-    e->raw = (float *)room_for(cells * (size_t)e->channels, sizeof *e->raw);
+    e->seen = (float *)room_for(cells * (size_t)e->channels, sizeof *e->seen);
+    e->score = extractor_view(e, &e->net.plan.score, how->pool, how->unit);
+    e->fine = extractor_view(e, &e->net.plan.map, 1, false);
+    e->coarse = extractor_view(e, &e->net.plan.map, map_coarse(how), false);
     return VGS_OK;
 }
 
 static inline size_t extractor_numbers(const extractor *e)
 {
     return (size_t)e->how->grid * (size_t)e->how->grid * (size_t)e->channels;
-}
-
-/* to = the mean of x over `side` x `side` cells around each; at the border over those that there are.
-   x, to: [grid, grid, channels] */
-static inline void pool_cells(const float *x, int grid, int channels, int side, float *to)
-{
-    int r = side / 2;
-    memset(to, 0, (size_t)(grid * grid) * (size_t)channels * sizeof *to);
-    for (int k = 0; k < grid * grid; ++k) {
-        float *out = to + (size_t)k * (size_t)channels, count = 0;
-        for (int v = k / grid - r; v <= k / grid + r; ++v)
-            for (int u = k % grid - r; u <= k % grid + r; ++u) {
-                if (v < 0 || v >= grid || u < 0 || u >= grid) continue;
-                const float *in = x + (size_t)(v * grid + u) * (size_t)channels;
-                count += 1;
-                for (int i = 0; i < channels; ++i) out[i] += in[i];
-            }
-        for (int i = 0; i < channels; ++i) out[i] /= count;
-    }
 }
 
 static inline vgs_status finite_cells(const float *x, int grid, int channels, const char *path,
@@ -72,23 +69,8 @@ static inline vgs_status finite_cells(const float *x, int grid, int channels, co
     return VGS_OK;
 }
 
-/* x [grid, grid, channels]: each cell divided by its length */
-static inline vgs_status unit_cells(float *x, int grid, int channels, const char *path, vgs_error *err)
-{
-    for (int k = 0; k < grid * grid; ++k, x += channels) {
-        float length = sqrtf(dot(x, x, channels));
-        if (!(length > 0 && length < FLT_MAX)) {
-            err->code = VGS_E_NONFINITE;
-            snprintf(err->msg, sizeof err->msg, "%.150s: the feature of cell %d, %d has length %g", path,
-                     k / grid, k % grid, (double)length);
-            return err->code;
-        }
-        for (int i = 0; i < channels; ++i) x[i] /= length;
-    }
-    return VGS_OK;
-}
-
-/* Features [grid, grid, channels] of an image into x. path: for messages. */
+/* Raw features [grid, grid, channels] of an image into x. One whose length is asked for, and is 0, is an
+   error. path: for messages. */
 static inline vgs_status extractor_run(extractor *e, const image *m, const char *path, float *x,
                                        vgs_error *err)
 {
@@ -98,13 +80,11 @@ static inline vgs_status extractor_run(extractor *e, const image *m, const char 
         "out of memory");
     resized = seconds_now();
     if (e->net.graph) {
-        if (network_run(&e->net, e->pixels, e->raw, err)) return err->code;
-    } else if (!bank_features(e->pixels, s->size, s->grid, e->raw))
+        if (network_run(&e->net, e->pixels, x, err)) return err->code;
+    } else if (!bank_features(e->pixels, s->size, s->grid, x))
         return image_error(err, VGS_E_NOMEM, path, "out of memory");
-    if (s->pool > 1) pool_cells(e->raw, s->grid, e->channels, s->pool, x);
-    else memcpy(x, e->raw, extractor_numbers(e) * sizeof *x);
-    if (finite_cells(x, s->grid, e->channels, path, err)) return err->code;
-    if (s->unit && unit_cells(x, s->grid, e->channels, path, err)) return err->code;
+    if (finite_cells(x, s->grid, e->channels, path, err) ||
+        view_make(&e->score, x, path, e->seen, err)) return err->code;
     e->ms_resize = 1e3 * (resized - start);
     e->ms_features = 1e3 * (seconds_now() - resized);
     return VGS_OK;

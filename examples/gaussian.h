@@ -36,16 +36,6 @@ static inline void gaussian_free(gaussian *g)
     g->basis = g->mean = g->root = NULL;
 }
 
-/* In eight partial sums, which compilers turn into vectors */
-static inline float dot(const float *a, const float *b, int n)
-{
-    float s[8] = { 0 }, rest = 0;
-    int i = 0;
-    for (; i + 8 <= n; i += 8) for (int k = 0; k < 8; ++k) s[k] += a[i + k] * b[i + k];
-    for (; i < n; ++i) rest += a[i] * b[i];
-    return ((s[0] + s[4]) + (s[1] + s[5])) + ((s[2] + s[6]) + (s[3] + s[7])) + rest;
-}
-
 /* Sums of rows x and of their products x x^T, x less `origin`, so that little is lost when means are taken
    off */
 typedef struct moments { double count; double *sum, *product; } moments;

@@ -31,6 +31,9 @@ typedef struct settings {
     uint64_t seed;
     char   blocks[64];       /* of a network: numbers of the blocks whose outputs are features           */
     char   padding[16], input[16];               /* of a network: what its file does not say             */
+    char   map[16], map_blocks[64];              /* what heat maps are of                                */
+    int    map_dims, map_window, map_pool;
+    double map_level;
 } settings;
 
 typedef struct setting {
@@ -71,6 +74,13 @@ static const setting setting_list[] = {
             "network: blocks to take features of, as 2,4,10; default the last of stages 4, 5")
     SETTING(padding, 't', 0, 16, "auto", "network: same, static, symmetric or auto, by the file")
     SETTING(input, 't', 0, 16, "auto", "network: half, (x - .5)/.5; imagenet; or auto")
+    SETTING(map, 't', 0, 16, "scales", "heat maps: scales, of the flags below; score, of the image's score")
+    SETTING(map_blocks, 't', 0, 64, "",
+            "network: blocks for maps, in raw features; default the last of stages 1, 2, 4, 5")
+    SETTING(map_dims, 'i', 0, 4096, "48", "as dims, of maps")
+    SETTING(map_window, 'i', 0, 256, "2", "as window, of maps")
+    SETTING(map_pool, 'i', 0, 255, "0", "cells on each side of the coarse scale, odd; 0: 2/3 of the grid")
+    SETTING(map_level, 'd', 0, 1, "0.5", "as level, of maps")
 #undef SETTING
 };
 enum { SETTINGS = (int)(sizeof setting_list / sizeof *setting_list) };
@@ -78,8 +88,15 @@ enum { SETTINGS = (int)(sizeof setting_list / sizeof *setting_list) };
 /* What a text may be, where that is one of a few words: settings_words[k] has the name, then the words. */
 static const char *const settings_words[][8] = {
     { "objective", "cd", "gcd", "langevin", "persistent", "none", "discrepancy", NULL },
-    { "padding", "auto", "same", "static", "symmetric", NULL }, { "input", "auto", "half", "imagenet", NULL }
+    { "padding", "auto", "same", "static", "symmetric", NULL }, { "input", "auto", "half", "imagenet", NULL },
+    { "map", "scales", "score", NULL }
 };
+
+/* Whether maps have models of their own, of two scales. */
+static inline bool map_of_scales(const settings *s) { return !strcmp(s->map, "scales"); }
+
+/* Cells on each side of the coarse scale. */
+static inline int map_coarse(const settings *s) { return s->map_pool ? s->map_pool : s->grid / 3 * 2 | 1; }
 
 /* The words of a setting, NULL behind the last; NULL: any text. */
 static inline const char *const *setting_words(const setting *k)

@@ -1,6 +1,7 @@
 /* store.h - features of all training images, in a file: memory does not grow with their number. Include it
-   after folder.h. The file is a line of text that tells how the features were made, then a record an image:
-   the hash of the image file, and its features [cells, channels]. A run that was stopped goes on with it. */
+   after folder.h and view.h. The file is a line of text that tells how the features were made, then a record
+   an image: the hash of the image file, and its features [cells, channels]. A run that was stopped goes on
+   with it. */
 #ifndef STORE_H
 #define STORE_H
 
@@ -12,6 +13,8 @@ typedef struct store {
     size_t numbers;          /* of one image: cells x channels                                           */
     int n;                   /* images in use                                                            */
     int kept;                /* images that the file has, from an earlier run                            */
+    const view *seen;        /* borrowed: what store_get gives of them                                   */
+    float *raw;              /* [numbers], scratch of it                                                 */
 } store;
 
 static inline size_t store_record(const store *s) { return sizeof(uint64_t) + s->numbers * sizeof(float); }
@@ -37,7 +40,7 @@ static inline bool store_open(store *s, const char *path, const char *how, size_
     char is[STORE_HEADER] = { 0 }, wanted[STORE_HEADER] = { 0 };
     struct stat st;
     snprintf(wanted, sizeof wanted, "vgs features 1: %s\n", how);
-    *s = (store){ fopen(path, "r+b"), path, numbers, 0, 0 };
+    *s = (store){ fopen(path, "r+b"), path, numbers, 0, 0, NULL, (float *)room_for(numbers, sizeof(float)) };
     if (s->file && fread(is, 1, sizeof is, s->file) == sizeof is && !memcmp(is, wanted, sizeof is)) {
         if (!fstat(fileno(s->file), &st))
             s->kept = (int)(((double)st.st_size - STORE_HEADER) / (double)store_record(s));
@@ -57,7 +60,9 @@ static inline bool store_open(store *s, const char *path, const char *how, size_
 static inline void store_close(store *s)
 {
     if (s->file) fclose(s->file);
+    free(s->raw);
     s->file = NULL;
+    s->raw = NULL;
 }
 
 /* Whether the next image, of this hash, is there already. */
@@ -78,13 +83,21 @@ static inline bool store_add(store *s, uint64_t hash, const float *x)
     return true;
 }
 
-/* The features of image i into x [cells, channels]. */
-static inline void store_get(store *s, int i, float *x)
+/* All features of image i into x [numbers]. */
+static inline void store_read(store *s, int i, float *x)
 {
     uint64_t hash;
     if (!store_seek(s, i) || fread(&hash, sizeof hash, 1, s->file) != 1 ||
         fread(x, sizeof *x, s->numbers, s->file) != s->numbers)
         say("%s: image %d cannot be read", s->path, i), exit(EXIT_FAILED);
+}
+
+/* What is seen of them into x [cells, channels]. */
+static inline void store_get(store *s, int i, float *x)
+{
+    vgs_error err;
+    store_read(s, i, s->raw);
+    if (view_make(s->seen, s->raw, s->path, x, &err)) say("%s", err.msg), exit(EXIT_FAILED);
 }
 
 #endif /* STORE_H */

@@ -114,8 +114,11 @@ import json, struct, sys
 d = open(sys.argv[1], "rb").read()
 n = struct.unpack("<Q", d[:8])[0]
 head = json.loads(d[8:8 + n])
-head["__metadata__"]["detector"] = "9"
-del head["__metadata__"]["vgs.checksum"]
+meta = head["__metadata__"]
+if sys.argv[3:] == ["before maps"]: meta = {k: v for k, v in meta.items() if not k.startswith("map")}
+else: meta["detector"] = "9"
+head["__metadata__"] = meta
+del meta["vgs.checksum"]
 text = json.dumps(head).encode()
 text += b" " * (-len(text) % 8)
 open(sys.argv[2], "wb").write(struct.pack("<Q", len(text)) + text + d[8 + n:])
@@ -123,6 +126,18 @@ END
 python3 "$work/version.py" "$work/run/detector.safetensors" "$work/later/detector.safetensors"
 [ "$(status build/detect score "$work/later" "$work/d/test")" = 1 ] && grep -q 'a detector of version 9; this program reads version 1' "$work/err"
 ok "a detector of another version" $?
+# Maps of the score change no score; a detector from before there were others has these.
+build/detect train "$work/d" --out "$work/plain" $small --group-gap 10 --map score 2> "$work/err"
+python3 "$work/version.py" "$work/plain/detector.safetensors" "$work/later/detector.safetensors" "before maps"
+for d in run plain later; do
+    build/detect score "$work/$d" "$work/d/test/spot" --json --maps "$work/maps_$d" 2> "$work/err" | sed 's/"ms_.*//' > "$work/$d.json"
+done
+[ -s "$work/run.json" ] && cmp "$work/run.json" "$work/plain.json"; ok "maps of two scales leave scores as they are" $?
+! cmp -s "$work/maps_run/part_0_map.npy" "$work/maps_plain/part_0_map.npy"; ok "but not maps" $?
+cmp "$work/plain.json" "$work/later.json" && cmp "$work/maps_plain/part_0_map.npy" "$work/maps_later/part_0_map.npy"
+ok "a detector from before maps of two scales" $?
+[ "$(status build/detect train "$work/d" --out "$work/no" --map-pool 4)" = 2 ] && grep -q -e '--map-pool 4: must be odd' "$work/err"
+ok "a part of the map with no middle" $?
 cp -R "$work/run" "$work/listed"
 [ "$(status build/detect add "$work/listed" "$work/d/test/good" --groups "$work/nowhere")" = 1 ] && ! grep -q memory "$work/err" && grep -q 'nowhere' "$work/err"
 ok "add with a file of groups that is not there" $?

@@ -9,11 +9,12 @@
 #include <errno.h>
 #include "../examples/image.h"
 #include "../examples/folder.h"
+#include "../examples/settings.h"
+#include "../examples/view.h"
 #include "../examples/store.h"
 #include "../examples/features.h"
 #include "../examples/gaussian.h"
 #include "../examples/neighbour.h"
-#include "../examples/settings.h"
 #include "../examples/energy.h"
 #include "../examples/efficientnet.h"
 #include "../examples/extractor.h"
@@ -173,6 +174,11 @@ static void network_errors(void)
     OK(network_open(&n, path, &s, 1, &err) != VGS_OK);
     CHECK(strstr(err.msg, "--blocks 3,2") != NULL, "%s", err.msg);
     network_free(&n);
+    strcpy(s.blocks, "");
+    strcpy(s.map_blocks, "2,99");
+    OK(network_open(&n, path, &s, 1, &err) != VGS_OK);
+    CHECK(strstr(err.msg, "--map-blocks 2,99") != NULL, "%s", err.msg);
+    network_free(&n);
 }
 
 static void lengths(void)
@@ -182,6 +188,51 @@ static void lengths(void)
     OK(unit_cells(x, 2, 2, "a.png", &err) == VGS_E_NONFINITE);
     CHECK(!strcmp(err.msg, "a.png: the feature of cell 1, 0 has length 0"), "%s", err.msg);
     CHECK_NEAR((double)x[1], 0.8, 0, 1e-7);
+}
+
+/* Two of three ranges of channels, means over 3 x 3 cells: against a mean taken cell by cell. */
+static void views(void)
+{
+    view v = { .grid = 4, .from = 6, .pool = 3 };
+    float x[4 * 4 * 6], out[4 * 4 * 3];
+    vgs_error err;
+    for (int i = 0; i < 96; ++i) x[i] = (float)(i * 37 % 19);
+    view_add(&v, 1, 2);
+    view_add(&v, 5, 1);
+    OK(v.channels == 3 && !view_make(&v, x, "", out, &err));
+    for (int k = 0; k < 16; ++k)
+        for (int c = 0; c < 3; ++c) {
+            double sum = 0, n = 0;
+            for (int j = 0; j < 16; ++j)
+                if (abs(j / 4 - k / 4) <= 1 && abs(j % 4 - k % 4) <= 1)
+                    sum += (double)x[j * 6 + (c < 2 ? 1 + c : 5)], n += 1;
+            CHECK_NEAR((double)out[k * 3 + c], sum / n, 0, 1e-5);
+        }
+}
+
+static void map_is(const float *map, const double *want)
+{
+    for (int k = 0; k < 4; ++k) CHECK_NEAR((double)map[k], want[k], 0, 1e-6);
+}
+
+/* The score is the methods'; the map is the larger of its two scales, or with --map score the score. */
+static void maps_of_scales(void)
+{
+    static const float maps[4][4] = { { 1, 2, 3, 4 }, { 9, 9, 9, 1 }, { 1, 3, 5, 2 }, { 0, 8, 4, 0 } };
+    static const double scores[4] = { 4, 5, 6, 3 }, larger[4] = { 0, 2, 1.5, 0 };
+    detector d = { .mean = { 1, 1, 2, 0 }, .deviation = { 1, 2, 2, 4 } };
+    float score[4], map[4];
+    d.how = settings_initial();
+    d.how.grid = 2;
+    d.how.method = LOCATION | MAHALANOBIS;
+    OK(layers_in_use(&d.how) == 4);
+    combine_maps(&d, maps[0], score, map);
+    map_is(score, scores);
+    map_is(map, larger);
+    strcpy(d.how.map, "score");
+    OK(layers_in_use(&d.how) == 2);
+    combine_maps(&d, maps[0], score, map);
+    map_is(map, scores);
 }
 
 static void p_values(void)
@@ -222,6 +273,8 @@ int main(int argc, char **argv)
     RUN(network_features);
     RUN(network_errors);
     RUN(lengths);
+    RUN(views);
+    RUN(maps_of_scales);
     RUN(p_values);
     RUN(groups);
     return t_end();
