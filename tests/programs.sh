@@ -76,7 +76,7 @@ int main(int argc, char **argv)
     return !has_room(argv[1], 1000, 8e6, 8e6);
 }
 END
-$CC -std=c99 -O0 -I. "$work/room.c" -o "$work/room" -lm; ok "room.h compiles" $?
+$CC -std=c99 -O0 -DVGS_STATIC -I. "$work/room.c" -o "$work/room" -lm; ok "room.h compiles" $?
 [ "$(status "$work/room" "$work/q.npy" 7999999 1)" = 1 ] && grep -q 'file of 8 MB, .* for 7 MB' "$work/err"
 ok "a disk without room: what is needed is more than what there is" $?
 [ "$(status "$work/room" "$work/q.npy" 300 512)" = 1 ] && grep -q 'file of 8 MB, .* for 153 kB' "$work/err"
