@@ -11106,8 +11106,9 @@ VGS__DEF vgs_status vgs_refine(const vgs_mcmc_config *cfg, int steps, const doub
 /* ==== >>frame: the coordinates that a sampler works in ===============================================
    Units of length and energy, the origin and the constant of E change nothing about a density. A sampler sees
    u of x = m + L u, where its samples have a variance of about 1 along every axis, and the energy
-   (E(x) - e0)/tau at temperature 1. Where coordinate x_j ends at a wall, m + L u is y and x_j a function of
-   y_j that stays inside: the energy then has -log dx_j/dy_j beside it. */
+   (E(x) - e0)/tau at temperature 1. Two maps may stand around this one: v of y = m + L v is a curved function
+   of u, and where coordinate x_j ends at a wall, x_j is a function of y_j that stays inside. The energy then
+   has the logarithms of their derivatives beside it. */
 
 typedef struct vgs__frame {
     const vgs_energy *of;                        /* E(x)                                              */
@@ -11117,6 +11118,9 @@ typedef struct vgs__frame {
     double *m, *l;                               /* [D], then [1], [D] or [D,D] lower triangular      */
     double *wall;                                /* [3,D]: below, above, or infinite, and the length s */
     bool walled;                                 /* one of them is not                                */
+    double *order;                               /* [D]: L is lower triangular in this order          */
+    double *curve;                               /* [D,VGS__CURVE_CELLS] of a full L, or NULL         */
+    bool curved;                                 /* v is not u                                        */
     double e0, tau;
     double log_volume;                           /* log |det L|; of particles in their subspace       */
     vgs_backend *b;                              /* of buf: m, L, e0, 1/tau, for a recorded energy    */
@@ -11129,10 +11133,23 @@ static size_t vgs__frame_l_count(const vgs__frame *f)
     return f->kind == VGS_SCALE ? 1 : f->kind == VGS_DIAGONAL ? d : d * d;
 }
 
-/* m, L and the walls. */
+enum {
+    VGS__CURVE_DIMS = 64,                        /* most of a frame that can be curved                */
+    VGS__CURVE_PARENTS = 4,                      /* coordinates that one may depend on                */
+    VGS__CURVE_MEAN = 15, VGS__CURVE_SCALE = 9,  /* coefficients of its mean and of log its scale     */
+    VGS__CURVE_CELLS = VGS__CURVE_PARENTS + VGS__CURVE_MEAN + VGS__CURVE_SCALE
+};
+
+static bool vgs__frame_can_curve(const vgs__frame *f)
+{
+    return f->kind == VGS_FULL && f->dim <= VGS__CURVE_DIMS && !f->energy.record;
+}
+
+/* m, L, the walls, the order and the curve. */
 static size_t vgs__frame_count(const vgs__frame *f)
 {
-    return 4 * (size_t)f->dim + vgs__frame_l_count(f);
+    size_t d = (size_t)f->dim;
+    return 5 * d + vgs__frame_l_count(f) + (vgs__frame_can_curve(f) ? d * VGS__CURVE_CELLS : 0);
 }
 
 /* ---- walls: x_j as a function of y_j ----
@@ -11230,17 +11247,115 @@ static double vgs__frame_wall_log(const vgs__frame *f, int j, double y, double *
     return log(w.s * share);
 }
 
-/* The sum over j of a row y. */
-static double vgs__frame_log_slope(const vgs__frame *f, const double *y)
+/* ---- the curve: v as a function of u, one coordinate after the other ----
+   v_i = a(z) + exp(b(z)) u_i, z those v_k before it in the order that it depends on: a polynomial of degree
+   two, b a sum of functions that are linear far out, so that arms that bend and necks that narrow become
+   straight [triangular transport map; Parno and Marzouk, SIAM/ASA J. Uncertainty Quantification 6 (2018)].
+   Both directions are explicit. A row of `curve`: the indices k, or -1; then the coefficients of a and b. */
+
+/* 1, then for each z in turn z and its products with those up to it; how many. */
+static int vgs__curve_mean_terms(const double *z, int n, double *term)
 {
-    double sum = 0.0, slope;
-    int j;
-    for (j = 0; f->walled && j < f->dim; ++j) sum += vgs__frame_wall_log(f, j, y[j], &slope);
-    return sum;
+    int count = 1, i, j;
+    term[0] = 1.0;
+    for (i = 0; i < n; ++i) {
+        term[count++] = z[i];
+        for (j = 0; j <= i; ++j) term[count++] = z[i] * z[j];
+    }
+    return count;
+}
+
+/* z, but never beyond 6, which is further out than a parent is seen. */
+#define VGS__CURVE_FAR (1.0 / 36.0)
+static double vgs__curve_limited(double z) { return z / sqrt(1.0 + VGS__CURVE_FAR * z * z); }
+
+/* 1, then for each z in turn t, z limited, and sqrt(1 + t^2) - 1; how many. */
+static int vgs__curve_scale_terms(const double *z, int n, double *term)
+{
+    int i;
+    term[0] = 1.0;
+    for (i = 0; i < n; ++i) {
+        double t = vgs__curve_limited(z[i]);
+        term[2 * i + 1] = t;
+        term[2 * i + 2] = sqrt(1.0 + t * t) - 1.0;
+    }
+    return 2 * n + 1;
+}
+
+/* Coordinate i at v: a, b and their derivatives by the v_k. */
+typedef struct vgs__bend {
+    int parents, k[VGS__CURVE_PARENTS];
+    double a, b, da[VGS__CURVE_PARENTS], db[VGS__CURVE_PARENTS];
+} vgs__bend;
+
+static vgs__bend vgs__frame_bend_at(const vgs__frame *f, int i, const double *v)
+{
+    const double *row = f->curve + (size_t)i * VGS__CURVE_CELLS;
+    const double *a = row + VGS__CURVE_PARENTS, *b = a + VGS__CURVE_MEAN;
+    double z[VGS__CURVE_PARENTS], term[VGS__CURVE_MEAN];
+    vgs__bend to = { 0, { 0 }, 0.0, 0.0, { 0.0 }, { 0.0 } };
+    int n, j, at, of;
+    for (n = 0; n < VGS__CURVE_PARENTS && row[n] >= 0.0; ++n) z[n] = v[to.k[n] = (int)row[n]];
+    to.parents = n;
+    for (at = vgs__curve_mean_terms(z, n, term), j = 0; j < at; ++j) to.a += a[j] * term[j];
+    for (at = vgs__curve_scale_terms(z, n, term), j = 0; j < at; ++j) to.b += b[j] * term[j];
+    for (of = 0, at = 1; of < n; ++of) {
+        double t = term[2 * of + 1], root = sqrt(1.0 + VGS__CURVE_FAR * z[of] * z[of]);
+        to.db[of] = (b[2 * of + 1] + b[2 * of + 2] * t / sqrt(1.0 + t * t)) / (root * root * root);
+        to.da[of] += a[at++];
+        for (j = 0; j <= of; ++j, ++at) {
+            to.da[of] += a[at] * z[j];
+            to.da[j] += a[at] * z[of];
+        }
+    }
+    return to;
+}
+
+/* v of u, and u of v: [D], in place. */
+static void vgs__frame_curve(const vgs__frame *f, double *u)
+{
+    int i, r;
+    for (i = 0; f->curved && i < f->dim; ++i) {
+        vgs__bend b = vgs__frame_bend_at(f, r = (int)f->order[i], u);
+        u[r] = b.a + exp(b.b) * u[r];
+    }
+}
+
+static void vgs__frame_straighten(const vgs__frame *f, double *v)
+{
+    int i, r;
+    for (i = f->dim - 1; f->curved && i >= 0; --i) {
+        vgs__bend b = vgs__frame_bend_at(f, r = (int)f->order[i], v);
+        v[r] = (v[r] - b.a) * exp(-b.b);
+    }
+}
+
+/* dE/du - tau d(log dv/du)/du from g = dE/dv, at v, in place: parents get their share before their turn. */
+static void vgs__frame_curve_gradient(const vgs__frame *f, const double *v, double *g)
+{
+    int i, j, r;
+    for (i = f->dim - 1; i >= 0; --i) {
+        vgs__bend b = vgs__frame_bend_at(f, r = (int)f->order[i], v);
+        for (j = 0; j < b.parents; ++j)
+            g[b.k[j]] += g[r] * b.da[j] + (g[r] * (v[r] - b.a) - f->tau) * b.db[j];
+        g[r] *= exp(b.b);
+    }
+}
+
+/* The way back. */
+static void vgs__frame_curve_covector(const vgs__frame *f, const double *v, double *g)
+{
+    int i, j, r;
+    for (i = 0; i < f->dim; ++i) {
+        vgs__bend b = vgs__frame_bend_at(f, r = (int)f->order[i], v);
+        g[r] *= exp(-b.b);
+        for (j = 0; j < b.parents; ++j)
+            g[b.k[j]] -= g[r] * b.da[j] + (g[r] * (v[r] - b.a) - f->tau) * b.db[j];
+    }
 }
 
 /* dE/dy - tau d(log dx/dy)/dy from g = dE/dx, in place; or back. */
-static void vgs__frame_bend(const vgs__frame *f, const double *y, double *g, bool back)
+static void vgs__frame_wall_gradient(const vgs__frame *f, const double *y, double *g, bool back)
 {
     int j;
     for (j = 0; f->walled && j < f->dim; ++j) {
@@ -11251,16 +11366,53 @@ static void vgs__frame_bend(const vgs__frame *f, const double *y, double *g, boo
 
 /* ---- rows ---- */
 
-/* y = m + L u, for one row */
-static void vgs__frame_affine(const vgs__frame *f, const double *u, double *y)
+/* m + L v */
+static void vgs__frame_affine(const vgs__frame *f, const double *v, double *y)
 {
-    int d = f->dim, i, j;
+    int d = f->dim, i, j, r, c;
     for (i = 0; i < d; ++i) {
         double s = 0.0;
-        if (f->kind == VGS_FULL) for (j = 0; j <= i; ++j) s += f->l[i * d + j] * u[j];
-        else s = f->l[f->kind == VGS_SCALE ? 0 : i] * u[i];
-        y[i] = f->m[i] + s;
+        r = (int)f->order[i];
+        if (f->kind == VGS_FULL)
+            for (j = 0; j <= i; ++j) {
+                c = (int)f->order[j];
+                s += f->l[r * d + c] * v[c];
+            }
+        else s = f->l[f->kind == VGS_SCALE ? 0 : r] * v[r];
+        y[r] = f->m[r] + s;
     }
+}
+
+/* v of y, in place: forward substitution */
+static void vgs__frame_solve(const vgs__frame *f, double *y)
+{
+    int d = f->dim, i, j, r;
+    for (i = 0; i < d; ++i) {
+        double s;
+        r = (int)f->order[i];
+        s = y[r] - f->m[r];
+        if (f->kind == VGS_FULL)
+            for (j = 0; j < i; ++j) s -= f->l[r * d + (int)f->order[j]] * y[(int)f->order[j]];
+        y[r] = s / f->l[f->kind == VGS_SCALE ? 0 : f->kind == VGS_FULL ? r * (d + 1) : r];
+    }
+}
+
+/* y of u */
+static void vgs__frame_outward(const vgs__frame *f, const double *u, double *y)
+{
+    double v[VGS__CURVE_DIMS];
+    if (f->curved) {
+        memcpy(v, u, (size_t)f->dim * sizeof *v);
+        vgs__frame_curve(f, v);
+    }
+    vgs__frame_affine(f, f->curved ? v : u, y);
+}
+
+/* u of y, in place */
+static void vgs__frame_inward(const vgs__frame *f, double *y)
+{
+    vgs__frame_solve(f, y);
+    vgs__frame_straighten(f, y);
 }
 
 /* x of y, in place */
@@ -11272,7 +11424,7 @@ static void vgs__frame_confine(const vgs__frame *f, double *y)
 
 static void vgs__frame_point(const vgs__frame *f, const double *u, double *x)
 {
-    vgs__frame_affine(f, u, x);
+    vgs__frame_outward(f, u, x);
     vgs__frame_confine(f, x);
 }
 
@@ -11283,47 +11435,68 @@ static void vgs__frame_unbend(const vgs__frame *f, double *x)
     for (j = 0; f->walled && j < f->dim; ++j) x[j] = vgs__frame_wall_y(f, j, x[j]);
 }
 
-/* g = L^T (dE/dy)/tau from dE/dx, in place: from lower rows of L, which an entry still needs, to its own */
-static void vgs__frame_gradient(const vgs__frame *f, const double *y, double *g)
-{
-    int d = f->dim, i, j;
-    vgs__frame_bend(f, y, g, false);
-    for (j = 0; j < d; ++j) {
-        double s = 0.0;
-        if (f->kind == VGS_FULL) for (i = j; i < d; ++i) s += f->l[i * d + j] * g[i];
-        else s = f->l[f->kind == VGS_SCALE ? 0 : j] * g[j];
-        g[j] = s / f->tau;
-    }
-}
-
-/* u of y, in place: forward substitution */
-static void vgs__frame_solve(const vgs__frame *f, double *y)
-{
-    int d = f->dim, i, j;
-    for (i = 0; i < d; ++i) {
-        double s = y[i] - f->m[i];
-        if (f->kind == VGS_FULL) for (j = 0; j < i; ++j) s -= f->l[i * d + j] * y[j];
-        y[i] = s / f->l[f->kind == VGS_SCALE ? 0 : f->kind == VGS_FULL ? i * (d + 1) : i];
-    }
-}
-
 /* u of x, in place */
 static void vgs__frame_inverse(const vgs__frame *f, double *x)
 {
     vgs__frame_unbend(f, x);
-    vgs__frame_solve(f, x);
+    vgs__frame_inward(f, x);
 }
 
-/* dE/dx of what a sampler has for a gradient, in place: tau L^-T g, back substitution, then from y to x */
+/* log |dx/du| but for L, at y */
+static double vgs__frame_log_slope(const vgs__frame *f, const double *y)
+{
+    double v[VGS__CURVE_DIMS], sum = 0.0, slope;
+    int j;
+    for (j = 0; f->walled && j < f->dim; ++j) sum += vgs__frame_wall_log(f, j, y[j], &slope);
+    if (!f->curved) return sum;
+    memcpy(v, y, (size_t)f->dim * sizeof *v);
+    vgs__frame_solve(f, v);
+    for (j = 0; j < f->dim; ++j) sum += vgs__frame_bend_at(f, j, v).b;
+    return sum;
+}
+
+/* g = dE/du/tau from dE/dx, in place: L^T from lower rows, which an entry still needs, to its own. */
+static void vgs__frame_gradient(const vgs__frame *f, const double *y, double *g)
+{
+    double v[VGS__CURVE_DIMS];
+    int d = f->dim, i, j, r;
+    vgs__frame_wall_gradient(f, y, g, false);
+    for (j = 0; j < d; ++j) {
+        double s = 0.0;
+        r = (int)f->order[j];
+        if (f->kind == VGS_FULL)
+            for (i = j; i < d; ++i) s += f->l[(int)f->order[i] * d + r] * g[(int)f->order[i]];
+        else s = f->l[f->kind == VGS_SCALE ? 0 : r] * g[r];
+        g[r] = s;
+    }
+    if (f->curved) {
+        memcpy(v, y, (size_t)d * sizeof *v);
+        vgs__frame_solve(f, v);
+        vgs__frame_curve_gradient(f, v, g);
+    }
+    for (j = 0; j < d; ++j) g[j] /= f->tau;
+}
+
+/* dE/dx of what a sampler has for a gradient, in place: to v, L^-T by back substitution, then from y to x */
 static void vgs__frame_covector(const vgs__frame *f, const double *y, double *g)
 {
-    int d = f->dim, i, j;
-    for (i = d - 1; i >= 0; --i) {
-        double s = f->tau * g[i];
-        if (f->kind == VGS_FULL) for (j = i + 1; j < d; ++j) s -= f->l[j * d + i] * g[j];
-        g[i] = s / f->l[f->kind == VGS_SCALE ? 0 : f->kind == VGS_FULL ? i * (d + 1) : i];
+    double v[VGS__CURVE_DIMS];
+    int d = f->dim, i, j, r;
+    for (j = 0; j < d; ++j) g[j] *= f->tau;
+    if (f->curved) {
+        memcpy(v, y, (size_t)d * sizeof *v);
+        vgs__frame_solve(f, v);
+        vgs__frame_curve_covector(f, v, g);
     }
-    vgs__frame_bend(f, y, g, true);
+    for (i = d - 1; i >= 0; --i) {
+        double s;
+        r = (int)f->order[i];
+        s = g[r];
+        if (f->kind == VGS_FULL)
+            for (j = i + 1; j < d; ++j) s -= f->l[(int)f->order[j] * d + r] * g[(int)f->order[j]];
+        g[r] = s / f->l[f->kind == VGS_SCALE ? 0 : f->kind == VGS_FULL ? r * (d + 1) : r];
+    }
+    vgs__frame_wall_gradient(f, y, g, true);
 }
 
 typedef enum vgs__direction { VGS__TO_X, VGS__TO_U } vgs__direction;
@@ -11348,7 +11521,7 @@ static double *vgs__frame_y(const vgs__frame *f, const float *u)
     double *v = f->m + f->dim, *w = v + f->dim;
     int j;
     for (j = 0; j < f->dim; ++j) v[j] = (double)u[j];
-    vgs__frame_affine(f, v, w);
+    vgs__frame_outward(f, v, w);
     return w;
 }
 
@@ -11390,8 +11563,8 @@ static int vgs__frame_block(const vgs__frame *f, const double *u, int n, double 
     for (i = 0; i < n && !failed; ++i) {
         double *gi = g ? g + (size_t)i * d : NULL, *y = x + (size_t)i * d;
         e[i] = vgs__finite(e[i]) ? (e[i] - f->e0) / f->tau : e[i] < 0.0 ? e[i] : HUGE_VAL;   /* NaN, too */
-        if (f->walled) {
-            vgs__frame_affine(f, u + (size_t)i * d, y);
+        if (f->walled || f->curved) {
+            vgs__frame_outward(f, u + (size_t)i * d, y);
             if (vgs__finite(e[i])) e[i] -= vgs__frame_log_slope(f, y);
         }
         if (gi && vgs__finite(e[i])) vgs__frame_gradient(f, y, gi);
@@ -11438,7 +11611,7 @@ static vgs_var vgs__frame_record(void *user, vgs_graph *g, vgs_var u)
 /* E from what a sampler sees of it at a row u. */
 static double vgs__frame_energy(const vgs__frame *f, const float *u, double e)
 {
-    if (f->walled) e += vgs__frame_log_slope(f, vgs__frame_y(f, u));
+    if (f->walled || f->curved) e += vgs__frame_log_slope(f, vgs__frame_y(f, u));
     return f->kind == VGS_PLAIN ? e : f->e0 + f->tau * e;
 }
 
@@ -11450,8 +11623,9 @@ static vgs_status vgs__frame_changed(vgs__frame *f, vgs_error *err)
     float *v;
     vgs_status st;
     f->log_volume = 0.0;
-    f->walled = false;
+    f->walled = f->curved = false;
     for (i = 0; i < 2 * d; ++i) f->walled = f->walled || vgs__frame_has_wall(f->wall[i]);
+    for (i = 0; i < d && f->curve; ++i) f->curved = f->curved || f->curve[i * VGS__CURVE_CELLS] >= 0.0;
     for (i = 0; i < d; ++i)
         f->log_volume += log(f->l[f->kind == VGS_SCALE ? 0 : f->kind == VGS_FULL ? i * (d + 1) : i]);
     if (p) f->log_volume *= 1.0 - 1.0 / p;
@@ -11464,6 +11638,22 @@ static vgs_status vgs__frame_changed(vgs__frame *f, vgs_error *err)
     st = f->b->upload(f->b->self, f->buf, 0, v, d + n + 2, VGS_F32, err);
     vgs__free(v);
     return st;
+}
+
+static void vgs__frame_no_walls(double *wall, size_t d)
+{
+    size_t i;
+    for (i = 0; i < 3 * d; ++i) wall[i] = i < d ? -HUGE_VAL : i < 2 * d ? HUGE_VAL : 1.0;
+}
+
+/* order [D], behind which the curve lies if it `can` be. */
+static void vgs__frame_no_curve(double *order, size_t d, bool can)
+{
+    double *curve = order + d;
+    size_t i;
+    for (i = 0; i < d; ++i) order[i] = (double)i;
+    for (i = 0; can && i < d * VGS__CURVE_CELLS; ++i)
+        curve[i] = i % VGS__CURVE_CELLS < VGS__CURVE_PARENTS ? -1.0 : 0.0;
 }
 
 /* m = 0, L = scale, e0 = 0. `of` must outlive the frame. An energy that is recorded, or that a backend of the
@@ -11489,11 +11679,10 @@ static vgs_status vgs__frame_open(vgs__frame *f, const vgs_energy *of, vgs_coord
     if (!f->m) return VGS_E_NOMEM;
     f->l = f->m + 3 * d;
     f->wall = f->l + vgs__frame_l_count(f);
-    for (i = 0; i < d; ++i) {
-        f->wall[i] = -HUGE_VAL;
-        f->wall[d + i] = HUGE_VAL;
-        f->wall[2 * d + i] = 1.0;
-    }
+    f->order = f->wall + 3 * d;
+    f->curve = vgs__frame_can_curve(f) ? f->order + d : NULL;
+    vgs__frame_no_walls(f->wall, d);
+    vgs__frame_no_curve(f->order, d, f->curve != NULL);
     for (i = 0; i < vgs__frame_l_count(f); ++i) f->l[i] = kind != VGS_FULL || i % (d + 1) == 0 ? scale : 0.0;
     f->b = b;
     if (record && !(f->buf = b->buffer_create(b->self, d + vgs__frame_l_count(f) + 2, err)))
@@ -11501,7 +11690,7 @@ static vgs_status vgs__frame_open(vgs__frame *f, const vgs_energy *of, vgs_coord
     return vgs__frame_changed(f, err);
 }
 
-/* m, L and the walls, which lie behind L, change places with v. */
+/* m, L and what lies behind L change places with v. */
 static void vgs__frame_swap(vgs__frame *f, double *v)
 {
     size_t d = (size_t)f->dim, n = vgs__frame_count(f), i;
@@ -15478,7 +15667,7 @@ static void vgs__pilot_to_y(vgs__pilot *p, const float *u, const float *g, doubl
 {
     int i, d = p->dim;
     for (i = 0; i < d; ++i) p->work[i] = (double)u[i];
-    vgs__frame_affine(p->f, p->work, y);
+    vgs__frame_outward(p->f, p->work, y);
     for (i = 0; i < d; ++i) gx[i] = (double)g[i];
     vgs__frame_covector(p->f, y, gx);
 }
@@ -15487,7 +15676,7 @@ static void vgs__pilot_to_u(vgs__pilot *p, double *y, double *gx, float *u, floa
 {
     int i, d = p->dim;
     vgs__frame_gradient(p->f, y, gx);
-    vgs__frame_solve(p->f, y);
+    vgs__frame_inward(p->f, y);
     for (i = 0; i < d; ++i) u[i] = (float)y[i];
     for (i = 0; i < d; ++i) g[i] = (float)gx[i];
 }
@@ -15993,7 +16182,7 @@ static vgs_status vgs__pilot_sample(vgs__pilot *p, double done, vgs_error *err)
         st = vgs__pilot_move(p, now, err);
         done = (p->calls - from) / left;
         if (st == VGS_OK && now == 1.0 && done >= p->due) vgs__pilot_keep(p, done);
-        if (st == VGS_OK && done > 0.25 && done < 0.9) st = vgs__pilot_follow(p, err);
+        if (st == VGS_OK && done > 0.25 && done < 0.9 && !p->f->curved) st = vgs__pilot_follow(p, err);
     }
     return st;
 }
@@ -16183,6 +16372,419 @@ static vgs_status vgs__pilot_centre(vgs__pilot *p, double *u, double *g, vgs_err
     return VGS_OK;
 }
 
+/* ---- what draws say ---- */
+
+#define VGS__CHOICE_WORST 100.0
+#define VGS__CHOICE_GAIN 0.1                     /* nats that a choice must bring                     */
+
+/* The mean of the numbers above -infinity, and the log of their share; of those below the largest twentieth.
+   A number far below the middle one counts as no worse than that: a single overlap of particles, of 1e20,
+   must not decide. */
+static double vgs__choice_mean(double *v, int n, bool trimmed)
+{
+    double sum = 0.0, least;
+    int i, inside = 0;
+    qsort(v, (size_t)n, sizeof *v, vgs__compare_double);
+    least = v[n / 2] - VGS__CHOICE_WORST;
+    if (trimmed) n -= n / 20;
+    for (i = 0; i < n; ++i)
+        if (v[i] >= -DBL_MAX && ++inside) sum += fmax(v[i], least);
+    return inside ? log((double)inside / n) + sum / inside : -HUGE_VAL;
+}
+
+/* ELBO of N(0, 1) in these coordinates, up to what no coordinates change. */
+static vgs_status vgs__pilot_elbo(vgs__pilot *p, double *elbo, vgs_error *err)
+{
+    size_t d = (size_t)p->dim, i, j;
+    double *v = p->work;
+    vgs_status st;
+    for (i = 0; i < (size_t)p->n; ++i)
+        vgs__mcmc_normals(&p->m, VGS__MC_START, 1000, 0, (int)i, 1.0, p->m.y + i * d);
+    st = vgs__mcmc_energy(&p->m, 0, p->n, false, err);
+    p->calls += p->n;
+    for (i = 0; i < (size_t)p->n && st == VGS_OK; ++i)
+        for (v[i] = -p->m.row[i].ey, j = 0; j < d; ++j) v[i] += 0.5 * vgs__sq((double)p->m.y[i * d + j]);
+    if (st == VGS_OK) *elbo = vgs__choice_mean(v, p->n, false) + p->f->log_volume;
+    return st;
+}
+
+/* ---- the curve that samples lie along ---- */
+
+enum { VGS__CURVE_ROWS = 4096, VGS__CURVE_PAIRS = 1024,              /* rows of a fit; of a pair      */
+       VGS__CURVE_TERMS = VGS__CURVE_MEAN + VGS__CURVE_SCALE + 1 };
+#define VGS__CURVE_GAIN 0.01                     /* nats a row that one parent more must bring        */
+
+typedef struct vgs__curve_fit {
+    int n, half, dim;                            /* rows of chains of even number, then of odd        */
+    double *v;                                   /* [n,D], in it the fit goes on                      */
+    double *term;                                /* [n,TERMS]: terms of a, of b, and what they are for */
+    double *rest;                                /* [n]: (v_i - a)/exp(b)                             */
+    double *gain;                                /* [D,D]: what the other of a pair brings            */
+} vgs__curve_fit;
+
+/* Terms for coordinate i of its n parents k, of rows v [rows,D]. */
+static void vgs__curve_fit_terms(const vgs__curve_fit *c, int rows, int i, const int *k, int n)
+{
+    const double *v = c->v;
+    double z[VGS__CURVE_PARENTS], *term = c->term;
+    int row, j;
+    for (row = 0; row < rows; ++row, v += c->dim, term += VGS__CURVE_TERMS) {
+        for (j = 0; j < n; ++j) z[j] = v[k[j]];
+        (void)vgs__curve_mean_terms(z, n, term);
+        (void)vgs__curve_scale_terms(z, n, term + VGS__CURVE_MEAN);
+        term[VGS__CURVE_TERMS - 1] = v[i];
+    }
+}
+
+static double vgs__curve_dot(const double *a, const double *b, int n)
+{
+    double sum = 0.0;
+    int i;
+    for (i = 0; i < n; ++i) sum += a[i] * b[i];
+    return sum;
+}
+
+/* h x = g, x in place of g; h [n,n] positive definite but for what is added to its diagonal, destroyed. */
+static bool vgs__curve_solve(double *h, double *g, int n)
+{
+    int i, j;
+    for (i = 0; i < n; ++i) h[i * n + i] += 1e-9 * h[i * n + i] + 1e-30;
+    if (!vgs__pilot_cholesky(h, n)) return false;
+    for (i = 0; i < n; ++i) {
+        for (j = 0; j < i; ++j) g[i] -= h[i * n + j] * g[j];
+        g[i] /= h[i * n + i];
+    }
+    for (i = n - 1; i >= 0; --i) {
+        for (j = i + 1; j < n; ++j) g[i] -= h[j * n + i] * g[j];
+        g[i] /= h[i * n + i];
+    }
+    return true;
+}
+
+/* a by least squares, weighted by the scales of b. */
+static bool vgs__curve_fit_mean(const double *term, int rows, int n, const double *b, int nb, double *a)
+{
+    double h[VGS__CURVE_MEAN * VGS__CURVE_MEAN];
+    int i, j, row;
+    memset(h, 0, sizeof h);
+    for (i = 0; i < n; ++i) a[i] = 0.0;
+    for (row = 0; row < rows; ++row, term += VGS__CURVE_TERMS) {
+        double w = exp(-2.0 * vgs__curve_dot(b, term + VGS__CURVE_MEAN, nb)) / rows;
+        for (i = 0; i < n; ++i) {
+            a[i] += w * term[i] * term[VGS__CURVE_TERMS - 1];
+            for (j = 0; j <= i; ++j) h[i * n + j] += w * term[i] * term[j];
+        }
+    }
+    for (i = 0; i < n; ++i) for (j = 0; j < i; ++j) h[j * n + i] = h[i * n + j];
+    return vgs__curve_solve(h, a, n);
+}
+
+/* b by a Newton step on the likelihood, which is concave in it, with a faint prior about 0. */
+static bool vgs__curve_fit_scale(const double *term, int rows, int n, const double *a, int na, double *b)
+{
+    const double prior = 1e-3;
+    double h[VGS__CURVE_SCALE * VGS__CURVE_SCALE], g[VGS__CURVE_SCALE], longest = 0.0;
+    const double *first = term;
+    int i, j, row;
+    memset(h, 0, sizeof h);
+    for (i = 0; i < n; ++i) {
+        g[i] = i ? prior * b[i] : 0.0;
+        h[i * n + i] = i ? prior : 0.0;
+    }
+    for (row = 0; row < rows; ++row, term += VGS__CURVE_TERMS) {
+        const double *t = term + VGS__CURVE_MEAN;
+        double r = (term[VGS__CURVE_TERMS - 1] - vgs__curve_dot(a, term, na)) * exp(-vgs__curve_dot(b, t, n));
+        for (i = 0; i < n; ++i) {
+            g[i] += t[i] * (1.0 - r * r) / rows;
+            for (j = 0; j <= i; ++j) h[i * n + j] += 2.0 * r * r * t[i] * t[j] / rows;
+        }
+    }
+    for (i = 0; i < n; ++i) for (j = 0; j < i; ++j) h[j * n + i] = h[i * n + j];
+    if (!vgs__curve_solve(h, g, n)) return false;
+    for (row = 0, term = first; row < rows; ++row, term += VGS__CURVE_TERMS)
+        longest = fmax(longest, fabs(vgs__curve_dot(g, term + VGS__CURVE_MEAN, n)));
+    for (i = 0; i < n; ++i) b[i] -= g[i] * (longest > 1.5 ? 1.5 / longest : 1.0);
+    return vgs__finite(longest);
+}
+
+/* a and b of n parents, by turns. */
+static bool vgs__curve_fit_run(const double *term, int rows, int n, double *a, double *b)
+{
+    enum { TURNS = 4, STEPS = 3 };
+    const int na = (n + 1) * (n + 2) / 2, nb = 2 * n + 1;
+    int turn, step;
+    bool ok = rows > 2 * na;
+    for (step = 0; step < nb; ++step) b[step] = 0.0;
+    for (turn = 0; turn < TURNS && ok; ++turn) {
+        ok = vgs__curve_fit_mean(term, rows, na, b, nb, a);
+        for (step = 0; step < STEPS && ok; ++step) ok = vgs__curve_fit_scale(term, rows, nb, a, na, b);
+    }
+    return ok;
+}
+
+/* log density a row, without its constant; what is left of each row into rest unless that is NULL. */
+static double vgs__curve_likely(const double *term, int rows, int n, const double *a, const double *b,
+                                double *rest)
+{
+    const int na = (n + 1) * (n + 2) / 2, nb = 2 * n + 1;
+    double sum = 0.0;
+    int row;
+    for (row = 0; row < rows; ++row, term += VGS__CURVE_TERMS) {
+        double s = vgs__curve_dot(b, term + VGS__CURVE_MEAN, nb);
+        double r = (term[VGS__CURVE_TERMS - 1] - vgs__curve_dot(a, term, na)) * exp(-s);
+        sum -= s + 0.5 * r * r;
+        if (rest) rest[row] = r;
+    }
+    return sum / rows;
+}
+
+/* What a curve along v_k says of v_i more than a line does. */
+static double vgs__curve_pair(const vgs__curve_fit *c, int k, int i)
+{
+    const int rows = c->n < VGS__CURVE_PAIRS ? c->n : VGS__CURVE_PAIRS;
+    double a[VGS__CURVE_MEAN], b[VGS__CURVE_SCALE], zz = 0.0, zv = 0.0, vv = 0.0, z = 0.0, v = 0.0;
+    int row;
+    vgs__curve_fit_terms(c, rows, i, &k, 1);
+    if (!vgs__curve_fit_run(c->term, rows, 1, a, b)) return 0.0;
+    for (row = 0; row < rows; ++row) {
+        const double *at = c->v + (size_t)row * (size_t)c->dim;
+        z += at[k] / rows;
+        v += at[i] / rows;
+        zz += at[k] * at[k] / rows;
+        vv += at[i] * at[i] / rows;
+        zv += at[k] * at[i] / rows;
+    }
+    zz -= z * z;
+    vv -= v * v;
+    zv -= z * v;
+    return vgs__curve_likely(c->term, rows, 1, a, b, NULL) + 0.5 * log(vv - zv * zv / zz) + 0.5;
+}
+
+/* The order: who says more of the others than they of it comes first. False: nobody says anything. */
+static bool vgs__curve_order(const vgs__curve_fit *c, double *order)
+{
+    const int d = c->dim;
+    double *score = c->rest, most = 0.0;
+    int i, j;
+    for (i = 0; i < d * d; ++i) {
+        c->gain[i] = i % (d + 1) ? vgs__curve_pair(c, i / d, i % d) : 0.0;
+        if (c->gain[i] > most) most = c->gain[i];
+        if (!(c->gain[i] > VGS__CURVE_GAIN)) c->gain[i] = 0.0;
+    }
+    for (i = 0; i < d; ++i)
+        for (score[i] = 0.0, j = 0; j < d; ++j) score[i] += c->gain[i * d + j] - c->gain[j * d + i];
+    for (i = 0; i < d; ++i) {                    /* of equals the first stays first                    */
+        for (j = i; j > 0 && score[i] > score[(int)order[j - 1]]; --j) order[j] = order[j - 1];
+        order[j] = (double)i;
+    }
+    return most > VGS__CURVE_GAIN;
+}
+
+/* How much v_k could say of what is left of a coordinate with these n parents: squares of correlations. */
+static double vgs__curve_score(const vgs__curve_fit *c, int k, const int *parent, int n)
+{
+    enum { MOST = 3 + VGS__CURVE_PARENTS };
+    double x[MOST], sx[MOST] = { 0.0 }, sxx[MOST] = { 0.0 }, sxe[MOST] = { 0.0 };
+    double e = 0.0, ee = 0.0, q = 0.0, qq = 0.0, score = 0.0;
+    int row, j;
+    for (row = 0; row < c->n; ++row) {
+        const double *v = c->v + (size_t)row * (size_t)c->dim;
+        double rest = c->rest[row], square = rest * rest;
+        x[0] = vgs__curve_limited(v[k]);
+        x[1] = sqrt(1.0 + x[0] * x[0]);
+        x[2] = v[k] * v[k];
+        for (j = 0; j < n; ++j) x[3 + j] = v[k] * v[parent[j]];
+        e += rest;
+        ee += square;
+        q += square;
+        qq += square * square;
+        for (j = 0; j < 3 + n; ++j) {
+            sx[j] += x[j];
+            sxx[j] += x[j] * x[j];
+            sxe[j] += x[j] * (j < 2 ? square : rest);
+        }
+    }
+    for (j = 0; j < 3 + n; ++j) {
+        double cov = sxe[j] - sx[j] * (j < 2 ? q : e) / c->n, var = sxx[j] - sx[j] * sx[j] / c->n;
+        double of = j < 2 ? qq - q * q / c->n : ee - e * e / c->n;
+        score += var > 0.0 && of > 0.0 ? cov * cov / (var * of) : 0.0;
+    }
+    return score;
+}
+
+/* The coordinate before `place` in the order that could say most of the one there, or -1. */
+static int vgs__curve_pick(const vgs__curve_fit *c, const double *order, int place, const int *parent, int n,
+                           const bool *tried)
+{
+    double most = VGS__CURVE_GAIN;
+    int best = -1, i;
+    for (i = 0; i < place; ++i) {
+        double score = tried[i] ? 0.0 : vgs__curve_score(c, (int)order[i], parent, n);
+        if (!(score > most)) continue;
+        most = score;
+        best = i;
+    }
+    return best;
+}
+
+/* The row of a curve for the coordinate at `place`: one parent after the other, as long as chains that are
+   not fitted to gain by it. Returns what they gain, nats a row. */
+static double vgs__curve_choose(const vgs__curve_fit *c, const double *order, int place, double *row)
+{
+    enum { IN_VAIN = 3 };
+    const double *behind = c->term + (size_t)c->half * VGS__CURVE_TERMS;
+    const int i = (int)order[place];
+    double a[VGS__CURVE_MEAN], b[VGS__CURVE_SCALE], best, first, held;
+    bool tried[VGS__CURVE_DIMS] = { false };
+    int k[VGS__CURVE_PARENTS], n = 0, vain = 0, at;
+    vgs__curve_fit_terms(c, c->n, i, k, 0);
+    if (!vgs__curve_fit_run(c->term, c->half, 0, a, b)) return 0.0;
+    first = best = vgs__curve_likely(behind, c->n - c->half, 0, a, b, NULL);
+    (void)vgs__curve_likely(c->term, c->n, 0, a, b, c->rest);
+    while (n < VGS__CURVE_PARENTS && vain < IN_VAIN &&
+           (at = vgs__curve_pick(c, order, place, k, n, tried)) >= 0) {
+        tried[at] = true;
+        k[n] = (int)order[at];
+        vgs__curve_fit_terms(c, c->n, i, k, n + 1);
+        ++vain;
+        if (!vgs__curve_fit_run(c->term, c->half, n + 1, a, b)) continue;
+        held = vgs__curve_likely(behind, c->n - c->half, n + 1, a, b, NULL);
+        if (!(held > best + VGS__CURVE_GAIN) || !vgs__curve_fit_run(c->term, c->n, n + 1, a, b)) continue;
+        best = held;
+        row[n] = (double)k[n];
+        ++n;
+        vain = 0;
+        memset(row + VGS__CURVE_PARENTS, 0, (VGS__CURVE_MEAN + VGS__CURVE_SCALE) * sizeof *row);
+        memcpy(row + VGS__CURVE_PARENTS, a, (size_t)((n + 1) * (n + 2) / 2) * sizeof *a);
+        memcpy(row + VGS__CURVE_PARENTS + VGS__CURVE_MEAN, b, (size_t)(2 * n + 1) * sizeof *b);
+        (void)vgs__curve_likely(c->term, c->n, n, a, b, c->rest);
+    }
+    return best - first;
+}
+
+/* Rows to fit to into c->v, as y less its mean over its deviation; those go into mean and scale [D]. */
+static void vgs__curve_fit_rows(const vgs__pilot *p, const double *u, vgs__curve_fit *c, double *mean,
+                                double *scale)
+{
+    const size_t d = (size_t)p->dim;
+    size_t j;
+    int i, parity, row;
+    for (c->n = parity = 0; parity < 2; ++parity) {
+        int seen = 0, most = VGS__CURVE_ROWS / 2, of = p->rows / 2 + 1, taken = 0;
+        for (i = 0; i < p->rows && taken < most; ++i) {
+            if (i % p->n % 2 != parity || vgs__pilot_square(p, u + (size_t)i * d) > p->far) continue;
+            if (of > most && (int)((double)seen++ * most / of) < taken) continue;
+            vgs__frame_affine(p->f, u + (size_t)i * d, c->v + (size_t)c->n++ * d);
+            ++taken;
+        }
+        if (!parity) c->half = c->n;
+    }
+    for (j = 0; j < d; ++j) {
+        double square = 0.0, *v = c->v + j;
+        for (mean[j] = 0.0, row = 0; row < c->n; ++row) mean[j] += v[(size_t)row * d] / c->n;
+        for (row = 0; row < c->n; ++row) square += vgs__sq(v[(size_t)row * d] - mean[j]) / c->n;
+        scale[j] = sqrt(square);
+        for (row = 0; row < c->n; ++row) v[(size_t)row * d] = (v[(size_t)row * d] - mean[j]) / scale[j];
+    }
+}
+
+/* m and L of the same rows in the order that f->order tells, and the rows in its coordinates v. */
+static bool vgs__curve_fit_whiten(vgs__frame *f, vgs__curve_fit *c, const double *mean, const double *scale)
+{
+    const int d = f->dim;
+    double *a = c->gain;
+    int i, j, row;
+    memset(a, 0, (size_t)d * (size_t)d * sizeof *a);
+    for (row = 0; row < c->n; ++row) {
+        const double *w = c->v + (size_t)row * (size_t)d;
+        for (i = 0; i < d; ++i)
+            for (j = 0; j <= i; ++j) a[i * d + j] += w[(int)f->order[i]] * w[(int)f->order[j]] / c->n;
+    }
+    for (i = 0; i < d; ++i) {
+        for (j = 0; j < i; ++j) a[j * d + i] = a[i * d + j];
+        a[i * d + i] *= 1.0 + 1e-6;
+    }
+    if (!vgs__pilot_cholesky(a, d)) return false;
+    for (i = 0; i < d; ++i) {
+        int r = (int)f->order[i];
+        f->m[r] = mean[r];
+        for (j = 0; j < d; ++j) f->l[r * d + (int)f->order[j]] = j <= i ? scale[r] * a[i * d + j] : 0.0;
+    }
+    for (row = 0; row < c->n; ++row) {
+        double *w = c->v + (size_t)row * (size_t)d;
+        for (i = 0; i < d; ++i) w[i] = mean[i] + scale[i] * w[i];
+        vgs__frame_solve(f, w);
+    }
+    return true;
+}
+
+static vgs_status vgs__curve_fit_open(vgs__curve_fit *c, int dim, double **vectors, vgs_error *err)
+{
+    const size_t d = (size_t)dim, n = VGS__CURVE_ROWS;
+    memset(c, 0, sizeof *c);
+    c->dim = dim;
+    c->v = (double *)vgs__alloc_or(err, "pilot", n * (d + VGS__CURVE_TERMS + 1) + d * d + 2 * d, sizeof *c->v);
+    if (!c->v) return VGS_E_NOMEM;
+    c->term = c->v + n * d;
+    c->rest = c->term + n * VGS__CURVE_TERMS;
+    c->gain = c->rest + n;
+    *vectors = c->gain + d * d;
+    return VGS_OK;
+}
+
+/* The curve of samples u in coordinates that are not curved yet: it stays if what chains that it is not fitted
+   to gain, less what it takes from the ELBO, is worth it. */
+static vgs_status vgs__pilot_curve(vgs__pilot *p, const double *u, vgs_error *err)
+{
+    vgs__frame *f = p->f;
+    vgs__curve_fit c;
+    const size_t d = (size_t)p->dim, count = vgs__frame_count(f);
+    double *vectors = NULL, *was, straight = 0.0, curved = 0.0, gain = 0.0;
+    bool found;
+    int i;
+    vgs_status st;
+    if (!f->curve || p->dim < 2) return VGS_OK;
+    if ((st = vgs__pilot_elbo(p, &straight, err)) != VGS_OK) return st;
+    if (!(was = (double *)vgs__alloc_or(err, "pilot", count, sizeof *was))) return VGS_E_NOMEM;
+    memcpy(was, f->m, d * sizeof *was);
+    memcpy(was + d, f->l, (count - d) * sizeof *was);
+    if ((st = vgs__curve_fit_open(&c, p->dim, &vectors, err)) == VGS_OK) {
+        vgs__curve_fit_rows(p, u, &c, vectors, vectors + d);
+        found = vgs__curve_order(&c, f->order) && vgs__curve_fit_whiten(f, &c, vectors, vectors + d);
+        for (i = 0; i < p->dim && found; ++i)
+            gain += vgs__curve_choose(&c, f->order, i, f->curve + (size_t)f->order[i] * VGS__CURVE_CELLS);
+        st = vgs__frame_changed(f, err);
+        if (st == VGS_OK && found && f->curved) st = vgs__pilot_elbo(p, &curved, err);
+        gain += curved - straight;
+        if (st != VGS_OK || !f->curved || !(gain > VGS__CHOICE_GAIN)) {
+            vgs__frame_swap(f, was);
+            if (st == VGS_OK) st = vgs__frame_changed(f, err);
+        }
+    }
+    vgs__free(c.v);
+    vgs__free(was);
+    return st;
+}
+
+/* The Gaussian of curved coordinates alone, L in the usual order. */
+static vgs_status vgs__pilot_straighten(vgs__pilot *p, vgs_error *err)
+{
+    vgs__frame *f = p->f;
+    const int d = p->dim;
+    double *c = p->work, sum;
+    int i, j, k;
+    if (!f->curved) return VGS_OK;
+    for (i = 0; i < d; ++i)
+        for (j = 0; j <= i; ++j) {
+            for (sum = 0.0, k = 0; k < d; ++k) sum += f->l[i * d + k] * f->l[j * d + k];
+            c[i * d + j] = c[j * d + i] = sum;
+        }
+    vgs__frame_no_curve(f->order, (size_t)d, true);
+    for (i = 0; i < d; ++i) for (j = 0; j < d; ++j) f->l[i * d + j] = i == j ? sqrt(c[i * d + i]) : 0.0;
+    if (vgs__pilot_cholesky(c, d)) memcpy(f->l, c, (size_t)(d * d) * sizeof *c);
+    return vgs__frame_changed(f, err);
+}
+
 /* The energy of row i as a sampler sees it, but for E0 and in units of E. */
 static double vgs__pilot_energy(const vgs__pilot *p, int i)
 {
@@ -16201,14 +16803,17 @@ static vgs_status vgs__pilot_settle(vgs__pilot *p, double *u, double *g, vgs_err
     double e0 = 0.0, square;
     int i, k, beyond = 1;
     vgs_status st = VGS_OK;
-    if (p->f->walled) st = vgs__pilot_walls_follow(p, p->x, NULL, p->rows, true, err);
+    st = vgs__pilot_straighten(p, err);
+    if (st == VGS_OK && p->f->walled) st = vgs__pilot_walls_follow(p, p->x, NULL, p->rows, true, err);
     vgs__pilot_present(p, u, g);
     for (k = 0, p->far = HUGE_VAL; k < FITS && beyond && st == VGS_OK; ++k, p->far = most) {
         st = vgs__pilot_centre(p, u, g, err);
         for (beyond = i = 0; i < p->rows; ++i)
             beyond += vgs__pilot_square(p, u + (size_t)i * (size_t)p->dim) > most;
     }
+    if (st == VGS_OK) st = vgs__pilot_curve(p, u, err);
     if (st != VGS_OK) return st;
+    if (p->f->curved) vgs__pilot_present(p, u, g);
     for (i = 0; i < p->rows; ++i) {
         square = vgs__pilot_square(p, u + (size_t)i * (size_t)p->dim);
         e0 += (vgs__pilot_energy(p, i) - 0.5 * p->f->tau * fmin(square, most)) / p->rows;
@@ -16317,7 +16922,6 @@ static void vgs__pilot_close(vgs__pilot *p)
 /* ---- choices that draws decide ---- */
 
 enum { VGS__CHOICE_ROWS = 256 };
-#define VGS__CHOICE_WORST 100.0
 
 /* A draw, or a score, that decides something about the sampler: its noise is not that of a caller's, whose
    rows must not have been chosen by. */
@@ -16352,21 +16956,6 @@ static vgs_status vgs__choice_weights(vgs_sampler *s, int correct, bool forward,
     return st;
 }
 
-/* The mean of the numbers above -infinity, and the log of their share; of those below the largest twentieth.
-   A number far below the middle one counts as no worse than that: a single overlap of particles, of 1e20,
-   must not decide. */
-static double vgs__choice_mean(double *v, int n, bool trimmed)
-{
-    double sum = 0.0, least;
-    int i, inside = 0;
-    qsort(v, (size_t)n, sizeof *v, vgs__compare_double);
-    least = v[n / 2] - VGS__CHOICE_WORST;
-    if (trimmed) n -= n / 20;
-    for (i = 0; i < n; ++i)
-        if (v[i] >= -DBL_MAX && ++inside) sum += fmax(v[i], least);
-    return inside ? log((double)inside / n) + sum / inside : -HUGE_VAL;
-}
-
 /* Energies that n rows with weights ask for, drawn or scored with so many steps of the corrector. */
 static double vgs__choice_draw_calls(const vgs_sampler *s, double n, int correct)
 {
@@ -16394,8 +16983,8 @@ static vgs_status vgs__choice_gap(vgs_sampler *s, int correct, double *gap, vgs_
     return st == VGS_E_NONFINITE ? VGS_OK : st;  /* a choice that fails is none                       */
 }
 
-/* The width of the features by the gap of the untrained sampler; 0, none, unless they gain this much. */
-#define VGS__CHOICE_GAIN 0.1
+/* The width of the features by the gap of the untrained sampler; 0, none, unless they gain
+   VGS__CHOICE_GAIN. */
 #define VGS__FEATURE_DETAIL 0.3
 static vgs_status vgs__choice_width(vgs_sampler *s, vgs_error *err)
 {
@@ -16677,8 +17266,9 @@ static vgs_status vgs__pilot_place(vgs__pilot *p, const float *u, vgs_error *err
 static vgs_status vgs__pilot_walk(vgs__pilot *p, const float *start, vgs_error *err)
 {
     vgs_status st;
-    if (start) {
-        p->most = fmax(0.5 * p->most, p->s->energy_calls);           /* as many as all before         */
+    if (start) {                                 /* as many calls as all before                       */
+        p->most = p->calls + fmax(0.5 * (double)p->s->c.pilot_calls, p->s->energy_calls);
+        p->rows = p->kept = 0;
         st = vgs__pilot_place(p, start, err);
     } else {
         st = vgs__pilot_start(p, err);
@@ -16700,6 +17290,21 @@ static void vgs__pilot_undo(vgs__pilot *p)
     vgs__frame_changed(p->f, NULL);
 }
 
+/* Once more, along the curve that its samples u lie along: chains that went across it were slow. */
+static vgs_status vgs__pilot_on(vgs__pilot *p, double *u, double *g, vgs_error *err)
+{
+    const size_t d = (size_t)p->dim, all = (size_t)p->all;
+    float *start = (float *)vgs__alloc_or(err, "pilot", all * d, sizeof *start);
+    vgs_status st = start ? VGS_OK : VGS_E_NOMEM;
+    size_t i, j;
+    for (i = 0; i < all && start; ++i)
+        for (j = 0; j < d; ++j) start[i * d + j] = (float)u[i * (size_t)p->rows / all * d + j];
+    if (st == VGS_OK) st = vgs__pilot_walk(p, start, err);
+    if (st == VGS_OK) st = vgs__pilot_settle(p, u, g, err);
+    vgs__free(start);
+    return st;
+}
+
 /* Coordinates and what follows from them. After a failure on the way the sampler is as it was. */
 static vgs_status vgs__pilot_run(vgs_sampler *s, const float *start, vgs_error *err)
 {
@@ -16711,10 +17316,11 @@ static vgs_status vgs__pilot_run(vgs_sampler *s, const float *start, vgs_error *
     vgs_status st = vgs__pilot_open(&p, s, err);
     if (st == VGS_OK) st = vgs__pilot_walk(&p, start, err);
     if (st == VGS_OK) {
-        cells = (size_t)p.rows * (size_t)p.dim;
+        cells = (size_t)p.room * (size_t)p.dim;
         u = (double *)vgs__alloc_or(err, "pilot", 2 * cells, sizeof *u);
         st = u ? vgs__pilot_settle(&p, u, u + cells, err) : VGS_E_NOMEM;
     }
+    if (st == VGS_OK && !start && p.f->curved) st = vgs__pilot_on(&p, u, u + cells, err);
     s->energy_calls += p.calls;
     found.energy_calls += p.calls;
     if (st == VGS_OK) vgs__pilot_tell(&p, u, u + cells, &found);
@@ -19691,7 +20297,7 @@ static vgs_status vgs__ckpt_read_walls(const vgs_sampler *s, const vgs_safetenso
 {
     size_t d = (size_t)s->c.energy.dim, i;
     vgs_status st = VGS_OK;
-    for (i = 0; i < 3 * d; ++i) wall[i] = i < d ? -HUGE_VAL : i < 2 * d ? HUGE_VAL : 1.0;
+    vgs__frame_no_walls(wall, d);
     if (!vgs_safetensors_find(f, "vgs.coordinates_wall")) return st;
     if (s->c.energy.record)
         return vgs__fail(err, VGS_E_SHAPE, "%.120s: vgs.coordinates_wall: a recorded energy has none", path);
