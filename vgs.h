@@ -16416,10 +16416,11 @@ enum { VGS__CURVE_ROWS = 4096, VGS__CURVE_PAIRS = 1024,              /* rows of 
 
 typedef struct vgs__curve_fit {
     int n, half, dim;                            /* rows of chains of even number, then of odd        */
-    double *v;                                   /* [n,D], in it the fit goes on                      */
+    double *w, *v;                               /* [n,D]: y less its mean over its deviation; and v   */
+    double *mean, *scale;                        /* [D]: those                                        */
     double *term;                                /* [n,TERMS]: terms of a, of b, and what they are for */
     double *rest;                                /* [n]: (v_i - a)/exp(b)                             */
-    double *gain;                                /* [D,D]: what the other of a pair brings            */
+    double *gain, *work;                         /* [D,D]: what one says of another; a matrix         */
 } vgs__curve_fit;
 
 /* Terms for coordinate i of its n parents k, of rows v [rows,D]. */
@@ -16560,24 +16561,35 @@ static double vgs__curve_pair(const vgs__curve_fit *c, int k, int i)
     return vgs__curve_likely(c->term, rows, 1, a, b, NULL) + 0.5 * log(vv - zv * zv / zz) + 0.5;
 }
 
-/* The order: who says more of the others than they of it comes first. False: nobody says anything. */
-static bool vgs__curve_order(const vgs__curve_fit *c, double *order)
+/* What each coordinate says of each other; whether one says anything. In c->v: the rows w. */
+static bool vgs__curve_pairs(const vgs__curve_fit *c)
 {
     const int d = c->dim;
-    double *score = c->rest, most = 0.0;
-    int i, j;
+    bool any = false;
+    int i;
     for (i = 0; i < d * d; ++i) {
         c->gain[i] = i % (d + 1) ? vgs__curve_pair(c, i / d, i % d) : 0.0;
-        if (c->gain[i] > most) most = c->gain[i];
-        if (!(c->gain[i] > VGS__CURVE_GAIN)) c->gain[i] = 0.0;
+        if (c->gain[i] > VGS__CURVE_GAIN) any = true;
+        else c->gain[i] = 0.0;
     }
+    return any;
+}
+
+/* Orders that are tried: first who says more of the others than they of it, who says most of them, as it is. */
+typedef enum vgs__curve_first { VGS__FIRST_NET, VGS__FIRST_MOST, VGS__FIRST_GIVEN, VGS__ORDERS } vgs__curve_first;
+
+static void vgs__curve_order(const vgs__curve_fit *c, vgs__curve_first by, double *order)
+{
+    const int d = c->dim;
+    double *score = c->rest;
+    int i, j;
     for (i = 0; i < d; ++i)
-        for (score[i] = 0.0, j = 0; j < d; ++j) score[i] += c->gain[i * d + j] - c->gain[j * d + i];
-    for (i = 0; i < d; ++i) {                    /* of equals the first stays first                    */
+        for (score[i] = 0.0, j = 0; j < d && by != VGS__FIRST_GIVEN; ++j)
+            score[i] += c->gain[i * d + j] - (by == VGS__FIRST_NET ? c->gain[j * d + i] : 0.0);
+    for (i = 0; i < d; ++i) {                    /* of equals the first stays first                   */
         for (j = i; j > 0 && score[i] > score[(int)order[j - 1]]; --j) order[j] = order[j - 1];
         order[j] = (double)i;
     }
-    return most > VGS__CURVE_GAIN;
 }
 
 /* How much v_k could say of what is left of a coordinate with these n parents: squares of correlations. */
@@ -16662,9 +16674,8 @@ static double vgs__curve_choose(const vgs__curve_fit *c, const double *order, in
     return best - first;
 }
 
-/* Rows to fit to into c->v, as y less its mean over its deviation; those go into mean and scale [D]. */
-static void vgs__curve_fit_rows(const vgs__pilot *p, const double *u, vgs__curve_fit *c, double *mean,
-                                double *scale)
+/* Rows w to fit to, of samples u in coordinates that are not curved; into v, too. */
+static void vgs__curve_fit_rows(const vgs__pilot *p, const double *u, vgs__curve_fit *c)
 {
     const size_t d = (size_t)p->dim;
     size_t j;
@@ -16674,29 +16685,31 @@ static void vgs__curve_fit_rows(const vgs__pilot *p, const double *u, vgs__curve
         for (i = 0; i < p->rows && taken < most; ++i) {
             if (i % p->n % 2 != parity || vgs__pilot_square(p, u + (size_t)i * d) > p->far) continue;
             if (of > most && (int)((double)seen++ * most / of) < taken) continue;
-            vgs__frame_affine(p->f, u + (size_t)i * d, c->v + (size_t)c->n++ * d);
+            vgs__frame_affine(p->f, u + (size_t)i * d, c->w + (size_t)c->n++ * d);
             ++taken;
         }
         if (!parity) c->half = c->n;
     }
     for (j = 0; j < d; ++j) {
-        double square = 0.0, *v = c->v + j;
-        for (mean[j] = 0.0, row = 0; row < c->n; ++row) mean[j] += v[(size_t)row * d] / c->n;
-        for (row = 0; row < c->n; ++row) square += vgs__sq(v[(size_t)row * d] - mean[j]) / c->n;
-        scale[j] = sqrt(square);
-        for (row = 0; row < c->n; ++row) v[(size_t)row * d] = (v[(size_t)row * d] - mean[j]) / scale[j];
+        double square = 0.0, mean = 0.0, *w = c->w + j;
+        for (row = 0; row < c->n; ++row) mean += w[(size_t)row * d] / c->n;
+        for (row = 0; row < c->n; ++row) square += vgs__sq(w[(size_t)row * d] - mean) / c->n;
+        c->mean[j] = mean;
+        c->scale[j] = sqrt(square);
+        for (row = 0; row < c->n; ++row) w[(size_t)row * d] = (w[(size_t)row * d] - mean) / c->scale[j];
     }
+    memcpy(c->v, c->w, (size_t)c->n * d * sizeof *c->v);
 }
 
-/* m and L of the same rows in the order that f->order tells, and the rows in its coordinates v. */
-static bool vgs__curve_fit_whiten(vgs__frame *f, vgs__curve_fit *c, const double *mean, const double *scale)
+/* m and L of the same rows in the order that f->order tells, and v. */
+static bool vgs__curve_fit_whiten(vgs__frame *f, vgs__curve_fit *c)
 {
     const int d = f->dim;
-    double *a = c->gain;
+    double *a = c->work;
     int i, j, row;
     memset(a, 0, (size_t)d * (size_t)d * sizeof *a);
     for (row = 0; row < c->n; ++row) {
-        const double *w = c->v + (size_t)row * (size_t)d;
+        const double *w = c->w + (size_t)row * (size_t)d;
         for (i = 0; i < d; ++i)
             for (j = 0; j <= i; ++j) a[i * d + j] += w[(int)f->order[i]] * w[(int)f->order[j]] / c->n;
     }
@@ -16707,62 +16720,99 @@ static bool vgs__curve_fit_whiten(vgs__frame *f, vgs__curve_fit *c, const double
     if (!vgs__pilot_cholesky(a, d)) return false;
     for (i = 0; i < d; ++i) {
         int r = (int)f->order[i];
-        f->m[r] = mean[r];
-        for (j = 0; j < d; ++j) f->l[r * d + (int)f->order[j]] = j <= i ? scale[r] * a[i * d + j] : 0.0;
+        f->m[r] = c->mean[r];
+        for (j = 0; j < d; ++j) f->l[r * d + (int)f->order[j]] = j <= i ? c->scale[r] * a[i * d + j] : 0.0;
     }
     for (row = 0; row < c->n; ++row) {
-        double *w = c->v + (size_t)row * (size_t)d;
-        for (i = 0; i < d; ++i) w[i] = mean[i] + scale[i] * w[i];
-        vgs__frame_solve(f, w);
+        double *v = c->v + (size_t)row * (size_t)d;
+        for (i = 0; i < d; ++i) v[i] = c->mean[i] + c->scale[i] * c->w[(size_t)row * (size_t)d + (size_t)i];
+        vgs__frame_solve(f, v);
     }
     return true;
 }
 
-static vgs_status vgs__curve_fit_open(vgs__curve_fit *c, int dim, double **vectors, vgs_error *err)
+/* The frame becomes the curve in this order; returns what the rows gain. */
+static double vgs__curve_fit_frame(vgs__frame *f, vgs__curve_fit *c, vgs__curve_first by)
+{
+    double gain = 0.0;
+    int i;
+    vgs__frame_no_curve(f->order, (size_t)f->dim, true);
+    vgs__curve_order(c, by, f->order);
+    if (!vgs__curve_fit_whiten(f, c)) return 0.0;
+    for (i = 0; i < f->dim; ++i)
+        gain += vgs__curve_choose(c, f->order, i, f->curve + (size_t)f->order[i] * VGS__CURVE_CELLS);
+    return gain;
+}
+
+static vgs_status vgs__curve_fit_open(vgs__curve_fit *c, int dim, vgs_error *err)
 {
     const size_t d = (size_t)dim, n = VGS__CURVE_ROWS;
     memset(c, 0, sizeof *c);
     c->dim = dim;
-    c->v = (double *)vgs__alloc_or(err, "pilot", n * (d + VGS__CURVE_TERMS + 1) + d * d + 2 * d, sizeof *c->v);
+    c->v = (double *)vgs__alloc_or(err, "pilot", n * (2 * d + VGS__CURVE_TERMS + 1) + 2 * d * d + 2 * d,
+                                   sizeof *c->v);
     if (!c->v) return VGS_E_NOMEM;
-    c->term = c->v + n * d;
+    c->w = c->v + n * d;
+    c->term = c->w + n * d;
     c->rest = c->term + n * VGS__CURVE_TERMS;
     c->gain = c->rest + n;
-    *vectors = c->gain + d * d;
+    c->work = c->gain + d * d;
+    c->mean = c->work + d * d;
+    c->scale = c->mean + d;
     return VGS_OK;
 }
 
-/* The curve of samples u in coordinates that are not curved yet: it stays if what chains that it is not fitted
-   to gain, less what it takes from the ELBO, is worth it. */
+/* m, L and what lies behind L, to v. */
+static void vgs__pilot_remember(const vgs__frame *f, double *v)
+{
+    const size_t d = (size_t)f->dim;
+    memcpy(v, f->m, d * sizeof *v);
+    memcpy(v + d, f->l, (vgs__frame_count(f) - d) * sizeof *v);
+}
+
+/* The best curve of samples u, in coordinates that are not curved yet, into `best`, and what it gains. */
+static double vgs__pilot_find_curve(vgs__pilot *p, const double *u, vgs__curve_fit *c, double *best)
+{
+    double most = 0.0, gain;
+    int k;
+    vgs__curve_fit_rows(p, u, c);
+    if (!vgs__curve_pairs(c)) return 0.0;
+    for (k = 0; k < VGS__ORDERS; ++k) {
+        gain = vgs__curve_fit_frame(p->f, c, (vgs__curve_first)k);
+        if (!(gain > most)) continue;
+        most = gain;
+        vgs__pilot_remember(p->f, best);
+    }
+    return most;
+}
+
+/* The curve that samples u lie along: it stays if what chains that it is not fitted to gain, less what it
+   takes from the ELBO, is worth it. */
 static vgs_status vgs__pilot_curve(vgs__pilot *p, const double *u, vgs_error *err)
 {
     vgs__frame *f = p->f;
+    const size_t count = vgs__frame_count(f);
     vgs__curve_fit c;
-    const size_t d = (size_t)p->dim, count = vgs__frame_count(f);
-    double *vectors = NULL, *was, straight = 0.0, curved = 0.0, gain = 0.0;
-    bool found;
-    int i;
+    double *was, *best, straight = 0.0, curved = 0.0, gain;
     vgs_status st;
     if (!f->curve || p->dim < 2) return VGS_OK;
-    if ((st = vgs__pilot_elbo(p, &straight, err)) != VGS_OK) return st;
-    if (!(was = (double *)vgs__alloc_or(err, "pilot", count, sizeof *was))) return VGS_E_NOMEM;
-    memcpy(was, f->m, d * sizeof *was);
-    memcpy(was + d, f->l, (count - d) * sizeof *was);
-    if ((st = vgs__curve_fit_open(&c, p->dim, &vectors, err)) == VGS_OK) {
-        vgs__curve_fit_rows(p, u, &c, vectors, vectors + d);
-        found = vgs__curve_order(&c, f->order) && vgs__curve_fit_whiten(f, &c, vectors, vectors + d);
-        for (i = 0; i < p->dim && found; ++i)
-            gain += vgs__curve_choose(&c, f->order, i, f->curve + (size_t)f->order[i] * VGS__CURVE_CELLS);
+    if ((st = vgs__curve_fit_open(&c, p->dim, err)) != VGS_OK) return st;
+    was = (double *)vgs__alloc_or(err, "pilot", 2 * count, sizeof *was);
+    st = was ? vgs__pilot_elbo(p, &straight, err) : VGS_E_NOMEM;
+    if (st == VGS_OK) {
+        best = was + count;
+        vgs__pilot_remember(f, was);
+        gain = vgs__pilot_find_curve(p, u, &c, best);
+        vgs__frame_swap(f, gain > 0.0 ? best : was);
         st = vgs__frame_changed(f, err);
-        if (st == VGS_OK && found && f->curved) st = vgs__pilot_elbo(p, &curved, err);
-        gain += curved - straight;
-        if (st != VGS_OK || !f->curved || !(gain > VGS__CHOICE_GAIN)) {
+        if (st == VGS_OK && gain > 0.0) st = vgs__pilot_elbo(p, &curved, err);
+        if (gain > 0.0 && (st != VGS_OK || !(gain + curved - straight > VGS__CHOICE_GAIN))) {
             vgs__frame_swap(f, was);
-            if (st == VGS_OK) st = vgs__frame_changed(f, err);
+            (void)vgs__frame_changed(f, NULL);
         }
     }
-    vgs__free(c.v);
     vgs__free(was);
+    vgs__free(c.v);
     return st;
 }
 
@@ -16881,8 +16931,7 @@ static vgs_status vgs__pilot_arrays_open(vgs__pilot *p, vgs_error *err)
     p->slope = p->cov + cells;
     p->l = p->slope + cells;
     p->before = p->l + l;
-    memcpy(p->before, p->f->m, d * sizeof *p->before);
-    memcpy(p->before + d, p->f->l, (all - d) * sizeof *p->before);
+    vgs__pilot_remember(p->f, p->before);
     p->e0_before = p->f->e0;
     p->reach = p->before + all;
     p->x = p->reach + p->all;
