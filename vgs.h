@@ -11115,12 +11115,13 @@ typedef struct vgs__frame {
     vgs_energy energy;                           /* in u                                              */
     vgs_coordinates kind;
     int dim;
-    double *m, *l;                               /* [D], then [1], [D] or [D,D] lower triangular      */
+    double *m, *l;                               /* [D]; [1], [D] or [D,D] lower triangular, after [3,D] */
     double *wall;                                /* [3,D]: below, above, or infinite, and the length s */
     bool walled;                                 /* one of them is not                                */
     double *order;                               /* [D]: L is lower triangular in this order          */
     double *curve;                               /* [D,VGS__CURVE_CELLS] of a full L, or NULL         */
     bool curved;                                 /* v is not u                                        */
+    double *spline;                              /* [D,VGS__SPLINE_CELLS], from the curve             */
     double e0, tau;
     double log_volume;                           /* log |det L|; of particles in their subspace       */
     vgs_backend *b;                              /* of buf: m, L, e0, 1/tau, for a recorded energy    */
@@ -11137,7 +11138,9 @@ enum {
     VGS__CURVE_DIMS = 64,                        /* most of a frame that can be curved                */
     VGS__CURVE_PARENTS = 4,                      /* coordinates that one may depend on                */
     VGS__CURVE_MEAN = 15, VGS__CURVE_SCALE = 9,  /* coefficients of its mean and of log its scale     */
-    VGS__CURVE_CELLS = VGS__CURVE_PARENTS + VGS__CURVE_MEAN + VGS__CURVE_SCALE
+    VGS__CURVE_PEAKS = 6,                        /* Gaussians of its own distribution, one of them wide */
+    VGS__CURVE_OWN = VGS__CURVE_PARENTS + VGS__CURVE_MEAN + VGS__CURVE_SCALE,
+    VGS__CURVE_CELLS = VGS__CURVE_OWN + 3 * VGS__CURVE_PEAKS
 };
 
 static bool vgs__frame_can_curve(const vgs__frame *f)
@@ -11248,10 +11251,182 @@ static double vgs__frame_wall_log(const vgs__frame *f, int j, double y, double *
 }
 
 /* ---- the curve: v as a function of u, one coordinate after the other ----
-   v_i = a(z) + exp(b(z)) u_i, z those v_k before it in the order that it depends on: a polynomial of degree
-   two, b a sum of functions that are linear far out, so that arms that bend and necks that narrow become
-   straight [triangular transport map; Parno and Marzouk, SIAM/ASA J. Uncertainty Quantification 6 (2018)].
-   Both directions are explicit. A row of `curve`: the indices k, or -1; then the coefficients of a and b. */
+   v_i = a(z) + exp(b(z)) h(u_i), z those v_k before it in the order that it depends on: a is a polynomial of
+   degree two, b a sum of functions that are linear far out, so that arms that bend and necks that narrow
+   become straight; h takes N(0, 1) to a mixture of Gaussians, so that peaks along an axis become one
+   [triangular transport maps: Parno and Marzouk, SIAM/ASA J. Uncertainty Quantification 6 (2018)]. A row of
+   `curve`: the indices k, or -1; the coefficients of a and b; then weights (0: no more), means and widths.
+   h is the rational quadratic spline through values and derivatives of that map, whose inverse and derivative
+   are explicit [Gregory and Delbourgo, IMA J. Numerical Analysis 2 (1982)]; a line beyond its ends. */
+
+/* A mixture of n Gaussians; none is N(0, 1). */
+typedef struct vgs__peaks { int n; const double *w, *c, *s; } vgs__peaks;
+
+static vgs__peaks vgs__peaks_of(const double *own)
+{
+    vgs__peaks m;
+    m.w = own;
+    m.c = own + VGS__CURVE_PEAKS;
+    m.s = own + 2 * VGS__CURVE_PEAKS;
+    for (m.n = 0; m.n < VGS__CURVE_PEAKS && own[m.n] > 0.0; ) ++m.n;
+    return m;
+}
+
+/* The share below e, or above it. */
+static double vgs__peaks_share(const vgs__peaks *m, double e, bool below)
+{
+    double sum = 0.0;
+    int k;
+    for (k = 0; k < m->n; ++k)
+        sum += m->w[k] * vgs__frame_normal_below((below ? e - m->c[k] : m->c[k] - e) / m->s[k]);
+    return sum;
+}
+
+/* Its density, and the derivative of the logarithm of that. */
+static double vgs__peaks_density(const vgs__peaks *m, double e, double *slope)
+{
+    double sum = 0.0, down = 0.0;
+    int k;
+    for (k = 0; k < m->n; ++k) {
+        double z = (e - m->c[k]) / m->s[k], p = m->w[k] / m->s[k] * vgs__frame_normal_density(z);
+        sum += p;
+        down -= p * z / m->s[k];
+    }
+    *slope = sum > 0.0 ? down / sum : 0.0;
+    return sum;
+}
+
+/* The place below which as much of it lies as of N(0, 1) below u: between those of the Gaussians alone. Newton's
+   method on the logarithm of the share beyond, halves where that leads away. */
+static double vgs__peaks_quantile(const vgs__peaks *m, double u)
+{
+    const bool below = u < 0.0;
+    double p = vgs__frame_normal_below(below ? u : -u), lo = HUGE_VAL, hi = -HUGE_VAL, e, least, slope;
+    int k;
+    for (k = 0; k < m->n; ++k) {
+        lo = fmin(lo, m->c[k] + m->s[k] * u);
+        hi = fmax(hi, m->c[k] + m->s[k] * u);
+    }
+    least = 1e-13 * (hi - lo + fabs(hi) + fabs(lo));
+    for (e = 0.5 * (lo + hi), k = 0; k < 100 && hi - lo > least; ++k) {
+        double share = vgs__peaks_share(m, e, below), from = e, d = log(share / p);
+        if ((d > 0.0) == below) hi = e;
+        else lo = e;
+        e -= (below ? d : -d) * share / vgs__peaks_density(m, e, &slope);
+        if (!(e > lo && e < hi)) e = 0.5 * (lo + hi);
+        if (fabs(e - from) < least) break;
+    }
+    return e;
+}
+
+/* Back to u. */
+static double vgs__peaks_normal(const vgs__peaks *m, double e)
+{
+    double below = vgs__peaks_share(m, e, true), above = vgs__peaks_share(m, e, false);
+    return below < above ? vgs__mcmc_normal_quantile(below) : -vgs__mcmc_normal_quantile(above);
+}
+
+/* Knots of h: some at equal distances of u, and of each Gaussian at every half deviation. */
+enum { VGS__SPLINE_EVEN = 64, VGS__SPLINE_EACH = 18,
+       VGS__SPLINE_MOST = VGS__SPLINE_EVEN + VGS__SPLINE_EACH * VGS__CURVE_PEAKS,
+       VGS__SPLINE_CELLS = 3 * VGS__SPLINE_MOST };
+#define VGS__SPLINE_END 7.0
+
+typedef struct vgs__spline { int n; const double *u, *h, *d; } vgs__spline;        /* [n]; d: dh/du         */
+
+/* cells [VGS__SPLINE_CELLS]: u, h, d; places that are not used lie at infinity. */
+static vgs__spline vgs__spline_of(const double *cells)
+{
+    vgs__spline k;
+    k.u = cells;
+    k.h = k.u + VGS__SPLINE_MOST;
+    k.d = k.h + VGS__SPLINE_MOST;
+    for (k.n = VGS__SPLINE_MOST; k.n > 0 && !(k.u[k.n - 1] < HUGE_VAL); ) --k.n;
+    return k;
+}
+
+static void vgs__spline_fit(const vgs__peaks *m, double *cells)
+{
+    double *u = cells, *h = u + VGS__SPLINE_MOST, *d = h + VGS__SPLINE_MOST, slope;
+    int i, k, n = 0, count = 0;
+    for (i = 0; i < VGS__SPLINE_MOST; ++i) u[i] = HUGE_VAL;
+    if (!m->n) return;
+    for (i = 0; i < VGS__SPLINE_EVEN; ++i)
+        u[count++] = VGS__SPLINE_END * (2.0 * i / (VGS__SPLINE_EVEN - 1.0) - 1.0);
+    for (k = 0; k < m->n; ++k)
+        for (i = 0; i < VGS__SPLINE_EACH; ++i)
+            u[count++] = vgs__peaks_normal(m, m->c[k] + m->s[k] * (0.5 * i - 4.25));
+    qsort(u, (size_t)count, sizeof *u, vgs__compare_double);
+    for (i = 0; i < count; ++i) {
+        double at = vgs__peaks_quantile(m, u[i]);
+        if (fabs(u[i]) > VGS__SPLINE_END || (n && (u[i] - u[n - 1] < 1e-9 || at - h[n - 1] < 1e-9))) continue;
+        u[n] = u[i];
+        h[n] = at;
+        d[n] = fmax(fmin(vgs__frame_normal_density(u[i]) / vgs__peaks_density(m, at, &slope), 1e12), 1e-12);
+        ++n;
+    }
+    for (i = n; i < VGS__SPLINE_MOST; ++i) u[i] = HUGE_VAL;
+}
+
+/* The segment of v, of which u or h are the ends: 0..n-2; -1, n-1 outside. */
+static int vgs__spline_find(const double *ends, int n, double v)
+{
+    int lo = -1, hi = n;
+    while (hi - lo > 1) {
+        int mid = (lo + hi) / 2;
+        if (v < ends[mid]) hi = mid;
+        else lo = mid;
+    }
+    return lo;
+}
+
+/* h(u), log h'(u) and the derivative of that. */
+static double vgs__spline_at(const vgs__spline *k, double u, double *log_slope, double *bend)
+{
+    double w, rise, t, both, mixed, den, num;
+    int i;
+    *log_slope = *bend = 0.0;
+    if (!k->n) return u;
+    i = vgs__spline_find(k->u, k->n, u);
+    if (i < 0 || i == k->n - 1) {
+        i = i < 0 ? 0 : i;
+        *log_slope = log(k->d[i]);
+        return k->h[i] + k->d[i] * (u - k->u[i]);
+    }
+    w = k->u[i + 1] - k->u[i];
+    rise = (k->h[i + 1] - k->h[i]) / w;
+    t = (u - k->u[i]) / w;
+    mixed = t * (1.0 - t);
+    both = k->d[i + 1] + k->d[i] - 2.0 * rise;
+    den = rise + both * mixed;
+    num = k->d[i + 1] * t * t + 2.0 * rise * mixed + k->d[i] * (1.0 - t) * (1.0 - t);
+    *log_slope = log(rise * rise * num / (den * den));
+    *bend = (2.0 * (k->d[i + 1] * t + rise * (1.0 - 2.0 * t) - k->d[i] * (1.0 - t)) / num -
+             2.0 * both * (1.0 - 2.0 * t) / den) / w;
+    return k->h[i] + rise * w * (rise * t * t + k->d[i] * mixed) / den;
+}
+
+/* u of h */
+static double vgs__spline_inverse(const vgs__spline *k, double h)
+{
+    double w, up, rise, both, a, b, c;
+    int i;
+    if (!k->n) return h;
+    i = vgs__spline_find(k->h, k->n, h);
+    if (i < 0 || i == k->n - 1) {
+        i = i < 0 ? 0 : i;
+        return k->u[i] + (h - k->h[i]) / k->d[i];
+    }
+    w = k->u[i + 1] - k->u[i];
+    up = k->h[i + 1] - k->h[i];
+    rise = up / w;
+    h -= k->h[i];
+    both = k->d[i + 1] + k->d[i] - 2.0 * rise;
+    a = up * (rise - k->d[i]) + h * both;
+    b = up * k->d[i] - h * both;
+    c = -rise * h;
+    return k->u[i] + w * 2.0 * c / (-b - sqrt(fmax(b * b - 4.0 * a * c, 0.0)));
+}
 
 /* 1, then for each z in turn z and its products with those up to it; how many. */
 static int vgs__curve_mean_terms(const double *z, int n, double *term)
@@ -11282,10 +11457,10 @@ static int vgs__curve_scale_terms(const double *z, int n, double *term)
     return 2 * n + 1;
 }
 
-/* Coordinate i at v: a, b and their derivatives by the v_k. */
+/* Coordinate i at v: a, b and their derivatives by the v_k; exp(b) h'(u_i), and the derivative of log h'. */
 typedef struct vgs__bend {
     int parents, k[VGS__CURVE_PARENTS];
-    double a, b, da[VGS__CURVE_PARENTS], db[VGS__CURVE_PARENTS];
+    double a, b, da[VGS__CURVE_PARENTS], db[VGS__CURVE_PARENTS], scale, own;
 } vgs__bend;
 
 static vgs__bend vgs__frame_bend_at(const vgs__frame *f, int i, const double *v)
@@ -11293,9 +11468,10 @@ static vgs__bend vgs__frame_bend_at(const vgs__frame *f, int i, const double *v)
     const double *row = f->curve + (size_t)i * VGS__CURVE_CELLS;
     const double *a = row + VGS__CURVE_PARENTS, *b = a + VGS__CURVE_MEAN;
     double z[VGS__CURVE_PARENTS], term[VGS__CURVE_MEAN];
-    vgs__bend to = { 0, { 0 }, 0.0, 0.0, { 0.0 }, { 0.0 } };
+    vgs__bend to = { 0, { 0 }, 0.0, 0.0, { 0.0 }, { 0.0 }, 1.0, 0.0 };
     int n, j, at, of;
     for (n = 0; n < VGS__CURVE_PARENTS && row[n] >= 0.0; ++n) z[n] = v[to.k[n] = (int)row[n]];
+    if (!n) return to;
     to.parents = n;
     for (at = vgs__curve_mean_terms(z, n, term), j = 0; j < at; ++j) to.a += a[j] * term[j];
     for (at = vgs__curve_scale_terms(z, n, term), j = 0; j < at; ++j) to.b += b[j] * term[j];
@@ -11311,46 +11487,61 @@ static vgs__bend vgs__frame_bend_at(const vgs__frame *f, int i, const double *v)
     return to;
 }
 
-/* v of u, and u of v: [D], in place. */
-static void vgs__frame_curve(const vgs__frame *f, double *u)
+/* v of u, [D]; the logarithm of how much it grows. bend: [D] */
+static double vgs__frame_curve(const vgs__frame *f, const double *u, double *v, vgs__bend *bend)
 {
+    double sum = 0.0, log_slope, e;
     int i, r;
-    for (i = 0; f->curved && i < f->dim; ++i) {
-        vgs__bend b = vgs__frame_bend_at(f, r = (int)f->order[i], u);
-        u[r] = b.a + exp(b.b) * u[r];
+    for (i = 0; i < f->dim; ++i) {
+        vgs__spline h;
+        vgs__bend *b;
+        r = (int)f->order[i];
+        h = vgs__spline_of(f->spline + (size_t)r * VGS__SPLINE_CELLS);
+        b = bend + r;
+        *b = vgs__frame_bend_at(f, r, v);
+        e = vgs__spline_at(&h, u[r], &log_slope, &b->own);
+        b->scale = exp(b->b + log_slope);
+        v[r] = b->a + exp(b->b) * e;
+        sum += b->b + log_slope;
     }
+    return sum;
 }
 
+/* u of v, in place */
 static void vgs__frame_straighten(const vgs__frame *f, double *v)
 {
     int i, r;
-    for (i = f->dim - 1; f->curved && i >= 0; --i) {
-        vgs__bend b = vgs__frame_bend_at(f, r = (int)f->order[i], v);
-        v[r] = (v[r] - b.a) * exp(-b.b);
+    for (i = f->dim - 1; i >= 0; --i) {
+        vgs__spline h;
+        vgs__bend b;
+        r = (int)f->order[i];
+        h = vgs__spline_of(f->spline + (size_t)r * VGS__SPLINE_CELLS);
+        b = vgs__frame_bend_at(f, r, v);
+        v[r] = vgs__spline_inverse(&h, (v[r] - b.a) * exp(-b.b));
     }
 }
 
-/* dE/du - tau d(log dv/du)/du from g = dE/dv, at v, in place: parents get their share before their turn. */
-static void vgs__frame_curve_gradient(const vgs__frame *f, const double *v, double *g)
+/* dE/du - tau d(log dv/du)/du from g = dE/dv, in place: parents get their share before their turn. */
+static void vgs__frame_curve_gradient(const vgs__frame *f, const double *v, const vgs__bend *bend, double *g)
 {
     int i, j, r;
     for (i = f->dim - 1; i >= 0; --i) {
-        vgs__bend b = vgs__frame_bend_at(f, r = (int)f->order[i], v);
-        for (j = 0; j < b.parents; ++j)
-            g[b.k[j]] += g[r] * b.da[j] + (g[r] * (v[r] - b.a) - f->tau) * b.db[j];
-        g[r] *= exp(b.b);
+        const vgs__bend *b = bend + (r = (int)f->order[i]);
+        for (j = 0; j < b->parents; ++j)
+            g[b->k[j]] += g[r] * b->da[j] + (g[r] * (v[r] - b->a) - f->tau) * b->db[j];
+        g[r] = g[r] * b->scale - f->tau * b->own;
     }
 }
 
 /* The way back. */
-static void vgs__frame_curve_covector(const vgs__frame *f, const double *v, double *g)
+static void vgs__frame_curve_covector(const vgs__frame *f, const double *v, const vgs__bend *bend, double *g)
 {
     int i, j, r;
     for (i = 0; i < f->dim; ++i) {
-        vgs__bend b = vgs__frame_bend_at(f, r = (int)f->order[i], v);
-        g[r] *= exp(-b.b);
-        for (j = 0; j < b.parents; ++j)
-            g[b.k[j]] -= g[r] * b.da[j] + (g[r] * (v[r] - b.a) - f->tau) * b.db[j];
+        const vgs__bend *b = bend + (r = (int)f->order[i]);
+        g[r] = (g[r] + f->tau * b->own) / b->scale;
+        for (j = 0; j < b->parents; ++j)
+            g[b->k[j]] -= g[r] * b->da[j] + (g[r] * (v[r] - b->a) - f->tau) * b->db[j];
     }
 }
 
@@ -11400,11 +11591,9 @@ static void vgs__frame_solve(const vgs__frame *f, double *y)
 /* y of u */
 static void vgs__frame_outward(const vgs__frame *f, const double *u, double *y)
 {
+    vgs__bend bend[VGS__CURVE_DIMS];
     double v[VGS__CURVE_DIMS];
-    if (f->curved) {
-        memcpy(v, u, (size_t)f->dim * sizeof *v);
-        vgs__frame_curve(f, v);
-    }
+    if (f->curved) (void)vgs__frame_curve(f, u, v, bend);
     vgs__frame_affine(f, f->curved ? v : u, y);
 }
 
@@ -11412,7 +11601,7 @@ static void vgs__frame_outward(const vgs__frame *f, const double *u, double *y)
 static void vgs__frame_inward(const vgs__frame *f, double *y)
 {
     vgs__frame_solve(f, y);
-    vgs__frame_straighten(f, y);
+    if (f->curved) vgs__frame_straighten(f, y);
 }
 
 /* x of y, in place */
@@ -11442,24 +11631,16 @@ static void vgs__frame_inverse(const vgs__frame *f, double *x)
     vgs__frame_inward(f, x);
 }
 
-/* log |dx/du| but for L, at y */
-static double vgs__frame_log_slope(const vgs__frame *f, const double *y)
+/* Returns log |dx/du|, but for L, at u, which is y. g, unless NULL: dE/du/tau from dE/dx, in place; L^T goes
+   from lower rows, which an entry still needs, to its own. */
+static double vgs__frame_pull(const vgs__frame *f, const double *u, const double *y, double *g)
 {
+    vgs__bend bend[VGS__CURVE_DIMS];
     double v[VGS__CURVE_DIMS], sum = 0.0, slope;
-    int j;
-    for (j = 0; f->walled && j < f->dim; ++j) sum += vgs__frame_wall_log(f, j, y[j], &slope);
-    if (!f->curved) return sum;
-    memcpy(v, y, (size_t)f->dim * sizeof *v);
-    vgs__frame_solve(f, v);
-    for (j = 0; j < f->dim; ++j) sum += vgs__frame_bend_at(f, j, v).b;
-    return sum;
-}
-
-/* g = dE/du/tau from dE/dx, in place: L^T from lower rows, which an entry still needs, to its own. */
-static void vgs__frame_gradient(const vgs__frame *f, const double *y, double *g)
-{
-    double v[VGS__CURVE_DIMS];
     int d = f->dim, i, j, r;
+    for (j = 0; f->walled && j < d; ++j) sum += vgs__frame_wall_log(f, j, y[j], &slope);
+    if (f->curved) sum += vgs__frame_curve(f, u, v, bend);
+    if (!g) return sum;
     vgs__frame_wall_gradient(f, y, g, false);
     for (j = 0; j < d; ++j) {
         double s = 0.0;
@@ -11469,24 +11650,22 @@ static void vgs__frame_gradient(const vgs__frame *f, const double *y, double *g)
         else s = f->l[f->kind == VGS_SCALE ? 0 : r] * g[r];
         g[r] = s;
     }
-    if (f->curved) {
-        memcpy(v, y, (size_t)d * sizeof *v);
-        vgs__frame_solve(f, v);
-        vgs__frame_curve_gradient(f, v, g);
-    }
+    if (f->curved) vgs__frame_curve_gradient(f, v, bend, g);
     for (j = 0; j < d; ++j) g[j] /= f->tau;
+    return sum;
 }
 
-/* dE/dx of what a sampler has for a gradient, in place: to v, L^-T by back substitution, then from y to x */
-static void vgs__frame_covector(const vgs__frame *f, const double *y, double *g)
+/* dE/dx of what a sampler has for a gradient at u, which is y, in place: to v, L^-T by back substitution, then
+   from y to x. */
+static void vgs__frame_push(const vgs__frame *f, const double *u, const double *y, double *g)
 {
+    vgs__bend bend[VGS__CURVE_DIMS];
     double v[VGS__CURVE_DIMS];
     int d = f->dim, i, j, r;
     for (j = 0; j < d; ++j) g[j] *= f->tau;
     if (f->curved) {
-        memcpy(v, y, (size_t)d * sizeof *v);
-        vgs__frame_solve(f, v);
-        vgs__frame_curve_covector(f, v, g);
+        (void)vgs__frame_curve(f, u, v, bend);
+        vgs__frame_curve_covector(f, v, bend, g);
     }
     for (i = d - 1; i >= 0; --i) {
         double s;
@@ -11515,26 +11694,27 @@ static void vgs__frame_rows(const vgs__frame *f, vgs__direction to, float *x, in
     }
 }
 
-/* y of a row u, in the scratch of frame_rows */
-static double *vgs__frame_y(const vgs__frame *f, const float *u)
+/* A row u in double, in the scratch of frame_rows, and behind it y. */
+static const double *vgs__frame_place(const vgs__frame *f, const float *u)
 {
-    double *v = f->m + f->dim, *w = v + f->dim;
+    double *v = f->m + f->dim;
     int j;
     for (j = 0; j < f->dim; ++j) v[j] = (double)u[j];
-    vgs__frame_outward(f, v, w);
-    return w;
+    vgs__frame_outward(f, v, v + f->dim);
+    return v;
 }
 
 /* Gradients g [n,D] at rows u to those in x, in place. */
 static void vgs__frame_slopes(const vgs__frame *f, const float *u, float *g, int n)
 {
+    double *to = f->m + 3 * f->dim;
     int i, j;
     if (f->kind == VGS_PLAIN) return;
     for (i = 0; i < n; ++i, u += f->dim, g += f->dim) {
-        double *y = vgs__frame_y(f, u), *v = f->m + f->dim;
-        for (j = 0; j < f->dim; ++j) v[j] = (double)g[j];
-        vgs__frame_covector(f, y, v);
-        for (j = 0; j < f->dim; ++j) g[j] = (float)v[j];
+        const double *at = vgs__frame_place(f, u);
+        for (j = 0; j < f->dim; ++j) to[j] = (double)g[j];
+        vgs__frame_push(f, at, at + f->dim, to);
+        for (j = 0; j < f->dim; ++j) g[j] = (float)to[j];
     }
 }
 
@@ -11563,12 +11743,11 @@ static int vgs__frame_block(const vgs__frame *f, const double *u, int n, double 
     for (i = 0; i < n && !failed; ++i) {
         double *gi = g ? g + (size_t)i * d : NULL, *y = x + (size_t)i * d;
         e[i] = vgs__finite(e[i]) ? (e[i] - f->e0) / f->tau : e[i] < 0.0 ? e[i] : HUGE_VAL;   /* NaN, too */
-        if (f->walled || f->curved) {
-            vgs__frame_outward(f, u + (size_t)i * d, y);
-            if (vgs__finite(e[i])) e[i] -= vgs__frame_log_slope(f, y);
+        if (!vgs__finite(e[i])) for (j = 0; gi && j < f->dim; ++j) gi[j] = 0.0;
+        else if (gi || f->walled || f->curved) {
+            if (f->walled) vgs__frame_outward(f, u + (size_t)i * d, y);
+            e[i] -= vgs__frame_pull(f, u + (size_t)i * d, y, gi);
         }
-        if (gi && vgs__finite(e[i])) vgs__frame_gradient(f, y, gi);
-        else for (j = 0; gi && j < f->dim; ++j) gi[j] = 0.0;
     }
     return failed;
 }
@@ -11611,8 +11790,20 @@ static vgs_var vgs__frame_record(void *user, vgs_graph *g, vgs_var u)
 /* E from what a sampler sees of it at a row u. */
 static double vgs__frame_energy(const vgs__frame *f, const float *u, double e)
 {
-    if (f->walled || f->curved) e += vgs__frame_log_slope(f, vgs__frame_y(f, u));
+    if (f->walled || f->curved) {
+        const double *at = vgs__frame_place(f, u);
+        e += vgs__frame_pull(f, at, at + f->dim, NULL);
+    }
     return f->kind == VGS_PLAIN ? e : f->e0 + f->tau * e;
+}
+
+/* The spline of coordinate j; whether it is curved. */
+static bool vgs__frame_shape(vgs__frame *f, size_t j)
+{
+    const double *row = f->curve + j * VGS__CURVE_CELLS;
+    const vgs__peaks m = vgs__peaks_of(row + VGS__CURVE_OWN);
+    vgs__spline_fit(&m, f->spline + j * VGS__SPLINE_CELLS);
+    return row[0] >= 0.0 || m.n > 0;
 }
 
 /* Tells what follows from m, L and e0 that they have changed. */
@@ -11625,7 +11816,8 @@ static vgs_status vgs__frame_changed(vgs__frame *f, vgs_error *err)
     f->log_volume = 0.0;
     f->walled = f->curved = false;
     for (i = 0; i < 2 * d; ++i) f->walled = f->walled || vgs__frame_has_wall(f->wall[i]);
-    for (i = 0; i < d && f->curve; ++i) f->curved = f->curved || f->curve[i * VGS__CURVE_CELLS] >= 0.0;
+    for (i = 0; i < d && f->curve; ++i)
+        f->curved = vgs__frame_shape(f, i) || f->curved;
     for (i = 0; i < d; ++i)
         f->log_volume += log(f->l[f->kind == VGS_SCALE ? 0 : f->kind == VGS_FULL ? i * (d + 1) : i]);
     if (p) f->log_volume *= 1.0 - 1.0 / p;
@@ -11675,12 +11867,14 @@ static vgs_status vgs__frame_open(vgs__frame *f, const vgs_energy *of, vgs_coord
     f->energy.record = record ? vgs__frame_record : NULL;
     f->energy.user = f;
     f->energy.backend = b;
-    f->m = (double *)vgs__alloc_or(err, "coordinates", 2 * d + vgs__frame_count(f), sizeof *f->m);
+    f->m = (double *)vgs__alloc_or(err, "coordinates", 3 * d + vgs__frame_count(f) +
+                                   (vgs__frame_can_curve(f) ? d * VGS__SPLINE_CELLS : 0), sizeof *f->m);
     if (!f->m) return VGS_E_NOMEM;
-    f->l = f->m + 3 * d;
+    f->l = f->m + 4 * d;
     f->wall = f->l + vgs__frame_l_count(f);
     f->order = f->wall + 3 * d;
     f->curve = vgs__frame_can_curve(f) ? f->order + d : NULL;
+    f->spline = f->curve ? f->curve + d * VGS__CURVE_CELLS : NULL;
     vgs__frame_no_walls(f->wall, d);
     vgs__frame_no_curve(f->order, d, f->curve != NULL);
     for (i = 0; i < vgs__frame_l_count(f); ++i) f->l[i] = kind != VGS_FULL || i % (d + 1) == 0 ? scale : 0.0;
@@ -11690,7 +11884,15 @@ static vgs_status vgs__frame_open(vgs__frame *f, const vgs_energy *of, vgs_coord
     return vgs__frame_changed(f, err);
 }
 
-/* m, L and what lies behind L change places with v. */
+/* m, L and what lies behind L, to v. */
+static void vgs__frame_remember(const vgs__frame *f, double *v)
+{
+    const size_t d = (size_t)f->dim;
+    memcpy(v, f->m, d * sizeof *v);
+    memcpy(v + d, f->l, (vgs__frame_count(f) - d) * sizeof *v);
+}
+
+/* They change places with v. */
 static void vgs__frame_swap(vgs__frame *f, double *v)
 {
     size_t d = (size_t)f->dim, n = vgs__frame_count(f), i;
@@ -15435,7 +15637,8 @@ VGS__DEF vgs_status vgs_sampler_score(vgs_sampler *s, const vgs_draw *draw, int 
 
 enum { VGS__PILOT_DESCENTS = 64, VGS__PILOT_CHAINS = 256, VGS__PILOT_LEAPFROG = 10,
        VGS__PILOT_FEWEST = 6, VGS__PILOT_KEPT = 24,                  /* kept iterations                    */
-       VGS__PILOT_FEW = 4 };                     /* dimensions                                        */
+       VGS__PILOT_FEW = 4,                       /* dimensions                                        */
+       VGS__PILOT_SHIFTS = 8 };                  /* moves beside one of hmc                           */
 #define VGS__PILOT_HOT 16.0                      /* temperature, in units of tau                      */
 #define VGS__PILOT_COLD 0.6                      /* share of the calls after which it is 1            */
 #define VGS__PILOT_SAMPLES 0.65                  /* share after which chains' places are samples      */
@@ -15449,6 +15652,8 @@ typedef struct vgs__pilot {
     bool sloped;                                 /* a gradient that differs from another was seen     */
     double calls, most;
     double longest;                              /* path of hmc, in leapfrog steps                    */
+    double shift;                                /* length of the other moves, 0 to 1                 */
+    uint64_t shifts;
     double *reach;                               /* [n]: longest step of a descent                    */
     bool whole;                                  /* matrices are [D,D]; else diagonals, [D]           */
     double *cov, *slope;                         /* second moments of u and of the slopes, matrices   */
@@ -15669,15 +15874,16 @@ static void vgs__pilot_to_y(vgs__pilot *p, const float *u, const float *g, doubl
     for (i = 0; i < d; ++i) p->work[i] = (double)u[i];
     vgs__frame_outward(p->f, p->work, y);
     for (i = 0; i < d; ++i) gx[i] = (double)g[i];
-    vgs__frame_covector(p->f, y, gx);
+    vgs__frame_push(p->f, p->work, y, gx);
 }
 
 static void vgs__pilot_to_u(vgs__pilot *p, double *y, double *gx, float *u, float *g)
 {
     int i, d = p->dim;
-    vgs__frame_gradient(p->f, y, gx);
-    vgs__frame_inward(p->f, y);
-    for (i = 0; i < d; ++i) u[i] = (float)y[i];
+    memcpy(p->work, y, (size_t)d * sizeof *y);
+    vgs__frame_inward(p->f, p->work);
+    (void)vgs__frame_pull(p->f, p->work, y, gx);
+    for (i = 0; i < d; ++i) u[i] = (float)p->work[i];
     for (i = 0; i < d; ++i) g[i] = (float)gx[i];
 }
 
@@ -15788,12 +15994,12 @@ static vgs_status vgs__pilot_confine(vgs__pilot *p, vgs_error *err)
     if (!p->f->walled) return VGS_OK;
     memcpy(x, p->place, (size_t)p->n * (size_t)p->dim * sizeof *x);
     for (i = 0; i < p->n; ++i) {
-        p->m.row[i].ex += vgs__frame_log_slope(p->f, p->place + (size_t)i * (size_t)p->dim);
+        p->m.row[i].ex += vgs__frame_pull(p->f, NULL, p->place + (size_t)i * (size_t)p->dim, NULL);
         vgs__frame_confine(p->f, x + (size_t)i * (size_t)p->dim);
     }
     if (vgs__pilot_walls_follow(p, x, p->place, p->n, p->rows > 0, err) != VGS_OK) return VGS_E_NOMEM;
     for (i = 0; i < p->n; ++i)
-        p->m.row[i].ex -= vgs__frame_log_slope(p->f, p->place + (size_t)i * (size_t)p->dim);
+        p->m.row[i].ex -= vgs__frame_pull(p->f, NULL, p->place + (size_t)i * (size_t)p->dim, NULL);
     return VGS_OK;
 }
 
@@ -16094,6 +16300,42 @@ static vgs_status vgs__pilot_move(vgs__pilot *p, double temperature, vgs_error *
     return st;
 }
 
+/* Moves that leave N(0, 1) as it is, of all chains, at temperature 1: y = sqrt(1 - b^2) x + b z [preconditioned
+   Crank-Nicolson; Cotter, Roberts, Stuart, White, Statistical Science 28 (2013)]. Where coordinates are curved
+   E is that of N(0, 1) but for little, so that these lead from one peak to another, through steps of E that
+   stop a leapfrog. */
+static vgs_status vgs__pilot_shift(vgs__pilot *p, vgs_error *err)
+{
+    const uint64_t at = ((uint64_t)1 << 40) + p->shifts++;
+    const double keep = sqrt(1.0 - p->shift * p->shift);
+    const size_t d = (size_t)p->dim;
+    double *before = p->work, taken = 0.0;
+    size_t i, j;
+    vgs_status st;
+    for (i = 0; i < (size_t)p->n; ++i) {
+        const float *x = p->m.x + i * d;
+        float *y = p->m.y + i * d;
+        vgs__mcmc_normals(&p->m, VGS__MC_NOISE, at, 0, (int)i, p->shift, y);
+        for (before[i] = p->m.row[i].ex, j = 0; j < d; ++j) {
+            before[i] -= 0.5 * (double)x[j] * (double)x[j];
+            y[j] = (float)(keep * (double)x[j] + (double)y[j]);
+        }
+    }
+    if ((st = vgs__pilot_energies(p, err)) != VGS_OK) return st;
+    for (i = 0; i < (size_t)p->n; ++i) {
+        float *y = p->m.y + i * d;
+        double after = p->m.row[i].ey;
+        for (j = 0; j < d; ++j) after -= 0.5 * (double)y[j] * (double)y[j];
+        if (!(log(vgs__mcmc_uniform(&p->m, VGS__MC_ACCEPT, at, 0, (int)i)) < before[i] - after)) continue;
+        memcpy(p->m.x + i * d, y, d * sizeof *y);
+        memcpy(p->m.g + i * d, p->m.gy + i * d, d * sizeof *y);
+        p->m.row[i].ex = p->m.row[i].ey;
+        taken += 1.0 / p->n;
+    }
+    p->shift = fmin(p->shift * exp(taken - 0.3), 1.0);
+    return VGS_OK;
+}
+
 /* Coordinates follow the chains: as covariance what their places and slopes say together. */
 static vgs_status vgs__pilot_follow(vgs__pilot *p, vgs_error *err)
 {
@@ -16174,12 +16416,13 @@ static vgs_status vgs__pilot_sample(vgs__pilot *p, double done, vgs_error *err)
     const double left = fmax((p->most - p->calls) / (1.0 - done), 1.0), from = p->calls - done * left;
     double before = done < VGS__PILOT_COLD ? VGS__PILOT_HOT : 1.0, now;
     vgs_status st = VGS_OK;
-    int i;
+    int i, k;
     p->due = VGS__PILOT_SAMPLES;
     for (i = 0; (done < 1.0 || before > 1.0 || p->rows < p->fewest) && st == VGS_OK; ++i, before = now) {
         now = pow(VGS__PILOT_HOT, fmax(0.0, fmin(1.0, 2.0 - 2.0 * done / VGS__PILOT_COLD)));
         if (now < before) vgs__pilot_resample(p, i, 1.0 / now - 1.0 / before);
         st = vgs__pilot_move(p, now, err);
+        for (k = 0; k < VGS__PILOT_SHIFTS && p->f->curved && st == VGS_OK; ++k) st = vgs__pilot_shift(p, err);
         done = (p->calls - from) / left;
         if (st == VGS_OK && now == 1.0 && done >= p->due) vgs__pilot_keep(p, done);
         if (st == VGS_OK && done > 0.25 && done < 0.9 && !p->f->curved) st = vgs__pilot_follow(p, err);
@@ -16342,18 +16585,24 @@ static vgs_status vgs__pilot_check_spread(const vgs__pilot *p, vgs_error *err)
                        "length_scale");
 }
 
+/* Row i of the samples in the present coordinates, into u, and y, into p->work. */
+static void vgs__pilot_row(const vgs__pilot *p, int i, double *u)
+{
+    const size_t bytes = (size_t)p->dim * sizeof *u;
+    memcpy(p->work, p->x + (size_t)i * (size_t)p->dim, bytes);
+    vgs__frame_unbend(p->f, p->work);
+    memcpy(u, p->work, bytes);
+    vgs__frame_inward(p->f, u);
+}
+
 /* Samples u and slopes g in the present coordinates. */
 static void vgs__pilot_present(const vgs__pilot *p, double *u, double *g)
 {
-    size_t bytes = (size_t)p->rows * (size_t)p->dim * sizeof *u;
     int i;
-    memcpy(u, p->x, bytes);
-    memcpy(g, p->g, bytes);
-    for (i = 0; i < p->rows; ++i) {
-        memcpy(p->work, u + (size_t)i * (size_t)p->dim, (size_t)p->dim * sizeof *u);
-        vgs__frame_unbend(p->f, p->work);
-        vgs__frame_inverse(p->f, u + (size_t)i * (size_t)p->dim);
-        vgs__frame_gradient(p->f, p->work, g + (size_t)i * (size_t)p->dim);
+    memcpy(g, p->g, (size_t)p->rows * (size_t)p->dim * sizeof *g);
+    for (i = 0; i < p->rows; ++i, u += p->dim, g += p->dim) {
+        vgs__pilot_row(p, i, u);
+        (void)vgs__frame_pull(p->f, u, p->work, g);
     }
 }
 
@@ -16674,6 +16923,118 @@ static double vgs__curve_choose(const vgs__curve_fit *c, const double *order, in
     return best - first;
 }
 
+/* ---- peaks along an axis ---- */
+
+/* Of rows e: log density a row, without the constant of a Gaussian. */
+static double vgs__peaks_likely(const vgs__peaks *m, const double *e, int rows)
+{
+    double sum = 0.0, slope;
+    int i;
+    for (i = 0; i < rows; ++i)
+        sum += m->n ? log(fmax(vgs__peaks_density(m, e[i], &slope), DBL_MIN)) + 0.9189385332046727
+                    : -0.5 * e[i] * e[i];
+    return sum / rows;
+}
+
+/* n Gaussians, each of as many of the sorted rows as the others. */
+static void vgs__peaks_begin(const double *sorted, int rows, int n, double *own)
+{
+    int k, i;
+    for (k = 0; k < n; ++k) {
+        int from = k * rows / n, to = (k + 1) * rows / n;
+        double mean = 0.0, square = 0.0;
+        for (i = from; i < to; ++i) mean += sorted[i] / (to - from);
+        for (i = from; i < to; ++i) square += vgs__sq(sorted[i] - mean) / (to - from);
+        own[k] = 1.0 / n;
+        own[VGS__CURVE_PEAKS + k] = mean;
+        own[2 * VGS__CURVE_PEAKS + k] = fmax(sqrt(square), 0.02);
+    }
+}
+
+/* One iteration of expectation and maximisation; returns what log density the rows had. */
+static double vgs__peaks_improve(const double *e, int rows, int n, double *own)
+{
+    double *c = own + VGS__CURVE_PEAKS, *s = c + VGS__CURVE_PEAKS, likely = 0.0, all = 0.0;
+    double w[VGS__CURVE_PEAKS], p[VGS__CURVE_PEAKS], mean[VGS__CURVE_PEAKS], square[VGS__CURVE_PEAKS];
+    int i, k;
+    for (k = 0; k < n; ++k) w[k] = mean[k] = square[k] = 0.0;
+    for (i = 0; i < rows; ++i) {
+        double sum = DBL_MIN;
+        for (k = 0; k < n; ++k)
+            sum += p[k] = own[k] / s[k] * vgs__frame_normal_density((e[i] - c[k]) / s[k]);
+        likely += log(sum) / rows;
+        for (k = 0; k < n; ++k) {
+            double part = p[k] / sum / rows, off = e[i] - c[k];
+            w[k] += part;
+            mean[k] += part * off;
+            square[k] += part * off * off;
+        }
+    }
+    for (k = 0; k < n; ++k) {
+        double off = w[k] > 0.0 ? mean[k] / w[k] : 0.0;
+        c[k] += off;
+        if (w[k] > 0.0) s[k] = fmax(sqrt(fmax(square[k] / w[k] - off * off, 0.0)), 0.01);
+        all += own[k] = fmax(w[k], 1e-5);
+    }
+    for (k = 0; k < n; ++k) own[k] /= all;
+    return likely;
+}
+
+/* And a wide one, so that weights between peaks and beyond are bounded. */
+static void vgs__peaks_fit(const double *e, int rows, int n, double *sorted, double *own)
+{
+    enum { MOST = 100 };
+    double before = -HUGE_VAL, now = 0.0;
+    int i;
+    const double wide = 0.003;
+    memcpy(sorted, e, (size_t)rows * sizeof *e);
+    qsort(sorted, (size_t)rows, sizeof *sorted, vgs__compare_double);
+    vgs__peaks_begin(sorted, rows, n, own);
+    for (i = 0; i < MOST && now > before + 1e-5; ++i) {
+        before = i ? now : before;
+        now = vgs__peaks_improve(e, rows, n, own);
+    }
+    for (i = 0; i < n; ++i) own[i] *= 1.0 - wide;
+    own[n] = wide;
+    own[VGS__CURVE_PEAKS + n] = 0.0;
+    own[2 * VGS__CURVE_PEAKS + n] = 1.25;
+}
+
+/* Returns whether rows may be other than normal: by their third and fourth moments. */
+static bool vgs__peaks_wanted(const double *e, int rows)
+{
+    double skew = 0.0, kurt = 0.0;
+    int i;
+    for (i = 0; i < rows; ++i) {
+        skew += e[i] * e[i] * e[i] / rows;
+        kurt += (e[i] * e[i] * e[i] * e[i] - 3.0) / rows;
+    }
+    return fabs(skew) > 0.1 || fabs(kurt) > 0.2;
+}
+
+/* The fewest Gaussians after which one more brings nothing for chains that they are not fitted to, of the rows
+   c->rest, into own; returns what those gain. */
+static double vgs__peaks_choose(const vgs__curve_fit *c, double *own)
+{
+    const double *held = c->rest + c->half;
+    double first, best, trial[3 * VGS__CURVE_PEAKS], gain;
+    vgs__peaks m = { 0, NULL, NULL, NULL };
+    int n, found = 0;
+    if (!vgs__peaks_wanted(c->rest, c->n)) return 0.0;
+    first = best = vgs__peaks_likely(&m, held, c->n - c->half);
+    for (n = 1; n < VGS__CURVE_PEAKS; ++n) {
+        memset(trial, 0, sizeof trial);
+        vgs__peaks_fit(c->rest, c->half, n, c->term, trial);
+        m = vgs__peaks_of(trial);
+        gain = vgs__peaks_likely(&m, held, c->n - c->half);
+        if (!(gain > best + VGS__CURVE_GAIN)) continue;
+        best = gain;
+        found = n;
+    }
+    if (found) vgs__peaks_fit(c->rest, c->n, found, c->term, own);
+    return best - first;
+}
+
 /* Rows w to fit to, of samples u in coordinates that are not curved; into v, too. */
 static void vgs__curve_fit_rows(const vgs__pilot *p, const double *u, vgs__curve_fit *c)
 {
@@ -16731,6 +17092,59 @@ static bool vgs__curve_fit_whiten(vgs__frame *f, vgs__curve_fit *c)
     return true;
 }
 
+/* The rows in the coordinates u of the frame, into v; log density of those that it is not fitted to, up to
+   what no coordinates change. */
+static double vgs__curve_fit_inward(vgs__frame *f, vgs__curve_fit *c)
+{
+    const size_t d = (size_t)f->dim;
+    double sum = 0.0;
+    size_t j;
+    int row;
+    if (vgs__frame_changed(f, NULL) != VGS_OK) return -HUGE_VAL;
+    for (row = 0; row < c->n; ++row) {
+        double *v = c->v + (size_t)row * d;
+        for (j = 0; j < d; ++j) v[j] = c->mean[j] + c->scale[j] * c->w[(size_t)row * d + j];
+        vgs__frame_inward(f, v);
+        if (row < c->half) continue;
+        for (j = 0; j < d; ++j) sum -= 0.5 * v[j] * v[j];
+        sum -= vgs__frame_pull(f, v, NULL, NULL);
+    }
+    return sum / (c->n - c->half) - f->log_volume;
+}
+
+/* Each coordinate of the frame gets the peaks that its rows have; returns the log density as above. */
+static double vgs__curve_fit_peaks(vgs__frame *f, vgs__curve_fit *c)
+{
+    const size_t d = (size_t)f->dim;
+    double likely = vgs__curve_fit_inward(f, c);
+    size_t j;
+    int row;
+    for (j = 0; j < d; ++j) {
+        for (row = 0; row < c->n; ++row) c->rest[row] = c->v[(size_t)row * d + j];
+        likely += vgs__peaks_choose(c, f->curve + j * VGS__CURVE_CELLS + VGS__CURVE_OWN);
+    }
+    return likely;
+}
+
+/* The frame gets peaks along its axes, or along those of x if that is better: a few samples too many in one
+   peak look like a correlation. Returns what the rows gain; best: [what vgs__frame_remember needs]. */
+static double vgs__curve_fit_axes(vgs__frame *f, vgs__curve_fit *c, double *best)
+{
+    const int d = f->dim;
+    double before = vgs__curve_fit_inward(f, c), here = vgs__curve_fit_peaks(f, c), there;
+    int i, j;
+    vgs__frame_remember(f, best);
+    vgs__frame_no_curve(f->order, (size_t)d, true);
+    for (i = 0; i < d; ++i) {
+        f->m[i] = c->mean[i];
+        for (j = 0; j < d; ++j) f->l[i * d + j] = i == j ? c->scale[i] : 0.0;
+    }
+    there = vgs__curve_fit_peaks(f, c);
+    if (there > here) return there - before;
+    vgs__frame_swap(f, best);
+    return here - before;
+}
+
 /* The frame becomes the curve in this order; returns what the rows gain. */
 static double vgs__curve_fit_frame(vgs__frame *f, vgs__curve_fit *c, vgs__curve_first by)
 {
@@ -16762,54 +17176,58 @@ static vgs_status vgs__curve_fit_open(vgs__curve_fit *c, int dim, vgs_error *err
     return VGS_OK;
 }
 
-/* m, L and what lies behind L, to v. */
-static void vgs__pilot_remember(const vgs__frame *f, double *v)
-{
-    const size_t d = (size_t)f->dim;
-    memcpy(v, f->m, d * sizeof *v);
-    memcpy(v + d, f->l, (vgs__frame_count(f) - d) * sizeof *v);
-}
-
-/* The best curve of samples u, in coordinates that are not curved yet, into `best`, and what it gains. */
-static double vgs__pilot_find_curve(vgs__pilot *p, const double *u, vgs__curve_fit *c, double *best)
+/* The frame becomes the best curve that the rows have; returns what they gain. */
+static double vgs__curve_fit_orders(vgs__frame *f, vgs__curve_fit *c, double *best)
 {
     double most = 0.0, gain;
     int k;
-    vgs__curve_fit_rows(p, u, c);
-    if (!vgs__curve_pairs(c)) return 0.0;
+    if (f->dim < 2 || !vgs__curve_pairs(c)) return 0.0;
     for (k = 0; k < VGS__ORDERS; ++k) {
-        gain = vgs__curve_fit_frame(p->f, c, (vgs__curve_first)k);
+        gain = vgs__curve_fit_frame(f, c, (vgs__curve_first)k);
         if (!(gain > most)) continue;
         most = gain;
-        vgs__pilot_remember(p->f, best);
+        vgs__frame_remember(f, best);
     }
+    if (most > 0.0) vgs__frame_swap(f, best);
     return most;
 }
 
-/* The curve that samples u lie along: it stays if what chains that it is not fitted to gain, less what it
-   takes from the ELBO, is worth it. */
+/* The frame that has just been fitted stays if what chains that it is not fitted to gain, less what it takes
+   from the ELBO, is worth it; else it is `was` again, whose ELBO is *elbo. */
+static vgs_status vgs__pilot_keep_curve(vgs__pilot *p, double gain, double *was, double *elbo, vgs_error *err)
+{
+    double now = 0.0;
+    vgs_status st = vgs__frame_changed(p->f, err);
+    if (st == VGS_OK && gain > 0.0) st = vgs__pilot_elbo(p, &now, err);
+    if (st == VGS_OK && gain > VGS__CHOICE_GAIN && gain + now - *elbo > VGS__CHOICE_GAIN) {
+        *elbo = now;
+        return st;
+    }
+    vgs__frame_swap(p->f, was);
+    (void)vgs__frame_changed(p->f, NULL);
+    return st;
+}
+
+/* The curve that samples u lie along, then peaks along its axes. The coordinates are not curved before. */
 static vgs_status vgs__pilot_curve(vgs__pilot *p, const double *u, vgs_error *err)
 {
     vgs__frame *f = p->f;
     const size_t count = vgs__frame_count(f);
     vgs__curve_fit c;
-    double *was, *best, straight = 0.0, curved = 0.0, gain;
+    double *was, elbo = 0.0;
     vgs_status st;
-    if (!f->curve || p->dim < 2) return VGS_OK;
+    if (!f->curve) return VGS_OK;
     if ((st = vgs__curve_fit_open(&c, p->dim, err)) != VGS_OK) return st;
     was = (double *)vgs__alloc_or(err, "pilot", 2 * count, sizeof *was);
-    st = was ? vgs__pilot_elbo(p, &straight, err) : VGS_E_NOMEM;
+    st = was ? vgs__pilot_elbo(p, &elbo, err) : VGS_E_NOMEM;
     if (st == VGS_OK) {
-        best = was + count;
-        vgs__pilot_remember(f, was);
-        gain = vgs__pilot_find_curve(p, u, &c, best);
-        vgs__frame_swap(f, gain > 0.0 ? best : was);
-        st = vgs__frame_changed(f, err);
-        if (st == VGS_OK && gain > 0.0) st = vgs__pilot_elbo(p, &curved, err);
-        if (gain > 0.0 && (st != VGS_OK || !(gain + curved - straight > VGS__CHOICE_GAIN))) {
-            vgs__frame_swap(f, was);
-            (void)vgs__frame_changed(f, NULL);
-        }
+        vgs__curve_fit_rows(p, u, &c);
+        vgs__frame_remember(f, was);
+        st = vgs__pilot_keep_curve(p, vgs__curve_fit_orders(f, &c, was + count), was, &elbo, err);
+    }
+    if (st == VGS_OK) {
+        vgs__frame_remember(f, was);
+        st = vgs__pilot_keep_curve(p, vgs__curve_fit_axes(f, &c, was + count), was, &elbo, err);
     }
     vgs__free(was);
     vgs__free(c.v);
@@ -16838,9 +17256,9 @@ static vgs_status vgs__pilot_straighten(vgs__pilot *p, vgs_error *err)
 /* The energy of row i as a sampler sees it, but for E0 and in units of E. */
 static double vgs__pilot_energy(const vgs__pilot *p, int i)
 {
-    memcpy(p->work, p->x + (size_t)i * (size_t)p->dim, (size_t)p->dim * sizeof *p->work);
-    vgs__frame_unbend(p->f, p->work);
-    return p->e[i] - p->f->tau * vgs__frame_log_slope(p->f, p->work);
+    double *u = p->work + p->dim;
+    vgs__pilot_row(p, i, u);
+    return p->e[i] - p->f->tau * vgs__frame_pull(p->f, u, p->work, NULL);
 }
 
 /* m and L, then E0: the mean of E less the energy of that Gaussian, so that log Z of what a sampler sees is
@@ -16872,14 +17290,52 @@ static vgs_status vgs__pilot_settle(vgs__pilot *p, double *u, double *g, vgs_err
     return vgs__frame_changed(p->f, err);
 }
 
+/* The second moments of slopes; where coordinates are curved, without the tenth of the rows with the largest:
+   between two peaks that became one E has a step, which shorter steps in time do not make smooth. */
+static void vgs__pilot_slopes(vgs__pilot *p, const double *u, const double *g)
+{
+    const size_t d = (size_t)p->dim, rows = (size_t)p->rows;
+    double *us = p->work + 4 * vgs__pilot_cells(p) + 2 * d, *gs = us + rows * d, *square = gs + rows * d, limit;
+    size_t i;
+    int n = 0;
+    if (!p->f->curved) {
+        vgs__pilot_moments(p, u, g, p->rows, true);
+        return;
+    }
+    for (i = 0; i < rows; ++i) us[i] = square[i] = vgs__pilot_square(p, g + i * d);
+    qsort(us, rows, sizeof *us, vgs__compare_double);
+    limit = us[rows * 9 / 10];
+    for (i = 0; i < rows; ++i) {
+        if (square[i] > limit) continue;
+        memcpy(us + (size_t)n * d, u + i * d, d * sizeof *us);
+        memcpy(gs + (size_t)n++ * d, g + i * d, d * sizeof *us);
+    }
+    vgs__pilot_moments(p, us, gs, n, true);
+}
+
+/* What N(0, 1) lacks of the target, of curved coordinates: the mean of log w of the samples, less that of draws. */
+static vgs_status vgs__pilot_gap(vgs__pilot *p, const double *u, double *gap, vgs_error *err)
+{
+    double elbo = 0.0, eubo = 0.0;
+    int i;
+    vgs_status st = vgs__pilot_elbo(p, &elbo, err);
+    for (i = 0; i < p->rows && st == VGS_OK; ++i)
+        eubo += (0.5 * vgs__pilot_square(p, u + (size_t)i * (size_t)p->dim) -
+                 (vgs__pilot_energy(p, i) - p->f->e0) / p->f->tau) / p->rows;
+    *gap = fmax(eubo + p->f->log_volume - elbo, 0.0);
+    return st;
+}
+
 /* The rest of what samples tell, in their coordinates. The mean of g g^T is that of the curvature: 1
    everywhere for a Gaussian, and 1/l^2 along an axis with features of width l. */
-static void vgs__pilot_tell(vgs__pilot *p, const double *u, const double *g, vgs_pilot *found)
+static vgs_status vgs__pilot_tell(vgs__pilot *p, const double *u, const double *g, vgs_pilot *found,
+                                  vgs_error *err)
 {
     const int d = p->dim, step = vgs__pilot_diagonal(p);
-    double bend = 1.0, width = 0.0, highest = 0.0;
+    double bend = 1.0, width = 0.0, highest = 0.0, gap = HUGE_VAL;
     int i;
-    vgs__pilot_moments(p, u, g, p->rows, true);
+    vgs_status st = VGS_OK;
+    vgs__pilot_slopes(p, u, g);
     if (p->whole && d <= VGS__MOST_FULL) vgs__pilot_jacobi(p->slope, p->work, d);
     for (i = 0; i < d; ++i) {
         double k = p->slope[i * step];
@@ -16889,13 +17345,25 @@ static void vgs__pilot_tell(vgs__pilot *p, const double *u, const double *g, vgs
     for (i = 0; i < p->rows; ++i) highest = fmax(highest, (vgs__pilot_energy(p, i) - p->f->e0) / p->f->tau);
     found->energy_limit = 2.0 * highest + 50.0;
     found->detail = 1.0 / sqrt(bend);
-    found->steps = (int)fmin(16.0 + 4.0 * width, 100.0);
+    if (p->f->curved) st = vgs__pilot_gap(p, u, &gap, err);
+    found->steps = (int)fmin(16.0 + 4.0 * fmin(width, gap), 100.0);
     found->rhat = vgs__pilot_rhat(p, u);
     found->rows = p->rows;
     found->energy_offset = p->f->e0;
+    return st;
 }
 
 /* ---- the whole ---- */
+
+/* The first step of hmc in new coordinates. */
+static void vgs__pilot_step(vgs__pilot *p)
+{
+    p->longest = VGS__PILOT_LEAPFROG;
+    p->shift = 1.0;
+    p->m.level[0].step = p->m.c.step;
+    vgs__mcmc_dual_begin(&p->m.level[0].dual, p->m.c.step);
+    p->m.level[0].dual.centre = log(p->m.c.step);
+}
 
 /* Its chains: HMC by vgs_mcmc's parts, of one level. */
 static vgs_status vgs__pilot_chains_open(vgs__pilot *p, vgs_error *err)
@@ -16914,9 +17382,7 @@ static vgs_status vgs__pilot_chains_open(vgs__pilot *p, vgs_error *err)
     if ((st = vgs__mcmc_energy_open(&p->m, err)) != VGS_OK) return st;
     if ((st = vgs__mcmc_open(&p->m, 1, err)) != VGS_OK) return st;
     p->m.level[0].beta = 1.0;
-    p->m.level[0].step = p->m.c.step;
-    vgs__mcmc_dual_begin(&p->m.level[0].dual, p->m.c.step);
-    p->m.level[0].dual.centre = log(p->m.c.step);
+    vgs__pilot_step(p);
     return VGS_OK;
 }
 
@@ -16931,7 +17397,7 @@ static vgs_status vgs__pilot_arrays_open(vgs__pilot *p, vgs_error *err)
     p->slope = p->cov + cells;
     p->l = p->slope + cells;
     p->before = p->l + l;
-    vgs__pilot_remember(p->f, p->before);
+    vgs__frame_remember(p->f, p->before);
     p->e0_before = p->f->e0;
     p->reach = p->before + all;
     p->x = p->reach + p->all;
@@ -17306,6 +17772,7 @@ static vgs_status vgs__pilot_try(vgs_sampler *s, const vgs_pilot *found, const d
 static vgs_status vgs__pilot_place(vgs__pilot *p, const float *u, vgs_error *err)
 {
     p->n = p->all;
+    vgs__pilot_step(p);
     memcpy(p->m.x, u, (size_t)p->n * (size_t)p->dim * sizeof *u);
     p->calls += p->n;
     return vgs__mcmc_look(&p->m, err);
@@ -17372,7 +17839,7 @@ static vgs_status vgs__pilot_run(vgs_sampler *s, const float *start, vgs_error *
     if (st == VGS_OK && !start && p.f->curved) st = vgs__pilot_on(&p, u, u + cells, err);
     s->energy_calls += p.calls;
     found.energy_calls += p.calls;
-    if (st == VGS_OK) vgs__pilot_tell(&p, u, u + cells, &found);
+    if (st == VGS_OK) st = vgs__pilot_tell(&p, u, u + cells, &found, err);
     if (st == VGS_OK) st = vgs__pilot_choose(s, &found, u, &c, err);
     if (st == VGS_OK) st = vgs__pilot_rebuild(s, &c, &found, u, err);
     if (st != VGS_OK) vgs__pilot_undo(&p);
