@@ -284,11 +284,14 @@ typedef enum vgs_coordinates {   /* u of x = m + L u, in which a sampler works, 
                                  /* others are, m + L u is mapped to what is inside (not of recorded E)   */
     VGS_COORDINATES_AUTO,        /* plain where s2_start, s2_end, init_sigma, x_scale or windows is given, */
                                  /* on a sphere, as published and with the reference networks; else scale  */
-                                 /* for particles, full up to D = 128, diagonal above                      */
+                                 /* for particles, curved up to D = 64, full up to 128, diagonal above     */
     VGS_PLAIN,                   /* u = x                                                             */
     VGS_SCALE,                   /* m = 0, L = c                                                      */
     VGS_DIAGONAL,
-    VGS_FULL                     /* L is a triangular matrix                                          */
+    VGS_FULL,                    /* L is a triangular matrix                                          */
+    VGS_CURVED                   /* full; and where the pilot's samples lie along a curve, or in peaks     */
+                                 /* along an axis, u is where they are nearly N(0, 1): D <= 64, not of     */
+                                 /* recorded E                                                             */
 } vgs_coordinates;
 
 typedef struct vgs_stats {        /* after the iterations of a call; from min(batch, 512) draws            */
@@ -407,6 +410,7 @@ typedef struct vgs_pilot {        /* what the pilot found                       
     double rhat;                  /* how far its chains spread together over how far each does alone,  */
                                   /* at worst: above 1.2 they disagree                                 */
     int    steps, rows;           /* T that follows; samples that it leaves                            */
+    int    bent, peaked;          /* coordinates (curved) that depend on others; that have peaks       */
 } vgs_pilot;
 
 typedef struct vgs_sampler vgs_sampler;
@@ -7903,7 +7907,7 @@ static bool vgs__net_is(vgs_net_kind kind, unsigned fact)
 #define VGS__BIG ((double)FLT_MAX)
 #define VGS__WIDTH 2.0
 enum { VGS__MOST_POINTS = 64 };                  /* of E in V                                         */
-enum { VGS__MOST_FULL = 128 };                   /* dimensions of a sampler that takes a full matrix  */
+enum { VGS__MOST_CURVED = 64, VGS__MOST_FULL = 128 };                 /* dimensions of coordinates like these */
 enum { VGS__LEVELS = 12 };                       /* most sizes of a network on images             */
 enum { VGS__MALA_MOST = 1000000 };               /* steps of MALA; numbers of others lie above        */
 static const vgs__field vgs__fields[] = {
@@ -7915,7 +7919,8 @@ static const vgs__field vgs__fields[] = {
     { #name, offsetof(vgs_config, policy.field), VGS__##kind, lo, hi, standard, words, help },
     VGS__F(length_scale, ABOVE, 0, VGS__BIG, 1, NULL, "std of a coordinate of the samples, for the defaults")
     VGS__F(detail_scale, ABOVE, 0, VGS__BIG, 0, NULL, "width of the finest feature, for the defaults")
-    VGS__F(coordinates, ENUM, 0, 0, 0, "auto plain scale diagonal full", "what the sampler works in")
+    VGS__F(coordinates, ENUM, 0, 0, 0, "auto plain scale diagonal full curved",
+           "what the sampler works in")
     VGS__F(pilot_calls, OFF, -1, 1 << 30, 20000, NULL, "energy calls of the pilot, 0 = none")
     VGS__F(steps, INT, 1, 65535, 0, NULL, "T, steps from noise to sample")
     VGS__F(schedule, ENUM, 0, 0, 0, "exp linear quad sigmoid constant cosine fastdpm", "of s_t^2 over t")
@@ -8304,6 +8309,7 @@ static vgs_coordinates vgs__config_default_coordinates(const vgs_config *c)
         c->fixed_kernel || c->on_sphere || vgs__config_is_policy(c))
         return VGS_PLAIN;
     if (vgs__config_is_particles(c)) return VGS_SCALE;
+    if (c->energy.dim <= VGS__MOST_CURVED) return VGS_CURVED;
     return c->energy.dim <= VGS__MOST_FULL ? VGS_FULL : VGS_DIAGONAL;
 }
 
@@ -8548,9 +8554,10 @@ static vgs_status vgs__config_check_together(const vgs_config *c, vgs_error *err
         return vgs__fail(err, VGS_E_ARG, "config.coordinates = %d: must be 1 (plain) with %s",
                          (int)c->coordinates, no_local ? no_local : "a network that V has nothing beside");
     if ((vgs__config_is_particles(c) && c->coordinates > VGS_SCALE) ||
+        (c->coordinates == VGS_CURVED && c->energy.dim > VGS__MOST_CURVED) ||
         (c->coordinates == VGS_FULL && c->energy.dim > 4096))
         return vgs__fail(err, VGS_E_ARG, "config.coordinates = %d: particles need plain (1) or scale (2), "
-                         "and a full matrix (4) dim <= 4096", (int)c->coordinates);
+                         "a full matrix (4) dim <= 4096, and curved (5) dim <= 64", (int)c->coordinates);
     return VGS_OK;
 }
 
@@ -11113,14 +11120,15 @@ VGS__DEF vgs_status vgs_refine(const vgs_mcmc_config *cfg, int steps, const doub
 typedef struct vgs__frame {
     const vgs_energy *of;                        /* E(x)                                              */
     vgs_energy energy;                           /* in u                                              */
-    vgs_coordinates kind;
+    vgs_coordinates kind;                        /* curved ones are full                              */
     int dim;
     double *m, *l;                               /* [D]; [1], [D] or [D,D] lower triangular, after [3,D] */
     double *wall;                                /* [3,D]: below, above, or infinite, and the length s */
     bool walled;                                 /* one of them is not                                */
     double *order;                               /* [D]: L is lower triangular in this order          */
-    double *curve;                               /* [D,VGS__CURVE_CELLS] of a full L, or NULL         */
-    bool curved;                                 /* v is not u                                        */
+    double *curve;                               /* [D,VGS__CURVE_CELLS], or NULL                     */
+    int bent, peaked;                            /* its rows with others in them; with peaks          */
+    bool can_curve, curved;                      /* v is not u: there are such                        */
     double *spline;                              /* [D,VGS__SPLINE_CELLS], from the curve             */
     double e0, tau;
     double log_volume;                           /* log |det L|; of particles in their subspace       */
@@ -11135,7 +11143,6 @@ static size_t vgs__frame_l_count(const vgs__frame *f)
 }
 
 enum {
-    VGS__CURVE_DIMS = 64,                        /* most of a frame that can be curved                */
     VGS__CURVE_PARENTS = 4,                      /* coordinates that one may depend on                */
     VGS__CURVE_MEAN = 15, VGS__CURVE_SCALE = 9,  /* coefficients of its mean and of log its scale     */
     VGS__CURVE_PEAKS = 6,                        /* Gaussians of its own distribution, one of them wide */
@@ -11143,16 +11150,11 @@ enum {
     VGS__CURVE_CELLS = VGS__CURVE_OWN + 3 * VGS__CURVE_PEAKS
 };
 
-static bool vgs__frame_can_curve(const vgs__frame *f)
-{
-    return f->kind == VGS_FULL && f->dim <= VGS__CURVE_DIMS && !f->energy.record;
-}
-
 /* m, L, the walls, the order and the curve. */
 static size_t vgs__frame_count(const vgs__frame *f)
 {
     size_t d = (size_t)f->dim;
-    return 5 * d + vgs__frame_l_count(f) + (vgs__frame_can_curve(f) ? d * VGS__CURVE_CELLS : 0);
+    return 5 * d + vgs__frame_l_count(f) + (f->can_curve ? d * VGS__CURVE_CELLS : 0);
 }
 
 /* ---- walls: x_j as a function of y_j ----
@@ -11591,8 +11593,8 @@ static void vgs__frame_solve(const vgs__frame *f, double *y)
 /* y of u */
 static void vgs__frame_outward(const vgs__frame *f, const double *u, double *y)
 {
-    vgs__bend bend[VGS__CURVE_DIMS];
-    double v[VGS__CURVE_DIMS];
+    vgs__bend bend[VGS__MOST_CURVED];
+    double v[VGS__MOST_CURVED];
     if (f->curved) (void)vgs__frame_curve(f, u, v, bend);
     vgs__frame_affine(f, f->curved ? v : u, y);
 }
@@ -11635,8 +11637,8 @@ static void vgs__frame_inverse(const vgs__frame *f, double *x)
    from lower rows, which an entry still needs, to its own. */
 static double vgs__frame_pull(const vgs__frame *f, const double *u, const double *y, double *g)
 {
-    vgs__bend bend[VGS__CURVE_DIMS];
-    double v[VGS__CURVE_DIMS], sum = 0.0, slope;
+    vgs__bend bend[VGS__MOST_CURVED];
+    double v[VGS__MOST_CURVED], sum = 0.0, slope;
     int d = f->dim, i, j, r;
     for (j = 0; f->walled && j < d; ++j) sum += vgs__frame_wall_log(f, j, y[j], &slope);
     if (f->curved) sum += vgs__frame_curve(f, u, v, bend);
@@ -11659,8 +11661,8 @@ static double vgs__frame_pull(const vgs__frame *f, const double *u, const double
    from y to x. */
 static void vgs__frame_push(const vgs__frame *f, const double *u, const double *y, double *g)
 {
-    vgs__bend bend[VGS__CURVE_DIMS];
-    double v[VGS__CURVE_DIMS];
+    vgs__bend bend[VGS__MOST_CURVED];
+    double v[VGS__MOST_CURVED];
     int d = f->dim, i, j, r;
     for (j = 0; j < d; ++j) g[j] *= f->tau;
     if (f->curved) {
@@ -11797,13 +11799,18 @@ static double vgs__frame_energy(const vgs__frame *f, const float *u, double e)
     return f->kind == VGS_PLAIN ? e : f->e0 + f->tau * e;
 }
 
-/* The spline of coordinate j; whether it is curved. */
-static bool vgs__frame_shape(vgs__frame *f, size_t j)
+static void vgs__frame_shape(vgs__frame *f)
 {
-    const double *row = f->curve + j * VGS__CURVE_CELLS;
-    const vgs__peaks m = vgs__peaks_of(row + VGS__CURVE_OWN);
-    vgs__spline_fit(&m, f->spline + j * VGS__SPLINE_CELLS);
-    return row[0] >= 0.0 || m.n > 0;
+    size_t j;
+    f->bent = f->peaked = 0;
+    for (j = 0; j < (size_t)f->dim && f->curve; ++j) {
+        const double *row = f->curve + j * VGS__CURVE_CELLS;
+        const vgs__peaks m = vgs__peaks_of(row + VGS__CURVE_OWN);
+        vgs__spline_fit(&m, f->spline + j * VGS__SPLINE_CELLS);
+        f->bent += row[0] >= 0.0;
+        f->peaked += m.n > 0;
+    }
+    f->curved = f->bent + f->peaked > 0;
 }
 
 /* Tells what follows from m, L and e0 that they have changed. */
@@ -11814,10 +11821,9 @@ static vgs_status vgs__frame_changed(vgs__frame *f, vgs_error *err)
     float *v;
     vgs_status st;
     f->log_volume = 0.0;
-    f->walled = f->curved = false;
+    f->walled = false;
     for (i = 0; i < 2 * d; ++i) f->walled = f->walled || vgs__frame_has_wall(f->wall[i]);
-    for (i = 0; i < d && f->curve; ++i)
-        f->curved = vgs__frame_shape(f, i) || f->curved;
+    vgs__frame_shape(f);
     for (i = 0; i < d; ++i)
         f->log_volume += log(f->l[f->kind == VGS_SCALE ? 0 : f->kind == VGS_FULL ? i * (d + 1) : i]);
     if (p) f->log_volume *= 1.0 - 1.0 / p;
@@ -11856,7 +11862,8 @@ static vgs_status vgs__frame_open(vgs__frame *f, const vgs_energy *of, vgs_coord
     size_t d = (size_t)of->dim, i;
     memset(f, 0, sizeof *f);
     f->of = of;
-    f->kind = kind;
+    f->kind = kind == VGS_CURVED ? VGS_FULL : kind;
+    f->can_curve = kind == VGS_CURVED && !record;
     f->dim = of->dim;
     f->tau = tau;
     f->energy = *of;
@@ -11868,16 +11875,16 @@ static vgs_status vgs__frame_open(vgs__frame *f, const vgs_energy *of, vgs_coord
     f->energy.user = f;
     f->energy.backend = b;
     f->m = (double *)vgs__alloc_or(err, "coordinates", 3 * d + vgs__frame_count(f) +
-                                   (vgs__frame_can_curve(f) ? d * VGS__SPLINE_CELLS : 0), sizeof *f->m);
+                                   (f->can_curve ? d * VGS__SPLINE_CELLS : 0), sizeof *f->m);
     if (!f->m) return VGS_E_NOMEM;
     f->l = f->m + 4 * d;
     f->wall = f->l + vgs__frame_l_count(f);
     f->order = f->wall + 3 * d;
-    f->curve = vgs__frame_can_curve(f) ? f->order + d : NULL;
+    f->curve = f->can_curve ? f->order + d : NULL;
     f->spline = f->curve ? f->curve + d * VGS__CURVE_CELLS : NULL;
     vgs__frame_no_walls(f->wall, d);
     vgs__frame_no_curve(f->order, d, f->curve != NULL);
-    for (i = 0; i < vgs__frame_l_count(f); ++i) f->l[i] = kind != VGS_FULL || i % (d + 1) == 0 ? scale : 0.0;
+    for (i = 0; i < vgs__frame_l_count(f); ++i) f->l[i] = f->kind != VGS_FULL || i % (d + 1) == 0 ? scale : 0.0;
     f->b = b;
     if (record && !(f->buf = b->buffer_create(b->self, d + vgs__frame_l_count(f) + 2, err)))
         return VGS_E_NOMEM;
@@ -16896,7 +16903,7 @@ static double vgs__curve_choose(const vgs__curve_fit *c, const double *order, in
     const double *behind = c->term + (size_t)c->half * VGS__CURVE_TERMS;
     const int i = (int)order[place];
     double a[VGS__CURVE_MEAN], b[VGS__CURVE_SCALE], best, first, held;
-    bool tried[VGS__CURVE_DIMS] = { false };
+    bool tried[VGS__MOST_CURVED] = { false };
     int k[VGS__CURVE_PARENTS], n = 0, vain = 0, at;
     vgs__curve_fit_terms(c, c->n, i, k, 0);
     if (!vgs__curve_fit_run(c->term, c->half, 0, a, b)) return 0.0;
@@ -17097,7 +17104,8 @@ static bool vgs__curve_fit_whiten(vgs__frame *f, vgs__curve_fit *c)
 static double vgs__curve_fit_inward(vgs__frame *f, vgs__curve_fit *c)
 {
     const size_t d = (size_t)f->dim;
-    double sum = 0.0;
+    vgs__bend bend[VGS__MOST_CURVED];
+    double to[VGS__MOST_CURVED], sum = 0.0;
     size_t j;
     int row;
     if (vgs__frame_changed(f, NULL) != VGS_OK) return -HUGE_VAL;
@@ -17107,7 +17115,7 @@ static double vgs__curve_fit_inward(vgs__frame *f, vgs__curve_fit *c)
         vgs__frame_inward(f, v);
         if (row < c->half) continue;
         for (j = 0; j < d; ++j) sum -= 0.5 * v[j] * v[j];
-        sum -= vgs__frame_pull(f, v, NULL, NULL);
+        if (f->curved) sum -= vgs__frame_curve(f, v, to, bend);
     }
     return sum / (c->n - c->half) - f->log_volume;
 }
@@ -17350,6 +17358,8 @@ static vgs_status vgs__pilot_tell(vgs__pilot *p, const double *u, const double *
     found->rhat = vgs__pilot_rhat(p, u);
     found->rows = p->rows;
     found->energy_offset = p->f->e0;
+    found->bent = p->f->bent;
+    found->peaked = p->f->peaked;
     return st;
 }
 
@@ -20567,11 +20577,15 @@ static void vgs__ckpt_write_own(const vgs_sampler *s, vgs_writer *w)
 {
     const uint64_t d = (uint64_t)s->c.energy.dim, l = (uint64_t)vgs__frame_l_count(&s->frame), one = 1;
     const uint64_t p = (uint64_t)vgs_model_size(s->online), f = (uint64_t)vgs__sampler_factor_count(s);
-    const uint64_t wall[2] = { 3, d };
+    const uint64_t wall[2] = { 3, d }, curve[2] = { d, VGS__CURVE_CELLS };
     if (vgs__config_is_plain(&s->c)) return;
     vgs_writer_tensor(w, "vgs.coordinates_m", VGS_DTYPE_F64, 1, &d, s->frame.m);
     vgs_writer_tensor(w, "vgs.coordinates_l", VGS_DTYPE_F64, 1, &l, s->frame.l);
     if (s->frame.walled) vgs_writer_tensor(w, "vgs.coordinates_wall", VGS_DTYPE_F64, 2, wall, s->frame.wall);
+    if (s->frame.curved) {
+        vgs_writer_tensor(w, "vgs.coordinates_order", VGS_DTYPE_F64, 1, &d, s->frame.order);
+        vgs_writer_tensor(w, "vgs.coordinates_curve", VGS_DTYPE_F64, 2, curve, s->frame.curve);
+    }
     if (!s->training.w) return;
     vgs_writer_tensor(w, "vgs.training_value", VGS_DTYPE_F32, 1, &p, s->training.w);
     vgs_writer_tensor(w, "vgs.training_factor", VGS_DTYPE_F32, 1, &f, s->training.factor);
@@ -20825,6 +20839,40 @@ static vgs_status vgs__ckpt_read_walls(const vgs_sampler *s, const vgs_safetenso
     return st;
 }
 
+/* A curve, where there is one: each coordinate once, after those that it depends on; numbers that can be. */
+static vgs_status vgs__ckpt_read_curve(const vgs_sampler *s, const vgs_safetensors *f, const char *path,
+                                       double *order, vgs_error *err)
+{
+    const size_t d = (size_t)s->c.energy.dim;
+    double *curve = order + d;
+    bool seen[VGS__MOST_CURVED] = { false };
+    size_t i, j;
+    vgs_status st = VGS_OK;
+    vgs__frame_no_curve(order, d, s->frame.can_curve);
+    if (!vgs_safetensors_find(f, "vgs.coordinates_curve")) return st;
+    if (!s->frame.can_curve)
+        return vgs__fail(err, VGS_E_SHAPE, "%.120s: vgs.coordinates_curve: these coordinates cannot have one",
+                         path);
+    st = vgs_safetensors_doubles(f, "vgs.coordinates_order", order, d, err);
+    if (st == VGS_OK)
+        st = vgs_safetensors_doubles(f, "vgs.coordinates_curve", curve, d * VGS__CURVE_CELLS, err);
+    for (i = 0; i < d && st == VGS_OK; ++i) {
+        const size_t at = order[i] >= 0.0 && order[i] < (double)d ? (size_t)order[i] : 0;
+        const double *row = curve + at * VGS__CURVE_CELLS, *own = row + VGS__CURVE_OWN;
+        bool good = order[i] >= 0.0 && order[i] < (double)d && !seen[at];
+        for (j = 0; j < VGS__CURVE_CELLS; ++j) good = good && vgs__finite(row[j]);
+        for (j = 0; j < VGS__CURVE_PARENTS && good && row[j] >= 0.0; ++j)
+            good = row[j] < (double)d && seen[(size_t)row[j]];
+        for (j = 0; j < VGS__CURVE_PEAKS && good && own[j] > 0.0; ++j)
+            good = own[j] <= 1.0 && own[2 * VGS__CURVE_PEAKS + j] > 0.0;
+        seen[at] = true;
+        if (!good)
+            st = vgs__fail(err, VGS_E_FORMAT, "%.120s: vgs.coordinates_curve, column %.17g: is none", path,
+                           order[i]);
+    }
+    return st;
+}
+
 /* A file of before coordinates: u is x, E0 is 0. */
 static vgs_status vgs__ckpt_read_own(const vgs_sampler *s, const vgs_safetensors *f, const char *path,
                                      vgs__snapshot *h, vgs_error *err)
@@ -20838,6 +20886,7 @@ static vgs_status vgs__ckpt_read_own(const vgs_sampler *s, const vgs_safetensors
     vgs_status st = vgs_safetensors_doubles(f, "vgs.coordinates_m", h->frame, d, err);
     if (st == VGS_OK) st = vgs_safetensors_doubles(f, "vgs.coordinates_l", h->frame + d, l, err);
     if (st == VGS_OK) st = vgs__ckpt_read_walls(s, f, path, h->frame + d + l, err);
+    if (st == VGS_OK) st = vgs__ckpt_read_curve(s, f, path, h->frame + 4 * d + l, err);
     for (i = 0; i < VGS__OWN_COUNT && st == VGS_OK; ++i)
         st = vgs_safetensors_number(f, key[i], &h->own[i], err);
 #define VGS__KEY(type, key, member) \
@@ -20906,6 +20955,8 @@ static vgs_status vgs__ckpt_apply_own(vgs_sampler *s, vgs__snapshot *h, vgs_erro
 #define VGS__KEY(type, key, member) s->member = (type)h->own[VGS__OWN_##key];
     VGS__OWN(VGS__KEY)
 #undef VGS__KEY
+    s->pilot.bent = s->frame.bent;
+    s->pilot.peaked = s->frame.peaked;
     return st;
 }
 

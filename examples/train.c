@@ -379,9 +379,11 @@ static int measure(run *r, double *due, double *shown, bool last)
 static void show_pilot(const vgs_pilot *p)
 {
     if (!p) return;
-    fprintf(stderr, "pilot: %.0f energy calls; E0 %.6g, finest feature %.2g of the width, %d steps%s\n",
-            p->energy_calls, p->energy_offset, p->detail, p->steps,
-            p->rhat > 1.2 ? "; its chains disagree: separate modes, or it was too short" : "");
+    fprintf(stderr, "pilot: %.0f energy calls; E0 %.6g, finest feature %.2g of the width, %d steps",
+            p->energy_calls, p->energy_offset, p->detail, p->steps);
+    if (p->bent) fprintf(stderr, "; %d coordinates bent along others", p->bent);
+    if (p->peaked) fprintf(stderr, "; peaks along %d made one", p->peaked);
+    fprintf(stderr, "%s\n", p->rhat > 1.2 ? "; its chains disagree: separate modes, or it was too short" : "");
 }
 
 static int train(run *r)
