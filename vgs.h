@@ -7907,7 +7907,7 @@ static bool vgs__net_is(vgs_net_kind kind, unsigned fact)
 #define VGS__BIG ((double)FLT_MAX)
 #define VGS__WIDTH 2.0
 enum { VGS__MOST_POINTS = 64 };                  /* of E in V                                         */
-enum { VGS__MOST_CURVED = 64, VGS__MOST_FULL = 128 };                 /* dimensions of coordinates like these */
+enum { VGS__MOST_CURVED = 64, VGS__MOST_FULL = 128 };                /* dimensions of such coordinates */
 enum { VGS__LEVELS = 12 };                       /* most sizes of a network on images             */
 enum { VGS__MALA_MOST = 1000000 };               /* steps of MALA; numbers of others lie above        */
 static const vgs__field vgs__fields[] = {
@@ -11298,8 +11298,8 @@ static double vgs__peaks_density(const vgs__peaks *m, double e, double *slope)
     return sum;
 }
 
-/* The place below which as much of it lies as of N(0, 1) below u: between those of the Gaussians alone. Newton's
-   method on the logarithm of the share beyond, halves where that leads away. */
+/* The place below which as much of it lies as of N(0, 1) below u: between those of the Gaussians alone. By
+   Newton's method on the logarithm of the share beyond, and halves where that leads away. */
 static double vgs__peaks_quantile(const vgs__peaks *m, double u)
 {
     const bool below = u < 0.0;
@@ -11657,8 +11657,8 @@ static double vgs__frame_pull(const vgs__frame *f, const double *u, const double
     return sum;
 }
 
-/* dE/dx of what a sampler has for a gradient at u, which is y, in place: to v, L^-T by back substitution, then
-   from y to x. */
+/* dE/dx of what a sampler has for a gradient at u, which is y, in place: to v, L^-T by back substitution,
+   then from y to x. */
 static void vgs__frame_push(const vgs__frame *f, const double *u, const double *y, double *g)
 {
     vgs__bend bend[VGS__MOST_CURVED];
@@ -11884,7 +11884,8 @@ static vgs_status vgs__frame_open(vgs__frame *f, const vgs_energy *of, vgs_coord
     f->spline = f->curve ? f->curve + d * VGS__CURVE_CELLS : NULL;
     vgs__frame_no_walls(f->wall, d);
     vgs__frame_no_curve(f->order, d, f->curve != NULL);
-    for (i = 0; i < vgs__frame_l_count(f); ++i) f->l[i] = f->kind != VGS_FULL || i % (d + 1) == 0 ? scale : 0.0;
+    for (i = 0; i < vgs__frame_l_count(f); ++i)
+        f->l[i] = f->kind != VGS_FULL || i % (d + 1) == 0 ? scale : 0.0;
     f->b = b;
     if (record && !(f->buf = b->buffer_create(b->self, d + vgs__frame_l_count(f) + 2, err)))
         return VGS_E_NOMEM;
@@ -11897,6 +11898,14 @@ static void vgs__frame_remember(const vgs__frame *f, double *v)
     const size_t d = (size_t)f->dim;
     memcpy(v, f->m, d * sizeof *v);
     memcpy(v + d, f->l, (vgs__frame_count(f) - d) * sizeof *v);
+}
+
+/* And back. */
+static void vgs__frame_recall(vgs__frame *f, const double *v)
+{
+    const size_t d = (size_t)f->dim;
+    memcpy(f->m, v, d * sizeof *v);
+    memcpy(f->l, v + d, (vgs__frame_count(f) - d) * sizeof *v);
 }
 
 /* They change places with v. */
@@ -15645,7 +15654,9 @@ VGS__DEF vgs_status vgs_sampler_score(vgs_sampler *s, const vgs_draw *draw, int 
 enum { VGS__PILOT_DESCENTS = 64, VGS__PILOT_CHAINS = 256, VGS__PILOT_LEAPFROG = 10,
        VGS__PILOT_FEWEST = 6, VGS__PILOT_KEPT = 24,                  /* kept iterations                    */
        VGS__PILOT_FEW = 4,                       /* dimensions                                        */
-       VGS__PILOT_SHIFTS = 8 };                  /* moves beside one of hmc                           */
+       VGS__PILOT_SHIFTS = 4,                    /* moves beside one of hmc, in curved coordinates,   */
+       VGS__PILOT_BEGIN = 2,                     /* where so many rounds leave no samples,            */
+       VGS__PILOT_ONWARD = 2 };                  /* and so often coordinates follow                   */
 #define VGS__PILOT_HOT 16.0                      /* temperature, in units of tau                      */
 #define VGS__PILOT_COLD 0.6                      /* share of the calls after which it is 1            */
 #define VGS__PILOT_SAMPLES 0.65                  /* share after which chains' places are samples      */
@@ -15661,6 +15672,7 @@ typedef struct vgs__pilot {
     double longest;                              /* path of hmc, in leapfrog steps                    */
     double shift;                                /* length of the other moves, 0 to 1                 */
     uint64_t shifts;
+    bool last;                                   /* no more samples will follow                       */
     double *reach;                               /* [n]: longest step of a descent                    */
     bool whole;                                  /* matrices are [D,D]; else diagonals, [D]           */
     double *cov, *slope;                         /* second moments of u and of the slopes, matrices   */
@@ -16307,14 +16319,14 @@ static vgs_status vgs__pilot_move(vgs__pilot *p, double temperature, vgs_error *
     return st;
 }
 
-/* Moves that leave N(0, 1) as it is, of all chains, at temperature 1: y = sqrt(1 - b^2) x + b z [preconditioned
-   Crank-Nicolson; Cotter, Roberts, Stuart, White, Statistical Science 28 (2013)]. Where coordinates are curved
-   E is that of N(0, 1) but for little, so that these lead from one peak to another, through steps of E that
-   stop a leapfrog. */
-static vgs_status vgs__pilot_shift(vgs__pilot *p, vgs_error *err)
+/* Moves that leave N(0, 1) as it is, of all chains, at temperature 1: y = sqrt(1 - b^2) x + b z
+   [preconditioned Crank-Nicolson; Cotter, Roberts, Stuart, White, Statistical Science 28 (2013)]. Where
+   coordinates are curved E is that of N(0, 1) but for little, so that these lead from one peak to another,
+   through steps of E that stop a leapfrog. */
+static vgs_status vgs__pilot_shift(vgs__pilot *p, double share, vgs_error *err)
 {
     const uint64_t at = ((uint64_t)1 << 40) + p->shifts++;
-    const double keep = sqrt(1.0 - p->shift * p->shift);
+    const double b = share * p->shift, keep = sqrt(1.0 - b * b);
     const size_t d = (size_t)p->dim;
     double *before = p->work, taken = 0.0;
     size_t i, j;
@@ -16322,7 +16334,7 @@ static vgs_status vgs__pilot_shift(vgs__pilot *p, vgs_error *err)
     for (i = 0; i < (size_t)p->n; ++i) {
         const float *x = p->m.x + i * d;
         float *y = p->m.y + i * d;
-        vgs__mcmc_normals(&p->m, VGS__MC_NOISE, at, 0, (int)i, p->shift, y);
+        vgs__mcmc_normals(&p->m, VGS__MC_NOISE, at, 0, (int)i, b, y);
         for (before[i] = p->m.row[i].ex, j = 0; j < d; ++j) {
             before[i] -= 0.5 * (double)x[j] * (double)x[j];
             y[j] = (float)(keep * (double)x[j] + (double)y[j]);
@@ -16339,7 +16351,7 @@ static vgs_status vgs__pilot_shift(vgs__pilot *p, vgs_error *err)
         p->m.row[i].ex = p->m.row[i].ey;
         taken += 1.0 / p->n;
     }
-    p->shift = fmin(p->shift * exp(taken - 0.3), 1.0);
+    if (share >= 1.0) p->shift = fmin(p->shift * exp(taken - 0.3), 1.0);
     return VGS_OK;
 }
 
@@ -16429,9 +16441,12 @@ static vgs_status vgs__pilot_sample(vgs__pilot *p, double done, vgs_error *err)
         now = pow(VGS__PILOT_HOT, fmax(0.0, fmin(1.0, 2.0 - 2.0 * done / VGS__PILOT_COLD)));
         if (now < before) vgs__pilot_resample(p, i, 1.0 / now - 1.0 / before);
         st = vgs__pilot_move(p, now, err);
-        for (k = 0; k < VGS__PILOT_SHIFTS && p->f->curved && st == VGS_OK; ++k) st = vgs__pilot_shift(p, err);
+        for (k = 0; k < VGS__PILOT_SHIFTS && p->f->curved && st == VGS_OK; ++k) {
+            st = vgs__pilot_shift(p, k % 2 ? 0.5 : 1.0, err);
+            if (st == VGS_OK && i >= VGS__PILOT_BEGIN) vgs__pilot_keep(p, done);
+        }
         done = (p->calls - from) / left;
-        if (st == VGS_OK && now == 1.0 && done >= p->due) vgs__pilot_keep(p, done);
+        if (st == VGS_OK && now == 1.0 && done >= p->due && !p->f->curved) vgs__pilot_keep(p, done);
         if (st == VGS_OK && done > 0.25 && done < 0.9 && !p->f->curved) st = vgs__pilot_follow(p, err);
     }
     return st;
@@ -16628,6 +16643,14 @@ static vgs_status vgs__pilot_centre(vgs__pilot *p, double *u, double *g, vgs_err
     return VGS_OK;
 }
 
+/* The energy of row i as a sampler sees it, but for E0 and in units of E; u is then behind y in p->work. */
+static double vgs__pilot_energy(const vgs__pilot *p, int i)
+{
+    double *u = p->work + p->dim;
+    vgs__pilot_row(p, i, u);
+    return p->e[i] - p->f->tau * vgs__frame_pull(p->f, u, p->work, NULL);
+}
+
 /* ---- what draws say ---- */
 
 #define VGS__CHOICE_WORST 100.0
@@ -16669,6 +16692,9 @@ static vgs_status vgs__pilot_elbo(vgs__pilot *p, double *elbo, vgs_error *err)
 enum { VGS__CURVE_ROWS = 4096, VGS__CURVE_PAIRS = 1024,              /* rows of a fit; of a pair      */
        VGS__CURVE_TERMS = VGS__CURVE_MEAN + VGS__CURVE_SCALE + 1 };
 #define VGS__CURVE_GAIN 0.01                     /* nats a row that one parent more must bring        */
+#define VGS__CURVE_GOOD 0.8                      /* ESS/N that all of it must bring, and how many     */
+#define VGS__CURVE_TIMES 1.5                     /* times that of straight coordinates; or so many    */
+#define VGS__CURVE_WORTH 10.0                    /* times                                             */
 
 typedef struct vgs__curve_fit {
     int n, half, dim;                            /* rows of chains of even number, then of odd        */
@@ -16831,8 +16857,10 @@ static bool vgs__curve_pairs(const vgs__curve_fit *c)
     return any;
 }
 
-/* Orders that are tried: first who says more of the others than they of it, who says most of them, as it is. */
-typedef enum vgs__curve_first { VGS__FIRST_NET, VGS__FIRST_MOST, VGS__FIRST_GIVEN, VGS__ORDERS } vgs__curve_first;
+/* Orders that are tried: first who says more of the others than they of it; who says most; as it is. */
+typedef enum vgs__curve_first {
+    VGS__FIRST_NET, VGS__FIRST_MOST, VGS__FIRST_GIVEN, VGS__ORDERS
+} vgs__curve_first;
 
 static void vgs__curve_order(const vgs__curve_fit *c, vgs__curve_first by, double *order)
 {
@@ -17019,8 +17047,8 @@ static bool vgs__peaks_wanted(const double *e, int rows)
     return fabs(skew) > 0.1 || fabs(kurt) > 0.2;
 }
 
-/* The fewest Gaussians after which one more brings nothing for chains that they are not fitted to, of the rows
-   c->rest, into own; returns what those gain. */
+/* The fewest Gaussians after which one more brings nothing for chains that they are not fitted to, of the
+   rows c->rest, into own; returns what those gain. */
 static double vgs__peaks_choose(const vgs__curve_fit *c, double *own)
 {
     const double *held = c->rest + c->half;
@@ -17099,58 +17127,36 @@ static bool vgs__curve_fit_whiten(vgs__frame *f, vgs__curve_fit *c)
     return true;
 }
 
-/* The rows in the coordinates u of the frame, into v; log density of those that it is not fitted to, up to
-   what no coordinates change. */
-static double vgs__curve_fit_inward(vgs__frame *f, vgs__curve_fit *c)
+/* Each coordinate of the frame gets the peaks that its rows have; returns what they gain. */
+static double vgs__curve_fit_peaks(vgs__frame *f, vgs__curve_fit *c)
 {
     const size_t d = (size_t)f->dim;
-    vgs__bend bend[VGS__MOST_CURVED];
-    double to[VGS__MOST_CURVED], sum = 0.0;
+    double gain = 0.0;
     size_t j;
     int row;
-    if (vgs__frame_changed(f, NULL) != VGS_OK) return -HUGE_VAL;
+    if (vgs__frame_changed(f, NULL) != VGS_OK) return 0.0;
     for (row = 0; row < c->n; ++row) {
         double *v = c->v + (size_t)row * d;
         for (j = 0; j < d; ++j) v[j] = c->mean[j] + c->scale[j] * c->w[(size_t)row * d + j];
         vgs__frame_inward(f, v);
-        if (row < c->half) continue;
-        for (j = 0; j < d; ++j) sum -= 0.5 * v[j] * v[j];
-        if (f->curved) sum -= vgs__frame_curve(f, v, to, bend);
     }
-    return sum / (c->n - c->half) - f->log_volume;
-}
-
-/* Each coordinate of the frame gets the peaks that its rows have; returns the log density as above. */
-static double vgs__curve_fit_peaks(vgs__frame *f, vgs__curve_fit *c)
-{
-    const size_t d = (size_t)f->dim;
-    double likely = vgs__curve_fit_inward(f, c);
-    size_t j;
-    int row;
     for (j = 0; j < d; ++j) {
         for (row = 0; row < c->n; ++row) c->rest[row] = c->v[(size_t)row * d + j];
-        likely += vgs__peaks_choose(c, f->curve + j * VGS__CURVE_CELLS + VGS__CURVE_OWN);
+        gain += vgs__peaks_choose(c, f->curve + j * VGS__CURVE_CELLS + VGS__CURVE_OWN);
     }
-    return likely;
+    return gain;
 }
 
-/* The frame gets peaks along its axes, or along those of x if that is better: a few samples too many in one
-   peak look like a correlation. Returns what the rows gain; best: [what vgs__frame_remember needs]. */
-static double vgs__curve_fit_axes(vgs__frame *f, vgs__curve_fit *c, double *best)
+/* m and L of the rows without their correlations: a few samples too many in one peak look like one. */
+static void vgs__curve_fit_axes(vgs__frame *f, const vgs__curve_fit *c)
 {
     const int d = f->dim;
-    double before = vgs__curve_fit_inward(f, c), here = vgs__curve_fit_peaks(f, c), there;
     int i, j;
-    vgs__frame_remember(f, best);
     vgs__frame_no_curve(f->order, (size_t)d, true);
     for (i = 0; i < d; ++i) {
         f->m[i] = c->mean[i];
         for (j = 0; j < d; ++j) f->l[i * d + j] = i == j ? c->scale[i] : 0.0;
     }
-    there = vgs__curve_fit_peaks(f, c);
-    if (there > here) return there - before;
-    vgs__frame_swap(f, best);
-    return here - before;
 }
 
 /* The frame becomes the curve in this order; returns what the rows gain. */
@@ -17184,7 +17190,7 @@ static vgs_status vgs__curve_fit_open(vgs__curve_fit *c, int dim, vgs_error *err
     return VGS_OK;
 }
 
-/* The frame becomes the best curve that the rows have; returns what they gain. */
+/* The best curve that the rows have, into best [frame_count]; returns what they gain. */
 static double vgs__curve_fit_orders(vgs__frame *f, vgs__curve_fit *c, double *best)
 {
     double most = 0.0, gain;
@@ -17196,48 +17202,106 @@ static double vgs__curve_fit_orders(vgs__frame *f, vgs__curve_fit *c, double *be
         most = gain;
         vgs__frame_remember(f, best);
     }
-    if (most > 0.0) vgs__frame_swap(f, best);
     return most;
 }
 
-/* The frame that has just been fitted stays if what chains that it is not fitted to gain, less what it takes
-   from the ELBO, is worth it; else it is `was` again, whose ELBO is *elbo. */
-static vgs_status vgs__pilot_keep_curve(vgs__pilot *p, double gain, double *was, double *elbo, vgs_error *err)
+/* Log of the sum of exponentials of n numbers, less log n. */
+static double vgs__pilot_log_mean(const double *v, int n)
 {
-    double now = 0.0;
-    vgs_status st = vgs__frame_changed(p->f, err);
-    if (st == VGS_OK && gain > 0.0) st = vgs__pilot_elbo(p, &now, err);
-    if (st == VGS_OK && gain > VGS__CHOICE_GAIN && gain + now - *elbo > VGS__CHOICE_GAIN) {
-        *elbo = now;
-        return st;
-    }
-    vgs__frame_swap(p->f, was);
-    (void)vgs__frame_changed(p->f, NULL);
-    return st;
+    double top = -HUGE_VAL, sum = 0.0;
+    int i;
+    for (i = 0; i < n; ++i) top = fmax(top, v[i]);
+    for (i = 0; i < n && top > -HUGE_VAL; ++i) sum += exp(v[i] - top);
+    return top + log(sum / n);
 }
 
-/* The curve that samples u lie along, then peaks along its axes. The coordinates are not curved before. */
-static vgs_status vgs__pilot_curve(vgs__pilot *p, const double *u, vgs_error *err)
+/* log ESS/N of N(0, 1) in these coordinates: the mean weight of draws over that of samples, whose chains the
+   curve was not fitted to. What a mean of log weights does not show: a part of the target that draws
+   reach too rarely. scratch: [rows] */
+static vgs_status vgs__pilot_ess(vgs__pilot *p, double *scratch, double *ess, vgs_error *err)
+{
+    const size_t d = (size_t)p->dim;
+    double *w = scratch, *u = p->work + d, draws;
+    size_t j;
+    int i, n = 0;
+    vgs_status st = vgs__frame_changed(p->f, err);
+    for (i = 0; i < p->n; ++i)
+        vgs__mcmc_normals(&p->m, VGS__MC_START, 1000, 0, i, 1.0, p->m.y + (size_t)i * d);
+    if (st == VGS_OK) st = vgs__mcmc_energy(&p->m, 0, p->n, false, err);
+    if (st != VGS_OK) return st;
+    p->calls += p->n;
+    for (i = 0; i < p->n; ++i)
+        for (w[i] = -p->m.row[i].ey, j = 0; j < d; ++j)
+            w[i] += 0.5 * vgs__sq((double)p->m.y[(size_t)i * d + j]);
+    draws = vgs__pilot_log_mean(w, p->n);
+    for (i = 0; i < p->rows; ++i) {
+        if (i % p->n % 2 == 0) continue;
+        w[n] = -(vgs__pilot_energy(p, i) - p->f->e0) / p->f->tau;
+        w[n++] += 0.5 * vgs__pilot_square(p, u);
+    }
+    *ess = draws - vgs__pilot_log_mean(w, n);
+    return VGS_OK;
+}
+
+/* Coordinates that are tried beside the straight ones. */
+typedef enum vgs__curve_try {
+    VGS__TRY_CURVE, VGS__TRY_BOTH, VGS__TRY_PEAKS, VGS__TRY_AXES, VGS__TRIES
+} vgs__curve_try;
+
+/* The frame, straight before, becomes such coordinates; returns what the rows gain. curve [frame_count]: the
+   frame of the best curve, of that gain. */
+static double vgs__curve_fit_try(vgs__frame *f, vgs__curve_fit *c, vgs__curve_try k, const double *curve,
+                                 double gain)
+{
+    if (k <= VGS__TRY_BOTH && gain <= 0.0) return 0.0;
+    if (k <= VGS__TRY_BOTH) vgs__frame_recall(f, curve);
+    if (k == VGS__TRY_AXES) vgs__curve_fit_axes(f, c);
+    return (k <= VGS__TRY_BOTH ? gain : 0.0) + (k == VGS__TRY_CURVE ? 0.0 : vgs__curve_fit_peaks(f, c));
+}
+
+/* The curve that samples u lie along, peaks along axes, or both: what has the highest ESS/N. Chains go on
+   wherever that is higher than in straight coordinates. At last little must be left to learn, or in straight
+   coordinates too much: between these V is learned better where E is smooth (Mueller-Brown, ESS/N untrained
+   .7 and trained .1 to .6 in curved coordinates, .12 and .80 in straight ones). */
+static vgs_status vgs__pilot_choose_curve(vgs__pilot *p, const double *u, vgs__curve_fit *c, double *room,
+                                          vgs_error *err)
 {
     vgs__frame *f = p->f;
     const size_t count = vgs__frame_count(f);
+    double *straight = room, *curve = room + count, *best = curve + count, *scratch = best + count;
+    double most = 0.0, gain = 0.0, ess;
+    int k;
+    vgs_status st = vgs__pilot_ess(p, scratch, &most, err);
+    most += log(VGS__CURVE_TIMES);
+    if (p->last)
+        most = fmin(fmax(most, log(VGS__CURVE_GOOD)), most + log(VGS__CURVE_WORTH / VGS__CURVE_TIMES));
+    vgs__frame_remember(f, straight);
+    vgs__frame_remember(f, best);
+    vgs__curve_fit_rows(p, u, c);
+    if (st == VGS_OK) gain = vgs__curve_fit_orders(f, c, curve);
+    for (k = 0; k < VGS__TRIES && st == VGS_OK; ++k) {
+        vgs__frame_recall(f, straight);
+        if (!(vgs__curve_fit_try(f, c, (vgs__curve_try)k, curve, gain) > VGS__CHOICE_GAIN)) continue;
+        st = vgs__pilot_ess(p, scratch, &ess, err);
+        if (st != VGS_OK || !(ess > most)) continue;
+        most = ess;
+        vgs__frame_remember(f, best);
+    }
+    vgs__frame_recall(f, st == VGS_OK ? best : straight);
+    return vgs__frame_changed(f, st == VGS_OK ? err : NULL) == VGS_OK ? st : VGS_E_NOMEM;
+}
+
+static vgs_status vgs__pilot_curve(vgs__pilot *p, const double *u, vgs_error *err)
+{
+    const size_t rows = (size_t)(p->rows > p->n ? p->rows : p->n);
     vgs__curve_fit c;
-    double *was, elbo = 0.0;
+    double *room;
     vgs_status st;
-    if (!f->curve) return VGS_OK;
+    if (!p->f->curve) return VGS_OK;
     if ((st = vgs__curve_fit_open(&c, p->dim, err)) != VGS_OK) return st;
-    was = (double *)vgs__alloc_or(err, "pilot", 2 * count, sizeof *was);
-    st = was ? vgs__pilot_elbo(p, &elbo, err) : VGS_E_NOMEM;
-    if (st == VGS_OK) {
-        vgs__curve_fit_rows(p, u, &c);
-        vgs__frame_remember(f, was);
-        st = vgs__pilot_keep_curve(p, vgs__curve_fit_orders(f, &c, was + count), was, &elbo, err);
-    }
-    if (st == VGS_OK) {
-        vgs__frame_remember(f, was);
-        st = vgs__pilot_keep_curve(p, vgs__curve_fit_axes(f, &c, was + count), was, &elbo, err);
-    }
-    vgs__free(was);
+    room = (double *)vgs__alloc_or(err, "pilot", 3 * vgs__frame_count(p->f) + rows, sizeof *room);
+    st = room ? vgs__pilot_choose_curve(p, u, &c, room, err) : VGS_E_NOMEM;
+    vgs__free(room);
     vgs__free(c.v);
     return st;
 }
@@ -17259,14 +17323,6 @@ static vgs_status vgs__pilot_straighten(vgs__pilot *p, vgs_error *err)
     for (i = 0; i < d; ++i) for (j = 0; j < d; ++j) f->l[i * d + j] = i == j ? sqrt(c[i * d + i]) : 0.0;
     if (vgs__pilot_cholesky(c, d)) memcpy(f->l, c, (size_t)(d * d) * sizeof *c);
     return vgs__frame_changed(f, err);
-}
-
-/* The energy of row i as a sampler sees it, but for E0 and in units of E. */
-static double vgs__pilot_energy(const vgs__pilot *p, int i)
-{
-    double *u = p->work + p->dim;
-    vgs__pilot_row(p, i, u);
-    return p->e[i] - p->f->tau * vgs__frame_pull(p->f, u, p->work, NULL);
 }
 
 /* m and L, then E0: the mean of E less the energy of that Gaussian, so that log Z of what a sampler sees is
@@ -17303,7 +17359,8 @@ static vgs_status vgs__pilot_settle(vgs__pilot *p, double *u, double *g, vgs_err
 static void vgs__pilot_slopes(vgs__pilot *p, const double *u, const double *g)
 {
     const size_t d = (size_t)p->dim, rows = (size_t)p->rows;
-    double *us = p->work + 4 * vgs__pilot_cells(p) + 2 * d, *gs = us + rows * d, *square = gs + rows * d, limit;
+    double *us = p->work + 4 * vgs__pilot_cells(p) + 2 * d, *gs = us + rows * d;
+    double *square = gs + rows * d, limit;
     size_t i;
     int n = 0;
     if (!p->f->curved) {
@@ -17321,7 +17378,7 @@ static void vgs__pilot_slopes(vgs__pilot *p, const double *u, const double *g)
     vgs__pilot_moments(p, us, gs, n, true);
 }
 
-/* What N(0, 1) lacks of the target, of curved coordinates: the mean of log w of the samples, less that of draws. */
+/* What N(0, 1) lacks of the target, in curved coordinates: mean log w of the samples less that of draws. */
 static vgs_status vgs__pilot_gap(vgs__pilot *p, const double *u, double *gap, vgs_error *err)
 {
     double elbo = 0.0, eubo = 0.0;
@@ -17795,6 +17852,7 @@ static vgs_status vgs__pilot_walk(vgs__pilot *p, const float *start, vgs_error *
     if (start) {                                 /* as many calls as all before                       */
         p->most = p->calls + fmax(0.5 * (double)p->s->c.pilot_calls, p->s->energy_calls);
         p->rows = p->kept = 0;
+        if (p->f->curved) p->fewest = p->last ? p->room * 2 / 3 : p->room / 3;
         st = vgs__pilot_place(p, start, err);
     } else {
         st = vgs__pilot_start(p, err);
@@ -17816,8 +17874,9 @@ static void vgs__pilot_undo(vgs__pilot *p)
     vgs__frame_changed(p->f, NULL);
 }
 
-/* Once more, along the curve that its samples u lie along: chains that went across it were slow. */
-static vgs_status vgs__pilot_on(vgs__pilot *p, double *u, double *g, vgs_error *err)
+/* Once more, along the curve that its samples u lie along: chains that went across it were slow. `last`: the
+   coordinates will stay. */
+static vgs_status vgs__pilot_on(vgs__pilot *p, bool last, double *u, double *g, vgs_error *err)
 {
     const size_t d = (size_t)p->dim, all = (size_t)p->all;
     float *start = (float *)vgs__alloc_or(err, "pilot", all * d, sizeof *start);
@@ -17825,6 +17884,7 @@ static vgs_status vgs__pilot_on(vgs__pilot *p, double *u, double *g, vgs_error *
     size_t i, j;
     for (i = 0; i < all && start; ++i)
         for (j = 0; j < d; ++j) start[i * d + j] = (float)u[i * (size_t)p->rows / all * d + j];
+    p->last = last;
     if (st == VGS_OK) st = vgs__pilot_walk(p, start, err);
     if (st == VGS_OK) st = vgs__pilot_settle(p, u, g, err);
     vgs__free(start);
@@ -17839,14 +17899,17 @@ static vgs_status vgs__pilot_run(vgs_sampler *s, const float *start, vgs_error *
     vgs_config c;
     size_t cells = 0;
     double *u = NULL;
+    int k;
     vgs_status st = vgs__pilot_open(&p, s, err);
+    p.last = start != NULL;
     if (st == VGS_OK) st = vgs__pilot_walk(&p, start, err);
     if (st == VGS_OK) {
         cells = (size_t)p.room * (size_t)p.dim;
         u = (double *)vgs__alloc_or(err, "pilot", 2 * cells, sizeof *u);
         st = u ? vgs__pilot_settle(&p, u, u + cells, err) : VGS_E_NOMEM;
     }
-    if (st == VGS_OK && !start && p.f->curved) st = vgs__pilot_on(&p, u, u + cells, err);
+    for (k = 0; k < VGS__PILOT_ONWARD && st == VGS_OK && !start && p.f->curved; ++k)
+        st = vgs__pilot_on(&p, k + 1 == VGS__PILOT_ONWARD, u, u + cells, err);
     s->energy_calls += p.calls;
     found.energy_calls += p.calls;
     if (st == VGS_OK) st = vgs__pilot_tell(&p, u, u + cells, &found, err);
