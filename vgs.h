@@ -22783,6 +22783,12 @@ VGS__DEF vgs_status vgs_ebm_checkpoint_config(const char *path, vgs_ebm_config *
 #undef VGS__PILOT_SAMPLES
 #undef VGS__CHOICE_WORST
 #undef VGS__CHOICE_GAIN
+#undef VGS__CURVE_FAR
+#undef VGS__CURVE_GAIN
+#undef VGS__CURVE_GOOD
+#undef VGS__CURVE_TIMES
+#undef VGS__CURVE_WORTH
+#undef VGS__SPLINE_END
 #undef VGS__FEATURE_DETAIL
 #undef VGS__GOOD_ESS
 #undef VGS__AGAIN_BELOW

@@ -383,7 +383,8 @@ static void show_pilot(const vgs_pilot *p)
             p->energy_calls, p->energy_offset, p->detail, p->steps);
     if (p->bent) fprintf(stderr, "; %d coordinates bent along others", p->bent);
     if (p->peaked) fprintf(stderr, "; peaks along %d made one", p->peaked);
-    fprintf(stderr, "%s\n", p->rhat > 1.2 ? "; its chains disagree: separate modes, or it was too short" : "");
+    fprintf(stderr, "%s\n",
+            p->rhat > 1.2 ? "; its chains disagree: separate modes, or it was too short" : "");
 }
 
 static int train(run *r)
