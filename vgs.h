@@ -421,6 +421,12 @@ VGS_API void         vgs_sampler_free  (vgs_sampler *s);             /* NULL is 
    outside. Nothing is learned from it, and the sampler can still be used. VGS_E_CANCELLED keeps what is
    done. */
 VGS_API vgs_status   vgs_sampler_train (vgs_sampler *s, int n, vgs_stats *stats, vgs_error *err);
+/* Samples x [n,D] of your own in place of the pilot's, before the first call of train: coordinates, T and all
+   else that the pilot chooses follow from them, and the value learns from them at once. They need not have
+   the right shares of modes, but what they do not reach may be missed. E is asked at all of them; at most
+   6144 are used. VGS_E_ARG: fewer than 4 D or 64, training has begun, coordinates are plain; VGS_E_NONFINITE
+   names the first row that is not finite, or whose energy is not or is far above the others'. */
+VGS_API vgs_status   vgs_sampler_warm_start(vgs_sampler *s, int n, const float *x, vgs_error *err);
 
 typedef struct vgs_draw {
     uint64_t seed;                /* 0 = the sampler's. A draw is a function of weights, seed and row (and */
@@ -16694,7 +16700,8 @@ enum { VGS__CURVE_ROWS = 4096, VGS__CURVE_PAIRS = 1024,              /* rows of 
 #define VGS__CURVE_GAIN 0.01                     /* nats a row that one parent more must bring        */
 #define VGS__CURVE_GOOD 0.8                      /* ESS/N that all of it must bring, and how many     */
 #define VGS__CURVE_TIMES 1.5                     /* times that of straight coordinates; or so many    */
-#define VGS__CURVE_WORTH 10.0                    /* times                                             */
+#define VGS__CURVE_WORTH 10.0                    /* times, but not less than                          */
+#define VGS__CURVE_LEAST 0.05
 
 typedef struct vgs__curve_fit {
     int n, half, dim;                            /* rows of chains of even number, then of odd        */
@@ -17021,7 +17028,7 @@ static void vgs__peaks_fit(const double *e, int rows, int n, double *sorted, dou
     enum { MOST = 100 };
     double before = -HUGE_VAL, now = 0.0;
     int i;
-    const double wide = 0.003;
+    const double wide = 0.001;
     memcpy(sorted, e, (size_t)rows * sizeof *e);
     qsort(sorted, (size_t)rows, sizeof *sorted, vgs__compare_double);
     vgs__peaks_begin(sorted, rows, n, own);
@@ -17274,7 +17281,8 @@ static vgs_status vgs__pilot_choose_curve(vgs__pilot *p, const double *u, vgs__c
     vgs_status st = vgs__pilot_ess(p, scratch, &most, err);
     most += log(VGS__CURVE_TIMES);
     if (p->last)
-        most = fmin(fmax(most, log(VGS__CURVE_GOOD)), most + log(VGS__CURVE_WORTH / VGS__CURVE_TIMES));
+        most = fmin(fmax(most, log(VGS__CURVE_GOOD)),
+                    fmax(most + log(VGS__CURVE_WORTH / VGS__CURVE_TIMES), log(VGS__CURVE_LEAST)));
     vgs__frame_remember(f, straight);
     vgs__frame_remember(f, best);
     vgs__curve_fit_rows(p, u, c);
@@ -17865,6 +17873,75 @@ static vgs_status vgs__pilot_walk(vgs__pilot *p, const float *start, vgs_error *
     return st;
 }
 
+/* m and L of rows x [n,D], each coordinate for itself. */
+static vgs_status vgs__pilot_rough(vgs__pilot *p, const float *x, int n, vgs_error *err)
+{
+    vgs__frame *f = p->f;
+    const int d = p->dim;
+    double all = 0.0;
+    int i, j;
+    for (j = 0; j < d; ++j) {
+        double mean = 0.0, square = 0.0;
+        for (i = 0; i < n; ++i) mean += (double)x[(size_t)i * (size_t)d + (size_t)j] / n;
+        for (i = 0; i < n; ++i) square += vgs__sq((double)x[(size_t)i * (size_t)d + (size_t)j] - mean) / n;
+        if (!(square > 0.0))
+            return vgs__fail(err, VGS_E_ARG, "warm_start: column %d is %g in all rows", j, mean);
+        all += square / d;
+        if (f->kind == VGS_SCALE) continue;
+        f->m[j] = mean;
+        for (i = 0; i < d && f->kind == VGS_FULL; ++i) f->l[j * d + i] = 0.0;
+        f->l[f->kind == VGS_FULL ? j * (d + 1) : j] = sqrt(square);
+    }
+    if (f->kind == VGS_SCALE) f->l[0] = sqrt(all);
+    return vgs__frame_changed(f, err);
+}
+
+/* Rows in x must be samples: before one far out decides about coordinates, E is asked at all of them. */
+static vgs_status vgs__pilot_check_given(vgs__pilot *p, const float *x, int n, vgs_error *err)
+{
+    double *e = (double *)vgs__alloc_or(err, "pilot", 2 * (size_t)n, sizeof *e), *sorted = e + n, limit = 0.0;
+    vgs_status st = e ? vgs__evaluator_run(&p->s->energies, x, n, e, NULL, err) : VGS_E_NOMEM;
+    int i;
+    p->calls += n;
+    if (st == VGS_OK) {
+        memcpy(sorted, e, (size_t)n * sizeof *e);
+        qsort(sorted, (size_t)n, sizeof *sorted, vgs__compare_double);
+        limit = sorted[n / 2] + p->f->tau * (1000.0 + 10.0 * p->dim);
+    }
+    for (i = 0; i < n && st == VGS_OK; ++i)
+        if (!(e[i] <= limit))
+            st = vgs__fail(err, VGS_E_NONFINITE, "warm_start: the energy of row %d is %g, of the middle row "
+                           "%g: no sample", i, e[i], sorted[n / 2]);
+    vgs__free(e);
+    return st;
+}
+
+/* Samples of the caller, x [n,D]: as many as there is room for, as if of so many chains. */
+static vgs_status vgs__pilot_given(vgs__pilot *p, const float *x, int n, vgs_error *err)
+{
+    const size_t d = (size_t)p->dim;
+    const int rows = n < p->room ? n : p->room;
+    vgs_status st = vgs__pilot_check_given(p, x, n, err);
+    int i, k;
+    if (st == VGS_OK) st = vgs__pilot_rough(p, x, n, err);
+    p->n = rows < p->all ? rows / 2 : p->all;
+    p->last = true;
+    for (k = 0; k + p->n <= rows && st == VGS_OK; k += p->n) {
+        for (i = 0; i < p->n; ++i) {
+            float *y = p->m.y + (size_t)i * d;
+            memcpy(y, x + (size_t)((double)(k + i) * n / rows) * d, d * sizeof *y);
+            vgs__mcmc_centre(&p->m, y);
+        }
+        vgs__frame_rows(p->f, VGS__TO_U, p->m.y, p->n);
+        if ((st = vgs__pilot_energies(p, err)) != VGS_OK) return st;
+        vgs__pilot_stand(p);
+        vgs__pilot_keep(p, 0.0);
+    }
+    if (st == VGS_OK) st = vgs__pilot_find_walls(p, false, err);
+    if (st == VGS_OK) vgs__pilot_drop_strays(p);
+    return st;
+}
+
 /* The old coordinates, after a failure. */
 static void vgs__pilot_undo(vgs__pilot *p)
 {
@@ -17891,8 +17968,11 @@ static vgs_status vgs__pilot_on(vgs__pilot *p, bool last, double *u, double *g, 
     return st;
 }
 
+/* Where its samples come from: chains from a wide start; from start [chains,D] in u; or given [n,D], in x. */
+typedef struct vgs__pilot_from { const float *start, *given; int n; } vgs__pilot_from;
+
 /* Coordinates and what follows from them. After a failure on the way the sampler is as it was. */
-static vgs_status vgs__pilot_run(vgs_sampler *s, const float *start, vgs_error *err)
+static vgs_status vgs__pilot_run(vgs_sampler *s, vgs__pilot_from from, vgs_error *err)
 {
     vgs__pilot p;
     vgs_pilot found = s->pilot;
@@ -17901,14 +17981,16 @@ static vgs_status vgs__pilot_run(vgs_sampler *s, const float *start, vgs_error *
     double *u = NULL;
     int k;
     vgs_status st = vgs__pilot_open(&p, s, err);
-    p.last = start != NULL;
-    if (st == VGS_OK) st = vgs__pilot_walk(&p, start, err);
+    p.last = from.start != NULL;
+    if (st == VGS_OK)
+        st = from.given ? vgs__pilot_given(&p, from.given, from.n, err)
+                        : vgs__pilot_walk(&p, from.start, err);
     if (st == VGS_OK) {
         cells = (size_t)p.room * (size_t)p.dim;
         u = (double *)vgs__alloc_or(err, "pilot", 2 * cells, sizeof *u);
         st = u ? vgs__pilot_settle(&p, u, u + cells, err) : VGS_E_NOMEM;
     }
-    for (k = 0; k < VGS__PILOT_ONWARD && st == VGS_OK && !start && p.f->curved; ++k)
+    for (k = 0; k < VGS__PILOT_ONWARD && st == VGS_OK && !p.last && p.f->curved; ++k)
         st = vgs__pilot_on(&p, k + 1 == VGS__PILOT_ONWARD, u, u + cells, err);
     s->energy_calls += p.calls;
     found.energy_calls += p.calls;
@@ -18023,14 +18105,16 @@ static vgs_status vgs__pilot_again(vgs_sampler *s, bool always, vgs_error *err)
     const vgs_net_config net = s->c.net;
     const size_t cells = VGS__PILOT_CHAINS * (size_t)s->c.energy.dim;
     float *start = (float *)vgs__alloc_or(err, "pilot", cells, sizeof *start);
+    vgs__pilot_from from = { NULL, NULL, 0 };
     vgs__state old;
     bool wanted = false;
     vgs_status st = start ? vgs__pilot_again_start(s, always, start, &wanted, err) : VGS_E_NOMEM;
     memset(&old, 0, sizeof old);
+    from.start = start;
     if (st == VGS_OK && wanted) {
         st = vgs__state_read(s, &old, err);
         if (asked == 0) s->given.steps = s->c.steps;
-        if (st == VGS_OK) st = vgs__pilot_run(s, start, err);
+        if (st == VGS_OK) st = vgs__pilot_run(s, from, err);
         if (st == VGS_OK) st = vgs__pilot_again_begin(s, &net, &old, err);
         else s->given.steps = asked;
     }
@@ -18399,8 +18483,11 @@ static vgs_status vgs__train_look(vgs_sampler *s, bool *good, vgs_error *err)
     vgs_status st = VGS_OK;
     int k;
     if (!s->piloted || (s->iteration - since) % VGS__MEASURE_EVERY) return st;
-    for (k = 0; k < VGS__AGAIN_TIMES && st == VGS_OK; ++k)
-        if (s->iteration - since == (int64_t)VGS__AGAIN_FIRST << k) st = vgs__pilot_again(s, false, err);
+    for (k = 0; k < VGS__AGAIN_TIMES && st == VGS_OK; ++k) {
+        if (s->iteration - since != (int64_t)VGS__AGAIN_FIRST << k) continue;
+        if (s->best.w && s->best_ess >= VGS__AGAIN_BELOW) continue;  /* draws go by this one          */
+        st = vgs__pilot_again(s, false, err);
+    }
     if (st == VGS_OK) st = vgs__best_measure(s, err);
     if (st != VGS_OK || s->c.target_ess == 0.0f) return st;
     if (s->best_ess >= 0.9 * (double)s->c.target_ess) st = vgs__train_confirm_ess(s, &ess, err);
@@ -18423,18 +18510,11 @@ static vgs_status vgs__train_progress(vgs_sampler *s, time_t started, vgs_error 
     return vgs__fail(err, VGS_E_CANCELLED, "train: cancelled after iteration %lld", (long long)s->iteration);
 }
 
-/* The first time the pilot, then the state that training goes on from. */
-static vgs_status vgs__train_begin(vgs_sampler *s, vgs_error *err)
+/* The pilot, of what kind ever, and the first measurement. */
+static vgs_status vgs__train_pilot(vgs_sampler *s, vgs__pilot_from from, vgs_error *err)
 {
-    const bool changed = s->energy_seen != vgs__sampler_energy_version(s);
-    vgs_status st;
-    if (s->piloted || s->c.pilot_calls <= 0) {
-        st = vgs__best_leave(s, err);
-        if (s->piloted && changed) vgs__best_forget(s);
-        s->energy_seen = vgs__sampler_energy_version(s);
-        return st;
-    }
-    if ((st = vgs__pilot_run(s, NULL, err)) != VGS_OK) return st;
+    vgs_status st = vgs__pilot_run(s, from, err);
+    if (st != VGS_OK) return st;
     s->outside_max = 0.9;
     if ((st = vgs__best_measure(s, err)) != VGS_OK) return st;
     if (s->best_inside < 0.5)
@@ -18443,7 +18523,42 @@ static vgs_status vgs__train_begin(vgs_sampler *s, vgs_error *err)
                          "init_sigma that keep samples inside", 100.0 * (1.0 - s->best_inside));
     s->piloted = true;
     s->energy_seen = vgs__sampler_energy_version(s);
-    return st;
+    return VGS_OK;
+}
+
+VGS__DEF vgs_status vgs_sampler_warm_start(vgs_sampler *s, int n, const float *x, vgs_error *err)
+{
+    const int d = s->c.energy.dim, least = 4 * d > 64 ? 4 * d : 64;
+    vgs__pilot_from from = { NULL, NULL, 0 };
+    size_t i;
+    if (vgs__config_is_plain(&s->c))
+        return vgs__fail(err, VGS_E_ARG, "warm_start: coordinates are plain: they follow from nothing");
+    if (s->piloted || s->iteration)
+        return vgs__fail(err, VGS_E_ARG, "warm_start: training has begun, %lld iterations ago",
+                         (long long)s->iteration);
+    if (!x || n < least) return vgs__fail(err, VGS_E_ARG, "warm_start: n = %d: must be >= %d", n, least);
+    for (i = 0; i < (size_t)n * (size_t)d; ++i)
+        if (!vgs__finite((double)x[i]))
+            return vgs__fail(err, VGS_E_NONFINITE, "warm_start: row %d, column %d: %g", (int)(i / (size_t)d),
+                             (int)(i % (size_t)d), (double)x[i]);
+    from.given = x;
+    from.n = n;
+    return vgs__train_pilot(s, from, err);
+}
+
+/* The first time the pilot, then the state that training goes on from. */
+static vgs_status vgs__train_begin(vgs_sampler *s, vgs_error *err)
+{
+    const bool changed = s->energy_seen != vgs__sampler_energy_version(s);
+    const vgs__pilot_from from = { NULL, NULL, 0 };
+    vgs_status st;
+    if (s->piloted || s->c.pilot_calls <= 0) {
+        st = vgs__best_leave(s, err);
+        if (s->piloted && changed) vgs__best_forget(s);
+        s->energy_seen = vgs__sampler_energy_version(s);
+        return st;
+    }
+    return vgs__train_pilot(s, from, err);
 }
 
 VGS__DEF vgs_status vgs_sampler_train(vgs_sampler *s, int n, vgs_stats *stats, vgs_error *err)
@@ -22786,6 +22901,7 @@ VGS__DEF vgs_status vgs_ebm_checkpoint_config(const char *path, vgs_ebm_config *
 #undef VGS__CURVE_FAR
 #undef VGS__CURVE_GAIN
 #undef VGS__CURVE_GOOD
+#undef VGS__CURVE_LEAST
 #undef VGS__CURVE_TIMES
 #undef VGS__CURVE_WORTH
 #undef VGS__SPLINE_END

@@ -11,6 +11,7 @@
 #include "json.h"
 #include "report.h"
 #include "room.h"
+#include "rows.h"
 #include "run.h"
 
 enum { PATHS = 48, DRAW_BLOCK = 5000 };
@@ -18,7 +19,7 @@ enum { PATHS = 48, DRAW_BLOCK = 5000 };
 typedef struct run {
     /* what the command line says */
     const target *target;
-    const char *preset, *dir;
+    const char *preset, *dir, *warm;
     bool   resume, force, cpu_time;
     device device;
     int    iterations, threads, draws;       /* iterations 0: the preset's, or the checkpoint's      */
@@ -69,6 +70,8 @@ static int help(const vgs_config *c)
          "  --draws N             rows drawn and weighed at the end (100000; of particles 10000), >= 10000\n"
          "  --target-ess X        train until ESS/N of 10000 draws is X; with --preset none\n"
          "  --pilot-calls N       energy calls of the pilot (20000), 0 = none; with --preset none\n"
+         "  --warm FILE           samples of your own in the pilot's place: .npy [N,D] or a tensor x of a\n"
+         "                        .safetensors; with --preset none\n"
          "  --threads N           0 = all that there are (0); more than 1 needs a build with -fopenmp\n"
          DEVICE_HELP
          "  --resume              go on where DIR/checkpoint.safetensors stopped, bit for bit\n"
@@ -127,6 +130,7 @@ static void parse(run *r, int argc, char **argv)
         else if (args_is(&a, "iterations")) r->iterations = args_int(&a, 1, INT_MAX);
         else if (args_is(&a, "minutes")) r->minutes = args_double(&a, 0.0, 1e6);
         else if (args_is(&a, "draws")) r->draws = args_int(&a, 10000, 1 << 24);
+        else if (args_is(&a, "warm")) r->warm = args_value(&a);
         else if (args_is(&a, "cpu_time")) r->cpu_time = args_flag(&a);
         else if (args_is(&a, "threads")) r->threads = args_threads(&a);
         else if (args_is(&a, "device")) r->device.name = args_value(&a);
@@ -140,6 +144,7 @@ static void parse(run *r, int argc, char **argv)
     if (!name) wrong_usage("a target is missing");
     if (r->resume && r->force) wrong_usage("--resume goes on with a run, --force starts anew: give one of "
                                            "them");
+    if (r->resume && r->warm) wrong_usage("--warm: a run that goes on has its coordinates");
     if (!(r->target = find_target(name))) exit(EXIT_USAGE);
     if (wants_help) exit(help_of_target(r));
     if (!r->dir) r->dir = r->target->name;
@@ -387,6 +392,21 @@ static void show_pilot(const vgs_pilot *p)
             p->rhat > 1.2 ? "; its chains disagree: separate modes, or it was too short" : "");
 }
 
+/* The samples of --warm. */
+static int warm_start(run *r)
+{
+    rows w;
+    vgs_error err;
+    int status = 0;
+    if (read_rows(r->warm, &w, &err)) return fail(&err);
+    if (w.dim != r->target->dim) {
+        say("%s: %d columns, %s has %d", r->warm, w.dim, r->target->name, r->target->dim);
+        status = EXIT_FAILED;
+    } else if (vgs_sampler_warm_start(r->sampler, w.n, w.x, &err)) status = fail(&err);
+    free(w.x);
+    return status;
+}
+
 static int train(run *r)
 {
     vgs_error err;
@@ -394,6 +414,7 @@ static int train(run *r)
     bool last = finished(r);
     int status = 0;
     device_reset(&r->device);
+    if (r->warm) status = warm_start(r);
     while (!last && !status) {
         if (vgs_sampler_train(r->sampler, 1, NULL, &err)) {
             status = fail(&err);                                     /* what was learned before is kept */

@@ -393,6 +393,53 @@ static void again(void)
     vgs_sampler_free(s);
 }
 
+/* ---- samples of the caller's ---- */
+
+static void warm_start(void)
+{
+    static float x[N * 2], y[2][N * 2];
+    static const struct { int n; double value; vgs_status code; const char *say; } bad[] = {
+        { 63, 0.0, VGS_E_ARG, "n = 63" }, { N, (double)NAN, VGS_E_NONFINITE, "row 17, column 0" },
+        { N, 1e30, VGS_E_NONFINITE, "energy of row 17" } };
+    vgs_rng r = { 9, 1, 0 };
+    shape q;
+    vgs_config c = shape_config(&q, BANANA, 2, 4);
+    vgs_weights w;
+    vgs_error err = { VGS_OK, "" };
+    vgs_sampler *s = vgs_sampler_create(&c, &err);
+    size_t k;
+    int i;
+    for (i = 0; i < N; ++i) {
+        float z[2];
+        vgs_rng_normals(&r, z, 2);
+        x[2 * i] = 1.0f + z[0];
+        x[2 * i + 1] = x[2 * i] * x[2 * i] + 0.1f * z[1];
+    }
+    for (k = 0; k < sizeof bad / sizeof *bad; ++k) {
+        float was = x[2 * 17];
+        if (bad[k].n == N) x[2 * 17] = (float)bad[k].value;
+        T_IN("case %d", (int)k);
+        CHECK(vgs_sampler_warm_start(s, bad[k].n, x, &err) == bad[k].code && strstr(err.msg, bad[k].say),
+              "%s", err.msg);
+        x[2 * 17] = was;
+        OK(!vgs_sampler_pilot(s) && !s->frame.curved);
+    }
+    CHECK(vgs_sampler_warm_start(s, N, x, &err) == VGS_OK, "%s", err.msg);
+    OK(vgs_sampler_pilot(s)->bent == 1 && vgs_sampler_pilot(s)->energy_calls < 12000);
+    OK(vgs_sampler_warm_start(s, N, x, &err) == VGS_E_ARG);
+    OK(vgs_sampler_draw(s, NULL, N, y[0], &err) == VGS_OK);
+    OK(vgs_sampler_train(s, 2, NULL, &err) == VGS_OK && vgs_sampler_pilot(s)->energy_calls < 12000);
+    vgs_sampler_free(s);
+    for (k = 0; k < 2; ++k) {                    /* few rows                                          */
+        s = vgs_sampler_create(&c, &err);
+        CHECK(s && vgs_sampler_warm_start(s, k ? 300 : 64, x, &err) == VGS_OK, "%s", err.msg);
+        vgs_sampler_free(s);
+    }
+    s = trained(&c, 1, y[1], &w);
+    OK(w.ess > 0.9);
+    vgs_sampler_free(s);
+}
+
 int main(int argc, char **argv)
 {
     t_begin(argc, argv);
@@ -404,5 +451,6 @@ int main(int argc, char **argv)
     RUN(same_bits);
     RUN(file);
     RUN(again);
+    RUN(warm_start);
     return t_end();
 }
