@@ -19,7 +19,8 @@
 #include "run.h"
 
 /* SLOW_ROWS: of draws that take 1000 steps of Langevin each, and of large images. */
-enum { DEMO_ROWS = 20000, SHOWN_ROWS = 10000, SLOW_ROWS = 1000, PATH_ROWS = 3000, TILES = 40 };
+enum { DEMO_ROWS = 20000, SHOWN_ROWS = 10000, SLOW_ROWS = 1000, PATH_ROWS = 3000, TILES = 40,
+       RECENT = 10 };                            /* measurements that a warning is drawn from             */
 enum { LOW = 16,                                 /* columns, at most, that gcd with VGS is good for       */
        LONG = 20, REPORT = 10 };                 /* seconds: said beforehand; of the report's draws       */
 
@@ -44,7 +45,8 @@ typedef struct job {
     int goal;
     int begun_rows;                              /* of the data that the checkpoint began with, or 0      */
     char goal_text[32];
-    int higher;                                  /* measurements in a row with e of data above draws'     */
+    double excess[RECENT];                       /* e of data above what is worth a warning, measured     */
+    int measured;                                /* times since iteration 200                             */
     double fit_loss, e_valid, started, earlier, began;       /* began: seconds before the first iteration */
     FILE *log;
     char warning[200];
@@ -494,14 +496,27 @@ static double mean_energy(const job *j, const rows *r)
     return sum;
 }
 
+/* Whether data have more energy than negatives: by half, in the mean of the last measurements, and by three
+   standard errors of that mean more. A batch's mean is noise; E and the sampler differ for longer. */
+static bool data_above_draws(job *j)
+{
+    const vgs_ebm_stats *s = &j->stats;
+    double mean = 0, square = 0;
+    if (s->iteration <= 200 || !isfinite(s->e_draws)) return false;
+    j->excess[j->measured++ % RECENT] = s->e_data - s->e_draws - 0.5 * fabs(s->e_draws) - 1e-3;
+    if (j->measured < RECENT) return false;
+    for (int i = 0; i < RECENT; ++i) mean += j->excess[i] / RECENT;
+    for (int i = 0; i < RECENT; ++i) square += (j->excess[i] - mean) * (j->excess[i] - mean);
+    return mean > 3 * sqrt(square / (RECENT * (RECENT - 1)));
+}
+
 /* What the user should know of how training goes, or "". */
 static void find_warning(job *j)
 {
     const vgs_ebm_stats *s = &j->stats;
     const char *advice = vgs_ebm_sampler(j->m) ? "lower --energy-lr or raise --energy-rounds"
                                                : "lower --energy-lr";
-    const bool higher = s->e_data > s->e_draws + 0.5 * fabs(s->e_draws) + 1e-3 && s->iteration > 200;
-    j->higher = higher ? j->higher + 1 : 0;      /* less is chance                                    */
+    const bool above = data_above_draws(j);
     j->warning[0] = '\0';
     if (s->spread < 0.05)
         snprintf(j->warning, sizeof j->warning, "all negatives are alike (spread %.3f of the data's): the "
@@ -511,7 +526,7 @@ static void find_warning(job *j)
                  "%.3g; %s", vgs_ebm_sampler(j->m) ? "the sampler does not follow E"
                                                    : "negatives do not follow E",
                  0.5 / (double)j->config.gamma, advice);
-    else if (j->higher >= 6)
+    else if (above)
         snprintf(j->warning, sizeof j->warning, "data have more energy than negatives (%.3g, %.3g): the "
                  "sampler finds what E does not; %s", s->e_data, s->e_draws, advice);
     else if (s->drift_first < 0.05 && s->drift_last < 0.05 && s->iteration > 200)

@@ -347,6 +347,9 @@ ok "ebm: fewer rows than the preset's batch" $?
 build/ebm train "$work/good.npy" --out "$work/q" --force --objective discrepancy --iterations 2 --batch 16 --energy-hidden 8 --threads 1 \
     > "$work/out" 2> "$work/err" && grep -q '2/2' "$work/err" && ! grep -q nan "$work/err"
 ok "ebm: discrepancy has no negatives to tell of" $?
+build/ebm train "$work/good.npy" --out "$work/q" --force --minutes 0.08 --iterations 1000000 --energy-lr 1e-9 --value-lr 5e-3 \
+    --tau 0.01 --seed 4 $tiny > "$work/out" 2> "$work/err" && grep -q 'data have more energy than negatives' "$work/q/log.jsonl"
+ok "ebm: an energy that does not learn is said to be behind" $?
 build/ebm train "$work/good.npy" --out "$work/q" --force --iterations 2 --energy-gamma 10 $tiny > "$work/out" 2> "$work/err" &&
     grep -q "the sampler does not follow E: it stands at gamma's limit, .* = 0.05" "$work/err" &&
     grep -q 'Warning: the sampler does not follow E.*(iterations 1 to 2)' "$work/q/report.html"
