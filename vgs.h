@@ -320,9 +320,9 @@ typedef struct vgs_config {
                                   /* from them are lengths in u; all that comes in or out is in x          */
     int    pilot_calls;           /* energy calls of the pilot, a short classical run at the first call of */
                                   /* train, which finds m, L, E0 and what is not given here; 20000, none   */
-                                  /* if negative or coordinates are plain (as text: 0). Where ESS/N stays  */
-                                  /* below 0.3 its chains go on in iterations 25, 50, 100, 200 and 400,    */
-                                  /* each time by as many calls as were made before                        */
+                                  /* if negative or coordinates are plain (as text: 0). Along a curve it   */
+                                  /* goes on with as many. Where ESS/N stays below 0.3 its chains go on in */
+                                  /* iterations 25, 50, 100, 200 and 400, by as many as were made before   */
     int    steps;                 /* T; D ln(length/detail)^2, within 20..100                              */
     vgs_schedule schedule;        /* of s_t^2 over t; VGS_EXP                                              */
     float  s2_start, s2_end;      /* s_t^2 at t = 0 and T-1, > 0, < 1 if VP; from the two scales           */
@@ -11360,7 +11360,7 @@ static void vgs__spline_fit(const vgs__peaks *m, double *cells)
     for (i = 0; i < VGS__SPLINE_MOST; ++i) u[i] = HUGE_VAL;
     if (!m->n) return;
     for (i = 0; i < VGS__SPLINE_EVEN; ++i)
-        u[count++] = VGS__SPLINE_END * (2.0 * i / (VGS__SPLINE_EVEN - 1.0) - 1.0);
+        u[count++] = VGS__SPLINE_END * (2.0 * i / (VGS__SPLINE_EVEN - 1) - 1.0);
     for (k = 0; k < m->n; ++k)
         for (i = 0; i < VGS__SPLINE_EACH; ++i)
             u[count++] = vgs__peaks_normal(m, m->c[k] + m->s[k] * (0.5 * i - 4.25));
@@ -16701,7 +16701,7 @@ enum { VGS__CURVE_ROWS = 4096, VGS__CURVE_PAIRS = 1024,              /* rows of 
 #define VGS__CURVE_GOOD 0.8                      /* ESS/N that all of it must bring, and how many     */
 #define VGS__CURVE_TIMES 1.5                     /* times that of straight coordinates; or so many    */
 #define VGS__CURVE_WORTH 10.0                    /* times, but not less than                          */
-#define VGS__CURVE_LEAST 0.05
+#define VGS__CURVE_LEAST 0.01
 
 typedef struct vgs__curve_fit {
     int n, half, dim;                            /* rows of chains of even number, then of odd        */
