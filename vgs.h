@@ -17224,7 +17224,8 @@ static double vgs__pilot_log_mean(const double *v, int n)
 
 /* log ESS/N of N(0, 1) in these coordinates: the mean weight of draws over that of samples, whose chains the
    curve was not fitted to. What a mean of log weights does not show: a part of the target that draws
-   reach too rarely. scratch: [rows] */
+   reach too rarely. One sample in 256, the largest weights, is left out: a single one must not decide.
+   scratch: [rows] */
 static vgs_status vgs__pilot_ess(vgs__pilot *p, double *scratch, double *ess, vgs_error *err)
 {
     const size_t d = (size_t)p->dim;
@@ -17246,7 +17247,8 @@ static vgs_status vgs__pilot_ess(vgs__pilot *p, double *scratch, double *ess, vg
         w[n] = -(vgs__pilot_energy(p, i) - p->f->e0) / p->f->tau;
         w[n++] += 0.5 * vgs__pilot_square(p, u);
     }
-    *ess = draws - vgs__pilot_log_mean(w, n);
+    qsort(w, (size_t)n, sizeof *w, vgs__compare_double);
+    *ess = draws - vgs__pilot_log_mean(w, n - n / 256);
     return VGS_OK;
 }
 
