@@ -16939,7 +16939,7 @@ static double vgs__curve_choose(const vgs__curve_fit *c, const double *order, in
     const int i = (int)order[place];
     double a[VGS__CURVE_MEAN], b[VGS__CURVE_SCALE], best, first, held;
     bool tried[VGS__MOST_CURVED] = { false };
-    int k[VGS__CURVE_PARENTS], n = 0, vain = 0, at;
+    int k[VGS__CURVE_PARENTS] = { 0 }, n = 0, vain = 0, at;
     vgs__curve_fit_terms(c, c->n, i, k, 0);
     if (!vgs__curve_fit_run(c->term, c->half, 0, a, b)) return 0.0;
     first = best = vgs__curve_likely(behind, c->n - c->half, 0, a, b, NULL);
