@@ -11128,7 +11128,7 @@ typedef struct vgs__frame {
     vgs_energy energy;                           /* in u                                              */
     vgs_coordinates kind;                        /* curved ones are full                              */
     int dim;
-    double *m, *l;                               /* [D]; [1], [D] or [D,D] lower triangular, after [3,D] */
+    double *m, *l;                               /* [D], behind it scratch [3,D]; [1], [D] or [D,D]   */
     double *wall;                                /* [3,D]: below, above, or infinite, and the length s */
     bool walled;                                 /* one of them is not                                */
     double *order;                               /* [D]: L is lower triangular in this order          */
@@ -11337,27 +11337,27 @@ static double vgs__peaks_normal(const vgs__peaks *m, double e)
 /* Knots of h: some at equal distances of u, and of each Gaussian at every half deviation. */
 enum { VGS__SPLINE_EVEN = 64, VGS__SPLINE_EACH = 18,
        VGS__SPLINE_MOST = VGS__SPLINE_EVEN + VGS__SPLINE_EACH * VGS__CURVE_PEAKS,
-       VGS__SPLINE_CELLS = 3 * VGS__SPLINE_MOST };
+       VGS__SPLINE_CELLS = 1 + 3 * VGS__SPLINE_MOST };
 #define VGS__SPLINE_END 7.0
 
 typedef struct vgs__spline { int n; const double *u, *h, *d; } vgs__spline;        /* [n]; d: dh/du         */
 
-/* cells [VGS__SPLINE_CELLS]: u, h, d; places that are not used lie at infinity. */
+/* cells [VGS__SPLINE_CELLS]: n, then room for u, h and d. */
 static vgs__spline vgs__spline_of(const double *cells)
 {
     vgs__spline k;
-    k.u = cells;
+    k.n = (int)cells[0];
+    k.u = cells + 1;
     k.h = k.u + VGS__SPLINE_MOST;
     k.d = k.h + VGS__SPLINE_MOST;
-    for (k.n = VGS__SPLINE_MOST; k.n > 0 && !(k.u[k.n - 1] < HUGE_VAL); ) --k.n;
     return k;
 }
 
 static void vgs__spline_fit(const vgs__peaks *m, double *cells)
 {
-    double *u = cells, *h = u + VGS__SPLINE_MOST, *d = h + VGS__SPLINE_MOST, slope;
+    double *u = cells + 1, *h = u + VGS__SPLINE_MOST, *d = h + VGS__SPLINE_MOST, slope;
     int i, k, n = 0, count = 0;
-    for (i = 0; i < VGS__SPLINE_MOST; ++i) u[i] = HUGE_VAL;
+    cells[0] = 0.0;
     if (!m->n) return;
     for (i = 0; i < VGS__SPLINE_EVEN; ++i)
         u[count++] = VGS__SPLINE_END * (2.0 * i / (VGS__SPLINE_EVEN - 1) - 1.0);
@@ -11373,7 +11373,7 @@ static void vgs__spline_fit(const vgs__peaks *m, double *cells)
         d[n] = fmax(fmin(vgs__frame_normal_density(u[i]) / vgs__peaks_density(m, at, &slope), 1e12), 1e-12);
         ++n;
     }
-    for (i = n; i < VGS__SPLINE_MOST; ++i) u[i] = HUGE_VAL;
+    cells[0] = (double)n;
 }
 
 /* The segment of v, of which u or h are the ends: 0..n-2; -1, n-1 outside. */
@@ -16677,20 +16677,26 @@ static double vgs__choice_mean(double *v, int n, bool trimmed)
     return inside ? log((double)inside / n) + sum / inside : -HUGE_VAL;
 }
 
-/* ELBO of N(0, 1) in these coordinates, up to what no coordinates change. */
-static vgs_status vgs__pilot_elbo(vgs__pilot *p, double *elbo, vgs_error *err)
+/* log w [p->n] of draws from N(0, 1) in these coordinates, the same draws each time, but for log_volume. */
+static vgs_status vgs__pilot_draw(vgs__pilot *p, double *w, vgs_error *err)
 {
+    enum { DRAWS = 1000 };                       /* the number of this stream: starts have others     */
     size_t d = (size_t)p->dim, i, j;
-    double *v = p->work;
     vgs_status st;
     for (i = 0; i < (size_t)p->n; ++i)
-        vgs__mcmc_normals(&p->m, VGS__MC_START, 1000, 0, (int)i, 1.0, p->m.y + i * d);
+        vgs__mcmc_normals(&p->m, VGS__MC_START, DRAWS, 0, (int)i, 1.0, p->m.y + i * d);
     st = vgs__mcmc_energy(&p->m, 0, p->n, false, err);
     p->calls += p->n;
     for (i = 0; i < (size_t)p->n && st == VGS_OK; ++i)
-        for (v[i] = -p->m.row[i].ey, j = 0; j < d; ++j) v[i] += 0.5 * vgs__sq((double)p->m.y[i * d + j]);
-    if (st == VGS_OK) *elbo = vgs__choice_mean(v, p->n, false) + p->f->log_volume;
+        for (w[i] = -p->m.row[i].ey, j = 0; j < d; ++j) w[i] += 0.5 * vgs__sq((double)p->m.y[i * d + j]);
     return st;
+}
+
+/* The same of sample i. */
+static double vgs__pilot_weight(const vgs__pilot *p, int i)
+{
+    double w = -(vgs__pilot_energy(p, i) - p->f->e0) / p->f->tau;
+    return w + 0.5 * vgs__pilot_square(p, p->work + p->dim);
 }
 
 /* ---- the curve that samples lie along ---- */
@@ -16701,7 +16707,7 @@ enum { VGS__CURVE_ROWS = 4096, VGS__CURVE_PAIRS = 1024,              /* rows of 
 #define VGS__CURVE_GOOD 0.8                      /* ESS/N that all of it must bring, and how many     */
 #define VGS__CURVE_TIMES 1.5                     /* times that of straight coordinates; or so many    */
 #define VGS__CURVE_WORTH 10.0                    /* times, but not less than                          */
-#define VGS__CURVE_LEAST 0.01
+#define VGS__CURVE_LEAST 0.01                    /* this                                              */
 
 typedef struct vgs__curve_fit {
     int n, half, dim;                            /* rows of chains of even number, then of odd        */
@@ -16888,7 +16894,7 @@ static double vgs__curve_score(const vgs__curve_fit *c, int k, const int *parent
 {
     enum { MOST = 3 + VGS__CURVE_PARENTS };
     double x[MOST], sx[MOST] = { 0.0 }, sxx[MOST] = { 0.0 }, sxe[MOST] = { 0.0 };
-    double e = 0.0, ee = 0.0, q = 0.0, qq = 0.0, score = 0.0;
+    double e = 0.0, ee = 0.0, eeee = 0.0, score = 0.0;
     int row, j;
     for (row = 0; row < c->n; ++row) {
         const double *v = c->v + (size_t)row * (size_t)c->dim;
@@ -16899,8 +16905,7 @@ static double vgs__curve_score(const vgs__curve_fit *c, int k, const int *parent
         for (j = 0; j < n; ++j) x[3 + j] = v[k] * v[parent[j]];
         e += rest;
         ee += square;
-        q += square;
-        qq += square * square;
+        eeee += square * square;
         for (j = 0; j < 3 + n; ++j) {
             sx[j] += x[j];
             sxx[j] += x[j] * x[j];
@@ -16908,8 +16913,8 @@ static double vgs__curve_score(const vgs__curve_fit *c, int k, const int *parent
         }
     }
     for (j = 0; j < 3 + n; ++j) {
-        double cov = sxe[j] - sx[j] * (j < 2 ? q : e) / c->n, var = sxx[j] - sx[j] * sx[j] / c->n;
-        double of = j < 2 ? qq - q * q / c->n : ee - e * e / c->n;
+        double cov = sxe[j] - sx[j] * (j < 2 ? ee : e) / c->n, var = sxx[j] - sx[j] * sx[j] / c->n;
+        double of = j < 2 ? eeee - ee * ee / c->n : ee - e * e / c->n;
         score += var > 0.0 && of > 0.0 ? cov * cov / (var * of) : 0.0;
     }
     return score;
@@ -17225,28 +17230,16 @@ static double vgs__pilot_log_mean(const double *v, int n)
 /* log ESS/N of N(0, 1) in these coordinates: the mean weight of draws over that of samples, whose chains the
    curve was not fitted to. What a mean of log weights does not show: a part of the target that draws
    reach too rarely. One sample in 256, the largest weights, is left out: a single one must not decide.
-   scratch: [rows] */
-static vgs_status vgs__pilot_ess(vgs__pilot *p, double *scratch, double *ess, vgs_error *err)
+   w: scratch, [rows] */
+static vgs_status vgs__pilot_ess(vgs__pilot *p, double *w, double *ess, vgs_error *err)
 {
-    const size_t d = (size_t)p->dim;
-    double *w = scratch, *u = p->work + d, draws;
-    size_t j;
+    double draws;
     int i, n = 0;
     vgs_status st = vgs__frame_changed(p->f, err);
-    for (i = 0; i < p->n; ++i)
-        vgs__mcmc_normals(&p->m, VGS__MC_START, 1000, 0, i, 1.0, p->m.y + (size_t)i * d);
-    if (st == VGS_OK) st = vgs__mcmc_energy(&p->m, 0, p->n, false, err);
+    if (st == VGS_OK) st = vgs__pilot_draw(p, w, err);
     if (st != VGS_OK) return st;
-    p->calls += p->n;
-    for (i = 0; i < p->n; ++i)
-        for (w[i] = -p->m.row[i].ey, j = 0; j < d; ++j)
-            w[i] += 0.5 * vgs__sq((double)p->m.y[(size_t)i * d + j]);
     draws = vgs__pilot_log_mean(w, p->n);
-    for (i = 0; i < p->rows; ++i) {
-        if (i % p->n % 2 == 0) continue;
-        w[n] = -(vgs__pilot_energy(p, i) - p->f->e0) / p->f->tau;
-        w[n++] += 0.5 * vgs__pilot_square(p, u);
-    }
+    for (i = 0; i < p->rows; ++i) if (i % p->n % 2) w[n++] = vgs__pilot_weight(p, i);
     qsort(w, (size_t)n, sizeof *w, vgs__compare_double);
     *ess = draws - vgs__pilot_log_mean(w, n - n / 256);
     return VGS_OK;
@@ -17262,10 +17255,12 @@ typedef enum vgs__curve_try {
 static double vgs__curve_fit_try(vgs__frame *f, vgs__curve_fit *c, vgs__curve_try k, const double *curve,
                                  double gain)
 {
-    if (k <= VGS__TRY_BOTH && gain <= 0.0) return 0.0;
-    if (k <= VGS__TRY_BOTH) vgs__frame_recall(f, curve);
+    const bool curved = k == VGS__TRY_CURVE || k == VGS__TRY_BOTH;
+    if (curved && gain <= 0.0) return 0.0;
+    if (curved) vgs__frame_recall(f, curve);
+    else gain = 0.0;
     if (k == VGS__TRY_AXES) vgs__curve_fit_axes(f, c);
-    return (k <= VGS__TRY_BOTH ? gain : 0.0) + (k == VGS__TRY_CURVE ? 0.0 : vgs__curve_fit_peaks(f, c));
+    return k == VGS__TRY_CURVE ? gain : gain + vgs__curve_fit_peaks(f, c);
 }
 
 /* The curve that samples u lie along, peaks along axes, or both: what has the highest ESS/N. Chains go on
@@ -17344,8 +17339,7 @@ static vgs_status vgs__pilot_settle(vgs__pilot *p, double *u, double *g, vgs_err
     const double most = p->s->dim + 8.0 * sqrt(2.0 * p->s->dim) + 12.0;
     double e0 = 0.0, square;
     int i, k, beyond = 1;
-    vgs_status st = VGS_OK;
-    st = vgs__pilot_straighten(p, err);
+    vgs_status st = vgs__pilot_straighten(p, err);
     if (st == VGS_OK && p->f->walled) st = vgs__pilot_walls_follow(p, p->x, NULL, p->rows, true, err);
     vgs__pilot_present(p, u, g);
     for (k = 0, p->far = HUGE_VAL; k < FITS && beyond && st == VGS_OK; ++k, p->far = most) {
@@ -17389,15 +17383,15 @@ static void vgs__pilot_slopes(vgs__pilot *p, const double *u, const double *g)
 }
 
 /* What N(0, 1) lacks of the target, in curved coordinates: mean log w of the samples less that of draws. */
-static vgs_status vgs__pilot_gap(vgs__pilot *p, const double *u, double *gap, vgs_error *err)
+static vgs_status vgs__pilot_gap(vgs__pilot *p, double *gap, vgs_error *err)
 {
-    double elbo = 0.0, eubo = 0.0;
+    double *w = p->work, elbo, eubo = 0.0;
     int i;
-    vgs_status st = vgs__pilot_elbo(p, &elbo, err);
-    for (i = 0; i < p->rows && st == VGS_OK; ++i)
-        eubo += (0.5 * vgs__pilot_square(p, u + (size_t)i * (size_t)p->dim) -
-                 (vgs__pilot_energy(p, i) - p->f->e0) / p->f->tau) / p->rows;
-    *gap = fmax(eubo + p->f->log_volume - elbo, 0.0);
+    vgs_status st = vgs__pilot_draw(p, w, err);
+    if (st != VGS_OK) return st;
+    elbo = vgs__choice_mean(w, p->n, false);
+    for (i = 0; i < p->rows; ++i) eubo += vgs__pilot_weight(p, i) / p->rows;
+    *gap = fmax(eubo - elbo, 0.0);
     return st;
 }
 
@@ -17420,7 +17414,7 @@ static vgs_status vgs__pilot_tell(vgs__pilot *p, const double *u, const double *
     for (i = 0; i < p->rows; ++i) highest = fmax(highest, (vgs__pilot_energy(p, i) - p->f->e0) / p->f->tau);
     found->energy_limit = 2.0 * highest + 50.0;
     found->detail = 1.0 / sqrt(bend);
-    if (p->f->curved) st = vgs__pilot_gap(p, u, &gap, err);
+    if (p->f->curved) st = vgs__pilot_gap(p, &gap, err);
     found->steps = (int)fmin(16.0 + 4.0 * fmin(width, gap), 100.0);
     found->rhat = vgs__pilot_rhat(p, u);
     found->rows = p->rows;
