@@ -5,6 +5,7 @@
        cc -O2 bench/detect_cd.c -o bench_detect_cd -lm
        ./bench_detect_cd FOLDER WEIGHTS.safetensors CACHE [--seconds S] [--only NAMES] [--KEY VALUE ...]
 
+   --only "autoencoder cd": these of the trainings alone, by the names below.
    FOLDER as `detect evaluate` takes it; CACHE: a folder for the features, which are extracted once. Prints a
    line for each training; bench/detect_cd.sh makes tables of these. */
 #define _POSIX_C_SOURCE 200809L
@@ -18,6 +19,7 @@
 #include "../examples/folder.h"
 #include "../examples/settings.h"
 #include "../examples/view.h"
+#include "../examples/moments.h"
 #include "../examples/store.h"
 #include "../examples/features.h"
 #include "../examples/gaussian.h"
@@ -29,6 +31,7 @@
 #include "../examples/roc.h"
 #include "../examples/judge.h"
 #include "clock.h"
+#include "detect_cache.h"
 
 /* degrees: how far negatives start from data, 0: about 76. free_g: the scale of E starts where the loss is
    least, not at 1. All go on from the same `--fit-steps` of reconstruction, whose time counts for each. */
@@ -64,43 +67,7 @@ typedef struct bench {
     energy    scorer;
 } bench;
 
-static void must(vgs_status st, const vgs_error *err)
-{
-    if (!st) return;
-    say("%s", err->msg);
-    exit(EXIT_FAILED);
-}
-
 /* ==== features ====================================================================================== */
-
-/* What the store has already is known by the bytes of the image's file. */
-static void extract_all(bench *b, photos *p, store *s, const char *name)
-{
-    char *path = text_format("%s/%s.cache", b->cache, name);
-    char *key = text_format("raw, blocks %s, size %d, grid %d", b->how.blocks, b->how.size, b->how.grid);
-    float *x = (float *)room_for(extractor_numbers(&b->extract), sizeof *x);
-    vgs_error err;
-    if (!store_open(s, path, key, extractor_numbers(&b->extract), false)) exit(EXIT_FAILED);
-    s->seen = &b->extract.score;
-    for (int i = 0; i < p->n; ++i) {
-        unsigned char *data;
-        size_t bytes;
-        uint64_t hash;
-        image m;
-        must(read_file(p->at[i].path, &data, &bytes, &err), &err);
-        hash = hash_bytes(data, bytes);
-        if (!store_has(s, hash)) {
-            must(image_decode(data, bytes, 3, p->at[i].path, &m, &err), &err);
-            must(extractor_run(&b->extract, &m, p->at[i].path, x, &err), &err);
-            if (!store_add(s, hash, x)) say("%s: %s", path, strerror(errno)), exit(EXIT_FAILED);
-            image_free(&m);
-        }
-        free(data);
-    }
-    free(x);
-    free(key);
-    free(path);
-}
 
 static void prepare(bench *b)
 {
@@ -109,12 +76,12 @@ static void prepare(bench *b)
     vgs_error err;
     size_t numbers;
     bool *use;
-    if (mkdir(b->cache, 0777) && errno != EEXIST) say("%s: %s", b->cache, strerror(errno)), exit(EXIT_FAILED);
     must(extractor_create(&b->extract, &b->how, b->weights, NULL, 1, &err), &err);
     numbers = (size_t)(b->how.grid * b->how.grid) * (size_t)b->extract.score.channels;
     if (!photos_scan(&good, b->folder, false) || !photos_scan(&b->e.all, b->folder, true)) exit(EXIT_FAILED);
-    extract_all(b, &good, &b->train, "train");
-    extract_all(b, &b->e.all, &test, "test");
+    extract_all(&b->extract, &good, &b->train, b->cache, "train");
+    extract_all(&b->extract, &b->e.all, &test, b->cache, "test");
+    b->train.seen = test.seen = &b->extract.score;
     use = (bool *)room_for((size_t)good.n, sizeof *use);
     memset(use, 1, (size_t)good.n * sizeof *use);
     b->rows = (float *)room_for((size_t)ENERGY_ROWS * (size_t)b->extract.score.channels, sizeof *b->rows);
@@ -253,7 +220,8 @@ static void run_all(bench *b)
     double spent, unused;
     vgs_ebm *fitted = autoencoder(b, &data, "autoencoder, short", b->how.fit_steps, &spent);
     int all = (int)(b->how.fit_steps * b->seconds / spent);
-    if (!b->only) vgs_ebm_free(autoencoder(b, &data, "autoencoder", all, &unused));
+    if (!b->only || strstr(b->only, "autoencoder"))
+        vgs_ebm_free(autoencoder(b, &data, "autoencoder", all, &unused));
     for (int i = 0; i < VARIANTS; ++i)
         if (!b->only || strstr(b->only, variants[i].name)) run(b, variants + i, &data, fitted, spent);
     vgs_ebm_free(fitted);

@@ -17,6 +17,7 @@
 #include "folder.h"
 #include "settings.h"
 #include "view.h"
+#include "moments.h"
 #include "store.h"
 #include "features.h"
 #include "gaussian.h"
@@ -127,6 +128,7 @@ static options parse(int argc, char **argv)
     if (!o.how.size) o.how.size = o.weights ? 224 : 128;             /* what measures best                 */
     if (o.how.unit < 0) o.how.unit = o.weights != NULL;
     if (o.how.method & ENERGY && !o.how.unit) wrong_usage("--method energy: features must be of --unit 1");
+    if (o.how.folds == 1) wrong_usage("--folds 1: must be 2 or more, or 0");
     if (o.how.pool % 2 == 0) wrong_usage("--pool %d: must be odd", o.how.pool);
     if (o.how.map_pool && o.how.map_pool % 2 == 0) wrong_usage("--map-pool %d: must be odd", o.how.map_pool);
     return o;
@@ -228,30 +230,17 @@ static bool find_groups(training *t)
 /* Scores of every image by models that have not seen its fold: maps [n, layers, cells]. */
 static bool cross_score(training *t, detector *d, float *maps)
 {
-    settings *s = &d->how;
-    int folds = s->folds < t->groups ? s->folds : t->groups;
-    size_t stride = (size_t)(s->grid * s->grid * layers_in_use(s));
-    float *x = (float *)room_for(t->features.numbers, sizeof *x);
+    int folds = folds_in_use(&d->how, t->all.n, t->groups);
     double start = seconds_now();
     vgs_error err;
-    bool ok = true;
-    deal_folds(t->group, t->all.n, t->groups, folds, s->seed, t->fold);
-    for (int f = 0; f < folds && ok && !stopped; ++f) {
-        models m;
-        ok = !models_create(&m, &d->extract, s->rows, t->o->threads, &err);
-        for (int i = 0; i < t->all.n; ++i) t->use[i] = t->fold[i] != f;
-        ok = ok && !models_fit(&m, &d->extract, &t->features, t->use, &err);
-        for (int i = 0; i < t->all.n && ok; ++i) {
-            if (t->use[i]) continue;
-            store_read(&t->features, i, x);
-            models_score(&m, &d->extract, x, maps + (size_t)i * stride);
-        }
-        models_free(&m);
+    vgs_status st = VGS_OK;
+    deal_folds(t->group, t->all.n, t->groups, folds, d->how.seed, t->fold);
+    for (int f = 0; f < folds && !st && !stopped; ++f) {
+        st = score_fold(d, &t->features, t->fold, f, t->use, t->o->threads, maps, &err);
         progress("calibration", f + 1, folds + 1, start);
     }
-    free(x);
-    if (!ok) say("%s", err.msg);
-    return ok && !stopped;
+    if (st) say("%s", err.msg);
+    return !st && !stopped;
 }
 
 /* Calibration, then the models of all images. */

@@ -27,6 +27,7 @@ typedef struct detector {
     int    good;                                 /* n, good images                                       */
     double *scores;                              /* [good], ascending                                    */
     double rate, threshold;                      /* what can be promised; a higher score is bad          */
+    double map_threshold;                        /* a higher place of the map is: of as many good images */
     float  pixels[PIXEL_LEVELS];                 /* score that a share 10^(-k/100) of good cells exceeds */
 } detector;
 
@@ -203,14 +204,15 @@ static inline void measure_scale(detector *d, const float *maps, int n)
     }
 }
 
-/* The share that can be promised with n good images, and the threshold for it: the ceil((n+1)(1-rate))-th of
-   the ascending scores. */
-static inline void set_threshold(detector *d)
+/* The share that can be promised with n good images. */
+static inline double least_rate(double wanted, int n) { return fmax(wanted, 1.0 / (n + 1)); }
+
+/* What a new number exceeds with a probability of at most `rate`: the ceil((n+1)(1-rate))-th of n ascending
+   ones. */
+static inline double conformal_threshold(const double *ascending, int n, double rate)
 {
-    double least = 1.0 / (d->good + 1), k;
-    d->rate = d->how.false_alarms < least ? least : d->how.false_alarms;
-    k = ceil((d->good + 1) * (1 - d->rate) - 1e-9);
-    d->threshold = d->scores[(int)(k < 1 ? 1 : k > d->good ? d->good : k) - 1];
+    double k = ceil((n + 1) * (1 - rate) - 1e-9);
+    return ascending[(int)(k < 1 ? 1 : k > n ? n : k) - 1];
 }
 
 /* p-value of an image's score. */
@@ -228,6 +230,13 @@ static inline double p_value(const detector *d, double score)
 /* Whether an image's score is called bad: its p-value is within the promised rate, but for rounding. */
 static inline bool is_bad(const detector *d, double p) { return p <= d->rate * (1 + 1e-12); }
 
+/* The largest of each of the maps [n, cells], ascending, into peaks [n]. */
+static inline void sorted_peaks(const float *maps, int n, int cells, double *peaks)
+{
+    for (int i = 0; i < n; ++i) peaks[i] = map_score(maps + (size_t)i * (size_t)cells, cells);
+    qsort(peaks, (size_t)n, sizeof *peaks, compare_doubles);
+}
+
 /* From scores of the cells and maps of good images, [n, cells] each. */
 static inline void calibrate(detector *d, const float *scores, const float *maps, int n)
 {
@@ -237,8 +246,11 @@ static inline void calibrate(detector *d, const float *scores, const float *maps
     d->good = n;
     free(d->scores);
     d->scores = (double *)room_for((size_t)n, sizeof *d->scores);
-    for (int i = 0; i < n; ++i) d->scores[i] = map_score(scores + (size_t)i * (size_t)cells, cells);
-    qsort(d->scores, (size_t)n, sizeof *d->scores, compare_doubles);
+    d->rate = least_rate(d->how.false_alarms, n);
+    sorted_peaks(maps, n, cells, d->scores);
+    d->map_threshold = conformal_threshold(d->scores, n, d->rate);
+    sorted_peaks(scores, n, cells, d->scores);
+    d->threshold = conformal_threshold(d->scores, n, d->rate);
     for (size_t i = 0; i < count; ++i) all[i] = (double)maps[i];
     qsort(all, count, sizeof *all, compare_doubles);
     for (int k = 0; k < PIXEL_LEVELS; ++k) {
@@ -246,7 +258,28 @@ static inline void calibrate(detector *d, const float *scores, const float *maps
         d->pixels[k] = (float)all[above < count ? count - 1 - above : 0];
     }
     free(all);
-    set_threshold(d);
+}
+
+/* Fits models to the images of other folds and scores those of fold f: their maps among maps [st->n, layers,
+   cells]. fold [st->n]; below 0: takes no part. use [st->n]: scratch */
+static inline vgs_status score_fold(const detector *d, store *st, const int *fold, int f, bool *use,
+                                    int threads, float *maps, vgs_error *err)
+{
+    const settings *s = &d->how;
+    size_t stride = (size_t)(s->grid * s->grid * layers_in_use(s));
+    float *x = (float *)room_for(st->numbers, sizeof *x);
+    models m;
+    vgs_status status = models_create(&m, &d->extract, s->rows, threads, err);
+    for (int i = 0; i < st->n; ++i) use[i] = fold[i] >= 0 && fold[i] != f;
+    if (!status) status = models_fit(&m, &d->extract, st, use, err);
+    for (int i = 0; i < st->n && !status; ++i) {
+        if (fold[i] != f) continue;
+        store_read(st, i, x);
+        models_score(&m, &d->extract, x, maps + (size_t)i * stride);
+    }
+    models_free(&m);
+    free(x);
+    return status;
 }
 
 /* -log10 of the share of good cells that exceed the score, 0..4; beyond all of them 4 */
@@ -343,6 +376,7 @@ static inline vgs_status detector_save(detector *d, const char *path, vgs_error 
     if (d->weights[0]) vgs_writer_meta(w, "net.source", d->weights);
     vgs_writer_number(w, "rate", d->rate);
     vgs_writer_number(w, "threshold", d->threshold);
+    vgs_writer_number(w, "map_threshold", d->map_threshold);
     if (d->extract.net.graph) {
         net = (float *)room_for((size_t)vgs_model_size(d->extract.net.weights), sizeof *net);
         st = network_write(&d->extract.net, w, net, err);
@@ -409,7 +443,10 @@ static inline vgs_status read_calibration(const vgs_safetensors *f, const char *
     if (!st) st = vgs_safetensors_doubles(f, "calibration.mean", d->mean, layers, err);
     if (!st) st = vgs_safetensors_doubles(f, "calibration.deviation", d->deviation, layers, err);
     if (!st) st = vgs_safetensors_number(f, "rate", &d->rate, err);
-    return st ? st : vgs_safetensors_number(f, "threshold", &d->threshold, err);
+    if (!st) st = vgs_safetensors_number(f, "threshold", &d->threshold, err);
+    d->map_threshold = d->threshold;
+    if (st || (!map_of_scales(&d->how) && !vgs_safetensors_meta(f, "map_threshold"))) return st;
+    return vgs_safetensors_number(f, "map_threshold", &d->map_threshold, err);
 }
 
 /* d must stay where it is. */

@@ -71,7 +71,7 @@ static inline vgs_ebm_config energy_config(const settings *s, int channels, int 
 /* All steps, or as many as the time of this model allows: --minutes over all models of the calibration. */
 static inline vgs_status energy_steps(vgs_ebm *m, const settings *s, const vgs_data *data, vgs_error *err)
 {
-    double end = seconds_now() + 60 * s->minutes / (s->folds + 1);
+    double end = seconds_now() + 60 * s->minutes / (folds_in_use(s, 1, INT_MAX) + 1);
     bool limited = s->minutes > 0;
     vgs_status st = VGS_OK;
     for (int k = 0, n; k < s->fit_steps && !st && !(limited && seconds_now() > end); k += n) {

@@ -16,8 +16,6 @@ typedef struct gaussian {
                              /* lower triangle; the distance is |R (x - mean)|                           */
 } gaussian;
 
-static inline size_t triangle(int n) { return (size_t)n * (size_t)(n + 1) / 2; }
-
 /* dims: 0, or channels that a basis leaves. */
 static inline gaussian gaussian_create(int cells, int from, int dims)
 {
@@ -34,22 +32,6 @@ static inline void gaussian_free(gaussian *g)
     free(g->mean);
     free(g->root);
     g->basis = g->mean = g->root = NULL;
-}
-
-/* Sums of rows x and of their products x x^T, x less `origin`, so that little is lost when means are taken
-   off */
-typedef struct moments { double count; double *sum, *product; } moments;
-
-static inline void moments_add(moments *m, const float *x, const float *origin, int channels)
-{
-    double *p = m->product, d[MOST_CHANNELS];
-    m->count += 1;
-    for (int i = 0; i < channels; ++i) {
-        double v = d[i] = (double)(x[i] - origin[i]);
-        m->sum[i] += v;
-        for (int j = 0; j <= i; ++j) p[j] += v * d[j];
-        p += i + 1;
-    }
 }
 
 /* s [n,n], lower triangle: its inverse Cholesky factor in place. False: not positive. */
@@ -101,64 +83,66 @@ static inline bool gaussian_solve(gaussian *g, int at, double count, double *sum
     return true;
 }
 
-/* The rows of q [n, c] made orthonormal, one after the other, twice for the digits. */
-static inline void orthonormal(double *q, int n, int c)
+/* The rows of q [n, wide] made orthonormal, one after the other, twice for the digits. */
+static inline void orthonormal(double *q, int n, int wide)
 {
     for (int i = 0; i < n; ++i)
         for (int twice = 0; twice < 2; ++twice) {
-            double *a = q + (size_t)i * (size_t)c, square = 0;
+            double *a = q + (size_t)i * (size_t)wide, length;
             for (int k = 0; k < i; ++k) {
-                const double *b = q + (size_t)k * (size_t)c;
-                double along = 0;
-                for (int j = 0; j < c; ++j) along += a[j] * b[j];
-                for (int j = 0; j < c; ++j) a[j] -= along * b[j];
+                const double *b = q + (size_t)k * (size_t)wide;
+                double along = dot_double(a, b, wide);
+                for (int j = 0; j < wide; ++j) a[j] -= along * b[j];
             }
-            for (int j = 0; j < c; ++j) square += a[j] * a[j];
-            for (int j = 0; j < c; ++j) a[j] /= sqrt(square) > 1e-300 ? sqrt(square) : 1;
+            length = sqrt(dot_double(a, a, wide));
+            for (int j = 0; j < wide; ++j) a[j] /= length > 1e-300 ? length : 1;
         }
 }
 
-/* The basis: the span of the largest eigenvectors of the covariance s [c, c], by subspace iteration. */
+/* The basis: the span of the largest eigenvectors of the covariance s [c, padded(c)], whose padding is 0, by
+   subspace iteration. */
 static inline void gaussian_subspace(gaussian *g, const double *s)
 {
-    int c = g->from, n = g->channels;
-    double *q = (double *)room_for(2 * (size_t)n * (size_t)c, sizeof *q), *p = q + (size_t)n * (size_t)c;
-    for (int i = 0; i < n; ++i) q[(size_t)i * (size_t)c + (size_t)(i * (c / n))] = 1;
+    int c = g->from, n = g->channels, wide = padded(c);
+    size_t row = (size_t)wide, all = (size_t)n * row;
+    double *q = (double *)room_for(2 * all, sizeof *q), *p = q + all;
+    for (int i = 0; i < n; ++i) q[(size_t)i * row + (size_t)(i * (c / n))] = 1;
     for (int round = 0; round < 20; ++round) {
-        memset(p, 0, (size_t)n * (size_t)c * sizeof *p);
-        for (int i = 0; i < n; ++i)
-            for (int k = 0; k < c; ++k) {
-                double v = q[(size_t)i * (size_t)c + (size_t)k];
-                for (int j = 0; j < c; ++j) p[(size_t)i * (size_t)c + (size_t)j] += v * s[k * c + j];
+        for (int j = 0; j < wide; j += LANES)
+            for (int i = 0; i < n; ++i) {
+                const double *a = q + (size_t)i * row, *b = s + j;
+                double sum[LANES] = { 0 };
+                for (int k = 0; k < c; ++k, b += wide)
+                    for (int l = 0; l < LANES; ++l) sum[l] += a[k] * b[l];
+                memcpy(p + (size_t)i * row + (size_t)j, sum, sizeof sum);
             }
-        memcpy(q, p, (size_t)n * (size_t)c * sizeof *q);
-        orthonormal(q, n, c);
+        memcpy(q, p, all * sizeof *q);
+        orthonormal(q, n, wide);
     }
-    for (size_t i = 0; i < (size_t)n * (size_t)c; ++i) g->basis[i] = (float)q[i];
+    for (int i = 0; i < n; ++i)
+        for (int k = 0; k < c; ++k) g->basis[i * c + k] = (float)q[i * wide + k];
     free(q);
 }
 
-/* From every fourth cell of the images in use. */
-static inline void gaussian_basis(gaussian *g, store *s, const bool *use, int cells, float *x)
+/* From every fourth cell of the images in use: the sums of all, less those of the others. */
+static inline void gaussian_basis(gaussian *g, store *s, const bool *use, float *x)
 {
-    int c = g->from, first = -1;
-    double *sum = (double *)room_for((size_t)c * (size_t)(c + 1) + triangle(c), sizeof *sum),
-        *product = sum + c;
-    float *origin = (float *)room_for((size_t)c, sizeof *origin);
-    moments m = { 0, sum, product + (size_t)c * (size_t)c };
-    const double *p = m.product;
-    for (int i = 0; i < s->n; ++i) {
-        if (!use[i]) continue;
-        store_get(s, i, x);
-        if (first < 0) memcpy(origin, x, (size_t)c * sizeof *x), first = i;
-        for (int k = i % 4; k < cells; k += 4) moments_add(&m, x + (size_t)k * (size_t)c, origin, c);
-    }
+    int c = g->from, wide = padded(c);
+    moments m = moments_create(c), others = moments_create(c);
+    const moments *all = store_sums(s, x);
+    double *covariance = (double *)room_for((size_t)c * (size_t)wide, sizeof *covariance);
+    size_t at = 0;
+    store_sum(s, use, false, x, &others);
+    m.count = all->count - others.count;
+    for (int i = 0; i < c; ++i) m.sum[i] = (all->sum[i] - others.sum[i]) / m.count;
     for (int i = 0; i < c; ++i)
-        for (int j = 0; j <= i; ++j, ++p)
-            product[i * c + j] = product[j * c + i] = *p / m.count - sum[i] / m.count * (sum[j] / m.count);
-    gaussian_subspace(g, product);
-    free(sum);
-    free(origin);
+        for (int j = 0; j <= i; ++j, ++at)
+            covariance[i * wide + j] = covariance[j * wide + i] =
+                (all->product[at] - others.product[at]) / m.count - m.sum[i] * m.sum[j];
+    gaussian_subspace(g, covariance);
+    moments_free(&m);
+    moments_free(&others);
+    free(covariance);
 }
 
 /* x [from] in the basis, y [channels]; without one x itself. */
@@ -169,47 +153,93 @@ static inline const float *gaussian_project(const gaussian *g, const float *x, f
     return y;
 }
 
+/* What is summed of each cell as soon as there are MOST_ROWS rows of it: x [cells, MOST_ROWS,
+   padded(channels)], n rows each. */
+typedef struct gathered { float *x, *origin; int cells, n; } gathered;
+
+/* x [cells, from] in the basis, less the origin, each `step` floats further in out: four cells at a time, so
+   that the basis, which is larger than the fastest cache, is read less often. */
+static inline void project_all(const gaussian *g, const float *x, const float *origin, int cells, size_t step,
+                               float *out)
+{
+    for (int k = 0; k < cells; k += 4)
+        for (int i = 0; i < g->channels; ++i)
+            for (int r = k; r < k + 4 && r < cells; ++r) {
+                const float *b = g->basis + (size_t)i * (size_t)g->from, *a = x + (size_t)r * (size_t)g->from;
+                out[(size_t)r * step + (size_t)i] = dot(b, a, g->from) - origin[i];
+            }
+}
+
+/* The features x [cells, from] of one more image, less the origin: those of the first image's first cell. */
+static inline void gather(gathered *q, const gaussian *g, const float *x, bool first)
+{
+    int c = g->channels;
+    size_t row = (size_t)padded(c), step = MOST_ROWS * row;
+    float *to = q->x + (size_t)q->n++ * row;
+    float y[MOST_CHANNELS];
+    if (first) memcpy(q->origin, gaussian_project(g, x, y), (size_t)c * sizeof *x);
+    if (g->basis) project_all(g, x, q->origin, q->cells, step, to);
+    else for (int k = 0; k < q->cells; ++k) less_origin(x + k * c, q->origin, c, to + (size_t)k * step);
+}
+
+static inline void gathered_add(gathered *q, const gaussian *g, moments *m)
+{
+    size_t block = MOST_ROWS * (size_t)padded(g->channels);
+    for (int k = 0; k < q->cells; ++k)
+        moments_add(m + (g->cells == 1 ? 0 : k), q->x + (size_t)k * block, q->n, g->channels);
+    q->n = 0;
+}
+
+/* Moments [g->cells] of the images in use. */
+static inline void gaussian_moments(const gaussian *g, store *s, const bool *use, gathered *q, float *x,
+                                    moments *m)
+{
+    bool first = true;
+    for (int i = 0; i < s->n; ++i) {
+        if (!use[i]) continue;
+        store_get(s, i, x);
+        gather(q, g, x, first);
+        first = false;
+        if (q->n == MOST_ROWS) gathered_add(q, g, m);
+    }
+    gathered_add(q, g, m);
+}
+
 /* Fits to the images i of the store with use[i]. window: cells on each side that a cell shares its Gaussian
    with. grid^2 cells, or one. False: no positive covariance. */
 static inline bool gaussian_fit(gaussian *g, store *s, const bool *use, int grid, int window, double ridge)
 {
-    int c = g->channels, cells = grid * grid;
+    int c = g->channels;
+    gathered q = { .cells = grid * grid };
+    size_t rows = (size_t)q.cells * MOST_ROWS * (size_t)padded(c);
     moments *m = (moments *)room_for((size_t)g->cells, sizeof *m);
     double *memory = (double *)room_for((size_t)g->cells * (triangle(c) + (size_t)c), sizeof *memory);
     double *sum = (double *)room_for((size_t)c * (size_t)(c + 1), sizeof *sum), *product = sum + c;
-    float *x = (float *)room_for(s->numbers, sizeof *x), *origin = (float *)room_for((size_t)c,
-        sizeof *origin);
-    bool first = true, ok = true;
-    float y[MOST_CHANNELS];
-    if (g->basis) gaussian_basis(g, s, use, cells, x);
+    float *x = (float *)room_for(s->numbers, sizeof *x);
+    bool ok = true;
+    q.x = (float *)room_for(rows + (size_t)c, sizeof *q.x);
+    q.origin = q.x + rows;
+    if (g->basis) gaussian_basis(g, s, use, x);
     for (int k = 0; k < g->cells; ++k) {
         m[k].sum = memory + (size_t)k * (triangle(c) + (size_t)c);
         m[k].product = m[k].sum + c;
     }
-    for (int i = 0; i < s->n; ++i) {
-        if (!use[i]) continue;
-        store_get(s, i, x);
-        if (first) memcpy(origin, gaussian_project(g, x, y), (size_t)c * sizeof *x);
-        first = false;
-        for (int k = 0; k < cells; ++k)
-            moments_add(m + (g->cells == 1 ? 0 : k), gaussian_project(g, x + (size_t)k * (size_t)g->from, y),
-                        origin, c);
-    }
+    gaussian_moments(g, s, use, &q, x, m);
     for (int k = 0; k < g->cells && ok; ++k) {
         int y0 = k / grid - window, y1 = k / grid + window, x0 = k % grid - window, x1 = k % grid + window;
         double count = 0;
         memset(sum, 0, (size_t)c * (size_t)(c + 1) * sizeof *sum);
         if (g->cells == 1) moments_gather(m, c, &count, sum, product);
-        for (int q = 0; q < g->cells && g->cells > 1; ++q)
-            if (q / grid >= y0 && q / grid <= y1 && q % grid >= x0 && q % grid <= x1)
-                moments_gather(m + q, c, &count, sum, product);
-        ok = gaussian_solve(g, k, count, sum, product, origin, ridge);
+        for (int j = 0; j < g->cells && g->cells > 1; ++j)
+            if (j / grid >= y0 && j / grid <= y1 && j % grid >= x0 && j % grid <= x1)
+                moments_gather(m + j, c, &count, sum, product);
+        ok = gaussian_solve(g, k, count, sum, product, q.origin, ridge);
     }
     free(m);
     free(memory);
     free(sum);
     free(x);
-    free(origin);
+    free(q.x);
     return ok;
 }
 

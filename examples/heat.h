@@ -27,13 +27,13 @@ static inline void heat_overlay(const detector *d, const image *m, const float *
         }
 }
 
-/* out [height, width]: 255 where the score is above the threshold */
+/* out [height, width]: 255 where the map is above its threshold */
 static inline void heat_mask(const detector *d, const image *m, const float *map, unsigned char *out)
 {
     for (int y = 0; y < m->height; ++y)
         for (int x = 0; x < m->width; ++x)
             out[(size_t)y * (size_t)m->width + (size_t)x] =
-                map_at(map, d->how.grid, x, y, m->width, m->height) > d->threshold ? 255 : 0;
+                map_at(map, d->how.grid, x, y, m->width, m->height) > d->map_threshold ? 255 : 0;
 }
 
 /* Makes the folders of a path, up to its last slash. */

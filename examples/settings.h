@@ -56,7 +56,8 @@ static const setting setting_list[] = {
     SETTING(window, 'i', 0, 256, "1", "location: cells on each side that share a Gaussian")
     SETTING(dims, 'i', 0, 4096, "96", "Gaussians: the directions of largest variance that are kept; 0: all")
     SETTING(rows, 'i', 1, 20000, "1000", "neighbour: good features that are kept")
-    SETTING(folds, 'i', 2, 100, "5", "models of the calibration, each without a part of the groups")
+    SETTING(folds, 'i', 0, 100000, "0",
+            "models of the calibration, each without a part of the groups; 0: by what they cost")
     SETTING(level, 'd', 0, 1, "0", "location: share of the image's median taken off a cell's log score")
     SETTING(ridge, 'd', 0, 10, "0.01", "of the mean variance, added to all")
     SETTING(false_alarms, 'd', 0, 0.5, "0.01", "promised share of good images that are called bad")
@@ -91,6 +92,18 @@ static const char *const settings_words[][8] = {
     { "padding", "auto", "same", "static", "symmetric", NULL }, { "input", "auto", "half", "imagenet", NULL },
     { "map", "scales", "score", NULL }
 };
+
+/* Models of the calibration of so many images in so many groups. Each learns from fewer groups than the
+   detector does, and so finds images that it has not seen stranger than the detector will: with a model for
+   each group this is least, but training takes longest. */
+static inline int folds_in_use(const settings *s, int images, int groups)
+{
+    int n = s->folds;
+    if (!n && s->method & ENERGY) n = 5;
+    if (!n && s->method & NEIGHBOUR) n = 20;
+    if (!n) n = images < 1000 ? 20000 / images : 20;
+    return n < groups ? n : groups;
+}
 
 /* Whether maps have models of their own, of two scales. */
 static inline bool map_of_scales(const settings *s) { return !strcmp(s->map, "scales"); }

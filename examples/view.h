@@ -30,6 +30,14 @@ static inline float dot(const float *a, const float *b, int n)
     return ((s[0] + s[4]) + (s[1] + s[5])) + ((s[2] + s[6]) + (s[3] + s[7])) + rest;
 }
 
+/* y += x, in parts that compilers turn into vectors */
+static inline void floats_add(float *y, const float *x, int n)
+{
+    int i = 0;
+    for (; i + 8 <= n; i += 8) for (int k = 0; k < 8; ++k) y[i + k] += x[i + k];
+    for (; i < n; ++i) y[i] += x[i];
+}
+
 /* out[k] = the mean of the cells k - r..k + r of a row of `grid` that there are; cells are `step` floats
    apart. */
 static inline void pool_line(const float *x, int grid, size_t step, int channels, int r, float *out)
@@ -38,8 +46,7 @@ static inline void pool_line(const float *x, int grid, size_t step, int channels
         int from = k > r ? k - r : 0, to = k + r < grid ? k + r : grid - 1;
         float *y = out + (size_t)k * step;
         memset(y, 0, (size_t)channels * sizeof *y);
-        for (int j = from; j <= to; ++j)
-            for (int i = 0; i < channels; ++i) y[i] += x[(size_t)j * step + (size_t)i];
+        for (int j = from; j <= to; ++j) floats_add(y, x + (size_t)j * step, channels);
         for (int i = 0; i < channels; ++i) y[i] /= (float)(to - from + 1);
     }
 }

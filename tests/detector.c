@@ -11,6 +11,7 @@
 #include "../examples/folder.h"
 #include "../examples/settings.h"
 #include "../examples/view.h"
+#include "../examples/moments.h"
 #include "../examples/store.h"
 #include "../examples/features.h"
 #include "../examples/gaussian.h"
@@ -20,6 +21,7 @@
 #include "../examples/extractor.h"
 #include "../examples/detector.h"
 #include "../examples/roc.h"
+#include "../examples/heat.h"
 #include "t.h"
 #include "vectors/detect.h"
 #include "vectors/lite0.h"
@@ -239,16 +241,138 @@ static void p_values(void)
 {
     double scores[9] = { 1, 2, 3, 4, 5, 6, 7, 8, 9 };
     detector d = { .good = 9, .scores = scores };
-    d.how.false_alarms = 0.3;
-    set_threshold(&d);
-    CHECK_NEAR(d.threshold, 7, 0, 0);            /* ceil(10 * 0.7) */
+    CHECK_NEAR(conformal_threshold(scores, 9, 0.3), 7, 0, 0);        /* ceil(10 * 0.7) */
     CHECK_NEAR(p_value(&d, 7.5), 0.3, 0, 1e-15);
     CHECK_NEAR(p_value(&d, 9), 0.2, 0, 1e-15);
     CHECK_NEAR(p_value(&d, 0), 1, 0, 1e-15);
-    d.how.false_alarms = 0.01;
-    set_threshold(&d);
-    CHECK_NEAR(d.rate, 0.1, 0, 1e-15);
-    CHECK_NEAR(d.threshold, 9, 0, 0);
+    CHECK_NEAR(least_rate(0.01, 9), 0.1, 0, 1e-15);
+    CHECK_NEAR(least_rate(0.3, 9), 0.3, 0, 0);
+    CHECK_NEAR(conformal_threshold(scores, 9, 0.1), 9, 0, 0);
+}
+
+/* The score's threshold is of the largest cell of each good image, the map's of that of its map. */
+static void thresholds(void)
+{
+    float score[9 * 4] = { 0 }, map[9 * 4] = { 0 };
+    detector d = { .good = 0 };
+    d.how = settings_initial();
+    d.how.grid = 2;
+    d.how.false_alarms = 0.2;
+    for (int i = 0; i < 9; ++i) {
+        score[4 * i + i % 4] = (float)(i * 4 % 9);
+        map[4 * i + 3] = (float)(100 - i * i);
+    }
+    calibrate(&d, score, map, 9);
+    CHECK_NEAR(d.threshold, 7, 0, 0);            /* the 8th of 0..8 */
+    CHECK_NEAR(d.map_threshold, 99, 0, 0);       /* the 8th of 36..100 */
+    free(d.scores);
+}
+
+/* A mask is by the threshold of maps, not by that of scores. */
+static void masks(void)
+{
+    static const float map[4] = { 0, 2, 6, 4 };
+    unsigned char pixels[4] = { 0 }, mask[4];
+    image m = { pixels, 2, 2, 1 };
+    detector d = { .threshold = 1, .map_threshold = 5 };
+    d.how.grid = 2;
+    heat_mask(&d, &m, map, mask);
+    OK(!mask[0] && !mask[1] && mask[2] == 255 && !mask[3]);
+}
+
+/* A model a group while that is cheap; 20 at least, and no more than there are groups. */
+static void folds(void)
+{
+    settings s = settings_initial();
+    OK(folds_in_use(&s, 327, 54) == 54);
+    OK(folds_in_use(&s, 500, 300) == 40 && folds_in_use(&s, 5000, 300) == 20);
+    s.method = LOCATION | ENERGY;
+    OK(folds_in_use(&s, 327, 54) == 5);
+    s.folds = 7;
+    OK(folds_in_use(&s, 327, 54) == 7 && folds_in_use(&s, 327, 3) == 3);
+}
+
+/* What a fold's images score does not depend on themselves, and does on the others. */
+static void folds_do_not_see(void)
+{
+    enum { N = 12, CHANNELS = 2, CELLS = 4 };
+    static const int fold[N] = { 0, 0, 1, 1, 2, 2, 0, 1, 2, 0, 1, -1 };
+    settings how = settings_initial();
+    detector d = { .good = 0 };
+    store st = { .n = N, .numbers = CELLS * CHANNELS };
+    float x[CELLS * CHANNELS], maps[3][N * CELLS];
+    bool use[N];
+    vgs_error err = { VGS_OK, "" };
+    how.grid = 2;
+    how.window = 0;
+    how.ridge = 0.1;
+    strcpy(how.map, "score");
+    d.how = how;
+    d.extract.how = &d.how;
+    d.extract.channels = CHANNELS;
+    d.extract.score = (view){ .grid = 2, .from = CHANNELS, .pool = 1 };
+    view_add(&d.extract.score, 0, CHANNELS);
+    d.extract.seen = (float *)room_for(CELLS * CHANNELS, sizeof(float));
+    for (int run = 0; run < 3; ++run) {          /* run 1: image 0 is another one; run 2: image 2 is     */
+        OK(store_open(&st, "build/folds.cache", "a", CELLS * CHANNELS, false));
+        if (!st.file) return;
+        for (int i = 0; i < N; ++i) {
+            for (int k = 0; k < CELLS * CHANNELS; ++k)
+                x[k] = (float)uniform(400 + (uint32_t)i, (uint32_t)k) + (float)(run && i == 2 * run - 2);
+            OK(store_add(&st, (uint64_t)i, x));
+        }
+        OK(!score_fold(&d, &st, fold, 0, use, 1, maps[run], &err));
+        store_close(&st);
+        remove("build/folds.cache");
+    }
+    OK(!memcmp(maps[0] + 6 * CELLS, maps[1] + 6 * CELLS, CELLS * sizeof(float)));    /* 6: of fold 0 */
+    OK(memcmp(maps[0] + 6 * CELLS, maps[2] + 6 * CELLS, CELLS * sizeof(float)) != 0);
+    OK(memcmp(maps[0], maps[1], CELLS * sizeof(float)) != 0);
+    free(d.extract.seen);
+}
+
+/* The direction of largest variance, from sums of all images less those left out: against that of a
+   covariance of those in use. */
+static void basis(void)
+{
+    enum { N = 10, CHANNELS = 3, CELLS = 4 };
+    view seen = { .grid = 2, .from = CHANNELS, .pool = 1 };
+    gaussian g = gaussian_create(1, CHANNELS, 1);
+    store st;
+    bool use[N];
+    float x[CELLS * CHANNELS];
+    double c[3][3] = { { 0 } }, mean[3] = { 0 }, v[3] = { 1, 1, 1 }, n = 0;
+    view_add(&seen, 0, CHANNELS);
+    OK(store_open(&st, "build/basis.cache", "a", CELLS * CHANNELS, false));
+    if (!st.file) return;
+    st.seen = &seen;
+    for (int i = 0; i < N; ++i) {
+        use[i] = i % 3 != 1;
+        for (int k = 0; k < CELLS * CHANNELS; ++k)
+            x[k] = (float)uniform(500 + (uint32_t)i, (uint32_t)k) * (float)(1 + k % 3);
+        if (!use[i]) x[i % 4 * CHANNELS] += 50;  /* its variance would be the largest by far             */
+        OK(store_add(&st, (uint64_t)i, x));
+        for (int k = i % 4; k < CELLS && use[i]; k += 4, n += 1)
+            for (int a = 0; a < 3; ++a) {
+                mean[a] += (double)x[k * 3 + a];
+                for (int b = 0; b < 3; ++b) c[a][b] += (double)x[k * 3 + a] * (double)x[k * 3 + b];
+            }
+    }
+    for (int round = 0; round < 200; ++round) {
+        double w[3], length = 0;
+        for (int a = 0; a < 3; ++a) {
+            w[a] = 0;
+            for (int b = 0; b < 3; ++b) w[a] += (c[a][b] / n - mean[a] / n * mean[b] / n) * v[b];
+            length += w[a] * w[a];
+        }
+        for (int a = 0; a < 3; ++a) v[a] = w[a] / sqrt(length);
+    }
+    gaussian_basis(&g, &st, use, x);
+    CHECK_NEAR(fabs((double)g.basis[0] * v[0] + (double)g.basis[1] * v[1] + (double)g.basis[2] * v[2]), 1, 0,
+               1e-5);
+    store_close(&st);
+    remove("build/basis.cache");
+    gaussian_free(&g);
 }
 
 static void groups(void)
@@ -276,6 +400,11 @@ int main(int argc, char **argv)
     RUN(views);
     RUN(maps_of_scales);
     RUN(p_values);
+    RUN(thresholds);
+    RUN(masks);
+    RUN(folds);
+    RUN(folds_do_not_see);
+    RUN(basis);
     RUN(groups);
     return t_end();
 }

@@ -1,0 +1,321 @@
+/* False alarms of the detector of anomalies on good images that it has never seen, beside what it promises:
+   good images of a folder are split by groups at random, a detector is trained on one part, as by `detect
+   train`, and scores the other.
+
+       cc -O2 bench/detect_alarms.c -o bench_detect_alarms -lm
+       ./bench_detect_alarms FOLDER WEIGHTS.safetensors CACHE [--splits 10] [--share 0.7] [--threads 1]
+           [--KEY VALUE ...]
+
+   FOLDER as `detect evaluate` takes it, of which all good images are used, for training and for test; WEIGHTS
+   -: none; CACHE: a folder for the features, which are extracted once. KEY as of `detect train`.
+
+   Of images: those with a p-value within the promised rate. Of maps: those with a place above the threshold
+   of maps. Of cells: the share of all that are hotter than the promised share of good ones. p: the mean
+   p-value, 0.5 if new images score like those of the calibration. Means over the splits; the error is the
+   deviation of this mean when groups are drawn with replacement, those of the calibration, too (of cells: of
+   the test). */
+#define _POSIX_C_SOURCE 200809L
+#define VGS_IMPLEMENTATION
+#include "../vgs.h"
+#define PROGRAM "bench_detect_alarms"
+#include "../examples/common.h"
+#include <errno.h>
+#include "../examples/image.h"
+#include "../examples/folder.h"
+#include "../examples/settings.h"
+#include "../examples/view.h"
+#include "../examples/moments.h"
+#include "../examples/store.h"
+#include "../examples/features.h"
+#include "../examples/gaussian.h"
+#include "../examples/neighbour.h"
+#include "../examples/energy.h"
+#include "../examples/efficientnet.h"
+#include "../examples/extractor.h"
+#include "../examples/detector.h"
+#include "clock.h"
+#include "detect_cache.h"
+
+enum { RATES = 2, KINDS = 3, RESAMPLED = 400 };
+static const double rates[RATES] = { 0.01, 0.05 };
+enum { IMAGES, MAPS, CELLS };
+static const char *const kind_names[KINDS] = { "images", "maps", "cells" };
+
+/* What a split says of an image: whether it is of the test; its score and the peak of its map, by models that
+   have not seen it; the share of its cells that are too hot. */
+typedef struct seen { bool test; double value[2], cells[RATES]; } seen;
+
+typedef struct bench {
+    settings how;
+    const char *folder, *weights, *cache;
+    int splits, threads, groups;
+    double share;
+    extractor extract;
+    photos good;
+    int *group, *fold;
+    bool *use;
+    store features;
+    float *maps;             /* [images, layers, cells]                                                  */
+    seen *seen;              /* [splits, images]                                                         */
+} bench;
+
+/* ==== splits ======================================================================================== */
+
+static void photos_good(photos *p, const char *folder)
+{
+    photos test;
+    if (!photos_scan(p, folder, false) || !photos_scan(&test, folder, true)) exit(EXIT_FAILED);
+    for (int i = 0; i < test.n; ++i) {
+        if (test.at[i].bad) continue;
+        photos_add(p, test.at[i].path, test.at[i].name, NULL, false);
+        p->at[p->n - 1].class_index = test.at[i].class_index;
+    }
+    photos_free(&test);
+}
+
+static void prepare(bench *b)
+{
+    vgs_error err;
+    photos_good(&b->good, b->folder);
+    must(extractor_create(&b->extract, &b->how, b->weights, NULL, b->threads, &err), &err);
+    extract_all(&b->extract, &b->good, &b->features, b->cache, "good");
+    b->group = (int *)room_for(2 * (size_t)b->good.n, sizeof *b->group);
+    b->fold = b->group + b->good.n;
+    b->use = (bool *)room_for((size_t)b->good.n, sizeof *b->use);
+    b->maps = (float *)room_for((size_t)b->good.n * MOST_LAYERS * (size_t)(b->how.grid * b->how.grid),
+                                sizeof *b->maps);
+    b->seen = (seen *)room_for((size_t)b->splits * (size_t)b->good.n, sizeof *b->seen);
+    if (b->how.group_gap > 0) b->groups = group_by_gap(&b->good, b->how.group_gap, b->group);
+    else for (b->groups = 0; b->groups < b->good.n; ++b->groups) b->group[b->groups] = b->groups;
+}
+
+/* The fold of each image, -1: of the test. Returns how many folds. */
+static int deal(bench *b, int split)
+{
+    vgs_rng r = { b->how.seed, 67, (uint32_t)split << 16 };
+    int *order = (int *)room_for((size_t)b->groups, sizeof *order), train = (int)(b->share * b->groups + 0.5);
+    int folds = folds_in_use(&b->how, (int)(b->share * b->good.n), train);
+    for (int g = 0; g < b->groups; ++g) {
+        int k = (int)vgs_rng_below(&r, (uint32_t)g + 1);
+        order[g] = order[k];
+        order[k] = g;
+    }
+    for (int i = 0; i < b->good.n; ++i) {
+        int g = order[b->group[i]];
+        b->fold[i] = g < train ? g % folds : -1;
+    }
+    free(order);
+    return folds;
+}
+
+/* Maps of the calibration and of the test, by models that have not seen the image. */
+static void score_all(bench *b, detector *d, int folds)
+{
+    size_t stride = (size_t)(b->how.grid * b->how.grid * layers_in_use(&b->how));
+    float *x = (float *)room_for(b->features.numbers, sizeof *x);
+    vgs_error err;
+    for (int f = 0; f < folds; ++f)
+        must(score_fold(d, &b->features, b->fold, f, b->use, b->threads, b->maps, &err), &err);
+    for (int i = 0; i < b->good.n; ++i) b->use[i] = b->fold[i] >= 0;
+    must(models_create(&d->fitted, &b->extract, b->how.rows, b->threads, &err), &err);
+    must(models_fit(&d->fitted, &b->extract, &b->features, b->use, &err), &err);
+    for (int i = 0; i < b->good.n; ++i) {
+        if (b->fold[i] >= 0) continue;
+        store_read(&b->features, i, x);
+        models_score(&d->fitted, &b->extract, x, b->maps + (size_t)i * stride);
+    }
+    models_free(&d->fitted);
+    free(x);
+}
+
+/* Copies the maps of images of the calibration one after the other; returns how many. */
+static int calibration_maps(const bench *b, float *out)
+{
+    size_t stride = (size_t)(b->how.grid * b->how.grid * layers_in_use(&b->how));
+    int n = 0;
+    for (int i = 0; i < b->good.n; ++i)
+        if (b->fold[i] >= 0)
+            memcpy(out + (size_t)n++ * stride, b->maps + (size_t)i * stride, stride * sizeof *out);
+    return n;
+}
+
+/* Of the cells of a map. */
+static double share_hotter(const detector *d, const float *map, double limit)
+{
+    int cells = d->how.grid * d->how.grid, n = 0;
+    for (int k = 0; k < cells; ++k) n += heat(d, (double)map[k]) > limit - 1e-9;
+    return (double)n / cells;
+}
+
+static void judge_split(bench *b, detector *d, seen *out)
+{
+    int cells = b->how.grid * b->how.grid, n;
+    size_t stride = (size_t)(cells * layers_in_use(&b->how)), all = (size_t)b->good.n * (size_t)cells;
+    float *chosen = (float *)room_for((size_t)b->good.n * stride, sizeof *chosen);
+    float *score = (float *)room_for(2 * all, sizeof *score), *map = score + all;
+    n = calibration_maps(b, chosen);
+    measure_scale(d, chosen, n);
+    for (int i = 0; i < n; ++i)
+        combine_maps(d, chosen + (size_t)i * stride, score + (size_t)i * (size_t)cells,
+                     map + (size_t)i * (size_t)cells);
+    calibrate(d, score, map, n);
+    for (int i = 0; i < b->good.n; ++i) {
+        combine_maps(d, b->maps + (size_t)i * stride, score, map);
+        out[i].test = b->fold[i] < 0;
+        out[i].value[IMAGES] = map_score(score, cells);
+        out[i].value[MAPS] = map_score(map, cells);
+        for (int r = 0; r < RATES; ++r) out[i].cells[r] = share_hotter(d, map, -log10(rates[r]));
+    }
+    free(chosen);
+    free(score);
+}
+
+/* ==== figures ======================================================================================= */
+
+typedef struct figures { double alarms[KINDS][RATES], p[2]; } figures;
+
+typedef struct valued { double value; int at; } valued;
+
+/* The larger first. */
+static int compare_valued(const void *a, const void *b)
+{
+    const valued *x = (const valued *)a, *y = (const valued *)b;
+    return x->value > y->value ? -1 : x->value < y->value;
+}
+
+/* Of one split, for each of the images a weight, that of its group. order [images]: by falling value */
+static void figures_of(const bench *b, const seen *s, int kind, const valued *order, const double *weight,
+                       figures *f)
+{
+    int n = b->good.n;
+    double all = 0, above = 0, tests = 0, alarms[RATES] = { 0 }, p_sum = 0;
+    for (int i = 0; i < n; ++i) *(s[i].test ? &tests : &all) += weight[b->group[i]];
+    for (int i = 0, j = 0; i < n; i = j) {                           /* equal values count together      */
+        double w = 0, p;
+        for (j = i; j < n && order[j].value >= order[i].value; ++j)
+            if (!s[order[j].at].test) above += weight[b->group[order[j].at]];
+            else w += weight[b->group[order[j].at]];
+        p = (1 + above) / (1 + all);
+        p_sum += w * p;
+        for (int r = 0; r < RATES; ++r) if (p <= fmax(rates[r], 1 / (1 + all)) * (1 + 1e-12)) alarms[r] += w;
+    }
+    for (int r = 0; r < RATES; ++r) f->alarms[kind][r] += alarms[r] / tests / b->splits;
+    f->p[kind] += p_sum / tests / b->splits;
+}
+
+static void cells_of(const bench *b, const seen *s, const double *weight, figures *f)
+{
+    double sum[RATES] = { 0 }, tests = 0;
+    for (int i = 0; i < b->good.n; ++i) {
+        if (!s[i].test) continue;
+        tests += weight[b->group[i]];
+        for (int r = 0; r < RATES; ++r) sum[r] += weight[b->group[i]] * s[i].cells[r];
+    }
+    for (int r = 0; r < RATES; ++r) f->alarms[CELLS][r] += sum[r] / tests / b->splits;
+}
+
+static figures all_figures(const bench *b, const valued *order, const double *weight)
+{
+    figures f = { .p = { 0 } };
+    for (int k = 0; k < b->splits; ++k) {
+        const seen *s = b->seen + (size_t)k * (size_t)b->good.n;
+        for (int kind = 0; kind < 2; ++kind)
+            figures_of(b, s, kind, order + (size_t)(2 * k + kind) * (size_t)b->good.n, weight, &f);
+        cells_of(b, s, weight, &f);
+    }
+    return f;
+}
+
+/* The deviation of one figure over what was resampled. at: its place in a figures */
+static double deviation_at(const figures *f, int n, size_t at)
+{
+    double sum = 0, square = 0;
+    for (int i = 0; i < n; ++i) {
+        double v = *(const double *)(const void *)((const char *)(f + i) + at);
+        sum += v;
+        square += v * v;
+    }
+    return sqrt(fmax(0, square / n - sum / n * (sum / n)));
+}
+
+static void report(const bench *b)
+{
+    size_t n = (size_t)b->good.n;
+    valued *order = (valued *)room_for(2 * (size_t)b->splits * n, sizeof *order);
+    double *weight = (double *)room_for((size_t)b->groups, sizeof *weight);
+    figures f, *again = (figures *)room_for(RESAMPLED, sizeof *again);
+    vgs_rng r = { b->how.seed, 68, 0 };
+    for (int k = 0; k < 2 * b->splits; ++k) {
+        const seen *s = b->seen + (size_t)(k / 2) * n;
+        for (size_t i = 0; i < n; ++i) order[(size_t)k * n + i] = (valued){ s[i].value[k % 2], (int)i };
+        qsort(order + (size_t)k * n, n, sizeof *order, compare_valued);
+    }
+    for (int g = 0; g < b->groups; ++g) weight[g] = 1;
+    f = all_figures(b, order, weight);
+    for (int k = 0; k < RESAMPLED; ++k) {
+        for (int g = 0; g < b->groups; ++g) weight[g] = 0;
+        for (int g = 0; g < b->groups; ++g) weight[vgs_rng_below(&r, (uint32_t)b->groups)] += 1;
+        again[k] = all_figures(b, order, weight);
+    }
+    for (int kind = 0; kind < KINDS; ++kind) {
+        printf("%s", kind_names[kind]);
+        for (int i = 0; i < RATES; ++i)
+            printf("\t%g %%: %.2f +- %.2f", 100 * rates[i], 100 * f.alarms[kind][i],
+                   100 * deviation_at(again, RESAMPLED, offsetof(figures, alarms) +
+                                      sizeof(double) * (size_t)(kind * RATES + i)));
+        if (kind != CELLS)
+            printf("\tp %.3f +- %.3f", f.p[kind],
+                   deviation_at(again, RESAMPLED, offsetof(figures, p) + sizeof(double) * (size_t)kind));
+        putchar('\n');
+    }
+    free(order);
+    free(weight);
+    free(again);
+}
+
+static void set(bench *b, args *a)
+{
+    const setting *k = setting_find(a->key);
+    if (!k || !setting_set(&b->how, k, args_value(a))) wrong_usage("%.80s: no such option or value", a->word);
+}
+
+int main(int argc, char **argv)
+{
+    bench b = { .how = settings_initial(), .splits = 10, .share = 0.7, .threads = 1 };
+    args a = { .argc = argc, .argv = argv };
+    const char **names[] = { &b.folder, &b.weights, &b.cache };
+    double start = cpu_seconds();
+    int n = 0;
+    while (args_next(&a)) {
+        if (!*a.key && n < 3) *names[n++] = a.word;
+        else if (args_is(&a, "splits")) b.splits = (int)args_double(&a, 1, 1000);
+        else if (args_is(&a, "share")) b.share = args_double(&a, 0.1, 0.9);
+        else if (args_is(&a, "threads")) b.threads = args_threads(&a);
+        else set(&b, &a);
+    }
+    if (n < 3) wrong_usage("FOLDER WEIGHTS.safetensors CACHE [--splits 10] [--share 0.7] [--KEY VALUE ...]");
+    if (!strcmp(b.weights, "-")) b.weights = NULL;
+    if (!b.how.size) b.how.size = b.weights ? 224 : 128;
+    if (b.how.unit < 0) b.how.unit = b.weights != NULL;
+    prepare(&b);
+    say("%d good images in %d groups, features in %.0f s", b.good.n, b.groups, cpu_seconds() - start);
+    for (int k = 0; k < b.splits; ++k) {
+        detector d = { .how = b.how };
+        int folds = deal(&b, k);
+        d.extract = b.extract;
+        score_all(&b, &d, folds);
+        judge_split(&b, &d, b.seen + (size_t)k * (size_t)b.good.n);
+        free(d.scores);
+        say("split %d of %d, %d folds, %.0f s of the processor", k + 1, b.splits, folds,
+            cpu_seconds() - start);
+    }
+    report(&b);
+    extractor_free(&b.extract);
+    store_close(&b.features);
+    photos_free(&b.good);
+    free(b.group);
+    free(b.use);
+    free(b.maps);
+    free(b.seen);
+    return finish_stdout();
+}
