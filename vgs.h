@@ -11150,7 +11150,7 @@ static size_t vgs__frame_l_count(const vgs__frame *f)
 
 enum {
     VGS__CURVE_PARENTS = 4,                      /* coordinates that one may depend on                */
-    VGS__CURVE_MEAN = 15, VGS__CURVE_SCALE = 9,  /* coefficients of its mean and of log its scale     */
+    VGS__CURVE_MEAN = 31, VGS__CURVE_SCALE = 9,  /* coefficients of its mean and of log its scale     */
     VGS__CURVE_PEAKS = 6,                        /* Gaussians of its own distribution, one of them wide */
     VGS__CURVE_OWN = VGS__CURVE_PARENTS + VGS__CURVE_MEAN + VGS__CURVE_SCALE,
     VGS__CURVE_CELLS = VGS__CURVE_OWN + 3 * VGS__CURVE_PEAKS
@@ -11436,23 +11436,54 @@ static double vgs__spline_inverse(const vgs__spline *k, double h)
     return k->u[i] + w * 2.0 * c / (-b - sqrt(fmax(b * b - 4.0 * a * c, 0.0)));
 }
 
-/* 1, then for each z in turn z and its products with those up to it; how many. */
+/* A hinge: smooth, |z| - 1 far out. A mean that is bent on one side of a parent alone needs it (the centred
+   eight schools: theta is mu in the neck and tells of y_j above it). */
+static double vgs__curve_hinge(double z) { return sqrt(1.0 + z * z) - 1.0; }
+static double vgs__curve_hinge_slope(double z) { return z / sqrt(1.0 + z * z); }
+
+/* 1, then for each z in turn z, its hinge, its products with those up to it, and of those before it products of
+   one and the hinge of the other; how many. */
 static int vgs__curve_mean_terms(const double *z, int n, double *term)
 {
     int count = 1, i, j;
     term[0] = 1.0;
     for (i = 0; i < n; ++i) {
+        const double hinge = vgs__curve_hinge(z[i]);
         term[count++] = z[i];
+        term[count++] = hinge;
         for (j = 0; j <= i; ++j) term[count++] = z[i] * z[j];
+        for (j = 0; j < i; ++j) {
+            term[count++] = hinge * z[j];
+            term[count++] = z[i] * vgs__curve_hinge(z[j]);
+        }
     }
     return count;
+}
+
+/* The derivative by each z of the sum of a[k] times term k, added to da. */
+static void vgs__curve_mean_slope(const double *z, int n, const double *a, double *da)
+{
+    int i, j;
+    for (++a, i = 0; i < n; ++i) {
+        const double hinge = vgs__curve_hinge(z[i]), slope = vgs__curve_hinge_slope(z[i]);
+        da[i] += *a++;
+        da[i] += *a++ * slope;
+        for (j = 0; j <= i; ++j, ++a) {
+            da[i] += *a * z[j];
+            da[j] += *a * z[i];
+        }
+        for (j = 0; j < i; ++j, a += 2) {
+            da[i] += a[0] * slope * z[j] + a[1] * vgs__curve_hinge(z[j]);
+            da[j] += a[0] * hinge + a[1] * z[i] * vgs__curve_hinge_slope(z[j]);
+        }
+    }
 }
 
 /* z, but never beyond 6, which is further out than a parent is seen. */
 #define VGS__CURVE_FAR (1.0 / 36.0)
 static double vgs__curve_limited(double z) { return z / sqrt(1.0 + VGS__CURVE_FAR * z * z); }
 
-/* 1, then for each z in turn t, z limited, and sqrt(1 + t^2) - 1; how many. */
+/* 1, then for each z in turn t, z limited, and its hinge; how many. */
 static int vgs__curve_scale_terms(const double *z, int n, double *term)
 {
     int i;
@@ -11460,7 +11491,7 @@ static int vgs__curve_scale_terms(const double *z, int n, double *term)
     for (i = 0; i < n; ++i) {
         double t = vgs__curve_limited(z[i]);
         term[2 * i + 1] = t;
-        term[2 * i + 2] = sqrt(1.0 + t * t) - 1.0;
+        term[2 * i + 2] = vgs__curve_hinge(t);
     }
     return 2 * n + 1;
 }
@@ -11477,21 +11508,18 @@ static vgs__bend vgs__frame_bend_at(const vgs__frame *f, int i, const double *v)
     const double *a = row + VGS__CURVE_PARENTS, *b = a + VGS__CURVE_MEAN;
     double z[VGS__CURVE_PARENTS], term[VGS__CURVE_MEAN];
     vgs__bend to = { 0, { 0 }, 0.0, 0.0, { 0.0 }, { 0.0 }, 1.0, 0.0 };
-    int n, j, at, of;
+    int n, j, at;
     for (n = 0; n < VGS__CURVE_PARENTS && row[n] >= 0.0; ++n) z[n] = v[to.k[n] = (int)row[n]];
     if (!n) return to;
     to.parents = n;
     for (at = vgs__curve_mean_terms(z, n, term), j = 0; j < at; ++j) to.a += a[j] * term[j];
     for (at = vgs__curve_scale_terms(z, n, term), j = 0; j < at; ++j) to.b += b[j] * term[j];
-    for (of = 0, at = 1; of < n; ++of) {
-        double t = term[2 * of + 1], root = sqrt(1.0 + VGS__CURVE_FAR * z[of] * z[of]);
-        to.db[of] = (b[2 * of + 1] + b[2 * of + 2] * t / sqrt(1.0 + t * t)) / (root * root * root);
-        to.da[of] += a[at++];
-        for (j = 0; j <= of; ++j, ++at) {
-            to.da[of] += a[at] * z[j];
-            to.da[j] += a[at] * z[of];
-        }
+    for (j = 0; j < n; ++j) {
+        double root = sqrt(1.0 + VGS__CURVE_FAR * z[j] * z[j]);
+        to.db[j] = b[2 * j + 1] + b[2 * j + 2] * vgs__curve_hinge_slope(term[2 * j + 1]);
+        to.db[j] /= root * root * root;
     }
+    vgs__curve_mean_slope(z, n, a, to.da);
     return to;
 }
 
@@ -16718,6 +16746,9 @@ typedef struct vgs__curve_fit {
     double *gain, *work;                         /* [D,D]: what one says of another; a matrix         */
 } vgs__curve_fit;
 
+static int vgs__curve_mean_count(int n) { return 1 + 2 * n + n * (n + 1) / 2 + n * (n - 1); }
+static int vgs__curve_scale_count(int n) { return 1 + 2 * n; }
+
 /* Terms for coordinate i of its n parents k, of rows v [rows,D]. */
 static void vgs__curve_fit_terms(const vgs__curve_fit *c, int rows, int i, const int *k, int n)
 {
@@ -16807,7 +16838,7 @@ static bool vgs__curve_fit_scale(const double *term, int rows, int n, const doub
 static bool vgs__curve_fit_run(const double *term, int rows, int n, double *a, double *b)
 {
     enum { TURNS = 4, STEPS = 3 };
-    const int na = (n + 1) * (n + 2) / 2, nb = 2 * n + 1;
+    const int na = vgs__curve_mean_count(n), nb = vgs__curve_scale_count(n);
     int turn, step;
     bool ok = rows > 2 * na;
     for (step = 0; step < nb; ++step) b[step] = 0.0;
@@ -16822,7 +16853,7 @@ static bool vgs__curve_fit_run(const double *term, int rows, int n, double *a, d
 static double vgs__curve_likely(const double *term, int rows, int n, const double *a, const double *b,
                                 double *rest)
 {
-    const int na = (n + 1) * (n + 2) / 2, nb = 2 * n + 1;
+    const int na = vgs__curve_mean_count(n), nb = vgs__curve_scale_count(n);
     double sum = 0.0;
     int row;
     for (row = 0; row < rows; ++row, term += VGS__CURVE_TERMS) {
@@ -16963,8 +16994,8 @@ static double vgs__curve_choose(const vgs__curve_fit *c, const double *order, in
         ++n;
         vain = 0;
         memset(row + VGS__CURVE_PARENTS, 0, (VGS__CURVE_MEAN + VGS__CURVE_SCALE) * sizeof *row);
-        memcpy(row + VGS__CURVE_PARENTS, a, (size_t)((n + 1) * (n + 2) / 2) * sizeof *a);
-        memcpy(row + VGS__CURVE_PARENTS + VGS__CURVE_MEAN, b, (size_t)(2 * n + 1) * sizeof *b);
+        memcpy(row + VGS__CURVE_PARENTS, a, (size_t)vgs__curve_mean_count(n) * sizeof *a);
+        memcpy(row + VGS__CURVE_PARENTS + VGS__CURVE_MEAN, b, (size_t)vgs__curve_scale_count(n) * sizeof *b);
         (void)vgs__curve_likely(c->term, c->n, n, a, b, c->rest);
     }
     return best - first;

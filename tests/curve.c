@@ -47,7 +47,7 @@ static void make_curved(vgs_sampler *s, bool wall)
         f->order[i] = order[i];
         f->m[i] = 0.2 * i - 0.1;
         for (j = 0; j < 2; ++j) row[j] = parents[i][j];
-        for (j = 0; j < 6 && row[0] >= 0.0; ++j)
+        for (j = 0; j < 10 && row[0] >= 0.0; ++j)
             row[VGS__CURVE_PARENTS + j] = 0.4 * vgs_rng_uniform(&r) - 0.2;
         for (j = 0; j < 5 && row[0] >= 0.0; ++j)
             row[VGS__CURVE_PARENTS + VGS__CURVE_MEAN + j] = 0.6 * vgs_rng_uniform(&r) - 0.3;
