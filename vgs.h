@@ -11131,8 +11131,11 @@ typedef struct vgs__frame {
     double *m, *l;                               /* [D], behind it scratch [3,D]; [1], [D] or [D,D]   */
     double *wall;                                /* [3,D]: below, above, or infinite, and the length s */
     bool walled;                                 /* one of them is not                                */
-    double *order;                               /* [D]: L is lower triangular in this order          */
+    double *order;                               /* [D]: of the curve; and of L, a lower triangle     */
     double *curve;                               /* [D,VGS__CURVE_CELLS], or NULL                     */
+    double *turn;                                /* [D,D] behind it: a rotation before L, which then  */
+                                                 /* is a lower triangle as it stands                  */
+    bool turned;                                 /* that is not the identity                          */
     int bent, peaked;                            /* its rows with others in them; with peaks          */
     bool can_curve, curved;                      /* v is not u: there are such                        */
     double *spline;                              /* [D,VGS__SPLINE_CELLS], from the curve             */
@@ -11156,11 +11159,11 @@ enum {
     VGS__CURVE_CELLS = VGS__CURVE_OWN + 3 * VGS__CURVE_PEAKS
 };
 
-/* m, L, the walls, the order and the curve. */
+/* m, L, the walls, the order, the curve and the rotation. */
 static size_t vgs__frame_count(const vgs__frame *f)
 {
     size_t d = (size_t)f->dim;
-    return 5 * d + vgs__frame_l_count(f) + (f->can_curve ? d * VGS__CURVE_CELLS : 0);
+    return 5 * d + vgs__frame_l_count(f) + (f->can_curve ? d * (VGS__CURVE_CELLS + d) : 0);
 }
 
 /* ---- walls: x_j as a function of y_j ----
@@ -11441,8 +11444,8 @@ static double vgs__spline_inverse(const vgs__spline *k, double h)
 static double vgs__curve_hinge(double z) { return sqrt(1.0 + z * z) - 1.0; }
 static double vgs__curve_hinge_slope(double z) { return z / sqrt(1.0 + z * z); }
 
-/* 1, then for each z in turn z, its hinge, its products with those up to it, and of those before it products of
-   one and the hinge of the other; how many. */
+/* 1, then for each z in turn z, its hinge, its products with those up to it, and with those before it
+   products of one and the hinge of the other; how many. */
 static int vgs__curve_mean_terms(const double *z, int n, double *term)
 {
     int count = 1, i, j;
@@ -11593,16 +11596,31 @@ static void vgs__frame_wall_gradient(const vgs__frame *f, const double *y, doubl
 
 /* ---- rows ---- */
 
-/* m + L v */
+/* The coordinate at place i of the triangle L. */
+static int vgs__frame_at(const vgs__frame *f, int i) { return f->turned ? i : (int)f->order[i]; }
+
+/* v turned, or turned back, in place */
+static void vgs__frame_turn(const vgs__frame *f, double *v, bool back)
+{
+    const size_t d = (size_t)f->dim;
+    double was[VGS__MOST_CURVED];
+    size_t i, j;
+    if (!f->turned) return;
+    memcpy(was, v, d * sizeof *v);
+    for (i = 0; i < d; ++i)
+        for (v[i] = 0.0, j = 0; j < d; ++j) v[i] += f->turn[back ? j * d + i : i * d + j] * was[j];
+}
+
+/* m + L v, of v that is turned already */
 static void vgs__frame_affine(const vgs__frame *f, const double *v, double *y)
 {
     int d = f->dim, i, j, r, c;
     for (i = 0; i < d; ++i) {
         double s = 0.0;
-        r = (int)f->order[i];
+        r = vgs__frame_at(f, i);
         if (f->kind == VGS_FULL)
             for (j = 0; j <= i; ++j) {
-                c = (int)f->order[j];
+                c = vgs__frame_at(f, j);
                 s += f->l[r * d + c] * v[c];
             }
         else s = f->l[f->kind == VGS_SCALE ? 0 : r] * v[r];
@@ -11610,16 +11628,16 @@ static void vgs__frame_affine(const vgs__frame *f, const double *v, double *y)
     }
 }
 
-/* v of y, in place: forward substitution */
+/* The way back, in place: forward substitution */
 static void vgs__frame_solve(const vgs__frame *f, double *y)
 {
     int d = f->dim, i, j, r;
     for (i = 0; i < d; ++i) {
         double s;
-        r = (int)f->order[i];
+        r = vgs__frame_at(f, i);
         s = y[r] - f->m[r];
         if (f->kind == VGS_FULL)
-            for (j = 0; j < i; ++j) s -= f->l[r * d + (int)f->order[j]] * y[(int)f->order[j]];
+            for (j = 0; j < i; ++j) s -= f->l[r * d + vgs__frame_at(f, j)] * y[vgs__frame_at(f, j)];
         y[r] = s / f->l[f->kind == VGS_SCALE ? 0 : f->kind == VGS_FULL ? r * (d + 1) : r];
     }
 }
@@ -11630,6 +11648,7 @@ static void vgs__frame_outward(const vgs__frame *f, const double *u, double *y)
     vgs__bend bend[VGS__MOST_CURVED];
     double v[VGS__MOST_CURVED];
     if (f->curved) (void)vgs__frame_curve(f, u, v, bend);
+    vgs__frame_turn(f, v, false);
     vgs__frame_affine(f, f->curved ? v : u, y);
 }
 
@@ -11637,6 +11656,7 @@ static void vgs__frame_outward(const vgs__frame *f, const double *u, double *y)
 static void vgs__frame_inward(const vgs__frame *f, double *y)
 {
     vgs__frame_solve(f, y);
+    vgs__frame_turn(f, y, true);
     if (f->curved) vgs__frame_straighten(f, y);
 }
 
@@ -11667,50 +11687,64 @@ static void vgs__frame_inverse(const vgs__frame *f, double *x)
     vgs__frame_inward(f, x);
 }
 
-/* Returns log |dx/du|, but for L, at u, which is y. g, unless NULL: dE/du/tau from dE/dx, in place; L^T goes
-   from lower rows, which an entry still needs, to its own. */
+/* Q^T L^T g, in place: L^T goes from lower rows, which an entry still needs, to its own. */
+static void vgs__frame_pull_affine(const vgs__frame *f, double *g)
+{
+    int d = f->dim, i, j, r;
+    for (j = 0; j < d; ++j) {
+        double s = 0.0;
+        r = vgs__frame_at(f, j);
+        if (f->kind == VGS_FULL)
+            for (i = j; i < d; ++i) s += f->l[vgs__frame_at(f, i) * d + r] * g[vgs__frame_at(f, i)];
+        else s = f->l[f->kind == VGS_SCALE ? 0 : r] * g[r];
+        g[r] = s;
+    }
+    vgs__frame_turn(f, g, true);
+}
+
+/* The way back, by back substitution. */
+static void vgs__frame_push_affine(const vgs__frame *f, double *g)
+{
+    int d = f->dim, i, j, r;
+    vgs__frame_turn(f, g, false);
+    for (i = d - 1; i >= 0; --i) {
+        double s;
+        r = vgs__frame_at(f, i);
+        s = g[r];
+        if (f->kind == VGS_FULL)
+            for (j = i + 1; j < d; ++j) s -= f->l[vgs__frame_at(f, j) * d + r] * g[vgs__frame_at(f, j)];
+        g[r] = s / f->l[f->kind == VGS_SCALE ? 0 : f->kind == VGS_FULL ? r * (d + 1) : r];
+    }
+}
+
+/* Returns log |dx/du|, but for L, at u, which is y. g, unless NULL: dE/du/tau from dE/dx, in place. */
 static double vgs__frame_pull(const vgs__frame *f, const double *u, const double *y, double *g)
 {
     vgs__bend bend[VGS__MOST_CURVED];
     double v[VGS__MOST_CURVED], sum = 0.0, slope;
-    int d = f->dim, i, j, r;
+    int d = f->dim, j;
     for (j = 0; f->walled && j < d; ++j) sum += vgs__frame_wall_log(f, j, y[j], &slope);
     if (f->curved) sum += vgs__frame_curve(f, u, v, bend);
     if (!g) return sum;
     vgs__frame_wall_gradient(f, y, g, false);
-    for (j = 0; j < d; ++j) {
-        double s = 0.0;
-        r = (int)f->order[j];
-        if (f->kind == VGS_FULL)
-            for (i = j; i < d; ++i) s += f->l[(int)f->order[i] * d + r] * g[(int)f->order[i]];
-        else s = f->l[f->kind == VGS_SCALE ? 0 : r] * g[r];
-        g[r] = s;
-    }
+    vgs__frame_pull_affine(f, g);
     if (f->curved) vgs__frame_curve_gradient(f, v, bend, g);
     for (j = 0; j < d; ++j) g[j] /= f->tau;
     return sum;
 }
 
-/* dE/dx of what a sampler has for a gradient at u, which is y, in place: to v, L^-T by back substitution,
-   then from y to x. */
+/* dE/dx of what a sampler has for a gradient at u, which is y, in place. */
 static void vgs__frame_push(const vgs__frame *f, const double *u, const double *y, double *g)
 {
     vgs__bend bend[VGS__MOST_CURVED];
     double v[VGS__MOST_CURVED];
-    int d = f->dim, i, j, r;
-    for (j = 0; j < d; ++j) g[j] *= f->tau;
+    int j;
+    for (j = 0; j < f->dim; ++j) g[j] *= f->tau;
     if (f->curved) {
         (void)vgs__frame_curve(f, u, v, bend);
         vgs__frame_curve_covector(f, v, bend, g);
     }
-    for (i = d - 1; i >= 0; --i) {
-        double s;
-        r = (int)f->order[i];
-        s = g[r];
-        if (f->kind == VGS_FULL)
-            for (j = i + 1; j < d; ++j) s -= f->l[(int)f->order[j] * d + r] * g[(int)f->order[j]];
-        g[r] = s / f->l[f->kind == VGS_SCALE ? 0 : f->kind == VGS_FULL ? r * (d + 1) : r];
-    }
+    vgs__frame_push_affine(f, g);
     vgs__frame_wall_gradient(f, y, g, true);
 }
 
@@ -11845,6 +11879,8 @@ static void vgs__frame_shape(vgs__frame *f)
         f->peaked += m.n > 0;
     }
     f->curved = f->bent + f->peaked > 0;
+    for (f->turned = false, j = 0; j < (size_t)f->dim * (size_t)f->dim && f->curved; ++j)
+        f->turned = f->turned || f->turn[j] != (j % ((size_t)f->dim + 1) ? 0.0 : 1.0);
 }
 
 /* Tells what follows from m, L and e0 that they have changed. */
@@ -11878,14 +11914,15 @@ static void vgs__frame_no_walls(double *wall, size_t d)
     for (i = 0; i < 3 * d; ++i) wall[i] = i < d ? -HUGE_VAL : i < 2 * d ? HUGE_VAL : 1.0;
 }
 
-/* order [D], behind which the curve lies if it `can` be. */
+/* order [D], behind which the curve and the rotation lie if they `can` be. */
 static void vgs__frame_no_curve(double *order, size_t d, bool can)
 {
-    double *curve = order + d;
+    double *curve = order + d, *turn = curve + d * VGS__CURVE_CELLS;
     size_t i;
     for (i = 0; i < d; ++i) order[i] = (double)i;
     for (i = 0; can && i < d * VGS__CURVE_CELLS; ++i)
         curve[i] = i % VGS__CURVE_CELLS < VGS__CURVE_PARENTS ? -1.0 : 0.0;
+    for (i = 0; can && i < d * d; ++i) turn[i] = i % (d + 1) ? 0.0 : 1.0;
 }
 
 /* m = 0, L = scale, e0 = 0. `of` must outlive the frame. An energy that is recorded, or that a backend of the
@@ -11915,7 +11952,8 @@ static vgs_status vgs__frame_open(vgs__frame *f, const vgs_energy *of, vgs_coord
     f->wall = f->l + vgs__frame_l_count(f);
     f->order = f->wall + 3 * d;
     f->curve = f->can_curve ? f->order + d : NULL;
-    f->spline = f->curve ? f->curve + d * VGS__CURVE_CELLS : NULL;
+    f->turn = f->curve ? f->curve + d * VGS__CURVE_CELLS : NULL;
+    f->spline = f->curve ? f->turn + d * d : NULL;
     vgs__frame_no_walls(f->wall, d);
     vgs__frame_no_curve(f->order, d, f->curve != NULL);
     for (i = 0; i < vgs__frame_l_count(f); ++i)
@@ -15690,7 +15728,8 @@ enum { VGS__PILOT_DESCENTS = 64, VGS__PILOT_CHAINS = 256, VGS__PILOT_LEAPFROG = 
        VGS__PILOT_FEW = 4,                       /* dimensions                                        */
        VGS__PILOT_SHIFTS = 4,                    /* moves beside one of hmc, in curved coordinates,   */
        VGS__PILOT_BEGIN = 2,                     /* where so many rounds leave no samples,            */
-       VGS__PILOT_ONWARD = 2 };                  /* and so often coordinates follow                   */
+       VGS__PILOT_ONWARD = 2,                    /* and so often coordinates follow,                  */
+       VGS__PILOT_FURTHER = 4 };                 /* or so often while they become better              */
 #define VGS__PILOT_HOT 16.0                      /* temperature, in units of tau                      */
 #define VGS__PILOT_COLD 0.6                      /* share of the calls after which it is 1            */
 #define VGS__PILOT_SAMPLES 0.65                  /* share after which chains' places are samples      */
@@ -15707,11 +15746,13 @@ typedef struct vgs__pilot {
     double shift;                                /* length of the other moves, 0 to 1                 */
     uint64_t shifts;
     bool last;                                   /* no more samples will follow                       */
+    double reached;                              /* log ESS/N of the best coordinates                 */
     double *reach;                               /* [n]: longest step of a descent                    */
     bool whole;                                  /* matrices are [D,D]; else diagonals, [D]           */
     double *cov, *slope;                         /* second moments of u and of the slopes, matrices   */
     double *l, *work;                            /* as in a frame; four matrices, [2 D], two of x, [D] */
     double *before, e0_before;                   /* m, L, walls and E0 at the begin                   */
+    double *was;                                 /* the same that the samples were made in            */
     double *x, *g, *e;                           /* [room,D], [room,D], [room]: samples, in x, dE/dx, E */
     int rows, room, fewest;                      /* row i is of chain i % n; the oldest give way      */
     double due;                                  /* share of the calls at which the next are kept     */
@@ -16732,6 +16773,7 @@ static double vgs__pilot_weight(const vgs__pilot *p, int i)
 enum { VGS__CURVE_ROWS = 4096, VGS__CURVE_PAIRS = 1024,              /* rows of a fit; of a pair      */
        VGS__CURVE_TERMS = VGS__CURVE_MEAN + VGS__CURVE_SCALE + 1 };
 #define VGS__CURVE_GAIN 0.01                     /* nats a row that one parent more must bring        */
+#define VGS__CURVE_FAIR 0.5                      /* ESS/N above which the pilot does not go on longer */
 #define VGS__CURVE_GOOD 0.8                      /* ESS/N that all of it must bring, and how many     */
 #define VGS__CURVE_TIMES 1.5                     /* times that of straight coordinates; or so many    */
 #define VGS__CURVE_WORTH 10.0                    /* times, but not less than                          */
@@ -16753,7 +16795,7 @@ static int vgs__curve_scale_count(int n) { return 1 + 2 * n; }
 static void vgs__curve_fit_terms(const vgs__curve_fit *c, int rows, int i, const int *k, int n)
 {
     const double *v = c->v;
-    double z[VGS__CURVE_PARENTS], *term = c->term;
+    double z[VGS__CURVE_PARENTS] = { 0.0 }, *term = c->term;
     int row, j;
     for (row = 0; row < rows; ++row, v += c->dim, term += VGS__CURVE_TERMS) {
         for (j = 0; j < n; ++j) z[j] = v[k[j]];
@@ -16834,18 +16876,24 @@ static bool vgs__curve_fit_scale(const double *term, int rows, int n, const doub
     return vgs__finite(longest);
 }
 
-/* a and b of n parents, by turns. */
+/* a and b of n parents, one after the other, from b as it is. */
+static bool vgs__curve_fit_on(const double *term, int rows, int n, double *a, double *b)
+{
+    enum { STEPS = 2 };
+    const int na = vgs__curve_mean_count(n), nb = vgs__curve_scale_count(n);
+    int step;
+    bool ok = rows > 2 * na && vgs__curve_fit_mean(term, rows, na, b, nb, a);
+    for (step = 0; step < STEPS && ok; ++step) ok = vgs__curve_fit_scale(term, rows, nb, a, na, b);
+    return ok;
+}
+
 static bool vgs__curve_fit_run(const double *term, int rows, int n, double *a, double *b)
 {
-    enum { TURNS = 4, STEPS = 3 };
-    const int na = vgs__curve_mean_count(n), nb = vgs__curve_scale_count(n);
-    int turn, step;
-    bool ok = rows > 2 * na;
-    for (step = 0; step < nb; ++step) b[step] = 0.0;
-    for (turn = 0; turn < TURNS && ok; ++turn) {
-        ok = vgs__curve_fit_mean(term, rows, na, b, nb, a);
-        for (step = 0; step < STEPS && ok; ++step) ok = vgs__curve_fit_scale(term, rows, nb, a, na, b);
-    }
+    enum { TIMES = 4 };
+    int i;
+    bool ok = true;
+    for (i = 0; i < vgs__curve_scale_count(n); ++i) b[i] = 0.0;
+    for (i = 0; i < TIMES && ok; ++i) ok = vgs__curve_fit_on(term, rows, n, a, b);
     return ok;
 }
 
@@ -17157,6 +17205,7 @@ static bool vgs__curve_fit_whiten(vgs__frame *f, vgs__curve_fit *c)
         a[i * d + i] *= 1.0 + 1e-6;
     }
     if (!vgs__pilot_cholesky(a, d)) return false;
+    vgs__frame_shape(f);                         /* of which there is none                            */
     for (i = 0; i < d; ++i) {
         int r = (int)f->order[i];
         f->m[r] = c->mean[r];
@@ -17248,6 +17297,326 @@ static double vgs__curve_fit_orders(vgs__frame *f, vgs__curve_fit *c, double *be
     return most;
 }
 
+/* ---- axes that a curve lies along ----
+   An arm may bend in axes of its own. The third moments of white rows show them: where v_c bends along v_p
+   they are those of v_p v_p v_c, and where v_p scales v_c, of v_c v_c v_p. So along the directions in which
+   they are largest they are matrices that one rotation makes diagonal (Jacobi angles: Cardoso and Souloumiac,
+   SIAM J. Matrix Anal. 17, 161, 1996). From there the likelihood of the curve is climbed, in the angles of
+   all pairs of axes at once, each by its slope over the mean square of that. */
+
+enum { VGS__MOST_TURNED = 16,                    /* dimensions, and directions that are tried         */
+       VGS__TURN_TRIES = 3 };
+
+typedef struct vgs__turn {
+    const double *z;                             /* [n,D]: white rows                                 */
+    vgs__curve_fit c;                            /* of them turned back: v = Q^T z                    */
+    double *third, *slice, *room;                /* [D,D,D]: moments; along each direction; scratch   */
+    double *q, *other, *angle;                   /* [D,D]: Q; another; slopes by angles               */
+    double *frame;                               /* [frame_count]                                     */
+} vgs__turn;
+
+/* A row shrunk by its length, less mean: a few far ones must not decide. */
+static void vgs__turn_shrink(const double *z, const double *mean, int d, double *u)
+{
+    const double shrink = 1.0 / sqrt(1.0 + vgs__curve_dot(z, z, d) / d);
+    int i;
+    for (i = 0; i < d; ++i) u[i] = shrink * z[i] - mean[i];
+}
+
+static void vgs__turn_moments(vgs__turn *t)
+{
+    const int d = t->c.dim, n = t->c.n;
+    double mean[VGS__MOST_TURNED] = { 0.0 }, none[VGS__MOST_TURNED] = { 0.0 }, u[VGS__MOST_TURNED];
+    double *m = t->third;
+    int row, i, j, k;
+    memset(m, 0, (size_t)(d * d * d) * sizeof *m);
+    for (row = 0; row < n; ++row) {
+        vgs__turn_shrink(t->z + (size_t)row * (size_t)d, none, d, u);
+        for (i = 0; i < d; ++i) mean[i] += u[i] / n;
+    }
+    for (row = 0; row < n; ++row) {
+        vgs__turn_shrink(t->z + (size_t)row * (size_t)d, mean, d, u);
+        for (i = 0; i < d; ++i)
+            for (j = 0; j <= i; ++j)
+                for (k = 0; k <= j; ++k) m[(i * d + j) * d + k] += u[i] * u[j] * u[k] / n;
+    }
+    for (i = 0; i < d; ++i)
+        for (j = 0; j <= i; ++j)
+            for (k = 0; k <= j; ++k)
+                m[(i * d + k) * d + j] = m[(j * d + i) * d + k] = m[(j * d + k) * d + i] =
+                    m[(k * d + i) * d + j] = m[(k * d + j) * d + i] = m[(i * d + j) * d + k];
+}
+
+/* The moments along each direction, those in which they are largest first. */
+static void vgs__turn_slices(vgs__turn *t)
+{
+    const int d = t->c.dim, cells = d * d;
+    double *b = t->q, *direction = t->other, *m = t->third, size[VGS__MOST_TURNED];
+    int i, j, k, at;
+    for (i = 0; i < d; ++i)
+        for (j = 0; j < d; ++j) b[i * d + j] = vgs__curve_dot(m + i * cells, m + j * cells, cells);
+    vgs__pilot_jacobi(b, direction, d);
+    for (k = 0; k < d; ++k) size[k] = b[k * (d + 1)];
+    memset(t->slice, 0, (size_t)(d * cells) * sizeof *t->slice);
+    for (k = 0; k < d; ++k) {
+        for (at = i = 0; i < d; ++i) if (size[i] > size[at]) at = i;
+        size[at] = -1.0;
+        for (i = 0; i < d; ++i)
+            for (j = 0; j < cells; ++j) t->slice[k * cells + j] += direction[i * d + at] * m[i * cells + j];
+    }
+}
+
+/* Columns i and j of q [D,D]. */
+static void vgs__turn_plane(double *q, int d, int i, int j, double angle)
+{
+    const double c = cos(angle), s = sin(angle);
+    int k;
+    for (k = 0; k < d; ++k) {
+        double a = q[k * d + i], b = q[k * d + j];
+        q[k * d + i] = c * a + s * b;
+        q[k * d + j] = c * b - s * a;
+    }
+}
+
+/* The angle by which planes (i, j) of n matrices a [n,D,D] become as diagonal as they can. */
+static double vgs__turn_angle(const double *a, int n, int d, int i, int j)
+{
+    double on = 0.0, off = 0.0;
+    int k;
+    for (k = 0; k < n; ++k, a += d * d) {
+        double apart = a[i * (d + 1)] - a[j * (d + 1)], both = 2.0 * a[i * d + j];
+        on += apart * apart - both * both;
+        off += 2.0 * apart * both;
+    }
+    return 0.5 * atan2(off, on + sqrt(on * on + off * off));
+}
+
+/* Q for the first n slices. */
+static void vgs__turn_diagonal(vgs__turn *t, int n)
+{
+    enum { SWEEPS = 30 };
+    const int d = t->c.dim;
+    double *a = t->room, largest = 1.0;
+    int sweep, i, j, k, row;
+    memcpy(a, t->slice, (size_t)(n * d * d) * sizeof *a);
+    for (i = 0; i < d * d; ++i) t->q[i] = i % (d + 1) ? 0.0 : 1.0;
+    for (sweep = 0; sweep < SWEEPS && largest > 1e-4; ++sweep)
+        for (largest = 0.0, i = 0; i < d; ++i)
+            for (j = i + 1; j < d; ++j) {
+                double angle = vgs__turn_angle(a, n, d, i, j);
+                largest = fmax(largest, fabs(angle));
+                vgs__turn_plane(t->q, d, i, j, angle);
+                for (k = 0; k < n; ++k) {
+                    double *rows = a + k * d * d, c = cos(angle), s = sin(angle);
+                    vgs__turn_plane(rows, d, i, j, angle);
+                    for (row = 0; row < d; ++row) {
+                        double x = rows[i * d + row], y = rows[j * d + row];
+                        rows[i * d + row] = c * x + s * y;
+                        rows[j * d + row] = c * y - s * x;
+                    }
+                }
+            }
+}
+
+/* The rows that Q makes of the white ones. */
+static void vgs__turn_rows(vgs__turn *t)
+{
+    const size_t d = (size_t)t->c.dim;
+    size_t row, i, j;
+    for (row = 0; row < (size_t)t->c.n; ++row) {
+        const double *z = t->z + row * d;
+        double *w = t->c.w + row * d;
+        for (i = 0; i < d; ++i)
+            for (w[i] = 0.0, j = 0; j < d; ++j) w[i] += t->q[j * d + i] * z[j];
+    }
+    memcpy(t->c.v, t->c.w, (size_t)t->c.n * d * sizeof *t->c.v);
+}
+
+/* log density of a row by the curve of f, without its constant; slopes of it by the angle of each pair j < i
+   into [i,j] of angle [D,D], and their mean squares into [j,i]. */
+static double vgs__turn_slopes(const vgs__frame *f, const vgs__turn *t, double *angle)
+{
+    const int d = f->dim, n = t->c.n;
+    double u[VGS__MOST_TURNED], v[VGS__MOST_TURNED], g[VGS__MOST_TURNED], sum = 0.0;
+    vgs__bend bend[VGS__MOST_TURNED];
+    int row, i, j;
+    memset(angle, 0, (size_t)(d * d) * sizeof *angle);
+    for (row = 0; row < n; ++row) {
+        memcpy(u, t->c.w + (size_t)row * (size_t)d, (size_t)d * sizeof *u);
+        vgs__frame_straighten(f, u);
+        sum -= 0.5 * vgs__curve_dot(u, u, d) + vgs__frame_curve(f, u, v, bend);
+        for (i = 0; i < d; ++i) g[i] = f->tau * u[i];
+        vgs__frame_curve_covector(f, v, bend, g);
+        for (i = 0; i < d; ++i)
+            for (j = 0; j < i; ++j) {
+                double slope = (g[j] * v[i] - g[i] * v[j]) / f->tau;
+                angle[i * d + j] += slope / n;
+                angle[j * d + i] += slope * slope / n;
+            }
+    }
+    return sum / n;
+}
+
+/* The curve of f, with the parents that it has, follows the rows. */
+static void vgs__turn_follow(vgs__frame *f, vgs__turn *t)
+{
+    int i, k[VGS__CURVE_PARENTS], n;
+    for (i = 0; i < f->dim; ++i) {
+        double *row = f->curve + (size_t)i * VGS__CURVE_CELLS, *a = row + VGS__CURVE_PARENTS;
+        for (n = 0; n < VGS__CURVE_PARENTS && row[n] >= 0.0; ++n) k[n] = (int)row[n];
+        if (!n) continue;
+        vgs__curve_fit_terms(&t->c, t->c.n, i, k, n);
+        (void)vgs__curve_fit_on(t->c.term, t->c.n, n, a, a + VGS__CURVE_MEAN);
+    }
+}
+
+/* Rows and the curve of f after a share of such a step from Q, t->other; log density a row, slopes again. */
+static double vgs__turn_step(vgs__frame *f, vgs__turn *t, double share)
+{
+    const int d = f->dim;
+    int i, j;
+    memcpy(t->q, t->other, (size_t)(d * d) * sizeof *t->q);
+    for (i = 0; i < d; ++i)
+        for (j = 0; j < i; ++j) {
+            double by = share * t->angle[i * d + j] / fmax(t->angle[j * d + i], 0.3);
+            vgs__turn_plane(t->q, d, i, j, fmax(fmin(by, 0.3), -0.3));
+        }
+    vgs__turn_rows(t);
+    vgs__turn_follow(f, t);
+    return vgs__turn_slopes(f, t, t->room);
+}
+
+/* Q and the curve of f, uphill. */
+static void vgs__turn_climb(vgs__frame *f, vgs__turn *t)
+{
+    enum { STEPS = 20 };
+    const size_t size = (size_t)(f->dim * f->dim) * sizeof *t->q;
+    double before = vgs__turn_slopes(f, t, t->angle), now = before, share = 1.0;
+    int step;
+    for (step = 0; step < STEPS; ++step) {
+        memcpy(t->other, t->q, size);
+        vgs__frame_remember(f, t->frame);
+        for (share *= 2.0; share > 0.02; share *= 0.4) {
+            vgs__frame_recall(f, t->frame);
+            now = vgs__turn_step(f, t, share);
+            if (now > before) break;
+        }
+        if (!(now > before)) memcpy(t->q, t->other, size);
+        if (!(now > before + 1e-3)) return;
+        before = now;
+        memcpy(t->angle, t->room, size);
+    }
+}
+
+/* Q for the axes of an earlier curve [frame_count], if it is one. What must stay of axes is what is constant
+   along each, in the order of the curve: the first of these, then what the next has beside it, and so on. */
+static bool vgs__turn_earlier(vgs__frame *f, vgs__turn *t, const double *earlier)
+{
+    const int d = f->dim;
+    double *axis = t->room, along;
+    int i, j, k;
+    vgs__frame_remember(f, t->frame);
+    vgs__frame_recall(f, earlier);
+    vgs__frame_shape(f);
+    for (i = 0; i < d && f->curved; ++i) {
+        for (j = 0; j < d; ++j) axis[i * d + j] = j == (int)f->order[i];
+        vgs__frame_push_affine(f, axis + i * d);
+    }
+    i = f->curved ? 0 : d + 1;
+    vgs__frame_recall(f, t->frame);
+    vgs__frame_shape(f);
+    for (; i < d; ++i) {
+        vgs__frame_pull_affine(f, axis + i * d);
+        for (k = 0; k <= i; ++k) {
+            along = vgs__curve_dot(axis + i * d, axis + k * d, d);
+            for (j = 0; j < d; ++j) axis[i * d + j] = k < i ? axis[i * d + j] - along * axis[k * d + j]
+                                                            : axis[i * d + j] / sqrt(along);
+        }
+        for (j = 0; j < d; ++j) t->q[j * d + i] = axis[i * d + j];
+    }
+    return i == d;
+}
+
+/* The rotation after which a curve gains most: that of an earlier one, or one for a number of directions. */
+static double vgs__turn_begin(vgs__frame *f, vgs__turn *t, const double *earlier)
+{
+    const int d = f->dim;
+    double most = 0.0, gain;
+    int n;
+    for (n = 0; n <= d && n <= VGS__TURN_TRIES; ++n) {
+        if (!n && !vgs__turn_earlier(f, t, earlier)) continue;
+        if (n) vgs__turn_diagonal(t, n);
+        vgs__turn_rows(t);
+        if (!vgs__curve_pairs(&t->c)) continue;
+        gain = vgs__curve_fit_frame(f, &t->c, VGS__FIRST_NET);
+        if (!(gain > most)) continue;
+        most = gain;
+        memcpy(t->other, t->q, (size_t)(d * d) * sizeof *t->q);
+    }
+    memcpy(t->q, t->other, (size_t)(d * d) * sizeof *t->q);
+    return most;
+}
+
+/* Into best [frame_count] the curve and the rotation; returns what rows gain by the curve. */
+static double vgs__turn_run(vgs__frame *f, vgs__turn *t, const double *earlier, double *best)
+{
+    enum { ROUNDS = 2 };
+    double gain = vgs__turn_begin(f, t, earlier);
+    int round;
+    for (round = 0; round <= ROUNDS && gain > 0.0; ++round) {
+        vgs__turn_rows(t);
+        gain = vgs__curve_pairs(&t->c) ? vgs__curve_fit_orders(f, &t->c, best) : 0.0;
+        if (!(gain > 0.0)) break;
+        vgs__frame_recall(f, best);
+        if (round < ROUNDS) vgs__turn_climb(f, t);
+    }
+    return gain;
+}
+
+/* The curve that rows have in axes of its own, into best [frame_count]; what they gain. earlier: coordinates
+   that may have a curve */
+static vgs_status vgs__turn_fit(vgs__frame *f, vgs__curve_fit *c, const double *earlier, double *best,
+                                double *gain, vgs_error *err)
+{
+    const size_t d = (size_t)f->dim, cells = d * d;
+    vgs__turn t;
+    double *l, *room = NULL;
+    size_t i;
+    vgs_status st = VGS_OK;
+    *gain = 0.0;
+    if (d < 2 || d > VGS__MOST_TURNED) return st;
+    if ((st = vgs__curve_fit_open(&t.c, f->dim, err)) != VGS_OK) return st;
+    room = (double *)vgs__alloc_or(err, "pilot", (3 * d + 4) * cells + vgs__frame_count(f), sizeof *room);
+    if (!room) st = VGS_E_NOMEM;
+    vgs__frame_no_curve(f->order, d, true);
+    if (st == VGS_OK && vgs__curve_fit_whiten(f, c)) {
+        t.third = room;
+        t.slice = t.third + d * cells;
+        t.room = t.slice + d * cells;
+        t.q = t.room + d * cells;
+        t.other = t.q + cells;
+        t.angle = t.other + cells;
+        l = t.angle + cells;
+        t.frame = l + cells;
+        memcpy(l, f->l, cells * sizeof *l);
+        t.z = c->v;
+        t.c.n = c->n;
+        t.c.half = c->half;
+        for (i = 0; i < d; ++i) t.c.mean[i] = 0.0;
+        for (i = 0; i < d; ++i) t.c.scale[i] = 1.0;
+        vgs__turn_moments(&t);
+        vgs__turn_slices(&t);
+        *gain = vgs__turn_run(f, &t, earlier, best);
+        memcpy(f->m, c->mean, d * sizeof *l);
+        memcpy(f->l, l, cells * sizeof *l);
+        memcpy(f->turn, t.q, cells * sizeof *l);
+        vgs__frame_remember(f, best);
+    }
+    vgs__free(room);
+    vgs__free(t.c.v);
+    return st;
+}
+
 /* Log of the sum of exponentials of n numbers, less log n. */
 static double vgs__pilot_log_mean(const double *v, int n)
 {
@@ -17278,20 +17647,22 @@ static vgs_status vgs__pilot_ess(vgs__pilot *p, double *w, double *ess, vgs_erro
 
 /* Coordinates that are tried beside the straight ones. */
 typedef enum vgs__curve_try {
-    VGS__TRY_CURVE, VGS__TRY_BOTH, VGS__TRY_PEAKS, VGS__TRY_AXES, VGS__TRIES
+    VGS__TRY_BEFORE, VGS__TRY_CURVE, VGS__TRY_BOTH, VGS__TRY_PEAKS, VGS__TRY_AXES, VGS__TRY_TURNED,
+    VGS__TRY_TURNED_BOTH, VGS__TRIES
 } vgs__curve_try;
 
-/* The frame, straight before, becomes such coordinates; returns what the rows gain. curve [frame_count]: the
-   frame of the best curve, of that gain. */
-static double vgs__curve_fit_try(vgs__frame *f, vgs__curve_fit *c, vgs__curve_try k, const double *curve,
-                                 double gain)
+/* The frame becomes such coordinates; returns whether they may pay. straight, curve [frame_count]: the frame
+   without a curve, and that of the best curve, by which rows gain so much. */
+static bool vgs__curve_fit_try(vgs__frame *f, vgs__curve_fit *c, vgs__curve_try k, const double *straight,
+                               const double *curve, double gain)
 {
-    const bool curved = k == VGS__TRY_CURVE || k == VGS__TRY_BOTH;
-    if (curved && gain <= 0.0) return 0.0;
-    if (curved) vgs__frame_recall(f, curve);
-    else gain = 0.0;
+    const bool curved = k != VGS__TRY_PEAKS && k != VGS__TRY_AXES;
+    if (curved && gain <= 0.0) return false;
+    vgs__frame_recall(f, curved ? curve : straight);
+    if (!curved) gain = 0.0;
     if (k == VGS__TRY_AXES) vgs__curve_fit_axes(f, c);
-    return k == VGS__TRY_CURVE ? gain : gain + vgs__curve_fit_peaks(f, c);
+    if (k != VGS__TRY_CURVE && k != VGS__TRY_TURNED) gain += vgs__curve_fit_peaks(f, c);
+    return gain > VGS__CHOICE_GAIN;
 }
 
 /* The curve that samples u lie along, peaks along axes, or both: what has the highest ESS/N. Chains go on
@@ -17304,10 +17675,10 @@ static vgs_status vgs__pilot_choose_curve(vgs__pilot *p, const double *u, vgs__c
     vgs__frame *f = p->f;
     const size_t count = vgs__frame_count(f);
     double *straight = room, *curve = room + count, *best = curve + count, *scratch = best + count;
-    double most = 0.0, gain = 0.0, ess;
+    double most, gain = 0.0, ess;
     int k;
-    vgs_status st = vgs__pilot_ess(p, scratch, &most, err);
-    most += log(VGS__CURVE_TIMES);
+    vgs_status st = vgs__pilot_ess(p, scratch, &p->reached, err);
+    most = p->reached + log(VGS__CURVE_TIMES);
     if (p->last)
         most = fmin(fmax(most, log(VGS__CURVE_GOOD)),
                     fmax(most + log(VGS__CURVE_WORTH / VGS__CURVE_TIMES), log(VGS__CURVE_LEAST)));
@@ -17316,10 +17687,17 @@ static vgs_status vgs__pilot_choose_curve(vgs__pilot *p, const double *u, vgs__c
     vgs__curve_fit_rows(p, u, c);
     if (st == VGS_OK) gain = vgs__curve_fit_orders(f, c, curve);
     for (k = 0; k < VGS__TRIES && st == VGS_OK; ++k) {
-        vgs__frame_recall(f, straight);
-        if (!(vgs__curve_fit_try(f, c, (vgs__curve_try)k, curve, gain) > VGS__CHOICE_GAIN)) continue;
-        st = vgs__pilot_ess(p, scratch, &ess, err);
-        if (st != VGS_OK || !(ess > most)) continue;
+        if (k == VGS__TRY_TURNED) {              /* only where it may pay: it costs seconds           */
+            if (p->reached >= log(VGS__CURVE_GOOD)) break;
+            vgs__frame_recall(f, straight);
+            st = vgs__turn_fit(f, c, p->was, curve, &gain, err);
+        }
+        if (k == VGS__TRY_BEFORE) vgs__frame_recall(f, p->was);
+        else if (!vgs__curve_fit_try(f, c, (vgs__curve_try)k, straight, curve, gain)) continue;
+        if (st == VGS_OK) st = vgs__pilot_ess(p, scratch, &ess, err);
+        if (st != VGS_OK || !f->curved) continue;
+        p->reached = fmax(p->reached, ess);
+        if (!(ess > most)) continue;
         most = ess;
         vgs__frame_remember(f, best);
     }
@@ -17370,7 +17748,9 @@ static vgs_status vgs__pilot_settle(vgs__pilot *p, double *u, double *g, vgs_err
     const double most = p->s->dim + 8.0 * sqrt(2.0 * p->s->dim) + 12.0;
     double e0 = 0.0, square;
     int i, k, beyond = 1;
-    vgs_status st = vgs__pilot_straighten(p, err);
+    vgs_status st;
+    vgs__frame_remember(p->f, p->was);
+    st = vgs__pilot_straighten(p, err);
     if (st == VGS_OK && p->f->walled) st = vgs__pilot_walls_follow(p, p->x, NULL, p->rows, true, err);
     vgs__pilot_present(p, u, g);
     for (k = 0, p->far = HUGE_VAL; k < FITS && beyond && st == VGS_OK; ++k, p->far = most) {
@@ -17493,7 +17873,7 @@ static vgs_status vgs__pilot_arrays_open(vgs__pilot *p, vgs_error *err)
 {
     size_t d = (size_t)p->dim, room = (size_t)p->room, cells = vgs__pilot_cells(p);
     size_t l = vgs__frame_l_count(p->f), all = vgs__frame_count(p->f);
-    p->cov = (double *)vgs__alloc_or(err, "pilot", 6 * cells + 2 * d + l + all + room * (4 * d + 2) +
+    p->cov = (double *)vgs__alloc_or(err, "pilot", 6 * cells + 2 * d + l + 2 * all + room * (4 * d + 2) +
                                      (size_t)p->all * (2 * d + 2), sizeof *p->cov);
     if (!p->cov) return VGS_E_NOMEM;
     p->slope = p->cov + cells;
@@ -17501,7 +17881,8 @@ static vgs_status vgs__pilot_arrays_open(vgs__pilot *p, vgs_error *err)
     p->before = p->l + l;
     vgs__frame_remember(p->f, p->before);
     p->e0_before = p->f->e0;
-    p->reach = p->before + all;
+    p->was = p->before + all;
+    p->reach = p->was + all;
     p->x = p->reach + p->all;
     p->g = p->x + room * d;
     p->e = p->g + room * d;
@@ -17998,6 +18379,20 @@ static vgs_status vgs__pilot_on(vgs__pilot *p, bool last, double *u, double *g, 
 /* Where its samples come from: chains from a wide start; from start [chains,D] in u; or given [n,D], in x. */
 typedef struct vgs__pilot_from { const float *start, *given; int n; } vgs__pilot_from;
 
+/* Where coordinates curve; longer while draws count for more each time and not for much. */
+static vgs_status vgs__pilot_go_on(vgs__pilot *p, double *u, double *g, vgs_error *err)
+{
+    double before = -HUGE_VAL;
+    int k;
+    vgs_status st = VGS_OK;
+    for (k = 1; st == VGS_OK && !p->last && p->f->curved; ++k) {
+        bool rises = p->reached > before && p->reached < log(VGS__CURVE_FAIR);
+        before = p->reached;
+        st = vgs__pilot_on(p, k >= VGS__PILOT_ONWARD && (!rises || k == VGS__PILOT_FURTHER), u, g, err);
+    }
+    return st;
+}
+
 /* Coordinates and what follows from them. After a failure on the way the sampler is as it was. */
 static vgs_status vgs__pilot_run(vgs_sampler *s, vgs__pilot_from from, vgs_error *err)
 {
@@ -18006,7 +18401,6 @@ static vgs_status vgs__pilot_run(vgs_sampler *s, vgs__pilot_from from, vgs_error
     vgs_config c;
     size_t cells = 0;
     double *u = NULL;
-    int k;
     vgs_status st = vgs__pilot_open(&p, s, err);
     p.last = from.start != NULL;
     if (st == VGS_OK)
@@ -18017,8 +18411,7 @@ static vgs_status vgs__pilot_run(vgs_sampler *s, vgs__pilot_from from, vgs_error
         u = (double *)vgs__alloc_or(err, "pilot", 2 * cells, sizeof *u);
         st = u ? vgs__pilot_settle(&p, u, u + cells, err) : VGS_E_NOMEM;
     }
-    for (k = 0; k < VGS__PILOT_ONWARD && st == VGS_OK && !p.last && p.f->curved; ++k)
-        st = vgs__pilot_on(&p, k + 1 == VGS__PILOT_ONWARD, u, u + cells, err);
+    if (st == VGS_OK) st = vgs__pilot_go_on(&p, u, u + cells, err);
     s->energy_calls += p.calls;
     found.energy_calls += p.calls;
     if (st == VGS_OK) st = vgs__pilot_tell(&p, u, u + cells, &found, err);
@@ -20782,7 +21175,7 @@ static void vgs__ckpt_write_own(const vgs_sampler *s, vgs_writer *w)
 {
     const uint64_t d = (uint64_t)s->c.energy.dim, l = (uint64_t)vgs__frame_l_count(&s->frame), one = 1;
     const uint64_t p = (uint64_t)vgs_model_size(s->online), f = (uint64_t)vgs__sampler_factor_count(s);
-    const uint64_t wall[2] = { 3, d }, curve[2] = { d, VGS__CURVE_CELLS };
+    const uint64_t wall[2] = { 3, d }, curve[2] = { d, VGS__CURVE_CELLS }, turn[2] = { d, d };
     if (vgs__config_is_plain(&s->c)) return;
     vgs_writer_tensor(w, "vgs.coordinates_m", VGS_DTYPE_F64, 1, &d, s->frame.m);
     vgs_writer_tensor(w, "vgs.coordinates_l", VGS_DTYPE_F64, 1, &l, s->frame.l);
@@ -20791,6 +21184,7 @@ static void vgs__ckpt_write_own(const vgs_sampler *s, vgs_writer *w)
         vgs_writer_tensor(w, "vgs.coordinates_order", VGS_DTYPE_F64, 1, &d, s->frame.order);
         vgs_writer_tensor(w, "vgs.coordinates_curve", VGS_DTYPE_F64, 2, curve, s->frame.curve);
     }
+    if (s->frame.turned) vgs_writer_tensor(w, "vgs.coordinates_turn", VGS_DTYPE_F64, 2, turn, s->frame.turn);
     if (!s->training.w) return;
     vgs_writer_tensor(w, "vgs.training_value", VGS_DTYPE_F32, 1, &p, s->training.w);
     vgs_writer_tensor(w, "vgs.training_factor", VGS_DTYPE_F32, 1, &f, s->training.factor);
