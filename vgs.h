@@ -411,6 +411,7 @@ typedef struct vgs_pilot {        /* what the pilot found                       
                                   /* at worst: above 1.2 they disagree                                 */
     int    steps, rows;           /* T that follows; samples that it leaves                            */
     int    bent, peaked;          /* coordinates (curved) that depend on others; that have peaks       */
+    int    turned;                /* 1: along axes of their own, not those of x                        */
 } vgs_pilot;
 
 typedef struct vgs_sampler vgs_sampler;
@@ -11482,9 +11483,14 @@ static void vgs__curve_mean_slope(const double *z, int n, const double *a, doubl
     }
 }
 
-/* z, but never beyond 6, which is further out than a parent is seen. */
-#define VGS__CURVE_FAR (1.0 / 36.0)
-static double vgs__curve_limited(double z) { return z / sqrt(1.0 + VGS__CURVE_FAR * z * z); }
+/* z, but never beyond 6, which is further out than a parent is seen: z / (1 + (z/6)^4)^(1/4). */
+#define VGS__CURVE_FAR (1.0 / 1296.0)
+static double vgs__curve_limited(double z) { return z / sqrt(sqrt(1.0 + VGS__CURVE_FAR * z * z * z * z)); }
+static double vgs__curve_limited_slope(double z)
+{
+    const double by = 1.0 + VGS__CURVE_FAR * z * z * z * z;
+    return 1.0 / (by * sqrt(sqrt(by)));
+}
 
 /* 1, then for each z in turn t, z limited, and its hinge; how many. */
 static int vgs__curve_scale_terms(const double *z, int n, double *term)
@@ -11517,11 +11523,9 @@ static vgs__bend vgs__frame_bend_at(const vgs__frame *f, int i, const double *v)
     to.parents = n;
     for (at = vgs__curve_mean_terms(z, n, term), j = 0; j < at; ++j) to.a += a[j] * term[j];
     for (at = vgs__curve_scale_terms(z, n, term), j = 0; j < at; ++j) to.b += b[j] * term[j];
-    for (j = 0; j < n; ++j) {
-        double root = sqrt(1.0 + VGS__CURVE_FAR * z[j] * z[j]);
-        to.db[j] = b[2 * j + 1] + b[2 * j + 2] * vgs__curve_hinge_slope(term[2 * j + 1]);
-        to.db[j] /= root * root * root;
-    }
+    for (j = 0; j < n; ++j)
+        to.db[j] = (b[2 * j + 1] + b[2 * j + 2] * vgs__curve_hinge_slope(term[2 * j + 1])) *
+                   vgs__curve_limited_slope(z[j]);
     vgs__curve_mean_slope(z, n, a, to.da);
     return to;
 }
@@ -11802,7 +11806,9 @@ static int vgs__frame_call(const vgs_energy *of, const double *x, int n, double 
     return failed;
 }
 
-/* (E - e0)/tau at rows u [n,dim], n dim <= 2048 or n = 1; x [n,dim] and room [n (2 dim + 1)] are scratch. */
+/* (E - e0)/tau at rows u [n,dim], n dim <= 2048 or n = 1; x [n,dim] and room [n (2 dim + 1)] are scratch. A
+   curve goes far out within a few steps, where slopes are no floats any more: what is so high is outside. */
+#define VGS__FRAME_FAR 1e25
 static int vgs__frame_block(const vgs__frame *f, const double *u, int n, double *e, double *g, double *x,
                             float *room)
 {
@@ -11813,6 +11819,7 @@ static int vgs__frame_block(const vgs__frame *f, const double *u, int n, double 
     for (i = 0; i < n && !failed; ++i) {
         double *gi = g ? g + (size_t)i * d : NULL, *y = x + (size_t)i * d;
         e[i] = vgs__finite(e[i]) ? (e[i] - f->e0) / f->tau : e[i] < 0.0 ? e[i] : HUGE_VAL;   /* NaN, too */
+        if (f->curved && e[i] > VGS__FRAME_FAR) e[i] = HUGE_VAL;
         if (!vgs__finite(e[i])) for (j = 0; gi && j < f->dim; ++j) gi[j] = 0.0;
         else if (gi || f->walled || f->curved) {
             if (f->walled) vgs__frame_outward(f, u + (size_t)i * d, y);
@@ -17831,6 +17838,7 @@ static vgs_status vgs__pilot_tell(vgs__pilot *p, const double *u, const double *
     found->rows = p->rows;
     found->energy_offset = p->f->e0;
     found->bent = p->f->bent;
+    found->turned = p->f->turned;
     found->peaked = p->f->peaked;
     return st;
 }
@@ -21438,6 +21446,25 @@ static vgs_status vgs__ckpt_read_walls(const vgs_sampler *s, const vgs_safetenso
     return st;
 }
 
+/* The axes of a curve, [D,D], if they are not those of x: orthogonal. */
+static vgs_status vgs__ckpt_read_turn(const vgs_safetensors *f, const char *path, double *turn, size_t d,
+                                      vgs_error *err)
+{
+    size_t i, j, k;
+    vgs_status st;
+    if (!vgs_safetensors_find(f, "vgs.coordinates_turn")) return VGS_OK;
+    st = vgs_safetensors_doubles(f, "vgs.coordinates_turn", turn, d * d, err);
+    for (i = 0; i < d && st == VGS_OK; ++i)
+        for (j = 0; j <= i && st == VGS_OK; ++j) {
+            double sum = i == j ? -1.0 : 0.0;
+            for (k = 0; k < d; ++k) sum += turn[i * d + k] * turn[j * d + k];
+            if (!(fabs(sum) < 1e-9))
+                st = vgs__fail(err, VGS_E_FORMAT, "%.120s: vgs.coordinates_turn, rows %d and %d: no rotation",
+                               path, (int)j, (int)i);
+        }
+    return st;
+}
+
 /* A curve, where there is one: each coordinate once, after those that it depends on; numbers that can be. */
 static vgs_status vgs__ckpt_read_curve(const vgs_sampler *s, const vgs_safetensors *f, const char *path,
                                        double *order, vgs_error *err)
@@ -21469,7 +21496,7 @@ static vgs_status vgs__ckpt_read_curve(const vgs_sampler *s, const vgs_safetenso
             st = vgs__fail(err, VGS_E_FORMAT, "%.120s: vgs.coordinates_curve, column %.17g: is none", path,
                            order[i]);
     }
-    return st;
+    return st == VGS_OK ? vgs__ckpt_read_turn(f, path, curve + d * VGS__CURVE_CELLS, d, err) : st;
 }
 
 /* A file of before coordinates: u is x, E0 is 0. */
@@ -21556,6 +21583,7 @@ static vgs_status vgs__ckpt_apply_own(vgs_sampler *s, vgs__snapshot *h, vgs_erro
 #undef VGS__KEY
     s->pilot.bent = s->frame.bent;
     s->pilot.peaked = s->frame.peaked;
+    s->pilot.turned = s->frame.turned;
     return st;
 }
 
@@ -23321,6 +23349,8 @@ VGS__DEF vgs_status vgs_ebm_checkpoint_config(const char *path, vgs_ebm_config *
 #undef VGS__CHOICE_GAIN
 #undef VGS__CURVE_FAR
 #undef VGS__CURVE_GAIN
+#undef VGS__CURVE_FAIR
+#undef VGS__FRAME_FAR
 #undef VGS__CURVE_GOOD
 #undef VGS__CURVE_LEAST
 #undef VGS__CURVE_TIMES

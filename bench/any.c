@@ -304,17 +304,45 @@ FN(funnel)                                       /* x_0 of std 3, nine more of s
     return 0;
 }
 
-FN(bananas_turned)                               /* reflected at the plane of (1 .. 6), 91 its square */
+static void reflect(double *y, int dim)          /* at the plane of (1, 2, .. dim)                   */
+{
+    double sum = 0.0, square = 0.0;
+    for (int j = 0; j < dim; ++j) sum += (j + 1) * y[j];
+    for (int j = 0; j < dim; ++j) square += (j + 1) * (j + 1);
+    for (int j = 0; j < dim; ++j) y[j] -= 2.0 / square * (j + 1) * sum;
+}
+
+FN(bananas_turned)
 {
     double y[6];
     (void)user;
     EACH_ROW {
-        double sum = 0.0, back = 0.0;
-        for (int j = 0; j < dim; ++j) sum += (j + 1) * x[j];
-        for (int j = 0; j < dim; ++j) y[j] = x[j] - 2.0 / 91.0 * (j + 1) * sum;
+        memcpy(y, x, sizeof y);
+        reflect(y, dim);
         bananas(NULL, y, 1, dim, e + i, g);
-        for (int j = 0; g && j < dim; ++j) back += (j + 1) * g[j];
-        for (int j = 0; g && j < dim; ++j) g[j] -= 2.0 / 91.0 * (j + 1) * back;
+        if (g) reflect(g, dim);
+    }
+    return 0;
+}
+
+FN(bends_turned)                                 /* each of std 0.4 about 0.7 (the square of the last - 1) */
+{
+    double y[8], slope[8];
+    (void)user;
+    EACH_ROW {
+        memcpy(y, x, sizeof y);
+        reflect(y, dim);
+        memset(slope, 0, sizeof slope);
+        e[i] = 0.5 * y[0] * y[0];
+        slope[0] = y[0];
+        for (int j = 1; j < dim; ++j) {
+            double z = (y[j] - 0.7 * (y[j - 1] * y[j - 1] - 1.0)) / 0.4;
+            e[i] += 0.5 * z * z;
+            slope[j] += z / 0.4;
+            slope[j - 1] -= z / 0.4 * 1.4 * y[j - 1];
+        }
+        if (g) memcpy(g, slope, sizeof y);
+        if (g) reflect(g, dim);
     }
     return 0;
 }
@@ -348,6 +376,7 @@ static const problem problems[] = {
     { "phi4", NULL, phi_4, 32, 0, 1, NOT_KNOWN, 0.2, 120 },
     { "funnel", NULL, funnel, 10, 0, 1, 5 * LOG_2PI + 1.0986122886681098, 0.2, 60 },
     { "bananas-turned", NULL, bananas_turned, 6, 0, 1, 3 * (LOG_2PI - 1.2039728043259361), 0.2, 60 },
+    { "bends-turned", NULL, bends_turned, 8, 0, 1, 4 * LOG_2PI - 7 * 0.916290731874155, 0.2, 60 },
     { "manywell32", "manywell32", NULL, 32, 0, 1, 164.6957, 0.2, 120 },
     { "gamma", NULL, gamma_3, 1, 0, 1, 0, 0.8, 20 },
     { "quadrant", NULL, quadrant, 3, 0, 1, 3 * (0.5 * LOG_2PI - 0.9621012), 0.8, 20 },

@@ -387,6 +387,7 @@ static void show_pilot(const vgs_pilot *p)
     fprintf(stderr, "pilot: %.0f energy calls; E0 %.6g, finest feature %.2g of the width, %d steps",
             p->energy_calls, p->energy_offset, p->detail, p->steps);
     if (p->bent) fprintf(stderr, "; %d coordinates bent along others", p->bent);
+    if (p->turned) fprintf(stderr, ", in axes of their own");
     if (p->peaked) fprintf(stderr, "; peaks along %d made one", p->peaked);
     fprintf(stderr, "%s\n",
             p->rhat > 1.2 ? "; its chains disagree: separate modes, or it was too short" : "");

@@ -35,7 +35,7 @@ static vgs_config quartic_config(void)
 }
 
 /* An order, a curve, peaks and a wall, none of which is the identity. */
-static void make_curved(vgs_sampler *s, bool wall)
+static void make_curved(vgs_sampler *s, bool wall, bool turned)
 {
     static const double order[D] = { 2, 0, 3, 1 };
     static const double parents[D][2] = { { 2, -1 }, { 3, 2 }, { -1, -1 }, { 0, 2 } };
@@ -59,9 +59,12 @@ static void make_curved(vgs_sampler *s, bool wall)
     }
     for (i = 0; i < D; ++i)
         for (j = 0; j < D; ++j)
-            f->l[(int)order[i] * D + (int)order[j]] = j == i ? 0.8 + 0.1 * i : j < i ? 0.3 - 0.2 * j : 0.0;
+            f->l[turned ? i * D + j : (int)order[i] * D + (int)order[j]] =
+                j == i ? 0.8 + 0.1 * i : j < i ? 0.3 - 0.2 * j : 0.0;
+    for (i = 0; i < D && turned; ++i)
+        for (j = 0; j < i; ++j) vgs__turn_plane(f->turn, D, i, j, 0.3 + 0.2 * i - 0.5 * j);
     if (wall) f->wall[1] = -3.0;
-    OK(vgs__frame_changed(f, NULL) == VGS_OK && f->curved && f->walled == wall);
+    OK(vgs__frame_changed(f, NULL) == VGS_OK && f->curved && f->walled == wall && f->turned == turned);
     OK(f->bent == 3 && f->peaked == 2);
 }
 
@@ -94,7 +97,7 @@ static double volume(const vgs__frame *f, const double *u)
     return log_det;
 }
 
-static void map(void)
+static void map_of(bool turned)
 {
     vgs_config c = quartic_config();
     vgs_error err = { VGS_OK, "" };
@@ -103,7 +106,7 @@ static void map(void)
     vgs_rng r = { 3, 1, 0 };
     int row, j, side;
     OK(s->c.coordinates == VGS_CURVED && f->can_curve && !f->curved);
-    make_curved(s, true);
+    make_curved(s, true, turned);
     for (row = 0; row < 200; ++row) {
         float z[D];
         double u[D], x[D], y[D], back[D], g[D], e, near[D], to[2], slope[D];
@@ -135,6 +138,9 @@ static void map(void)
     vgs_sampler_free(s);
 }
 
+static void map(void) { map_of(false); }
+static void map_turned(void) { map_of(true); }
+
 /* Far out the map goes on, and back. */
 static void far_out(void)
 {
@@ -142,7 +148,7 @@ static void far_out(void)
     vgs_sampler *s = vgs_sampler_create(&c, NULL);
     double u[D], x[D];
     int k, j;
-    make_curved(s, false);
+    make_curved(s, false, true);
     for (k = -12; k <= 12; ++k) {
         for (j = 0; j < D; ++j) u[j] = j == 2 ? (double)k : 0.5 * k;
         vgs__frame_point(&s->frame, u, x);
@@ -155,7 +161,7 @@ static void far_out(void)
 /* ---- what the pilot finds ---- */
 
 typedef struct shape { int kind; double unit; } shape;
-enum { BANANA, SWAPPED, NECK, GRID, BOWL };
+enum { BANANA, SWAPPED, TURNED, NECK, GRID, BOWL };
 
 static int shape_energy(void *user, const double *at, int n, int dim, double *e, double *g)
 {
@@ -165,12 +171,14 @@ static int shape_energy(void *user, const double *at, int n, int dim, double *e,
         double x[8], slope[8];
         for (j = 0; j < dim; ++j) x[j] = at[j] / q->unit;
         e[i] = 0.0;
-        if (q->kind == BANANA || q->kind == SWAPPED) {
-            int a = q->kind == SWAPPED, b = 1 - a;
-            double w = x[b] - x[a] * x[a];
-            e[i] = 0.5 * ((1.0 - x[a]) * (1.0 - x[a]) + 100.0 * w * w);
-            slope[a] = x[a] - 1.0 - 200.0 * w * x[a];
-            slope[b] = 100.0 * w;
+        if (q->kind <= TURNED) {
+            const int a = q->kind == SWAPPED, b = 1 - a;
+            const double c = q->kind == TURNED ? 0.8 : 1.0, s = q->kind == TURNED ? 0.6 : 0.0;
+            double p = c * x[a] + s * x[b], w = c * x[b] - s * x[a] - p * p;
+            double by_p = p - 1.0 - 200.0 * w * p, by_w = 100.0 * w;
+            e[i] = 0.5 * ((1.0 - p) * (1.0 - p) + 100.0 * w * w);
+            slope[a] = c * by_p - s * by_w;
+            slope[b] = s * by_p + c * by_w;
         } else if (q->kind == NECK) {
             e[i] = 0.5 * x[0] * x[0];
             slope[0] = x[0];
@@ -235,6 +243,7 @@ static void found(void)
     static const struct { int kind, dim, bent, peaked; double ess, log_z; } all[] = {
         { BANANA,  2, 1, 0, 0.95, LOG_2PI - 2.302585092994046 },
         { SWAPPED, 2, 1, 0, 0.95, LOG_2PI - 2.302585092994046 },
+        { TURNED,  2, 1, 0, 0.6,  LOG_2PI - 2.302585092994046 },
         { NECK,    4, 3, 0, 0.5,  2.0 * LOG_2PI },
         { GRID,    2, 0, 2, 0.9,  LOG_2PI + 2.0 * (1.0986122886681098 - 1.2039728043259361) } };
     static float x[N * 4];
@@ -250,6 +259,7 @@ static void found(void)
             s = trained(&c, 1, x, &r);
             CHECK(s->pilot.bent == all[k].bent && s->pilot.peaked >= all[k].peaked, "bent %d, peaks %d",
                   s->pilot.bent, s->pilot.peaked);
+            CHECK(s->pilot.turned == (q.kind == TURNED), "turned %d", s->pilot.turned);
             CHECK(r.ess > all[k].ess, "ESS/N %g", r.ess);
             CHECK_NEAR(r.log_z, all[k].log_z, 1e-12, 0.05);
             vgs_sampler_free(s);
@@ -363,6 +373,26 @@ static void file(void)
     vgs_sampler_free(s);
 }
 
+static void file_turned(void)
+{
+    static float x[2][N * 2];
+    const char *path = "build/curve_turned.safetensors";
+    shape q;
+    vgs_config c = shape_config(&q, TURNED, 2, 1);
+    vgs_weights r;
+    vgs_error err = { VGS_OK, "" };
+    vgs_sampler *s = trained(&c, 2, x[0], &r), *t = vgs_sampler_create(&c, &err);
+    OK(vgs_sampler_save(s, path, NULL, &err) == VGS_OK && vgs_sampler_load(t, path, &err) == VGS_OK);
+    OK(vgs_sampler_pilot(s)->turned && vgs_sampler_pilot(t)->turned);
+    OK(vgs_sampler_draw(t, NULL, N, x[1], &err) == VGS_OK && !memcmp(x[0], x[1], sizeof x[0]));
+    s->frame.turn[1] += 1e-3;                    /* what is no rotation                               */
+    OK(vgs_sampler_save(s, path, NULL, &err) == VGS_OK);
+    CHECK(vgs_sampler_load(t, path, &err) == VGS_E_FORMAT && strstr(err.msg, "_turn"), "%s", err.msg);
+    OK(vgs_sampler_draw(t, NULL, N, x[1], &err) == VGS_OK && !memcmp(x[0], x[1], sizeof x[0]));
+    vgs_sampler_free(s);
+    vgs_sampler_free(t);
+}
+
 /* A pilot that goes on in curved coordinates, and one that fails there. */
 static int left;
 static int failing(void *user, const double *x, int n, int dim, double *e, double *g)
@@ -444,12 +474,14 @@ int main(int argc, char **argv)
 {
     t_begin(argc, argv);
     RUN(map);
+    RUN(map_turned);
     RUN(far_out);
     RUN(found);
     RUN(not_found);
     RUN(shares);
     RUN(same_bits);
     RUN(file);
+    RUN(file_turned);
     RUN(again);
     RUN(warm_start);
     return t_end();
