@@ -284,14 +284,17 @@ typedef enum vgs_coordinates {   /* u of x = m + L u, in which a sampler works, 
                                  /* others are, m + L u is mapped to what is inside (not of recorded E)   */
     VGS_COORDINATES_AUTO,        /* plain where s2_start, s2_end, init_sigma, x_scale or windows is given, */
                                  /* on a sphere, as published and with the reference networks; else scale  */
-                                 /* for particles, curved up to D = 64, full up to 128, diagonal above     */
+                                 /* for particles, curved up to D = 64, full up to 128, low-rank above     */
     VGS_PLAIN,                   /* u = x                                                             */
     VGS_SCALE,                   /* m = 0, L = c                                                      */
     VGS_DIAGONAL,
     VGS_FULL,                    /* L is a triangular matrix                                          */
-    VGS_CURVED                   /* full; and where the pilot's samples lie along a curve, or in peaks     */
+    VGS_CURVED,                  /* full; and where the pilot's samples lie along a curve, or in peaks     */
                                  /* along an axis, u is where they are nearly N(0, 1): D <= 64, not of     */
                                  /* recorded E                                                             */
+    VGS_LOW_RANK                 /* L = S (I + V (c - 1) V^T), S and c diagonal, V [D,r] with orthonormal  */
+                                 /* columns, r <= 32: the axes, and the few directions that are much wider */
+                                 /* or narrower than these say. Time and memory are those of r diagonals   */
 } vgs_coordinates;
 
 typedef struct vgs_stats {        /* after the iterations of a call; from min(batch, 512) draws            */
@@ -7926,7 +7929,7 @@ static const vgs__field vgs__fields[] = {
     { #name, offsetof(vgs_config, policy.field), VGS__##kind, lo, hi, standard, words, help },
     VGS__F(length_scale, ABOVE, 0, VGS__BIG, 1, NULL, "std of a coordinate of the samples, for the defaults")
     VGS__F(detail_scale, ABOVE, 0, VGS__BIG, 0, NULL, "width of the finest feature, for the defaults")
-    VGS__F(coordinates, ENUM, 0, 0, 0, "auto plain scale diagonal full curved",
+    VGS__F(coordinates, ENUM, 0, 0, 0, "auto plain scale diagonal full curved low-rank",
            "what the sampler works in")
     VGS__F(pilot_calls, OFF, -1, 1 << 30, 20000, NULL, "energy calls of the pilot, 0 = none")
     VGS__F(steps, INT, 1, 65535, 0, NULL, "T, steps from noise to sample")
@@ -8317,7 +8320,7 @@ static vgs_coordinates vgs__config_default_coordinates(const vgs_config *c)
         return VGS_PLAIN;
     if (vgs__config_is_particles(c)) return VGS_SCALE;
     if (c->energy.dim <= VGS__MOST_CURVED) return VGS_CURVED;
-    return c->energy.dim <= VGS__MOST_FULL ? VGS_FULL : VGS_DIAGONAL;
+    return c->energy.dim <= VGS__MOST_FULL ? VGS_FULL : VGS_LOW_RANK;
 }
 
 /* A geometric path of variances from length^2 down to a quarter of detail^2. With the exact value it costs
@@ -11129,7 +11132,7 @@ typedef struct vgs__frame {
     vgs_energy energy;                           /* in u                                              */
     vgs_coordinates kind;                        /* curved ones are full                              */
     int dim;
-    double *m, *l;                               /* [D], behind it scratch [3,D]; [1], [D] or [D,D]   */
+    double *m, *l;                               /* [D], behind it scratch [3,D]; [l_count]           */
     double *wall;                                /* [3,D]: below, above, or infinite, and the length s */
     bool walled;                                 /* one of them is not                                */
     double *order;                               /* [D]: of the curve; and of L, a lower triangle     */
@@ -11146,10 +11149,14 @@ typedef struct vgs__frame {
     vgs_buffer *buf;
 } vgs__frame;
 
+enum { VGS__RANK = 32 };                         /* columns of V, of coordinates of low rank          */
+
+/* Numbers of L: c, the diagonal, rows of a triangular matrix; or S [D], V [D,RANK] and c [RANK]. */
 static size_t vgs__frame_l_count(const vgs__frame *f)
 {
     size_t d = (size_t)f->dim;
-    return f->kind == VGS_SCALE ? 1 : f->kind == VGS_DIAGONAL ? d : d * d;
+    return f->kind == VGS_SCALE ? 1 : f->kind == VGS_DIAGONAL ? d
+         : f->kind == VGS_LOW_RANK ? d + (d + 1) * VGS__RANK : d * d;
 }
 
 enum {
@@ -11598,6 +11605,63 @@ static void vgs__frame_wall_gradient(const vgs__frame *f, const double *y, doubl
     }
 }
 
+/* ---- low rank: L = S K, K = I + V (c - 1) V^T ----
+   K is symmetric, and so is its inverse, which has 1/c in place of c; log |det K| is the sum of log c. Columns
+   of V that are not in use are 0, and their c is 1. */
+
+static size_t vgs__rank_c(int d) { return (size_t)d * (1 + VGS__RANK); }         /* where in l c begins   */
+
+/* Columns in use, rounded up to a multiple of four. */
+static int vgs__rank_used(const double *l, int d)
+{
+    const double *c = l + vgs__rank_c(d);
+    int r = VGS__RANK;
+    while (r > 0 && !(c[r - 1] > 1.0 || c[r - 1] < 1.0)) --r;
+    return (r + 3) / 4 * 4;
+}
+
+/* L = S, all of it `scale`. */
+static void vgs__rank_none(double *l, int d, double scale)
+{
+    const size_t c = vgs__rank_c(d);
+    size_t i;
+    for (i = 0; i < c + VGS__RANK; ++i) l[i] = i < (size_t)d ? scale : i < c ? 0.0 : 1.0;
+}
+
+/* t [r] = V^T x, r a multiple of four */
+static void vgs__rank_project(const double *v, int d, int r, const double *x, double *t)
+{
+    int j, k;
+    for (k = 0; k < r; ++k) t[k] = 0.0;
+    for (j = 0; j < d; ++j, v += VGS__RANK)
+        for (k = 0; k < r; k += 4) {
+            t[k] += v[k] * x[j];
+            t[k + 1] += v[k + 1] * x[j];
+            t[k + 2] += v[k + 2] * x[j];
+            t[k + 3] += v[k + 3] * x[j];
+        }
+}
+
+/* x becomes K x, or the x before it. */
+typedef enum vgs__rank_way { VGS__RANK_FORTH, VGS__RANK_BACK } vgs__rank_way;
+static void vgs__rank_times(const double *l, int d, vgs__rank_way way, double *x)
+{
+    const double *v = l + d, *c = l + vgs__rank_c(d);
+    const int r = vgs__rank_used(l, d);
+    double t[VGS__RANK];
+    int j, k;
+    vgs__rank_project(v, d, r, x, t);
+    for (k = 0; k < r; ++k) t[k] *= (way == VGS__RANK_FORTH ? c[k] : 1.0 / c[k]) - 1.0;
+    for (j = 0; j < d; ++j, v += VGS__RANK) {
+        double a = 0.0, b = 0.0;
+        for (k = 0; k < r; k += 2) {
+            a += v[k] * t[k];
+            b += v[k + 1] * t[k + 1];
+        }
+        x[j] += a + b;
+    }
+}
+
 /* ---- rows ---- */
 
 /* The coordinate at place i of the triangle L. */
@@ -11619,6 +11683,11 @@ static void vgs__frame_turn(const vgs__frame *f, double *v, bool back)
 static void vgs__frame_affine(const vgs__frame *f, const double *v, double *y)
 {
     int d = f->dim, i, j, r, c;
+    if (f->kind == VGS_LOW_RANK) {
+        memcpy(y, v, (size_t)d * sizeof *y);
+        vgs__rank_times(f->l, d, VGS__RANK_FORTH, y);
+        v = y;
+    }
     for (i = 0; i < d; ++i) {
         double s = 0.0;
         r = vgs__frame_at(f, i);
@@ -11644,6 +11713,7 @@ static void vgs__frame_solve(const vgs__frame *f, double *y)
             for (j = 0; j < i; ++j) s -= f->l[r * d + vgs__frame_at(f, j)] * y[vgs__frame_at(f, j)];
         y[r] = s / f->l[f->kind == VGS_SCALE ? 0 : f->kind == VGS_FULL ? r * (d + 1) : r];
     }
+    if (f->kind == VGS_LOW_RANK) vgs__rank_times(f->l, d, VGS__RANK_BACK, y);
 }
 
 /* y of u */
@@ -11703,6 +11773,7 @@ static void vgs__frame_pull_affine(const vgs__frame *f, double *g)
         else s = f->l[f->kind == VGS_SCALE ? 0 : r] * g[r];
         g[r] = s;
     }
+    if (f->kind == VGS_LOW_RANK) vgs__rank_times(f->l, d, VGS__RANK_FORTH, g);
     vgs__frame_turn(f, g, true);
 }
 
@@ -11711,6 +11782,7 @@ static void vgs__frame_push_affine(const vgs__frame *f, double *g)
 {
     int d = f->dim, i, j, r;
     vgs__frame_turn(f, g, false);
+    if (f->kind == VGS_LOW_RANK) vgs__rank_times(f->l, d, VGS__RANK_BACK, g);
     for (i = d - 1; i >= 0; --i) {
         double s;
         r = vgs__frame_at(f, i);
@@ -11850,6 +11922,16 @@ static int vgs__frame_eval(void *user, const double *u, int n, int dim, double *
     return failed;
 }
 
+/* K u, recorded. */
+static vgs_var vgs__rank_record(const vgs__frame *f, vgs_graph *g, vgs_var u)
+{
+    const size_t d = (size_t)f->dim, at = 2 * d;
+    vgs_var v = vgs__graph_bound_state(g, f->dim, VGS__RANK, f->buf, at), no_bias = { 0 };
+    vgs_var c = vgs__graph_bound_state(g, 1, VGS__RANK, f->buf, at + d * VGS__RANK);
+    vgs_var t = vgs_mul(g, vgs_matmul(g, u, v), vgs_affine(g, c, 1.0f, -1.0f));
+    return vgs_add(g, u, vgs_linear(g, t, v, no_bias));
+}
+
 /* The same of a recorded energy, a vgs_energy_record. */
 static vgs_var vgs__frame_record(void *user, vgs_graph *g, vgs_var u)
 {
@@ -11857,8 +11939,9 @@ static vgs_var vgs__frame_record(void *user, vgs_graph *g, vgs_var u)
     size_t d = (size_t)f->dim, at = d + vgs__frame_l_count(f);
     int rows = f->kind == VGS_FULL ? f->dim : 1, cols = f->kind == VGS_SCALE ? 1 : f->dim;
     vgs_var m = vgs__graph_bound_state(g, 1, f->dim, f->buf, 0),
-        l = vgs__graph_bound_state(g, rows, cols, f->buf, d), e;
-    vgs_var x = f->kind == VGS_FULL ? vgs_linear(g, u, l, m) : vgs_add(g, vgs_mul(g, u, l), m);
+        l = vgs__graph_bound_state(g, rows, cols, f->buf, d), e, x;
+    if (f->kind == VGS_LOW_RANK) u = vgs__rank_record(f, g, u);
+    x = f->kind == VGS_FULL ? vgs_linear(g, u, l, m) : vgs_add(g, vgs_mul(g, u, l), m);
     e = vgs_energy_of(g, f->of, x);
     e = vgs_sub(g, e, vgs__graph_bound_state(g, 1, 1, f->buf, at));
     return vgs_mul(g, e, vgs__graph_bound_state(g, 1, 1, f->buf, at + 1));
@@ -11903,6 +11986,8 @@ static vgs_status vgs__frame_changed(vgs__frame *f, vgs_error *err)
     vgs__frame_shape(f);
     for (i = 0; i < d; ++i)
         f->log_volume += log(f->l[f->kind == VGS_SCALE ? 0 : f->kind == VGS_FULL ? i * (d + 1) : i]);
+    for (i = 0; i < VGS__RANK && f->kind == VGS_LOW_RANK; ++i)
+        f->log_volume += log(f->l[vgs__rank_c(f->dim) + i]);
     if (p) f->log_volume *= 1.0 - 1.0 / p;
     if (!f->buf) return VGS_OK;
     if (!(v = (float *)vgs__alloc_or(err, "coordinates", d + n + 2, sizeof *v))) return VGS_E_NOMEM;
@@ -11965,6 +12050,7 @@ static vgs_status vgs__frame_open(vgs__frame *f, const vgs_energy *of, vgs_coord
     vgs__frame_no_curve(f->order, d, f->curve != NULL);
     for (i = 0; i < vgs__frame_l_count(f); ++i)
         f->l[i] = f->kind != VGS_FULL || i % (d + 1) == 0 ? scale : 0.0;
+    if (f->kind == VGS_LOW_RANK) vgs__rank_none(f->l, f->dim, scale);
     f->b = b;
     if (record && !(f->buf = b->buffer_create(b->self, d + vgs__frame_l_count(f) + 2, err)))
         return VGS_E_NOMEM;
@@ -15758,6 +15844,7 @@ typedef struct vgs__pilot {
     bool whole;                                  /* matrices are [D,D]; else diagonals, [D]           */
     double *cov, *slope;                         /* second moments of u and of the slopes, matrices   */
     double *l, *work;                            /* as in a frame; four matrices, [2 D], two of x, [D] */
+    double *rank;                                /* room of vgs__rank_fit, or NULL                    */
     double *before, e0_before;                   /* m, L, walls and E0 at the begin                   */
     double *was;                                 /* the same that the samples were made in            */
     double *x, *g, *e;                           /* [room,D], [room,D], [room]: samples, in x, dE/dx, E */
@@ -15907,6 +15994,310 @@ static bool vgs__pilot_fit(const vgs__pilot *p, const double *cov, const double 
     return vgs__pilot_cholesky(l, d);
 }
 
+/* ---- fits of L of low rank ----
+   Where E is quadratic and L is right the slope of a row, less the mean, is the row itself, in u. So in rows
+   z = S^-1 (y - m) with slopes h the differences h - z lie in the span of V, and their second moment in it is
+   that of wide and of narrow directions alike, c^2 + 1/c^2 - 2, without the noise of sampling that either
+   moment alone has. S is that of each coordinate of K^-1 z; S and V are found in turn. In the span c follows
+   as L does where it is a whole matrix. What is left of |h - z|^2 is the Fisher divergence from N(m, L L^T). */
+
+enum { VGS__RANK_TURNS = 12 };
+#define VGS__RANK_STILL 3e-4                     /* turns end where no log S moves by more            */
+#define VGS__RANK_SURE 3.0                       /* standard errors that rows which a direction is not    */
+#define VGS__RANK_LIKELY 2.0                     /* fitted to must gain by it, samples or chains on their */
+#define VGS__RANK_LEAST 2e-3                     /* way; and how much at least                            */
+
+typedef struct vgs__rank_fit {
+    int d, n, half, each, k;                     /* rows; those of one half of the chains; of a chain;    */
+    bool slopes;                                 /* columns of V. Slopes count beside places              */
+    double sure;                                 /* VGS__RANK_SURE or LIKELY                              */
+    double *l;                                   /* S over what it was, V and c                           */
+    double *z, *h, *tz, *th;                     /* [n,D]; [n,RANK]: V^T z, V^T h                         */
+    double *step, *moment, *row;                 /* [D,RANK]; five of [RANK,RANK]; [2,D]                   */
+} vgs__rank_fit;
+
+static size_t vgs__rank_cells(size_t d, size_t rows)
+{
+    return 2 * rows * (d + VGS__RANK) + d * VGS__RANK + 5 * VGS__RANK * VGS__RANK + 2 * d;
+}
+
+/* z and h of rows u and slopes g by the L of before; about their means if `centre`. */
+static void vgs__rank_rows(vgs__rank_fit *f, const double *before, const double *u, const double *g,
+                           bool centre)
+{
+    const size_t d = (size_t)f->d, n = (size_t)f->n;
+    size_t i, j;
+    memcpy(f->z, u, n * d * sizeof *u);
+    memcpy(f->h, g, n * d * sizeof *g);
+    for (i = 0; i < n; ++i) {
+        vgs__rank_times(before, f->d, VGS__RANK_FORTH, f->z + i * d);
+        vgs__rank_times(before, f->d, VGS__RANK_BACK, f->h + i * d);
+    }
+    for (j = 0; j < d && centre; ++j) {
+        double z = 0.0, h = 0.0;
+        for (i = 0; i < n; ++i) {
+            z += f->z[i * d + j] / (double)n;
+            h += f->h[i * d + j] / (double)n;
+        }
+        for (i = 0; i < n; ++i) {
+            f->z[i * d + j] -= z;
+            f->h[i * d + j] -= h;
+        }
+    }
+}
+
+/* S by the second moments of the coordinates of u and of their slopes, every step-th number of these. Returns
+   the most that log S moves by; below 0 where it cannot be. */
+static double vgs__rank_rescale(vgs__rank_fit *f, const double *cov, const double *slope, int step)
+{
+    const size_t d = (size_t)f->d;
+    double most = 0.0;
+    size_t i, j;
+    for (j = 0; j < d; ++j) {
+        const double v = cov[j * (size_t)step], w = f->slopes ? slope[j * (size_t)step] : 1.0 / v;
+        const double by = sqrt(sqrt(v / w));
+        if (!(v > 0.0) || !(w > 0.0) || !vgs__finite(v) || !vgs__finite(w)) return -1.0;
+        most = fmax(most, fabs(log(by)));
+        f->l[j] *= by;
+        for (i = 0; i < (size_t)f->n; ++i) {
+            f->z[i * d + j] /= by;
+            f->h[i * d + j] *= by;
+        }
+    }
+    return most;
+}
+
+/* The same by the rows, seen through the present K. */
+static double vgs__rank_again(vgs__rank_fit *f)
+{
+    const size_t d = (size_t)f->d, n = (size_t)f->n;
+    double *cov = f->row, *slope = cov + d, *at = f->step;
+    size_t i, j;
+    for (j = 0; j < 2 * d; ++j) cov[j] = 0.0;
+    for (i = 0; i < n; ++i) {
+        memcpy(at, f->z + i * d, d * sizeof *at);
+        vgs__rank_times(f->l, f->d, VGS__RANK_BACK, at);
+        for (j = 0; j < d; ++j) cov[j] += at[j] * at[j] / (double)n;
+        memcpy(at, f->h + i * d, d * sizeof *at);
+        vgs__rank_times(f->l, f->d, VGS__RANK_FORTH, at);
+        for (j = 0; j < d; ++j) slope[j] += at[j] * at[j] / (double)n;
+    }
+    return vgs__rank_rescale(f, cov, slope, 1);
+}
+
+/* The columns of V become orthonormal [Gram-Schmidt, twice]; those that hang on others are left out. */
+static void vgs__rank_orthonormal(vgs__rank_fit *f)
+{
+    const int d = f->d, r = VGS__RANK;
+    double t[VGS__RANK], *v = f->l + d;
+    int q, to = 0, pass, j, k;
+    for (q = 0; q < f->k; ++q) {
+        double before = 0.0, after = 0.0;
+        for (j = 0; j < d; ++j) before += vgs__sq(v[j * r + to] = v[j * r + q]);
+        for (pass = 0; pass < 2; ++pass) {
+            for (k = 0; k < to; ++k) t[k] = 0.0;
+            for (j = 0; j < d; ++j) for (k = 0; k < to; ++k) t[k] += v[j * r + k] * v[j * r + to];
+            for (j = 0; j < d; ++j) for (k = 0; k < to; ++k) v[j * r + to] -= v[j * r + k] * t[k];
+        }
+        for (j = 0; j < d; ++j) after += vgs__sq(v[j * r + to]);
+        if (!(after > 1e-24 * before) || !vgs__finite(after)) continue;
+        for (j = 0; j < d; ++j) v[j * r + to] /= sqrt(after);
+        ++to;
+    }
+    for (j = 0; j < d; ++j) for (k = to; k < r; ++k) v[j * r + k] = 0.0;
+    f->k = to;
+}
+
+/* V: most of what h - z spans in the first n rows. From some of these by one step of the power method. */
+static void vgs__rank_span(vgs__rank_fit *f, int n)
+{
+    const int d = f->d, r = VGS__RANK;
+    double t[VGS__RANK], *v = f->l + d, *diff = f->row;
+    int i, j, k;
+    f->k = n / 2 < r ? n / 2 : r;
+    if (f->k > d) f->k = d;
+    for (k = 0; k < f->k; ++k) {
+        const size_t at = (size_t)((double)k * n / f->k) * (size_t)d;
+        for (j = 0; j < d; ++j) v[j * r + k] = f->h[at + (size_t)j] - f->z[at + (size_t)j];
+    }
+    vgs__rank_orthonormal(f);
+    for (j = 0; j < d * r; ++j) f->step[j] = 0.0;
+    for (i = 0; i < n; ++i) {
+        const double *z = f->z + (size_t)i * (size_t)d, *h = f->h + (size_t)i * (size_t)d;
+        for (j = 0; j < d; ++j) diff[j] = h[j] - z[j];
+        vgs__rank_project(v, d, r, diff, t);
+        for (j = 0; j < d; ++j) for (k = 0; k < r; ++k) f->step[j * r + k] += diff[j] * t[k];
+    }
+    memcpy(v, f->step, (size_t)(d * r) * sizeof *v);
+    vgs__rank_orthonormal(f);
+}
+
+/* Rows a [n,RANK] become a w, w [k,k]. */
+static void vgs__rank_turn(double *a, int n, const double *w, int k)
+{
+    double t[VGS__RANK];
+    int i, p, q;
+    for (i = 0; i < n; ++i, a += VGS__RANK) {
+        for (p = 0; p < k; ++p) for (t[p] = 0.0, q = 0; q < k; ++q) t[p] += a[q] * w[q * k + p];
+        memcpy(a, t, (size_t)k * sizeof *a);
+    }
+}
+
+/* c in the span of V by the first n rows; V is turned to where the covariance is diagonal. */
+static void vgs__rank_subspace(vgs__rank_fit *f, int n)
+{
+    const int k = f->k, r = VGS__RANK;
+    double *cov = f->moment, *slope = cov + r * r, *p = slope + r * r, *work = p + r * r;
+    double *c = f->l + vgs__rank_c(f->d);
+    int i, a, b;
+    for (i = 0; i < f->n; ++i) {
+        vgs__rank_project(f->l + f->d, f->d, r, f->z + (size_t)i * (size_t)f->d, f->tz + i * r);
+        vgs__rank_project(f->l + f->d, f->d, r, f->h + (size_t)i * (size_t)f->d, f->th + i * r);
+    }
+    for (a = 0; a < k; ++a)
+        for (b = 0; b < k; ++b) {
+            double *to = &cov[a * k + b], *of = &slope[a * k + b];
+            for (*to = *of = 0.0, i = 0; i < n; ++i) {
+                *to += f->tz[i * r + a] * f->tz[i * r + b] / n;
+                *of += f->th[i * r + a] * f->th[i * r + b] / n;
+            }
+        }
+    for (a = 0; a < k; ++a) {
+        cov[a * (k + 1)] *= 1.0 + 1e-9;
+        slope[a * (k + 1)] *= 1.0 + 1e-9;
+    }
+    if (!f->slopes) memcpy(p, cov, (size_t)(k * k) * sizeof *p);
+    else if (!vgs__pilot_geometric_mean(cov, slope, p, work, k)) f->k = 0;
+    if (!f->k) return;
+    vgs__pilot_jacobi(p, work, k);
+    for (a = 0; a < k; ++a) c[a] = p[a * (k + 1)] > 0.0 ? sqrt(p[a * (k + 1)]) : 1.0;
+    vgs__rank_turn(f->l + f->d, f->d, work, k);
+    vgs__rank_turn(f->tz, f->n, work, k);
+    vgs__rank_turn(f->th, f->n, work, k);
+}
+
+/* What column k gains by its c in rows from..to-1: the mean, and its standard error. In |h - z|^2; by places
+   alone, in twice the log likelihood. */
+static double vgs__rank_gain(const vgs__rank_fit *f, int k, int from, int to, double *error)
+{
+    const double c = f->l[vgs__rank_c(f->d) + (size_t)k], count = to - from;
+    double sum = 0.0, square = 0.0;
+    int i;
+    for (i = from; i < to; ++i) {
+        const double z = f->tz[i * VGS__RANK + k], h = f->th[i * VGS__RANK + k];
+        const double gain = z * z * (1.0 - 1.0 / (c * c)) + (f->slopes ? h * h * (1.0 - c * c) : -2.0 * log(c));
+        sum += gain / count;
+        square += gain * gain / count;
+    }
+    *error = sqrt(fmax(square - sum * sum, 0.0) * f->each / count);
+    return sum;
+}
+
+/* How many directions that one half of the chains has say something of the other. */
+static int vgs__rank_count(vgs__rank_fit *f)
+{
+    double error;
+    int k, count = 0;
+    vgs__rank_span(f, f->half);
+    vgs__rank_subspace(f, f->half);
+    for (k = 0; k < f->k; ++k) {
+        double gain = vgs__rank_gain(f, k, f->half, f->n, &error);
+        count += gain > VGS__RANK_LEAST && gain > f->sure * error;
+    }
+    return count;
+}
+
+/* Of the columns those that gain most stay. */
+static void vgs__rank_keep(vgs__rank_fit *f, int count)
+{
+    const int d = f->d, r = VGS__RANK;
+    double *v = f->l + d, *c = f->l + vgs__rank_c(d), gain[VGS__RANK], was[VGS__RANK], error;
+    int j, k, to, best;
+    memcpy(f->step, v, (size_t)(d * r) * sizeof *v);
+    memcpy(was, c, sizeof was);
+    for (k = 0; k < f->k; ++k) gain[k] = vgs__rank_gain(f, k, 0, f->n, &error);
+    for (to = 0; to < r; ++to) {
+        for (best = 0, k = 1; k < f->k; ++k) if (gain[k] > gain[best]) best = k;
+        if (to >= count || to >= f->k) best = -1;
+        for (j = 0; j < d; ++j) v[j * r + to] = best < 0 ? 0.0 : f->step[j * r + best];
+        c[to] = best < 0 ? 1.0 : was[best];
+        if (best >= 0) gain[best] = -HUGE_VAL;
+    }
+}
+
+/* V and c that a fit begins with: those of before; to samples only the strong ones. They find a weak direction
+   again, unless it lies along an axis, which is a matter of S. */
+static void vgs__rank_begin(double *l, const double *before, int d, bool samples)
+{
+    const double strong = 0.7;
+    const size_t c = vgs__rank_c(d);
+    size_t i;
+    memcpy(l, before, (c + VGS__RANK) * sizeof *l);
+    for (i = 0; i < (size_t)d; ++i) l[i] = 1.0;
+    for (i = (size_t)d; i < c + VGS__RANK; ++i)
+        if (samples && fabs(log(before[c + (i - (size_t)d) % VGS__RANK])) < strong) l[i] = i < c ? 0.0 : 1.0;
+}
+
+/* L of n rows u and slopes g, the first `half` of them of one half of the chains; S in l is relative to the
+   present one, V and c are not. False if it cannot be. By p->cov and p->slope, their moments. */
+static bool vgs__rank_fit_rows(const vgs__pilot *p, const double *u, const double *g, int n, int half,
+                               bool centre, bool slopes, bool samples, double *l)
+{
+    const size_t d = (size_t)p->dim;
+    const bool same = !samples || !vgs__rank_used(p->f->l, p->dim);              /* as that of the moments */
+    vgs__rank_fit f = { p->dim, n, half, n > p->n ? n / p->n : 1, 0, slopes, samples ? VGS__RANK_SURE
+                        : VGS__RANK_LIKELY, l, p->rank, NULL, NULL, NULL, NULL, NULL, NULL };
+    double moved;
+    int turn, count = 1;
+    f.h = f.z + (size_t)n * d;
+    f.tz = f.h + (size_t)n * d;
+    f.th = f.tz + (size_t)n * VGS__RANK;
+    f.step = f.th + (size_t)n * VGS__RANK;
+    f.moment = f.step + d * VGS__RANK;
+    f.row = f.moment + 5 * VGS__RANK * VGS__RANK;
+    vgs__rank_begin(l, p->f->l, p->dim, samples);
+    vgs__rank_rows(&f, p->f->l, u, g, centre);
+    moved = same ? vgs__rank_rescale(&f, p->cov, p->slope, vgs__pilot_diagonal(p)) : vgs__rank_again(&f);
+    for (turn = 0; moved >= 0.0 && count && (!turn || moved > VGS__RANK_STILL) && turn < VGS__RANK_TURNS; ++turn) {
+        count = vgs__rank_count(&f);
+        if (count) {
+            vgs__rank_span(&f, n);
+            vgs__rank_subspace(&f, n);
+        }
+        vgs__rank_keep(&f, count);
+        if (count || turn) moved = vgs__rank_again(&f);
+    }
+    return moved >= 0.0;
+}
+
+/* What a step down the slope g is by the covariance of l, in place; both in the u of before. */
+static void vgs__rank_step(const double *before, const double *l, int d, double *g)
+{
+    int j;
+    vgs__rank_times(before, d, VGS__RANK_BACK, g);
+    for (j = 0; j < d; ++j) g[j] *= l[j];
+    vgs__rank_times(l, d, VGS__RANK_FORTH, g);
+    vgs__rank_times(l, d, VGS__RANK_FORTH, g);
+    for (j = 0; j < d; ++j) g[j] *= l[j];
+    vgs__rank_times(before, d, VGS__RANK_BACK, g);
+}
+
+/* log N(u; mean, l l^T) of a row in the u of before, without a constant; v [D] is scratch. */
+static double vgs__rank_density(const double *before, const double *l, int d, const double *u,
+                                const double *mean, double *v)
+{
+    const double *c = l + vgs__rank_c(d);
+    double sum = 0.0;
+    int j;
+    for (j = 0; j < d; ++j) v[j] = u[j] - mean[j];
+    vgs__rank_times(before, d, VGS__RANK_FORTH, v);
+    for (j = 0; j < d; ++j) v[j] /= l[j];
+    vgs__rank_times(l, d, VGS__RANK_BACK, v);
+    for (j = 0; j < d; ++j) sum -= 0.5 * v[j] * v[j] + log(l[j]);
+    for (j = 0; j < VGS__RANK; ++j) sum -= log(c[j]);
+    return sum;
+}
+
 /* ---- coordinates that move with the chains ---- */
 
 /* The second moments of n rows: of u, about its mean if `centre`, and of slopes g about 0. */
@@ -15935,12 +16326,25 @@ static void vgs__pilot_moments(vgs__pilot *p, const double *u, const double *g, 
         }
 }
 
-/* L = L K, K in p->l. */
+/* l from n rows u and slopes g, the first `half` of them of one half of the chains. */
+static bool vgs__pilot_learn(vgs__pilot *p, const double *u, const double *g, int n, int half, bool centre,
+                             bool slopes, double ridge, double *l)
+{
+    vgs__pilot_moments(p, u, g, n, centre);
+    if (p->f->kind == VGS_LOW_RANK) return vgs__rank_fit_rows(p, u, g, n, half, centre, slopes, n > p->n, l);
+    return vgs__pilot_fit(p, p->cov, slopes ? p->slope : NULL, ridge, l);
+}
+
+/* L = L K, K in p->l; of low rank, as its fit has it. */
 static void vgs__pilot_times(vgs__pilot *p)
 {
     int d = p->dim, i, j, k;
     double *l = p->f->l;
     size_t n = vgs__frame_l_count(p->f), at;
+    if (p->f->kind == VGS_LOW_RANK) {
+        memcpy(l + d, p->l + d, (n - (size_t)d) * sizeof *l);
+        n = (size_t)d;
+    }
     for (at = 0; at < n && p->f->kind != VGS_FULL; ++at) l[at] *= p->l[at];
     for (i = 0; i < d && p->f->kind == VGS_FULL; ++i)
         for (j = 0; j <= i; ++j) {               /* entries to the right of j still are those of L     */
@@ -15950,21 +16354,21 @@ static void vgs__pilot_times(vgs__pilot *p)
         }
 }
 
-/* L follows the moments in its coordinates; where they say nothing, no slope at all along a coordinate, this
+/* L follows p->l if that was `learned`; where moments say nothing, no slope at all along a coordinate, this
    grows. */
-static void vgs__pilot_compose(vgs__pilot *p, double ridge)
+static void vgs__pilot_compose(vgs__pilot *p, bool learned)
 {
     const int d = p->dim, step = vgs__pilot_diagonal(p);
     double *l = p->f->l;
     int i, j;
-    if (vgs__pilot_fit(p, p->cov, p->slope, ridge, p->l)) {
+    if (learned) {
         vgs__pilot_times(p);
         return;
     }
     for (i = 0; i < d; ++i) {
         if (p->slope[i * step] > 0.0) continue;
         for (j = 0; j <= i && p->f->kind == VGS_FULL; ++j) l[i * d + j] *= 4.0;
-        if (p->f->kind == VGS_DIAGONAL || (p->f->kind == VGS_SCALE && i == 0)) l[i] *= 4.0;
+        if (p->f->kind != VGS_FULL && (p->f->kind != VGS_SCALE || i == 0)) l[i] *= 4.0;
     }
 }
 
@@ -16104,14 +16508,14 @@ static vgs_status vgs__pilot_confine(vgs__pilot *p, vgs_error *err)
     return VGS_OK;
 }
 
-/* m to the mean of the chains, L as p->cov and p->slope say; the chains stay where they are. */
-static vgs_status vgs__pilot_reframe(vgs__pilot *p, double ridge, vgs_error *err)
+/* m to the mean of the chains, L as p->l says if that was learned; the chains stay where they are. */
+static vgs_status vgs__pilot_reframe(vgs__pilot *p, bool learned, vgs_error *err)
 {
     size_t d = (size_t)p->dim, i, j, n = (size_t)p->n;
     vgs_status st;
     for (i = 0; i < n; ++i)
         vgs__pilot_to_y(p, p->m.x + i * d, p->m.g + i * d, p->place + i * d, p->force + i * d);
-    vgs__pilot_compose(p, ridge);
+    vgs__pilot_compose(p, learned);
     if ((st = vgs__pilot_confine(p, err)) != VGS_OK) return st;
     for (j = 0; j < d && p->f->kind != VGS_SCALE; ++j) {
         p->f->m[j] = 0.0;
@@ -16188,7 +16592,7 @@ static vgs_status vgs__pilot_find_walls(vgs__pilot *p, bool outside, vgs_error *
     size_t i;
     int j, k;
     vgs_status st = VGS_OK;
-    if (f->energy.record || (f->kind != VGS_FULL && f->kind != VGS_DIAGONAL)) return st;
+    if (f->energy.record || f->kind == VGS_SCALE) return st;
     if (f->of->particles || (d > VGS__WALL_DIMS && !outside)) return st;
     room = (double *)vgs__alloc_or(err, "pilot", VGS__WALL_REACH * (3 * (size_t)d + 2), sizeof *room);
     if (!room) return VGS_E_NOMEM;
@@ -16288,27 +16692,37 @@ static vgs_status vgs__pilot_start(vgs__pilot *p, vgs_error *err)
     return st;
 }
 
-/* Chain i gets a place to try: down its slope, in these coordinates a Newton step, at most `reach` far; in
-   the first round at random, to see curvature. */
+/* Returns whether a round looks for curvature, in all directions alike: the first; every other one if L is of
+   low rank, of which steps down, all in a few directions, say little. */
+static bool vgs__pilot_probes(const vgs__pilot *p, int round)
+{
+    return round == 0 || (p->f->kind == VGS_LOW_RANK && round % 2 == 0);
+}
+
+/* Chain i gets a place to try: down its slope, in these coordinates a Newton step, at most `reach` far; or at
+   random, to see curvature. */
 static void vgs__pilot_aim(vgs__pilot *p, int i, int round)
 {
+    const bool probe = vgs__pilot_probes(p, round);
     size_t d = (size_t)p->dim, j;
     const float *x = p->m.x + (size_t)i * d, *g = p->m.g + (size_t)i * d;
     float *y = p->m.y + (size_t)i * d;
     double norm = 0.0, step;
-    if (round == 0) vgs__mcmc_normals(&p->m, VGS__MC_NOISE, 0, 0, i, 0.1, y);
+    if (probe) vgs__mcmc_normals(&p->m, VGS__MC_NOISE, (uint64_t)round, 0, i, 0.1, y);
     for (j = 0; j < d; ++j) norm += (double)g[j] * (double)g[j];
     step = norm > p->reach[i] * p->reach[i] ? p->reach[i] / sqrt(norm) : 1.0;
-    for (j = 0; j < d; ++j) y[j] = (float)((double)x[j] + (round == 0 ? (double)y[j] : -step * (double)g[j]));
+    for (j = 0; j < d; ++j) y[j] = (float)((double)x[j] + (probe ? (double)y[j] : -step * (double)g[j]));
 }
 
 /* Takes the step of chain i if E falls; the pair of differences, scaled so that steep places do not outweigh
-   all others, into u and g. False: there is no pair. */
-static bool vgs__pilot_take(vgs__pilot *p, int i, double *u, double *g)
+   all others, into u and g. False: there is no pair. Later ones are longer or shorter, but for those at
+   random. */
+static bool vgs__pilot_take(vgs__pilot *p, int i, int round, double *u, double *g)
 {
     size_t d = (size_t)p->dim, j;
     float *x = p->m.x + (size_t)i * d, *gx = p->m.g + (size_t)i * d;
     const float *y = p->m.y + (size_t)i * d, *gy = p->m.gy + (size_t)i * d;
+    const double reach = p->reach[i];
     double uu = 0.0, gg = 0.0, unit;
     bool finite = vgs__finite(p->m.row[i].ey);
     for (j = 0; j < d; ++j) {
@@ -16324,6 +16738,7 @@ static bool vgs__pilot_take(vgs__pilot *p, int i, double *u, double *g)
         p->m.row[i].ex = p->m.row[i].ey;
         p->reach[i] *= 4.0;
     } else p->reach[i] = 0.25 * sqrt(uu);
+    if (round && vgs__pilot_probes(p, round)) p->reach[i] = reach;
     unit = uu > 0.0 && gg > 0.0 ? 1.0 / sqrt(sqrt(uu * gg)) : 1.0;
     for (j = 0; j < d; ++j) {
         u[j] *= unit;
@@ -16362,13 +16777,14 @@ static vgs_status vgs__pilot_descend(vgs__pilot *p, double most, vgs_error *err)
         for (i = 0; i < p->n; ++i) vgs__pilot_aim(p, i, round);
         st = vgs__pilot_energies(p, err);
         for (pairs = i = 0; i < p->n && st == VGS_OK; ++i)
-            pairs += vgs__pilot_take(p, i, u + (size_t)pairs * (size_t)d, g + (size_t)pairs * (size_t)d);
+            pairs += vgs__pilot_take(p, i, round, u + (size_t)pairs * (size_t)d, g + (size_t)pairs * (size_t)d);
         if (st != VGS_OK) return st;
-        vgs__pilot_moments(p, u, g, pairs > 0 ? pairs : 1, false);
-        if (pairs > 0) st = vgs__pilot_reframe(p, 0.5 * d / pairs, err);
+        if (pairs > 0 && (p->f->kind != VGS_LOW_RANK || vgs__pilot_probes(p, round)))
+            st = vgs__pilot_reframe(p, vgs__pilot_learn(p, u, g, pairs, pairs / 2, false, true,
+                                                        0.5 * d / pairs, p->l), err);
         for (i = 0; i < p->n; ++i) after += p->m.row[i].ex;
         if (st == VGS_OK) st = vgs__pilot_refuse(p, round, before, after, err);
-        if (round > 12 && before - after < 0.01 * p->n) break;
+        if (round > 12 && before - after < 0.01 * p->n && !vgs__pilot_probes(p, round)) break;
     }
     return st;
 }
@@ -16446,8 +16862,8 @@ static vgs_status vgs__pilot_follow(vgs__pilot *p, vgs_error *err)
         u[i] = (double)p->m.x[i];
         g[i] = (double)p->m.g[i];
     }
-    vgs__pilot_moments(p, u, g, p->n, true);
-    return vgs__pilot_reframe(p, 1.0 * d / p->n, err);
+    return vgs__pilot_reframe(p, vgs__pilot_learn(p, u, g, p->n, p->n / 2, true, true, 1.0 * d / p->n, p->l),
+                              err);
 }
 
 /* The chains' places become samples, as often as there is room for until all calls are spent; `done`: share
@@ -16545,23 +16961,36 @@ static double vgs__pilot_square(const vgs__pilot *p, const double *u)
     return sum;
 }
 
+/* Samples of chains of one parity (2: of all), but those with |u|^2 > p->far, into us and gs from row n on;
+   of pairs of these chains the first, the second, or both (`part` 2). Returns the number of rows. */
+static int vgs__pilot_gather(const vgs__pilot *p, const double *u, const double *g, int parity, int part,
+                             double *us, double *gs, int n)
+{
+    const size_t d = (size_t)p->dim;
+    int i;
+    for (i = 0; i < p->rows; ++i, u += d, g += d) {
+        const int chain = i % p->n;
+        if ((parity < 2 && chain % 2 != parity) || (part < 2 && chain / 2 % 2 != part)) continue;
+        if (vgs__pilot_square(p, u) > p->far) continue;
+        memcpy(us + (size_t)n * d, u, d * sizeof *u);
+        memcpy(gs + (size_t)n++ * d, g, d * sizeof *g);
+    }
+    return n;
+}
+
 /* A Gaussian of the samples in the present coordinates: mean [D] and l, from the rows of chains of one parity
    (2: of all), but those with |u|^2 > p->far. By places alone, or by places and slopes, which is exact where
    E is quadratic. */
 static bool vgs__pilot_gaussian(vgs__pilot *p, const double *u, const double *g, int parity, bool slopes,
                                 double *mean, double *l)
 {
-    int d = p->dim, i, j, k, n = 0;
+    const bool parts = p->f->kind == VGS_LOW_RANK;
+    int d = p->dim, i, j, k, n, half;
     double *some = p->work + 4 * vgs__pilot_cells(p) + 2 * d, *mean_g = some - d;
     double *us = some, *gs = some + (size_t)p->rows * (size_t)d;
-    for (i = 0; i < p->rows; ++i) {
-        if (parity < 2 && i % p->n % 2 != parity) continue;
-        if (vgs__pilot_square(p, u + (size_t)i * (size_t)d) > p->far) continue;
-        memcpy(us + (size_t)n * (size_t)d, u + (size_t)i * (size_t)d, (size_t)d * sizeof *u);
-        memcpy(gs + (size_t)n++ * (size_t)d, g + (size_t)i * (size_t)d, (size_t)d * sizeof *g);
-    }
-    vgs__pilot_moments(p, us, gs, n, true);
-    if (n < 2 || !vgs__pilot_fit(p, p->cov, slopes ? p->slope : NULL, slopes ? 1e-9 : 1e-6, l)) return false;
+    n = half = vgs__pilot_gather(p, u, g, parity, parts ? 0 : 2, us, gs, 0);
+    if (parts) n = vgs__pilot_gather(p, u, g, parity, 1, us, gs, half);
+    if (n < 2 || !vgs__pilot_learn(p, us, gs, n, half, true, slopes, slopes ? 1e-9 : 1e-6, l)) return false;
     for (j = 0; j < d; ++j) mean[j] = mean_g[j] = 0.0;
     for (i = 0; i < n; ++i)
         for (j = 0; j < d; ++j) {
@@ -16577,6 +17006,9 @@ static bool vgs__pilot_gaussian(vgs__pilot *p, const double *u, const double *g,
         }
         for (j = 0; j < d; ++j)
             for (k = 0; k <= j; ++k) mean[j] -= l[j * d + k] * mean_g[k];
+    } else if (p->f->kind == VGS_LOW_RANK && slopes) {
+        vgs__rank_step(p->f->l, l, d, mean_g);
+        for (j = 0; j < d; ++j) mean[j] -= mean_g[j];
     } else if (slopes) for (j = 0; j < d; ++j) mean[j] -= l[j] * l[j] * mean_g[j];
     return true;
 }
@@ -16587,6 +17019,7 @@ static double vgs__pilot_density(const vgs__pilot *p, const double *u, const dou
 {
     int d = p->dim, i, k;
     double sum = 0.0;
+    if (p->f->kind == VGS_LOW_RANK) return vgs__rank_density(p->f->l, l, d, u, mean, v);
     for (i = 0; i < d; ++i) {
         double c = p->f->kind == VGS_FULL ? l[i * (d + 1)] : l[p->f->kind == VGS_SCALE ? 0 : i];
         v[i] = u[i] - mean[i];
@@ -17845,6 +18278,13 @@ static vgs_status vgs__pilot_tell(vgs__pilot *p, const double *u, const double *
 
 /* ---- the whole ---- */
 
+/* Chains: of low rank fewer, which then make more moves each. From where they start it takes them several in
+   many dimensions, in which samples of chains that are on their way are seen to be. */
+static int vgs__pilot_chains(const vgs_sampler *s)
+{
+    return s->frame.kind == VGS_LOW_RANK ? VGS__PILOT_DESCENTS : VGS__PILOT_CHAINS;
+}
+
 /* The first step of hmc in new coordinates. */
 static void vgs__pilot_step(vgs__pilot *p)
 {
@@ -17881,8 +18321,9 @@ static vgs_status vgs__pilot_arrays_open(vgs__pilot *p, vgs_error *err)
 {
     size_t d = (size_t)p->dim, room = (size_t)p->room, cells = vgs__pilot_cells(p);
     size_t l = vgs__frame_l_count(p->f), all = vgs__frame_count(p->f);
+    size_t rank = p->f->kind == VGS_LOW_RANK ? vgs__rank_cells(d, room) : 0;
     p->cov = (double *)vgs__alloc_or(err, "pilot", 6 * cells + 2 * d + l + 2 * all + room * (4 * d + 2) +
-                                     (size_t)p->all * (2 * d + 2), sizeof *p->cov);
+                                     (size_t)p->all * (2 * d + 2) + rank, sizeof *p->cov);
     if (!p->cov) return VGS_E_NOMEM;
     p->slope = p->cov + cells;
     p->l = p->slope + cells;
@@ -17896,7 +18337,8 @@ static vgs_status vgs__pilot_arrays_open(vgs__pilot *p, vgs_error *err)
     p->e = p->g + room * d;
     p->place = p->e + room;
     p->force = p->place + (size_t)p->all * d;
-    p->work = p->force + (size_t)p->all * d;
+    p->rank = p->force + (size_t)p->all * d;
+    p->work = p->rank + rank;
     return VGS_OK;
 }
 
@@ -17911,8 +18353,8 @@ static vgs_status vgs__pilot_open(vgs__pilot *p, vgs_sampler *s, vgs_error *err)
     p->whole = s->frame.kind == VGS_FULL || d <= VGS__MOST_FULL;
     p->most = (double)s->c.pilot_calls;
     p->n = VGS__PILOT_DESCENTS;
-    p->all = VGS__PILOT_CHAINS;
-    p->room = p->all * (d <= VGS__MOST_FULL ? VGS__PILOT_KEPT : VGS__PILOT_FEWEST);
+    p->all = vgs__pilot_chains(s);
+    p->room = VGS__PILOT_CHAINS * (d <= VGS__MOST_FULL ? VGS__PILOT_KEPT : VGS__PILOT_FEWEST);
     p->fewest = VGS__PILOT_FEWEST * p->all;
     st = vgs__pilot_chains_open(p, err);
     return st == VGS_OK ? vgs__pilot_arrays_open(p, err) : st;
@@ -18296,6 +18738,7 @@ static vgs_status vgs__pilot_rough(vgs__pilot *p, const float *x, int n, vgs_err
     const int d = p->dim;
     double all = 0.0;
     int i, j;
+    if (f->kind == VGS_LOW_RANK) vgs__rank_none(f->l, d, 1.0);
     for (j = 0; j < d; ++j) {
         double mean = 0.0, square = 0.0;
         for (i = 0; i < n; ++i) mean += (double)x[(size_t)i * (size_t)d + (size_t)j] / n;
@@ -18461,7 +18904,7 @@ enum { VGS__AGAIN_ROWS = 4096, VGS__AGAIN_FIRST = 25, VGS__AGAIN_TIMES = 5 };
 /* rows [chains,D] of the pilot's samples, in u. */
 static vgs_status vgs__pilot_again_kept(vgs_sampler *s, float *rows, vgs_error *err)
 {
-    const size_t d = (size_t)s->c.energy.dim, chains = VGS__PILOT_CHAINS;
+    const size_t d = (size_t)s->c.energy.dim, chains = (size_t)vgs__pilot_chains(s);
     const size_t count = (size_t)s->kept_fixed * (size_t)s->c.batch;
     vgs_status st = VGS_OK;
     size_t i;
@@ -18475,7 +18918,8 @@ static vgs_status vgs__pilot_again_kept(vgs_sampler *s, float *rows, vgs_error *
 static vgs_status vgs__pilot_again_start(vgs_sampler *s, bool always, float *start, bool *wanted,
                                          vgs_error *err)
 {
-    const size_t d = (size_t)s->c.energy.dim, n = VGS__AGAIN_ROWS, chains = VGS__PILOT_CHAINS;
+    const size_t d = (size_t)s->c.energy.dim, n = VGS__AGAIN_ROWS;
+    const size_t chains = (size_t)vgs__pilot_chains(s);
     float *x = (float *)vgs__alloc_or(err, "pilot", n * d, sizeof *x);
     double *w = x ? (double *)vgs__alloc_or(err, "pilot", 2 * n, sizeof *w) : NULL, sum = 0.0;
     int *which = w ? (int *)(void *)(w + n) : NULL;
@@ -18531,7 +18975,7 @@ static vgs_status vgs__pilot_again(vgs_sampler *s, bool always, vgs_error *err)
 {
     const int asked = s->given.steps;
     const vgs_net_config net = s->c.net;
-    const size_t cells = VGS__PILOT_CHAINS * (size_t)s->c.energy.dim;
+    const size_t cells = (size_t)vgs__pilot_chains(s) * (size_t)s->c.energy.dim;
     float *start = (float *)vgs__alloc_or(err, "pilot", cells, sizeof *start);
     vgs__pilot_from from = { NULL, NULL, 0 };
     vgs__state old;
