@@ -8,7 +8,7 @@ WARN   = -Wall -Wextra -Wpedantic -Wconversion -Wsign-conversion -Wshadow -Wcast
 # Threads where the compiler has OpenMP; waiting threads sleep, so that a busy machine is no trouble.
 OPENMP = `sh tests/openmp.sh '$(CC)'`
 # The longest first, so that the two that run at a time end together. QUICK: some of them, or parts of them.
-TESTS  = opencl opencl_groups programs compile portable sampler coordinates curve rollout weights ebm energy ops mcmc repro backend \
+TESTS  = opencl opencl_groups programs compile portable sampler coordinates curve low_rank rollout weights ebm energy ops mcmc repro backend \
          gemm metrics oom detect rng model hygiene checkpoint nets td policy file
 QUICK  = programs:basics ops gemm compile:basics weights:densities,both_sides rng checkpoint nets model td file
 SETUP  = CC='$(CC)' CXX='$(CXX)' CFLAGS='$(CFLAGS)' OPENMP="$(OPENMP)" MAKE='$(MAKE)'

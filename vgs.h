@@ -11606,8 +11606,8 @@ static void vgs__frame_wall_gradient(const vgs__frame *f, const double *y, doubl
 }
 
 /* ---- low rank: L = S K, K = I + V (c - 1) V^T ----
-   K is symmetric, and so is its inverse, which has 1/c in place of c; log |det K| is the sum of log c. Columns
-   of V that are not in use are 0, and their c is 1. */
+   K is symmetric, and so is its inverse, which has 1/c in place of c; log |det K| is the sum of log c.
+   Columns of V that are not in use are 0, and their c is 1. */
 
 static size_t vgs__rank_c(int d) { return (size_t)d * (1 + VGS__RANK); }         /* where in l c begins   */
 
@@ -15996,10 +15996,12 @@ static bool vgs__pilot_fit(const vgs__pilot *p, const double *cov, const double 
 
 /* ---- fits of L of low rank ----
    Where E is quadratic and L is right the slope of a row, less the mean, is the row itself, in u. So in rows
-   z = S^-1 (y - m) with slopes h the differences h - z lie in the span of V, and their second moment in it is
+   z = S^-1 (y - m) with slopes h the differences h - z lie in the span of V. There their second moment is
    that of wide and of narrow directions alike, c^2 + 1/c^2 - 2, without the noise of sampling that either
    moment alone has. S is that of each coordinate of K^-1 z; S and V are found in turn. In the span c follows
-   as L does where it is a whole matrix. What is left of |h - z|^2 is the Fisher divergence from N(m, L L^T). */
+   as L does where it is a whole matrix. What is left of |h - z|^2 is the Fisher divergence from N(m, L L^T)
+   [such a metric for HMC: Seyboldt, Carlson, Carpenter, Preconditioning Hamiltonian Monte Carlo by minimizing
+   Fisher divergence (2026); there the span is that of draws and of slopes, each for itself]. */
 
 enum { VGS__RANK_TURNS = 12 };
 #define VGS__RANK_STILL 3e-4                     /* turns end where no log S moves by more            */
@@ -16185,7 +16187,8 @@ static double vgs__rank_gain(const vgs__rank_fit *f, int k, int from, int to, do
     int i;
     for (i = from; i < to; ++i) {
         const double z = f->tz[i * VGS__RANK + k], h = f->th[i * VGS__RANK + k];
-        const double gain = z * z * (1.0 - 1.0 / (c * c)) + (f->slopes ? h * h * (1.0 - c * c) : -2.0 * log(c));
+        const double narrower = f->slopes ? h * h * (1.0 - c * c) : -2.0 * log(c);
+        const double gain = z * z * (1.0 - 1.0 / (c * c)) + narrower;
         sum += gain / count;
         square += gain * gain / count;
     }
@@ -16225,8 +16228,8 @@ static void vgs__rank_keep(vgs__rank_fit *f, int count)
     }
 }
 
-/* V and c that a fit begins with: those of before; to samples only the strong ones. They find a weak direction
-   again, unless it lies along an axis, which is a matter of S. */
+/* V and c that a fit begins with: those of before; to samples only the strong ones. They find a weak
+   direction again, unless it lies along an axis, which is a matter of S. */
 static void vgs__rank_begin(double *l, const double *before, int d, bool samples)
 {
     const double strong = 0.7;
@@ -16247,7 +16250,7 @@ static bool vgs__rank_fit_rows(const vgs__pilot *p, const double *u, const doubl
     const bool same = !samples || !vgs__rank_used(p->f->l, p->dim);              /* as that of the moments */
     vgs__rank_fit f = { p->dim, n, half, n > p->n ? n / p->n : 1, 0, slopes, samples ? VGS__RANK_SURE
                         : VGS__RANK_LIKELY, l, p->rank, NULL, NULL, NULL, NULL, NULL, NULL };
-    double moved;
+    double moved, still = 0.0;
     int turn, count = 1;
     f.h = f.z + (size_t)n * d;
     f.tz = f.h + (size_t)n * d;
@@ -16258,7 +16261,7 @@ static bool vgs__rank_fit_rows(const vgs__pilot *p, const double *u, const doubl
     vgs__rank_begin(l, p->f->l, p->dim, samples);
     vgs__rank_rows(&f, p->f->l, u, g, centre);
     moved = same ? vgs__rank_rescale(&f, p->cov, p->slope, vgs__pilot_diagonal(p)) : vgs__rank_again(&f);
-    for (turn = 0; moved >= 0.0 && count && (!turn || moved > VGS__RANK_STILL) && turn < VGS__RANK_TURNS; ++turn) {
+    for (turn = 0; moved >= still && count && turn < VGS__RANK_TURNS; ++turn, still = VGS__RANK_STILL) {
         count = vgs__rank_count(&f);
         if (count) {
             vgs__rank_span(&f, n);
@@ -16777,7 +16780,8 @@ static vgs_status vgs__pilot_descend(vgs__pilot *p, double most, vgs_error *err)
         for (i = 0; i < p->n; ++i) vgs__pilot_aim(p, i, round);
         st = vgs__pilot_energies(p, err);
         for (pairs = i = 0; i < p->n && st == VGS_OK; ++i)
-            pairs += vgs__pilot_take(p, i, round, u + (size_t)pairs * (size_t)d, g + (size_t)pairs * (size_t)d);
+            pairs += vgs__pilot_take(p, i, round, u + (size_t)pairs * (size_t)d,
+                                     g + (size_t)pairs * (size_t)d);
         if (st != VGS_OK) return st;
         if (pairs > 0 && (p->f->kind != VGS_LOW_RANK || vgs__pilot_probes(p, round)))
             st = vgs__pilot_reframe(p, vgs__pilot_learn(p, u, g, pairs, pairs / 2, false, true,
@@ -21909,6 +21913,27 @@ static vgs_status vgs__ckpt_read_turn(const vgs_safetensors *f, const char *path
     return st;
 }
 
+/* L of low rank: scales above 0, columns of length 1, or 0 and not in use, at right angles. */
+static vgs_status vgs__ckpt_check_rank(const vgs_sampler *s, const char *path, const double *l,
+                                       vgs_error *err)
+{
+    const int d = s->c.energy.dim, r = VGS__RANK;
+    const size_t c = vgs__rank_c(d);
+    double dot[VGS__RANK], most = 0.0;
+    int i, j, k;
+    bool good = true;
+    if (s->frame.kind != VGS_LOW_RANK) return VGS_OK;
+    for (i = 0; i < d; ++i) good = good && l[i] > 0.0;
+    for (k = 0; k < r; ++k) {
+        good = good && l[c + (size_t)k] > 0.0;
+        for (j = 0; j < r; ++j) dot[j] = 0.0;
+        for (i = 0; i < d; ++i) for (j = 0; j < r; ++j) dot[j] += l[d + i * r + j] * l[d + i * r + k];
+        for (j = 0; j < r; ++j) most = fmax(most, fabs(dot[j] - (j == k && dot[k] > 0.5)));
+    }
+    if (good && most < 1e-6) return VGS_OK;
+    return vgs__fail(err, VGS_E_FORMAT, "%.120s: vgs.coordinates_l: is no L of low rank", path);
+}
+
 /* A curve, where there is one: each coordinate once, after those that it depends on; numbers that can be. */
 static vgs_status vgs__ckpt_read_curve(const vgs_sampler *s, const vgs_safetensors *f, const char *path,
                                        double *order, vgs_error *err)
@@ -21968,6 +21993,7 @@ static vgs_status vgs__ckpt_read_own(const vgs_sampler *s, const vgs_safetensors
     for (i = 0; i < d + l && st == VGS_OK; ++i)
         if (!vgs__finite(h->frame[i]))
             st = vgs__fail(err, VGS_E_NONFINITE, "%.120s: its coordinates are not finite", path);
+    if (st == VGS_OK) st = vgs__ckpt_check_rank(s, path, h->frame + d, err);
     if (st == VGS_OK && !(h->own[VGS__OWN_correct] >= -1.0 &&
                           h->own[VGS__OWN_correct] <= (double)VGS__MALA_MOST))
         st = vgs__fail(err, VGS_E_FORMAT, "%.120s: vgs.correct = %g: must be 0..%d", path,
@@ -22046,6 +22072,22 @@ static vgs_status vgs__ckpt_apply_training(vgs_sampler *s, vgs__snapshot *h, vgs
     return st;
 }
 
+/* A sampler of this configuration, whose coordinates are others, takes the place of s. */
+static vgs_status vgs__ckpt_adopt_coordinates(vgs_sampler *s, const vgs_config *c, vgs_error *err)
+{
+    vgs__frame was = s->frame;
+    vgs_status st = vgs__frame_open(&s->frame, was.of, c->coordinates, (double)c->length_scale, was.tau,
+                                    was.b, was.buf != NULL, err);
+    if (st == VGS_OK) st = vgs__sampler_rebuild(s, c, err);
+    if (st == VGS_OK) {
+        vgs__frame_close(&was);
+        return st;
+    }
+    vgs__frame_close(&s->frame);
+    s->frame = was;
+    return st;
+}
+
 /* The choices that a pilot made for the file are taken over by a sampler that has had none and is not
    trained: it can be one of the same configuration, as the caller gave it. */
 static vgs_status vgs__ckpt_adopt_choices(vgs_sampler *s, const vgs_safetensors *f, const char *path,
@@ -22058,6 +22100,8 @@ static vgs_status vgs__ckpt_adopt_choices(vgs_sampler *s, const vgs_safetensors 
         strcmp(piloted, "1")) return VGS_OK;
     st = vgs_checkpoint_config(path, &c, NULL, err);
     if (st == VGS_OK) st = vgs_config_resolve(&c, &c, err);
+    if (st == VGS_OK && c.coordinates != s->c.coordinates && s->given.coordinates == VGS_COORDINATES_AUTO &&
+        !vgs__config_is_plain(&c)) return vgs__ckpt_adopt_coordinates(s, &c, err);
     if (st == VGS_OK && c.coordinates != s->c.coordinates)
         st = vgs__fail(err, VGS_E_SHAPE, "%.120s: coordinates = %d, but the sampler has %d", path,
                        (int)c.coordinates, (int)s->c.coordinates);
@@ -23800,6 +23844,10 @@ VGS__DEF vgs_status vgs_ebm_checkpoint_config(const char *path, vgs_ebm_config *
 #undef VGS__CURVE_TIMES
 #undef VGS__CURVE_WORTH
 #undef VGS__SPLINE_END
+#undef VGS__RANK_STILL
+#undef VGS__RANK_SURE
+#undef VGS__RANK_LIKELY
+#undef VGS__RANK_LEAST
 #undef VGS__FEATURE_DETAIL
 #undef VGS__GOOD_ESS
 #undef VGS__AGAIN_BELOW

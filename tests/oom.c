@@ -511,6 +511,36 @@ static void pilot(void)
     fail_at = 0;
 }
 
+/* A sampler that takes its coordinates from a file. */
+static void other_coordinates(void)
+{
+    vgs_config c = config_of(VGS_NET_MLP);
+    vgs_sampler *s;
+    long before;
+    bool ok = false;
+    c.slope_loss = 0;
+    c.local_noise = false;
+    c.coordinates = VGS_LOW_RANK;
+    s = vgs_sampler_create(&c, &err);
+    OK(s && vgs_sampler_train(s, 1, NULL, &err) == VGS_OK && vgs_sampler_save(s, PATH, NULL, &err) == VGS_OK);
+    vgs_sampler_free(s);
+    c.coordinates = VGS_COORDINATES_AUTO;
+    before = alive;
+    for (fail_at = 1; !ok; fail_at += 5) {
+        T_IN("another kind of coordinates, allocation %ld fails", fail_at);
+        memset(&err, 0, sizeof err);
+        allocations = 0;
+        s = vgs_sampler_create(&c, &err);
+        ok = s && vgs_sampler_load(s, PATH, &err) == VGS_OK;
+        OK(!ok || vgs_sampler_config(s)->coordinates == VGS_LOW_RANK);
+        vgs_sampler_free(s);
+        if (!CHECK(alive == before, "%ld blocks are left", alive - before)) break;
+        if (allocations >= fail_at && !CHECK(!ok && err.code == VGS_E_NOMEM, "%s", err.msg)) break;
+    }
+    fail_at = 0;
+    remove(PATH);
+}
+
 int main(int argc, char **argv)
 {
     static const struct { const char *name; bool (*what)(void);
@@ -550,6 +580,7 @@ int main(int argc, char **argv)
     for (i = 0; i < sizeof list / sizeof *list; ++i)
         if (t_wanted(list[i].name)) exhaust(list[i].name, list[i].what);
     RUN(pilot);
+    RUN(other_coordinates);
     vgs_sampler_free(old);
     RUN(asked_again);
     t_place[0] = 0;

@@ -19,7 +19,8 @@ if [ "${1:-}" = --one ]; then
         # -O2 where kernels and time matter; elsewhere plain C, which compiles four times faster. Static: what a
         # test does not use takes no time
         case $test in
-        gemm | ops | ebm | curve | backend | coordinates | sampler | weights | energy | metrics | mcmc) flags="" ;;
+        gemm | ops | ebm | curve | low_rank | backend | coordinates | sampler | weights | energy | metrics | mcmc)
+            flags="" ;;
         *) flags=-O0 ;;
         esac
         [ -z "$parts" ] || flags=-O0
