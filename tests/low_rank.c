@@ -332,7 +332,8 @@ static void files(void)
     t = vgs_sampler_create(&c, &err);
     CHECK(t && vgs_sampler_load(t, path, &err) == VGS_OK, "%s", err.msg);
     for (k = 0; k < 2; ++k) {                    /* as it is, and after more of training              */
-        OK(vgs_sampler_draw(s, NULL, N, x, &err) == VGS_OK && vgs_sampler_draw(t, NULL, N, y, &err) == VGS_OK);
+        OK(vgs_sampler_draw(s, NULL, N, x, &err) == VGS_OK);
+        OK(vgs_sampler_draw(t, NULL, N, y, &err) == VGS_OK);
         OK(!memcmp(x, y, sizeof x));
         OK(vgs_sampler_train(s, 2, NULL, &err) == VGS_OK && vgs_sampler_train(t, 2, NULL, &err) == VGS_OK);
     }
