@@ -13,7 +13,8 @@
    of maps. Of cells: the share of all that are hotter than the promised share of good ones. p: the mean
    p-value, 0.5 if new images score like those of the calibration. Means over the splits; the error is the
    deviation of this mean when groups are drawn with replacement, those of the calibration, too (of cells: of
-   the test). */
+   the test); in brackets that of the mean of as many splits of these same groups. Then what the same detectors
+   find of the bad images: means over the splits +- the largest deviation. */
 #define _POSIX_C_SOURCE 200809L
 #define VGS_IMPLEMENTATION
 #include "../vgs.h"
@@ -33,6 +34,7 @@
 #include "../examples/efficientnet.h"
 #include "../examples/extractor.h"
 #include "../examples/detector.h"
+#include "../examples/roc.h"
 #include "clock.h"
 #include "detect_cache.h"
 
@@ -51,58 +53,67 @@ typedef struct bench {
     int splits, threads, groups;
     double share;
     extractor extract;
-    photos good;
+    photos all;              /* the good ones first                                                      */
+    int good;
     int *group, *fold;
     bool *use;
     store features;
     float *maps;             /* [images, layers, cells]                                                  */
     seen *seen;              /* [splits, images]                                                         */
+    double *auroc, *found;   /* [splits]; [splits, RATES]                                                */
 } bench;
 
 /* ==== splits ======================================================================================== */
 
-static void photos_good(photos *p, const char *folder)
+/* Behind those of `to`: the good or the bad ones of `from`. */
+static void photos_copy(photos *to, const photos *from, bool bad)
 {
-    photos test;
-    if (!photos_scan(p, folder, false) || !photos_scan(&test, folder, true)) exit(EXIT_FAILED);
-    for (int i = 0; i < test.n; ++i) {
-        if (test.at[i].bad) continue;
-        photos_add(p, test.at[i].path, test.at[i].name, NULL, false);
-        p->at[p->n - 1].class_index = test.at[i].class_index;
+    for (int i = 0; i < from->n; ++i) {
+        if (from->at[i].bad != bad) continue;
+        photos_add(to, from->at[i].path, from->at[i].name, NULL, bad);
+        to->at[to->n - 1].class_index = from->at[i].class_index;
     }
-    photos_free(&test);
 }
 
 static void prepare(bench *b)
 {
+    photos test;
     vgs_error err;
-    photos_good(&b->good, b->folder);
+    if (!photos_scan(&b->all, b->folder, false) || !photos_scan(&test, b->folder, true)) exit(EXIT_FAILED);
+    photos_copy(&b->all, &test, false);
+    b->good = b->all.n;
+    photos_copy(&b->all, &test, true);
+    photos_free(&test);
     must(extractor_create(&b->extract, &b->how, b->weights, NULL, b->threads, &err), &err);
-    extract_all(&b->extract, &b->good, &b->features, b->cache, "good");
-    b->group = (int *)room_for(2 * (size_t)b->good.n, sizeof *b->group);
-    b->fold = b->group + b->good.n;
-    b->use = (bool *)room_for((size_t)b->good.n, sizeof *b->use);
-    b->maps = (float *)room_for((size_t)b->good.n * MOST_LAYERS * (size_t)(b->how.grid * b->how.grid),
+    extract_all(&b->extract, &b->all, &b->features, b->cache, "all");
+    b->group = (int *)room_for(2 * (size_t)b->all.n, sizeof *b->group);
+    b->fold = b->group + b->all.n;
+    b->use = (bool *)room_for((size_t)b->all.n, sizeof *b->use);
+    b->maps = (float *)room_for((size_t)b->all.n * MOST_LAYERS * (size_t)(b->how.grid * b->how.grid),
                                 sizeof *b->maps);
-    b->seen = (seen *)room_for((size_t)b->splits * (size_t)b->good.n, sizeof *b->seen);
-    if (b->how.group_gap > 0) b->groups = group_by_gap(&b->good, b->how.group_gap, b->group);
-    else for (b->groups = 0; b->groups < b->good.n; ++b->groups) b->group[b->groups] = b->groups;
+    b->seen = (seen *)room_for((size_t)b->splits * (size_t)b->all.n, sizeof *b->seen);
+    b->auroc = (double *)room_for((size_t)b->splits * (1 + RATES), sizeof *b->auroc);
+    b->found = b->auroc + b->splits;
+    b->all.n = b->good;                          /* groups are of the good ones                          */
+    if (b->how.group_gap > 0) b->groups = group_by_gap(&b->all, b->how.group_gap, b->group);
+    else for (b->groups = 0; b->groups < b->good; ++b->groups) b->group[b->groups] = b->groups;
+    b->all.n = b->features.n;
 }
 
-/* The fold of each image, -1: of the test. Returns how many folds. */
+/* The fold of each image, -1: of the test, -2: bad. Returns how many folds. */
 static int deal(bench *b, int split)
 {
     vgs_rng r = { b->how.seed, 67, (uint32_t)split << 16 };
     int *order = (int *)room_for((size_t)b->groups, sizeof *order), train = (int)(b->share * b->groups + 0.5);
-    int folds = folds_in_use(&b->how, (int)(b->share * b->good.n), train);
+    int folds = folds_in_use(&b->how, (int)(b->share * b->good), train);
     for (int g = 0; g < b->groups; ++g) {
         int k = (int)vgs_rng_below(&r, (uint32_t)g + 1);
         order[g] = order[k];
         order[k] = g;
     }
-    for (int i = 0; i < b->good.n; ++i) {
-        int g = order[b->group[i]];
-        b->fold[i] = g < train ? g % folds : -1;
+    for (int i = 0; i < b->all.n; ++i) {
+        int g = i < b->good ? order[b->group[i]] : -1;
+        b->fold[i] = g < 0 ? -2 : g < train ? g % folds : -1;
     }
     free(order);
     return folds;
@@ -116,10 +127,10 @@ static void score_all(bench *b, detector *d, int folds)
     vgs_error err;
     for (int f = 0; f < folds; ++f)
         must(score_fold(d, &b->features, b->fold, f, b->use, b->threads, b->maps, &err), &err);
-    for (int i = 0; i < b->good.n; ++i) b->use[i] = b->fold[i] >= 0;
+    for (int i = 0; i < b->all.n; ++i) b->use[i] = b->fold[i] >= 0;
     must(models_create(&d->fitted, &b->extract, b->how.rows, b->threads, &err), &err);
     must(models_fit(&d->fitted, &b->extract, &b->features, b->use, &err), &err);
-    for (int i = 0; i < b->good.n; ++i) {
+    for (int i = 0; i < b->all.n; ++i) {
         if (b->fold[i] >= 0) continue;
         store_read(&b->features, i, x);
         models_score(&d->fitted, &b->extract, x, b->maps + (size_t)i * stride);
@@ -133,7 +144,7 @@ static int calibration_maps(const bench *b, float *out)
 {
     size_t stride = (size_t)(b->how.grid * b->how.grid * layers_in_use(&b->how));
     int n = 0;
-    for (int i = 0; i < b->good.n; ++i)
+    for (int i = 0; i < b->good; ++i)
         if (b->fold[i] >= 0)
             memcpy(out + (size_t)n++ * stride, b->maps + (size_t)i * stride, stride * sizeof *out);
     return n;
@@ -147,11 +158,36 @@ static double share_hotter(const detector *d, const float *map, double limit)
     return (double)n / cells;
 }
 
-static void judge_split(bench *b, detector *d, seen *out)
+static void judge_images(bench *b, const detector *d, const seen *s, int split)
+{
+    scored *list = (scored *)room_for((size_t)b->all.n, sizeof *list);
+    double sum = 0;
+    for (int c = 0; c < b->all.class_count; ++c) {
+        roc_bins bins;
+        int n = 0;
+        for (int i = 0; i < b->all.n; ++i)
+            if (b->fold[i] < 0 && b->all.at[i].class_index == c)
+                list[n++] = (scored){ s[i].value[IMAGES], b->all.at[i].bad };
+        bins = roc_of_images(list, n);
+        sum += roc_area(bins.good, bins.bad, bins.n);
+        roc_free(&bins);
+    }
+    b->auroc[split] = sum / b->all.class_count;
+    for (int r = 0; r < RATES; ++r) {
+        int n = 0;
+        for (int i = b->good; i < b->all.n; ++i)
+            n += p_value(d, s[i].value[IMAGES]) <= rates[r] * (1 + 1e-12);
+        b->found[split * RATES + r] = (double)n / (b->all.n - b->good);
+    }
+    free(list);
+}
+
+static void judge_split(bench *b, detector *d, int split)
 {
     int cells = b->how.grid * b->how.grid, n;
-    size_t stride = (size_t)(cells * layers_in_use(&b->how)), all = (size_t)b->good.n * (size_t)cells;
-    float *chosen = (float *)room_for((size_t)b->good.n * stride, sizeof *chosen);
+    size_t stride = (size_t)(cells * layers_in_use(&b->how)), all = (size_t)b->good * (size_t)cells;
+    seen *out = b->seen + (size_t)split * (size_t)b->all.n;
+    float *chosen = (float *)room_for((size_t)b->good * stride, sizeof *chosen);
     float *score = (float *)room_for(2 * all, sizeof *score), *map = score + all;
     n = calibration_maps(b, chosen);
     measure_scale(d, chosen, n);
@@ -159,13 +195,14 @@ static void judge_split(bench *b, detector *d, seen *out)
         combine_maps(d, chosen + (size_t)i * stride, score + (size_t)i * (size_t)cells,
                      map + (size_t)i * (size_t)cells);
     calibrate(d, score, map, n);
-    for (int i = 0; i < b->good.n; ++i) {
+    for (int i = 0; i < b->all.n; ++i) {
         combine_maps(d, b->maps + (size_t)i * stride, score, map);
         out[i].test = b->fold[i] < 0;
         out[i].value[IMAGES] = map_score(score, cells);
         out[i].value[MAPS] = map_score(map, cells);
         for (int r = 0; r < RATES; ++r) out[i].cells[r] = share_hotter(d, map, -log10(rates[r]));
     }
+    judge_images(b, d, out, split);
     free(chosen);
     free(score);
 }
@@ -187,7 +224,7 @@ static int compare_valued(const void *a, const void *b)
 static void figures_of(const bench *b, const seen *s, int kind, const valued *order, const double *weight,
                        figures *f)
 {
-    int n = b->good.n;
+    int n = b->good;
     double all = 0, above = 0, tests = 0, alarms[RATES] = { 0 }, p_sum = 0;
     for (int i = 0; i < n; ++i) *(s[i].test ? &tests : &all) += weight[b->group[i]];
     for (int i = 0, j = 0; i < n; i = j) {                           /* equal values count together      */
@@ -206,7 +243,7 @@ static void figures_of(const bench *b, const seen *s, int kind, const valued *or
 static void cells_of(const bench *b, const seen *s, const double *weight, figures *f)
 {
     double sum[RATES] = { 0 }, tests = 0;
-    for (int i = 0; i < b->good.n; ++i) {
+    for (int i = 0; i < b->good; ++i) {
         if (!s[i].test) continue;
         tests += weight[b->group[i]];
         for (int r = 0; r < RATES; ++r) sum[r] += weight[b->group[i]] * s[i].cells[r];
@@ -214,13 +251,14 @@ static void cells_of(const bench *b, const seen *s, const double *weight, figure
     for (int r = 0; r < RATES; ++r) f->alarms[CELLS][r] += sum[r] / tests / b->splits;
 }
 
-static figures all_figures(const bench *b, const valued *order, const double *weight)
+/* Sums over the splits from..to-1, each over the number of all splits. */
+static figures sum_figures(const bench *b, const valued *order, const double *weight, int from, int to)
 {
     figures f = { .p = { 0 } };
-    for (int k = 0; k < b->splits; ++k) {
-        const seen *s = b->seen + (size_t)k * (size_t)b->good.n;
+    for (int k = from; k < to; ++k) {
+        const seen *s = b->seen + (size_t)k * (size_t)b->all.n;
         for (int kind = 0; kind < 2; ++kind)
-            figures_of(b, s, kind, order + (size_t)(2 * k + kind) * (size_t)b->good.n, weight, &f);
+            figures_of(b, s, kind, order + (size_t)(2 * k + kind) * (size_t)b->good, weight, &f);
         cells_of(b, s, weight, &f);
     }
     return f;
@@ -238,39 +276,58 @@ static double deviation_at(const figures *f, int n, size_t at)
     return sqrt(fmax(0, square / n - sum / n * (sum / n)));
 }
 
+/* Mean of n numbers that are `step` apart, +- the largest deviation from it. */
+static void say_spread(const char *name, const double *x, int n, int step)
+{
+    double mean = 0, far = 0;
+    for (int i = 0; i < n; ++i) mean += x[i * step] / n;
+    for (int i = 0; i < n; ++i) far = fmax(far, fabs(x[i * step] - mean));
+    printf("%s\t%.3f +- %.3f\n", name, mean, far);
+}
+
 static void report(const bench *b)
 {
-    size_t n = (size_t)b->good.n;
+    size_t n = (size_t)b->good;
     valued *order = (valued *)room_for(2 * (size_t)b->splits * n, sizeof *order);
     double *weight = (double *)room_for((size_t)b->groups, sizeof *weight);
     figures f, *again = (figures *)room_for(RESAMPLED, sizeof *again);
+    figures *each = (figures *)room_for((size_t)b->splits, sizeof *each);
     vgs_rng r = { b->how.seed, 68, 0 };
     for (int k = 0; k < 2 * b->splits; ++k) {
-        const seen *s = b->seen + (size_t)(k / 2) * n;
+        const seen *s = b->seen + (size_t)(k / 2) * (size_t)b->all.n;
         for (size_t i = 0; i < n; ++i) order[(size_t)k * n + i] = (valued){ s[i].value[k % 2], (int)i };
         qsort(order + (size_t)k * n, n, sizeof *order, compare_valued);
     }
     for (int g = 0; g < b->groups; ++g) weight[g] = 1;
-    f = all_figures(b, order, weight);
+    f = sum_figures(b, order, weight, 0, b->splits);
+    for (int k = 0; k < b->splits; ++k) each[k] = sum_figures(b, order, weight, k, k + 1);
     for (int k = 0; k < RESAMPLED; ++k) {
         for (int g = 0; g < b->groups; ++g) weight[g] = 0;
         for (int g = 0; g < b->groups; ++g) weight[vgs_rng_below(&r, (uint32_t)b->groups)] += 1;
-        again[k] = all_figures(b, order, weight);
+        again[k] = sum_figures(b, order, weight, 0, b->splits);
     }
     for (int kind = 0; kind < KINDS; ++kind) {
         printf("%s", kind_names[kind]);
-        for (int i = 0; i < RATES; ++i)
-            printf("\t%g %%: %.2f +- %.2f", 100 * rates[i], 100 * f.alarms[kind][i],
-                   100 * deviation_at(again, RESAMPLED, offsetof(figures, alarms) +
-                                      sizeof(double) * (size_t)(kind * RATES + i)));
-        if (kind != CELLS)
-            printf("\tp %.3f +- %.3f", f.p[kind],
-                   deviation_at(again, RESAMPLED, offsetof(figures, p) + sizeof(double) * (size_t)kind));
+        for (int i = 0; i < RATES; ++i) {
+            size_t at = offsetof(figures, alarms) + sizeof(double) * (size_t)(kind * RATES + i);
+            printf("\t%g %%: %.2f +- %.2f (%.2f)", 100 * rates[i], 100 * f.alarms[kind][i],
+                   100 * deviation_at(again, RESAMPLED, at),
+                   100 * sqrt(b->splits) * deviation_at(each, b->splits, at));
+        }
+        if (kind != CELLS) {
+            size_t at = offsetof(figures, p) + sizeof(double) * (size_t)kind;
+            printf("\tp %.3f +- %.3f (%.3f)", f.p[kind], deviation_at(again, RESAMPLED, at),
+                   sqrt(b->splits) * deviation_at(each, b->splits, at));
+        }
         putchar('\n');
     }
+    say_spread("image AUROC", b->auroc, b->splits, 1);
+    for (int r = 0; r < RATES; ++r)
+        say_spread(r ? "bad images found at 5 %" : "bad images found at 1 %", b->found + r, b->splits, RATES);
     free(order);
     free(weight);
     free(again);
+    free(each);
 }
 
 static void set(bench *b, args *a)
@@ -298,13 +355,13 @@ int main(int argc, char **argv)
     if (!b.how.size) b.how.size = b.weights ? 224 : 128;
     if (b.how.unit < 0) b.how.unit = b.weights != NULL;
     prepare(&b);
-    say("%d good images in %d groups, features in %.0f s", b.good.n, b.groups, cpu_seconds() - start);
+    say("%d good images in %d groups, features in %.0f s", b.good, b.groups, cpu_seconds() - start);
     for (int k = 0; k < b.splits; ++k) {
         detector d = { .how = b.how };
         int folds = deal(&b, k);
         d.extract = b.extract;
         score_all(&b, &d, folds);
-        judge_split(&b, &d, b.seen + (size_t)k * (size_t)b.good.n);
+        judge_split(&b, &d, k);
         free(d.scores);
         say("split %d of %d, %d folds, %.0f s of the processor", k + 1, b.splits, folds,
             cpu_seconds() - start);
@@ -312,10 +369,11 @@ int main(int argc, char **argv)
     report(&b);
     extractor_free(&b.extract);
     store_close(&b.features);
-    photos_free(&b.good);
+    photos_free(&b.all);
     free(b.group);
     free(b.use);
     free(b.maps);
     free(b.seen);
+    free(b.auroc);
     return finish_stdout();
 }

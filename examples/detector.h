@@ -49,11 +49,11 @@ static inline vgs_status models_create(models *m, const extractor *e, int rows, 
     int channels = e->score.channels, cells = s->grid * s->grid;
     *m = (models){ .bank = { 0, 0, NULL, NULL } };
     if (map_of_scales(s)) {
-        m->fine = gaussian_create(cells, e->fine.channels, s->map_dims);
-        m->coarse = gaussian_create(cells, e->coarse.channels, s->map_dims);
+        m->fine = gaussian_create(cells, e->fine.channels, s->map_dims, threads);
+        m->coarse = gaussian_create(cells, e->coarse.channels, s->map_dims, threads);
     }
-    if (s->method & LOCATION) m->location = gaussian_create(cells, channels, s->dims);
-    if (s->method & MAHALANOBIS) m->one = gaussian_create(1, channels, s->dims);
+    if (s->method & LOCATION) m->location = gaussian_create(cells, channels, s->dims, threads);
+    if (s->method & MAHALANOBIS) m->one = gaussian_create(1, channels, s->dims, threads);
     if (s->method & NEIGHBOUR) m->bank = neighbour_create(rows, channels);
     return s->method & ENERGY ? energy_create(&m->ebm, s, channels, threads, err) : VGS_OK;
 }

@@ -14,12 +14,14 @@ typedef struct gaussian {
     float *mean;             /* [cells, channels]                                                        */
     float *root;             /* [cells, channels (channels + 1)/2]: R = L^-1, S = L L^T, rows of the     */
                              /* lower triangle; the distance is |R (x - mean)|                           */
+    int threads;             /* of the fit                                                               */
 } gaussian;
 
-/* dims: 0, or channels that a basis leaves. */
-static inline gaussian gaussian_create(int cells, int from, int dims)
+/* dims: 0, or channels that a basis leaves. threads: 0, all that there are. */
+static inline gaussian gaussian_create(int cells, int from, int dims, int threads)
 {
     gaussian g = { .from = from, .cells = cells, .channels = dims && dims < from ? dims : from };
+    g.threads = threads_in_use(threads);
     if (g.channels < from) g.basis = (float *)room_for((size_t)g.channels * (size_t)from, sizeof *g.basis);
     g.mean = (float *)room_for((size_t)cells * (size_t)g.channels, sizeof *g.mean);
     g.root = (float *)room_for((size_t)cells * triangle(g.channels), sizeof *g.root);
@@ -103,11 +105,12 @@ static inline void orthonormal(double *q, int n, int wide)
    subspace iteration. */
 static inline void gaussian_subspace(gaussian *g, const double *s)
 {
-    int c = g->from, n = g->channels, wide = padded(c);
+    int c = g->from, n = g->channels, wide = padded(c), threads = g->threads;
     size_t row = (size_t)wide, all = (size_t)n * row;
     double *q = (double *)room_for(2 * all, sizeof *q), *p = q + all;
     for (int i = 0; i < n; ++i) q[(size_t)i * row + (size_t)(i * (c / n))] = 1;
     for (int round = 0; round < 20; ++round) {
+        EACH_BY_ITSELF
         for (int j = 0; j < wide; j += LANES)
             for (int i = 0; i < n; ++i) {
                 const double *a = q + (size_t)i * row, *b = s + j;
@@ -162,6 +165,8 @@ typedef struct gathered { float *x, *origin; int cells, n; } gathered;
 static inline void project_all(const gaussian *g, const float *x, const float *origin, int cells, size_t step,
                                float *out)
 {
+    int threads = g->threads;
+    EACH_BY_ITSELF
     for (int k = 0; k < cells; k += 4)
         for (int i = 0; i < g->channels; ++i)
             for (int r = k; r < k + 4 && r < cells; ++r) {
@@ -185,6 +190,8 @@ static inline void gather(gathered *q, const gaussian *g, const float *x, bool f
 static inline void gathered_add(gathered *q, const gaussian *g, moments *m)
 {
     size_t block = MOST_ROWS * (size_t)padded(g->channels);
+    int threads = g->cells == 1 ? 1 : g->threads;
+    EACH_BY_ITSELF
     for (int k = 0; k < q->cells; ++k)
         moments_add(m + (g->cells == 1 ? 0 : k), q->x + (size_t)k * block, q->n, g->channels);
     q->n = 0;
@@ -205,42 +212,47 @@ static inline void gaussian_moments(const gaussian *g, store *s, const bool *use
     gathered_add(q, g, m);
 }
 
+/* Mean and root of cell `at` from the moments [g->cells] of those within its window. */
+static inline bool gaussian_cell(gaussian *g, const moments *m, int at, int grid, int window,
+                                 const float *origin, double ridge)
+{
+    int c = g->channels, y = at / grid, x = at % grid;
+    double *sum = (double *)room_for((size_t)c * (size_t)(c + 1), sizeof *sum), *product = sum + c, count = 0;
+    bool ok;
+    for (int k = 0; k < g->cells; ++k)
+        if (g->cells == 1 || (abs(k / grid - y) <= window && abs(k % grid - x) <= window))
+            moments_gather(m + k, c, &count, sum, product);
+    ok = gaussian_solve(g, at, count, sum, product, origin, ridge);
+    free(sum);
+    return ok;
+}
+
 /* Fits to the images i of the store with use[i]. window: cells on each side that a cell shares its Gaussian
    with. grid^2 cells, or one. False: no positive covariance. */
 static inline bool gaussian_fit(gaussian *g, store *s, const bool *use, int grid, int window, double ridge)
 {
-    int c = g->channels;
+    int c = g->channels, threads = g->threads, wrong = 0;
     gathered q = { .cells = grid * grid };
     size_t rows = (size_t)q.cells * MOST_ROWS * (size_t)padded(c);
     moments *m = (moments *)room_for((size_t)g->cells, sizeof *m);
-    double *memory = (double *)room_for((size_t)g->cells * (triangle(c) + (size_t)c), sizeof *memory);
-    double *sum = (double *)room_for((size_t)c * (size_t)(c + 1), sizeof *sum), *product = sum + c;
     float *x = (float *)room_for(s->numbers, sizeof *x);
-    bool ok = true;
+    bool *done = (bool *)room_for((size_t)g->cells, sizeof *done);
     q.x = (float *)room_for(rows + (size_t)c, sizeof *q.x);
     q.origin = q.x + rows;
     if (g->basis) gaussian_basis(g, s, use, x);
-    for (int k = 0; k < g->cells; ++k) {
-        m[k].sum = memory + (size_t)k * (triangle(c) + (size_t)c);
-        m[k].product = m[k].sum + c;
-    }
+    for (int k = 0; k < g->cells; ++k) m[k] = moments_create(c);
     gaussian_moments(g, s, use, &q, x, m);
-    for (int k = 0; k < g->cells && ok; ++k) {
-        int y0 = k / grid - window, y1 = k / grid + window, x0 = k % grid - window, x1 = k % grid + window;
-        double count = 0;
-        memset(sum, 0, (size_t)c * (size_t)(c + 1) * sizeof *sum);
-        if (g->cells == 1) moments_gather(m, c, &count, sum, product);
-        for (int j = 0; j < g->cells && g->cells > 1; ++j)
-            if (j / grid >= y0 && j / grid <= y1 && j % grid >= x0 && j % grid <= x1)
-                moments_gather(m + j, c, &count, sum, product);
-        ok = gaussian_solve(g, k, count, sum, product, q.origin, ridge);
+    EACH_BY_ITSELF
+    for (int k = 0; k < g->cells; ++k) done[k] = gaussian_cell(g, m, k, grid, window, q.origin, ridge);
+    for (int k = 0; k < g->cells; ++k) {
+        wrong += !done[k];
+        moments_free(m + k);
     }
     free(m);
-    free(memory);
-    free(sum);
     free(x);
+    free(done);
     free(q.x);
-    return ok;
+    return !wrong;
 }
 
 /* Distances of the features x [cells, from] into map [cells]. */

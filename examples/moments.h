@@ -3,6 +3,16 @@
 #ifndef MOMENTS_H
 #define MOMENTS_H
 
+/* Before a loop whose rounds do not depend on each other: the same results with any number of `threads`,
+   which is a variable where it stands. */
+#ifdef _OPENMP
+#  define EACH_BY_ITSELF _Pragma("omp parallel for num_threads(threads)")
+static inline int threads_in_use(int threads) { return threads > 0 ? threads : omp_get_max_threads(); }
+#else
+#  define EACH_BY_ITSELF
+static inline int threads_in_use(int threads) { (void)threads; return 1; }
+#endif
+
 static inline size_t triangle(int n) { return (size_t)n * (size_t)(n + 1) / 2; }
 
 /* Sums of rows less an origin, so that little is lost when means are taken off, and of their products, the

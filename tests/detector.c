@@ -337,7 +337,7 @@ static void basis(void)
 {
     enum { N = 10, CHANNELS = 3, CELLS = 4 };
     view seen = { .grid = 2, .from = CHANNELS, .pool = 1 };
-    gaussian g = gaussian_create(1, CHANNELS, 1);
+    gaussian g = gaussian_create(1, CHANNELS, 1, 1);
     store st;
     bool use[N];
     float x[CELLS * CHANNELS];
