@@ -13,8 +13,8 @@
    of maps. Of cells: the share of all that are hotter than the promised share of good ones. p: the mean
    p-value, 0.5 if new images score like those of the calibration. Means over the splits; the error is the
    deviation of this mean when groups are drawn with replacement, those of the calibration, too (of cells: of
-   the test); in brackets that of the mean of as many splits of these same groups. Then what the same detectors
-   find of the bad images: means over the splits +- the largest deviation. */
+   the test); in brackets that of the mean of as many splits of these same groups. Then what the same
+   detectors find of the bad images: means over the splits +- the largest deviation. */
 #define _POSIX_C_SOURCE 200809L
 #define VGS_IMPLEMENTATION
 #include "../vgs.h"
