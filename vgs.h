@@ -10797,12 +10797,13 @@ static int vgs__mcmc_by_value(const void *a, const void *b)
     return (x > y) - (x < y);
 }
 
-/* z with Phi(z) = p, 0 < p <= 1/2, by Newton's method on log Phi, which is concave: from the left z only
+/* z with Phi(z) = p, 0 < p < 1, by Newton's method on log Phi, which is concave: from the left z only
    rises. */
 static double vgs__mcmc_normal_quantile(double p)
 {
     double z = -sqrt(-2.0 * log(p)) - 1.0;
     int i;
+    if (p > 0.5) return -vgs__mcmc_normal_quantile(1.0 - p);
     for (i = 0; i < 50; ++i) {
         double below = 0.5 * erfc(-0.70710678118654752 * z);
         double step = log(p / below) * below * 2.5066282746310005 * exp(0.5 * z * z);
@@ -10822,10 +10823,9 @@ static void vgs__mcmc_rank_normal(const vgs__halves *h, const double *v, double 
     }
     qsort(h->order, (size_t)all, sizeof *h->order, vgs__mcmc_by_value);
     for (i = 0; i < all; i = j) {
-        double p, q;
+        double q;
         for (j = i + 1; j < all && !(h->order[j].value > h->order[i].value); ++j) {}
-        p = (0.5 * (i + 1.0 + j) - 0.375) / (all + 0.25);
-        q = p <= 0.5 ? vgs__mcmc_normal_quantile(p) : -vgs__mcmc_normal_quantile(1.0 - p);
+        q = vgs__mcmc_normal_quantile((0.5 * (i + 1.0 + j) - 0.375) / (all + 0.25));
         for (k = i; k < j; ++k) z[h->order[k].at] = q;
     }
 }
@@ -13691,7 +13691,7 @@ static vgs_var vgs__fit_value(vgs_sampler *s, vgs__fit_stage *st, vgs_var idx, v
 static void vgs__fit_record(vgs_sampler *s, vgs__fit_stage *st, bool slope_only)
 {
     vgs_graph *g = st->g;
-    vgs_var idx, t, y, loss, mean, grad_loss = vgs__no_var();
+    vgs_var idx, t, y, loss, mean, all, grad_loss = vgs__no_var();
     const bool pair = slope_only || s->c.slope_loss > 0.0f;
     st->noise = vgs_noise_create(g);
     st->first = vgs_scalar_create(g, 0);
@@ -13704,9 +13704,9 @@ static void vgs__fit_record(vgs_sampler *s, vgs__fit_stage *st, bool slope_only)
         y = vgs_combine(g, y, 1.0f, vgs__fit_gather(s, g, s->traj_part, 1, idx),
                         s->c.scale_by_dim ? -1.0f : -1.0f / (float)s->dim);
     loss = vgs_loss_of(g, vgs__fit_value(s, st, idx, t, pair, &grad_loss), y, s->c.loss);
-    mean = vgs_mean_rows(g, loss);
-    if (pair) loss = slope_only ? grad_loss : vgs_add(g, loss, grad_loss);
-    vgs_descend(g, vgs_mean_rows(g, loss), s->online, st->lr, s->c.grad_max);
+    mean = all = vgs_mean_rows(g, loss);
+    if (pair) all = vgs_mean_rows(g, slope_only ? grad_loss : vgs_add(g, loss, grad_loss));
+    vgs_descend(g, all, s->online, st->lr, s->c.grad_max);
     vgs_assign_rows(g, vgs__graph_bound_state(g, s->c.passes * s->c.steps, 1, s->loss_log, 0), st->log_row,
                     mean);
 }
@@ -22591,19 +22591,6 @@ static void vgs__ebm_place_record(vgs_ebm *m, vgs__ebm_stage *st)
     vgs__ebm_bind(m, g, st->to, false);
 }
 
-/* The normal number that a share p of all lies above; p > 0. */
-static double vgs__ebm_quantile(double p)
-{
-    double lo = -40.0, hi = 40.0;
-    int k;
-    for (k = 0; k < 60; ++k) {
-        double u = 0.5 * (lo + hi);
-        if (0.5 * erfc(u * 0.7071067811865476) > p) lo = u;
-        else hi = u;
-    }
-    return lo;
-}
-
 /* sigma of each of n moves on the sphere so that they lead about this far. */
 static double vgs__ebm_move_sigma(const vgs_ebm *m, int n)
 {
@@ -23120,7 +23107,8 @@ static vgs_status vgs__ebm_place_run(vgs_ebm *m, int64_t round, vgs_error *err)
     vgs_noise_set(st->g, &st->noise, c->sampler.seed, VGS__FOR_EBM_START, round, 0, 0);
     if (c->objective == VGS_PERSISTENT) {
         vgs_noise_set(st->g, &st->other, c->sampler.seed, VGS__FOR_EBM_START, round, 1, 0);
-        vgs_scalar_set(st->g, st->sigma, round < c->store ? 1e6 : -vgs__ebm_quantile((double)c->reinit));
+        vgs_scalar_set(st->g, st->sigma, round < c->store || c->reinit == 1.0f
+                       ? 1e6 : vgs__mcmc_normal_quantile((double)c->reinit));
     }
     return vgs_graph_run(st->g, c->sampler.batch, err);
 }

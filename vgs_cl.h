@@ -339,13 +339,33 @@ static const char *const vgs_cl__src_common[] = {
     "    return c;\n",
     "}\n",
     "\n",
-    "inline float2 normal_pair(uint a, uint b)\n",
+    "#define BLOCKS (WG > 1 \? 1 : 32)                      /* of four words, at a time: a CPU's vectors"
+        "        */\n",
+    "\n",
+    "/* The words of BLOCKS counters, in the counters' place. */\n",
+    "inline void philox_of(uint k0, uint k1, uint *c0, uint *c1, uint *c2, uint *c3)\n",
     "{\n",
-    "    float u = convert_float_rte(a) * 2.3283064365386963e-10f + 1.1641532182693481e-10f;\n",
-    "    float v = (float)(b >> 8) * 5.9604644775390625e-8f, s, c, r = -2.0f * vlog(u);\n",
-    "    r = sqrt(r < 0.0f \? 0.0f : r);\n",
-    "    sincos_turns(v, &s, &c);\n",
-    "    return (float2)(r * c, r * s);\n",
+    "    int i, j;\n",
+    "    for (i = 0; i < 10; ++i, k0 += 0x9E3779B9u, k1 += 0xBB67AE85u)\n",
+    "        for (j = 0; j < BLOCKS; ++j) {\n",
+    "            const ulong a = (ulong)0xD2511F53u * c0[j], b = (ulong)0xCD9E8D57u * c2[j];\n",
+    "            c0[j] = (uint)(b >> 32) ^ c1[j] ^ k0;\n",
+    "            c2[j] = (uint)(a >> 32) ^ c3[j] ^ k1;\n",
+    "            c1[j] = (uint)b;\n",
+    "            c3[j] = (uint)a;\n",
+    "        }\n",
+    "}\n",
+    "inline void normals_of(const uint *a, const uint *b, float *z0, float *z1)\n",
+    "{\n",
+    "    int j;\n",
+    "    for (j = 0; j < BLOCKS; ++j) {\n",
+    "        float u = convert_float_rte(a[j]) * 2.3283064365386963e-10f + 1.1641532182693481e-10f;\n",
+    "        float v = (float)(b[j] >> 8) * 5.9604644775390625e-8f, s, c, r = -2.0f * vlog(u);\n",
+    "        r = sqrt(r < 0.0f \? 0.0f : r);\n",
+    "        sincos_turns(v, &s, &c);\n",
+    "        z0[j] = r * c;\n",
+    "        z1[j] = r * s;\n",
+    "    }\n",
     "}\n",
     NULL
 };
@@ -800,22 +820,31 @@ static const char *const vgs_cl__src_rows[] = {
     "\n",
     "        case OP_NORMAL: {                             /* i: purpose, t, first row, iteration, seed "
         "      */\n",
-    "            int blocks = (cols + 3) / 4;\n",
-    "            LANES(c, (r1 - r0) * blocks) {\n",
-    "                int b = c % blocks, left = cols - 4 * b;\n",
-    "                uint4 u;\n",
-    "                float2 p, q;\n",
-    "                r = r0 + c / blocks;\n",
-    "                u = philox((uint)I(4), (uint)I(5), (uint4)((uint)I(2) + (uint)r, (uint)I(1) << 16 |"
-        " (uint)b,\n",
-    "                                                           (uint)I(0) << 24, (uint)I(3)));\n",
-    "                p = normal_pair(u.x, u.y);\n",
-    "                q = normal_pair(u.z, u.w);\n",
-    "                y = ROW(out, r) + 4 * b;\n",
-    "                y[0] = p.x;\n",
-    "                if (left > 1) y[1] = p.y;\n",
-    "                if (left > 2) y[2] = q.x;\n",
-    "                if (left > 3) y[3] = q.y;\n",
+    "            const int blocks = (cols + 3) / 4, all = (r1 - r0) * blocks;\n",
+    "            const uint k0 = (uint)I(4), k1 = (uint)I(5);\n",
+    "            uint w0[BLOCKS], w1[BLOCKS], w2[BLOCKS], w3[BLOCKS];\n",
+    "            float z0[BLOCKS], z1[BLOCKS], z2[BLOCKS], z3[BLOCKS];\n",
+    "            int b, j;\n",
+    "            for (c = LID * BLOCKS; c < all; c += WG * BLOCKS) {\n",
+    "                for (r = c / blocks, b = c % blocks, j = 0; j < BLOCKS; ++j) {\n",
+    "                    w0[j] = (uint)(I(2) + r0 + r);\n",
+    "                    w1[j] = (uint)I(1) << 16 | (uint)b;\n",
+    "                    w2[j] = (uint)I(0) << 24;\n",
+    "                    w3[j] = (uint)I(3);\n",
+    "                    if (++b == blocks) b = 0, ++r;\n",
+    "                }\n",
+    "                philox_of(k0, k1, w0, w1, w2, w3);\n",
+    "                normals_of(w0, w1, z0, z1);\n",
+    "                normals_of(w2, w3, z2, z3);\n",
+    "                for (r = c / blocks, b = c % blocks, j = 0; j < BLOCKS && c + j < all; ++j) {\n",
+    "                    const int left = cols - 4 * b;\n",
+    "                    y = ROW(out, r0 + r) + 4 * b;\n",
+    "                    y[0] = z0[j];\n",
+    "                    if (left > 1) y[1] = z1[j];\n",
+    "                    if (left > 2) y[2] = z2[j];\n",
+    "                    if (left > 3) y[3] = z3[j];\n",
+    "                    if (++b == blocks) b = 0, ++r;\n",
+    "                }\n",
     "            }\n",
     "            break;\n",
     "        }\n",
@@ -1199,7 +1228,7 @@ static const char *const vgs_cl__src_gemm[] = {
     "#  define MADD(a, b, c) ((a) * (b) + (c))\n",
     "#endif\n",
     "\n",
-    "typedef struct product { int m, n, k, form, act, tiles; float f0, f1; } product;\n",
+    "typedef struct product { int m, n, k, form, act, tiles, rows; float f0, f1; } product;\n",
     "\n",
     "inline float act_of(float a, const product q)\n",
     "{\n",
@@ -1290,10 +1319,13 @@ static const char *const vgs_cl__src_gemm[] = {
     "}\n",
     "\n",
     "#if WG == 1\n",
-    "/* ---- tiles of a CPU: one work-item 8 x 48 elements, rows of B in vectors of 16 -----------------"
-        "------\n",
-    "   With AVX-512 the registers hold all sums; elsewhere those of 4 x 16, one such part after the oth"
-        "er. */\n",
+    "/* ---- tiles of a CPU: a work-item has up to 24 x 128 elements, rows of B in vectors of 16 -------"
+        "-------\n",
+    "   With AVX-512 the registers hold the sums of 8 x 48; elsewhere of 4 x 16, one such part after the"
+        " other. */\n",
+    "\n",
+    "#define TALL_ROWS 24\n",
+    "#define TALL_COLS 128\n",
     "\n",
     "/* B in panels of 16 columns, [ceil(n/16)][k][16], zeros beyond n. Group: panel. */\n",
     "KERNEL vgs_pack(HEAP, int2 b_at, int2 to_at, int n, int k, int transposed)\n",
@@ -1323,30 +1355,75 @@ static const char *const vgs_cl__src_gemm[] = {
     "    }\n",
     "}\n",
     "\n",
+    "#define A_ROW(i) SPACE const float *a##i = a + (size_t)min(i, last) * ai;\n",
     "#ifndef __AVX512F__\n",
-    "/* t [4,48] = 4 rows of A times a panel. */\n",
-    "inline void tall_panel(__global const float *a0, __global const float *a1, __global const float *a2"
-        ",\n",
-    "                       __global const float *a3, size_t ak, __global const float *b, int depth, flo"
-        "at *t)\n",
-    "{\n",
-    "    float16 u0 = 0.0f, u1 = 0.0f, u2 = 0.0f, u3 = 0.0f;\n",
-    "    size_t at = 0;\n",
-    "    int k;\n",
-    "    for (k = 0; k < depth; ++k, b += 16, at += ak) {\n",
-    "        const float16 row = vload16(0, b);\n",
-    "        u0 = MADD((float16)a0[at], row, u0);\n",
-    "        u1 = MADD((float16)a1[at], row, u1);\n",
-    "        u2 = MADD((float16)a2[at], row, u2);\n",
-    "        u3 = MADD((float16)a3[at], row, u3);\n",
+    "#define EACH4(X) X(0) X(1) X(2) X(3)\n",
+    "#define FETCH(i)  float16 u##i = vload16(0, t + TALL_COLS * i);\n",
+    "#define STEP(i)   u##i = MADD((float16)a##i[at], row, u##i);\n",
+    "#define KEEP(i)   vstore16(u##i, 0, t + TALL_COLS * i);\n",
+    "/* t [4,16] += rows of A, of which `last` is the last, times `depth` rows of a panel. */\n",
+    "#define TALL_PANEL(name) \\\n",
+    "    inline void name(SPACE const float *a, int last, size_t ai, size_t ak, __global const float *b,"
+        " \\\n",
+    "                     int depth, float *t) \\\n",
+    "    { \\\n",
+    "        size_t at = 0; \\\n",
+    "        int k; \\\n",
+    "        EACH4(A_ROW) \\\n",
+    "        EACH4(FETCH) \\\n",
+    "        for (k = 0; k < depth; ++k, b += 16, at += ak) { \\\n",
+    "            const float16 row = vload16(0, b); \\\n",
+    "            EACH4(STEP) \\\n",
+    "        } \\\n",
+    "        EACH4(KEEP) \\\n",
     "    }\n",
-    "    vstore16(u0, 0, t);\n",
-    "    vstore16(u1, 0, t + 48);\n",
-    "    vstore16(u2, 0, t + 96);\n",
-    "    vstore16(u3, 0, t + 144);\n",
-    "}\n",
-    "#endif\n",
+    "#define SPACE __global\n",
+    "TALL_PANEL(tall_panel)\n",
+    "#undef SPACE\n",
+    "#define SPACE\n",
+    "TALL_PANEL(tall_near)\n",
     "\n",
+    "/* Rows of A^T are columns in memory, whose elements may all fall into the same few lines of the L1"
+        " cache:\n",
+    "   a part of them at a time is copied, and used for all panels. */\n",
+    "#define TALL_DEEP 128\n",
+    "inline void tall_turned(__global const float *a, int rows, size_t ld, __global const float *b, int "
+        "panels,\n",
+    "                        int depth, float *t)\n",
+    "{\n",
+    "    float part[TALL_DEEP * TALL_ROWS];\n",
+    "    int k0, k, i, j;\n",
+    "    for (k0 = 0; k0 < depth; k0 += TALL_DEEP, b += 16 * TALL_DEEP) {\n",
+    "        int deep = min(TALL_DEEP, depth - k0);\n",
+    "        for (k = 0; k < deep; ++k, a += ld)\n",
+    "            if (rows == TALL_ROWS) {\n",
+    "                vstore16(vload16(0, a), 0, part + TALL_ROWS * k);\n",
+    "                vstore8(vload8(2, a), 2, part + TALL_ROWS * k);\n",
+    "            } else for (i = 0; i < rows; ++i) part[TALL_ROWS * k + i] = a[i];\n",
+    "        for (j = 0; j < panels; ++j)\n",
+    "            for (i = 0; i < rows; i += 4)\n",
+    "                tall_near(part + i, rows - 1 - i, 1, TALL_ROWS, b + 16 * (size_t)j * (size_t)depth,"
+        " deep,\n",
+    "                          t + TALL_COLS * i + 16 * j);\n",
+    "    }\n",
+    "}\n",
+    "\n",
+    "inline void tall_product(__global const float *a, int rows, size_t ld, int form, __global const flo"
+        "at *b,\n",
+    "                         int panels, int depth, float *t)\n",
+    "{\n",
+    "    int i, j;\n",
+    "    for (i = 0; i < (rows + 3) / 4 * 4; ++i)\n",
+    "        for (j = 0; j < 16 * panels; ++j) t[TALL_COLS * i + j] = 0.0f;\n",
+    "    if (form == 2) tall_turned(a, rows, ld, b, panels, depth, t);\n",
+    "    else for (j = 0; j < panels; ++j)\n",
+    "        for (i = 0; i < rows; i += 4)\n",
+    "            tall_panel(a + (size_t)i * ld, rows - 1 - i, ld, 1, b + 16 * (size_t)j * (size_t)depth,"
+        " depth,\n",
+    "                       t + TALL_COLS * i + 16 * j);\n",
+    "}\n",
+    "#else\n",
+    "#define SPACE __global\n",
     "#define EACH8(X) X(0) X(1) X(2) X(3) X(4) X(5) X(6) X(7)\n",
     "#define ZERO(i)  float16 u##i = 0.0f, v##i = 0.0f, w##i = 0.0f;\n",
     "#define STEP3(i) { const float16 s = a##i[at]; \\\n",
@@ -1354,13 +1431,61 @@ static const char *const vgs_cl__src_gemm[] = {
     "#define STEP2(i) { const float16 s = a##i[at]; u##i = MADD(s, b0, u##i); v##i = MADD(s, b1, v##i); "
         "}\n",
     "#define STEP1(i) { const float16 s = a##i[at]; u##i = MADD(s, b0, u##i); }\n",
-    "#define A_ROW(i) __global const float *a##i = a.p + (size_t)min(i0 + i, q.m - 1) * (size_t)ai;\n",
-    "#define KEEP(i)  vstore16(u##i, 0, t + 48 * i); vstore16(v##i, 0, t + 48 * i + 16); \\\n",
-    "                 vstore16(w##i, 0, t + 48 * i + 32);\n",
+    "#define KEEP(i)  vstore16(u##i, 0, t + TALL_COLS * i); \\\n",
+    "                 if (panels > 1) vstore16(v##i, 0, t + TALL_COLS * i + 16); \\\n",
+    "                 if (panels > 2) vstore16(w##i, 0, t + TALL_COLS * i + 32);\n",
+    "\n",
+    "/* t [8,48] = rows of A, of which `last` is the last, times three panels at most. */\n",
+    "inline void tall_panels(__global const float *a, int last, size_t ai, size_t ak, __global const flo"
+        "at *b,\n",
+    "                        int panels, int depth, float *t)\n",
+    "{\n",
+    "    __global const float *bb = b + 16 * (size_t)depth, *bbb = bb + 16 * (size_t)depth;\n",
+    "    size_t at = 0;\n",
+    "    float16 b0, b1, b2;\n",
+    "    int k;\n",
+    "    EACH8(A_ROW)\n",
+    "    EACH8(ZERO)\n",
+    "    if (panels > 2)\n",
+    "        for (k = 0; k < depth; ++k, at += ak, b += 16, bb += 16, bbb += 16) {\n",
+    "            b0 = vload16(0, b);\n",
+    "            b1 = vload16(0, bb);\n",
+    "            b2 = vload16(0, bbb);\n",
+    "            EACH8(STEP3)\n",
+    "        }\n",
+    "    else if (panels == 2)\n",
+    "        for (k = 0; k < depth; ++k, at += ak, b += 16, bb += 16) {\n",
+    "            b0 = vload16(0, b);\n",
+    "            b1 = vload16(0, bb);\n",
+    "            EACH8(STEP2)\n",
+    "        }\n",
+    "    else\n",
+    "        for (k = 0; k < depth; ++k, at += ak, b += 16) {\n",
+    "            b0 = vload16(0, b);\n",
+    "            EACH8(STEP1)\n",
+    "        }\n",
+    "    EACH8(KEEP)\n",
+    "}\n",
+    "\n",
+    "inline void tall_product(__global const float *a, int rows, size_t ld, int form, __global const flo"
+        "at *b,\n",
+    "                         int panels, int depth, float *t)\n",
+    "{\n",
+    "    size_t ai = form == 2 \? 1 : ld, ak = form == 2 \? ld : 1;\n",
+    "    int i, j;\n",
+    "    for (j = 0; j < panels; j += 3)\n",
+    "        for (i = 0; i < rows; i += 8)\n",
+    "            tall_panels(a + (size_t)i * ai, rows - 1 - i, ai, ak, b + 16 * (size_t)j * (size_t)dept"
+        "h,\n",
+    "                        panels - j, depth, t + TALL_COLS * i + 16 * j);\n",
+    "}\n",
+    "#endif\n",
+    "\n",
     "#define LINE(expr) for (j = 0; j < n; ++j) { const float a = line[j]; y[j] = (expr); }\n",
     "#define ACT_LINE(act, operands, expr) case act: LINE(expr) break;\n",
     "\n",
-    "/* Group (columns, rows); q.tiles tiles share the panels evenly. */\n",
+    "/* Group (columns, rows): q.rows rows, at most TALL_ROWS; q.tiles tiles share the panels evenly. */"
+        "\n",
     "KERNEL vgs_tall(HEAP, int2 a_at, int2 packed_at, int2 bias_at, int2 idx_at, int2 c_at, const produc"
         "t q)\n",
     "{\n",
@@ -1369,46 +1494,16 @@ static const char *const vgs_cl__src_gemm[] = {
     "    view idx = view_of(page, idx_at.x, idx_at.y), out = view_of(page, c_at.x, c_at.y);\n",
     "    int panels = (q.n + 15) / 16, p0 = panels * GROUP(0) / q.tiles, p1 = panels * (GROUP(0) + 1) / "
         "q.tiles;\n",
-    "    int i0 = GROUP(1) * 8, n = min(q.n - 16 * p0, 16 * (p1 - p0)), i, j;\n",
-    "    int ai = q.form == 2 \? 1 : a.ld, ak = q.form == 2 \? a.ld : 1;\n",
-    "    __global const float *b = view_of(page, packed_at.x, packed_at.y).p + (size_t)(16 * p0) * (size"
-        "_t)q.k;\n",
+    "    int i0 = GROUP(1) * q.rows, rows = min(q.rows, q.m - i0), n = min(q.n - 16 * p0, 16 * (p1 - p0)"
+        "), i, j;\n",
     "    const float f0 = q.f0, f1 = q.f1;\n",
-    "    float t[8 * 48];\n",
-    "    EACH8(A_ROW)\n",
-    "#ifndef __AVX512F__\n",
-    "    for (j = 0; j < p1 - p0; ++j, b += 16 * (size_t)q.k) {\n",
-    "        tall_panel(a0, a1, a2, a3, ak, b, q.k, t + 16 * j);\n",
-    "        if (i0 + 4 < q.m) tall_panel(a4, a5, a6, a7, ak, b, q.k, t + 4 * 48 + 16 * j);\n",
-    "    }\n",
-    "#else\n",
-    "    __global const float *bb = b + 16 * (size_t)q.k, *bbb = bb + 16 * (size_t)q.k;\n",
-    "    size_t at = 0;\n",
-    "    float16 b0, b1, b2;\n",
-    "    int k;\n",
-    "    EACH8(ZERO)\n",
-    "    if (p1 - p0 == 3)\n",
-    "        for (k = 0; k < q.k; ++k, at += ak, b += 16, bb += 16, bbb += 16) {\n",
-    "            b0 = vload16(0, b);\n",
-    "            b1 = vload16(0, bb);\n",
-    "            b2 = vload16(0, bbb);\n",
-    "            EACH8(STEP3)\n",
-    "        }\n",
-    "    else if (p1 - p0 == 2)\n",
-    "        for (k = 0; k < q.k; ++k, at += ak, b += 16, bb += 16) {\n",
-    "            b0 = vload16(0, b);\n",
-    "            b1 = vload16(0, bb);\n",
-    "            EACH8(STEP2)\n",
-    "        }\n",
-    "    else\n",
-    "        for (k = 0; k < q.k; ++k, at += ak, b += 16) {\n",
-    "            b0 = vload16(0, b);\n",
-    "            EACH8(STEP1)\n",
-    "        }\n",
-    "    EACH8(KEEP)\n",
-    "#endif\n",
-    "    for (i = 0; i < 8 && i0 + i < q.m; ++i) {\n",
-    "        float *line = t + 48 * i;\n",
+    "    float t[TALL_ROWS * TALL_COLS];\n",
+    "    tall_product(q.form == 2 \? a.p + i0 : ROW(a, i0), rows, (size_t)a.ld, q.form,\n",
+    "                 view_of(page, packed_at.x, packed_at.y).p + (size_t)(16 * p0) * (size_t)q.k, p1 - "
+        "p0, q.k,\n",
+    "                 t);\n",
+    "    for (i = 0; i < rows; ++i) {\n",
+    "        float *line = t + TALL_COLS * i;\n",
     "        __global float *y = ROW(out, i0 + i) + 16 * p0;\n",
     "        if (bias.p) {\n",
     "            int row = idx.p \? *(__global int *)ROW(idx, i0 + i) : 0;\n",
@@ -2204,7 +2299,7 @@ static vgs_status vgs_cl__resample(vgs_cl *cl, const vgs_call *c, vgs_error *err
 
 /* ==== products ======================================================================================= */
 
-typedef struct vgs_cl__product { cl_int m, n, k, form, act, tiles; cl_float f0, f1; } vgs_cl__product;
+typedef struct vgs_cl__product { cl_int m, n, k, form, act, tiles, rows; cl_float f0, f1; } vgs_cl__product;
 
 static vgs_status vgs_cl__matmul(vgs_cl *cl, const vgs_call *c, vgs_error *err);
 
@@ -2257,9 +2352,10 @@ static vgs_cl__buffer *vgs_cl__packed_place(vgs_cl *cl, const vgs_tensor *b, con
     return p->to;
 }
 
-static vgs_cl__product vgs_cl__product_of(const vgs_call *c)
+static vgs_cl__product vgs_cl__product_of(const vgs_cl *cl, const vgs_call *c)
 {
     vgs_cl__product q;
+    bool large;
     q.m = c->out.rows;
     q.n = c->out.cols;
     q.k = c->i[0] == 2 ? c->in[0].rows : c->in[0].cols;
@@ -2267,7 +2363,10 @@ static vgs_cl__product vgs_cl__product_of(const vgs_call *c)
     q.act = c->i[1];
     q.f0 = c->f[0];
     q.f1 = c->f[1];
-    q.tiles = ((q.n + 15) / 16 + 2) / 3;
+    /* each group copies its part of A^T: large groups, where there are enough for all units */
+    large = q.form == 2 && (double)q.m * q.n >= 24.0 * 128.0 * 4.0 * cl->units;
+    q.rows = large ? 24 : 8;
+    q.tiles = (q.n + (large ? 127 : 47)) / (large ? 128 : 48);
     return q;
 }
 
@@ -2295,7 +2394,7 @@ static vgs_status vgs_cl__by_tall(vgs_cl *cl, const vgs_call *c, const vgs_cl__p
     if (!fresh) st = vgs_cl__pack(cl, &c->in[1], q, &b, err);
     if (st != VGS_OK) return st;
     vgs_cl__product_args(cl, k, c, &b, q);
-    return vgs_cl__launch(cl, k, VGS_CL__tall, q->tiles, (q->m + 7) / 8, err);
+    return vgs_cl__launch(cl, k, VGS_CL__tall, q->tiles, (q->m + q->rows - 1) / q->rows, err);
 }
 
 static vgs_status vgs_cl__by_tile(vgs_cl *cl, const vgs_call *c, const vgs_cl__product *q, vgs_error *err)
@@ -2371,7 +2470,7 @@ static int vgs_cl__way(const vgs_cl *cl, const vgs_cl__product *q)
 
 static vgs_status vgs_cl__matmul(vgs_cl *cl, const vgs_call *c, vgs_error *err)
 {
-    vgs_cl__product q = vgs_cl__product_of(c);
+    vgs_cl__product q = vgs_cl__product_of(cl, c);
     if (q.m <= 0 || q.n <= 0) return VGS_OK;
     vgs_cl__changed(&c->out, true);
     switch (vgs_cl__way(cl, &q)) {

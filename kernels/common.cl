@@ -185,11 +185,30 @@ inline uint4 philox(uint k0, uint k1, uint4 c)
     return c;
 }
 
-inline float2 normal_pair(uint a, uint b)
+#define BLOCKS (WG > 1 ? 1 : 32)                      /* of four words, at a time: a CPU's vectors        */
+
+/* The words of BLOCKS counters, in the counters' place. */
+inline void philox_of(uint k0, uint k1, uint *c0, uint *c1, uint *c2, uint *c3)
 {
-    float u = convert_float_rte(a) * 2.3283064365386963e-10f + 1.1641532182693481e-10f;
-    float v = (float)(b >> 8) * 5.9604644775390625e-8f, s, c, r = -2.0f * vlog(u);
-    r = sqrt(r < 0.0f ? 0.0f : r);
-    sincos_turns(v, &s, &c);
-    return (float2)(r * c, r * s);
+    int i, j;
+    for (i = 0; i < 10; ++i, k0 += 0x9E3779B9u, k1 += 0xBB67AE85u)
+        for (j = 0; j < BLOCKS; ++j) {
+            const ulong a = (ulong)0xD2511F53u * c0[j], b = (ulong)0xCD9E8D57u * c2[j];
+            c0[j] = (uint)(b >> 32) ^ c1[j] ^ k0;
+            c2[j] = (uint)(a >> 32) ^ c3[j] ^ k1;
+            c1[j] = (uint)b;
+            c3[j] = (uint)a;
+        }
+}
+inline void normals_of(const uint *a, const uint *b, float *z0, float *z1)
+{
+    int j;
+    for (j = 0; j < BLOCKS; ++j) {
+        float u = convert_float_rte(a[j]) * 2.3283064365386963e-10f + 1.1641532182693481e-10f;
+        float v = (float)(b[j] >> 8) * 5.9604644775390625e-8f, s, c, r = -2.0f * vlog(u);
+        r = sqrt(r < 0.0f ? 0.0f : r);
+        sincos_turns(v, &s, &c);
+        z0[j] = r * c;
+        z1[j] = r * s;
+    }
 }

@@ -418,21 +418,31 @@ KERNEL vgs_rows(HEAP, const calls list, int n, int parts, int block)
             break;
 
         case OP_NORMAL: {                             /* i: purpose, t, first row, iteration, seed       */
-            int blocks = (cols + 3) / 4;
-            LANES(c, (r1 - r0) * blocks) {
-                int b = c % blocks, left = cols - 4 * b;
-                uint4 u;
-                float2 p, q;
-                r = r0 + c / blocks;
-                u = philox((uint)I(4), (uint)I(5), (uint4)((uint)I(2) + (uint)r, (uint)I(1) << 16 | (uint)b,
-                                                           (uint)I(0) << 24, (uint)I(3)));
-                p = normal_pair(u.x, u.y);
-                q = normal_pair(u.z, u.w);
-                y = ROW(out, r) + 4 * b;
-                y[0] = p.x;
-                if (left > 1) y[1] = p.y;
-                if (left > 2) y[2] = q.x;
-                if (left > 3) y[3] = q.y;
+            const int blocks = (cols + 3) / 4, all = (r1 - r0) * blocks;
+            const uint k0 = (uint)I(4), k1 = (uint)I(5);
+            uint w0[BLOCKS], w1[BLOCKS], w2[BLOCKS], w3[BLOCKS];
+            float z0[BLOCKS], z1[BLOCKS], z2[BLOCKS], z3[BLOCKS];
+            int b, j;
+            for (c = LID * BLOCKS; c < all; c += WG * BLOCKS) {
+                for (r = c / blocks, b = c % blocks, j = 0; j < BLOCKS; ++j) {
+                    w0[j] = (uint)(I(2) + r0 + r);
+                    w1[j] = (uint)I(1) << 16 | (uint)b;
+                    w2[j] = (uint)I(0) << 24;
+                    w3[j] = (uint)I(3);
+                    if (++b == blocks) b = 0, ++r;
+                }
+                philox_of(k0, k1, w0, w1, w2, w3);
+                normals_of(w0, w1, z0, z1);
+                normals_of(w2, w3, z2, z3);
+                for (r = c / blocks, b = c % blocks, j = 0; j < BLOCKS && c + j < all; ++j) {
+                    const int left = cols - 4 * b;
+                    y = ROW(out, r0 + r) + 4 * b;
+                    y[0] = z0[j];
+                    if (left > 1) y[1] = z1[j];
+                    if (left > 2) y[2] = z2[j];
+                    if (left > 3) y[3] = z3[j];
+                    if (++b == blocks) b = 0, ++r;
+                }
             }
             break;
         }
