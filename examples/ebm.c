@@ -121,6 +121,8 @@ static int help(void)
     puts("\nExamples:\n"
          "  ebm demo rings --out rings\n"
          "  ebm train points.npy --out run --minutes 5\n"
+         "  ebm train table.npy --out run --energy autoencoder --fit-autoencoder 2000 --objective none "
+         "--iterations 500\n"
          "  ebm train features.npy --out run --sphere 1 --fit-autoencoder 2000 --objective cd --starts near\n"
          "  ebm evaluate run good.npy bad.npy --json");
     return finish_stdout();
@@ -291,8 +293,8 @@ static void choose_preset(job *j)
 {
     vgs_ebm_config *c = &j->config;
     if (!j->preset && !given(&j->set, "objective") && !is(j, "pretrain") && is_wide(j))
-        say("%d columns: --objective dxmi, whose policy draws such rows; to score them --sphere 1 "
-            "--fit-autoencoder N is better", j->data.dim);
+        say("%d columns: --objective dxmi, whose policy draws such rows; to score them give --energy "
+            "autoencoder --fit-autoencoder 2000 --objective none --iterations 500", j->data.dim);
     if (!j->preset) j->preset = given_sphere(j) ? "fast" : wants_dxmi(j) ? "dxmi" : "plane";
     if (!strcmp(j->preset, "plane")) j->goal = preset_plane(c);
     else if (!strcmp(j->preset, "dxmi")) j->goal = preset_dxmi(c, j->data.dim);

@@ -359,6 +359,10 @@ build/reference manywell32 -n 60 -o "$work/wide.npy" > "$work/out" 2> "$work/err
         > "$work/out" 2> "$work/err" && grep -q '32 columns: --objective dxmi' "$work/err" &&
     grep -a -q '"energy_objective":"dxmi"' "$work/q/checkpoint.safetensors"
 ok "ebm: many columns" $?
+advice=$(sed -n 's/.*to score them give //p' "$work/err")
+[ -n "$advice" ] && build/ebm train "$work/wide.npy" --out "$work/q" --force $advice --fit-autoencoder 2 --iterations 2 --threads 1 \
+    > "$work/out" 2> "$work/err" && grep -a -q '"energy_objective":"none"' "$work/q/checkpoint.safetensors"
+ok "ebm: what is said to score many columns works" $?
 [ "$(status build/ebm demo digits "$work/wide.npy" --out "$work/q" --force)" = 1 ] && grep -q 'has 32 columns, pictures of 8 x 8 have 64' "$work/err"
 ok "ebm demo digits: other pictures" $?
 printf '\223NUMPY\001\000\166\000%-117s\n' "{'descr': '<f4', 'fortran_order': False, 'shape': (0, 2), }" > "$work/empty.npy"
