@@ -14,7 +14,7 @@ typedef struct gaussian {
     float *mean;             /* [cells, channels]                                                        */
     float *root;             /* [cells, channels (channels + 1)/2]: R = L^-1, S = L L^T, rows of the     */
                              /* lower triangle; the distance is |R (x - mean)|                           */
-    int threads;             /* of the fit                                                               */
+    int threads;             /* that solve for cells; sums over images are too short for several         */
 } gaussian;
 
 /* dims: 0, or channels that a basis leaves. threads: 0, all that there are. */
@@ -105,12 +105,11 @@ static inline void orthonormal(double *q, int n, int wide)
    subspace iteration. */
 static inline void gaussian_subspace(gaussian *g, const double *s)
 {
-    int c = g->from, n = g->channels, wide = padded(c), threads = g->threads;
+    int c = g->from, n = g->channels, wide = padded(c);
     size_t row = (size_t)wide, all = (size_t)n * row;
     double *q = (double *)room_for(2 * all, sizeof *q), *p = q + all;
     for (int i = 0; i < n; ++i) q[(size_t)i * row + (size_t)(i * (c / n))] = 1;
     for (int round = 0; round < 20; ++round) {
-        EACH_BY_ITSELF
         for (int j = 0; j < wide; j += LANES)
             for (int i = 0; i < n; ++i) {
                 const double *a = q + (size_t)i * row, *b = s + j;
@@ -165,8 +164,6 @@ typedef struct gathered { float *x, *origin; int cells, n; } gathered;
 static inline void project_all(const gaussian *g, const float *x, const float *origin, int cells, size_t step,
                                float *out)
 {
-    int threads = g->threads;
-    EACH_BY_ITSELF
     for (int k = 0; k < cells; k += 4)
         for (int i = 0; i < g->channels; ++i)
             for (int r = k; r < k + 4 && r < cells; ++r) {
@@ -190,8 +187,6 @@ static inline void gather(gathered *q, const gaussian *g, const float *x, bool f
 static inline void gathered_add(gathered *q, const gaussian *g, moments *m)
 {
     size_t block = MOST_ROWS * (size_t)padded(g->channels);
-    int threads = g->cells == 1 ? 1 : g->threads;
-    EACH_BY_ITSELF
     for (int k = 0; k < q->cells; ++k)
         moments_add(m + (g->cells == 1 ? 0 : k), q->x + (size_t)k * block, q->n, g->channels);
     q->n = 0;

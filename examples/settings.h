@@ -95,13 +95,13 @@ static const char *const settings_words[][8] = {
 
 /* Models of the calibration of so many images in so many groups. Each learns from fewer groups than the
    detector does, and so finds images that it has not seen stranger than the detector will: with a model for
-   each group this is least, but training takes longest. */
+   each group this is least, but training takes longest: 60 at most, and 20 at least. */
 static inline int folds_in_use(const settings *s, int images, int groups)
 {
     int n = s->folds;
     if (!n && s->method & ENERGY) n = 5;
     if (!n && s->method & NEIGHBOUR) n = 20;
-    if (!n) n = images < 1000 ? 20000 / images : 20;
+    if (!n) n = images < 333 ? 60 : images < 1000 ? 20000 / images : 20;
     return n < groups ? n : groups;
 }
 

@@ -284,7 +284,7 @@ static void masks(void)
 static void folds(void)
 {
     settings s = settings_initial();
-    OK(folds_in_use(&s, 327, 54) == 54);
+    OK(folds_in_use(&s, 327, 54) == 54 && folds_in_use(&s, 100, 100) == 60);
     OK(folds_in_use(&s, 500, 300) == 40 && folds_in_use(&s, 5000, 300) == 20);
     s.method = LOCATION | ENERGY;
     OK(folds_in_use(&s, 327, 54) == 5);
