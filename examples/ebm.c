@@ -523,7 +523,7 @@ static void find_warning(job *j)
     if (s->spread < 0.05)
         snprintf(j->warning, sizeof j->warning, "all negatives are alike (spread %.3f of the data's): the "
                  "sampler has collapsed; %s", s->spread, advice);
-    else if (s->gamma_share > 0.4)
+    else if (s->gamma_share > 0.4 && j->config.objective != VGS_NO_SAMPLER)      /* which none follow     */
         snprintf(j->warning, sizeof j->warning, "%s: it stands at gamma's limit, |e| = 1/(2 gamma) = "
                  "%.3g; %s", vgs_ebm_sampler(j->m) ? "the sampler does not follow E"
                                                    : "negatives do not follow E",
