@@ -16015,12 +16015,14 @@ typedef struct vgs__rank_fit {
     double sure;                                 /* VGS__RANK_SURE or LIKELY                              */
     double *l;                                   /* S over what it was, V and c                           */
     double *z, *h, *tz, *th;                     /* [n,D]; [n,RANK]: V^T z, V^T h                         */
-    double *step, *moment, *row;                 /* [D,RANK]; five of [RANK,RANK]; [2,D]                   */
+    double *step, *moment, *row;                 /* [D,RANK]; five of [RANK,RANK]; [2,D]                  */
+    double *best;                                /* as l                                                  */
 } vgs__rank_fit;
 
 static size_t vgs__rank_cells(size_t d, size_t rows)
 {
-    return 2 * rows * (d + VGS__RANK) + d * VGS__RANK + 5 * VGS__RANK * VGS__RANK + 2 * d;
+    return 2 * rows * (d + VGS__RANK) + d * VGS__RANK + 5 * VGS__RANK * VGS__RANK + 2 * d +
+           vgs__rank_c((int)d) + VGS__RANK;
 }
 
 /* z and h of rows u and slopes g by the L of before; about their means if `centre`. */
@@ -16085,6 +16087,22 @@ static double vgs__rank_again(vgs__rank_fit *f)
         for (j = 0; j < d; ++j) slope[j] += at[j] * at[j] / (double)n;
     }
     return vgs__rank_rescale(f, cov, slope, 1);
+}
+
+/* The Fisher divergence of the rows from N(0, 1) in u, all of it: 0 where E is quadratic and L is right. */
+static double vgs__rank_residual(const vgs__rank_fit *f)
+{
+    const size_t d = (size_t)f->d;
+    double *z = f->row, *h = z + d, sum = 0.0;
+    size_t i, j;
+    for (i = 0; i < (size_t)f->n; ++i) {
+        memcpy(z, f->z + i * d, d * sizeof *z);
+        memcpy(h, f->h + i * d, d * sizeof *h);
+        vgs__rank_times(f->l, f->d, VGS__RANK_BACK, z);
+        vgs__rank_times(f->l, f->d, VGS__RANK_FORTH, h);
+        for (j = 0; j < d; ++j) sum += vgs__sq(h[j] - z[j]);
+    }
+    return sum;
 }
 
 /* The columns of V become orthonormal [Gram-Schmidt, twice]; those that hang on others are left out. */
@@ -16242,15 +16260,18 @@ static void vgs__rank_begin(double *l, const double *before, int d, bool samples
 }
 
 /* L of n rows u and slopes g, the first `half` of them of one half of the chains; S in l is relative to the
-   present one, V and c are not. False if it cannot be. By p->cov and p->slope, their moments. */
+   present one, V and c are not. False if it cannot be. By p->cov and p->slope, their moments. With few rows
+   turns may lead away: what leaves the least stays, the present L among these; to samples a fit anew is
+   preferred, unless it leaves ten times as much. */
 static bool vgs__rank_fit_rows(const vgs__pilot *p, const double *u, const double *g, int n, int half,
                                bool centre, bool slopes, bool samples, double *l)
 {
     const size_t d = (size_t)p->dim;
     const bool same = !samples || !vgs__rank_used(p->f->l, p->dim);              /* as that of the moments */
     vgs__rank_fit f = { p->dim, n, half, n > p->n ? n / p->n : 1, 0, slopes, samples ? VGS__RANK_SURE
-                        : VGS__RANK_LIKELY, l, p->rank, NULL, NULL, NULL, NULL, NULL, NULL };
-    double moved, still = 0.0;
+                        : VGS__RANK_LIKELY, l, p->rank, NULL, NULL, NULL, NULL, NULL, NULL, NULL };
+    const size_t bytes = vgs__frame_l_count(p->f) * sizeof *l;
+    double moved, still = 0.0, least, left;
     int turn, count = 1;
     f.h = f.z + (size_t)n * d;
     f.tz = f.h + (size_t)n * d;
@@ -16258,8 +16279,13 @@ static bool vgs__rank_fit_rows(const vgs__pilot *p, const double *u, const doubl
     f.step = f.th + (size_t)n * VGS__RANK;
     f.moment = f.step + d * VGS__RANK;
     f.row = f.moment + 5 * VGS__RANK * VGS__RANK;
-    vgs__rank_begin(l, p->f->l, p->dim, samples);
+    f.best = f.row + 2 * d;
+    vgs__rank_begin(l, p->f->l, p->dim, false);
     vgs__rank_rows(&f, p->f->l, u, g, centre);
+    least = vgs__rank_residual(&f);
+    memcpy(f.best, l, bytes);
+    if (samples) least = 10.0 * least + 1e-9 * (double)n * (double)d;
+    vgs__rank_begin(l, p->f->l, p->dim, samples);
     moved = same ? vgs__rank_rescale(&f, p->cov, p->slope, vgs__pilot_diagonal(p)) : vgs__rank_again(&f);
     for (turn = 0; moved >= still && count && turn < VGS__RANK_TURNS; ++turn, still = VGS__RANK_STILL) {
         count = vgs__rank_count(&f);
@@ -16269,7 +16295,12 @@ static bool vgs__rank_fit_rows(const vgs__pilot *p, const double *u, const doubl
         }
         vgs__rank_keep(&f, count);
         if (count || turn) moved = vgs__rank_again(&f);
+        left = slopes ? vgs__rank_residual(&f) : -turn;
+        if (!(left < least)) continue;
+        least = left;
+        memcpy(f.best, l, bytes);
     }
+    memcpy(l, f.best, bytes);
     return moved >= 0.0;
 }
 

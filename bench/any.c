@@ -1,7 +1,8 @@
 /* any.c - what a new user does first: the energy and its dimension, nothing else. Trains each problem by
    seconds, beside the Gaussian fit of the pilot; --mcmc: parallel tempering for as many seconds in its place.
    cc -O2 -fopenmp bench/any.c -o build/bench_any -lm
-   ./build/bench_any [--mcmc] [--seeds N] [--seconds S] [--pilot-calls N] [--rows N] [NAME...] */
+   ./build/bench_any [--mcmc] [--seeds N] [--seconds S] [--pilot-calls N] [--rows N]
+   [--coordinates KIND] [NAME...] */
 #define _POSIX_C_SOURCE 200809L
 #define VGS_IMPLEMENTATION
 #include "../vgs.h"
@@ -347,6 +348,141 @@ FN(bends_turned)                                 /* each of std 0.4 about 0.7 (t
     return 0;
 }
 
+/* ---- Gaussians of many dimensions: what coordinates of low rank are for, and what they are not ---- */
+
+enum { MOST = 1000, FACTORS = 3, LINEAR_ROWS = 1000, LINEAR_DIM = 200 };
+static double factor_way[FACTORS][MOST];         /* orthonormal, none along an axis                  */
+static const double factor_width[FACTORS] = { 100, 0.01, 0.01 };
+
+FN(axes)                                         /* std 1 to 0.001, along the axes                   */
+{
+    (void)user;
+    EACH_ROW {
+        e[i] = 0.0;
+        for (int j = 0; j < dim; ++j) {
+            double s = pow(10.0, -3.0 * j / (dim - 1)), z = x[j] / s;
+            e[i] += 0.5 * z * z;
+            if (g) g[j] = z / s;
+        }
+    }
+    return 0;
+}
+
+static double factor_std(int j) { return pow(10.0, sin(j)); }       /* 0.1 to 10                        */
+
+/* y with its directions as wide as all others: a symmetric map. */
+static void factor_even(double *y, int dim)
+{
+    for (int k = 0; k < FACTORS; ++k) {
+        double t = 0.0;
+        for (int j = 0; j < dim; ++j) t += factor_way[k][j] * y[j];
+        for (int j = 0; j < dim; ++j) y[j] += factor_way[k][j] * t * (1.0 / factor_width[k] - 1.0);
+    }
+}
+
+FN(factors)                                      /* stds of axes 0.1 to 10, one factor of std 100 times */
+{                                                /* these, two turned directions of 0.01 times them  */
+    double y[MOST];
+    (void)user;
+    EACH_ROW {
+        e[i] = 0.0;
+        for (int j = 0; j < dim; ++j) y[j] = x[j] / factor_std(j);
+        factor_even(y, dim);
+        for (int j = 0; j < dim; ++j) e[i] += 0.5 * y[j] * y[j];
+        if (g) factor_even(y, dim);
+        for (int j = 0; g && j < dim; ++j) g[j] = y[j] / factor_std(j);
+    }
+    return 0;
+}
+
+FN(autoregression)                               /* x_j = .99 x_j-1 + noise, variances 1             */
+{
+    const double rho = 0.99, noise = 1.0 - rho * rho;
+    (void)user;
+    EACH_ROW {
+        e[i] = 0.5 * x[0] * x[0];
+        if (g) g[0] = x[0];
+        for (int j = 1; j < dim; ++j) {
+            double w = x[j] - rho * x[j - 1];
+            e[i] += 0.5 * w * w / noise;
+            if (!g) continue;
+            g[j] = w / noise;
+            g[j - 1] -= rho * w / noise;
+        }
+    }
+    return 0;
+}
+
+/* Bayesian linear regression, noise 1, prior N(0, 2.5^2), columns correlated as those of logit_data: E is
+   x^T A x / 2 - b^T x and a constant, so that log Z = 0. */
+static double linear_a[LINEAR_DIM][LINEAR_DIM], linear_b[LINEAR_DIM], linear_constant;
+
+static void linear_data(void)
+{
+    static double l[LINEAR_DIM][LINEAR_DIM], half[LINEAR_DIM];
+    vgs_rng r = { 8, 1, 0 };
+    for (int j = 0; j < LINEAR_DIM; ++j) linear_a[j][j] = 1.0 / 6.25;
+    for (int k = 0; k < LINEAR_ROWS; ++k) {
+        float z[LINEAR_DIM + 2];
+        double row[LINEAR_DIM], y;
+        vgs_rng_normals(&r, z, LINEAR_DIM + 2);
+        y = (double)z[LINEAR_DIM];
+        for (int j = 0; j < LINEAR_DIM; ++j) {
+            row[j] = 0.6 * (double)z[j] + 0.8 * (double)z[LINEAR_DIM + 1];
+            y += row[j] * (j % 3 - 1) * 0.5;
+        }
+        for (int j = 0; j < LINEAR_DIM; ++j) {
+            linear_b[j] += row[j] * y;
+            for (int i = 0; i < LINEAR_DIM; ++i) linear_a[j][i] += row[j] * row[i];
+        }
+    }
+    linear_constant = 0.5 * LINEAR_DIM * LOG_2PI;
+    for (int i = 0; i < LINEAR_DIM; ++i) {       /* A = l l^T, half = l^-1 b                         */
+        half[i] = linear_b[i];
+        for (int j = 0; j <= i; ++j) {
+            l[i][j] = linear_a[i][j];
+            for (int k = 0; k < j; ++k) l[i][j] -= l[i][k] * l[j][k];
+            l[i][j] = i == j ? sqrt(l[i][i]) : l[i][j] / l[j][j];
+            if (j < i) half[i] -= l[i][j] * half[j];
+        }
+        half[i] /= l[i][i];
+        linear_constant += 0.5 * half[i] * half[i] - log(l[i][i]);
+    }
+}
+
+FN(linear)
+{
+    (void)user;
+    EACH_ROW {
+        e[i] = linear_constant;
+        for (int j = 0; j < dim; ++j) {
+            double t = -linear_b[j];
+            for (int k = 0; k < dim; ++k) t += linear_a[j][k] * x[k];
+            e[i] += 0.5 * x[j] * (t - linear_b[j]);
+            if (g) g[j] = t;
+        }
+    }
+    return 0;
+}
+
+/* log Z of these. */
+static double many_log_z(vgs_energy_fn64 *f, int dim)
+{
+    double sum = 0.5 * dim * LOG_2PI;
+    if (f == linear) return 0.0;
+    for (int j = 0; j < dim; ++j)
+        sum += f == factors ? log(factor_std(j)) : f == axes ? -6.907755278982137 * j / (dim - 1) : 0.0;
+    for (int k = 0; k < FACTORS && f == factors; ++k) sum += log(factor_width[k]);
+    return f == autoregression ? sum + 0.5 * (dim - 1) * log(1.0 - 0.99 * 0.99) : sum;
+}
+
+static void factor_data(int dim)
+{
+    for (int k = 0; k < FACTORS; ++k)
+        for (int j = 0; j < dim; ++j)
+            factor_way[k][j] = sqrt(2.0 / dim) * cos(PI * (j + 0.5) * (2 * k + 1) / dim);
+}
+
 /* log_z: NAN where it is not known in closed form; wanted ESS/N. */
 typedef struct problem {
     const char *name, *target;                   /* target: a built-in one                           */
@@ -380,7 +516,15 @@ static const problem problems[] = {
     { "manywell32", "manywell32", NULL, 32, 0, 1, 164.6957, 0.2, 120 },
     { "gamma", NULL, gamma_3, 1, 0, 1, 0, 0.8, 20 },
     { "quadrant", NULL, quadrant, 3, 0, 1, 3 * (0.5 * LOG_2PI - 0.9621012), 0.8, 20 },
-    { "von-mises", NULL, von_mises, 1, 0, 1, 1.8378770664093453 + 0.8239937, 0.8, 20 }
+    { "von-mises", NULL, von_mises, 1, 0, 1, 1.8378770664093453 + 0.8239937, 0.8, 20 },
+    { "axes200", NULL, axes, 200, 0, 1, NOT_KNOWN, 0.95, 20 },
+    { "axes500", NULL, axes, 500, 0, 1, NOT_KNOWN, 0.95, 20 },
+    { "factors200", NULL, factors, 200, 0, 1, NOT_KNOWN, 0.95, 20 },
+    { "factors500", NULL, factors, 500, 0, 1, NOT_KNOWN, 0.95, 20 },
+    { "factors1000", NULL, factors, 1000, 0, 1, NOT_KNOWN, 0.95, 20 },
+    { "autoregression200", NULL, autoregression, 200, 0, 1, NOT_KNOWN, 0, 20 },
+    { "autoregression500", NULL, autoregression, 500, 0, 1, NOT_KNOWN, 0, 20 },
+    { "linear200", NULL, linear, LINEAR_DIM, 0, 1, NOT_KNOWN, 0, 20 }
 };
 
 /* ==== a run ========================================================================================= */
@@ -389,10 +533,12 @@ static const problem problems[] = {
 static double truth(const problem *p)
 {
     if (p->f == phi_4) return phi_4_log_z();
+    if (p->f == axes || p->f == factors || p->f == autoregression || p->f == linear)
+        return many_log_z(p->f, p->dim);
     return p->log_z == p->log_z ? p->log_z : 0.0;
 }
 
-typedef struct settings { double seconds; int seeds, calls, rows; bool mcmc; } settings;
+typedef struct settings { double seconds; int seeds, calls, rows; bool mcmc; const char *own; } settings;
 
 static vgs_config config_of(const problem *p, uint64_t seed)
 {
@@ -426,7 +572,8 @@ static int run(const problem *p, const settings *o, uint64_t seed)
     vgs_sampler *s;
     bool bad;
     c.pilot_calls = o->calls;
-    s = vgs_sampler_create(&c, &err);
+    bad = o->own && vgs_field_set(&c, "coordinates", o->own, &err);
+    s = bad ? NULL : vgs_sampler_create(&c, &err);
     bad = !s || vgs_sampler_train(s, 1, NULL, &err);
     pilot = cpu_seconds() - from;
     bad = bad || weigh(s, o->rows / 5, &fit, &err);
@@ -490,26 +637,29 @@ static void head(bool mcmc)
 
 int main(int argc, char **argv)
 {
-    settings o = { 0.0, 3, 0, 20000, false };
+    settings o = { 0.0, 3, 0, 20000, false, NULL };
     int i, named = 0, bad = 0;
     logit_data();
+    linear_data();
     for (i = 1; i < argc; ++i) {
         if (!strcmp(argv[i], "--seeds") && i + 1 < argc) o.seeds = atoi(argv[++i]);
         else if (!strcmp(argv[i], "--seconds") && i + 1 < argc) o.seconds = atof(argv[++i]);
         else if (!strcmp(argv[i], "--pilot-calls") && i + 1 < argc) o.calls = atoi(argv[++i]);
         else if (!strcmp(argv[i], "--rows") && i + 1 < argc) o.rows = atoi(argv[++i]);
+        else if (!strcmp(argv[i], "--coordinates") && i + 1 < argc) o.own = argv[++i];
         else if (!strcmp(argv[i], "--mcmc")) o.mcmc = true;
         else named += argv[i][0] == '-' ? 1 << 20 : 1;
     }
     if (named >= 1 << 20 || o.rows < 1000) {
         fprintf(stderr, "usage: bench_any [--mcmc] [--seeds N] [--seconds S] [--pilot-calls N] "
-                        "[--rows N >= 1000] [NAME...]\n");
+                        "[--rows N >= 1000] [--coordinates KIND] [NAME...]\n");
         return 2;
     }
     head(o.mcmc);
     for (size_t k = 0; k < sizeof problems / sizeof *problems; ++k)
         for (int seed = 0; seed < o.seeds; ++seed) {
             bool wanted = !named;
+            factor_data(problems[k].dim);
             for (i = 1; i < argc; ++i) wanted = wanted || !strcmp(argv[i], problems[k].name);
             if (wanted) bad += (o.mcmc ? run_classical : run)(&problems[k], &o, (uint64_t)seed);
         }
