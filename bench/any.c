@@ -326,7 +326,7 @@ FN(bananas_turned)
     return 0;
 }
 
-FN(bends_turned)                                 /* each of std 0.4 about 0.7 (the square of the last - 1) */
+FN(bends_turned)                                 /* each of std 0.2 about 0.3 (the square of the last - 1) */
 {
     double y[8], slope[8];
     (void)user;
@@ -337,10 +337,10 @@ FN(bends_turned)                                 /* each of std 0.4 about 0.7 (t
         e[i] = 0.5 * y[0] * y[0];
         slope[0] = y[0];
         for (int j = 1; j < dim; ++j) {
-            double z = (y[j] - 0.7 * (y[j - 1] * y[j - 1] - 1.0)) / 0.4;
+            double z = (y[j] - 0.3 * (y[j - 1] * y[j - 1] - 1.0)) / 0.2;
             e[i] += 0.5 * z * z;
-            slope[j] += z / 0.4;
-            slope[j - 1] -= z / 0.4 * 1.4 * y[j - 1];
+            slope[j] += z / 0.2;
+            slope[j - 1] -= z / 0.2 * 0.6 * y[j - 1];
         }
         if (g) memcpy(g, slope, sizeof y);
         if (g) reflect(g, dim);
@@ -511,8 +511,8 @@ static const problem problems[] = {
     { "lj7-cold", NULL, lennard_jones_7, 14, 7, 0.5, NOT_KNOWN, 0.3, 120 },
     { "phi4", NULL, phi_4, 32, 0, 1, NOT_KNOWN, 0.2, 120 },
     { "funnel", NULL, funnel, 10, 0, 1, 5 * LOG_2PI + 1.0986122886681098, 0.2, 60 },
-    { "bananas-turned", NULL, bananas_turned, 6, 0, 1, 3 * (LOG_2PI - 1.2039728043259361), 0.2, 60 },
-    { "bends-turned", NULL, bends_turned, 8, 0, 1, 4 * LOG_2PI - 7 * 0.916290731874155, 0.2, 60 },
+    { "bananas-turned", NULL, bananas_turned, 6, 0, 1, 3 * (LOG_2PI - 1.2039728043259361), 0.5, 60 },
+    { "bends-turned", NULL, bends_turned, 8, 0, 1, 4 * LOG_2PI - 7 * 1.6094379124341003, 0.5, 60 },
     { "manywell32", "manywell32", NULL, 32, 0, 1, 164.6957, 0.2, 120 },
     { "gamma", NULL, gamma_3, 1, 0, 1, 0, 0.8, 20 },
     { "quadrant", NULL, quadrant, 3, 0, 1, 3 * (0.5 * LOG_2PI - 0.9621012), 0.8, 20 },
