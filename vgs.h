@@ -284,7 +284,7 @@ typedef enum vgs_coordinates {   /* u of x = m + L u, in which a sampler works, 
                                  /* others are, m + L u is mapped to what is inside (not of recorded E)   */
     VGS_COORDINATES_AUTO,        /* plain where s2_start, s2_end, init_sigma, x_scale or windows is given, */
                                  /* on a sphere, as published and with the reference networks; else scale  */
-                                 /* for particles, curved up to D = 64, full up to 128, low-rank above     */
+                                 /* for particles, curved up to D = 64, full up to 256, low-rank above     */
     VGS_PLAIN,                   /* u = x                                                             */
     VGS_SCALE,                   /* m = 0, L = c                                                      */
     VGS_DIAGONAL,
@@ -7917,7 +7917,8 @@ static bool vgs__net_is(vgs_net_kind kind, unsigned fact)
 #define VGS__BIG ((double)FLT_MAX)
 #define VGS__WIDTH 2.0
 enum { VGS__MOST_POINTS = 64 };                  /* of E in V                                         */
-enum { VGS__MOST_CURVED = 64, VGS__MOST_FULL = 128 };                /* dimensions of such coordinates */
+enum { VGS__MOST_CURVED = 64, VGS__MOST_FULL = 256,                  /* dimensions of such coordinates, */
+       VGS__MOST_KEPT = 128 };                   /* and of a pilot that keeps many samples            */
 enum { VGS__LEVELS = 12 };                       /* most sizes of a network on images             */
 enum { VGS__MALA_MOST = 1000000 };               /* steps of MALA; numbers of others lie above        */
 static const vgs__field vgs__fields[] = {
@@ -18291,7 +18292,7 @@ static vgs_status vgs__pilot_tell(vgs__pilot *p, const double *u, const double *
     int i;
     vgs_status st = VGS_OK;
     vgs__pilot_slopes(p, u, g);
-    if (p->whole && d <= VGS__MOST_FULL) vgs__pilot_jacobi(p->slope, p->work, d);
+    if (p->whole && d <= VGS__MOST_KEPT) vgs__pilot_jacobi(p->slope, p->work, d);
     for (i = 0; i < d; ++i) {
         double k = p->slope[i * step];
         bend = fmax(bend, k);
@@ -18385,11 +18386,11 @@ static vgs_status vgs__pilot_open(vgs__pilot *p, vgs_sampler *s, vgs_error *err)
     p->s = s;
     p->f = &s->frame;
     p->dim = (int)d;
-    p->whole = s->frame.kind == VGS_FULL || d <= VGS__MOST_FULL;
+    p->whole = s->frame.kind == VGS_FULL || d <= VGS__MOST_KEPT;
     p->most = (double)s->c.pilot_calls;
     p->n = VGS__PILOT_DESCENTS;
     p->all = vgs__pilot_chains(s);
-    p->room = VGS__PILOT_CHAINS * (d <= VGS__MOST_FULL ? VGS__PILOT_KEPT : VGS__PILOT_FEWEST);
+    p->room = VGS__PILOT_CHAINS * (d <= VGS__MOST_KEPT ? VGS__PILOT_KEPT : VGS__PILOT_FEWEST);
     p->fewest = VGS__PILOT_FEWEST * p->all;
     st = vgs__pilot_chains_open(p, err);
     return st == VGS_OK ? vgs__pilot_arrays_open(p, err) : st;

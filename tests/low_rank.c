@@ -65,6 +65,7 @@ static vgs_config config_of(vgs_energy_fn64 *f, gauss *q, int dim)
     c.net.hidden = 16;
     c.threads = 1;
     if (q) c.tau = (float)q->unit;
+    if (dim == MANY) c.coordinates = VGS_LOW_RANK;
     return c;
 }
 
@@ -217,6 +218,20 @@ static void map(void)
     vgs_sampler_free(t);
 }
 
+static void by_default(void)
+{
+    static const struct { int dim; vgs_coordinates kind; } all[] = {
+        { 64, VGS_CURVED }, { 65, VGS_FULL }, { 256, VGS_FULL }, { 257, VGS_LOW_RANK } };
+    size_t k;
+    for (k = 0; k < sizeof all / sizeof *all; ++k) {
+        gauss q = { 1.0, 1.0, 1.0, { 1.0, 1.0, 1.0 } };
+        vgs_config c = config_of(gauss_energy, &q, all[k].dim);
+        vgs_sampler *s = vgs_sampler_create(&c, NULL);
+        CHECK(s && s->c.coordinates == all[k].kind, "D = %d", all[k].dim);
+        vgs_sampler_free(s);
+    }
+}
+
 /* ---- found: three turned directions; by the axes alone nothing fits ---- */
 
 static void found(void)
@@ -365,6 +380,7 @@ int main(int argc, char **argv)
         for (j = 0; j < MANY; ++j)
             ways[k][j] = sqrt(2.0 / MANY) * cos(3.14159265358979324 * (j + 0.5) * (2 * k + 1) / MANY);
     RUN(map);
+    RUN(by_default);
     RUN(found);
     RUN(not_found);
     RUN(recorded);
