@@ -290,8 +290,8 @@ typedef enum vgs_coordinates {   /* u of x = m + L u, in which a sampler works, 
     VGS_DIAGONAL,
     VGS_FULL,                    /* L is a triangular matrix                                          */
     VGS_CURVED,                  /* full; and where the pilot's samples lie along a curve, or in peaks     */
-                                 /* along an axis, u is where they are nearly N(0, 1): D <= 64, not of     */
-                                 /* recorded E                                                             */
+                                 /* along an axis, u is where they are nearly N(0, 1): D <= 64, along axes */
+                                 /* of its own D <= 16; not of recorded E                                  */
     VGS_LOW_RANK                 /* L = S (I + V (c - 1) V^T), S and c diagonal, V [D,r] with orthonormal  */
                                  /* columns, r <= 32: the axes, and the few directions that are much wider */
                                  /* or narrower than these say. Time and memory are those of r diagonals   */
@@ -324,8 +324,9 @@ typedef struct vgs_config {
     int    pilot_calls;           /* energy calls of the pilot, a short classical run at the first call of */
                                   /* train, which finds m, L, E0 and what is not given here; 20000, none   */
                                   /* if negative or coordinates are plain (as text: 0). Along a curve it   */
-                                  /* goes on with as many. Where ESS/N stays below 0.3 its chains go on in */
-                                  /* iterations 25, 50, 100, 200 and 400, by as many as were made before   */
+                                  /* goes on with as many, twice while that helps. Where ESS/N stays below */
+                                  /* 0.3 its chains go on in iterations 25, 50, 100, 200 and 400, by as    */
+                                  /* many as were made before                                              */
     int    steps;                 /* T; D ln(length/detail)^2, within 20..100                              */
     vgs_schedule schedule;        /* of s_t^2 over t; VGS_EXP                                              */
     float  s2_start, s2_end;      /* s_t^2 at t = 0 and T-1, > 0, < 1 if VP; from the two scales           */
@@ -17788,6 +17789,7 @@ typedef struct vgs__turn {
     vgs__curve_fit c;                            /* of them turned back: v = Q^T z                    */
     double *third, *slice, *room;                /* [D,D,D]: moments; along each direction; scratch   */
     double *q, *other, *angle;                   /* [D,D]: Q; another; slopes by angles               */
+    double *l;                                   /* [D,D]: L of the white rows                        */
     double *frame;                               /* [frame_count]                                     */
 } vgs__turn;
 
@@ -17990,18 +17992,19 @@ static bool vgs__turn_earlier(vgs__frame *f, vgs__turn *t, const double *earlier
 {
     const int d = f->dim;
     double *axis = t->room, along;
+    bool curved;
     int i, j, k;
     vgs__frame_remember(f, t->frame);
     vgs__frame_recall(f, earlier);
     vgs__frame_shape(f);
-    for (i = 0; i < d && f->curved; ++i) {
+    curved = f->curved;
+    for (i = 0; i < d && curved; ++i) {
         for (j = 0; j < d; ++j) axis[i * d + j] = j == (int)f->order[i];
         vgs__frame_push_affine(f, axis + i * d);
     }
-    i = f->curved ? 0 : d + 1;
     vgs__frame_recall(f, t->frame);
     vgs__frame_shape(f);
-    for (; i < d; ++i) {
+    for (i = 0; i < d && curved; ++i) {
         vgs__frame_pull_affine(f, axis + i * d);
         for (k = 0; k <= i; ++k) {
             along = vgs__curve_dot(axis + i * d, axis + k * d, d);
@@ -18010,7 +18013,7 @@ static bool vgs__turn_earlier(vgs__frame *f, vgs__turn *t, const double *earlier
         }
         for (j = 0; j < d; ++j) t->q[j * d + i] = axis[i * d + j];
     }
-    return i == d;
+    return curved;
 }
 
 /* The rotation after which a curve gains most: that of an earlier one, or one for a number of directions. */
@@ -18049,47 +18052,71 @@ static double vgs__turn_run(vgs__frame *f, vgs__turn *t, const double *earlier, 
     return gain;
 }
 
+/* Its arrays; close frees them, also after a failure. */
+static vgs_status vgs__turn_open(vgs__turn *t, const vgs__frame *f, vgs_error *err)
+{
+    const size_t d = (size_t)f->dim, cells = d * d;
+    vgs_status st;
+    memset(t, 0, sizeof *t);
+    if ((st = vgs__curve_fit_open(&t->c, f->dim, err)) != VGS_OK) return st;
+    t->third = (double *)vgs__alloc_or(err, "pilot", (3 * d + 4) * cells + vgs__frame_count(f),
+                                       sizeof *t->third);
+    if (!t->third) return VGS_E_NOMEM;
+    t->slice = t->third + d * cells;
+    t->room = t->slice + d * cells;
+    t->q = t->room + d * cells;
+    t->other = t->q + cells;
+    t->angle = t->other + cells;
+    t->l = t->angle + cells;
+    t->frame = t->l + cells;
+    return VGS_OK;
+}
+
+static void vgs__turn_close(vgs__turn *t)
+{
+    vgs__free(t->third);
+    vgs__free(t->c.v);
+}
+
+/* Rows of c made white by f, which becomes their Gaussian. */
+static bool vgs__turn_whiten(vgs__frame *f, vgs__turn *t, vgs__curve_fit *c)
+{
+    const size_t d = (size_t)f->dim;
+    size_t i;
+    vgs__frame_no_curve(f->order, d, true);
+    if (!vgs__curve_fit_whiten(f, c)) return false;
+    memcpy(t->l, f->l, d * d * sizeof *t->l);
+    t->z = c->v;
+    t->c.n = c->n;
+    t->c.half = c->half;
+    for (i = 0; i < d; ++i) {
+        t->c.mean[i] = 0.0;
+        t->c.scale[i] = 1.0;
+    }
+    return true;
+}
+
 /* The curve that rows have in axes of its own, into best [frame_count]; what they gain. earlier: coordinates
    that may have a curve */
 static vgs_status vgs__turn_fit(vgs__frame *f, vgs__curve_fit *c, const double *earlier, double *best,
                                 double *gain, vgs_error *err)
 {
-    const size_t d = (size_t)f->dim, cells = d * d;
+    const size_t d = (size_t)f->dim;
     vgs__turn t;
-    double *l, *room = NULL;
-    size_t i;
-    vgs_status st = VGS_OK;
+    vgs_status st;
     *gain = 0.0;
-    if (d < 2 || d > VGS__MOST_TURNED) return st;
-    if ((st = vgs__curve_fit_open(&t.c, f->dim, err)) != VGS_OK) return st;
-    room = (double *)vgs__alloc_or(err, "pilot", (3 * d + 4) * cells + vgs__frame_count(f), sizeof *room);
-    if (!room) st = VGS_E_NOMEM;
-    vgs__frame_no_curve(f->order, d, true);
-    if (st == VGS_OK && vgs__curve_fit_whiten(f, c)) {
-        t.third = room;
-        t.slice = t.third + d * cells;
-        t.room = t.slice + d * cells;
-        t.q = t.room + d * cells;
-        t.other = t.q + cells;
-        t.angle = t.other + cells;
-        l = t.angle + cells;
-        t.frame = l + cells;
-        memcpy(l, f->l, cells * sizeof *l);
-        t.z = c->v;
-        t.c.n = c->n;
-        t.c.half = c->half;
-        for (i = 0; i < d; ++i) t.c.mean[i] = 0.0;
-        for (i = 0; i < d; ++i) t.c.scale[i] = 1.0;
+    if (d < 2 || d > VGS__MOST_TURNED) return VGS_OK;
+    st = vgs__turn_open(&t, f, err);
+    if (st == VGS_OK && vgs__turn_whiten(f, &t, c)) {
         vgs__turn_moments(&t);
         vgs__turn_slices(&t);
         *gain = vgs__turn_run(f, &t, earlier, best);
-        memcpy(f->m, c->mean, d * sizeof *l);
-        memcpy(f->l, l, cells * sizeof *l);
-        memcpy(f->turn, t.q, cells * sizeof *l);
+        memcpy(f->m, c->mean, d * sizeof *f->m);
+        memcpy(f->l, t.l, d * d * sizeof *f->l);
+        memcpy(f->turn, t.q, d * d * sizeof *f->turn);
         vgs__frame_remember(f, best);
     }
-    vgs__free(room);
-    vgs__free(t.c.v);
+    vgs__turn_close(&t);
     return st;
 }
 
@@ -18168,10 +18195,13 @@ static vgs_status vgs__pilot_choose_curve(vgs__pilot *p, const double *u, vgs__c
             vgs__frame_recall(f, straight);
             st = vgs__turn_fit(f, c, p->was, curve, &gain, err);
         }
-        if (k == VGS__TRY_BEFORE) vgs__frame_recall(f, p->was);
-        else if (!vgs__curve_fit_try(f, c, (vgs__curve_try)k, straight, curve, gain)) continue;
+        if (k == VGS__TRY_BEFORE) {
+            vgs__frame_recall(f, p->was);
+            vgs__frame_shape(f);
+            if (!f->curved) continue;
+        } else if (!vgs__curve_fit_try(f, c, (vgs__curve_try)k, straight, curve, gain)) continue;
         if (st == VGS_OK) st = vgs__pilot_ess(p, scratch, &ess, err);
-        if (st != VGS_OK || !f->curved) continue;
+        if (st != VGS_OK) continue;
         p->reached = fmax(p->reached, ess);
         if (!(ess > most)) continue;
         most = ess;

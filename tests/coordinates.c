@@ -2,10 +2,10 @@
 #define VGS_IMPLEMENTATION
 #include "../vgs.h"
 #include "t.h"
-#include <stdlib.h>
 
 #define LOG_2PI 1.8378770664093453
 enum { N = 4000 };
+#include "trained.h"
 
 /* Gaussians of standard deviation std (1 - shrink)^j along axis j, about mean, turned by a reflection; E in
    units of `unit`, with a constant. */
@@ -46,21 +46,6 @@ static vgs_config config_of(gauss *q, int dim)
     c.net.hidden = 16;
     c.threads = 1;
     return c;
-}
-
-/* Trains n iterations and draws N rows; x and w may be NULL. */
-static vgs_sampler *trained(const vgs_config *c, int n, float *x, double *w)
-{
-    vgs_error err = { VGS_OK, "" };
-    vgs_sampler *s = vgs_sampler_create(c, &err);
-    vgs_draw d;
-    float *room = (float *)malloc((size_t)N * (size_t)c->energy.dim * sizeof *room);
-    memset(&d, 0, sizeof d);
-    d.log_weight = w;
-    CHECK(s && vgs_sampler_train(s, n, NULL, &err) == VGS_OK, "%s", err.msg);
-    if (w) CHECK(vgs_sampler_draw(s, &d, N, x ? x : room, &err) == VGS_OK, "%s", err.msg);
-    free(room);
-    return s;
 }
 
 /* ---- any Gaussian is as good as another ---- */

@@ -4,6 +4,8 @@
 #include "t.h"
 
 enum { N = 4000, D = 6, MANY = 140, WAYS = 3 };
+#include "trained.h"
+#include "volume.h"
 #define LOG_2PI 1.8378770664093453
 
 /* ---- Gaussians: axes of std `std` times 1 to 10, and WAYS turned directions of widths `width` ---- */
@@ -69,21 +71,6 @@ static vgs_config config_of(vgs_energy_fn64 *f, gauss *q, int dim)
     return c;
 }
 
-/* Trains n iterations and draws N rows; x and w may be NULL. */
-static vgs_sampler *trained(const vgs_config *c, int n, float *x, double *w)
-{
-    vgs_error err = { VGS_OK, "" };
-    vgs_sampler *s = vgs_sampler_create(c, &err);
-    vgs_draw d;
-    float *room = (float *)malloc((size_t)N * (size_t)c->energy.dim * sizeof *room);
-    memset(&d, 0, sizeof d);
-    d.log_weight = w;
-    CHECK(s && vgs_sampler_train(s, n, NULL, &err) == VGS_OK, "%s", err.msg);
-    if (w) CHECK(vgs_sampler_draw(s, &d, N, x ? x : room, &err) == VGS_OK, "%s", err.msg);
-    free(room);
-    return s;
-}
-
 /* Columns of V with c further from 1 than `by`. */
 static int used(const vgs_sampler *s, double by)
 {
@@ -130,35 +117,6 @@ static void make_low_rank(vgs_sampler *s, bool wall)
     f->l[vgs__rank_c(D) + 1] = 0.3;
     if (wall) f->wall[1] = -3.0;
     OK(vgs__frame_changed(f, NULL) == VGS_OK && f->walled == wall);
-}
-
-/* log |det dx/du| by differences. */
-static double volume(const vgs__frame *f, const double *u)
-{
-    double a[D * D], up[D], x[2][D], log_det = 0.0;
-    int i, j, k, side;
-    for (j = 0; j < D; ++j) {
-        for (side = 0; side < 2; ++side) {
-            memcpy(up, u, sizeof up);
-            up[j] += side ? 1e-6 : -1e-6;
-            vgs__frame_point(f, up, x[side]);
-        }
-        for (i = 0; i < D; ++i) a[i * D + j] = (x[1][i] - x[0][i]) / 2e-6;
-    }
-    for (k = 0; k < D; ++k) {                    /* elimination; rows change places                   */
-        for (i = k, j = k + 1; j < D; ++j) if (fabs(a[j * D + k]) > fabs(a[i * D + k])) i = j;
-        for (j = 0; j < D; ++j) {
-            double t = a[i * D + j];
-            a[i * D + j] = a[k * D + j];
-            a[k * D + j] = t;
-        }
-        log_det += log(fabs(a[k * D + k]));
-        for (i = k + 1; i < D; ++i) {
-            double t = a[i * D + k] / a[k * D + k];
-            for (j = k; j < D; ++j) a[i * D + j] -= t * a[k * D + j];
-        }
-    }
-    return log_det;
 }
 
 static void map(void)
