@@ -304,6 +304,14 @@ static char *features_key(const settings *s, const extractor *e, const char *wei
                        s->size, s->grid, e->channels);
 }
 
+/* Of a training that did not come to its end; what failed has been said. */
+static int stopped_or_failed(void)
+{
+    if (!stopped) return EXIT_FAILED;
+    say("stopped; --resume goes on");
+    return EXIT_STOPPED;
+}
+
 static int train_into(training *t, detector *d, const char *path)
 {
     const options *o = t->o;
@@ -316,10 +324,10 @@ static int train_into(training *t, detector *d, const char *path)
     say("%d images in %d class%s; their features take %s in %s", t->all.n, t->all.class_count,
         t->all.class_count == 1 ? "" : "es", size_text(bytes, ceil, size), store_path);
     if (store_open(&t->features, store_path, key, extractor_numbers(&d->extract), false)) {
-        if (!extract_from(t, &d->extract, 0)) say("stopped; --resume goes on"), status = EXIT_STOPPED;
+        if (!extract_from(t, &d->extract, 0)) status = stopped_or_failed();
         else if (t->all.n < LEAST_GOOD) say("%d good images: at least %d are needed", t->all.n, LEAST_GOOD);
         else if (find_groups(t)) {
-            if (!fit_all(t, d)) status = stopped ? EXIT_STOPPED : EXIT_FAILED;
+            if (!fit_all(t, d)) status = stopped_or_failed();
             else if (write_list(t, list, &err) || detector_save(d, path, &err)) say("%s", err.msg);
             else status = 0, say_result(d);
         }

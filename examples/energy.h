@@ -1,10 +1,14 @@
 /* energy.h - the energy of a feature of length 1: an autoencoder on the sphere, E = g^2 |x - r|^2, trained to
    reconstruct good features and then, with --cd-steps, as an energy-based model (vgs.h, >>ebm) that is low at
-   good features and high at its own samples. Include it after neighbour.h and settings.h. */
+   good features and high at its own samples. Include it after neighbour.h and settings.h.
+
+   Two trainings end at energies that differ by some percent everywhere. As a calibration compares scores of
+   several models, g is set at the end so that the mean energy of what a model learned from is 1. */
 #ifndef ENERGY_H
 #define ENERGY_H
 
-enum { ENERGY_ROWS = 100000 };                   /* good features in memory while it learns              */
+enum { ENERGY_ROWS = 100000,                     /* good features in memory while it learns              */
+       LEVEL_ROWS = 10000 };                     /* of which the mean energy is taken                    */
 
 typedef struct energy {
     vgs_backend *cpu;
@@ -85,6 +89,33 @@ static inline vgs_status energy_steps(vgs_ebm *m, const settings *s, const vgs_d
     return st;
 }
 
+/* Energies of the features x [n, channels], n at most e->cells, into out [n]. */
+static inline vgs_status energy_of(energy *e, const float *x, int n, float *out, vgs_error *err)
+{
+    if (vgs_set(e->graph, e->x, x, n, err) || vgs_graph_run(e->graph, n, err)) return err->code;
+    return vgs_get(e->graph, e->e, out, n, err);
+}
+
+/* The mean energy of n rows becomes 1, of which LEVEL_ROWS or all are looked at. w: the weights of e */
+static inline vgs_status energy_level(energy *e, const float *rows, int n, int channels, float *w,
+                                      vgs_error *err)
+{
+    float *out = (float *)room_for((size_t)e->cells, sizeof *out);
+    int most = n < LEVEL_ROWS ? n : LEVEL_ROWS;
+    double sum = 0;
+    vgs_status st = VGS_OK;
+    for (int i = 0; i < most && !st; i += e->cells) {
+        int part = most - i < e->cells ? most - i : e->cells;
+        size_t from = (size_t)((double)i / most * n);
+        st = energy_of(e, rows + from * (size_t)channels, part, out, err);
+        for (int k = 0; k < part && !st; ++k) sum += (double)out[k];
+    }
+    free(out);
+    if (st || !(sum > 0)) return st;
+    w[vgs_model_param(e->model, 0)->offset] *= (float)sqrt(most / sum);          /* out_scale, g         */
+    return vgs_model_write(e->model, w, err);
+}
+
 /* Learns from images of the store; e is as energy_create left it. */
 static inline vgs_status energy_fit(energy *e, const settings *s, store *st, const bool *use, int channels,
                                     vgs_error *err)
@@ -101,6 +132,7 @@ static inline vgs_status energy_fit(energy *e, const settings *s, store *st, con
         w = (float *)room_for((size_t)vgs_model_size(learned), sizeof *w);
         status = vgs_model_read(learned, w, err);
         if (!status) status = vgs_model_write(e->model, w, err);
+        if (!status) status = energy_level(e, rows, n, channels, w, err);
     }
     vgs_ebm_free(m);
     free(rows);
@@ -112,8 +144,7 @@ static inline vgs_status energy_fit(energy *e, const settings *s, store *st, con
 static inline void energy_score(energy *e, const float *x, float *map)
 {
     vgs_error err;
-    if (!vgs_set(e->graph, e->x, x, e->cells, &err) && !vgs_graph_run(e->graph, e->cells, &err) &&
-        !vgs_get(e->graph, e->e, map, e->cells, &err)) return;
+    if (!energy_of(e, x, e->cells, map, &err)) return;
     say("%s", err.msg);
     exit(EXIT_FAILED);
 }

@@ -108,6 +108,8 @@ at_line features: 'kill -INT $pid' build/detect train "$work/d" --out "$work/lat
     build/detect train "$work/d" --out "$work/late" $long --resume 2> "$work/err" &&
     cmp "$work/whole/detector.safetensors" "$work/late/detector.safetensors"
 ok "Ctrl-C, then --resume: the same bytes" $?
+at_line 'good images in' 'kill -INT $pid' build/detect train "$work/d" --out "$work/fit" $small --method energy --unit 1 --hidden 64 --fit-steps 2000
+[ $? = 130 ] && grep -q -e '--resume goes on' "$work/err" && [ ! -e "$work/fit/detector.safetensors" ]; ok "Ctrl-C while models are fitted" $?
 mkdir "$work/later"
 cat > "$work/version.py" <<'END'
 import json, struct, sys

@@ -1,6 +1,6 @@
 /* The parts of examples/detect.c against what others make of the same: Pillow's resize, scikit-learn's
-   metrics, PyTorch's features of networks (tests/vectors/detect.h, lite0.h). tests/detect.sh builds it, and
-   puts the files of weights into the folder that VGS_NETWORKS names. */
+   metrics, PyTorch's features of networks (tests/vectors/detect.h, jpeg.h, lite0.h). tests/detect.sh builds
+   it, and puts the files of weights into the folder that VGS_NETWORKS names. */
 #define _POSIX_C_SOURCE 200809L
 #define VGS_IMPLEMENTATION
 #include "../vgs.h"
@@ -24,6 +24,7 @@
 #include "../examples/heat.h"
 #include "t.h"
 #include "vectors/detect.h"
+#include "vectors/jpeg.h"
 #include "vectors/lite0.h"
 
 /* The formula of vectors/gen/state_dict.py: number i of array t, in [0, 1) */
@@ -70,6 +71,24 @@ static void orientations(void)
         OK(m.width == (k >= 5 ? 2 : 3));
         image_free(&m);
     }
+}
+
+/* Colours of four inks, and a picture that lies on its side, as another reads these files. */
+static void jpegs(void)
+{
+    image m;
+    vgs_error err = { VGS_OK, "" };
+    if (CHECK(!image_decode(cmyk_jpeg, sizeof cmyk_jpeg, 3, "x", &m, &err), "%s", err.msg)) {
+        OK(m.width == 32 && m.height == 8);
+        for (size_t i = 0; i < sizeof cmyk_row; ++i) OK(abs(m.data[i] - cmyk_row[i]) <= 3);
+    }
+    image_free(&m);
+    if (CHECK(!image_decode(turned_jpeg, sizeof turned_jpeg, 3, "x", &m, &err), "%s", err.msg)) {
+        OK(m.width == 8 && m.height == 16);
+        for (size_t i = 0; i < sizeof turned_column; ++i)
+            OK(abs(m.data[i / 3 * 24 + i % 3] - turned_column[i]) <= 3);
+    }
+    image_free(&m);
 }
 
 static void image_scores(void)
@@ -331,6 +350,46 @@ static void folds_do_not_see(void)
     free(d.extract.seen);
 }
 
+/* However long it has learned, the mean energy of what a model learned from is 1. */
+static void energies(void)
+{
+    enum { N = 6, CHANNELS = 5, CELLS = 4 };
+    view seen = { .grid = 2, .from = CHANNELS, .pool = 1, .unit = true };
+    settings how = settings_initial();
+    store st;
+    float x[CELLS * CHANNELS], map[CELLS];
+    bool use[N];
+    vgs_error err = { VGS_OK, "" };
+    how.grid = 2;
+    how.hidden = how.code = 4;
+    view_add(&seen, 0, CHANNELS);
+    OK(store_open(&st, "build/energy.cache", "a", CELLS * CHANNELS, false));
+    if (!st.file) return;
+    st.seen = &seen;
+    for (int i = 0; i < N; ++i) {
+        use[i] = i != 2;
+        for (int k = 0; k < CELLS * CHANNELS; ++k)
+            x[k] = (float)uniform(600 + (uint32_t)i, (uint32_t)k) - 0.3f;
+        OK(store_add(&st, (uint64_t)i, x));
+    }
+    for (how.fit_steps = 1; how.fit_steps < 40; how.fit_steps += 30) {
+        energy e;
+        double sum = 0;
+        T_IN("%d steps", how.fit_steps);
+        OK(!energy_create(&e, &how, CHANNELS, 1, &err));
+        if (!CHECK(!energy_fit(&e, &how, &st, use, CHANNELS, &err), "%s", err.msg)) return;
+        for (int i = 0; i < N; ++i) {
+            store_get(&st, i, x);
+            energy_score(&e, x, map);
+            for (int k = 0; k < CELLS && use[i]; ++k) sum += (double)map[k] / (CELLS * (N - 1));
+        }
+        CHECK_NEAR(sum, 1, 0, 1e-5);
+        energy_free(&e);
+    }
+    store_close(&st);
+    remove("build/energy.cache");
+}
+
 /* The direction of largest variance, from sums of all images less those left out: against that of a
    covariance of those in use. */
 static void basis(void)
@@ -375,6 +434,87 @@ static void basis(void)
     gaussian_free(&g);
 }
 
+/* An empty file under build/walk, in folders that are made. */
+static void touch(const char *name)
+{
+    char path[200];
+    FILE *f;
+    snprintf(path, sizeof path, "build/walk/%s", name);
+    make_folders(path);
+    f = fopen(path, "w");
+    if (OK(f != NULL)) fclose(f);
+}
+
+static bool photo_is(const photo *p, const char *name, int class_index, bool bad, const char *mask)
+{
+    return !strcmp(p->name, name) && p->class_index == class_index && p->bad == bad &&
+           (mask ? p->mask && !strcmp(p->mask, mask) : !p->mask);
+}
+
+/* One class in MVTec's layout, a folder of such classes, and any folder of images. */
+static void walker(void)
+{
+    static const char *const files[] = {
+        "a/train/good/2.PNG", "a/train/good/1.jpeg", "a/train/good/deep/er/3.bmp", "a/train/good/.hidden.png",
+        "a/train/good/notes.txt", "a/train/bad/9.png", "a/test/good/7.png", "a/test/cut/5.png",
+        "a/test/cut/6.jpg", "a/test/cut/deep/8.png", "a/ground_truth/cut/5_mask.png",
+        "a/ground_truth/cut/6.png", "a/ground_truth/good/7_mask.png", "b/train/good/4.png",
+        "other/readme.png" };
+    photos p;
+    for (size_t i = 0; i < sizeof files / sizeof *files; ++i) touch(files[i]);
+    if (OK(photos_scan(&p, "build/walk/a", false)) && OK(p.n == 3 && p.class_count == 1)) {
+        OK(!strcmp(p.classes[0], "a") && !strcmp(p.at[0].path, "build/walk/a/train/good/1.jpeg"));
+        OK(photo_is(p.at, "train/good/1.jpeg", 0, false, NULL));
+        OK(photo_is(p.at + 1, "train/good/2.PNG", 0, false, NULL));
+        OK(photo_is(p.at + 2, "train/good/deep/er/3.bmp", 0, false, NULL));
+    }
+    photos_free(&p);
+    if (OK(photos_scan(&p, "build/walk/a/", true)) && OK(p.n == 4)) {
+        OK(photo_is(p.at, "test/cut/5.png", 0, true, "build/walk/a//ground_truth/cut/5_mask.png"));
+        OK(photo_is(p.at + 1, "test/cut/6.jpg", 0, true, "build/walk/a//ground_truth/cut/6.png"));
+        OK(photo_is(p.at + 2, "test/cut/deep/8.png", 0, true, NULL));
+        OK(photo_is(p.at + 3, "test/good/7.png", 0, false, NULL));
+    }
+    photos_free(&p);
+    if (OK(photos_scan(&p, "build/walk", false)) && OK(p.n == 4 && p.class_count == 2)) {
+        OK(!strcmp(p.classes[1], "b") && photo_is(p.at + 3, "b/train/good/4.png", 1, false, NULL));
+        OK(photo_is(p.at, "a/train/good/1.jpeg", 0, false, NULL));
+    }
+    photos_free(&p);
+    OK(photos_scan(&p, "build/walk/other", false) && p.n == 1 &&
+       photo_is(p.at, "readme.png", 0, false, NULL));
+    photos_free(&p);
+    OK(!photos_scan(&p, "build/walk/other", true) && !photos_scan(&p, "build/walk/a/ground_truth/x", false));
+    for (size_t i = 0; i < sizeof files / sizeof *files; ++i) {
+        char path[200];
+        snprintf(path, sizeof path, "build/walk/%s", files[i]);
+        OK(!remove(path));
+    }
+}
+
+/* Lines FILE,GROUP, FILE the end of a path; what is not listed is alone. */
+static void groups_by_file(void)
+{
+    static const char *const names[] = { "t/a.png", "t/ba.png", "u/bc.png", "t/c.png" };
+    photos p = { 0 };
+    int group[4];
+    FILE *f = fopen("build/groups.csv", "w");
+    if (!OK(f != NULL)) return;
+    fputs("file,group\nt/a.png,x\r\nba.png,y\n\nc.png,x\n", f);
+    fclose(f);
+    photos_class(&p, text_format("c"));
+    for (int i = 0; i < 4; ++i) photos_add(&p, "", names[i], NULL, false);
+    OK(group_by_file(&p, "build/groups.csv", group) == 3);
+    OK(group[0] == group[3] && group[0] != group[1] && group[2] != group[0] && group[2] != group[1]);
+    f = fopen("build/groups.csv", "w");
+    if (!OK(f != NULL)) return;
+    fputs("a.png\n", f);
+    fclose(f);
+    OK(group_by_file(&p, "build/groups.csv", group) == -1);
+    remove("build/groups.csv");
+    photos_free(&p);
+}
+
 static void groups(void)
 {
     static const char *const names[] = { "a_5.png", "a_100.png", "b_106.png", "b_90.png", "x.png", "y.png" };
@@ -392,6 +532,7 @@ int main(int argc, char **argv)
     t_begin(argc, argv);
     RUN(resize);
     RUN(orientations);
+    RUN(jpegs);
     RUN(image_scores);
     RUN(pixel_scores);
     RUN(network_features);
@@ -404,7 +545,10 @@ int main(int argc, char **argv)
     RUN(masks);
     RUN(folds);
     RUN(folds_do_not_see);
+    RUN(energies);
     RUN(basis);
+    RUN(walker);
+    RUN(groups_by_file);
     RUN(groups);
     return t_end();
 }
