@@ -304,11 +304,11 @@ static char *features_key(const settings *s, const extractor *e, const char *wei
                        s->size, s->grid, e->channels);
 }
 
-/* Of a training that did not come to its end; what failed has been said. */
-static int stopped_or_failed(void)
+/* Of what did not come to its end; why it failed has been said. then: what a user can count on */
+static int stopped_or_failed(const char *then)
 {
     if (!stopped) return EXIT_FAILED;
-    say("stopped; --resume goes on");
+    say("stopped; %s", then);
     return EXIT_STOPPED;
 }
 
@@ -324,10 +324,10 @@ static int train_into(training *t, detector *d, const char *path)
     say("%d images in %d class%s; their features take %s in %s", t->all.n, t->all.class_count,
         t->all.class_count == 1 ? "" : "es", size_text(bytes, ceil, size), store_path);
     if (store_open(&t->features, store_path, key, extractor_numbers(&d->extract), false)) {
-        if (!extract_from(t, &d->extract, 0)) status = stopped_or_failed();
+        if (!extract_from(t, &d->extract, 0)) status = stopped_or_failed("--resume goes on");
         else if (t->all.n < LEAST_GOOD) say("%d good images: at least %d are needed", t->all.n, LEAST_GOOD);
         else if (find_groups(t)) {
-            if (!fit_all(t, d)) status = stopped_or_failed();
+            if (!fit_all(t, d)) status = stopped_or_failed("--resume goes on");
             else if (write_list(t, list, &err) || detector_save(d, path, &err)) say("%s", err.msg);
             else status = 0, say_result(d);
         }
@@ -581,10 +581,10 @@ static int add_to(training *t, detector *d, photos *more, const char *folder)
     for (int i = 0; i < more->n; ++i)
         photos_add_to(&t->all, more->classes[more->at[i].class_index], more->at[i].path, more->at[i].name);
     t->features.n = t->features.kept = before;
-    if (!extract_from(t, &d->extract, before)) status = EXIT_STOPPED;
+    if (!extract_from(t, &d->extract, before)) status = stopped_or_failed("the detector is as it was");
     else if (regroup(t, before)) {
         models_free(&d->fitted);
-        if (!fit_all(t, d)) status = stopped ? EXIT_STOPPED : EXIT_FAILED;
+        if (!fit_all(t, d)) status = stopped_or_failed("the detector is as it was");
         else if (write_list(t, list, &err) || detector_save(d, path, &err)) say("%s", err.msg);
         else status = t->unreadable ? EXIT_FAILED : 0, say_result(d);
     }
@@ -664,6 +664,7 @@ static int evaluate_all(scoring *s, evaluated *e)
     vgs_error err;
     char *path;
     int wrong = 0, classes = e->all.class_count;
+    bool written;
     score_all(s, e);
     if (stopped) return EXIT_STOPPED;
     each = (result *)room_for((size_t)classes, sizeof *each);
@@ -674,13 +675,13 @@ static int evaluate_all(scoring *s, evaluated *e)
     mean = mean_result(each, classes);
     print_results(&e->all, &mean, each);
     path = in_folder(s->o->names[0], "report.html");
-    if (write_report(path, e, &s->d, &mean, each, &err)) say("%s", err.msg), ++wrong;
-    else if (!s->o->json) say("%s", path);
+    written = !write_report(path, e, &s->d, &mean, each, &err);
+    if (!written || !s->o->json) say("%s", written ? path : err.msg);
     free(path);
     free(each);
     if (s->unreadable) say("%d images could not be scored", s->unreadable);
     if (wrong) say("%d masks could not be used", wrong);
-    return finish_stdout() || s->unreadable || wrong ? EXIT_FAILED : 0;
+    return finish_stdout() || s->unreadable || wrong || !written ? EXIT_FAILED : 0;
 }
 
 static int evaluate_command(options *o)

@@ -110,6 +110,12 @@ at_line features: 'kill -INT $pid' build/detect train "$work/d" --out "$work/lat
 ok "Ctrl-C, then --resume: the same bytes" $?
 at_line 'good images in' 'kill -INT $pid' build/detect train "$work/d" --out "$work/fit" $small --method energy --unit 1 --hidden 64 --fit-steps 2000
 [ $? = 130 ] && grep -q -e '--resume goes on' "$work/err" && [ ! -e "$work/fit/detector.safetensors" ]; ok "Ctrl-C while models are fitted" $?
+at_line features: 'kill -INT $pid' build/detect add "$work/whole" "$work/d/test/good"
+[ $? = 130 ] && grep -q 'stopped; the detector is as it was' "$work/err" && cmp "$work/whole/detector.safetensors" "$work/late/detector.safetensors"
+ok "Ctrl-C while images are added" $?
+mkdir "$work/whole/report.html"
+[ "$(status build/detect evaluate "$work/whole" "$work/d")" = 1 ] && grep -q 'report.html' "$work/err" && ! grep -q mask "$work/err"
+ok "a report that cannot be written" $?
 mkdir "$work/later"
 cat > "$work/version.py" <<'END'
 import json, struct, sys
@@ -146,6 +152,9 @@ ok "add with a file of groups that is not there" $?
 sed '1s/^/-/;1s/^-0/-7/' "$work/run/images.csv" > "$work/listed/images.csv"
 [ "$(status build/detect add "$work/listed" "$work/d/test/good")" = 1 ] && grep -q 'is not GROUP,CLASS,FILE' "$work/err"
 ok "a list with a negative group" $?
+cp "$work/run/images.csv" "$work/listed/images.csv"
+build/detect add "$work/listed" "$work/d/test/spot" 2> "$work/err" && grep -q '3 of 3 new good images score higher .* no longer fit' "$work/err"
+ok "images unlike those before are warned of" $?
 mkdir -p "$work/kinds/test" && cp -R "$work/d/test/good" "$work/kinds/test/"
 build/detect evaluate "$work/run" "$work/kinds" > "$work/out" 2> "$work/err" && ! grep -q -e '-nan' -e '>nan' "$work/run/report.html"
 ok "a test with good images only" $?
