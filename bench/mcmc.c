@@ -8,7 +8,7 @@
 #define VGS_IMPLEMENTATION
 #include "../vgs.h"
 #define PROGRAM "bench_mcmc"
-#include "../examples/common.h"
+#include "../examples/on_target.h"
 #include "../examples/json.h"
 #include "clock.h"
 

@@ -24,6 +24,7 @@ AUTO = ["--objective", "none", "--energy-lr", "1e-12", "--iterations", "1"]
 METHODS = {
     "default": [],
     "gcd": ["--preset", "plane", "--iterations", "2000"],
+    "dxmi": ["--objective", "dxmi"],
     "discrepancy": ["--preset", "plane", "--objective", "discrepancy", "--iterations", "2000"],
     "none": ["--preset", "plane", "--objective", "none", "--starts", "data", "--iterations", "2000"],
     "autoencoder": ["--preset", "plane", "--energy", "autoencoder", "--fit-autoencoder", "2000"] + AUTO,

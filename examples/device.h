@@ -13,7 +13,6 @@ typedef struct device { const char *name; bool profile; vgs_backend *backend; } 
 
 #ifdef VGS_USE_CL
 #include "../vgs_cl.h"
-#include "targets_cl.h"
 
 static inline int device_list(void)
 {
@@ -61,14 +60,6 @@ static inline void device_report(const device *d, long long n)
 static inline void device_reset(const device *d) { if (d->backend) vgs_cl_reset(d->backend); }
 static inline void device_close(device *d) { vgs_cl_free(d->backend); }
 
-/* t's energy, computed where the device is. */
-static inline vgs_status device_energy(const device *d, const target *t, vgs_energy *energy, vgs_error *err)
-{
-    if (d->backend) return target_cl_energy(t, d->backend, energy, err);
-    *energy = target_energy(t);
-    return VGS_OK;
-}
-
 #else
 
 static inline int device_list(void)
@@ -88,12 +79,5 @@ static inline vgs_status device_open(device *d, vgs_error *err)
 static inline void device_report(const device *d, long long n) { (void)d; (void)n; }
 static inline void device_reset(const device *d) { (void)d; }
 static inline void device_close(device *d) { (void)d; }
-static inline vgs_status device_energy(const device *d, const target *t, vgs_energy *energy, vgs_error *err)
-{
-    (void)d;
-    (void)err;
-    *energy = target_energy(t);
-    return VGS_OK;
-}
 #endif
 #endif

@@ -77,7 +77,7 @@ static int help(void)
          "  --energy KIND         mlp, autoencoder: E = g^2 |x - r|^2/tau_e, or resnet, of images (mlp;\n"
          "                        autoencoder on the sphere)\n"
          "  --objective NAME      cd gcd langevin persistent discrepancy none dxmi (gcd; cd on the sphere;\n"
-         "                        else dxmi above 16 columns)\n"
+         "                        dxmi of demo digits)\n"
          "  --starts NAME         data near noise store (by objective)\n"
          "  --langevin-steps N    of langevin and persistent (20)\n"
          "  --sphere 0|1          rows are directions: each is divided by its length (0). Else rows are\n"
@@ -92,8 +92,8 @@ static int help(void)
          "  --energy-shared 1     dxmi: value and energy are one network of x and t, E = V_T\n"
          "  --preset NAME         settings to start from: plane (low dimensions), dxmi (low dimensions, or\n"
          "                        small images: draws), fast (features on two cores: scores), mvtec (as\n"
-         "                        published); on the sphere fast, above 16 columns and with objective dxmi\n"
-         "                        dxmi, else plane. Each with --batch of all rows where they are fewer\n"
+         "                        published); on the sphere fast, with objective dxmi dxmi, else plane.\n"
+         "                        Each with --batch of all rows where they are fewer\n"
          "  --iterations N        train until N iterations in all (the preset's)\n"
          "  --minutes M           train for M minutes of wall time at most, this time: the rate of E falls\n"
          "                        until then\n"
@@ -238,7 +238,7 @@ static bool given_sphere(const job *j)
     return c.on_sphere;
 }
 
-/* In many dimensions gcd with VGS learns nothing of use, a policy draws; unless E is an autoencoder's. */
+/* In many dimensions gcd with VGS ranks badly and draws worse; an autoencoder's energy is another matter. */
 static bool is_wide(const job *j)
 {
     const char *kind = given(&j->set, "kind");
@@ -251,7 +251,7 @@ static bool wants_dxmi(const job *j)
     const char *objective = given(&j->set, "objective");
     if (is(j, "pretrain")) return true;
     if (objective) return !strcmp(objective, "dxmi");
-    return j->preset ? !strcmp(j->preset, "dxmi") : is_wide(j);
+    return j->preset ? !strcmp(j->preset, "dxmi") : is(j, "demo") && is_wide(j);     /* pictures of digits */
 }
 
 /* The folder of the run whose policy this one takes over, or NULL. */
@@ -293,9 +293,10 @@ static int adopt_policy(job *j)
 static void choose_preset(job *j)
 {
     vgs_ebm_config *c = &j->config;
-    if (!j->preset && !given(&j->set, "objective") && !is(j, "pretrain") && is_wide(j))
-        say("%d columns: --objective dxmi, whose policy draws such rows; to score them give --energy "
-            "autoencoder --fit-autoencoder 2000 --objective none --iterations 500", j->data.dim);
+    if (is(j, "train") && !j->preset && !given(&j->set, "objective") && is_wide(j))
+        say("%d columns: gcd learns such rows badly; to score them give --energy autoencoder "
+            "--fit-autoencoder 2000 --objective none --iterations 500, to draw them --objective dxmi",
+            j->data.dim);
     if (!j->preset) j->preset = given_sphere(j) ? "fast" : wants_dxmi(j) ? "dxmi" : "plane";
     if (!strcmp(j->preset, "plane")) j->goal = preset_plane(c);
     else if (!strcmp(j->preset, "dxmi")) j->goal = preset_dxmi(c, j->data.dim);

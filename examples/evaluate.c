@@ -5,8 +5,8 @@
 #define VGS_IMPLEMENTATION
 #include "../vgs.h"
 #define PROGRAM "evaluate"
-#include "common.h"
 #include "json.h"
+#include "on_target.h"
 
 typedef struct options {
     const char *target, *samples, *reference, *checkpoint;

@@ -3,6 +3,7 @@
 #define VGS_IMPLEMENTATION
 #include "../vgs.h"
 #include "json.h"
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 

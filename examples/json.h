@@ -6,6 +6,7 @@
 #define JSON_H
 
 #include <inttypes.h>
+#include <math.h>
 #include <stdio.h>
 #include <string.h>
 

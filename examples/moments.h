@@ -3,13 +3,17 @@
 #ifndef MOMENTS_H
 #define MOMENTS_H
 
+#ifdef _OPENMP
+#  include <omp.h>
+#endif
+
 /* Before a loop whose rounds do not depend on each other: the same results with any number of `threads`,
    which is a variable where it stands. */
 #ifdef _OPENMP
 #  define EACH_BY_ITSELF _Pragma("omp parallel for num_threads(threads)")
 static inline int threads_in_use(int threads) { return threads > 0 ? threads : omp_get_max_threads(); }
 #else
-#  define EACH_BY_ITSELF
+#  define EACH_BY_ITSELF (void)threads;
 static inline int threads_in_use(int threads) { (void)threads; return 1; }
 #endif
 

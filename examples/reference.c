@@ -5,9 +5,8 @@
 #define VGS_IMPLEMENTATION
 #include "../vgs.h"
 #define PROGRAM "reference"
-#include "common.h"
-#include "device.h"
 #include "json.h"
+#include "on_target.h"
 #include "room.h"
 #ifdef _WIN32
 #  include <io.h>

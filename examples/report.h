@@ -1,4 +1,4 @@
-/* report.h - the page that train writes. Include it after common.h. */
+/* report.h - the page that train writes. Include it after on_target.h. */
 #ifndef REPORT_H
 #define REPORT_H
 

@@ -5,8 +5,7 @@
 #define VGS_IMPLEMENTATION
 #include "../vgs.h"
 #define PROGRAM "sample"
-#include "common.h"
-#include "device.h"
+#include "on_target.h"
 #include "room.h"
 
 enum { DRAW_BLOCK = 4096, POPULATIONS = 20 };

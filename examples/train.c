@@ -6,9 +6,8 @@
 #define VGS_IMPLEMENTATION
 #include "../vgs.h"
 #define PROGRAM "train"
-#include "common.h"
-#include "device.h"
 #include "json.h"
+#include "on_target.h"
 #include "report.h"
 #include "room.h"
 #include "rows.h"

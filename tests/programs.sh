@@ -3,7 +3,6 @@ cd "$(dirname "$0")/.." || exit 1
 . tests/sh.inc
 small="--hidden 8 --time-dim 4 --steps 4 --batch 16 --threads 1"
 : "${CFLAGS:=-std=c99 -O2}" "${OPENMP=$(sh tests/openmp.sh "$CC")}"
-made() { ${MAKE:-make} -s CC="$CC" CFLAGS="$CFLAGS" OPENMP="$OPENMP" "$1" 2> "$work/err"; ok "make $1" $?; }
 status() { "$@" > "$work/out" 2> "$work/err"; echo $?; }
 
 # A run, and one that is ended by Ctrl-C and resumed to the same number of iterations.
@@ -22,6 +21,10 @@ at_line measuring "$interrupt" build/train dw4 --out "$work/b" --resume --iterat
 end_of_part basics
 
 made examples
+$CC -O0 -DVGS_STATIC examples/ring.c -o "$work/ring" -lm && "$work/ring" > "$work/out" 2> "$work/err"; ok "ring by one line" $?
+for f in examples/*.c; do
+    [ $f = examples/detect.c ] || $CC $CFLAGS -Werror -fsyntax-only $f 2> "$work/err"; ok "$f by one line" $?
+done
 build/train dw4 --out "$work/b" --resume --iterations 2 --threads 1 > "$work/out" 2> "$work/err"
 ok "resume" $?
 grep -q 'has 6 iterations already, and --iterations asks for 2' "$work/err"
@@ -355,14 +358,17 @@ build/ebm train "$work/good.npy" --out "$work/q" --force --iterations 2 --energy
     grep -q 'Warning: the sampler does not follow E.*(iterations 1 to 2)' "$work/q/report.html"
 ok "ebm: a sampler that does not follow is said, and where" $?
 build/reference manywell32 -n 60 -o "$work/wide.npy" > "$work/out" 2> "$work/err" &&
-    build/ebm train "$work/wide.npy" --out "$work/q" --force --pretrain 2 --iterations 2 --hidden 8 --energy-hidden 8 --policy-hidden 8 --threads 1 \
-        > "$work/out" 2> "$work/err" && grep -q '32 columns: --objective dxmi' "$work/err" &&
-    grep -a -q '"energy_objective":"dxmi"' "$work/q/checkpoint.safetensors"
+    build/ebm train "$work/wide.npy" --out "$work/q" --force --iterations 2 --hidden 8 --energy-hidden 8 --threads 1 \
+        > "$work/out" 2> "$work/err" && grep -q '32 columns: gcd learns such rows badly' "$work/err" &&
+    grep -a -q '"energy_objective":"gcd"' "$work/q/checkpoint.safetensors"
 ok "ebm: many columns" $?
-advice=$(sed -n 's/.*to score them give //p' "$work/err")
-[ -n "$advice" ] && build/ebm train "$work/wide.npy" --out "$work/q" --force $advice --fit-autoencoder 2 --iterations 2 --threads 1 \
+score=$(sed -n 's/.*to score them give \(.*\), to draw .*/\1/p' "$work/err") draw=$(sed -n 's/.*, to draw them //p' "$work/err")
+[ -n "$score" ] && build/ebm train "$work/wide.npy" --out "$work/q" --force $score --fit-autoencoder 2 --iterations 2 --threads 1 \
     > "$work/out" 2> "$work/err" && grep -a -q '"energy_objective":"none"' "$work/q/checkpoint.safetensors"
 ok "ebm: what is said to score many columns works" $?
+[ -n "$draw" ] && build/ebm train "$work/wide.npy" --out "$work/q" --force $draw --pretrain 2 --iterations 2 --hidden 8 --energy-hidden 8 \
+    --policy-hidden 8 --threads 1 > "$work/out" 2> "$work/err" && grep -a -q '"energy_objective":"dxmi"' "$work/q/checkpoint.safetensors"
+ok "ebm: what is said to draw many columns works" $?
 [ "$(status build/ebm demo digits "$work/wide.npy" --out "$work/q" --force)" = 1 ] && grep -q 'has 32 columns, pictures of 8 x 8 have 64' "$work/err"
 ok "ebm demo digits: other pictures" $?
 printf '\223NUMPY\001\000\166\000%-117s\n' "{'descr': '<f4', 'fortran_order': False, 'shape': (0, 2), }" > "$work/empty.npy"

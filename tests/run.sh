@@ -16,11 +16,12 @@ if [ "${1:-}" = --one ]; then
     if [ -f "tests/$test.sh" ]; then
         sh "tests/$test.sh" $parts > "build/$test.log" 2>&1
     else
-        # -O2 where kernels and time matter; elsewhere plain C, which compiles four times faster. Static: what a
-        # test does not use takes no time
+        # -O2 where kernels and time matter; elsewhere plain C, which compiles four times faster, or -O1 where
+        # that takes longer to run. Static: what a test does not use takes no time
         case $test in
         gemm | ops | ebm | curve | low_rank | backend | coordinates | sampler | weights | energy | metrics | mcmc)
             flags="" ;;
+        rollout | oom) flags=-O1 ;;
         *) flags=-O0 ;;
         esac
         [ -z "$parts" ] || flags=-O0
