@@ -55,14 +55,16 @@
    WHAT IT IS
        The method of "Value Gradient Sampler" with everything it needs: tensors recorded into a graph,
        reverse-mode gradients, models and their training, TD learning, exact weights, classical samplers,
-       .npy and .safetensors files.
+       energies that are learned from data (>>ebm; examples/contrast.c writes such a training out), .npy and
+       .safetensors files.
 
    vgs.h DOES NOT
-       call a GPU (another backend may; see >>backend), link anything but libm, start threads of its own
-       (OpenMP does, if you compile with it), print, exit, abort, or keep any global state.
+       call a GPU by itself (vgs_cl.h beside it does: config.backend = vgs_cl_create(NULL, &err); another way
+       is a >>backend of your own), link anything but libm, start threads of its own (OpenMP does, if you
+       compile with it), print, exit, abort, or keep any global state.
 
-   CONTENTS (search for the tag; the gradient of an op is VGS__GRAD(op), or the last argument of its row
-   VGS__UNARY(op, ...); a training iteration is vgs__train_iteration, the list of networks VGS__NETS)
+   CONTENTS (search for the tag; kernel, gradient and call of an op are found in >>ops by its name after a
+   bracket: (silu; a training iteration is vgs__train_iteration, the list of networks VGS__NETS)
        Interface: >>errors >>energy >>sampler >>weights >>checkpoint >>ebm >>mcmc >>files >>graph >>rng
        >>model >>gemm >>backend, then the method and its references
        Implementation: >>util >>math >>rng >>gemm >>graph >>ops >>gradient >>compile >>run >>cpu >>evaluate
@@ -190,9 +192,9 @@ typedef struct vgs_energy {                      /* exactly one of eval, eval64,
                                                  /* E, that of its models; NULL = a CPU backend       */
 } vgs_energy;
 
-/* E of the rows of x [n,dim] into e [n], and dE/dx into g [n,dim] unless NULL. A recorded energy is recorded
-   and compiled anew by each call. VGS_E_ARG: no dim, or not exactly one function; VGS_E_ENERGY: the callback
-   failed. */
+/* E of the rows of x [n,dim] into e [n], and dE/dx into g [n,dim] unless NULL. A recorded energy is
+   recorded and compiled anew by each call. threads: 0 = all; a callback that is not thread_safe runs on
+   one. VGS_E_ARG: no dim, or not exactly one function; VGS_E_ENERGY: the callback failed. */
 VGS_API vgs_status vgs_energy_eval(const vgs_energy *energy, const float *x, int n, float *e, float *g,
                                    int threads, vgs_error *err);
 /* Compares dE/dx with central differences of E at the n points x [n,dim]; *worst is the largest
@@ -300,13 +302,13 @@ typedef enum vgs_coordinates {   /* u of x = m + L u, in which a sampler works, 
 typedef struct vgs_stats {        /* after the iterations of a call; from min(batch, 512) draws            */
     int64_t iteration;            /* iterations so far, earlier calls included                             */
     double loss;                  /* mean over the minibatches of the last iteration                       */
-    double ess;                   /* ESS/N, likewise                                                       */
+    double ess;                   /* ESS/N of these draws                                                  */
     double seconds;               /* wall time of this call of train so far, whole seconds                 */
     double elbo;                  /* lower bound of log Z: the mean log weight of these draws              */
     double energy_mean, energy_median, energy_min, energy_max;       /* true energies of finite samples    */
     double nonfinite;             /* share of samples outside, where the energy is infinite or NaN         */
     const float *outside;         /* NULL, or [dim]: the first of them; the sampler's, until its next ones */
-    double clipped;               /* share of samples above energy_max                                     */
+    double clipped;               /* share of samples above config.energy_max                              */
     double init_sigma;            /* s0                                                                    */
     double energy_calls;          /* energies evaluated in training so far, rows counted; those of these   */
                                   /* statistics are not among them                                         */
@@ -345,7 +347,7 @@ typedef struct vgs_config {
     float  explore;               /* factor on the noise of the first k steps in training, k random for    */
                                   /* each iteration; on that of all steps if published; 1                  */
     int    replay;                /* iterations whose samples are kept, to start from again: keeps rare    */
-                                  /* modes; 0 = none. Not with published                                   */
+                                  /* modes; 0: 64 after a pilot, else none. Not with published             */
     int    refine;                /* MALA steps on E that samples take before they are kept; 0             */
     int    correct;               /* MALA steps on V_t before each step of a draw, one gradient each. 0:   */
                                   /* 2 where measured to pay after a pilot, else none; none if negative    */
@@ -354,7 +356,8 @@ typedef struct vgs_config {
     float  slope_loss;            /* weight of the loss of grad V, beside that of V: for many dimensions;  */
                                   /* 0. Not with published, explicit_drift or explore                      */
     float  denoise_loss;          /* weight of the loss of grad V on kept samples that the noising chain   */
-                                  /* takes back, in half of the iterations; 0: 1 after a pilot, else none  */
+                                  /* takes back, in half of the iterations; 0: 1 after a pilot, else none. */
+                                  /* Needs replay                                                          */
     vgs_loss loss;                /* of the TD error; VGS_SMOOTH_L1                                        */
     float  energy_max;            /* E is cut here in the target and in the last drift: for energies that  */
                                   /* are enormous in places; 0 = not cut (to cut at 0 pass 1e-30). Walls   */
@@ -363,7 +366,7 @@ typedef struct vgs_config {
                                   /* A = s_t^2 a_t^2 and curvature k of V, TD is unstable where A k > 1    */
     float  grad_max;              /* limit of the global gradient norm; 1 (none: 1e30)                     */
     vgs_kernel kernel;            /* VGS_KERNEL_VALUE. The next are of a policy; coordinates are then plain */
-    vgs_learn objective;          /* auto                                                                  */
+    vgs_learn objective;          /* VGS_LEARN_AUTO                                                        */
     vgs_net_config policy;        /* m(x,t): an mlp or U-Net; its dim, out (D) and steps are set by the    */
                                   /* sampler                                                               */
     float  policy_lr;             /* learning rate of m (Adam); 5e-4                                       */
@@ -396,7 +399,7 @@ typedef struct vgs_config {
     uint64_t seed;                /* of weights, noise and shuffles: the same seed gives the same training */
                                   /* and, unless vgs_draw.seed is set, the same draws                      */
     int    threads;               /* of the built-in backend: 0 = all; > 1 needs -fopenmp                  */
-    vgs_backend *backend;         /* NULL = a CPU backend of the sampler's own                             */
+    vgs_backend *backend;         /* NULL = a CPU backend of the sampler's own; a GPU: vgs_cl_create's      */
     float  target_ess;            /* train ends when ESS/N of 10000 draws reaches this, and tries what     */
                                   /* helps on the way; in (0,1), 0 = it makes all n iterations. Needs a    */
                                   /* pilot                                                                 */
@@ -406,25 +409,14 @@ typedef struct vgs_config {
     void  *progress_user;
 } vgs_config;
 
-typedef struct vgs_pilot {        /* what the pilot found                                              */
-    double energy_calls;
-    double energy_offset;         /* E0, in units of E                                                 */
-    double energy_limit;          /* (E - E0)/tau that no sample comes near                            */
-    double detail;                /* width of the finest feature over that of all, along an axis of u  */
-    double rhat;                  /* how far its chains spread together over how far each does alone,  */
-                                  /* at worst: above 1.2 they disagree                                 */
-    int    steps, rows;           /* T that follows; samples that it leaves                            */
-    int    bent, peaked;          /* coordinates (curved) that depend on others; that have peaks       */
-    int    turned;                /* 1: along axes of their own, not those of x                        */
-} vgs_pilot;
-
 typedef struct vgs_sampler vgs_sampler;
+/* NULL: err tells why. *cfg is copied; what it points to is borrowed. */
 VGS_API vgs_sampler *vgs_sampler_create(const vgs_config *cfg, vgs_error *err);
 VGS_API void         vgs_sampler_free  (vgs_sampler *s);             /* NULL is fine                  */
-/* n >= 0 more iterations; stats may be NULL. VGS_E_NONFINITE names row and step of the first energy that is
-   minus infinity, or has a gradient that is not finite, with value and x; or it says that all rows are
-   outside. Nothing is learned from it, and the sampler can still be used. VGS_E_CANCELLED keeps what is
-   done. */
+/* n >= 0 more iterations; stats may be NULL. VGS_E_NONFINITE names row and step of the first energy that
+   is minus infinity, or has a gradient that is not finite, with value and x; or it says that all rows
+   (after a pilot: 90 %) are outside. Nothing is learned from it, and the sampler can still be used.
+   VGS_E_CANCELLED keeps what is done. */
 VGS_API vgs_status   vgs_sampler_train (vgs_sampler *s, int n, vgs_stats *stats, vgs_error *err);
 /* Samples x [n,D] of your own in place of the pilot's, before the first call of train: coordinates, T and all
    else that the pilot chooses follow from them, and the value learns from them at once. They need not have
@@ -478,8 +470,8 @@ VGS_API vgs_status vgs_sampler_value(vgs_sampler *s, int t, const float *x, int 
                                      vgs_error *err);
 
 /* A training iteration in its parts, as training an energy by its samples needs it: roll out, take the
-   samples as negatives, update the energy, fit the value to the new energy along these trajectories. A call
-   of train with n = 1 is a rollout from noise and a fit.
+   samples as negatives, update the energy, fit the value to the new energy along these trajectories. Without
+   a pilot and denoise_loss a call of train with n = 1 is a rollout from noise and a fit.
      rollout  B trajectories with Vbar: from noise (x_0 ~ N(0, s0^2 I), or the detours of explore and
               replay), from the rows start [batch,dim], or from what is in place at t = 0
      bind     `leaf` [B,dim] of a graph on the sampler's backend is x_t of the last rollout, t in 0..steps:
@@ -502,8 +494,18 @@ VGS_API vgs_status vgs_sampler_stats  (vgs_sampler *s, vgs_stats *stats, vgs_err
    are; the best state, replay, learning rate and, after 25, 50, ... more iterations, the pilot begin anew. */
 VGS_API vgs_status vgs_sampler_touch(vgs_sampler *s, vgs_error *err);
 
-/* The model Vbar is what draws go by: read its weights, or write others. Training goes on from V, the network
-   that learns, which Vbar follows. */
+typedef struct vgs_pilot {        /* what the pilot found                                              */
+    double energy_calls;
+    double energy_offset;         /* E0, in units of E                                                 */
+    double energy_limit;          /* (E - E0)/tau that no sample comes near                            */
+    double detail;                /* width of the finest feature over that of all, along an axis of u  */
+    double rhat;                  /* how far its chains spread together over how far each does alone,  */
+                                  /* at worst: above 1.2 they disagree                                 */
+    int    steps, rows;           /* T that follows; samples that it leaves                            */
+    int    bent, peaked;          /* coordinates (curved) that depend on others; that have peaks       */
+    int    turned;                /* 1: along axes of their own, not those of x                        */
+} vgs_pilot;
+
 VGS_API const vgs_config *vgs_sampler_config(const vgs_sampler *s);  /* resolved                      */
 VGS_API int64_t    vgs_sampler_iteration(const vgs_sampler *s);
 VGS_API const vgs_pilot *vgs_sampler_pilot(const vgs_sampler *s);    /* NULL: there was none (yet)    */
@@ -512,7 +514,10 @@ VGS_API size_t     vgs_sampler_bytes    (const vgs_sampler *s);      /* memory i
 /* m and "log_sigma" [T,1] of the kernel, owned by s: the weights that learn, or their average, which draws go
    by. NULL: the kernel is that of the value. */
 VGS_API vgs_model *vgs_sampler_policy   (vgs_sampler *s, bool average);
-VGS_API vgs_model *vgs_sampler_model    (vgs_sampler *s);            /* Vbar, below; owned by s       */
+/* Vbar, owned by s, is what draws go by: read its weights, or write others. Training goes on from V, the
+   network that learns, which Vbar follows. In coordinates that are not plain a call of train, warm_start or
+   load may make the networks anew: ask again after it. */
+VGS_API vgs_model *vgs_sampler_model    (vgs_sampler *s);
 
 /* Defaults filled in. err tells the first field that is out of range. */
 VGS_API vgs_status vgs_config_resolve(const vgs_config *cfg, vgs_config *resolved, vgs_error *err);
@@ -532,13 +537,6 @@ VGS_API double vgs_schedule_fill(const vgs_config *resolved, float *s2, float *a
 /* ==== >>weights ====================================================================================
    What the path weights of a draw say of log Z, and whether they can be trusted. */
 
-/* What path weights say (vgs_draw.log_weight): E[w] = Z. At a small ess all of these are wrong by more than
-   their errors tell, and a mode that is never drawn is not missed by them: log_z and ess are then those of
-   the rest. khat is the shape of a generalised Pareto fitted to the largest weights [PSIS]: below 0.5 w has a
-   variance, above 0.7 no error bar can be trusted; at most 2 log(largest/where the tail begins)/log(number in
-   the tail), for weights that are almost equal. An infinite se or khat: n is too small to tell. Weights of
-   0 (log w = -inf) are rows outside, where E is infinite; if all are, log_z and elbo are -inf. Never NaN. */
-
 /* Can weighted samples be used? One rule, for sentences, programs and users:
      unknown     fewer than 25 rows, or a tail of fewer than five different weights
      unusable    ess below 0.03, or khat above 0.7, or reverse and forward log Z disagree (by more than five
@@ -553,6 +551,13 @@ typedef enum vgs_verdict {
 } vgs_verdict;
 VGS_API const char *vgs_verdict_name(vgs_verdict v);     /* "unknown", "unusable", "caution", "usable" */
 
+/* Of the path weights of a draw (vgs_draw.log_weight), E[w] = Z. At a small ess all of these are wrong by
+   more than their errors tell, and a mode that is never drawn is not missed by them: log_z and ess are
+   then those of the rest. khat is the shape of a generalised Pareto fitted to the largest weights [PSIS]:
+   below 0.5 w has a variance, above 0.7 no error bar can be trusted; at most 2 log(largest/where the tail
+   begins)/log(number in the tail), for weights that are almost equal. An infinite se or khat: n is too
+   small to tell. Weights of 0 (log w = -inf) are rows outside, where E is infinite; if all are, log_z and
+   elbo are -inf. Never NaN. */
 typedef struct vgs_weights {
     double log_z, log_z_se;       /* log mean w, never too high on average; error from 20 blocks      */
     double elbo, elbo_se;         /* mean log w, or log P + its mean over the rows inside; <= log Z   */
@@ -584,9 +589,10 @@ VGS_API vgs_verdict vgs_weights_verdict(const vgs_weights *w, const vgs_forward 
 VGS_API void vgs_weights_say(const vgs_weights *w, const vgs_forward *f, char text[200]);
 
 /* ==== >>checkpoint =================================================================================
-   A sampler as one safetensors file: value.* and value_on.* (the names of the reference implementation's
-   state_dict), s2, alpha, init_sigma, and, so that training goes on bit for bit, Adam's moments under vgs.*;
-   the metadata holds every field of the configuration, the counters, and pairs of the caller's own. */
+   A sampler as one safetensors file: value.* (Vbar) and value_on.* (V), under the names of the reference
+   implementation's state_dict, s2, alpha, init_sigma, and, so that training goes on bit for bit, Adam's
+   moments under vgs.*; the metadata holds every field of the configuration, the counters, and pairs of the
+   caller's own. */
 #ifndef VGS_NO_STDIO
 /* meta: NULL, or key, value, key, value, ..., NULL; keys must not be a field's name or begin with "vgs." */
 VGS_API vgs_status vgs_sampler_save(const vgs_sampler *s, const char *path, const char *const *meta,
@@ -637,10 +643,10 @@ typedef struct vgs_data {                        /* rows to learn from          
 /* E(x) [B,1] of x [B,dim], with the weights of `model`: those that learn, or their average. */
 typedef vgs_var vgs_ebm_record(void *user, vgs_graph *g, vgs_model *model, vgs_var x);
 
-typedef enum vgs_objective {
+typedef enum vgs_ebm_objective { /* how E is learned; of how its sampler is, vgs_learn tells            */
     VGS_OBJECTIVE_AUTO,                          /* gcd, on the sphere cd                             */
     VGS_CD, VGS_GCD, VGS_LANGEVIN, VGS_PERSISTENT, VGS_NO_SAMPLER, VGS_DISCREPANCY, VGS_DXMI
-} vgs_objective;
+} vgs_ebm_objective;
 
 typedef enum vgs_starts {        /* where negatives start                                             */
     VGS_STARTS_AUTO,             /* as the objective says above                                       */
@@ -651,20 +657,20 @@ typedef enum vgs_starts {        /* where negatives start                       
 } vgs_starts;
 
 typedef struct vgs_ebm_config {
-    vgs_net_config net;           /* E(x): an mlp or an autoencoder without time; its dim is required       */
+    vgs_net_config net;           /* E(x): an mlp, resnet or autoencoder, without time; its dim is required */
     vgs_ebm_record *record;       /* NULL, or E as you record it                                            */
     void      *user;              /* first argument of record                                               */
     vgs_model *model;             /* record: the weights that learn, borrowed, on sampler.backend           */
     vgs_config sampler;           /* of the negatives: batch, steps, tau, on_sphere, seed, backend ...; its */
                                   /* energy is set here; of VE init_sigma, if 0, follows from length_scale  */
                                   /* and the noise of the chain                                             */
-    vgs_objective objective;
+    vgs_ebm_objective objective;  /* VGS_OBJECTIVE_AUTO; sampler.objective follows from it                  */
     vgs_starts starts;
     float gamma;                  /* weight of the squares; cd, none: 1, else 0.01 (for none pass 1e-30)    */
-    int   divide;                 /* e = E/divide; cd and on the sphere D, else 1                           */
+    int   divide;                 /* e = E/divide; D with cd or on the sphere, else 1                       */
     float tau_e;                  /* autoencoder: E = g^2 |x - r|^2/tau_e; 0.1                              */
-    float base_std;               /* mlp in R^D: tau |x|^2/(2 base_std^2) is added, so that there is a Z; */
-                                  /* 1.5 length_scale (none: 1e30)                                          */
+    float base_std;               /* mlp, resnet in R^D: tau |x|^2/(2 base_std^2) is added, so that there   */
+                                  /* is a Z; 1.5 length_scale (none: 1e30)                                  */
     float lr;                     /* Adam step of E; cd 1e-4, else 1e-3                                     */
     float lr_end;                 /* share of lr that is left after `decay` iterations; 0.01                */
     int   decay;                  /* iterations in which lr falls to that linearly; 0 = it stays            */
@@ -709,6 +715,13 @@ typedef struct vgs_ebm_stats {    /* of the batch, the starts and the negatives 
 typedef struct vgs_ebm vgs_ebm;
 VGS_API vgs_ebm    *vgs_ebm_create(const vgs_ebm_config *cfg, vgs_error *err);
 VGS_API void        vgs_ebm_free  (vgs_ebm *m);                      /* NULL is fine                  */
+/* n >= 0 iterations of pretraining, before the first of training. Each goes down a mean over a batch: of
+   |x - r|^2 for an autoencoder; with dxmi of |eps - net(x_t, t)|^2/D, x_t the noising chain's with noise
+   eps, t any step [DDPM]. *loss, unless NULL, is that of the last one. After the last of `fit` iterations
+   sigma_t is the deviation of x_{t+1} given x_t and x_T. fit_end: pretraining ends here, and fit becomes
+   what was made. */
+VGS_API vgs_status  vgs_ebm_fit   (vgs_ebm *m, const vgs_data *data, int n, double *loss, vgs_error *err);
+VGS_API vgs_status  vgs_ebm_fit_end(vgs_ebm *m, vgs_error *err);
 /* n >= 0 more iterations, batch by batch through epochs of shuffled rows; what does not fill a batch is left
    out. Nothing is allocated, and nothing moved but data rows and an error flag. stats may be NULL, and take
    three passes of E. VGS_E_NONFINITE: a row that is NaN, by its number; an energy that is not finite, or
@@ -716,12 +729,9 @@ VGS_API void        vgs_ebm_free  (vgs_ebm *m);                      /* NULL is 
    a batch. VGS_E_CANCELLED: sampler.progress. */
 VGS_API vgs_status  vgs_ebm_train (vgs_ebm *m, const vgs_data *data, int n, vgs_ebm_stats *stats,
                                    vgs_error *err);
-/* n >= 0 iterations of pretraining, before the first of training, down the mean over a batch, which of the
-   last one is *loss unless NULL: as an autoencoder of |x - r|^2; with dxmi of |eps - net(x_t, t)|^2/D, x_t
-   the noising chain's with noise eps, t any step [DDPM]. After the last of `fit` iterations sigma_t is the
-   deviation of x_{t+1} given x_t and x_T. fit_end: pretraining ends here, and fit becomes what was made. */
-VGS_API vgs_status  vgs_ebm_fit   (vgs_ebm *m, const vgs_data *data, int n, double *loss, vgs_error *err);
-VGS_API vgs_status  vgs_ebm_fit_end(vgs_ebm *m, vgs_error *err);
+/* After training: the averaged weights become those that the sampler goes by, so that draws and their path
+   weights are of the same E as scores. */
+VGS_API vgs_status  vgs_ebm_average(vgs_ebm *m, vgs_error *err);
 /* E by the averaged weights of x [n,dim] into e [n]. */
 VGS_API vgs_status  vgs_ebm_score (vgs_ebm *m, const float *x, int n, float *e, vgs_error *err);
 /* n rows of what the negatives come from into x [n,dim]: the sampler's draws, which path, energy and
@@ -729,13 +739,10 @@ VGS_API vgs_status  vgs_ebm_score (vgs_ebm *m, const float *x, int n, float *e, 
    seed and first_row of draw count. Starts that are made of data are taken from the last `store` batches of
    them. draw may be NULL. */
 VGS_API vgs_status  vgs_ebm_sample(vgs_ebm *m, const vgs_draw *draw, int n, float *x, vgs_error *err);
-/* After training: the averaged weights become those that the sampler goes by, so that draws and their path
-   weights are of the same E as scores. */
-VGS_API vgs_status  vgs_ebm_average(vgs_ebm *m, vgs_error *err);
 
 VGS_API const vgs_ebm_config *vgs_ebm_settings(const vgs_ebm *m);    /* resolved                      */
 /* `decay` is n >= 0 from here on, 0 = lr stays: lr is then what it would be had n been given at the start,
-   which may be far below what it was. For who ends training by the clock. */
+   which may be far below what it was. For those who end training by the clock. */
 VGS_API void         vgs_ebm_decay    (vgs_ebm *m, int n);
 VGS_API int64_t      vgs_ebm_iteration(const vgs_ebm *m);
 VGS_API int64_t      vgs_ebm_fitted   (const vgs_ebm *m);            /* iterations of pretraining     */
@@ -1101,7 +1108,8 @@ VGS_API vgs_var vgs_resample    (vgs_graph *g, vgs_var log_weight, const vgs_noi
 /* an energy as ops: [B,dim] -> [B,1]; differentiable; `energy` is borrowed */
 VGS_API vgs_var vgs_energy_of(vgs_graph *g, const vgs_energy *energy, vgs_var x);
 
-/* gradients: d(sum of y)/dx_k -> gx[k], recorded as ops; x: inputs or recorded values, not vgs_params */
+/* gradients: d(sum of y)/dx_k -> gx[k], k < n <= 16, recorded as ops; x: inputs or recorded values, not
+   vgs_params */
 VGS_API vgs_status vgs_gradient(vgs_graph *g, vgs_var y, const vgs_var *x, int n, vgs_var *gx);
 /* d(sum of y)/d(params) is written into `grad`, a vgs_state of the parameters' shape, at every run */
 VGS_API vgs_status vgs_gradient_params(vgs_graph *g, vgs_var y, vgs_var params, vgs_var grad);
@@ -1111,7 +1119,7 @@ VGS_API void vgs_assign     (vgs_graph *g, vgs_var state, vgs_var x);           
 VGS_API void vgs_assign_rows(vgs_graph *g, vgs_var state, vgs_scalar first, vgs_var x);
                                  /* its rows first, first + 1, ...; VGS_E_ARG of the run if it has fewer */
 
-/* compile and run */
+/* compile and run; capacity >= 1: the largest batch of a run */
 VGS_API void       vgs_output(vgs_graph *g, vgs_var v);              /* keep v for vgs_get            */
 VGS_API vgs_status vgs_graph_compile(vgs_graph *g, vgs_backend *backend, int capacity, vgs_error *err);
 VGS_API size_t     vgs_graph_bytes(const vgs_graph *g);              /* memory taken by compile       */
@@ -1231,8 +1239,9 @@ enum { VGS_MAX_IN = 6, VGS_MAX_ATTR = 8 };
 
 /* The op table: what a backend has to run. kind: M = elementwise map, R = rows are independent, W = the
    whole tensor at once, U = elementwise update of in[0]. Then what >>compile must know (VGS__RANDOM, under
-   >>ops), and about how many nanoseconds it takes: out, in = elements of the output and of in[0]. Kernel and
-   gradient of each op stand side by side under >>ops. */
+   >>ops), and about how many nanoseconds it takes: out, in = elements of the output and of in[0], rows =
+   those of in[0], depth = terms of a product's sums, i0 = its first attribute. Kernel and gradient of each
+   op stand side by side under >>ops. */
 #define VGS_OPS(X) \
     X(M, ADD, add, 0, out)              X(M, SUB, sub, 0, out)          X(M, MUL, mul, 0, out)          \
     X(M, DIV, div, 0, out)              X(M, AFFINE, affine, 0, out)    X(M, COMBINE, combine, 0, out)  \
@@ -1290,7 +1299,7 @@ VGS_API const char *vgs_op_name(int op);
 typedef struct vgs_call {                        /* one op, ready to run                              */
     int op;                                      /* vgs_op                                            */
     vgs_tensor out, out2, in[VGS_MAX_IN];        /* out2: second output, absent if it is not needed   */
-    int   i[VGS_MAX_ATTR];                       /* integer attributes: see the op's entry            */
+    int   i[VGS_MAX_ATTR];                       /* integer attributes: see the op's kernel           */
     float f[VGS_MAX_ATTR];                       /* real attributes and run-time scalars              */
     const struct vgs_energy *energy;             /* VGS_OP_ENERGY only                                */
     int   group, parts;                          /* see run_list                                      */
@@ -1346,13 +1355,15 @@ VGS_API vgs_status   vgs_cpu_run    (const vgs_backend *cpu, const vgs_call *cal
    what is still to be paid, on average, is the value V_t. Training rolls out B trajectories with a
    target network Vbar and fits V_t(x_t) to
        y_t = c_t + (1 - lambda) Vbar_{t+1}(x_{t+1}) + lambda y_{t+1},   y_T = min(E, energy_max);
-   then Vbar <- ema Vbar + (1 - ema) V, one step on s0 along d/ds0 [ mean Vbar_0(s0 eps) - D tau log s0 ],
-   and kappa_t, rho_t move towards what minimises the cost of their step. Minimising the control cost
+   before that kappa_t, rho_t move towards what minimises the cost of their step, and after it follow
+   Vbar <- ema Vbar + (1 - ema) V and one step on s0 along d/ds0 [ mean Vbar_0(s0 eps) - D tau log s0 ].
+   Minimising the control cost
        KL(path || target times the noising chain) = log Z - ELBO
    makes the ELBO the figure to watch: it rises towards log Z, and what is missing is the error. A path
    has the weight w = exp(-E/tau - sum c_t/tau) / p0(x_0), exactly: E[w] = Z.
-   With `replay`, every other iteration starts from samples of earlier ones, chosen by weight, which the
-   noising chain takes back to a random step: modes that the sampler visits rarely are not forgotten.
+   With `replay` samples are kept, chosen by weight, and every other iteration starts from them, taken back by
+   the noising chain to a random step: modes that the sampler visits rarely are not forgotten. With
+   `denoise_loss` these iterations have no trajectories: grad V is fitted there to what the chain did.
    With `slope_loss` the fit is also to what grad V_t should be: along a path of the exact value
    grad V_t(x_t) is the mean of a_t grad V_{t+1}(x_{t+1}), for t = T-1 of a_t grad E(x_T), so that
        g_t = a_t [(1 - lambda) grad Vbar_{t+1}(x_{t+1}) + lambda g_{t+1}],  g_T = grad E(x_T),
@@ -3301,9 +3312,13 @@ VGS__DEF vgs_var vgs_reshape(vgs_graph *g, vgs_var x, int cols)
 }
 
 /* ==== >>ops ========================================================================================
-   For each op, side by side: k_ the CPU kernel, g_ its gradient as ops of this same table, vgs_ the public
-   call with its shape rule. Maps (kind M) and row ops (kind R) fill rows r0..r1, columns c0..c1 of their
-   output, every element by the same operations wherever it lies: splitting changes no bit. */
+   For each op, side by side: k_ the CPU kernel, g_ its gradient as ops of this same table (macros make
+   both names: search for (silu, or (op in general), vgs_ the public call with its shape rule. To add one:
+   a row of VGS_OPS, a declaration under >>graph, and here VGS__UNARY, or VGS__KERNEL and VGS__GRAD. For
+   OpenCL a row op also needs its case in kernels/rows.cl, a new vgs__ function of a formula its twin in
+   kernels/common.cl, then `make embed`. Maps (kind M) and row ops (kind R) fill rows r0..r1, columns
+   c0..c1 of their output, every element by the same operations wherever it lies: splitting changes no bit.
+   */
 
 /* Facts of an op in the table, beyond its kind; most ops have none. */
 enum {
@@ -7793,7 +7808,7 @@ VGS__DEF vgs_status vgs_energy_eval(const vgs_energy *e, const float *x, int n, 
     int i, m;
     if (n < 0) return vgs__fail(err, VGS_E_ARG, "energy_eval: n = %d: must be >= 0", n);
     if (e && !e->record && !e->eval + !e->eval64 == 1 && e->dim > 0)
-        return vgs__energy_call(e, x, n, out, NULL, g, threads, err);
+        return vgs__energy_call(e, x, n, out, NULL, g, vgs__thread_count(threads), err);
     st = vgs__evaluator_open(&v, e, NULL, threads, n < block ? n > 0 ? n : 1 : block, err);
     for (i = 0; i < n && st == VGS_OK; i += m) {
         d = (size_t)i * (size_t)e->dim;
@@ -7876,8 +7891,9 @@ enum {
 
 /* The networks, in the order of vgs_net_kind: kind, word in settings and files, layers that zero stands for,
    what can be said of it. To add one: a kind in vgs_net_kind, a row here, and vgs__net_WORD, which records it
-   and lists its weights, beside the others in >>model; fields that only it has are checked in
-   vgs__net_check_kind. Those of V and the policy come first. */
+   and lists its weights, beside the others in >>model; fields that only it has are in vgs_net_config,
+   vgs__fields and vgs__ebm_fields, and are checked in vgs__net_check_kind; where its output is like x, that
+   is said in vgs__net_gives_x. Those of V and the policy come first. */
 #define VGS__NETS_OF_V(X) \
     X(MLP,         mlp,         3, VGS__NET_TIMED | VGS__NET_PLAIN | VGS__NET_BASE | VGS__NET_POLICY | \
                                    VGS__NET_ENERGY) \
@@ -7949,7 +7965,7 @@ static const vgs__field vgs__fields[] = {
     VGS__F(target_ema, FROM, 0, (double)0.99999994f, 0, NULL, "share of the old target network kept")
     VGS__F(lambda, FROM, 0, 1, 0, NULL, "TD(lambda): how far targets follow the trajectory")
     VGS__F(explore, ABOVE, 0, VGS__BIG, 1, NULL, "noise multiplier while training")
-    VGS__F(replay, INT, 0, 65536, 0, NULL, "iterations whose samples are started from again, 0 = none")
+    VGS__F(replay, INT, 0, 65536, 0, NULL, "iterations whose samples are kept; 0 = 64 after a pilot")
     VGS__F(refine, INT, 0, VGS__MALA_MOST, 0, NULL, "MALA steps on samples that are kept for replay")
     VGS__F(correct, OFF, -1, VGS__MALA_MOST, 0, NULL, "MALA steps on the value before every step of a draw")
     VGS__F(slope_loss, FROM, 0, VGS__BIG, 0, NULL, "weight of the loss of the value's gradient, 0 = none")
@@ -13196,7 +13212,7 @@ static vgs_status vgs__sampler_read_flag(vgs_sampler *s, const char *doing, vgs_
     if (f[3] == VGS__BAD_OUTSIDE)
         return vgs__fail(err, VGS_E_NONFINITE, "%s: the energy is infinite or NaN at %s %d rows of a batch "
                          "(iteration %lld): nothing says where it is finite", doing,
-                         s->outside_max < 1.0 ? "half or more of the" : "all", s->c.batch,
+                         s->outside_max < 1.0 ? "most of the" : "all", s->c.batch,
                          (long long)s->iteration);
     if (f[3] == VGS__BAD_ENERGY || f[3] == VGS__BAD_GRADIENT) vgs__roll_describe_row(s, (uint32_t)f[1], text);
     return vgs__fail(err, VGS_E_NONFINITE, "%s: %s is not finite at row %u, step %d of %d (iteration %lld)%s",
@@ -19148,7 +19164,7 @@ static vgs_status vgs__train_fit_td(vgs_sampler *s, vgs_error *err)
     return st;
 }
 
-/* Returns whether the policy's last update met a number that is not finite. */
+/* Fails if the policy's last update met a number that is not finite. */
 static vgs_status vgs__train_read_policy_flag(vgs_sampler *s, vgs_error *err)
 {
     int32_t f[4];
@@ -19240,6 +19256,7 @@ static vgs_status vgs__train_denoise(vgs_sampler *s, vgs_error *err)
     return st;
 }
 
+/* An iteration is a fit of grad V to kept samples that are taken back, or a rollout and a fit along it. */
 static vgs_status vgs__train_iteration(vgs_sampler *s, vgs_error *err)
 {
     vgs_status st;
@@ -19325,7 +19342,7 @@ static int vgs__train_energy_stats(vgs_sampler *s, const float *x, double *e, in
     return m;
 }
 
-/* Draws of `batch` rows with c = 1; the ELBO is the mean of log w. */
+/* Draws of min(batch, 512) rows with c = 1; the ELBO is the mean of log w. */
 static vgs_status vgs__train_measure(vgs_sampler *s, vgs_stats *out, vgs_error *err)
 {
     int n = s->c.batch < 512 ? s->c.batch : 512;
@@ -19400,7 +19417,7 @@ static vgs_status vgs__train_confirm_ess(vgs_sampler *s, double *ess, vgs_error 
     return st;
 }
 
-/* The next thing to try when the gap has stopped to fall: a second pilot with more steps, then with a larger
+/* The next thing to try when the gap has stopped falling: a second pilot with more steps, then with a larger
    batch and the slope loss. */
 static vgs_status vgs__train_try_harder(vgs_sampler *s, vgs_error *err)
 {
@@ -19448,7 +19465,7 @@ static vgs_status vgs__train_progress(vgs_sampler *s, time_t started, vgs_error 
     return vgs__fail(err, VGS_E_CANCELLED, "train: cancelled after iteration %lld", (long long)s->iteration);
 }
 
-/* The pilot, of what kind ever, and the first measurement. */
+/* The pilot, of whatever kind, and the first measurement. */
 static vgs_status vgs__train_pilot(vgs_sampler *s, vgs__pilot_from from, vgs_error *err)
 {
     vgs_status st = vgs__pilot_run(s, from, err);

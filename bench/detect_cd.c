@@ -37,7 +37,7 @@
    least, not at 1. All go on from the same `--fit-steps` of reconstruction, whose time counts for each. */
 typedef struct variant {
     const char *name;
-    vgs_objective objective;
+    vgs_ebm_objective objective;
     float lr, degrees;
     bool free_g;
 } variant;

@@ -916,7 +916,7 @@ static vgs_status make_results(const job *j, results *r, vgs_error *err)
 {
     vgs_draw d = { .seed = 0 };
     const float *likely;
-    const vgs_objective of = j->config.objective;
+    const vgs_ebm_objective of = j->config.objective;
     r->n = of == VGS_NO_SAMPLER || of == VGS_DISCREPANCY || j->units.dim > 256 ? SLOW_ROWS : SHOWN_ROWS;
     r->n_data = least(SHOWN_ROWS, j->data.n);
     r->n_valid = least(SHOWN_ROWS, j->valid.n);

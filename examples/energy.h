@@ -49,10 +49,10 @@ static inline vgs_status energy_create(energy *e, const settings *s, int channel
     return vgs_graph_compile(e->graph, e->cpu, e->cells, err);
 }
 
-/* The words of --objective are in the order of vgs_objective. */
-static inline vgs_objective energy_objective(const char *name)
+/* The words of --objective are in the order of vgs_ebm_objective. */
+static inline vgs_ebm_objective energy_objective(const char *name)
 {
-    return (vgs_objective)(VGS_CD + word_find(setting_words(setting_find("objective")), name));
+    return (vgs_ebm_objective)(VGS_CD + word_find(setting_words(setting_find("objective")), name));
 }
 
 /* The model and its sampler, in sizes for two cores. */

@@ -396,7 +396,7 @@ static void steady_iteration(void)
 /* ---- energies that learn ---------------------------------------------------------------------------- */
 
 enum { EBM_ROWS = 64, EBM_BATCH = 16 };
-static const struct { vgs_objective objective; bool sphere; int uploads; } learners[] = {
+static const struct { vgs_ebm_objective objective; bool sphere; int uploads; } learners[] = {
     { VGS_CD, false, 2 },                        /* the batch, and the rows that starts are made of   */
     { VGS_CD, true, 2 },  { VGS_GCD, false, 1 }, { VGS_DXMI, false, 1 }, { VGS_PERSISTENT, false, 1 },
     { VGS_DISCREPANCY, false, 1 } };

@@ -197,7 +197,7 @@ static void checkpoints(void)
    that of E plus any constant: of the last bias the gradient is rounding, of which Adam makes a step. */
 static void ebm(void)
 {
-    static const vgs_objective objectives[] = { VGS_CD, VGS_GCD, VGS_PERSISTENT, VGS_DISCREPANCY };
+    static const vgs_ebm_objective objectives[] = { VGS_CD, VGS_GCD, VGS_PERSISTENT, VGS_DISCREPANCY };
     static float x[64 * 3], w[2][4000], e[2][64];
     const vgs_data data = { x, NULL, NULL, 64, 3 };
     vgs_rng r = { 1, 0, 0 };

@@ -192,7 +192,7 @@ static void make_rows(void)
     for (i = 0; i < ROWS * DIM; ++i) rows[i] *= 1.5f;
 }
 
-static vgs_ebm_config small(vgs_objective objective, vgs_starts starts, bool sphere, int threads)
+static vgs_ebm_config small(vgs_ebm_objective objective, vgs_starts starts, bool sphere, int threads)
 {
     vgs_ebm_config c;
     memset(&c, 0, sizeof c);
@@ -215,7 +215,7 @@ static vgs_ebm_config small(vgs_objective objective, vgs_starts starts, bool sph
     return c;
 }
 
-static const struct { vgs_objective objective; vgs_starts starts; bool sphere; } cases[] = {
+static const struct { vgs_ebm_objective objective; vgs_starts starts; bool sphere; } cases[] = {
     { VGS_CD, VGS_STARTS_DATA, true },          { VGS_CD, VGS_STARTS_NEAR, true },
     { VGS_CD, VGS_STARTS_STORE, true },         { VGS_CD, VGS_STARTS_DATA, false },
     { VGS_CD, VGS_STARTS_NEAR, false },         { VGS_CD, VGS_STARTS_STORE, false },
@@ -427,7 +427,7 @@ static void configurations(void)
     char text[64];
     for (i = 1; i < 7; ++i)
         for (k = 1; k < 5; ++k) {
-            vgs_ebm_config c = small((vgs_objective)i, (vgs_starts)k, true, 1), r;
+            vgs_ebm_config c = small((vgs_ebm_objective)i, (vgs_starts)k, true, 1), r;
             T_IN("objective %d, starts %d", i, k);
             OK((vgs_ebm_config_resolve(&c, &r, &err) == VGS_OK) == fits[i][k]);
             if (!fits[i][k]) OK(strstr(err.msg, "makes no sense with the objective") != NULL);
@@ -436,7 +436,7 @@ static void configurations(void)
     REFUSED("gamma = -1", c.gamma = -1);
     REFUSED("lr = -1", c.lr = -1);
     REFUSED("ema = 1", c.ema = 1);
-    REFUSED("objective = 9", c.objective = (vgs_objective)9);
+    REFUSED("objective = 9", c.objective = (vgs_ebm_objective)9);
     REFUSED("starts = -1", c.starts = (vgs_starts)-1);
     REFUSED("kind = 5", c.net.kind = VGS_NET_EGNN);
     REFUSED("start_code", c.start_code = 0.5f);
