@@ -11177,6 +11177,12 @@ static size_t vgs__frame_l_count(const vgs__frame *f)
          : f->kind == VGS_LOW_RANK ? d + (d + 1) * VGS__RANK : d * d;
 }
 
+/* Where the scale of coordinate r stands among them. */
+static int vgs__frame_scale_at(const vgs__frame *f, int r)
+{
+    return f->kind == VGS_SCALE ? 0 : f->kind == VGS_FULL ? r * (f->dim + 1) : r;
+}
+
 enum {
     VGS__CURVE_PARENTS = 4,                      /* coordinates that one may depend on                */
     VGS__CURVE_MEAN = 31, VGS__CURVE_SCALE = 9,  /* coefficients of its mean and of log its scale     */
@@ -11714,7 +11720,7 @@ static void vgs__frame_affine(const vgs__frame *f, const double *v, double *y)
                 c = vgs__frame_at(f, j);
                 s += f->l[r * d + c] * v[c];
             }
-        else s = f->l[f->kind == VGS_SCALE ? 0 : r] * v[r];
+        else s = f->l[vgs__frame_scale_at(f, r)] * v[r];
         y[r] = f->m[r] + s;
     }
 }
@@ -11729,7 +11735,7 @@ static void vgs__frame_solve(const vgs__frame *f, double *y)
         s = y[r] - f->m[r];
         if (f->kind == VGS_FULL)
             for (j = 0; j < i; ++j) s -= f->l[r * d + vgs__frame_at(f, j)] * y[vgs__frame_at(f, j)];
-        y[r] = s / f->l[f->kind == VGS_SCALE ? 0 : f->kind == VGS_FULL ? r * (d + 1) : r];
+        y[r] = s / f->l[vgs__frame_scale_at(f, r)];
     }
     if (f->kind == VGS_LOW_RANK) vgs__rank_times(f->l, d, VGS__RANK_BACK, y);
 }
@@ -11788,7 +11794,7 @@ static void vgs__frame_pull_affine(const vgs__frame *f, double *g)
         r = vgs__frame_at(f, j);
         if (f->kind == VGS_FULL)
             for (i = j; i < d; ++i) s += f->l[vgs__frame_at(f, i) * d + r] * g[vgs__frame_at(f, i)];
-        else s = f->l[f->kind == VGS_SCALE ? 0 : r] * g[r];
+        else s = f->l[vgs__frame_scale_at(f, r)] * g[r];
         g[r] = s;
     }
     if (f->kind == VGS_LOW_RANK) vgs__rank_times(f->l, d, VGS__RANK_FORTH, g);
@@ -11807,7 +11813,7 @@ static void vgs__frame_push_affine(const vgs__frame *f, double *g)
         s = g[r];
         if (f->kind == VGS_FULL)
             for (j = i + 1; j < d; ++j) s -= f->l[vgs__frame_at(f, j) * d + r] * g[vgs__frame_at(f, j)];
-        g[r] = s / f->l[f->kind == VGS_SCALE ? 0 : f->kind == VGS_FULL ? r * (d + 1) : r];
+        g[r] = s / f->l[vgs__frame_scale_at(f, r)];
     }
 }
 
@@ -12002,8 +12008,7 @@ static vgs_status vgs__frame_changed(vgs__frame *f, vgs_error *err)
     f->walled = false;
     for (i = 0; i < 2 * d; ++i) f->walled = f->walled || vgs__frame_has_wall(f->wall[i]);
     vgs__frame_shape(f);
-    for (i = 0; i < d; ++i)
-        f->log_volume += log(f->l[f->kind == VGS_SCALE ? 0 : f->kind == VGS_FULL ? i * (d + 1) : i]);
+    for (i = 0; i < d; ++i) f->log_volume += log(f->l[vgs__frame_scale_at(f, (int)i)]);
     for (i = 0; i < VGS__RANK && f->kind == VGS_LOW_RANK; ++i)
         f->log_volume += log(f->l[vgs__rank_c(f->dim) + i]);
     if (p) f->log_volume *= 1.0 - 1.0 / p;
@@ -16604,7 +16609,7 @@ static vgs_status vgs__pilot_find_wall(vgs__pilot *p, int j, double direction, d
                                        vgs_error *err)
 {
     enum { SEEN = VGS__WALL_SEEN, REACH = VGS__WALL_REACH };
-    const double *x = p->place + j, unit = p->f->l[p->f->kind == VGS_FULL ? j * (p->dim + 1) : j];
+    const double *x = p->place + j, unit = p->f->l[vgs__frame_scale_at(p->f, j)];
     double at[REACH], in[SEEN], behind[SEEN], edge;
     bool out[REACH];
     int k, i, first = REACH;
@@ -16658,7 +16663,7 @@ static vgs_status vgs__pilot_find_walls(vgs__pilot *p, bool outside, vgs_error *
     }
     vgs__free(room);
     for (j = 0; j < d && st == VGS_OK; ++j) {
-        double sum = 0.0, square = 0.0, *l = &f->l[f->kind == VGS_FULL ? j * (d + 1) : j];
+        double sum = 0.0, square = 0.0, *l = &f->l[vgs__frame_scale_at(f, j)];
         if (!vgs__frame_has_wall(a[j]) && !vgs__frame_has_wall(b[j])) continue;
         for (f->wall[2 * d + j] = 0.0, k = 0; k < p->n; ++k)
             f->wall[2 * d + j] += VGS__WALL_LENGTH / p->n * vgs__pilot_wall_away(p, j, p->place[k * d + j]);
@@ -17074,7 +17079,7 @@ static double vgs__pilot_density(const vgs__pilot *p, const double *u, const dou
     double sum = 0.0;
     if (p->f->kind == VGS_LOW_RANK) return vgs__rank_density(p->f->l, l, d, u, mean, v);
     for (i = 0; i < d; ++i) {
-        double c = p->f->kind == VGS_FULL ? l[i * (d + 1)] : l[p->f->kind == VGS_SCALE ? 0 : i];
+        double c = l[vgs__frame_scale_at(p->f, i)];
         v[i] = u[i] - mean[i];
         for (k = 0; k < i && p->f->kind == VGS_FULL; ++k) v[i] -= l[i * d + k] * v[k];
         v[i] /= c;
@@ -18831,7 +18836,7 @@ static vgs_status vgs__pilot_rough(vgs__pilot *p, const float *x, int n, vgs_err
         if (f->kind == VGS_SCALE) continue;
         f->m[j] = mean;
         for (i = 0; i < d && f->kind == VGS_FULL; ++i) f->l[j * d + i] = 0.0;
-        f->l[f->kind == VGS_FULL ? j * (d + 1) : j] = sqrt(square);
+        f->l[vgs__frame_scale_at(f, j)] = sqrt(square);
     }
     if (f->kind == VGS_SCALE) f->l[0] = sqrt(all);
     return vgs__frame_changed(f, err);
