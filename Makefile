@@ -8,7 +8,9 @@ WARN   = -Wall -Wextra -Wpedantic -Wconversion -Wsign-conversion -Wshadow -Wcast
 # Threads where the compiler has OpenMP; waiting threads sleep, so that a busy machine is no trouble.
 OPENMP = `sh tests/openmp.sh '$(CC)'`
 # The longest first, so that the two that run at a time end together. QUICK: some of them, or parts of them.
-TESTS  = opencl opencl_groups programs compile portable sampler coordinates curve low_rank rollout weights ebm energy ops mcmc repro backend \
+# MORE: kernels in groups as on a GPU, and under oclgrind, take five minutes more: make test MORE=opencl_groups
+# (CI has it, and make test-all).
+TESTS  = opencl programs compile portable sampler coordinates curve low_rank rollout weights ebm energy ops mcmc repro backend \
          gemm metrics oom detect rng model hygiene checkpoint nets td policy file
 QUICK  = programs:basics ops gemm compile:basics weights:densities,both_sides rng checkpoint nets model td file
 SETUP  = CC='$(CC)' CXX='$(CXX)' CFLAGS='$(CFLAGS)' OPENMP="$(OPENMP)" MAKE='$(MAKE)'
@@ -19,7 +21,8 @@ help:
 	@echo "make examples   build all programs of examples/ into build/"
 	@echo "make detect     build build/detect, the detector of image anomalies (needs Debian's libstb-dev)"
 	@echo "make test-quick does it work here? some of the tests, about a minute"
-	@echo "make test       the tests, a few minutes (8 of one core)"
+	@echo "make test       the tests, about ten minutes of two cores (with OpenCL; MORE=opencl_groups: its kernels"
+	@echo "                in groups as on a GPU, too, and under oclgrind)"
 	@echo "make test-all   the same under other compilers, sanitizers and processors (20 of one core)"
 	@echo "make bench      all of bench/ into bench/RESULTS.md: two hours; BENCH=--quick: a third of one"
 	@echo "make quality    a table of the fast presets over three seeds: two hours; broken off, it goes on"
@@ -63,12 +66,13 @@ build/vgs.o: vgs.h
 	$(CC) $(CFLAGS) $(OPENMP) -c build/vgs.c -o build/vgs.$$$$.o && mv build/vgs.$$$$.o $@
 
 test:
-	@$(SETUP) sh tests/run.sh $(TESTS)
+	@$(SETUP) sh tests/run.sh $(MORE) $(TESTS)
 
 test-quick:
 	@$(SETUP) sh tests/run.sh $(QUICK)
 
-test-all: test
+test-all:
+	@$(SETUP) sh tests/run.sh opencl_groups $(TESTS)
 	@$(SETUP) sh tests/all.sh
 
 bench:
