@@ -63,8 +63,8 @@
        is a >>backend of your own), link anything but libm, start threads of its own (OpenMP does, if you
        compile with it), print, exit, abort, or keep any global state.
 
-   CONTENTS (search for the tag; kernel, gradient and call of an op are found in >>ops by its name after a
-   bracket: (silu; a training iteration is vgs__train_iteration, the list of networks VGS__NETS)
+   CONTENTS (search for the tag; kernel, gradient and call of an op stand where its name follows a bracket:
+   (silu; a training iteration is vgs__train_iteration, the list of networks VGS__NETS)
        Interface: >>errors >>energy >>sampler >>weights >>checkpoint >>ebm >>mcmc >>files >>graph >>rng
        >>model >>gemm >>backend, then the method and its references
        Implementation: >>util >>math >>rng >>gemm >>graph >>ops >>gradient >>compile >>run >>cpu >>evaluate

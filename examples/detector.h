@@ -137,6 +137,25 @@ static inline int methods_in_use(const settings *s)
 
 static inline int layers_in_use(const settings *s) { return methods_in_use(s) + (map_of_scales(s) ? 2 : 0); }
 
+/* About what training on n images keeps in memory: the extractor, the images' maps, the models. */
+static inline double training_bytes(const extractor *e, int n)
+{
+    const settings *s = e->how;
+    int cells = s->grid * s->grid, channels = e->score.channels;
+    double numbers = 2.0 * (double)extractor_numbers(e) + (double)n * cells * (layers_in_use(s) + 2), bytes;
+    if (e->net.graph) numbers += 2.0 * vgs_model_size(e->net.weights);
+    if (s->method & NEIGHBOUR) numbers += (NEIGHBOUR_ROWS + (double)s->rows) * channels;
+    if (s->method & ENERGY) numbers += (double)ENERGY_ROWS * channels;
+    bytes = numbers * (double)sizeof(float);
+    if (e->net.graph) bytes += (double)vgs_graph_bytes(e->net.graph);
+    if (s->method & LOCATION) bytes += gaussian_bytes(cells, channels, s->dims);
+    if (s->method & MAHALANOBIS) bytes += gaussian_bytes(1, channels, s->dims);
+    if (map_of_scales(s))
+        bytes += gaussian_bytes(cells, e->fine.channels, s->map_dims) +
+                 gaussian_bytes(cells, e->coarse.channels, s->map_dims);
+    return bytes;
+}
+
 /* (score - mean)/deviation of cell k in layer i. */
 static inline double standard_score(const detector *d, const float *maps, int i, int k)
 {

@@ -28,6 +28,13 @@ static inline gaussian gaussian_create(int cells, int from, int dims, int thread
     return g;
 }
 
+/* What one takes, with the sums that it is made from. */
+static inline double gaussian_bytes(int cells, int from, int dims)
+{
+    double c = dims && dims < from ? dims : from, numbers = c + c * (c + 1) / 2;
+    return cells * numbers * (double)(sizeof(float) + sizeof(double)) + c * from * (double)sizeof(float);
+}
+
 static inline void gaussian_free(gaussian *g)
 {
     free(g->basis);

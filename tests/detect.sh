@@ -69,6 +69,7 @@ END
 python3 "$work/images.py" "$work/d" 2> "$work/err" || { skip "no python3: images"; finish; exit; }
 small="--size 48 --grid 6 --dims 8 --threads 1"
 build/detect train "$work/d" --out "$work/run" $small --group-gap 10 > "$work/out" 2> "$work/err"; ok "detect train" $?
+grep -q 'about [0-9]* [kM]B of memory' "$work/err"; ok "memory is said beforehand" $?
 grep -q '12 good images in 6 groups' "$work/err"; ok "groups are printed" $?
 grep -q 'smallest rate .* 1/13' "$work/err"; ok "the rate that can be promised is printed" $?
 build/detect evaluate "$work/run" "$work/d" --json > "$work/json" 2> "$work/err"; ok "detect evaluate" $?
