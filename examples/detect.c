@@ -323,7 +323,8 @@ static int train_into(training *t, detector *d, const char *path)
     if (!o->resume) remove(store_path);
     say("%d images in %d class%s: about %s of memory, and what an image takes; features take %s in %s",
         t->all.n, t->all.class_count, t->all.class_count == 1 ? "" : "es",
-        size_text(training_bytes(&d->extract, t->all.n), ceil, room), size_text(bytes, ceil, size), store_path);
+        size_text(training_bytes(&d->extract, t->all.n), ceil, room), size_text(bytes, ceil, size),
+        store_path);
     if (store_open(&t->features, store_path, key, extractor_numbers(&d->extract), false)) {
         if (!extract_from(t, &d->extract, 0)) status = stopped_or_failed("--resume goes on");
         else if (t->all.n < LEAST_GOOD) say("%d good images: at least %d are needed", t->all.n, LEAST_GOOD);
