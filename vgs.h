@@ -504,6 +504,7 @@ typedef struct vgs_pilot {        /* what the pilot found                       
     int    steps, rows;           /* T that follows; samples that it leaves                            */
     int    bent, peaked;          /* coordinates (curved) that depend on others; that have peaks       */
     int    turned;                /* 1: along axes of their own, not those of x                        */
+    double tail;                  /* nu of the heaviest tail, one that falls as that of Student's t; or 0  */
 } vgs_pilot;
 
 VGS_API const vgs_config *vgs_sampler_config(const vgs_sampler *s);  /* resolved                      */
@@ -11158,9 +11159,13 @@ typedef struct vgs__frame {
     double *turn;                                /* [D,D] behind it: a rotation before L, which then  */
                                                  /* is a lower triangle as it stands                  */
     bool turned;                                 /* that is not the identity                          */
+    double *tail;                                /* [D+1] behind it: nu, or 0: of a coordinate whose  */
+                                                 /* own distribution is Student's; of all together    */
+    double heaviest;                             /* the least nu, or 0                                */
+    bool stretched;                              /* by the last of them                               */
     int bent, peaked;                            /* its rows with others in them; with peaks          */
-    bool can_curve, curved;                      /* v is not u: there are such                        */
-    double *spline;                              /* [D,VGS__SPLINE_CELLS], from the curve             */
+    bool can_curve, curved;                      /* v is not u: there are such, or a tail             */
+    double *spline;                              /* [D+1,VGS__SPLINE_CELLS], from curve and tail      */
     double e0, tau;
     double log_volume;                           /* log |det L|; of particles in their subspace       */
     vgs_backend *b;                              /* of buf: m, L, e0, 1/tau, for a recorded energy    */
@@ -11191,11 +11196,11 @@ enum {
     VGS__CURVE_CELLS = VGS__CURVE_OWN + 3 * VGS__CURVE_PEAKS
 };
 
-/* m, L, the walls, the order, the curve and the rotation. */
+/* m, L, the walls, the order, the curve, the rotation and the tails. */
 static size_t vgs__frame_count(const vgs__frame *f)
 {
     size_t d = (size_t)f->dim;
-    return 5 * d + vgs__frame_l_count(f) + (f->can_curve ? d * (VGS__CURVE_CELLS + d) : 0);
+    return 5 * d + vgs__frame_l_count(f) + (f->can_curve ? d * (VGS__CURVE_CELLS + d) + d + 1 : 0);
 }
 
 /* ---- walls: x_j as a function of y_j ----
@@ -11471,6 +11476,182 @@ static double vgs__spline_inverse(const vgs__spline *k, double h)
     return k->u[i] + w * 2.0 * c / (-b - sqrt(fmax(b * b - 4.0 * a * c, 0.0)));
 }
 
+/* ---- tails: v = u R/r, r = |u| ----
+   Student's t in D dimensions is N(0, 1) with its length r made R, of which as much lies beyond: its density
+   falls by the power nu + D of R, against which those of a normal tail have weights without a limit. log(R/r)
+   is smooth in r^2, and far out a line: a spline through its values and derivatives. A coordinate that has
+   such a distribution for itself has h so, of D = 1. */
+
+/* What of N(0, 1) in d dimensions lies beyond r. */
+static double vgs__tail_normal(double r, int d)
+{
+    const double square = r * r;
+    double term = exp(-0.5 * square) * (d % 2 ? 0.79788456080286536 * r : 1.0);
+    double sum = d % 2 ? erfc(0.70710678118654752 * r) : 0.0;
+    int k;
+    for (k = d % 2 ? 3 : 2; k <= d; k += 2) {
+        sum += term;
+        term *= square / k;
+    }
+    return sum;
+}
+
+/* a log z + b log(1 - z) less log B(a, b), z = 1/(1 + w) */
+static double vgs__tail_term(double a, double b, double log_w)
+{
+    const double log_more = log_w > 0.0 ? log_w + log1p(exp(-log_w)) : log1p(exp(log_w));
+    return b * log_w - (a + b) * log_more + log(tgamma(a + b)) - log(tgamma(a)) - log(tgamma(b));
+}
+
+/* The share below z of a beta distribution, by its continued fraction from behind. */
+static double vgs__tail_beta(double a, double b, double log_w)
+{
+    enum { TERMS = 80 };
+    const double z = 1.0 / (1.0 + exp(log_w));
+    double rest = 1.0;
+    int m;
+    if (z > (a + 1.0) / (a + b + 2.0)) return 1.0 - vgs__tail_beta(b, a, -log_w);
+    for (m = TERMS; m > 0; --m) {
+        rest = 1.0 - (a + m) * (a + b + m) * z / ((a + 2 * m) * (a + 2 * m + 1)) / rest;
+        rest = 1.0 + m * (b - m) * z / ((a + 2 * m - 1) * (a + 2 * m)) / rest;
+    }
+    rest = 1.0 - (a + b) * z / (a + 1.0) / rest;
+    return exp(vgs__tail_term(a, b, log_w)) / (a * rest);
+}
+
+/* log(R/r), and by how much log R grows with log r: Newton's method on the logarithm of what lies beyond,
+   which is concave in the logarithm of w = R^2/nu. */
+static double vgs__tail_log(double nu, int d, double r, double *rate)
+{
+    enum { MOST = 100 };
+    const double a = 0.5 * nu, b = 0.5 * d, beyond = vgs__tail_normal(r, d);
+    double log_w = 2.0 * log(r) - log(nu), step = 1.0, rise = 1.0;
+    int i;
+    for (i = 0; i < MOST && fabs(step) > 1e-12; ++i) {
+        const double share = vgs__tail_beta(a, b, log_w);
+        rise = exp(vgs__tail_term(a, b, log_w));
+        step = log(share / beyond) * share / rise;
+        log_w += step;
+    }
+    *rate = exp(d * log(r) - 0.5 * r * r - (b - 1.0) * log(2.0) - log(tgamma(b))) / (2.0 * rise);
+    return 0.5 * (log_w + log(nu)) - log(r);
+}
+
+/* At r = 0, and its derivative by r^2. */
+static double vgs__tail_begin(double nu, int d, double *slope)
+{
+    const double at = 0.5 * log(0.5 * nu) + (log(tgamma(0.5 * nu)) - log(tgamma(0.5 * (nu + d)))) / d;
+    *slope = ((1.0 + d / nu) * exp(2.0 * at) - 1.0) / (2.0 * (d + 2));
+    return at;
+}
+
+/* Cells of log(R/r) as a function of r^2; none where nu is 0. Below the first knot lie 1e-8 of all. */
+static void vgs__tail_spline(double nu, int d, double *cells)
+{
+    double *t = cells + 1, *h = t + VGS__SPLINE_MOST, *slope = h + VGS__SPLINE_MOST, r, rate;
+    const double end = VGS__SPLINE_END + sqrt((double)d);
+    int i, n = 1;
+    cells[0] = 0.0;
+    if (!(nu > 0.0)) return;
+    t[0] = 0.0;
+    h[0] = vgs__tail_begin(nu, d, slope);
+    for (i = 1; i < VGS__SPLINE_EVEN; ++i) {
+        r = end * i / (VGS__SPLINE_EVEN - 1);
+        if (1.0 - vgs__tail_normal(r, d) < 1e-8) continue;
+        t[n] = r * r;
+        h[n] = vgs__tail_log(nu, d, r, &rate);
+        slope[n] = (rate - 1.0) / (2.0 * r * r);
+        if (h[n] > h[n - 1] && slope[n] > 0.0) ++n;
+    }
+    cells[0] = (double)n;
+}
+
+/* Cells of h of a coordinate whose own distribution is Student's, with this middle and width. */
+static void vgs__tail_own(double nu, double middle, double width, double *cells)
+{
+    enum { SIDE = (VGS__SPLINE_MOST - 1) / 2 };
+    double *u = cells + 1, *h = u + VGS__SPLINE_MOST, *d = h + VGS__SPLINE_MOST, slope, rate, by;
+    int i;
+    cells[0] = (double)(2 * SIDE + 1);
+    u[SIDE] = 0.0;
+    h[SIDE] = middle;
+    d[SIDE] = width * exp(vgs__tail_begin(nu, 1, &slope));
+    for (i = 1; i <= SIDE; ++i) {
+        const double r = VGS__SPLINE_END * i / SIDE;
+        by = width * exp(vgs__tail_log(nu, 1, r, &rate));
+        u[SIDE + i] = r;
+        u[SIDE - i] = -r;
+        h[SIDE + i] = middle + by * r;
+        h[SIDE - i] = middle - by * r;
+        d[SIDE + i] = d[SIDE - i] = by * rate;
+    }
+}
+
+/* v of u; its logarithm, log(R/r), and derivatives of that and of log |dv/du| by r^2 */
+typedef struct vgs__stretch { double square, log_by, slope, volume, volume_slope; } vgs__stretch;
+
+static vgs__stretch vgs__frame_stretch_at(const vgs__frame *f, double square)
+{
+    const vgs__spline k = vgs__spline_of(f->spline + (size_t)f->dim * VGS__SPLINE_CELLS);
+    vgs__stretch to;
+    double log_slope, bend;
+    to.square = square;
+    to.log_by = vgs__spline_at(&k, square, &log_slope, &bend);
+    to.slope = exp(log_slope);
+    to.volume = f->dim * to.log_by + log1p(2.0 * square * to.slope);
+    to.volume_slope = f->dim * to.slope +
+        2.0 * to.slope * (1.0 + square * bend) / (1.0 + 2.0 * square * to.slope);
+    return to;
+}
+
+static double vgs__frame_square(const vgs__frame *f, const double *u)
+{
+    double sum = 0.0;
+    int j;
+    for (j = 0; j < f->dim; ++j) sum += u[j] * u[j];
+    return sum;
+}
+
+/* v of u; returns log |dv/du|. */
+static double vgs__frame_stretch(const vgs__frame *f, const double *u, double *v)
+{
+    const vgs__stretch by = vgs__frame_stretch_at(f, vgs__frame_square(f, u));
+    int j;
+    for (j = 0; j < f->dim; ++j) v[j] = exp(by.log_by) * u[j];
+    return by.volume;
+}
+
+/* u of v, in place: Newton's method on log R as a function of log r, which grows at least as fast. */
+static void vgs__frame_shrink(const vgs__frame *f, double *v)
+{
+    enum { MOST = 200 };
+    const double log_r = 0.5 * log(vgs__frame_square(f, v));
+    double at = fmin(log_r, 3.0), step = 1.0, by;
+    int i, j;
+    if (!(log_r > -DBL_MAX)) return;             /* 0 stays                                           */
+    for (i = 0; i < MOST && fabs(step) > 1e-14; ++i) {
+        const vgs__stretch to = vgs__frame_stretch_at(f, exp(2.0 * at));
+        step = (log_r - at - to.log_by) / (1.0 + 2.0 * to.square * to.slope);
+        at += fmax(fmin(step, 2.0), -2.0);
+    }
+    by = exp(at - log_r);
+    for (j = 0; j < f->dim; ++j) v[j] *= by;
+}
+
+/* dE/du - tau d(log |dv/du|)/du from g = dE/dv, in place; or back. */
+static void vgs__frame_stretch_gradient(const vgs__frame *f, const double *u, double *g, bool back)
+{
+    const vgs__stretch by = vgs__frame_stretch_at(f, vgs__frame_square(f, u));
+    const double scale = exp(by.log_by), volume = 2.0 * f->tau * by.volume_slope;
+    double along = 0.0;
+    int j;
+    for (j = 0; j < f->dim && back; ++j) g[j] += volume * u[j];
+    for (j = 0; j < f->dim; ++j) along += g[j] * u[j];
+    along *= 2.0 * by.slope / (back ? 1.0 + 2.0 * by.square * by.slope : 1.0);
+    for (j = 0; j < f->dim; ++j)
+        g[j] = back ? (g[j] - along * u[j]) / scale : scale * (g[j] + along * u[j]) - volume * u[j];
+}
+
 /* A hinge: smooth, |z| - 1 far out. A mean that is bent on one side of a parent alone needs it (the centred
    eight schools: theta is mu in the neck and tells of y_j above it). */
 static double vgs__curve_hinge(double z) { return sqrt(1.0 + z * z) - 1.0; }
@@ -11740,12 +11921,19 @@ static void vgs__frame_solve(const vgs__frame *f, double *y)
     if (f->kind == VGS_LOW_RANK) vgs__rank_times(f->l, d, VGS__RANK_BACK, y);
 }
 
+/* v of u, of coordinates that are curved; the logarithm of how much it grows. r [D]: what is between them */
+static double vgs__frame_bent(const vgs__frame *f, const double *u, double *r, double *v, vgs__bend *bend)
+{
+    const double stretch = f->stretched ? vgs__frame_stretch(f, u, r) : 0.0;
+    return stretch + vgs__frame_curve(f, f->stretched ? r : u, v, bend);
+}
+
 /* y of u */
 static void vgs__frame_outward(const vgs__frame *f, const double *u, double *y)
 {
     vgs__bend bend[VGS__MOST_CURVED];
-    double v[VGS__MOST_CURVED];
-    if (f->curved) (void)vgs__frame_curve(f, u, v, bend);
+    double v[VGS__MOST_CURVED], r[VGS__MOST_CURVED];
+    if (f->curved) (void)vgs__frame_bent(f, u, r, v, bend);
     vgs__frame_turn(f, v, false);
     vgs__frame_affine(f, f->curved ? v : u, y);
 }
@@ -11756,6 +11944,7 @@ static void vgs__frame_inward(const vgs__frame *f, double *y)
     vgs__frame_solve(f, y);
     vgs__frame_turn(f, y, true);
     if (f->curved) vgs__frame_straighten(f, y);
+    if (f->stretched) vgs__frame_shrink(f, y);
 }
 
 /* x of y, in place */
@@ -11821,14 +12010,15 @@ static void vgs__frame_push_affine(const vgs__frame *f, double *g)
 static double vgs__frame_pull(const vgs__frame *f, const double *u, const double *y, double *g)
 {
     vgs__bend bend[VGS__MOST_CURVED];
-    double v[VGS__MOST_CURVED], sum = 0.0, slope;
+    double v[VGS__MOST_CURVED], r[VGS__MOST_CURVED], sum = 0.0, slope;
     int d = f->dim, j;
     for (j = 0; f->walled && j < d; ++j) sum += vgs__frame_wall_log(f, j, y[j], &slope);
-    if (f->curved) sum += vgs__frame_curve(f, u, v, bend);
+    if (f->curved) sum += vgs__frame_bent(f, u, r, v, bend);
     if (!g) return sum;
     vgs__frame_wall_gradient(f, y, g, false);
     vgs__frame_pull_affine(f, g);
     if (f->curved) vgs__frame_curve_gradient(f, v, bend, g);
+    if (f->stretched) vgs__frame_stretch_gradient(f, u, g, false);
     for (j = 0; j < d; ++j) g[j] /= f->tau;
     return sum;
 }
@@ -11837,11 +12027,12 @@ static double vgs__frame_pull(const vgs__frame *f, const double *u, const double
 static void vgs__frame_push(const vgs__frame *f, const double *u, const double *y, double *g)
 {
     vgs__bend bend[VGS__MOST_CURVED];
-    double v[VGS__MOST_CURVED];
+    double v[VGS__MOST_CURVED], r[VGS__MOST_CURVED];
     int j;
     for (j = 0; j < f->dim; ++j) g[j] *= f->tau;
+    if (f->stretched) vgs__frame_stretch_gradient(f, u, g, true);
     if (f->curved) {
-        (void)vgs__frame_curve(f, u, v, bend);
+        (void)vgs__frame_bent(f, u, r, v, bend);
         vgs__frame_curve_covector(f, v, bend, g);
     }
     vgs__frame_push_affine(f, g);
@@ -11981,20 +12172,37 @@ static double vgs__frame_energy(const vgs__frame *f, const float *u, double e)
     return f->kind == VGS_PLAIN ? e : f->e0 + f->tau * e;
 }
 
+/* The least nu of its tails; 0: there are none. */
+static double vgs__frame_heaviest(const vgs__frame *f)
+{
+    double least = 0.0;
+    int j;
+    for (j = 0; f->curve && j <= f->dim; ++j)
+        if (f->tail[j] > 0.0 && !(least > 0.0 && least < f->tail[j])) least = f->tail[j];
+    return least;
+}
+
 static void vgs__frame_shape(vgs__frame *f)
 {
+    const size_t d = (size_t)f->dim;
     size_t j;
     f->bent = f->peaked = 0;
-    for (j = 0; j < (size_t)f->dim && f->curve; ++j) {
-        const double *row = f->curve + j * VGS__CURVE_CELLS;
-        const vgs__peaks m = vgs__peaks_of(row + VGS__CURVE_OWN);
-        vgs__spline_fit(&m, f->spline + j * VGS__SPLINE_CELLS);
+    f->heaviest = vgs__frame_heaviest(f);
+    f->stretched = f->curve && f->tail[d] > 0.0;
+    for (j = 0; j < d && f->curve; ++j) {
+        const double *row = f->curve + j * VGS__CURVE_CELLS, *own = row + VGS__CURVE_OWN;
+        const double nu = f->tail[j];
+        const vgs__peaks m = vgs__peaks_of(own);
+        double *cells = f->spline + j * VGS__SPLINE_CELLS;
+        if (nu > 0.0) vgs__tail_own(nu, own[VGS__CURVE_PEAKS], own[2 * VGS__CURVE_PEAKS], cells);
+        else vgs__spline_fit(&m, cells);
         f->bent += row[0] >= 0.0;
-        f->peaked += m.n > 0;
+        f->peaked += m.n > 0 && !(nu > 0.0);
     }
-    f->curved = f->bent + f->peaked > 0;
-    for (f->turned = false, j = 0; j < (size_t)f->dim * (size_t)f->dim && f->curved; ++j)
-        f->turned = f->turned || f->turn[j] != (j % ((size_t)f->dim + 1) ? 0.0 : 1.0);
+    if (f->stretched) vgs__tail_spline(f->tail[d], f->dim, f->spline + d * VGS__SPLINE_CELLS);
+    f->curved = f->bent + f->peaked > 0 || f->heaviest > 0.0;
+    for (f->turned = false, j = 0; j < d * d && f->curved; ++j)
+        f->turned = f->turned || f->turn[j] != (j % (d + 1) ? 0.0 : 1.0);
 }
 
 /* Tells what follows from m, L and e0 that they have changed. */
@@ -12029,7 +12237,7 @@ static void vgs__frame_no_walls(double *wall, size_t d)
     for (i = 0; i < 3 * d; ++i) wall[i] = i < d ? -HUGE_VAL : i < 2 * d ? HUGE_VAL : 1.0;
 }
 
-/* order [D], behind which the curve and the rotation lie if they `can` be. */
+/* order [D], behind which the curve, the rotation and the tails lie if they `can` be. */
 static void vgs__frame_no_curve(double *order, size_t d, bool can)
 {
     double *curve = order + d, *turn = curve + d * VGS__CURVE_CELLS;
@@ -12038,6 +12246,7 @@ static void vgs__frame_no_curve(double *order, size_t d, bool can)
     for (i = 0; can && i < d * VGS__CURVE_CELLS; ++i)
         curve[i] = i % VGS__CURVE_CELLS < VGS__CURVE_PARENTS ? -1.0 : 0.0;
     for (i = 0; can && i < d * d; ++i) turn[i] = i % (d + 1) ? 0.0 : 1.0;
+    for (i = 0; can && i <= d; ++i) turn[d * d + i] = 0.0;
 }
 
 /* m = 0, L = scale, e0 = 0. `of` must outlive the frame. An energy that is recorded, or that a backend of the
@@ -12061,14 +12270,15 @@ static vgs_status vgs__frame_open(vgs__frame *f, const vgs_energy *of, vgs_coord
     f->energy.user = f;
     f->energy.backend = b;
     f->m = (double *)vgs__alloc_or(err, "coordinates", 3 * d + vgs__frame_count(f) +
-                                   (f->can_curve ? d * VGS__SPLINE_CELLS : 0), sizeof *f->m);
+                                   (f->can_curve ? (d + 1) * VGS__SPLINE_CELLS : 0), sizeof *f->m);
     if (!f->m) return VGS_E_NOMEM;
     f->l = f->m + 4 * d;
     f->wall = f->l + vgs__frame_l_count(f);
     f->order = f->wall + 3 * d;
     f->curve = f->can_curve ? f->order + d : NULL;
     f->turn = f->curve ? f->curve + d * VGS__CURVE_CELLS : NULL;
-    f->spline = f->curve ? f->turn + d * d : NULL;
+    f->tail = f->curve ? f->turn + d * d : NULL;
+    f->spline = f->curve ? f->tail + d + 1 : NULL;
     vgs__frame_no_walls(f->wall, d);
     vgs__frame_no_curve(f->order, d, f->curve != NULL);
     for (i = 0; i < vgs__frame_l_count(f); ++i)
@@ -17151,17 +17361,21 @@ static double vgs__pilot_rhat(const vgs__pilot *p, const double *u)
     return worst;
 }
 
-/* The middle one of the distances of chains from their mean, squared, over one kept iteration. */
+/* The middle one of the distances of chains from the middle of each coordinate, squared, over one kept
+   iteration: a mean is where a heavy tail has its farthest chain. */
 static double vgs__pilot_spread(const vgs__pilot *p, int block)
 {
     size_t d = (size_t)p->dim, j;
     const double *x = p->x + (size_t)(block * p->n) * d;
-    double *v = p->work, *mean = v + p->n;
+    double *v = p->work, *middle = v + p->n;
     int i;
-    for (j = 0; j < d; ++j)
-        for (mean[j] = 0.0, i = 0; i < p->n; ++i) mean[j] += x[(size_t)i * d + j] / p->n;
+    for (j = 0; j < d; ++j) {
+        for (i = 0; i < p->n; ++i) v[i] = x[(size_t)i * d + j];
+        qsort(v, (size_t)p->n, sizeof *v, vgs__compare_double);
+        middle[j] = v[p->n / 2];
+    }
     for (i = 0; i < p->n; ++i)
-        for (v[i] = 0.0, j = 0; j < d; ++j) v[i] += vgs__sq(x[(size_t)i * d + j] - mean[j]);
+        for (v[i] = 0.0, j = 0; j < d; ++j) v[i] += vgs__sq(x[(size_t)i * d + j] - middle[j]);
     qsort(v, (size_t)p->n, sizeof *v, vgs__compare_double);
     return v[p->n / 2];
 }
@@ -17276,13 +17490,17 @@ enum { VGS__CURVE_ROWS = 4096, VGS__CURVE_PAIRS = 1024,              /* rows of 
 #define VGS__CURVE_TIMES 1.5                     /* times that of straight coordinates; or so many    */
 #define VGS__CURVE_WORTH 10.0                    /* times, but not less than                          */
 #define VGS__CURVE_LEAST 0.01                    /* this                                              */
+#define VGS__TAIL_LEAST 0.5                      /* nu of tails                                       */
+#define VGS__TAIL_MOST 12.0
+#define VGS__TAIL_GAIN 0.003                     /* nats a row that one must bring                    */
 
 typedef struct vgs__curve_fit {
-    int n, half, dim;                            /* rows of chains of even number, then of odd        */
-    double *w, *v;                               /* [n,D]: y less its mean over its deviation; and v   */
+    int n, half, dim;                            /* rows of chains of even number, then of odd; of    */
+    int all;                                     /* both with those too far out for m, L and curve    */
+    double *w, *v;                               /* [all,D]: y less its mean over its deviation; and v   */
     double *mean, *scale;                        /* [D]: those                                        */
     double *term;                                /* [n,TERMS]: terms of a, of b, and what they are for */
-    double *rest;                                /* [n]: (v_i - a)/exp(b)                             */
+    double *rest;                                /* [all]: (v_i - a)/exp(b)                           */
     double *gain, *work;                         /* [D,D]: what one says of another; a matrix         */
 } vgs__curve_fit;
 
@@ -17644,7 +17862,6 @@ static double vgs__peaks_choose(const vgs__curve_fit *c, double *own)
     double first, best, trial[3 * VGS__CURVE_PEAKS], gain;
     vgs__peaks m = { 0, NULL, NULL, NULL };
     int n, found = 0;
-    if (!vgs__peaks_wanted(c->rest, c->n)) return 0.0;
     first = best = vgs__peaks_likely(&m, held, c->n - c->half);
     for (n = 1; n < VGS__CURVE_PEAKS; ++n) {
         memset(trial, 0, sizeof trial);
@@ -17659,31 +17876,43 @@ static double vgs__peaks_choose(const vgs__curve_fit *c, double *own)
     return best - first;
 }
 
+/* Takes w of the samples u of chains of a parity that are far out, or that are not, if more than `most` are
+   there as many as of `of` all; at most until there are c->all = end. */
+static void vgs__curve_fit_take(const vgs__pilot *p, const double *u, vgs__curve_fit *c, int parity, bool far,
+                                int end)
+{
+    const size_t d = (size_t)p->dim;
+    const int most = VGS__CURVE_ROWS / 2, of = p->rows / 2 + 1, from = c->all;
+    int i, seen = 0;
+    for (i = 0; i < p->rows && c->all < end; ++i) {
+        if (i % p->n % 2 != parity || (vgs__pilot_square(p, u + (size_t)i * d) > p->far) != far) continue;
+        if (of > most && (int)((double)seen++ * most / of) < c->all - from) continue;
+        vgs__frame_affine(p->f, u + (size_t)i * d, c->w + (size_t)c->all++ * d);
+    }
+}
+
 /* Rows w to fit to, of samples u in coordinates that are not curved; into v, too. */
 static void vgs__curve_fit_rows(const vgs__pilot *p, const double *u, vgs__curve_fit *c)
 {
     const size_t d = (size_t)p->dim;
     size_t j;
-    int i, parity, row;
-    for (c->n = parity = 0; parity < 2; ++parity) {
-        int seen = 0, most = VGS__CURVE_ROWS / 2, of = p->rows / 2 + 1, taken = 0;
-        for (i = 0; i < p->rows && taken < most; ++i) {
-            if (i % p->n % 2 != parity || vgs__pilot_square(p, u + (size_t)i * d) > p->far) continue;
-            if (of > most && (int)((double)seen++ * most / of) < taken) continue;
-            vgs__frame_affine(p->f, u + (size_t)i * d, c->w + (size_t)c->n++ * d);
-            ++taken;
-        }
-        if (!parity) c->half = c->n;
-    }
+    int row;
+    c->all = 0;
+    vgs__curve_fit_take(p, u, c, 0, false, VGS__CURVE_ROWS / 2);
+    c->half = c->all;
+    vgs__curve_fit_take(p, u, c, 1, false, c->half + VGS__CURVE_ROWS / 2);
+    c->n = c->all;
+    vgs__curve_fit_take(p, u, c, 0, true, VGS__CURVE_ROWS);
+    vgs__curve_fit_take(p, u, c, 1, true, VGS__CURVE_ROWS);
     for (j = 0; j < d; ++j) {
         double square = 0.0, mean = 0.0, *w = c->w + j;
         for (row = 0; row < c->n; ++row) mean += w[(size_t)row * d] / c->n;
         for (row = 0; row < c->n; ++row) square += vgs__sq(w[(size_t)row * d] - mean) / c->n;
         c->mean[j] = mean;
         c->scale[j] = sqrt(square);
-        for (row = 0; row < c->n; ++row) w[(size_t)row * d] = (w[(size_t)row * d] - mean) / c->scale[j];
+        for (row = 0; row < c->all; ++row) w[(size_t)row * d] = (w[(size_t)row * d] - mean) / c->scale[j];
     }
-    memcpy(c->v, c->w, (size_t)c->n * d * sizeof *c->v);
+    memcpy(c->v, c->w, (size_t)c->all * d * sizeof *c->v);
 }
 
 /* m and L of the same rows in the order that f->order tells, and v. */
@@ -17717,22 +17946,134 @@ static bool vgs__curve_fit_whiten(vgs__frame *f, vgs__curve_fit *c)
     return true;
 }
 
-/* Each coordinate of the frame gets the peaks that its rows have; returns what they gain. */
-static double vgs__curve_fit_peaks(vgs__frame *f, vgs__curve_fit *c)
+/* ---- tails that fall by a power ---- */
+
+/* log density a row of Student's t of which these are the squared lengths [rows], L = 1, without the constant
+   of a Gaussian. */
+static double vgs__tail_likely(const double *square, int rows, int d, double nu)
+{
+    double sum = 0.0;
+    int i;
+    for (i = 0; i < rows; ++i) sum += log1p(square[i] / nu);
+    return log(tgamma(0.5 * (nu + d))) - log(tgamma(0.5 * nu)) - 0.5 * d * log(0.5 * nu)
+         - 0.5 * (nu + d) * sum / rows;
+}
+
+/* nu, uphill from where it is. */
+static double vgs__tail_climb(const double *square, int rows, int d, double nu)
+{
+    double now = vgs__tail_likely(square, rows, d, nu), by, next;
+    for (by = 1.5; fabs(by - 1.0) > 0.002; ) {
+        const double other = fmax(fmin(nu * by, 2.0 * VGS__TAIL_MOST), VGS__TAIL_LEAST);
+        next = vgs__tail_likely(square, rows, d, other);
+        if (next > now) { nu = other; now = next; }
+        else by = by > 1.0 ? 1.0 / by : 1.0 + 0.5 * (1.0 / by - 1.0);
+    }
+    return nu;
+}
+
+/* Student's t of rows w [rows,D]: m [D], L, in l [D,D], and nu, which is returned; VGS__TAIL_MOST and more
+   where it is as good as normal, or if it cannot be. Expectation and maximisation, rows that are far out
+   having little weight. square [rows] becomes |L^-1 (w - m)|^2; room [D,D]. */
+static double vgs__tail_fit(const double *w, int rows, int d, double *m, double *l, double *square,
+                            double *room)
+{
+    enum { MOST = 100, FEW = 8 };
+    double nu = 4.0, was = 0.0, z[VGS__MOST_CURVED], mean[VGS__MOST_CURVED];
+    int k, row, i, j;
+    for (i = 0; i < d * d; ++i) l[i] = i % (d + 1) ? 0.0 : 1.0;
+    for (i = 0; i < d; ++i) m[i] = 0.0;
+    for (k = 0; k < MOST && fabs(log(nu / was)) > 1e-3; ++k) {
+        double all = 0.0;
+        if (k > FEW && nu >= VGS__TAIL_MOST) return nu;
+        memset(room, 0, (size_t)(d * d) * sizeof *room);
+        for (i = 0; i < d; ++i) mean[i] = 0.0;
+        for (row = 0; row < rows; ++row) {
+            const double *at = w + (size_t)row * (size_t)d;
+            double weight;
+            square[row] = 0.0;
+            for (i = 0; i < d; ++i) {
+                z[i] = at[i] - m[i];
+                for (j = 0; j < i; ++j) z[i] -= l[i * d + j] * z[j];
+                z[i] /= l[i * (d + 1)];
+                square[row] += z[i] * z[i];
+            }
+            weight = (nu + d) / (nu + square[row]);
+            all += weight;
+            for (i = 0; i < d; ++i) {
+                mean[i] += weight * (at[i] - m[i]);
+                for (j = 0; j <= i; ++j) room[i * d + j] += weight * (at[i] - m[i]) * (at[j] - m[j]);
+            }
+        }
+        for (i = 0; i < d; ++i)
+            for (j = 0; j <= i; ++j)
+                room[i * d + j] = room[j * d + i] = (room[i * d + j] - mean[i] * mean[j] / all) / all;
+        if (!vgs__pilot_cholesky(room, d)) return HUGE_VAL;
+        was = k ? nu : 0.0;
+        nu = vgs__tail_climb(square, rows, d, nu);
+        memcpy(l, room, (size_t)(d * d) * sizeof *l);
+        for (i = 0; i < d; ++i) m[i] += mean[i] / all;
+    }
+    return nu;
+}
+
+/* Student's t in place of the peaks of a coordinate, of rows c->rest, if these say so; what they gain. */
+static double vgs__tail_choose(const vgs__curve_fit *c, double *own, double *tail)
+{
+    const vgs__peaks m = vgs__peaks_of(own);
+    const int from = c->half, rows = c->all - from;
+    double middle, width, room, nu, gain;
+    nu = vgs__tail_fit(c->rest, c->all, 1, &middle, &width, c->term, &room);
+    if (!(nu < VGS__TAIL_MOST)) return 0.0;
+    gain = vgs__tail_likely(c->term + from, rows, 1, nu) - log(width) -
+        vgs__peaks_likely(&m, c->rest + from, rows);
+    if (!(gain > (m.n ? 0.0 : VGS__TAIL_GAIN))) return 0.0;
+    memset(own, 0, 3 * VGS__CURVE_PEAKS * sizeof *own);
+    own[0] = 1.0;
+    own[VGS__CURVE_PEAKS] = middle;
+    own[2 * VGS__CURVE_PEAKS] = width;
+    *tail = nu;
+    return gain;
+}
+
+/* The frame becomes Student's t of all rows; returns whether it differs from a Gaussian. */
+static bool vgs__tail_fit_frame(vgs__frame *f, vgs__curve_fit *c)
+{
+    const int d = f->dim;
+    double nu;
+    int i, j;
+    vgs__frame_no_curve(f->order, (size_t)d, true);
+    nu = vgs__tail_fit(c->w, c->all, d, f->m, f->l, c->term, c->work);
+    if (!(nu < VGS__TAIL_MOST)) return false;
+    for (i = 0; i < d; ++i) {
+        f->m[i] = c->mean[i] + c->scale[i] * f->m[i];
+        for (j = 0; j <= i; ++j) f->l[i * d + j] *= c->scale[i];
+    }
+    f->tail[d] = nu;
+    return true;
+}
+
+/* Each coordinate of the frame gets the peaks that its rows have, or a tail; returns what they gain. Beside a
+   curve, what is left of rows may have a tail only because the curve does not fit yet. */
+static double vgs__curve_fit_peaks(vgs__frame *f, vgs__curve_fit *c, bool tails)
 {
     const size_t d = (size_t)f->dim;
+    const int rows = tails ? c->all : c->n;
     double gain = 0.0;
     size_t j;
     int row;
     if (vgs__frame_changed(f, NULL) != VGS_OK) return 0.0;
-    for (row = 0; row < c->n; ++row) {
+    for (row = 0; row < rows; ++row) {
         double *v = c->v + (size_t)row * d;
         for (j = 0; j < d; ++j) v[j] = c->mean[j] + c->scale[j] * c->w[(size_t)row * d + j];
         vgs__frame_inward(f, v);
     }
     for (j = 0; j < d; ++j) {
-        for (row = 0; row < c->n; ++row) c->rest[row] = c->v[(size_t)row * d + j];
-        gain += vgs__peaks_choose(c, f->curve + j * VGS__CURVE_CELLS + VGS__CURVE_OWN);
+        double *own = f->curve + j * VGS__CURVE_CELLS + VGS__CURVE_OWN;
+        for (row = 0; row < rows; ++row) c->rest[row] = c->v[(size_t)row * d + j];
+        if (!vgs__peaks_wanted(c->rest, rows)) continue;
+        gain += vgs__peaks_choose(c, own);
+        if (tails) gain += vgs__tail_choose(c, own, f->tail + j);
     }
     return gain;
 }
@@ -18171,8 +18512,8 @@ static vgs_status vgs__pilot_ess(vgs__pilot *p, double *w, double *ess, vgs_erro
 
 /* Coordinates that are tried beside the straight ones. */
 typedef enum vgs__curve_try {
-    VGS__TRY_BEFORE, VGS__TRY_CURVE, VGS__TRY_BOTH, VGS__TRY_PEAKS, VGS__TRY_AXES, VGS__TRY_TURNED,
-    VGS__TRY_TURNED_BOTH, VGS__TRIES
+    VGS__TRY_BEFORE, VGS__TRY_TAIL, VGS__TRY_CURVE, VGS__TRY_BOTH, VGS__TRY_PEAKS, VGS__TRY_AXES,
+    VGS__TRY_TURNED, VGS__TRY_TURNED_BOTH, VGS__TRIES
 } vgs__curve_try;
 
 /* The frame becomes such coordinates; returns whether they may pay. straight, curve [frame_count]: the frame
@@ -18180,28 +18521,31 @@ typedef enum vgs__curve_try {
 static bool vgs__curve_fit_try(vgs__frame *f, vgs__curve_fit *c, vgs__curve_try k, const double *straight,
                                const double *curve, double gain)
 {
-    const bool curved = k != VGS__TRY_PEAKS && k != VGS__TRY_AXES;
+    const bool curved = k != VGS__TRY_TAIL && k != VGS__TRY_PEAKS && k != VGS__TRY_AXES;
+    if (k == VGS__TRY_TAIL) return vgs__tail_fit_frame(f, c);
     if (curved && gain <= 0.0) return false;
     vgs__frame_recall(f, curved ? curve : straight);
     if (!curved) gain = 0.0;
     if (k == VGS__TRY_AXES) vgs__curve_fit_axes(f, c);
-    if (k != VGS__TRY_CURVE && k != VGS__TRY_TURNED) gain += vgs__curve_fit_peaks(f, c);
-    return gain > VGS__CHOICE_GAIN;
+    if (k != VGS__TRY_CURVE && k != VGS__TRY_TURNED) gain += vgs__curve_fit_peaks(f, c, !curved);
+    return gain > VGS__CHOICE_GAIN || vgs__frame_heaviest(f) > 0.0;
 }
 
 /* The curve that samples u lie along, peaks along axes, or both: what has the highest ESS/N. Chains go on
    wherever that is higher than in straight coordinates. At last little must be left to learn, or in straight
    coordinates too much: between these V is learned better where E is smooth (Mueller-Brown, ESS/N untrained
-   .7 and trained .1 to .6 in curved coordinates, .12 and .80 in straight ones). */
+   .7 and trained .1 to .6 in curved coordinates, .12 and .80 in straight ones). Tails that fall by a power
+   need only be better and not bad: straight coordinates leave a few draws to decide all. */
 static vgs_status vgs__pilot_choose_curve(vgs__pilot *p, const double *u, vgs__curve_fit *c, double *room,
                                           vgs_error *err)
 {
     vgs__frame *f = p->f;
     const size_t count = vgs__frame_count(f);
     double *straight = room, *curve = room + count, *best = curve + count, *scratch = best + count;
-    double most, gain = 0.0, ess;
+    double most, heavy, gain = 0.0, ess;
     int k;
     vgs_status st = vgs__pilot_ess(p, scratch, &p->reached, err);
+    heavy = p->reached;
     most = p->reached + log(VGS__CURVE_TIMES);
     if (p->last)
         most = fmin(fmax(most, log(VGS__CURVE_GOOD)),
@@ -18222,10 +18566,11 @@ static vgs_status vgs__pilot_choose_curve(vgs__pilot *p, const double *u, vgs__c
             if (!f->curved) continue;
         } else if (!vgs__curve_fit_try(f, c, (vgs__curve_try)k, straight, curve, gain)) continue;
         if (st == VGS_OK) st = vgs__pilot_ess(p, scratch, &ess, err);
-        if (st != VGS_OK) continue;
+        if (st != VGS_OK || (f->heaviest > 0.0 && !(ess > log(VGS__CURVE_FAIR)))) continue;
         p->reached = fmax(p->reached, ess);
-        if (!(ess > most)) continue;
-        most = ess;
+        if (!(ess > (f->heaviest > 0.0 ? heavy : most))) continue;
+        heavy = fmax(heavy, ess);
+        most = fmax(most, ess);
         vgs__frame_remember(f, best);
     }
     vgs__frame_recall(f, st == VGS_OK ? best : straight);
@@ -18360,6 +18705,7 @@ static vgs_status vgs__pilot_tell(vgs__pilot *p, const double *u, const double *
     found->bent = p->f->bent;
     found->turned = p->f->turned;
     found->peaked = p->f->peaked;
+    found->tail = p->f->heaviest;
     return st;
 }
 
@@ -21715,7 +22061,7 @@ static void vgs__ckpt_write_own(const vgs_sampler *s, vgs_writer *w)
 {
     const uint64_t d = (uint64_t)s->c.energy.dim, l = (uint64_t)vgs__frame_l_count(&s->frame), one = 1;
     const uint64_t p = (uint64_t)vgs_model_size(s->online), f = (uint64_t)vgs__sampler_factor_count(s);
-    const uint64_t wall[2] = { 3, d }, curve[2] = { d, VGS__CURVE_CELLS }, turn[2] = { d, d };
+    const uint64_t wall[2] = { 3, d }, curve[2] = { d, VGS__CURVE_CELLS }, turn[2] = { d, d }, tails = d + 1;
     if (vgs__config_is_plain(&s->c)) return;
     vgs_writer_tensor(w, "vgs.coordinates_m", VGS_DTYPE_F64, 1, &d, s->frame.m);
     vgs_writer_tensor(w, "vgs.coordinates_l", VGS_DTYPE_F64, 1, &l, s->frame.l);
@@ -21725,6 +22071,8 @@ static void vgs__ckpt_write_own(const vgs_sampler *s, vgs_writer *w)
         vgs_writer_tensor(w, "vgs.coordinates_curve", VGS_DTYPE_F64, 2, curve, s->frame.curve);
     }
     if (s->frame.turned) vgs_writer_tensor(w, "vgs.coordinates_turn", VGS_DTYPE_F64, 2, turn, s->frame.turn);
+    if (s->frame.heaviest > 0.0)
+        vgs_writer_tensor(w, "vgs.coordinates_tail", VGS_DTYPE_F64, 1, &tails, s->frame.tail);
     if (!s->training.w) return;
     vgs_writer_tensor(w, "vgs.training_value", VGS_DTYPE_F32, 1, &p, s->training.w);
     vgs_writer_tensor(w, "vgs.training_factor", VGS_DTYPE_F32, 1, &f, s->training.factor);
@@ -21997,6 +22345,24 @@ static vgs_status vgs__ckpt_read_turn(const vgs_safetensors *f, const char *path
     return st;
 }
 
+/* Tails, [D+1], where there are some: 0, or nu as the pilot finds it; of a coordinate that has one own. */
+static vgs_status vgs__ckpt_read_tail(const vgs_safetensors *f, const char *path, const double *curve,
+                                      double *tail, size_t d, vgs_error *err)
+{
+    size_t i;
+    vgs_status st;
+    if (!vgs_safetensors_find(f, "vgs.coordinates_tail")) return VGS_OK;
+    st = vgs_safetensors_doubles(f, "vgs.coordinates_tail", tail, d + 1, err);
+    for (i = 0; i <= d && st == VGS_OK; ++i) {
+        const bool own = i == d || curve[i * VGS__CURVE_CELLS + VGS__CURVE_OWN] > 0.0;
+        const bool none = tail[i] >= 0.0 && tail[i] <= 0.0;
+        if (!none && !(own && tail[i] >= VGS__TAIL_LEAST && tail[i] <= VGS__TAIL_MOST))
+            st = vgs__fail(err, VGS_E_FORMAT, "%.120s: vgs.coordinates_tail, %d: %g: is none", path, (int)i,
+                           tail[i]);
+    }
+    return st;
+}
+
 /* L of low rank: scales above 0, columns of length 1, or 0 and not in use, at right angles. */
 static vgs_status vgs__ckpt_check_rank(const vgs_sampler *s, const char *path, const double *l,
                                        vgs_error *err)
@@ -22049,7 +22415,9 @@ static vgs_status vgs__ckpt_read_curve(const vgs_sampler *s, const vgs_safetenso
             st = vgs__fail(err, VGS_E_FORMAT, "%.120s: vgs.coordinates_curve, column %.17g: is none", path,
                            order[i]);
     }
-    return st == VGS_OK ? vgs__ckpt_read_turn(f, path, curve + d * VGS__CURVE_CELLS, d, err) : st;
+    curve += d * VGS__CURVE_CELLS;
+    if (st == VGS_OK) st = vgs__ckpt_read_turn(f, path, curve, d, err);
+    return st == VGS_OK ? vgs__ckpt_read_tail(f, path, order + d, curve + d * d, d, err) : st;
 }
 
 /* A file of before coordinates: u is x, E0 is 0. */
@@ -22137,6 +22505,7 @@ static vgs_status vgs__ckpt_apply_own(vgs_sampler *s, vgs__snapshot *h, vgs_erro
 #undef VGS__KEY
     s->pilot.bent = s->frame.bent;
     s->pilot.peaked = s->frame.peaked;
+    s->pilot.tail = s->frame.heaviest;
     s->pilot.turned = s->frame.turned;
     return st;
 }
@@ -23915,6 +24284,9 @@ VGS__DEF vgs_status vgs_ebm_checkpoint_config(const char *path, vgs_ebm_config *
 #undef VGS__CURVE_LEAST
 #undef VGS__CURVE_TIMES
 #undef VGS__CURVE_WORTH
+#undef VGS__TAIL_LEAST
+#undef VGS__TAIL_GAIN
+#undef VGS__TAIL_MOST
 #undef VGS__SPLINE_END
 #undef VGS__RANK_STILL
 #undef VGS__RANK_SURE

@@ -113,17 +113,17 @@ FN(bananas)                                      /* three pairs: y - x^2 of std 
     return 0;
 }
 
-FN(student)                                      /* nu = 2.5                                         */
+/* Student's t of nu degrees; of two dimensions log Z is that of N(0, 1). */
+static void student_any(double nu, const double *x, int dim, double *e, double *g)
 {
-    const double nu = 2.5;
-    (void)user;
-    EACH_ROW {
-        double r = x[0] * x[0] + x[1] * x[1];
-        e[i] = 0.5 * (nu + 2.0) * log1p(r / nu);
-        for (int j = 0; g && j < dim; ++j) g[j] = (nu + 2.0) * x[j] / (nu + r);
-    }
-    return 0;
+    double r = 0.0;
+    for (int j = 0; j < dim; ++j) r += x[j] * x[j];
+    *e = 0.5 * (nu + dim) * log1p(r / nu);
+    for (int j = 0; g && j < dim; ++j) g[j] = (nu + dim) * x[j] / (nu + r);
 }
+
+FN(student) { (void)user; EACH_ROW student_any(2.5, x, dim, e + i, g); return 0; }
+FN(cauchy)  { (void)user; EACH_ROW student_any(1.0, x, dim, e + i, g); return 0; }
 
 /* Eight schools [Rubin 1981], mu ~ N(0,5), tau ~ half Cauchy(5): x = mu, log tau, then theta or its z. */
 static const double school_y[8] = { 28, 8, -3, 7, -1, 1, 18, 12 },
@@ -348,6 +348,42 @@ FN(bends_turned)                                 /* each of std 0.2 about 0.3 (t
     return 0;
 }
 
+FN(student_turned)                               /* nu 4, widths 1 to 10, turned                     */
+{
+    double y[10], slope[10];
+    (void)user;
+    EACH_ROW {
+        memcpy(y, x, sizeof y);
+        reflect(y, dim);
+        for (int j = 0; j < dim; ++j) y[j] /= j + 1;
+        student_any(4.0, y, dim, e + i, slope);
+        for (int j = 0; g && j < dim; ++j) g[j] = slope[j] / (j + 1);
+        if (g) reflect(g, dim);
+    }
+    return 0;
+}
+
+FN(students)                                     /* nu 2.5 in each coordinate, widths 1 to 5         */
+{
+    (void)user;
+    EACH_ROW {
+        e[i] = 0.0;
+        for (int j = 0; j < dim; ++j) {
+            double y = x[j] / (j + 1), one, slope;
+            student_any(2.5, &y, 1, &one, &slope);
+            e[i] += one;
+            if (g) g[j] = slope / (j + 1);
+        }
+    }
+    return 0;
+}
+
+/* log Z of Student's t. */
+static double student_log_z(double nu, int dim)
+{
+    return 0.5 * dim * log(nu * PI) + log(tgamma(0.5 * nu)) - log(tgamma(0.5 * (nu + dim)));
+}
+
 /* ---- Gaussians of many dimensions: what coordinates of low rank are for, and what they are not ---- */
 
 enum { MOST = 1000, FACTORS = 3, LINEAR_ROWS = 1000, LINEAR_DIM = 200 };
@@ -504,6 +540,9 @@ static const problem problems[] = {
     { "bananas", NULL, bananas, 6, 0, 1, 3 * (LOG_2PI - 1.2039728043259361), 0.5, 60 },
     { "four-sizes", NULL, four_sizes, 2, 0, 1, 0, 0.5, 60 },
     { "student", NULL, student, 2, 0, 1, LOG_2PI, 0.5, 60 },
+    { "cauchy", NULL, cauchy, 2, 0, 1, LOG_2PI, 0.5, 60 },
+    { "students", NULL, students, 5, 0, 1, NOT_KNOWN, 0.5, 60 },
+    { "student-turned", NULL, student_turned, 10, 0, 1, NOT_KNOWN, 0.5, 60 },
     { "schools-centred", NULL, schools_centred, 10, 0, 1, -31.311, 0.3, 60 },
     { "schools", NULL, schools_other, 10, 0, 1, -31.311, 0.7, 60 },
     { "logistic", NULL, logistic, LOGIT_DIM, 0, 1, NOT_KNOWN, 0.8, 60 },
@@ -535,6 +574,8 @@ static double truth(const problem *p)
     if (p->f == phi_4) return phi_4_log_z();
     if (p->f == axes || p->f == factors || p->f == autoregression || p->f == linear)
         return many_log_z(p->f, p->dim);
+    if (p->f == students) return 5.0 * student_log_z(2.5, 1) + log(120.0);
+    if (p->f == student_turned) return student_log_z(4.0, 10) + log(3628800.0);
     return p->log_z == p->log_z ? p->log_z : 0.0;
 }
 

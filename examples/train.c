@@ -388,6 +388,7 @@ static void show_pilot(const vgs_pilot *p)
     if (p->bent) fprintf(stderr, "; %d coordinates bent along others", p->bent);
     if (p->turned) fprintf(stderr, ", in axes of their own");
     if (p->peaked) fprintf(stderr, "; peaks along %d made one", p->peaked);
+    if (p->tail > 0.0) fprintf(stderr, "; tails of Student's t, nu %.2g, made normal", p->tail);
     fprintf(stderr, "%s\n",
             p->rhat > 1.2 ? "; its chains disagree: separate modes, or it was too short" : "");
 }

@@ -35,8 +35,15 @@ static vgs_config quartic_config(void)
     return c;
 }
 
-/* An order, a curve, peaks and a wall, none of which is the identity. */
-static void make_curved(vgs_sampler *s, bool wall, bool turned)
+static vgs_config quartic_of(int dim)
+{
+    vgs_config c = quartic_config();
+    c.energy.dim = dim;
+    return c;
+}
+
+/* An order, a curve, peaks and a wall, none of which is the identity; tails of one coordinate and of all. */
+static void make_curved(vgs_sampler *s, bool wall, bool turned, bool tails)
 {
     static const double order[D] = { 2, 0, 3, 1 };
     static const double parents[D][2] = { { 2, -1 }, { 3, 2 }, { -1, -1 }, { 0, 2 } };
@@ -65,11 +72,19 @@ static void make_curved(vgs_sampler *s, bool wall, bool turned)
     for (i = 0; i < D && turned; ++i)
         for (j = 0; j < i; ++j) vgs__turn_plane(f->turn, D, i, j, 0.3 + 0.2 * i - 0.5 * j);
     if (wall) f->wall[1] = -3.0;
+    if (tails) {
+        double *own = f->curve + 2 * VGS__CURVE_CELLS + VGS__CURVE_OWN;
+        own[0] = 1.0;
+        own[VGS__CURVE_PEAKS] = 0.3;
+        own[2 * VGS__CURVE_PEAKS] = 0.6;
+        f->tail[2] = 5.0;
+        f->tail[D] = 7.0;
+    }
     OK(vgs__frame_changed(f, NULL) == VGS_OK && f->curved && f->walled == wall && f->turned == turned);
-    OK(f->bent == 3 && f->peaked == 2);
+    OK(f->bent == 3 && f->peaked == 2 && f->stretched == tails && (f->heaviest > 0.0) == tails);
 }
 
-static void map_of(bool turned)
+static void map_of(bool turned, bool tails)
 {
     vgs_config c = quartic_config();
     vgs_error err = { VGS_OK, "" };
@@ -78,13 +93,13 @@ static void map_of(bool turned)
     vgs_rng r = { 3, 1, 0 };
     int row, j, side;
     OK(s->c.coordinates == VGS_CURVED && f->can_curve && !f->curved);
-    make_curved(s, true, turned);
+    make_curved(s, true, turned, tails);
     for (row = 0; row < 200; ++row) {
         float z[D];
         double u[D], x[D], y[D], back[D], g[D], e, near[D], to[2], slope[D];
         T_IN("row %d", row);
-        vgs_rng_normals(&r, z, D);
-        for (j = 0; j < D; ++j) u[j] = 1.3 * (double)z[j];
+        vgs_rng_normals(&r, z, D);               /* of a tail squares lose digits                     */
+        for (j = 0; j < D; ++j) u[j] = (tails ? 0.7 : 1.3) * (double)z[j];
         vgs__frame_point(f, u, x);
         if (x[1] < -2.99) continue;              /* beside the wall x keeps few digits                */
         memcpy(back, x, sizeof back);
@@ -110,8 +125,51 @@ static void map_of(bool turned)
     vgs_sampler_free(s);
 }
 
-static void map(void) { map_of(false); }
-static void map_turned(void) { map_of(true); }
+static void map(void) { map_of(false, false); }
+static void map_turned(void) { map_of(true, false); }
+static void map_tails(void) { map_of(true, true); }
+
+/* Of t in `dim` dimensions alone: of r = |u| and R = |v| as much lies beyond, by exact integrals, of all of
+   it and of one coordinate. nu 2: (1 + R^2/2)^-1 in two dimensions, of one
+   1 - R/sqrt(2 + R^2); nu 1: 1 - 2/pi atan R in one, of three that less 2/pi R/(1 + R^2). */
+static void tails(void)
+{
+    enum { STEPS = 24 };
+    static const struct { double nu; int dim; } all[] = { { 2, 2 }, { 1, 2 }, { 2, 1 }, { 1, 1 }, { 1, 3 } };
+    size_t k;
+    int i;
+    for (k = 0; k < sizeof all / sizeof *all; ++k)
+        for (i = 1; i <= STEPS; ++i) {
+            const double nu = all[k].nu, r = i * i / 96.0, pi = 3.141592653589793;
+            const int dim = all[k].dim;
+            double rate, by = r * exp(vgs__tail_log(nu, dim, r, &rate)), beyond, u[3] = { 0.0 }, v[3];
+            vgs_config c = quartic_of(dim);
+            vgs_sampler *s = vgs_sampler_create(&c, NULL);
+            vgs__frame *f = &s->frame;
+            T_IN("nu %g, D = %d, r %g", nu, dim, r);
+            if (dim == 2) beyond = pow(1.0 + by * by / nu, -0.5 * nu);
+            else if (nu > 1.5) beyond = 2.0 / (2.0 + by * by) / (1.0 + by / sqrt(2.0 + by * by));
+            else beyond = 2.0 / pi * (atan(1.0 / by) + (dim == 3 ? by / (1.0 + by * by) : 0.0));
+            CHECK_NEAR(log(beyond), log(dim == 1 ? erfc(r / sqrt(2.0)) : dim == 2 ? exp(-0.5 * r * r)
+                                        : erfc(r / sqrt(2.0)) + sqrt(2.0 / pi) * r * exp(-0.5 * r * r)),
+                       1e-9, 1e-9);
+            f->tail[dim] = nu;
+            OK(vgs__frame_changed(f, NULL) == VGS_OK && f->stretched);
+            u[0] = dim > 1 ? 0.6 * r : -r;
+            u[dim - 1] = dim > 1 ? 0.8 * r : -r;
+            vgs__frame_point(f, u, v);
+            CHECK_NEAR(v[0] / f->l[0] / u[0], by / r, 1e-5 * by / r, 0.0);
+            if (dim == 1) {
+                f->tail[1] = 0.0;
+                f->tail[0] = nu;
+                f->curve[VGS__CURVE_OWN] = f->curve[VGS__CURVE_OWN + 2 * VGS__CURVE_PEAKS] = 1.0;
+                OK(vgs__frame_changed(f, NULL) == VGS_OK && !f->stretched && f->curved && !f->peaked);
+                vgs__frame_point(f, u, v);
+                CHECK_NEAR(v[0] / f->l[0] / u[0], by / r, 1e-5 * by / r, 0.0);
+            }
+            vgs_sampler_free(s);
+        }
+}
 
 /* Far out the map goes on, and back. */
 static void far_out(void)
@@ -120,7 +178,7 @@ static void far_out(void)
     vgs_sampler *s = vgs_sampler_create(&c, NULL);
     double u[D], x[D];
     int k, j;
-    make_curved(s, false, true);
+    make_curved(s, false, true, false);
     for (k = -12; k <= 12; ++k) {
         for (j = 0; j < D; ++j) u[j] = j == 2 ? (double)k : 0.5 * k;
         vgs__frame_point(&s->frame, u, x);
@@ -133,7 +191,17 @@ static void far_out(void)
 /* ---- what the pilot finds ---- */
 
 typedef struct shape { int kind; double unit; } shape;
-enum { BANANA, SWAPPED, TURNED, NECK, GRID, BOWL };
+enum { BANANA, SWAPPED, TURNED, NECK, GRID, BOWL, STUDENT, STUDENTS };
+
+/* Student's t of nu degrees in dim dimensions, without its constant. */
+static double student(double nu, const double *x, int dim, double *slope)
+{
+    double r = 0.0;
+    int j;
+    for (j = 0; j < dim; ++j) r += x[j] * x[j];
+    for (j = 0; j < dim; ++j) slope[j] = (nu + dim) * x[j] / (nu + r);
+    return 0.5 * (nu + dim) * log1p(r / nu);
+}
 
 static int shape_energy(void *user, const double *at, int n, int dim, double *e, double *g)
 {
@@ -160,7 +228,19 @@ static int shape_energy(void *user, const double *at, int n, int dim, double *e,
                 slope[0] += 1.0 - z * z;
                 slope[j] = z * exp(-x[0]);
             }
-        } else if (q->kind == GRID)
+        } else if (q->kind == STUDENT) {         /* x_1 turned and three times as wide                */
+            double y[2], s[2];
+            y[0] = x[0];
+            y[1] = (x[1] - x[0]) / 3.0;
+            e[i] = student(2.5, y, dim, s);
+            slope[0] = s[0] - s[1] / 3.0;
+            slope[1] = s[1] / 3.0;
+        } else if (q->kind == STUDENTS)          /* the first with the heaviest tail, the last normal */
+            for (j = 0; j < dim; ++j) {
+                if (j + 1 < dim) e[i] += student(j + 1.5, x + j, 1, slope + j);
+                else e[i] += 0.5 * (slope[j] = x[j]) * x[j];
+            }
+        else if (q->kind == GRID)
             for (j = 0; j < dim; ++j) {          /* a third each at -4, 0, 4, std .3                  */
                 double p[3], sum = 0.0, down = 0.0;
                 for (k = 0; k < 3; ++k) {
@@ -234,6 +314,35 @@ static void found(void)
             CHECK(s->pilot.turned == (q.kind == TURNED), "turned %d", s->pilot.turned);
             CHECK(r.ess > all[k].ess, "ESS/N %g", r.ess);
             CHECK_NEAR(r.log_z, all[k].log_z, 1e-12, 0.05);
+            vgs_sampler_free(s);
+        }
+}
+
+/* Tails that fall by a power: all along, or of coordinates. */
+static void found_tails(void)
+{
+    static const double log_z[2] = { LOG_2PI + 1.0986122886681098, 0.5 * LOG_2PI };
+    static float x[N * 3];
+    int kind, seed, j;
+    for (kind = 0; kind < 2; ++kind)
+        for (seed = 0; seed < 3; ++seed) {
+            shape q;
+            const int dim = 2 + kind;
+            vgs_config c = shape_config(&q, STUDENT + kind, dim, (uint64_t)seed);
+            vgs_weights r;
+            vgs_sampler *s;
+            double truth = log_z[kind];
+            T_IN("kind %d, seed %d", kind, seed);
+            s = trained(&c, 1, x, &r);
+            for (j = 0; kind && j < 2; ++j)
+                truth += 0.5 * log((j + 1.5) * 3.141592653589793) + lgamma(0.5 * (j + 1.5)) -
+                    lgamma(0.5 * (j + 2.5));
+            CHECK_NEAR(s->pilot.tail, kind ? 1.5 : 2.5, 0.3, 0.0);
+            CHECK(kind ? s->frame.tail[0] > 0.0 && s->frame.tail[1] > 0.0 && !(s->frame.tail[2] > 0.0)
+                       : s->frame.stretched, "tails %g, %g, %g", s->frame.tail[0], s->frame.tail[1],
+                  s->frame.tail[2]);
+            CHECK(r.ess > 0.95 && r.khat < 0.5, "ESS/N %g, k-hat %g", r.ess, r.khat);
+            CHECK_NEAR(r.log_z, truth, 1e-12, 0.01);
             vgs_sampler_free(s);
         }
 }
@@ -365,6 +474,36 @@ static void file_turned(void)
     vgs_sampler_free(t);
 }
 
+static void file_tails(void)
+{
+    static float x[2][N * 3];
+    static const double bad[] = { -1.0, 0.1, 1e3, (double)NAN };
+    const char *path = "build/curve_tails.safetensors";
+    shape q;
+    int kind, k;
+    for (kind = STUDENT; kind <= STUDENTS; ++kind) {
+        vgs_config c = shape_config(&q, kind, kind == STUDENT ? 2 : 3, 1);
+        vgs_weights r;
+        vgs_error err = { VGS_OK, "" };
+        vgs_sampler *s = trained(&c, 2, x[0], &r), *t = vgs_sampler_create(&c, &err);
+        double *tail = s->frame.tail + (kind == STUDENT ? 2 : 0), was = *tail;
+        T_IN("kind %d", kind);
+        OK(vgs_sampler_save(s, path, NULL, &err) == VGS_OK && vgs_sampler_load(t, path, &err) == VGS_OK);
+        CHECK_NEAR(vgs_sampler_pilot(t)->tail, s->pilot.tail, 0.0, 0.0);
+        OK(vgs_sampler_draw(t, NULL, N, x[1], &err) == VGS_OK && !memcmp(x[0], x[1], sizeof x[0]));
+        for (k = 0; k < 5; ++k) {                /* what is no tail                                   */
+            double *at = k < 4 ? tail : s->frame.tail + (kind == STUDENT ? 0 : 2);
+            if (k == 4) *tail = was;
+            *at = k < 4 ? bad[k] : 2.0;
+            OK(vgs_sampler_save(s, path, NULL, &err) == VGS_OK);
+            CHECK(vgs_sampler_load(t, path, &err) == VGS_E_FORMAT && strstr(err.msg, "_tail"), "%s", err.msg);
+            OK(vgs_sampler_draw(t, NULL, N, x[1], &err) == VGS_OK && !memcmp(x[0], x[1], sizeof x[0]));
+        }
+        vgs_sampler_free(s);
+        vgs_sampler_free(t);
+    }
+}
+
 /* A pilot that goes on in curved coordinates, and one that fails there. */
 static int left;
 static int failing(void *user, const double *x, int n, int dim, double *e, double *g)
@@ -447,13 +586,17 @@ int main(int argc, char **argv)
     t_begin(argc, argv);
     RUN(map);
     RUN(map_turned);
+    RUN(map_tails);
+    RUN(tails);
     RUN(far_out);
     RUN(found);
+    RUN(found_tails);
     RUN(not_found);
     RUN(shares);
     RUN(same_bits);
     RUN(file);
     RUN(file_turned);
+    RUN(file_tails);
     RUN(again);
     RUN(warm_start);
     return t_end();
