@@ -11569,21 +11569,21 @@ static void vgs__tail_spline(double nu, int d, double *cells)
 /* Cells of h of a coordinate whose own distribution is Student's, with this middle and width. */
 static void vgs__tail_own(double nu, double middle, double width, double *cells)
 {
-    enum { SIDE = (VGS__SPLINE_MOST - 1) / 2 };
+    const int side = (VGS__SPLINE_MOST - 1) / 2;
     double *u = cells + 1, *h = u + VGS__SPLINE_MOST, *d = h + VGS__SPLINE_MOST, slope, rate, by;
     int i;
-    cells[0] = (double)(2 * SIDE + 1);
-    u[SIDE] = 0.0;
-    h[SIDE] = middle;
-    d[SIDE] = width * exp(vgs__tail_begin(nu, 1, &slope));
-    for (i = 1; i <= SIDE; ++i) {
-        const double r = VGS__SPLINE_END * i / SIDE;
+    cells[0] = (double)(2 * side + 1);
+    u[side] = 0.0;
+    h[side] = middle;
+    d[side] = width * exp(vgs__tail_begin(nu, 1, &slope));
+    for (i = 1; i <= side; ++i) {
+        const double r = VGS__SPLINE_END * i / side;
         by = width * exp(vgs__tail_log(nu, 1, r, &rate));
-        u[SIDE + i] = r;
-        u[SIDE - i] = -r;
-        h[SIDE + i] = middle + by * r;
-        h[SIDE - i] = middle - by * r;
-        d[SIDE + i] = d[SIDE - i] = by * rate;
+        u[side + i] = r;
+        u[side - i] = -r;
+        h[side + i] = middle + by * r;
+        h[side - i] = middle - by * r;
+        d[side + i] = d[side - i] = by * rate;
     }
 }
 
