@@ -387,7 +387,8 @@ typedef struct scoring {
     const options *o;
     detector d;
     float *scratch, *map;
-    int done, bad, unreadable, failed;
+    uint64_t *stem;                              /* hashes of the names that maps have been written under */
+    int stems, done, bad, unreadable, failed;
 } scoring;
 
 static bool open_detector(const char *folder, scoring *s)
@@ -409,6 +410,34 @@ static void close_detector(scoring *s)
     detector_free(&s->d);
     free(s->scratch);
     free(s->map);
+    free(s->stem);
+}
+
+/* Maps under a name that this call has used would replace those of another image. */
+static bool is_new_stem(scoring *s, const char *name)
+{
+    const char *dot = strrchr(name, '.');
+    uint64_t hash = hash_bytes((const unsigned char *)name, dot ? (size_t)(dot - name) : strlen(name));
+    for (int i = 0; i < s->stems; ++i) if (s->stem[i] == hash) return false;
+    if (!(s->stems & (s->stems - 1))) {          /* room for the next power of two                   */
+        uint64_t *more = (uint64_t *)realloc(s->stem, (s->stems ? 2 * (size_t)s->stems : 1) * sizeof *more);
+        if (!more) say("out of memory: names of %d maps", s->stems), exit(EXIT_FAILED);
+        s->stem = more;
+    }
+    s->stem[s->stems++] = hash;
+    return true;
+}
+
+static void score_maps(scoring *s, const image *m, const char *path, const char *name)
+{
+    vgs_error err;
+    if (!is_new_stem(s, name)) {
+        say("%s: another image has maps of this name: give a folder that holds both", path);
+        ++s->failed;
+    } else if (write_maps(&s->d, m, s->map, s->o->maps, name, &err)) {
+        say("%s", err.msg);
+        ++s->failed;
+    }
 }
 
 static void print_verdict(const scoring *s, const char *name, const verdict *v, double ms_decode)
@@ -446,8 +475,7 @@ static void score_one(scoring *s, const char *path, const char *name)
     else {
         print_verdict(s, path, &v, 1e3 * (decoded - start));
         ++s->done;
-        if (s->o->maps && write_maps(&s->d, &m, s->map, s->o->maps, name, &err)) say("%s", err.msg),
-            ++s->failed;
+        if (s->o->maps) score_maps(s, &m, path, name);
     }
     image_free(&m);
 }

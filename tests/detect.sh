@@ -84,6 +84,9 @@ for key in file score p_value label threshold ms_decode ms_resize ms_features ms
     [ "$(grep -c "\"$key\": " "$work/json")" = 6 ]; ok "score's key $key" $?
 done
 for f in overlay.png mask.png map.npy; do [ -s "$work/maps/spot/part_0_$f" ]; ok "score writes $f" $?; done
+[ "$(status build/detect score "$work/run" "$work/d/test/spot/part_0.png" "$work/d/train/good/part_0.png" --maps "$work/two")" = 1 ] &&
+    grep -q 'train/good/part_0.png: another image has maps of this name' "$work/err" && [ "$(wc -l < "$work/out")" = 2 ]
+ok "two images of one name" $?
 build/detect score "$work/run" "$work/d/test/spot/part_1.png" --json 2> "$work/err" | sed 's/"ms_.*//' > "$work/one"
 grep spot/part_1.png "$work/json" | sed 's/"ms_.*//' | cmp - "$work/one"; ok "a score does not depend on others" $?
 echo "$work/d/test/spot/part_1.png" | build/detect score "$work/run" - --json 2> "$work/err" | sed 's/"ms_.*//' | cmp - "$work/one"
