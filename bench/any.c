@@ -1,8 +1,8 @@
 /* any.c - what a new user does first: the energy and its dimension, nothing else. Trains each problem by
    seconds, beside the Gaussian fit of the pilot; --mcmc: parallel tempering for as many seconds in its place.
    cc -O2 -fopenmp bench/any.c -o build/bench_any -lm
-   ./build/bench_any [--mcmc] [--seeds N] [--seconds S] [--pilot-calls N] [--rows N]
-   [--coordinates KIND] [NAME...] */
+   ./build/bench_any [--mcmc] [--seeds N] [--seconds S] [--rows N] [--FIELD VALUE of the configuration ...]
+   [NAME...] */
 #define _POSIX_C_SOURCE 200809L
 #define VGS_IMPLEMENTATION
 #include "../vgs.h"
@@ -579,7 +579,13 @@ static double truth(const problem *p)
     return p->log_z == p->log_z ? p->log_z : 0.0;
 }
 
-typedef struct settings { double seconds; int seeds, calls, rows; bool mcmc; const char *own; } settings;
+enum { FIELDS = 16 };
+typedef struct settings {
+    double seconds;
+    int seeds, rows, fields;
+    bool mcmc;
+    struct { char name[32]; const char *value; } field[FIELDS];      /* given by hand                    */
+} settings;
 
 static vgs_config config_of(const problem *p, uint64_t seed)
 {
@@ -611,9 +617,9 @@ static int run(const problem *p, const settings *o, uint64_t seed)
     vgs_error err = { VGS_OK, "" };
     vgs_weights fit = { 0 }, w = { 0 };
     vgs_sampler *s;
-    bool bad;
-    c.pilot_calls = o->calls;
-    bad = o->own && vgs_field_set(&c, "coordinates", o->own, &err);
+    bool bad = false;
+    for (int i = 0; i < o->fields && !bad; ++i)
+        bad = vgs_field_set(&c, o->field[i].name, o->field[i].value, &err) != VGS_OK;
     s = bad ? NULL : vgs_sampler_create(&c, &err);
     bad = !s || vgs_sampler_train(s, 1, NULL, &err);
     pilot = cpu_seconds() - from;
@@ -625,7 +631,7 @@ static int run(const problem *p, const settings *o, uint64_t seed)
     if (bad) printf("| %s | %d | %s |\n", p->name, (int)seed, err.msg);
     else {
         const vgs_config *now = vgs_sampler_config(s);
-        printf("| %s | %d | %.3f | %.3f | %.2f | %.2f ", p->name, (int)seed, fit.ess, w.ess, p->wanted,
+        printf("| %s | %d | %.3f | %.3f | %.2f | %.2f ", p->name, (int)now->seed, fit.ess, w.ess, p->wanted,
                w.khat);
         printf("| %+.4f +- %.4f | %.3f ", w.log_z - truth(p), w.log_z_se,
                w.log_z - w.elbo);
@@ -676,24 +682,37 @@ static void head(bool mcmc)
               "|---|---|---|---|---|---|---|---|---|---|---|---|");
 }
 
+/* --steps 20, --denoise-loss 1: a field of the configuration. */
+static bool field_given(settings *o, const char *flag, const char *value)
+{
+    char *name = o->field[o->fields].name;
+    if (o->fields == FIELDS || strncmp(flag, "--", 2) || !value || strlen(flag + 2) >= sizeof o->field->name)
+        return false;
+    strcpy(name, flag + 2);
+    for (char *at = name; *at; ++at) *at = *at == '-' ? '_' : *at;
+    o->field[o->fields].value = value;
+    if (vgs_field_find(name) < 0) return false;
+    o->fields++;
+    return true;
+}
+
 int main(int argc, char **argv)
 {
-    settings o = { 0.0, 3, 0, 20000, false, NULL };
+    settings o = { .seeds = 3, .rows = 20000 };
     int i, named = 0, bad = 0;
     logit_data();
     linear_data();
     for (i = 1; i < argc; ++i) {
         if (!strcmp(argv[i], "--seeds") && i + 1 < argc) o.seeds = atoi(argv[++i]);
         else if (!strcmp(argv[i], "--seconds") && i + 1 < argc) o.seconds = atof(argv[++i]);
-        else if (!strcmp(argv[i], "--pilot-calls") && i + 1 < argc) o.calls = atoi(argv[++i]);
         else if (!strcmp(argv[i], "--rows") && i + 1 < argc) o.rows = atoi(argv[++i]);
-        else if (!strcmp(argv[i], "--coordinates") && i + 1 < argc) o.own = argv[++i];
         else if (!strcmp(argv[i], "--mcmc")) o.mcmc = true;
+        else if (field_given(&o, argv[i], argv[i + 1])) ++i;
         else named += argv[i][0] == '-' ? 1 << 20 : 1;
     }
     if (named >= 1 << 20 || o.rows < 1000) {
-        fprintf(stderr, "usage: bench_any [--mcmc] [--seeds N] [--seconds S] [--pilot-calls N] "
-                        "[--rows N >= 1000] [--coordinates KIND] [NAME...]\n");
+        fprintf(stderr, "usage: bench_any [--mcmc] [--seeds N] [--seconds S] [--rows N >= 1000] "
+                        "[--FIELD VALUE of the configuration ...] [NAME...]\n");
         return 2;
     }
     head(o.mcmc);

@@ -392,6 +392,75 @@ static void denoising(void)
     }
 }
 
+/* After a pilot half of the iterations denoise, and none with a weight of nothing, which needs no replay. */
+static void denoising_off(void)
+{
+    gauss q = { 1, 0, 0, 1, 0, false, 0 };
+    vgs_config c = config_of(&q, 2);
+    vgs_error err = { VGS_OK, "" };
+    int k;
+    for (k = 0; k < 2; ++k) {
+        vgs_sampler *s;
+        T_IN("%s", k ? "off" : "on");
+        c.denoise_loss = k ? 1e-30f : 0.0f;
+        s = vgs_sampler_create(&c, &err);
+        CHECK(s && vgs_sampler_train(s, 2, NULL, &err) == VGS_OK, "%s", err.msg);
+        OK(s && vgs__train_denoises(s) == !k && (s->stage->denoise_fit.g != NULL) == !k);
+        OK(s && s->kept_fixed > 0);
+        vgs_sampler_free(s);
+    }
+    c.coordinates = VGS_PLAIN;
+    vgs_sampler_free(vgs_sampler_create(&c, &err));
+    CHECK(err.code == VGS_OK, "%s", err.msg);
+}
+
+static int springs(void *user, const double *x, int n, int dim, double *e, double *g)
+{
+    int i, a, b;
+    (void)user;
+    memset(e, 0, (size_t)n * sizeof *e);
+    if (g) memset(g, 0, (size_t)n * (size_t)dim * sizeof *g);
+    for (i = 0; i < n; ++i, x += dim, g = g ? g + dim : g)
+        for (a = 0; a < dim; ++a)
+            for (b = a % 2; b < a; b += 2) {
+                double r = x[a] - x[b];
+                e[i] += 0.5 * r * r;
+                if (g) { g[a] += r; g[b] -= r; }
+            }
+    return 0;
+}
+
+/* V of particles learns from kept samples alone at first, in small batches: what is rolled out between
+   changes kappa, not V. */
+static void particles_alone(void)
+{
+    static float before[20000], after[20000];
+    vgs_config c;
+    vgs_error err = { VGS_OK, "" };
+    vgs_sampler *s;
+    int k;
+    memset(&c, 0, sizeof c);
+    c.energy.eval64 = springs;
+    c.energy.dim = 6;
+    c.energy.particles = 3;
+    c.net.hidden = 4;
+    c.steps = 8;
+    c.threads = 1;
+    s = vgs_sampler_create(&c, &err);
+    CHECK(s && vgs_sampler_train(s, 1, NULL, &err) == VGS_OK, "%s", err.msg);
+    OK(s->c.net.kind == VGS_NET_EGNN && s->c.batch == 64 && s->c.value_lr > 9e-4f);
+    for (k = 0; k < 3; ++k) {
+        T_IN("%d", k);
+        s->iteration = k == 0 ? 11 : k == 1 ? 16 : 101;
+        OK(vgs__train_denoises(s) == (k == 0));
+        OK(vgs_model_size(s->online) <= 20000 && vgs_model_read(s->online, before, &err) == VGS_OK);
+        OK(vgs__train_iteration(s, &err) == VGS_OK);
+        OK(vgs_model_read(s->online, after, &err) == VGS_OK);
+        OK((memcmp(before, after, sizeof before) == 0) == (k == 1));
+    }
+    vgs_sampler_free(s);
+}
+
 /* ---- walls along the axes: what the pilot finds, and what the map of it does ---- */
 
 /* A correlated Gaussian cut to x_0 > 0.3, -1 < x_1 < 2; or, `hole`, without its middle. */
@@ -675,6 +744,8 @@ int main(int argc, char **argv)
     RUN(refused);
     RUN(kinds);
     RUN(denoising);
+    RUN(denoising_off);
+    RUN(particles_alone);
     RUN(walls);
     RUN(threads);
     RUN(unfinished);
