@@ -204,13 +204,13 @@ fi
 small gmm25 fast --relu --loss l1 --schedule linear --passes 2
 small dw4 fast --layers 2 --move-coordinates --replay 4 --refine 3 --local-noise
 small dw4 fast --value mlp --wrapper sorted --lr-half 2 --slope-loss 0.5 --lambda 0.5
-small lj13 fast --windows 4 --no-base --unclamped-drift
+small lj13 fast --windows 4
 small lj55 fast --batch 4
 small four-gauss fast --value deeper --schedule constant --target-ema 0 --alpha vp
 small four-gauss paper --schedule sigmoid --init-sigma 2 --sigma-lr 0
-small manywell32 fast --slope-loss 0 --replay 2 --explore 1.2 --dim-effective 30 --detail-scale 0.1
+small manywell32 fast --slope-loss 0 --replay 2 --explore 1.2 --detail-scale 0.1
 small gmm9 paper --on-sphere --alpha ve --sigma-lr 0
-small funnel fast --skip-final-noise --seed 7 --energy-max 50 --drift-max 1e30
+small funnel fast --seed 7 --energy-max 50 --drift-max 1e30
 small funnel paper
 small lj13 paper
 
