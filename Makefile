@@ -21,7 +21,7 @@ help:
 	@echo "make examples   build all programs of examples/ into build/"
 	@echo "make detect     build build/detect, the detector of image anomalies (needs Debian's libstb-dev)"
 	@echo "make test-quick does it work here? some of the tests, about a minute"
-	@echo "make test       the tests, about ten minutes of two cores (with OpenCL; MORE=opencl_groups: its kernels"
+	@echo "make test       the tests, 10 to 15 minutes of two cores (with OpenCL; MORE=opencl_groups: its kernels"
 	@echo "                in groups as on a GPU, too, and under oclgrind)"
 	@echo "make test-all   the same under other compilers, sanitizers and processors (20 of one core)"
 	@echo "make bench      all of bench/ into bench/RESULTS.md: two hours; BENCH=--quick: a third of one"

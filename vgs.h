@@ -11504,7 +11504,7 @@ static double vgs__tail_term(double a, double b, double log_w)
     return b * log_w - (a + b) * log_more + log(tgamma(a + b)) - log(tgamma(a)) - log(tgamma(b));
 }
 
-/* The share below z of a beta distribution, by its continued fraction from behind. */
+/* The share below z of a beta distribution, by its continued fraction (DLMF 8.17.22) from behind. */
 static double vgs__tail_beta(double a, double b, double log_w)
 {
     enum { TERMS = 80 };
@@ -17976,7 +17976,8 @@ static double vgs__tail_climb(const double *square, int rows, int d, double nu)
 
 /* Student's t of rows w [rows,D]: m [D], L, in l [D,D], and nu, which is returned; VGS__TAIL_MOST and more
    where it is as good as normal, or if it cannot be. Expectation and maximisation, rows that are far out
-   having little weight. square [rows] becomes |L^-1 (w - m)|^2; room [D,D]. */
+   having little weight (Liu and Rubin, Statistica Sinica 5, 19, 1995). square [rows] becomes
+   |L^-1 (w - m)|^2; room [D,D]. */
 static double vgs__tail_fit(const double *w, int rows, int d, double *m, double *l, double *square,
                             double *room)
 {

@@ -318,7 +318,7 @@ static void even_values(bench *b)
         seen *s = b->seen + i / 2;
         for (int k = 0; k < b->splits; ++k)
             if (s[(size_t)k * n].fold != LEARNS) sum += s[(size_t)k * n].value[i % 2], count += 1;
-        for (int k = 0; k < b->splits; ++k) s[(size_t)k * n].value[i % 2] = sum / count;
+        for (int k = 0; k < b->splits && count > 0; ++k) s[(size_t)k * n].value[i % 2] = sum / count;
     }
 }
 

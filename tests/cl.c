@@ -236,7 +236,7 @@ static void ebm(void)
 /* Where MALA accepts on one side only, rows part for good: so weights are compared as a whole. */
 static void corrected(void)
 {
-    enum { N = 1000 };
+    enum { N = 2000 };
     static float x[N * 8];
     static double lw[N];
     vgs_weights w[2];
@@ -255,7 +255,7 @@ static void corrected(void)
             memset(&d, 0, sizeof d);
             d.log_weight = lw;
             s = vgs_sampler_create(&c, &err);
-            if (!CHECK(s && vgs_sampler_train(s, k ? 10 : 20, NULL, &err) == VGS_OK, "%s", err.msg)) return;
+            if (!CHECK(s && vgs_sampler_train(s, k ? 20 : 40, NULL, &err) == VGS_OK, "%s", err.msg)) return;
             CHECK(!vgs_sampler_draw(s, &d, N, x, &err) && !vgs_weigh(lw, N, &w[side], &err), "%s", err.msg);
             vgs_sampler_free(s);
         }

@@ -56,7 +56,7 @@ fi
 every_cxx "$work/other.cc"
 end_of_part basics
 try "two units, c11"     $CC -std=c11 "$work/main.c" "$work/other.c" -o "$work/a" -lm
-try "two units, gnu17"   $CC -std=gnu17 "$work/main.c" "$work/other.c" -o "$work/a" -lm
+try "two units, gnu17"   $CC -std=gnu17 -O3 "$work/main.c" "$work/other.c" -o "$work/a" -lm
 try "static, twice"      $CC -std=c99 -Wall -Wextra -Werror "$work/one.c" -o "$work/a" -lm
 try "VGS_PORTABLE"       $CC -std=c99 -Wall -Wextra -Werror -DVGS_PORTABLE "$work/one.c" -o "$work/a" -lm
 try "VGS_NO_STDIO"       $CC -std=c99 -Wall -Wextra -Werror -DVGS_NO_STDIO "$work/one.c" -o "$work/a" -lm

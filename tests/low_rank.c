@@ -3,8 +3,7 @@
 #include "../vgs.h"
 #include "t.h"
 
-enum { N = 4000, D = 6, MANY = 140, WAYS = 3,
-       SOME_CALLS = 6000 };                      /* of a pilot, where it need not find what there is   */
+enum { N = 4000, D = 6, MANY = 140, WAYS = 3 };
 #include "trained.h"
 #include "volume.h"
 #define LOG_2PI 1.8378770664093453
@@ -270,7 +269,6 @@ static void same_bits(void)
     static double w[N], v[N];
     int k, i, bad;
     c.energy.thread_safe = true;
-    c.pilot_calls = SOME_CALLS;
     vgs_sampler_free(trained(&c, 3, x, w));
     for (k = 0; k < 3; ++k) {
         double length = k == 0 ? 1024.0 : 1.0;
@@ -281,7 +279,6 @@ static void same_bits(void)
         scaled.unit = k == 1 ? 0.0009765625 : 1.0;
         d = config_of(gauss_energy, &scaled, MANY);
         d.energy.thread_safe = true;
-        d.pilot_calls = SOME_CALLS;
         d.length_scale = (float)length;
 #ifdef _OPENMP
         if (k == 2) d.threads = 2;
@@ -301,11 +298,9 @@ static void files(void)
     vgs_config c = config_of(gauss_energy, &q, MANY);
     vgs_error err = { VGS_OK, "" };
     static float x[N * MANY], y[N * MANY];
-    vgs_sampler *s, *t;
+    vgs_sampler *s = trained(&c, 3, NULL, NULL), *t;
     double was;
     int k;
-    c.pilot_calls = SOME_CALLS;
-    s = trained(&c, 3, NULL, NULL);
     CHECK(vgs_sampler_save(s, path, NULL, &err) == VGS_OK, "%s", err.msg);
     t = vgs_sampler_create(&c, &err);
     CHECK(t && vgs_sampler_load(t, path, &err) == VGS_OK, "%s", err.msg);
