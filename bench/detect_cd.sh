@@ -53,18 +53,22 @@ for set in tiles cells; do
             > "$log.part" && mv "$log.part" "$log" || exit 1
     done
     echo
-    echo "| $set | seconds | steps of reconstruction, of E | g | image AUROC | AUPRO(0.3) |"
-    echo "| --- | ---: | ---: | ---: | ---: | ---: |"
+    echo "| $set | seconds | steps of reconstruction, of E | g | e of data, negatives | image AUROC | AUPRO(0.3) |"
+    echo "| --- | ---: | ---: | ---: | ---: | ---: | ---: |"
     for seed in $seeds; do cat "$folder/${set}_${how}_$seed.txt"; done | awk -F '\t' '
         function far(x, m) { x -= m; return x < 0 ? -x : x }
         !($1 in n) { order[++kinds] = $1 }
-        { k = ++n[$1]; s[$1] += $3; fit[$1] += $4; steps[$1] += $5; g[$1] += $6
+        { k = ++n[$1]; s[$1] += $3; fit[$1] += $4; steps[$1] += $5; g[$1] += $6; plus[$1] += $7; minus[$1] += $9
+          if ($7 ~ /nan/) untold[$1] = 1
+          if ($9 ~ /nan/) alone[$1] = 1
           a[$1] += a_[$1, k] = $12
           if ($13 ~ /nan/) none[$1] = 1; else p[$1] += p_[$1, k] = $13 }
         END { for (i = 1; i <= kinds; ++i) { v = order[i]; m = n[v]; da = dp = 0
                   for (k = 1; k <= m; ++k) { if (far(a_[v, k], a[v] / m) > da) da = far(a_[v, k], a[v] / m)
                                              if (far(p_[v, k], p[v] / m) > dp) dp = far(p_[v, k], p[v] / m) }
-                  printf "| %s | %.0f | %.0f, %.0f | %.2f | %.3f +- %.3f | %s |\n", v, s[v] / m, fit[v] / m,
-                         steps[v] / m, g[v] / m, a[v] / m, da,
+                  printf "| %s | %.0f | %.0f, %.0f | %.2f | %s | %.3f +- %.3f | %s |\n", v, s[v] / m, fit[v] / m,
+                         steps[v] / m, g[v] / m,
+                         v in untold ? "" : sprintf("%.2f", plus[v] / m) (v in alone ? "" : sprintf(", %.2f", minus[v] / m)),
+                         a[v] / m, da,
                          v in none ? "" : sprintf("%.3f +- %.3f", p[v] / m, dp) } }'
 done
