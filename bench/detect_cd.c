@@ -40,25 +40,25 @@ typedef enum first_g { G_ONE, G_LEAST, G_UNIT } first_g;
 typedef struct variant {
     const char *name;
     vgs_ebm_objective objective;
-    float lr, s2, gamma;
+    float s2, gamma;
     first_g g;               /* 1; where the loss is least; where exp(-E) is as wide as its residuals     */
 } variant;
 
 static const variant variants[] = {
-    { "cd-published", VGS_CD, 1e-4f, 1e-3f, 1, G_ONE },
-    { "cd", VGS_CD, 1e-3f, 1e-3f, 1, G_LEAST },
-    { "none", VGS_NO_SAMPLER, 1e-3f, 1e-3f, 1, G_LEAST },
-    { "langevin", VGS_LANGEVIN, 1e-3f, 1e-3f, 1, G_LEAST },
-    { "persistent", VGS_PERSISTENT, 1e-3f, 1e-3f, 1, G_LEAST },
-    { "discrepancy", VGS_DISCREPANCY, 1e-3f, 1e-3f, 0, G_ONE },
-    { "cd-fine", VGS_CD, 1e-3f, 1e-4f, 0.1f, G_UNIT },
-    { "none-fine", VGS_NO_SAMPLER, 1e-3f, 1e-4f, 0.1f, G_UNIT },
-    { "none-finer", VGS_NO_SAMPLER, 1e-3f, 3e-5f, 0.1f, G_UNIT },
-    { "langevin-fine", VGS_LANGEVIN, 1e-3f, 1e-4f, 0.1f, G_UNIT },
-    { "persistent-fine", VGS_PERSISTENT, 1e-3f, 1e-4f, 0.1f, G_UNIT },
-    { "discrepancy-fine", VGS_DISCREPANCY, 1e-3f, 1e-4f, 0, G_ONE },
+    { "cd", VGS_CD, 1e-3f, 1, G_LEAST },
+    { "none", VGS_NO_SAMPLER, 1e-3f, 1, G_LEAST },
+    { "langevin", VGS_LANGEVIN, 1e-3f, 1, G_LEAST },
+    { "persistent", VGS_PERSISTENT, 1e-3f, 1, G_LEAST },
+    { "discrepancy", VGS_DISCREPANCY, 1e-3f, 0, G_ONE },
+    { "cd-fine", VGS_CD, 1e-4f, 0.1f, G_UNIT },
+    { "none-fine", VGS_NO_SAMPLER, 1e-4f, 0.1f, G_UNIT },
+    { "none-finer", VGS_NO_SAMPLER, 3e-5f, 0.1f, G_UNIT },
+    { "langevin-fine", VGS_LANGEVIN, 1e-4f, 0.1f, G_UNIT },
+    { "persistent-fine", VGS_PERSISTENT, 1e-4f, 0.1f, G_UNIT },
+    { "discrepancy-fine", VGS_DISCREPANCY, 1e-4f, 0, G_ONE },
 };
 enum { VARIANTS = (int)(sizeof variants / sizeof *variants) };
+static const float RATE = 1e-3f;                 /* of E, at first                                        */
 
 typedef struct bench {
     settings how;
@@ -110,7 +110,7 @@ static void prepare(bench *b)
 
 /* ==== training ====================================================================================== */
 
-static vgs_ebm *create(const bench *b, const variant *v, int fit)
+static vgs_ebm *create(const bench *b, const variant *v, int fit, float lr)
 {
     settings s = b->how;
     vgs_ebm_config c;
@@ -119,7 +119,7 @@ static vgs_ebm *create(const bench *b, const variant *v, int fit)
     s.fit_steps = fit;
     c = energy_config(&s, b->extract.score.channels, b->n_rows, b->scorer.cpu);
     c.objective = v->objective;
-    c.lr = v->lr;
+    c.lr = lr;
     c.sampler.s2_start = c.sampler.s2_end = v->s2;
     c.ed_samples = 4;                            /* of the default, 16, few steps would fit the time      */
     if (v->gamma > 0) c.gamma = v->gamma, c.grad_max = 1e30f;        /* of cd and its controls alike      */
@@ -145,17 +145,22 @@ static void copy_energy(vgs_ebm *from, vgs_ebm *m, double scale)
     free(w);
 }
 
-/* By means of a batch at g = 1. G_LEAST: k (e+ - e-) + k^2 (mean e+^2 + mean e-^2) is least over k = g^2.
-   G_UNIT: E of data is half a unit a dimension, as it is for samples of exp(-E) around one minimum. */
-static double scale_of(vgs_ebm *m, const vgs_data *data, first_g how)
+/* g at first, by a batch at g = 1 from which nothing is learned. G_LEAST: k (e+ - e-) + k^2 (mean e+^2 +
+   mean e-^2) is least over k = g^2. G_UNIT: e of data is 1/2, the mean for samples of exp(-E) around one
+   minimum. */
+static double scale_of(const bench *b, const variant *v, const vgs_data *data, vgs_ebm *fitted)
 {
     vgs_ebm_stats s;
     vgs_error err;
+    vgs_ebm *m;
     double k;
-    if (how == G_ONE) return 1;
+    if (v->g == G_ONE) return 1;
+    m = create(b, v, 0, 1e-30f);
+    copy_energy(fitted, m, 1);
     must(vgs_ebm_train(m, data, 1, &s, &err), &err);
+    vgs_ebm_free(m);
     k = (s.e_draws - s.e_data) / (2 * (s.e_draws * s.e_draws + s.e_data * s.e_data));
-    if (how == G_UNIT) k = 0.5 / s.e_data;
+    if (v->g == G_UNIT) k = 0.5 / s.e_data;
     return k > 0 ? sqrt(k) : 1;
 }
 
@@ -201,7 +206,7 @@ static void report(bench *b, const char *name, vgs_ebm *m, double spent, int64_t
 /* The autoencoder after `steps`, its step size falling to 0 over these; *spent: seconds of the processor. */
 static vgs_ebm *autoencoder(bench *b, const vgs_data *data, const char *name, int steps, double *spent)
 {
-    vgs_ebm *m = create(b, variants, steps);
+    vgs_ebm *m = create(b, variants, steps, RATE);
     vgs_ebm_stats s;
     vgs_error err;
     double start = cpu_seconds();
@@ -212,15 +217,20 @@ static vgs_ebm *autoencoder(bench *b, const vgs_data *data, const char *name, in
     return m;
 }
 
+/* The rate of E falls linearly over the time, as that of reconstruction falls over its steps. */
 static void run(bench *b, const variant *v, const vgs_data *data, vgs_ebm *fitted, double spent)
 {
-    double start = cpu_seconds() - spent;
-    vgs_ebm *m = create(b, v, 0);
+    double start = cpu_seconds() - spent, begun, now;
+    vgs_ebm *m = create(b, v, 0, RATE);
     vgs_ebm_stats s;
     vgs_error err;
-    copy_energy(fitted, m, 1);
-    copy_energy(fitted, m, scale_of(m, data, v->g));
-    while (cpu_seconds() - start < b->seconds) must(vgs_ebm_train(m, data, 5, NULL, &err), &err);
+    copy_energy(fitted, m, scale_of(b, v, data, fitted));
+    begun = cpu_seconds();
+    while ((now = cpu_seconds()) - start < b->seconds) {
+        double share = (now - begun) / (start + b->seconds - begun);
+        if (vgs_ebm_iteration(m)) vgs_ebm_decay(m, (int)((double)vgs_ebm_iteration(m) / share) + 1);
+        must(vgs_ebm_train(m, data, 2, NULL, &err), &err);
+    }
     must(vgs_ebm_train(m, data, 1, &s, &err), &err);                 /* for its statistics               */
     spent = cpu_seconds() - start;
     report(b, v->name, m, spent, vgs_ebm_fitted(fitted), &s);
