@@ -5860,7 +5860,10 @@ VGS__DEF void vgs_assign_rows(vgs_graph *g, vgs_var state, vgs_scalar first, vgs
 }
 
 /* Adam as PyTorch's.  in: p, g, m, v, squared norm of g (optional), flag
-   f: lr/(1-b1^k), b1, b2, eps, 1/sqrt(1-b2^k), norm limit (0 = none), least p (0 = none), factor of g */
+   f: lr/(1-b1^k), b1, b2, eps, 1/sqrt(1-b2^k), norm limit (0 = none), least p (0 = none), factor of g
+   Moments of a parameter that has no gradient any more, as behind a ReLU that is always 0, shrink until they,
+   or lr m, are denormal, which processors are slow with. They become 0 before: with eps below it, an m of
+   1e-30 moves nothing. */
 static float vgs__adam_clip_scale(const vgs__k *k)                   /* factor of g                    */
 {
     float limit;
@@ -5881,8 +5884,8 @@ VGS__MAP_HOT VGS__KERNEL(adam)
         const float gc = g[c] * scale, mc = b1 * m[c] + (1.0f - b1) * gc,
                     vc = b2 * v[c] + (1.0f - b2) * gc * gc;
         float pc = p[c] - lr * mc / (sqrtf(vc) * vs + eps);
-        m[c] = mc;
-        v[c] = vc;
+        m[c] = fabsf(mc) < 1e-30f ? 0.0f : mc;
+        v[c] = vc < FLT_MIN ? 0.0f : vc;
         p[c] = (least > 0.0f && pc < least) ? least : pc;
     }
 }
@@ -5894,7 +5897,8 @@ VGS__KERNEL8(adam)
         eps = vgs__set8(k->f[3]),
                  vs = vgs__set8(k->f[4]), least = vgs__set8(k->f[6] > 0.0f ? k->f[6] : -FLT_MAX),
                  b1 = vgs__set8(k->f[1]), n1 = vgs__set8(1.0f - k->f[1]),
-                 b2 = vgs__set8(k->f[2]), n2 = vgs__set8(1.0f - k->f[2]);
+                 b2 = vgs__set8(k->f[2]), n2 = vgs__set8(1.0f - k->f[2]),
+                 small = vgs__set8(1e-30f), tiny = vgs__set8(FLT_MIN), sign = vgs__set8(-0.0f);
     int c, n;
     (void)r0;
     (void)r1;
@@ -5909,6 +5913,8 @@ VGS__KERNEL8(adam)
         pc = _mm256_add_ps(_mm256_mul_ps(_mm256_sqrt_ps(vc), vs), eps);
         pc = _mm256_sub_ps(vgs__load8(p + c, n), _mm256_div_ps(_mm256_mul_ps(lr, mc), pc));
         pc = _mm256_blendv_ps(pc, least, _mm256_cmp_ps(pc, least, _CMP_LT_OQ));
+        mc = _mm256_and_ps(mc, _mm256_cmp_ps(_mm256_andnot_ps(sign, mc), small, _CMP_NLT_UQ));
+        vc = _mm256_and_ps(vc, _mm256_cmp_ps(vc, tiny, _CMP_NLT_UQ));
         vgs__store8(m + c, n, mc);
         vgs__store8(v + c, n, vc);
         vgs__store8(p + c, n, pc);

@@ -127,8 +127,8 @@ KERNEL vgs_adam(HEAP, int2 p_at, int2 g_at, int2 m_at, int2 v_at, int2 norm_at, 
         const float gc = g[c] * scale, mc = f.b1 * m[c] + (1.0f - f.b1) * gc;
         const float vc = f.b2 * v[c] + (1.0f - f.b2) * gc * gc;
         const float pc = p[c] - f.lr * mc / (sqrt(vc) * f.vs + f.eps);
-        m[c] = mc;
-        v[c] = vc;
+        m[c] = fabs(mc) < 1e-30f ? 0.0f : mc;
+        v[c] = vc < FLT_MIN ? 0.0f : vc;
         p[c] = f.least > 0.0f && pc < f.least ? f.least : pc;
     }
 }
