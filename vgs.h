@@ -324,12 +324,14 @@ typedef struct vgs_config {
     vgs_coordinates coordinates;  /* unless plain, s2_start, s2_end, init_sigma, x_scale and what follows  */
                                   /* from them are lengths in u; all that comes in or out is in x          */
     int    pilot_calls;           /* energy calls of the pilot, a short classical run at the first call of */
-                                  /* train, which finds m, L, E0 and what is not given here; 20000, none   */
-                                  /* if negative or coordinates are plain (as text: 0). Along a curve it   */
-                                  /* goes on with as many, twice while that helps. Where ESS/N stays below */
-                                  /* 0.3 its chains go on in iterations 25, 50, 100, 200 and 400, by as    */
-                                  /* many as were made before                                              */
-    int    steps;                 /* T; D ln(length/detail)^2, within 20..100                              */
+                                  /* train, which finds m, L, E0 and what is not given here; 20000, of     */
+                                  /* particles 300000, none if negative or coordinates are plain (as text: */
+                                  /* 0). Along a curve it goes on with as many, twice while that helps.    */
+                                  /* Where ESS/N stays below 0.3 its chains go on in iterations 25, 50,    */
+                                  /* 100, 200 and 400, by as many as were made before; of particles only   */
+                                  /* if pilot_calls is given                                               */
+    int    steps;                 /* T; D ln(length/detail)^2, within 20..100; after a pilot by what it    */
+                                  /* found, 16..100, of particles twice as many                            */
     vgs_schedule schedule;        /* of s_t^2 over t; VGS_EXP                                              */
     float  s2_start, s2_end;      /* s_t^2 at t = 0 and T-1, > 0, < 1 if VP; from the two scales           */
     vgs_alpha alpha;              /* VGS_VE                                                                */
@@ -356,8 +358,9 @@ typedef struct vgs_config {
     float  slope_loss;            /* weight of the loss of grad V, beside that of V: for many dimensions;  */
                                   /* 0. Not with published, explicit_drift or explore                      */
     float  denoise_loss;          /* weight of the loss of grad V on kept samples that the noising chain   */
-                                  /* takes back, in half of the iterations; 0: 1 after a pilot, else none  */
-                                  /* (none there, too: 1e-30). Needs replay                                */
+                                  /* takes back, in half of the iterations, of particles after a pilot in  */
+                                  /* 7 of 8; 0: 1 after a pilot, else none (none there, too: 1e-30). Needs */
+                                  /* replay                                                                */
     vgs_loss loss;                /* of the TD error; VGS_SMOOTH_L1                                        */
     float  energy_max;            /* E is cut here in the target and in the last drift: for energies that  */
                                   /* are enormous in places; 0 = not cut (to cut at 0 pass 1e-30). Walls   */
@@ -7126,8 +7129,8 @@ static void vgs__cpu_resolve(const vgs_call *c, vgs__k *k)
 /* ---- jobs: the calls of a list, made ready ---- */
 
 /* Rows of the largest tensor of a group that a thread takes at a time, so that what lies between its ops
-   stays in the L2 cache: a multiple of every mr. */
-enum { VGS__BLOCK_ROWS = 96, VGS__SLOTS = 64 };
+   stays in the L2 cache: a multiple of every mr. More, which are shorter, where a part is several rows. */
+enum { VGS__BLOCK_ROWS = 96, VGS__BLOCK_ALL = 256, VGS__SLOTS = 64 };
 
 /* A value that a call makes for its own group only: a range of the buffer that is never written; instead
    every thread keeps the rows of one block at `at` of its scratch, `part` floats for each part. */
@@ -7299,7 +7302,8 @@ static int vgs__cpu_group_make(const vgs__cpu *cpu, const vgs_call *c, int n, in
     }
     g->end = at;
     g->cost = cost;
-    g->block = VGS__BLOCK_ROWS > per ? VGS__BLOCK_ROWS / per : 1;
+    g->block = vgs__min(VGS__BLOCK_ROWS, VGS__BLOCK_ALL / per);
+    if (g->block < 1) g->block = 1;
     g->shared = cpu->threads > 1 && cost >= VGS__SHARE_NS && (g->whole || g->parts > 1);
     return at;
 }
@@ -8434,6 +8438,7 @@ static void vgs__config_fill(vgs_config *c)
     if (c->coordinates == VGS_COORDINATES_AUTO) c->coordinates = vgs__config_default_coordinates(c);
     if (vgs__config_is_plain(c) && c->pilot_calls == 0) c->pilot_calls = -1;
     if (vgs__config_is_plain(c) && c->energy_features == 0) c->energy_features = -1;
+    if (c->energy.particles && c->pilot_calls == 0) c->pilot_calls = 300000;
     vgs__field_fill_all(c, false);
     if (c->detail_scale == 0.0f) c->detail_scale = c->length_scale / 10.0f;
     if (c->steps >= 0 && c->length_scale > 0.0f && c->detail_scale > 0.0f &&
@@ -18959,13 +18964,21 @@ static vgs_status vgs__state_write(vgs_sampler *s, const vgs__state *h, vgs_erro
 /* Steps of a corrector for draws of the best state: these, if they gain VGS__CHOICE_GAIN. (Seven particles
    of Lennard-Jones, ESS/N: .003 without, .31 with 2.) */
 enum { VGS__CORRECT = 2 };
+
+/* Of particles, where it costs as much as eight iterations, only when these have doubled. */
+static bool vgs__choice_due(const vgs_sampler *s)
+{
+    const int64_t n = (s->iteration - s->energy_since) / VGS__MEASURE_EVERY;
+    return !s->c.energy.particles || (n & (n - 1)) == 0;
+}
+
 static vgs_status vgs__choice_correct(vgs_sampler *s, vgs_error *err)
 {
     double gap;
     vgs_weights w;
     vgs_status st;
     memset(&w, 0, sizeof w);
-    if (s->given.correct) return VGS_OK;
+    if (s->given.correct || !vgs__choice_due(s)) return VGS_OK;
     s->c.correct = 0;
     if (s->best_ess > VGS__GOOD_ESS) return VGS_OK;                  /* nothing is left to gain       */
     st = vgs__choice_gap(s, VGS__CORRECT, &gap, &w, err);
@@ -19070,7 +19083,7 @@ static vgs_status vgs__pilot_network(vgs_sampler *s, const vgs_pilot *found, con
     if (c->energy.particles) st = vgs__pilot_identical(s, u, found->rows, &same, err);
     if (same) {
         net->kind = VGS_NET_EGNN;
-        if (!net->hidden) net->hidden = 24;
+        if (!net->hidden) net->hidden = 32;
         if (!net->layers) net->layers = 1;
         if (!c->batch) c->batch = 64;            /* twice as many steps of Adam a second              */
         if (c->value_lr == 0.0f) c->value_lr = 1e-3f;
@@ -19095,6 +19108,10 @@ static bool vgs__pilot_features(const vgs_sampler *s, const vgs_pilot *found)
            (s->c.energy.dim > VGS__PILOT_FEW && !s->c.energy.particles);
 }
 
+/* Noise that is as wide in every direction leaves particles an error of each step, which no learning undoes
+   and which halves with twice as many steps. (dw4, ESS/N after 80 s: T 100 .60, 200 .71, 400 .76.) */
+enum { VGS__FINER = 2 };
+
 /* Fields that the caller left open follow from what was found. */
 static vgs_status vgs__pilot_choose(vgs_sampler *s, const vgs_pilot *found, const double *u, vgs_config *c,
                                     vgs_error *err)
@@ -19103,8 +19120,8 @@ static vgs_status vgs__pilot_choose(vgs_sampler *s, const vgs_pilot *found, cons
     *c = s->given;
     c->coordinates = s->c.coordinates;
     if (c->detail_scale == 0.0f) c->detail_scale = (float)found->detail * s->c.length_scale;
-    if (c->steps == 0) c->steps = found->steps;
-    if (c->replay == 0) c->replay = 64;
+    if (c->replay == 0) c->replay = c->energy.particles ? 192 : 64;  /* all of the pilot's samples        */
+    if (c->steps == 0) c->steps = found->steps * (c->energy.particles ? VGS__FINER : 1);
     if (c->energy_features == 0) c->energy_features = vgs__pilot_features(s, found) ? 1 : -1;
     if (c->denoise_loss == 0.0f) c->denoise_loss = 1.0f;
     st = vgs__pilot_network(s, found, u, c, err);
@@ -19516,7 +19533,7 @@ static vgs_status vgs__train_keep(vgs_sampler *s, vgs_error *err)
 /* V of particles learns at first from kept samples alone: temporal differences of a V that knows nothing yet
    undo more than they tell (dw4, ESS/N after 50 s: .34 with them from the start, .53 without them for so many
    iterations). Every VGS__ALONE_EACH-th one rolls out, for kappa and rho. */
-enum { VGS__ALONE = 100, VGS__ALONE_EACH = 8 };
+enum { VGS__ALONE = 50, VGS__ALONE_EACH = 8 };
 static bool vgs__train_alone(const vgs_sampler *s)
 {
     return vgs__config_denoises(&s->c) && s->piloted && s->kept_fixed && s->c.energy.particles &&
@@ -19604,8 +19621,9 @@ static vgs_status vgs__train_fit(vgs_sampler *s, vgs_error *err)
 /* Returns whether this iteration learns from kept samples. */
 static bool vgs__train_denoises(const vgs_sampler *s)
 {
-    if (vgs__train_alone(s)) return s->iteration % VGS__ALONE_EACH != 0;
-    return vgs__config_denoises(&s->c) && (s->kept_fixed || s->kept >= s->c.replay) && s->iteration % 2 == 0;
+    const int each = s->c.energy.particles && s->piloted ? VGS__ALONE_EACH : 2;
+    if (!vgs__config_denoises(&s->c) || !(s->kept_fixed || s->kept >= s->c.replay)) return false;
+    return each == 2 ? s->iteration % 2 == 0 : s->iteration % each != 0;
 }
 
 /* An iteration of denoise_loss: no trajectories, and V alone learns. */
@@ -19804,6 +19822,13 @@ static vgs_status vgs__train_try_harder(vgs_sampler *s, vgs_error *err)
     return vgs__pilot_again(s, true, err);
 }
 
+/* Returns whether the pilot goes on where ESS/N is low. That of particles makes all its calls at once, unless
+   their number is given: what is learned meanwhile would be lost. */
+static bool vgs__train_resumes(const vgs_sampler *s)
+{
+    return !s->c.energy.particles || s->given.pilot_calls != 0;
+}
+
 /* After an iteration: measures now and then. *good: target_ess is reached. */
 static vgs_status vgs__train_look(vgs_sampler *s, bool *good, vgs_error *err)
 {
@@ -19812,7 +19837,7 @@ static vgs_status vgs__train_look(vgs_sampler *s, bool *good, vgs_error *err)
     vgs_status st = VGS_OK;
     int k;
     if (!s->piloted || (s->iteration - since) % VGS__MEASURE_EVERY) return st;
-    for (k = 0; k < VGS__AGAIN_TIMES && st == VGS_OK; ++k) {
+    for (k = 0; k < VGS__AGAIN_TIMES && st == VGS_OK && vgs__train_resumes(s); ++k) {
         if (s->iteration - since != (int64_t)VGS__AGAIN_FIRST << k) continue;
         if (s->best.w && s->best_ess >= VGS__AGAIN_BELOW) continue;  /* draws go by this one          */
         st = vgs__pilot_again(s, false, err);

@@ -449,16 +449,46 @@ static void particles_alone(void)
     s = vgs_sampler_create(&c, &err);
     CHECK(s && vgs_sampler_train(s, 1, NULL, &err) == VGS_OK, "%s", err.msg);
     OK(s->c.net.kind == VGS_NET_EGNN && s->c.batch == 64 && s->c.value_lr > 9e-4f);
-    for (k = 0; k < 3; ++k) {
+    for (k = 0; k < 4; ++k) {
         T_IN("%d", k);
-        s->iteration = k == 0 ? 11 : k == 1 ? 16 : 101;
-        OK(vgs__train_denoises(s) == (k == 0));
+        s->iteration = k == 0 ? 11 : k == 1 ? 16 : k == 2 ? 56 : 101;
+        OK(vgs__train_denoises(s) == (k == 0 || k == 3));
         OK(vgs_model_size(s->online) <= 20000 && vgs_model_read(s->online, before, &err) == VGS_OK);
         OK(vgs__train_iteration(s, &err) == VGS_OK);
         OK(vgs_model_read(s->online, after, &err) == VGS_OK);
         OK((memcmp(before, after, sizeof before) == 0) == (k == 1));
     }
     vgs_sampler_free(s);
+}
+
+/* What the pilot chooses for particles: all its calls at once, so that it does not go on when ESS/N is low,
+   but does if calls are given; all samples kept, twice the steps; when a corrector is chosen anew. */
+static void particles_chosen(void)
+{
+    vgs_config c;
+    vgs_error err = { VGS_OK, "" };
+    vgs_sampler *s;
+    int k;
+    memset(&c, 0, sizeof c);
+    c.energy.eval64 = springs;
+    c.energy.dim = 6;
+    c.energy.particles = 3;
+    c.net.hidden = 4;
+    c.threads = 1;
+    for (k = 0; k < 2; ++k) {
+        T_IN("%d", k);
+        c.pilot_calls = k ? 3000 : 0;
+        s = vgs_sampler_create(&c, &err);
+        CHECK(s && vgs_sampler_train(s, 1, NULL, &err) == VGS_OK, "%s", err.msg);
+        OK(s->c.pilot_calls == (k ? 3000 : 300000) && s->c.replay == 192);
+        OK(s->c.steps == 2 * s->pilot.steps && s->c.steps >= 32);
+        OK(vgs__train_resumes(s) == (k == 1));
+        s->iteration = 75;
+        OK(!vgs__choice_due(s));
+        s->iteration = 100;
+        OK(vgs__choice_due(s));
+        vgs_sampler_free(s);
+    }
 }
 
 /* ---- walls along the axes: what the pilot finds, and what the map of it does ---- */
@@ -746,6 +776,7 @@ int main(int argc, char **argv)
     RUN(denoising);
     RUN(denoising_off);
     RUN(particles_alone);
+    RUN(particles_chosen);
     RUN(walls);
     RUN(threads);
     RUN(unfinished);
