@@ -349,7 +349,8 @@ typedef struct vgs_config {
     float  explore;               /* factor on the noise of the first k steps in training, k random for    */
                                   /* each iteration; on that of all steps if published; 1                  */
     int    replay;                /* iterations whose samples are kept, to start from again: keeps rare    */
-                                  /* modes; 0: 64 after a pilot, else none. Not with published             */
+                                  /* modes; 0: 64 after a pilot, of particles 192, else none. Not with     */
+                                  /* published                                                             */
     int    refine;                /* MALA steps on E that samples take before they are kept; 0             */
     int    correct;               /* MALA steps on V_t before each step of a draw, one gradient each. 0:   */
                                   /* 2 where measured to pay after a pilot, else none; none if negative    */
