@@ -57,7 +57,7 @@ if $CC -DCL_TARGET_OPENCL_VERSION=120 "$work/have.c" -o "$work/have" -lclblast -
 elif [ -n "$VGS_NEED_OPENCL" ]; then ok "CLBlast (libclblast-dev)" 1
 else skip "CLBlast is not installed: its products are not tested"; fi
 # The programs: on the device, from there on the processor, from there on the device again.
-$CC -O0 -DVGS_STATIC -DVGS_USE_CL examples/train.c -o build/train_cl -lOpenCL -lm &&
+$CC -O1 -DVGS_STATIC -DVGS_USE_CL examples/train.c -o build/train_cl -lOpenCL -lm &&
     $CC -O0 -DVGS_STATIC -DVGS_USE_CL examples/sample.c -o build/sample_cl -lOpenCL -lm &&
     $CC -O0 -DVGS_STATIC -DVGS_USE_CL examples/reference.c -o build/reference_cl -lOpenCL -lm
 ok "train, sample and reference with VGS_USE_CL" $?
