@@ -67,7 +67,7 @@ ok "-ffast-math is refused" $?
 # more precision than float: exp, sine and normals must be right there, too
 printf '#include <float.h>\nint main(void) { return !(FLT_EVAL_METHOD == 1 || FLT_EVAL_METHOD == 2); }\n' > "$work/x87.c"
 if $CC -mfpmath=387 "$work/x87.c" -o "$work/a" 2> "$work/log" && "$work/a"; then
-    try "rng with x87" $CC -O2 -mfpmath=387 -DVGS_PORTABLE tests/rng.c -o "$work/a" -lm
+    try "rng with x87" $CC -O2 -mfpmath=387 -DVGS_PORTABLE -DVGS_STATIC tests/rng.c -o "$work/a" -lm
 else
     skip "$CC -mfpmath=387 does not work"
 fi
