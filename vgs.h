@@ -19532,8 +19532,8 @@ static vgs_status vgs__train_keep(vgs_sampler *s, vgs_error *err)
 }
 
 /* V of particles learns at first from kept samples alone: temporal differences of a V that knows nothing yet
-   undo more than they tell (dw4, ESS/N after 50 s: .34 with them from the start, .53 without them for so many
-   iterations). Every VGS__ALONE_EACH-th one rolls out, for kappa and rho. */
+   undo more than they tell (dw4, ESS/N after 50 s: .34 with them from the start, .53 without them in the
+   first 100 iterations). Every VGS__ALONE_EACH-th one rolls out, for kappa and rho. */
 enum { VGS__ALONE = 50, VGS__ALONE_EACH = 8 };
 static bool vgs__train_alone(const vgs_sampler *s)
 {
@@ -19619,7 +19619,8 @@ static vgs_status vgs__train_fit(vgs_sampler *s, vgs_error *err)
     return st == VGS_OK && s->policy ? vgs__policy_check_sigma(s, err) : st;
 }
 
-/* Returns whether this iteration learns from kept samples. */
+/* Returns whether this iteration learns from kept samples: every other one; of particles after a pilot all
+   but every VGS__ALONE_EACH-th, which is of temporal differences, or at first for kappa and rho alone. */
 static bool vgs__train_denoises(const vgs_sampler *s)
 {
     const int each = s->c.energy.particles && s->piloted ? VGS__ALONE_EACH : 2;

@@ -430,22 +430,28 @@ static int springs(void *user, const double *x, int n, int dim, double *e, doubl
     return 0;
 }
 
-/* V of particles learns from kept samples alone at first, in small batches: what is rolled out between
-   changes kappa, not V. */
-static void particles_alone(void)
+static vgs_config three_particles(void)
 {
-    static float before[20000], after[20000];
     vgs_config c;
-    vgs_error err = { VGS_OK, "" };
-    vgs_sampler *s;
-    int k;
     memset(&c, 0, sizeof c);
     c.energy.eval64 = springs;
     c.energy.dim = 6;
     c.energy.particles = 3;
     c.net.hidden = 4;
-    c.steps = 8;
     c.threads = 1;
+    return c;
+}
+
+/* V of particles learns from kept samples alone at first, in small batches: what is rolled out between
+   changes kappa, not V. */
+static void particles_alone(void)
+{
+    static float before[20000], after[20000];
+    vgs_config c = three_particles();
+    vgs_error err = { VGS_OK, "" };
+    vgs_sampler *s;
+    int k;
+    c.steps = 8;
     s = vgs_sampler_create(&c, &err);
     CHECK(s && vgs_sampler_train(s, 1, NULL, &err) == VGS_OK, "%s", err.msg);
     OK(s->c.net.kind == VGS_NET_EGNN && s->c.batch == 64 && s->c.value_lr > 9e-4f);
@@ -465,16 +471,10 @@ static void particles_alone(void)
    but does if calls are given; all samples kept, twice the steps; when a corrector is chosen anew. */
 static void particles_chosen(void)
 {
-    vgs_config c;
+    vgs_config c = three_particles();
     vgs_error err = { VGS_OK, "" };
     vgs_sampler *s;
     int k;
-    memset(&c, 0, sizeof c);
-    c.energy.eval64 = springs;
-    c.energy.dim = 6;
-    c.energy.particles = 3;
-    c.net.hidden = 4;
-    c.threads = 1;
     for (k = 0; k < 2; ++k) {
         T_IN("%d", k);
         c.pilot_calls = k ? 3000 : 0;
