@@ -170,6 +170,50 @@ static void moments_end_everywhere(void)
     }
 }
 
+/* ---- denormal numbers: 0 in kernels, as they are in a callback and after a run ------------------------ */
+
+static volatile float tiny = 1e-30f;
+
+static int product(void *user, const float *x, int n, int dim, float *e, float *g)
+{
+    (void)user;
+    (void)dim;
+    for (int i = 0; i < n; ++i) {
+        e[i] = x[i] * tiny * 1e30f;
+        if (g) g[i] = 0;
+    }
+    return 0;
+}
+
+/* 1e-10 as x 1e-30 1e30 comes out of a callback that goes by 1e-40; of an op's 1e-40 nothing is left, where
+   there are kernels of their own for the processor. */
+static void denormals(void)
+{
+    enum { N = 4096 };                           /* enough for threads                                */
+    vgs_energy energy = { .eval = product, .dim = 1, .thread_safe = true };
+    static float x[N], e[N], y[N];
+    vgs_graph *q = vgs_graph_create(NULL);
+    vgs_var in = vgs_input(q, 1), small, out;
+    for (int i = 0; i < N; ++i) x[i] = 1e-10f;
+    out = vgs_energy_of(q, &energy, in);
+    small = vgs_affine(q, vgs_affine(q, in, 1e-30f, 0), 1e30f, 0);
+    vgs_output(q, out);
+    vgs_output(q, small);
+    CHECK(!vgs_graph_compile(q, cpu, N, &err), "%s", err.msg);
+    OK(vgs_set(q, in, x, N, NULL) == VGS_OK && vgs_graph_run(q, N, &err) == VGS_OK);
+    OK(vgs_get(q, out, e, N, NULL) == VGS_OK && vgs_get(q, small, y, N, NULL) == VGS_OK);
+    for (int i = 0; i < N; ++i) {
+        OK(fabsf(e[i] - 1e-10f) < 1e-14f);
+#if defined VGS__X86
+        OK(y[i] == 0);
+#else
+        OK(y[i] == 0 || fabsf(y[i] - 1e-10f) < 1e-14f);
+#endif
+    }
+    OK(tiny * 1e-10f > 0);
+    vgs_graph_free(q);
+}
+
 /* ---- what is not finite teaches nothing --------------------------------------------------------------- */
 
 static void nonfinite(void)
@@ -596,6 +640,7 @@ int main(int argc, char **argv)
     cpu = vgs_cpu_create(NULL, NULL);
     RUN(descend);
     RUN(moments_end_everywhere);
+    RUN(denormals);
     RUN(nonfinite);
     RUN(averages);
     RUN(arrays);
