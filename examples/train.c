@@ -390,6 +390,7 @@ static void show_pilot(const vgs_pilot *p)
     if (p->turned) fprintf(stderr, ", in axes of their own");
     if (p->peaked) fprintf(stderr, "; peaks along %d made one", p->peaked);
     if (p->tail > 0.0) fprintf(stderr, "; tails of Student's t, nu %.2g, made normal", p->tail);
+    if (!p->rows) fprintf(stderr, "; its samples are not the target's and were forgotten");
     fprintf(stderr, "%s\n",
             p->rhat > 1.2 ? "; its chains disagree: separate modes, or it was too short" : "");
 }

@@ -414,6 +414,33 @@ static void denoising_off(void)
     CHECK(err.code == VGS_OK, "%s", err.msg);
 }
 
+/* Samples that draws show not to be the target's are forgotten, once; V then learns from the sampler's own.
+   Those of the target stay. */
+static void samples_forgotten(void)
+{
+    enum { D = 10 };
+    static float x[N * D];
+    gauss q = { 1, 0, 0, 1, 0, false, 0 };
+    vgs_config c = config_of(&q, D);
+    vgs_error err = { VGS_OK, "" };
+    int k, i;
+    c.coordinates = VGS_FULL;
+    for (k = 0; k < 2; ++k) {
+        vgs_rng r = { 3, 1, 0 };
+        vgs_sampler *s = vgs_sampler_create(&c, &err);
+        T_IN("%s", k ? "of three quarters of the width" : "of the target");
+        vgs_rng_normals(&r, x, N * D);
+        for (i = 0; i < N * D; ++i) x[i] *= k ? 0.75f : 1.0f;
+        CHECK(s && vgs_sampler_warm_start(s, N, x, &err) == VGS_OK, "%s", err.msg);
+        OK((vgs_sampler_pilot(s)->rows == 0) == k && (s->kept_fixed == 0) == k);
+        OK(vgs__train_denoises(s) == !k);
+        OK(vgs_sampler_train(s, 26, NULL, &err) == VGS_OK && s->kept > 10);
+        s->kept = s->c.replay;
+        OK(vgs__train_denoises(s));
+        vgs_sampler_free(s);
+    }
+}
+
 static int springs(void *user, const double *x, int n, int dim, double *e, double *g)
 {
     int i, a, b;
@@ -775,6 +802,7 @@ int main(int argc, char **argv)
     RUN(kinds);
     RUN(denoising);
     RUN(denoising_off);
+    RUN(samples_forgotten);
     RUN(particles_alone);
     RUN(particles_chosen);
     RUN(walls);
