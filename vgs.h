@@ -12467,7 +12467,7 @@ struct vgs_sampler {
     uint64_t drawn_version;                      /* of Vbar when the best took its place              */
     float lr_factor;                             /* on value_lr: halves where the gap does not fall   */
     int stalled;                                 /* measurements since it last fell                   */
-    double best_elbo, best_ess, best_inside;     /* of the best state, from VGS__CHOICE_ROWS draws    */
+    double best_elbo, best_ess, best_inside;     /* of the best state, from vgs__choice_rows draws    */
     bool reached;                                /* target_ess                                        */
     int harder;                                  /* how much vgs__train_try_harder has tried                */
     double energy_calls;
@@ -15565,9 +15565,16 @@ static vgs_status vgs__corrector_fit_step(vgs_sampler *s, const vgs__roll *r, in
     return VGS_OK;
 }
 
+/* Rows that adapt MALA's h: after a pilot of particles few, as there are so many steps, each going on from
+   the one before. */
+static int vgs__corrector_fit_rows(const vgs_sampler *s)
+{
+    const int most = s->c.energy.particles && !vgs__config_is_plain(&s->c) ? 32 : 128;
+    return most < s->capacity ? most : s->capacity;
+}
+
 /* Before the first corrected draw with these weights: a function of them and the seed alone, whatever the
    rows that are drawn, as exactness requires. E is not evaluated. */
-enum { VGS__FIT_ROWS = 128 };
 static vgs_status vgs__corrector_fit(vgs_sampler *s, vgs__corrector *c, vgs_error *err)
 {
     uint64_t version = vgs_model_version(s->target);
@@ -15579,7 +15586,7 @@ static vgs_status vgs__corrector_fit(vgs_sampler *s, vgs__corrector *c, vgs_erro
     if (s->correct_version == version) return VGS_OK;
     memset(&o, 0, sizeof o);
     r = vgs__draw_roll(s, &o, VGS__MALA_FIT);
-    r.n = VGS__FIT_ROWS < s->capacity ? VGS__FIT_ROWS : s->capacity;
+    r.n = vgs__corrector_fit_rows(s);
     r.corrector = c;
     st = vgs__start_run(s, &s->stage->start, &r, err);
     for (t = 0; t < s->c.steps && st == VGS_OK; ++t) {
@@ -18864,7 +18871,8 @@ static void vgs__pilot_close(vgs__pilot *p)
 
 /* ---- choices that draws decide ---- */
 
-enum { VGS__CHOICE_ROWS = 256 };
+/* Rows of each; fewer of particles, whose steps are many. */
+static int vgs__choice_rows(const vgs_sampler *s) { return s->c.energy.particles ? 128 : 256; }
 
 /* A draw, or a score, that decides something about the sampler: its noise is not that of a caller's, whose
    rows must not have been chosen by. */
@@ -18883,17 +18891,18 @@ static vgs_draw vgs__choice_draw(const vgs_sampler *s, int correct)
 static vgs_status vgs__choice_weights(vgs_sampler *s, int correct, bool forward, double *log_weight,
                                       vgs_error *err)
 {
-    size_t cells = VGS__CHOICE_ROWS * (size_t)s->c.energy.dim;
+    const int n = vgs__choice_rows(s);
+    size_t cells = (size_t)n * (size_t)s->c.energy.dim;
     float *x = (float *)vgs__alloc_or(err, "draw", cells, sizeof *x);
     vgs_draw draw = vgs__choice_draw(s, correct);
     vgs_status st = x ? VGS_OK : VGS_E_NOMEM;
     if (forward && x) {
         st = s->b->download(s->b->self, x, s->replay_x, 0, cells, VGS_F32, err);
-        vgs__frame_rows(&s->frame, VGS__TO_X, x, VGS__CHOICE_ROWS);
-        if (st == VGS_OK) st = vgs_sampler_score(s, &draw, VGS__CHOICE_ROWS, x, log_weight, err);
+        vgs__frame_rows(&s->frame, VGS__TO_X, x, n);
+        if (st == VGS_OK) st = vgs_sampler_score(s, &draw, n, x, log_weight, err);
     } else if (x) {
         draw.log_weight = log_weight;
-        st = vgs__draw(s, &draw, 0, VGS__CHOICE_ROWS, x, err);
+        st = vgs__draw(s, &draw, 0, n, x, err);
     }
     vgs__free(x);
     return st;
@@ -18909,7 +18918,7 @@ static double vgs__choice_draw_calls(const vgs_sampler *s, double n, int correct
 /* Returns whether there are enough samples of the pilot to measure by. */
 static bool vgs__choice_by_samples(const vgs_sampler *s)
 {
-    return s->kept_fixed * s->c.batch >= VGS__CHOICE_ROWS;
+    return s->kept_fixed * s->c.batch >= vgs__choice_rows(s);
 }
 
 /* The distance of the sampler from the target: what the ELBO lacks, and what the EUBO of the pilot's samples
@@ -18918,16 +18927,17 @@ static bool vgs__choice_by_samples(const vgs_sampler *s)
 static vgs_status vgs__choice_gap(vgs_sampler *s, int correct, double *gap, vgs_weights *weights,
                                   vgs_error *err)
 {
-    bool both = vgs__choice_by_samples(s);
-    double *w = (double *)vgs__alloc_or(err, "draw", VGS__CHOICE_ROWS, sizeof *w);
+    const int n = vgs__choice_rows(s);
+    const bool both = vgs__choice_by_samples(s);
+    double *w = (double *)vgs__alloc_or(err, "draw", (size_t)n, sizeof *w);
     vgs_status st = w ? vgs__choice_weights(s, correct, false, w, err) : VGS_E_NOMEM;
-    if (st == VGS_OK && weights) st = vgs_weigh(w, VGS__CHOICE_ROWS, weights, err);
-    *gap = st == VGS_OK ? -vgs__choice_mean(w, VGS__CHOICE_ROWS, false) : HUGE_VAL;
+    if (st == VGS_OK && weights) st = vgs_weigh(w, n, weights, err);
+    *gap = st == VGS_OK ? -vgs__choice_mean(w, n, false) : HUGE_VAL;
     if (st == VGS_OK && both) {
         st = vgs__choice_weights(s, correct, true, w, err);
-        *gap = st == VGS_OK ? *gap + vgs__choice_mean(w, VGS__CHOICE_ROWS, true) : HUGE_VAL;
+        *gap = st == VGS_OK ? *gap + vgs__choice_mean(w, n, true) : HUGE_VAL;
     }
-    s->energy_calls += vgs__choice_draw_calls(s, VGS__CHOICE_ROWS, correct) * (both ? 2.0 : 1.0);
+    s->energy_calls += vgs__choice_draw_calls(s, n, correct) * (both ? 2.0 : 1.0);
     vgs__free(w);
     return st == VGS_E_NONFINITE ? VGS_OK : st;  /* a choice that fails is none                       */
 }
@@ -19023,7 +19033,7 @@ enum { VGS__CORRECT = 2 };
 static bool vgs__choice_due(const vgs_sampler *s)
 {
     const int64_t n = (s->iteration - s->energy_since) / VGS__MEASURE_EVERY;
-    return !s->c.energy.particles || (n & (n - 1)) == 0;
+    return !s->c.energy.particles || (n > 0 && (n & (n - 1)) == 0);
 }
 
 static vgs_status vgs__choice_correct(vgs_sampler *s, vgs_error *err)
@@ -19154,10 +19164,10 @@ static vgs_status vgs__pilot_network(vgs_sampler *s, const vgs_pilot *found, con
         net->kind = VGS_NET_EGNN;
         if (!net->hidden) net->hidden = 32;
         if (!net->layers) net->layers = 1;
-        if (!c->batch) c->batch = 64;            /* twice as many steps of Adam a second              */
+        if (!c->batch) c->batch = 32;            /* so many steps are rows enough                     */
         if (c->value_lr == 0.0f) c->value_lr = 1e-3f;
-        net->windows = 16;
-        net->x_scale = 0.2f;
+        net->windows = 32;
+        net->x_scale = 0.1f;
     } else if (width < 0.3f && windows * (float)c->energy.dim <= 128.0f) {
         net->windows = (int)fminf(windows, 64.0f);
         net->x_scale = width;
@@ -19178,8 +19188,9 @@ static bool vgs__pilot_features(const vgs_sampler *s, const vgs_pilot *found)
 }
 
 /* Noise that is as wide in every direction leaves particles an error of each step, which no learning undoes
-   and which halves with twice as many steps. (dw4, ESS/N after 80 s: T 100 .60, 200 .71, 400 .76.) */
-enum { VGS__FINER = 2 };
+   and which halves with twice as many steps. (Seven particles at tau .5, ESS/N after 120 s, seed 0: T 100
+   .12, 200 .24, 400 .41.) */
+enum { VGS__FINER = 4 };
 
 /* Fields that the caller left open follow from what was found. */
 static vgs_status vgs__pilot_choose(vgs_sampler *s, const vgs_pilot *found, const double *u, vgs_config *c,
@@ -19189,7 +19200,7 @@ static vgs_status vgs__pilot_choose(vgs_sampler *s, const vgs_pilot *found, cons
     *c = s->given;
     c->coordinates = s->c.coordinates;
     if (c->detail_scale == 0.0f) c->detail_scale = (float)found->detail * s->c.length_scale;
-    if (c->replay == 0) c->replay = c->energy.particles ? 192 : 64;  /* all of the pilot's samples        */
+    if (c->replay == 0) c->replay = c->energy.particles ? 384 : 64;  /* all of the pilot's samples        */
     if (c->steps == 0) c->steps = found->steps * (c->energy.particles ? VGS__FINER : 1);
     if (c->energy_features == 0) c->energy_features = vgs__pilot_features(s, found) ? 1 : -1;
     if (c->denoise_loss == 0.0f) c->denoise_loss = 1.0f;
@@ -19459,7 +19470,7 @@ static vgs_status vgs__pilot_again_start(vgs_sampler *s, bool always, float *sta
     vgs_status st = w ? VGS_OK : VGS_E_NOMEM;
     size_t i;
     draw.log_weight = w;
-    draw.first_row = VGS__CHOICE_ROWS;           /* other rows than those that the best state is chosen by */
+    draw.first_row = (uint32_t)vgs__choice_rows(s);                  /* not those that choose the best state */
     if (st == VGS_OK) st = vgs__draw(s, &draw, 0, (int)n, x, err);
     if (st == VGS_OK) s->energy_calls += vgs__choice_draw_calls(s, (double)n, 0);
     if (st == VGS_OK) st = vgs_weigh(w, (int)n, &quality, err);
