@@ -332,7 +332,7 @@ typedef struct vgs_config {
                                   /* 100, 200 and 400, by as many as were made before; of particles only   */
                                   /* if pilot_calls is given                                               */
     int    steps;                 /* T; D ln(length/detail)^2, within 20..100; after a pilot by what it    */
-                                  /* found, 16..100, of particles twice as many                            */
+                                  /* found, 16..100, of particles 4 times as many                           */
     vgs_schedule schedule;        /* of s_t^2 over t; VGS_EXP                                              */
     float  s2_start, s2_end;      /* s_t^2 at t = 0 and T-1, > 0, < 1 if VP; from the two scales           */
     vgs_alpha alpha;              /* VGS_VE                                                                */
@@ -451,7 +451,7 @@ typedef struct vgs_draw {
 } vgs_draw;
 
 /* n samples into x [n,dim]; draw may be NULL. E is evaluated at n rows, with energy or log_weight at 2 n.
-   With `correct` MALA's step sizes are fitted at the first draw after training or loading, on 128 rows that
+   With `correct` MALA's step sizes are fitted at the first draw after training or loading, on rows that
    only weights and config.seed decide: exactness wants them to know nothing of the rows drawn.
    With `resample` the n rows are one population. Before step t a row has its weight so far times
    exp(-V_t(x_t)/tau), what is still to come according to the value; when the ESS of these weights falls below
@@ -19470,7 +19470,7 @@ static vgs_status vgs__pilot_again_start(vgs_sampler *s, bool always, float *sta
     vgs_status st = w ? VGS_OK : VGS_E_NOMEM;
     size_t i;
     draw.log_weight = w;
-    draw.first_row = (uint32_t)vgs__choice_rows(s);                  /* not those that choose the best state */
+    draw.first_row = (uint32_t)vgs__choice_rows(s);  /* not the rows that choose the best state      */
     if (st == VGS_OK) st = vgs__draw(s, &draw, 0, (int)n, x, err);
     if (st == VGS_OK) s->energy_calls += vgs__choice_draw_calls(s, (double)n, 0);
     if (st == VGS_OK) st = vgs_weigh(w, (int)n, &quality, err);

@@ -481,7 +481,7 @@ static void particles_alone(void)
     c.steps = 8;
     s = vgs_sampler_create(&c, &err);
     CHECK(s && vgs_sampler_train(s, 1, NULL, &err) == VGS_OK, "%s", err.msg);
-    OK(s->c.net.kind == VGS_NET_EGNN && s->c.batch == 64 && s->c.value_lr > 9e-4f);
+    OK(s->c.net.kind == VGS_NET_EGNN && s->c.batch == 32 && s->c.value_lr > 9e-4f);
     for (k = 0; k < 4; ++k) {
         T_IN("%d", k);
         s->iteration = k == 0 ? 11 : k == 1 ? 16 : k == 2 ? 56 : 101;
@@ -495,7 +495,7 @@ static void particles_alone(void)
 }
 
 /* What the pilot chooses for particles: all its calls at once, so that it does not go on when ESS/N is low,
-   but does if calls are given; all samples kept, twice the steps; when a corrector is chosen anew. */
+   but does if calls are given; all samples kept, four times the steps, narrow windows; when a corrector is chosen anew. */
 static void particles_chosen(void)
 {
     vgs_config c = three_particles();
@@ -507,11 +507,11 @@ static void particles_chosen(void)
         c.pilot_calls = k ? 3000 : 0;
         s = vgs_sampler_create(&c, &err);
         CHECK(s && vgs_sampler_train(s, 1, NULL, &err) == VGS_OK, "%s", err.msg);
-        OK(s->c.pilot_calls == (k ? 3000 : 300000) && s->c.replay == 192);
-        OK(s->c.steps == 2 * s->pilot.steps && s->c.steps >= 32);
+        OK(s->c.pilot_calls == (k ? 3000 : 300000) && s->c.replay == 384);
+        OK(s->c.steps == 4 * s->pilot.steps && s->c.steps >= 64);
+        OK(s->c.net.windows == 32 && fabsf(s->c.net.x_scale - 0.1f) < 1e-6f);
         OK(vgs__train_resumes(s) == (k == 1));
-        s->iteration = 75;
-        OK(!vgs__choice_due(s));
+        for (s->iteration = 0; s->iteration < 100; s->iteration += 75) OK(!vgs__choice_due(s));
         s->iteration = 100;
         OK(vgs__choice_due(s));
         vgs_sampler_free(s);
