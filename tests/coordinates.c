@@ -495,7 +495,8 @@ static void particles_alone(void)
 }
 
 /* What the pilot chooses for particles: all its calls at once, so that it does not go on when ESS/N is low,
-   but does if calls are given; all samples kept, four times the steps, narrow windows; when a corrector is chosen anew. */
+   but does if calls are given; all samples kept, four times the steps, narrow windows; when a corrector is
+   chosen anew. */
 static void particles_chosen(void)
 {
     vgs_config c = three_particles();
