@@ -26,7 +26,8 @@
    NUMBERS    Random integers are bit for bit those of the CPU, normal numbers within 2 ulp, ops within
        rounding: the same training, but not the same bits. A device gives the same bits again: no sum has an
        order that changes, there are no atomics on floats. fp64 is not used: sums that the CPU makes in double
-       are made in pairs of floats.
+       are made in pairs of floats. Numbers below 1.2e-38 count as 0 where the device can do so
+       (-cl-denorms-are-zero), in your OpenCL C source, too.
 
    PRODUCTS of matrices are made by one of several kernels. Which is the fastest, for a form and a size, is
        measured once for a device and kept beside the compiled kernels. All of ours add in one order: the same
@@ -2660,12 +2661,14 @@ static void vgs_cl__keep_log(vgs_cl *cl, cl_program p, const char *what, vgs_err
     vgs__free(log);
 }
 
+/* Denormal numbers count as 0 where a device can do so, as in the kernels of vgs.h: CPU devices are slow with
+   them. */
 static void vgs_cl__options(const vgs_cl *cl, char text[200])
 {
     cl_device_fp_config fp = 0;
     clGetDeviceInfo(cl->device, CL_DEVICE_SINGLE_FP_CONFIG, sizeof fp, &fp, NULL);
-    snprintf(text, 200, "-cl-std=CL1.2 -DVGS_WG=%d -DVGS_CALLS=%d -DVGS_WORDS=%d%s%s", cl->wg, VGS_CL__CALLS,
-             VGS_CL__WORDS, fp & CL_FP_FMA ? " -DVGS_FMA" : "",
+    snprintf(text, 200, "-cl-std=CL1.2 -cl-denorms-are-zero -DVGS_WG=%d -DVGS_CALLS=%d -DVGS_WORDS=%d%s%s",
+             cl->wg, VGS_CL__CALLS, VGS_CL__WORDS, fp & CL_FP_FMA ? " -DVGS_FMA" : "",
              fp & CL_FP_CORRECTLY_ROUNDED_DIVIDE_SQRT ? " -cl-fp32-correctly-rounded-divide-sqrt" : "");
 }
 
