@@ -431,7 +431,7 @@ static void sources(void)
     OK(vgs_cl_energy(the_device, NULL, 2, &source, &err) == VGS_E_ARG);
 }
 
-/* ---- denormal numbers: 0 on a CPU device, which is slow with them --------------------------------------- */
+/* ---- denormal numbers: 0 on a CPU device, which is slow with them ------------------------------------- */
 
 /* 1e-10 as x 1e-30 1e30 goes by 1e-40. Devices may keep such numbers; PoCL on x86 does as it is told. */
 static void denormals(void)
