@@ -409,7 +409,8 @@ typedef struct vgs_config {
     float  target_ess;            /* train ends when ESS/N of 10000 draws reaches this, and tries what     */
                                   /* helps on the way; in (0,1), 0 = it makes all n iterations. Needs a    */
                                   /* pilot                                                                 */
-    double minutes;               /* wall time after which a call of train ends; 0 = no limit              */
+    double minutes;               /* wall time after which a call of train ends, but not within a pilot or */
+                                  /* an iteration; 0 = no limit                                            */
     int  (*progress)(void *user, const vgs_stats *stats);            /* after every iteration: its number, */
                                   /* and elbo and ess when last measured; nonzero cancels                  */
     void  *progress_user;
@@ -8634,6 +8635,8 @@ static vgs_status vgs__config_check_together(const vgs_config *c, vgs_error *err
         return vgs__fail(err, VGS_E_ARG, "config.target_ess = %g: needs a pilot: pilot_calls > 0, and "
                          "nothing that makes coordinates plain (with a built-in target: preset none)",
                          (double)c->target_ess);
+    if (!(c->minutes >= 0.0))
+        return vgs__fail(err, VGS_E_ARG, "config.minutes = %g: must be >= 0", c->minutes);
     if (!c->replay && vgs__config_denoises(c))
         return vgs__fail(err, VGS_E_ARG, "config.denoise_loss = %g: must be 0 without replay",
                          (double)c->denoise_loss);
@@ -17051,20 +17054,21 @@ static void vgs__pilot_aim(vgs__pilot *p, int i, int round)
 
 /* Takes the step of chain i if E falls; the pair of differences, scaled so that steep places do not outweigh
    all others, into u and g. False: there is no pair. Later ones are longer or shorter, but for those at
-   random. */
+   random; from far away in coordinates that are much too fine not so short that rounding swallows them. */
 static bool vgs__pilot_take(vgs__pilot *p, int i, int round, double *u, double *g)
 {
     size_t d = (size_t)p->dim, j;
     float *x = p->m.x + (size_t)i * d, *gx = p->m.g + (size_t)i * d;
     const float *y = p->m.y + (size_t)i * d, *gy = p->m.gy + (size_t)i * d;
     const double reach = p->reach[i];
-    double uu = 0.0, gg = 0.0, unit;
+    double uu = 0.0, gg = 0.0, xx = 0.0, unit;
     bool finite = vgs__finite(p->m.row[i].ey);
     for (j = 0; j < d; ++j) {
         u[j] = (double)y[j] - (double)x[j];
         g[j] = (double)gy[j] - (double)gx[j];
         uu += u[j] * u[j];
         gg += g[j] * g[j];
+        xx += (double)x[j] * (double)x[j];
     }
     p->sloped = p->sloped || gg > 0.0;
     if (finite && p->m.row[i].ey <= p->m.row[i].ex) {
@@ -17072,7 +17076,7 @@ static bool vgs__pilot_take(vgs__pilot *p, int i, int round, double *u, double *
         memcpy(gx, gy, d * sizeof *gx);
         p->m.row[i].ex = p->m.row[i].ey;
         p->reach[i] *= 4.0;
-    } else p->reach[i] = 0.25 * sqrt(uu);
+    } else p->reach[i] = fmax(0.25 * sqrt(uu), xx > 1e12 ? 1e-6 * sqrt(xx) : 0.0);
     if (round && vgs__pilot_probes(p, round)) p->reach[i] = reach;
     unit = uu > 0.0 && gg > 0.0 ? 1.0 / sqrt(sqrt(uu * gg)) : 1.0;
     for (j = 0; j < d; ++j) {
@@ -17101,13 +17105,14 @@ static vgs_status vgs__pilot_refuse(const vgs__pilot *p, int round, double befor
     return VGS_OK;
 }
 
-/* Rounds until little falls: all chains step, and coordinates follow the curvature that they meet. */
+/* Rounds until little falls: all chains step, and coordinates follow the curvature that they meet. Where E
+   began far out, in lengths that are not those of x, it takes more of them. */
 static vgs_status vgs__pilot_descend(vgs__pilot *p, double most, vgs_error *err)
 {
     int d = p->dim, i, round, pairs;
-    double *u = p->place, *g = p->force, before, after;
+    double *u = p->place, *g = p->force, before, after = 0.0;
     vgs_status st = VGS_OK;
-    for (round = 0; p->calls + p->n <= most && st == VGS_OK; ++round) {
+    for (round = 0; p->calls + p->n <= (after > 1e6 * p->n ? 3.0 : 1.0) * most && st == VGS_OK; ++round) {
         for (before = after = 0.0, i = 0; i < p->n; ++i) before += p->m.row[i].ex;
         for (i = 0; i < p->n; ++i) vgs__pilot_aim(p, i, round);
         st = vgs__pilot_energies(p, err);

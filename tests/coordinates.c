@@ -457,6 +457,34 @@ static int springs(void *user, const double *x, int n, int dim, double *e, doubl
     return 0;
 }
 
+/* Two wells 2.8e-6 apart, given without a length: descents begin a million times as far out, where E is 1e24
+   and its curvature 1e36. */
+static int small_wells(void *user, const double *x, int n, int dim, double *e, double *g)
+{
+    (void)user;
+    for (int i = 0; i < n; ++i, x += dim) {
+        double a = x[0] * 1e6, w = a * a - 2.0, z = x[1] * 1e6 - a;
+        e[i] = w * w + 0.5 * z * z;
+        if (g) { g[dim * i] = (4.0 * a * w - z) * 1e6; g[dim * i + 1] = z * 1e6; }
+    }
+    return 0;
+}
+
+static void begins_far_out(void)
+{
+    vgs_config c;
+    vgs_error err = { VGS_OK, "" };
+    vgs_sampler *s;
+    memset(&c, 0, sizeof c);
+    c.energy.eval64 = small_wells;
+    c.energy.dim = 2;
+    c.threads = 1;
+    s = vgs_sampler_create(&c, &err);
+    CHECK(s && vgs_sampler_train(s, 1, NULL, &err) == VGS_OK, "%s", err.msg);
+    CHECK(s->frame.l[0] > 5e-7 && s->frame.l[0] < 5e-6, "%g", s->frame.l[0]);
+    vgs_sampler_free(s);
+}
+
 static vgs_config three_particles(void)
 {
     vgs_config c;
@@ -765,11 +793,14 @@ static void chosen_corrector(void)
     vgs_sampler_free(s);
 }
 
-/* target_ess without a pilot is refused, not ignored. */
+/* Refused, not ignored: target_ess without a pilot, minutes below 0. */
 static void needs_a_pilot(void)
 {
     vgs_config c = wells_config();
     vgs_error err = { VGS_OK, "" };
+    c.minutes = -1;
+    OK(!vgs_sampler_create(&c, &err) && strstr(err.msg, "minutes = -1: must be >= 0"));
+    c.minutes = 0;
     c.target_ess = 0.5f;
     c.s2_start = 1;
     OK(!vgs_sampler_create(&c, &err) && strstr(err.msg, "target_ess = 0.5: needs a pilot"));
@@ -805,6 +836,7 @@ int main(int argc, char **argv)
     RUN(denoising_off);
     RUN(samples_forgotten);
     RUN(particles_alone);
+    RUN(begins_far_out);
     RUN(particles_chosen);
     RUN(walls);
     RUN(threads);
