@@ -397,8 +397,8 @@ typedef struct vgs_config {
                                   /* fixed_kernel or explicit_drift                                        */
     int    energy_features;       /* points at which V is given E, around where the base expects x_T: V    */
                                   /* then knows what E knows, for as many energy gradients in every step   */
-                                  /* of a draw. 0: the pilot decides; none if negative (as text: 0), or    */
-                                  /* coordinates are plain                                                 */
+                                  /* of a draw. 0: the pilot decides, by draws that take some 4000 T       */
+                                  /* energies; none if negative (as text: 0), or coordinates are plain     */
     bool   scale_by_dim;          /* the network gives V/D                                                 */
     bool   on_sphere;             /* |x| = 1, moves along great circles, a_t = 1, x_0 uniform; implies     */
                                   /* published. log Z refers to the area. |mu_t| ends at pi                */
@@ -16268,13 +16268,15 @@ static bool vgs__pilot_geometric_mean(double *c, double *q, double *p, double *w
 /* ---- fits of L ---- */
 
 /* L from second moments: of the geometric mean, or of cov alone (slope = NULL). ridge is added to both in
-   units of their diagonals. False if it cannot be. l: as in a frame; cov and slope stay. */
+   units of their diagonals. Where scales are so far apart that rounding spoils the whole, those of each
+   coordinate alone are a start. False if it cannot be. l: as in a frame; cov and slope stay. */
 static bool vgs__pilot_fit(const vgs__pilot *p, const double *cov, const double *slope, double ridge,
                            double *l)
 {
     const int d = p->dim, step = vgs__pilot_diagonal(p);
     const size_t cells = vgs__pilot_cells(p);
     double *c = p->work, *q = c + cells, *scale = c + 4 * cells, sum = 0.0, of = 0.0;
+    bool whole;
     int i, j;
     for (i = 0; i < d; ++i) {                    /* of each coordinate alone                          */
         double v = cov[i * step], w = slope ? slope[i * step] : 1.0 / v;
@@ -16291,11 +16293,14 @@ static bool vgs__pilot_fit(const vgs__pilot *p, const double *cov, const double 
             c[i * d + j] = cov[i * d + j] / (scale[i] * scale[j]) * (i == j ? 1.0 + ridge : 1.0);
             if (slope) q[i * d + j] = slope[i * d + j] * (scale[i] * scale[j]) * (i == j ? 1.0 + ridge : 1.0);
         }
-    if (slope && !vgs__pilot_geometric_mean(c, q, l, q + cells, d)) return false;
     if (!slope) memcpy(l, c, cells * sizeof *l);
-    for (i = 0; i < d; ++i)
+    whole = !slope || vgs__pilot_geometric_mean(c, q, l, q + cells, d);
+    for (i = 0; i < d && whole; ++i)
         for (j = 0; j < d; ++j) l[i * d + j] *= scale[i] * scale[j];
-    return vgs__pilot_cholesky(l, d);
+    if (whole && vgs__pilot_cholesky(l, d)) return true;
+    memset(l, 0, cells * sizeof *l);
+    for (i = 0; i < d; ++i) l[i * d + i] = scale[i];
+    return true;
 }
 
 /* ---- fits of L of low rank ----
@@ -17052,6 +17057,8 @@ static void vgs__pilot_aim(vgs__pilot *p, int i, int round)
     for (j = 0; j < d; ++j) y[j] = (float)((double)x[j] + (probe ? (double)y[j] : -step * (double)g[j]));
 }
 
+#define VGS__PILOT_FAR 1e6                       /* a place, or E/tau, that tells of another unit     */
+
 /* Takes the step of chain i if E falls; the pair of differences, scaled so that steep places do not outweigh
    all others, into u and g. False: there is no pair. Later ones are longer or shorter, but for those at
    random; from far away in coordinates that are much too fine not so short that rounding swallows them. */
@@ -17061,7 +17068,7 @@ static bool vgs__pilot_take(vgs__pilot *p, int i, int round, double *u, double *
     float *x = p->m.x + (size_t)i * d, *gx = p->m.g + (size_t)i * d;
     const float *y = p->m.y + (size_t)i * d, *gy = p->m.gy + (size_t)i * d;
     const double reach = p->reach[i];
-    double uu = 0.0, gg = 0.0, xx = 0.0, unit;
+    double uu = 0.0, gg = 0.0, xx = 0.0, unit, far;
     bool finite = vgs__finite(p->m.row[i].ey);
     for (j = 0; j < d; ++j) {
         u[j] = (double)y[j] - (double)x[j];
@@ -17070,13 +17077,14 @@ static bool vgs__pilot_take(vgs__pilot *p, int i, int round, double *u, double *
         gg += g[j] * g[j];
         xx += (double)x[j] * (double)x[j];
     }
+    far = sqrt(xx) / VGS__PILOT_FAR;
     p->sloped = p->sloped || gg > 0.0;
     if (finite && p->m.row[i].ey <= p->m.row[i].ex) {
         memcpy(x, y, d * sizeof *x);
         memcpy(gx, gy, d * sizeof *gx);
         p->m.row[i].ex = p->m.row[i].ey;
         p->reach[i] *= 4.0;
-    } else p->reach[i] = fmax(0.25 * sqrt(uu), xx > 1e12 ? 1e-6 * sqrt(xx) : 0.0);
+    } else p->reach[i] = fmax(0.25 * sqrt(uu), far > 1.0 ? far : 0.0);
     if (round && vgs__pilot_probes(p, round)) p->reach[i] = reach;
     unit = uu > 0.0 && gg > 0.0 ? 1.0 / sqrt(sqrt(uu * gg)) : 1.0;
     for (j = 0; j < d; ++j) {
@@ -17112,7 +17120,8 @@ static vgs_status vgs__pilot_descend(vgs__pilot *p, double most, vgs_error *err)
     int d = p->dim, i, round, pairs;
     double *u = p->place, *g = p->force, before, after = 0.0;
     vgs_status st = VGS_OK;
-    for (round = 0; p->calls + p->n <= (after > 1e6 * p->n ? 3.0 : 1.0) * most && st == VGS_OK; ++round) {
+    for (round = 0; st == VGS_OK; ++round) {
+        if (p->calls + p->n > (after > VGS__PILOT_FAR * p->n ? 3.0 : 1.0) * most) break;
         for (before = after = 0.0, i = 0; i < p->n; ++i) before += p->m.row[i].ex;
         for (i = 0; i < p->n; ++i) vgs__pilot_aim(p, i, round);
         st = vgs__pilot_energies(p, err);
@@ -24345,6 +24354,7 @@ VGS__DEF vgs_status vgs_ebm_checkpoint_config(const char *path, vgs_ebm_config *
 #undef VGS__PI
 #undef VGS__ARM
 #undef VGS__FLUSH
+#undef VGS__PILOT_FAR
 #undef VGS__V8
 #undef VGS__STREAM
 #undef VGS__MAX_SPACE

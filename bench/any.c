@@ -34,6 +34,31 @@ FN(gaussian_100)                                 /* std 1 to 0.001, turned by a 
     return 0;
 }
 
+FN(apart)                                        /* std 1 to 1e-6, along the axes                    */
+{
+    (void)user;
+    EACH_ROW {
+        e[i] = 0.0;
+        for (int j = 0; j < dim; ++j) {
+            double s = pow(10.0, -6.0 * j / (dim - 1)), z = x[j] / s;
+            e[i] += 0.5 * z * z;
+            if (g) g[j] = z / s;
+        }
+    }
+    return 0;
+}
+
+FN(on_sphere)                                    /* von Mises-Fisher, kappa 5 on S^2, 20 on S^9      */
+{
+    const double kappa = dim == 3 ? 5.0 : 20.0;
+    (void)user;
+    EACH_ROW {
+        e[i] = -kappa * x[0];
+        for (int j = 0; g && j < dim; ++j) g[j] = j ? 0.0 : -kappa;
+    }
+    return 0;
+}
+
 FN(far_away)                                     /* mean 1e5 std, std 1e-6, constant 1e9             */
 {
     (void)user;
@@ -378,6 +403,18 @@ FN(students)                                     /* nu 2.5 in each coordinate, w
     return 0;
 }
 
+/* log Z of von Mises-Fisher: the area of the sphere of a dimension less, times an integral over the angle. */
+static double sphere_log_z(double kappa, int dim)
+{
+    enum { CELLS = 100000 };
+    double sum = 0.0;
+    for (int i = 0; i < CELLS; ++i) {
+        double angle = PI * (i + 0.5) / CELLS;
+        sum += exp(kappa * (cos(angle) - 1.0)) * pow(sin(angle), dim - 2) * PI / CELLS;
+    }
+    return kappa + log(sum) + log(2.0) + 0.5 * (dim - 1) * log(PI) - log(tgamma(0.5 * (dim - 1)));
+}
+
 /* log Z of Student's t. */
 static double student_log_z(double nu, int dim)
 {
@@ -530,6 +567,11 @@ typedef struct problem {
 #define NOT_KNOWN ((double)NAN)
 static const problem problems[] = {
     { "gaussian100", NULL, gaussian_100, 100, 0, 1, 50 * LOG_2PI - 150 * 2.302585092994046, 0.95, 20 },
+    { "turned5", NULL, gaussian_100, 5, 0, 1, 2.5 * LOG_2PI - 7.5 * 2.302585092994046, 0.95, 20 },
+    { "turned30", NULL, gaussian_100, 30, 0, 1, 15 * LOG_2PI - 45 * 2.302585092994046, 0.95, 20 },
+    { "apart12", NULL, apart, 12, 0, 1, 6 * LOG_2PI - 36 * 2.302585092994046, 0.95, 20 },
+    { "apart30", NULL, apart, 30, 0, 1, 15 * LOG_2PI - 90 * 2.302585092994046, 0.95, 20 },
+    { "apart100", NULL, apart, 100, 0, 1, 50 * LOG_2PI - 300 * 2.302585092994046, 0.95, 20 },
     { "far", NULL, far_away, 5, 0, 1, 2.5 * LOG_2PI - 5 * 13.815510557964274 - 1e9, 0.95, 20 },
     { "four-gauss", "four-gauss", NULL, 2, 0, 1, 0, 0.7, 40 },
     { "gmm9", "gmm9", NULL, 2, 0, 1, 0, 0.7, 60 },
@@ -556,6 +598,8 @@ static const problem problems[] = {
     { "gamma", NULL, gamma_3, 1, 0, 1, 0, 0.8, 20 },
     { "quadrant", NULL, quadrant, 3, 0, 1, 3 * (0.5 * LOG_2PI - 0.9621012), 0.8, 20 },
     { "von-mises", NULL, von_mises, 1, 0, 1, 1.8378770664093453 + 0.8239937, 0.8, 20 },
+    { "sphere3", NULL, on_sphere, 3, 0, 1, 5.2284, 0.8, 20 },
+    { "sphere10", NULL, on_sphere, 10, 0, 1, NOT_KNOWN, 0.8, 20 },
     { "axes200", NULL, axes, 200, 0, 1, NOT_KNOWN, 0.95, 20 },
     { "axes500", NULL, axes, 500, 0, 1, NOT_KNOWN, 0.95, 20 },
     { "factors200", NULL, factors, 200, 0, 1, NOT_KNOWN, 0.95, 20 },
@@ -572,6 +616,7 @@ static const problem problems[] = {
 static double truth(const problem *p)
 {
     if (p->f == phi_4) return phi_4_log_z();
+    if (p->f == on_sphere && p->dim == 10) return sphere_log_z(20.0, 10);
     if (p->f == axes || p->f == factors || p->f == autoregression || p->f == linear)
         return many_log_z(p->f, p->dim);
     if (p->f == students) return 5.0 * student_log_z(2.5, 1) + log(120.0);
@@ -593,6 +638,7 @@ static vgs_config config_of(const problem *p, uint64_t seed)
     if (p->target) c.energy = target_energy(target_find(p->target));
     else c.energy = (vgs_energy){ .eval64 = p->f, .dim = p->dim, .particles = p->particles,
                                   .thread_safe = true };
+    c.on_sphere = p->f == on_sphere;
     return c;
 }
 

@@ -414,6 +414,25 @@ static void denoising_off(void)
     CHECK(err.code == VGS_OK, "%s", err.msg);
 }
 
+/* Trained so far, saved, loaded and trained on, s [weights of at most 40000] is as without. */
+static void goes_on(const vgs_config *c, const float *warm, const vgs_sampler *whole, int first, int rest)
+{
+    static float x[40000], y[40000];
+    const char *path = "build/coordinates.safetensors";
+    vgs_error err = { VGS_OK, "" };
+    vgs_sampler *s = vgs_sampler_create(c, &err);
+    CHECK(s && vgs_sampler_warm_start(s, N, warm, &err) == VGS_OK, "%s", err.msg);
+    OK(vgs_sampler_train(s, first, NULL, &err) == VGS_OK && vgs_sampler_save(s, path, NULL, &err) == VGS_OK);
+    vgs_sampler_free(s);
+    s = vgs_sampler_create(c, &err);
+    CHECK(s && vgs_sampler_load(s, path, &err) == VGS_OK, "%s", err.msg);
+    OK(vgs_sampler_train(s, rest, NULL, &err) == VGS_OK && vgs_model_size(s->online) <= 40000);
+    OK(vgs_model_read(s->online, x, NULL) == VGS_OK && vgs_model_read(whole->online, y, NULL) == VGS_OK);
+    OK(!memcmp(x, y, (size_t)vgs_model_size(s->online) * sizeof *x) && s->kept == whole->kept);
+    vgs_sampler_free(s);
+    remove(path);
+}
+
 /* Samples that draws show not to be the target's are forgotten, once; V then learns from the sampler's own.
    Those of the target stay. */
 static void samples_forgotten(void)
@@ -435,6 +454,7 @@ static void samples_forgotten(void)
         OK((vgs_sampler_pilot(s)->rows == 0) == k && (s->kept_fixed == 0) == k);
         OK(vgs__train_denoises(s) == !k);
         OK(vgs_sampler_train(s, 26, NULL, &err) == VGS_OK && s->kept > 10);
+        goes_on(&c, x, s, 5, 21);
         s->kept = s->c.replay;
         OK(vgs__train_denoises(s));
         vgs_sampler_free(s);
@@ -482,6 +502,37 @@ static void begins_far_out(void)
     s = vgs_sampler_create(&c, &err);
     CHECK(s && vgs_sampler_train(s, 1, NULL, &err) == VGS_OK, "%s", err.msg);
     CHECK(s->frame.l[0] > 5e-7 && s->frame.l[0] < 5e-6, "%g", s->frame.l[0]);
+    vgs_sampler_free(s);
+}
+
+/* Scales a factor 1e6 apart, D = 30: rounding spoils the first fits as a whole, not their diagonal. */
+static int scales_apart(void *user, const double *x, int n, int dim, double *e, double *g)
+{
+    (void)user;
+    for (int i = 0; i < n; ++i) {
+        e[i] = 0;
+        for (int j = 0; j < dim; ++j) {
+            double width = pow(10.0, -6.0 * j / (dim - 1)), z = x[i * dim + j] / width;
+            e[i] += 0.5 * z * z;
+            if (g) g[i * dim + j] = z / width;
+        }
+    }
+    return 0;
+}
+
+static void far_apart(void)
+{
+    vgs_config c;
+    vgs_error err = { VGS_OK, "" };
+    vgs_sampler *s;
+    memset(&c, 0, sizeof c);
+    c.energy.eval64 = scales_apart;
+    c.energy.dim = 30;
+    c.seed = 1;
+    c.threads = 1;
+    s = vgs_sampler_create(&c, &err);
+    CHECK(s && vgs_sampler_train(s, 1, NULL, &err) == VGS_OK, "%s", err.msg);
+    CHECK(s->best_ess > 0.95, "%g", s->best_ess);
     vgs_sampler_free(s);
 }
 
@@ -837,6 +888,7 @@ int main(int argc, char **argv)
     RUN(samples_forgotten);
     RUN(particles_alone);
     RUN(begins_far_out);
+    RUN(far_apart);
     RUN(particles_chosen);
     RUN(walls);
     RUN(threads);
