@@ -423,7 +423,7 @@ VGS_API void         vgs_sampler_free  (vgs_sampler *s);             /* NULL is 
 /* n >= 0 more iterations; stats may be NULL. VGS_E_NONFINITE names row and step of the first energy that
    is minus infinity, or has a gradient that is not finite, with value and x; or it says that all rows
    (after a pilot: 90 %) are outside. Nothing is learned from it, and the sampler can still be used.
-   VGS_E_CANCELLED keeps what is done. */
+   VGS_E_CANCELLED keeps what is done, and fills stats. */
 VGS_API vgs_status   vgs_sampler_train (vgs_sampler *s, int n, vgs_stats *stats, vgs_error *err);
 /* Samples x [n,D] of your own in place of the pilot's, before the first call of train: coordinates, T and all
    else that the pilot chooses follow from them, and the value learns from them at once. They need not have
@@ -6017,11 +6017,15 @@ VGS__NO_GRAD(check)
 
 /* ---- energies of the user ------------------------------------------------------------------------ */
 
-static vgs_status vgs__energy_failed(const float *g, vgs_error *err)
+/* A callback failed at rows of which x is the first; g: with a gradient. It has none only if it does not fail
+   without. */
+static vgs_status vgs__energy_failed(const vgs_energy *e, const float *x, const float *g, vgs_error *err)
 {
-    return vgs__fail(err, VGS_E_ENERGY, "the energy callback failed%s",
-                     g ? ", asked for E and its gradient (an energy that has none can be sampled by the "
-                         "metropolis of vgs_mcmc)" : "");
+    float out;
+    if (!err || !g || vgs_energy_eval(e, x, 1, &out, NULL, 1, NULL) != VGS_OK)
+        return vgs__fail(err, VGS_E_ENERGY, "the energy callback failed");
+    return vgs__fail(err, VGS_E_ENERGY, "the energy callback failed, asked for E and its gradient (an energy "
+                     "that has none can be sampled by the metropolis of vgs_mcmc)");
 }
 
 /* One block of rows through the callback; double callbacks go through buffers of 2048 numbers. e64, unless
@@ -6032,7 +6036,7 @@ static vgs_status vgs__energy_block(const vgs_energy *e, const float *x, int n, 
     double xd[2048], gd[2048], ed[64], *px = xd, *pg = gd;
     int dim = e->dim, rows = dim <= 2048 ? 2048 / dim : 1, i, j, m, failed = 0;
     if (e->eval) {
-        if (e->eval(e->user, x, n, dim, out, g)) return vgs__energy_failed(g, err);
+        if (e->eval(e->user, x, n, dim, out, g)) return vgs__energy_failed(e, x, g, err);
         for (i = 0; e64 && i < n; ++i) e64[i] = (double)out[i];
         return VGS_OK;
     }
@@ -6051,7 +6055,7 @@ static vgs_status vgs__energy_block(const vgs_energy *e, const float *x, int n, 
         for (j = 0; g && j < m * dim; ++j) g[(size_t)i * (size_t)dim + (size_t)j] = (float)pg[j];
     }
     if (px != xd) vgs__free(px);
-    return failed ? vgs__energy_failed(g, err) : VGS_OK;
+    return failed ? vgs__energy_failed(e, x, g, err) : VGS_OK;
 }
 
 /* All rows of a callback: in one call, or in blocks of 64 over the threads when the energy allows it. */
@@ -6069,7 +6073,7 @@ static vgs_status vgs__energy_call(const vgs_energy *e, const float *x, int n, f
         bad += vgs__energy_block(e, x + (size_t)r * dim, m, out + r, e64 ? e64 + r : NULL,
                                  g ? g + (size_t)r * dim : NULL, NULL) != VGS_OK;
     }
-    return bad ? vgs__energy_failed(g, err) : VGS_OK;
+    return bad ? vgs__energy_failed(e, x, g, err) : VGS_OK;
 }
 
 /* out: e [r,1], out2: dE/dx [r,dim] */
@@ -12470,7 +12474,8 @@ struct vgs_sampler {
     uint64_t drawn_version;                      /* of Vbar when the best took its place              */
     float lr_factor;                             /* on value_lr: halves where the gap does not fall   */
     int stalled;                                 /* measurements since it last fell                   */
-    double best_elbo, best_ess, best_inside;     /* of the best state, from vgs__choice_rows draws    */
+    double best_elbo, best_ess, best_inside;     /* of the best state, from vgs__choice_rows draws;   */
+                                                 /* best_inside: NaN where these fail                 */
     bool reached;                                /* target_ess                                        */
     int harder;                                  /* how much vgs__train_try_harder has tried                */
     double energy_calls;
@@ -13440,25 +13445,58 @@ static vgs_status vgs__sampler_energies(vgs_sampler *s, const float *x, int n, d
     return st;
 }
 
-/* Is E minus infinity at x [D], or, where it is finite, a component of its gradient g [D] not? Then text, of
-   the place and the gradient in x, which x and g become. */
-static bool vgs__roll_energy_text(vgs_sampler *s, float *x, float *g, char text[200])
+/* At a row u what the caller's energy says itself: the place into x [D], E, and dE/dx into g [D] unless NULL.
+   Coordinates mix the components of a gradient. */
+static vgs_status vgs__sampler_ask(vgs_sampler *s, const float *u, double *x, double *e, double *g)
 {
-    int d = s->c.energy.dim, shown = d < 4 ? d : 4, j = 0, at;
-    double e;
-    if (vgs__evaluator_run(&s->energies, x, 1, &e, g, NULL) != VGS_OK || !(e <= DBL_MAX)) return false;
-    while (e >= -DBL_MAX && j < d && vgs__finite((double)g[j])) ++j;
-    if (j == d) return false;
-    e = vgs__frame_energy(&s->frame, x, e);
-    vgs__frame_slopes(&s->frame, x, g, 1);
-    vgs__frame_rows(&s->frame, VGS__TO_X, x, 1);
-    for (j = 0; j + 1 < d && vgs__finite((double)g[j]); ) ++j;
-    at = e >= -DBL_MAX ? snprintf(text, 200, "; E = %g, dE/dx[%d] = %g at x = (", e, j, (double)g[j])
-                       : snprintf(text, 200, "; E = %g at x = (", e);
-    for (j = 0; j < shown; ++j)
-        at += snprintf(text + at, 200 - (size_t)at, "%s%g", j ? ", " : "", (double)x[j]);
-    snprintf(text + at, 200 - (size_t)at, "%s", shown < d ? ", ...)" : ")");
-    return true;
+    const vgs_energy *of = s->frame.of;
+    const size_t d = (size_t)of->dim;
+    float *room = (float *)vgs__alloc(2 * d + 1, sizeof *room);
+    vgs__evaluator v;
+    vgs_status st = room ? VGS_OK : VGS_E_NOMEM;
+    size_t j;
+    for (j = 0; j < d; ++j) x[j] = (double)u[j];
+    if (s->frame.kind != VGS_PLAIN) vgs__frame_point(&s->frame, vgs__frame_place(&s->frame, u), x);
+    if (st == VGS_OK && !of->record && vgs__frame_call(of, x, 1, e, g, room)) st = VGS_E_ENERGY;
+    if (st == VGS_OK && of->record) {
+        for (j = 0; j < d; ++j) room[j] = (float)x[j];
+        st = vgs__evaluator_open(&v, of, s->b, 1, 1, NULL);
+        if (st == VGS_OK) st = vgs__evaluator_run(&v, room, 1, e, g ? room + d : NULL, NULL);
+        vgs__evaluator_close(&v);
+        for (j = 0; g && j < d; ++j) g[j] = (double)room[d + j];
+    }
+    vgs__free(room);
+    return st;
+}
+
+/* "(1, 2, 3, 4, ...)": x [D], of which at most four. */
+static void vgs__place_text(const double *x, int d, char text[80])
+{
+    int shown = d < 4 ? d : 4, j, at = 0;
+    for (j = 0; j < shown; ++j) at += snprintf(text + at, 80 - (size_t)at, "%s%g", j ? ", " : "(", x[j]);
+    snprintf(text + at, 80 - (size_t)at, "%s", shown < d ? ", ...)" : ")");
+}
+
+/* Is E minus infinity at a row u, or, where it is finite, a component of its gradient not? Then text, of the
+   place, of E, and of the first such component of dE/dx, or of the largest. */
+static bool vgs__roll_energy_text(vgs_sampler *s, const float *u, char text[200])
+{
+    int d = s->c.energy.dim, j = 0, i;
+    double *x = (double *)vgs__alloc(3 * (size_t)d, sizeof *x), *g = x + d, e;
+    float *of_u = (float *)(void *)(g + d);
+    char place[80];
+    bool bad = x && vgs__evaluator_run(&s->energies, u, 1, &e, of_u, NULL) == VGS_OK && e <= DBL_MAX;
+    while (bad && e >= -DBL_MAX && j < d && vgs__finite((double)of_u[j])) ++j;
+    bad = bad && j < d && vgs__sampler_ask(s, u, x, &e, g) == VGS_OK;
+    if (bad) {
+        vgs__place_text(x, d, place);
+        for (j = 0, i = 1; i < d; ++i)
+            if (vgs__finite(g[j]) && !(fabs(g[i]) <= fabs(g[j]))) j = i;
+        if (e >= -DBL_MAX) snprintf(text, 200, "; E = %g, dE/dx[%d] = %g at x = %s", e, j, g[j], place);
+        else snprintf(text, 200, "; E = %g at x = %s: a fault of E, or a density without integral", e, place);
+    }
+    vgs__free(x);
+    return bad;
 }
 
 /* A sentence on E at a row of the last step where a check found it bad: at a x_{T-1}, or at x_T. Empty if the
@@ -13466,14 +13504,14 @@ static bool vgs__roll_energy_text(vgs_sampler *s, float *x, float *g, char text[
 static void vgs__roll_describe_row(vgs_sampler *s, uint32_t row, char text[200])
 {
     size_t d = (size_t)s->c.energy.dim, at = (size_t)(row - s->seen.first_row) * d, j;
-    float *x = row - s->seen.first_row < (uint32_t)s->seen.n ? (float *)vgs__alloc(2 * d, sizeof *x) : NULL;
+    float *x = row - s->seen.first_row < (uint32_t)s->seen.n ? (float *)vgs__alloc(d, sizeof *x) : NULL;
     int k;
     text[0] = '\0';
     for (k = 0; x && k < 2 && !text[0]; ++k) {
         size_t place = k ? s->seen.to : s->seen.from;
         if (s->b->download(s->b->self, x, s->seen.x, place + at, d, VGS_F32, NULL) != VGS_OK) break;
         for (j = 0; j < d && !k; ++j) x[j] *= s->a[s->c.steps - 1];
-        if (!vgs__roll_energy_text(s, x, x + d, text)) text[0] = '\0';
+        if (!vgs__roll_energy_text(s, x, text)) text[0] = '\0';
     }
     vgs__free(x);
 }
@@ -15432,8 +15470,14 @@ static vgs_status vgs__draw_weight_end(vgs_sampler *s, int n, const float *x, do
                                        vgs_error *err)
 {
     vgs_status st = vgs__sampler_energies(s, x, n, e, err);
+    char text[200];
     int i;
-    for (i = 0; log_weight && i < n && st == VGS_OK; ++i) log_weight[i] -= e[i] / s->tau;
+    for (i = 0; i < n && st == VGS_OK; ++i) {
+        if (log_weight) log_weight[i] -= e[i] / s->tau;
+        if (e[i] >= -DBL_MAX || !vgs__roll_energy_text(s, x + (size_t)i * (size_t)s->c.energy.dim, text))
+            continue;
+        st = vgs__fail(err, VGS_E_NONFINITE, "the energy is not finite%s", text);
+    }
     return st;
 }
 
@@ -16979,10 +17023,10 @@ static vgs_status vgs__pilot_check_gradients(vgs__pilot *p, vgs_error *err)
     size_t d = (size_t)p->dim, i, j;
     char text[200] = "";
     for (i = 0; i < (size_t)p->n; ++i) {
-        float *g = p->m.gy + i * d;
+        const float *g = p->m.gy + i * d;
         for (j = 0; j < d && vgs__finite((double)g[j]); ) ++j;
         if (j == d || !vgs__finite(p->m.row[i].ey)) continue;
-        if (!vgs__roll_energy_text(p->s, p->m.y + i * d, g, text)) text[0] = '\0';
+        if (!vgs__roll_energy_text(p->s, p->m.y + i * d, text)) text[0] = '\0';
         return vgs__fail(err, VGS_E_NONFINITE, "pilot: the energy's gradient is not finite%s", text);
     }
     return VGS_OK;
@@ -17010,6 +17054,32 @@ static void vgs__pilot_stand(vgs__pilot *p)
     }
 }
 
+static vgs_status vgs__pilot_too_large(const vgs__frame *f, double e, vgs_error *err)
+{
+    return vgs__fail(err, VGS_E_ARG, "pilot: E is about %g: of energies of this size%s differences of tau "
+                     "= %g are lost. Take a constant off E, or give tau in the unit of E", e,
+                     f->of->eval64 ? "" : ", which are floats,", f->tau);
+}
+
+/* Why no chain can start: what E is at the last rows tried, if not infinite or NaN at all. */
+static vgs_status vgs__pilot_nowhere(vgs__pilot *p, vgs_error *err)
+{
+    double *x = p->work, e = HUGE_VAL;
+    char place[80];
+    int i;
+    vgs_status st = VGS_OK;
+    for (i = 0; i < p->n && st == VGS_OK && !(e <= DBL_MAX); ++i)
+        st = vgs__sampler_ask(p->s, p->m.y + (size_t)i * (size_t)p->dim, x, &e, NULL);
+    vgs__place_text(x, p->dim, place);
+    if (st == VGS_OK && e < -DBL_MAX)
+        return vgs__fail(err, VGS_E_NONFINITE, "pilot: E = %g at x = %s: a fault of E, or a density without "
+                         "integral", e, place);
+    if (st == VGS_OK && e <= DBL_MAX) return vgs__pilot_too_large(p->f, e, err);
+    return vgs__fail(err, VGS_E_NONFINITE, "pilot: the energy is finite nowhere: %d rows around 0, from "
+                     "2^-24 to 2^22 times length_scale wide, were tried. Give length_scale, or an energy "
+                     "that is finite near 0", (int)p->calls);
+}
+
 /* Chains start from N(0, L^2). If none has a finite energy, wider and narrower starts are tried. */
 static vgs_status vgs__pilot_start(vgs__pilot *p, vgs_error *err)
 {
@@ -17023,11 +17093,7 @@ static vgs_status vgs__pilot_start(vgs__pilot *p, vgs_error *err)
         st = vgs__pilot_energies(p, err);
         for (i = 0; i < p->n; ++i) found += vgs__finite(p->m.row[i].ey);
     }
-    if (st == VGS_OK && !found)
-        return vgs__fail(err, VGS_E_NONFINITE, "pilot: the energy is finite nowhere: %d rows around 0, from "
-                         "2^-24 to 2^22 times length_scale wide, were tried. Give length_scale, or an energy "
-                         "that is finite near 0", (int)p->calls);
-    if (st != VGS_OK) return st;
+    if (st != VGS_OK || !found) return st == VGS_OK ? vgs__pilot_nowhere(p, err) : st;
     vgs__pilot_stand(p);
     st = vgs__pilot_find_walls(p, found < p->n, err);
     for (found = i = 0; i < p->n && p->f->walled; ++i) found += vgs__finite(p->m.row[i].ey);
@@ -19096,7 +19162,7 @@ static vgs_status vgs__best_measure(vgs_sampler *s, vgs_error *err)
         s->best.gap = gap;
         s->best_elbo = w.elbo;
         s->best_ess = w.ess;
-        s->best_inside = w.inside;
+        s->best_inside = w.n ? w.inside : vgs__nan();
         s->stalled = 0;
         st = vgs__state_read(s, &s->best, err);
         return st == VGS_OK ? vgs__choice_correct(s, err) : st;
@@ -19964,8 +20030,11 @@ static vgs_status vgs__train_pilot(vgs_sampler *s, vgs__pilot_from from, vgs_err
 {
     vgs_status st = vgs__pilot_run(s, from, err);
     if (st != VGS_OK) return st;
+    if (fabs(s->frame.e0) * (s->c.energy.eval64 ? DBL_EPSILON : (double)FLT_EPSILON) > s->frame.tau)
+        return vgs__pilot_too_large(&s->frame, s->frame.e0, err);
     s->outside_max = 0.9;
     if ((st = vgs__best_measure(s, err)) != VGS_OK) return st;
+    if (!(s->best_inside >= 0.0)) return VGS_E_NONFINITE;            /* err says where                 */
     if (s->best_inside < 0.5)
         return vgs__fail(err, VGS_E_NONFINITE, "pilot: at %.0f %% of the draws of its Gaussian the energy is "
                          "infinite or NaN: more than half. Give coordinates = plain, with a length_scale and "
@@ -20027,10 +20096,10 @@ VGS__DEF vgs_status vgs_sampler_train(vgs_sampler *s, int n, vgs_stats *stats, v
     }
     end = n > 0 ? vgs__best_take(s, st == VGS_OK ? err : NULL) : VGS_OK;
     st = st == VGS_OK ? end : st;
-    if (st != VGS_OK || !stats) return st;
-    st = vgs__train_fill_stats(s, stats, err);
+    if ((st != VGS_OK && st != VGS_E_CANCELLED) || !stats) return st;
+    end = vgs__train_fill_stats(s, stats, st == VGS_OK ? err : NULL);
     stats->seconds = difftime(time(NULL), started);
-    return st;
+    return st == VGS_OK ? end : st;
 }
 
 /* ==== >>weights ==================================================================================== */

@@ -257,32 +257,70 @@ static int nowhere(void *user, const float *x, int n, int dim, float *e, float *
     return 0;
 }
 
-static int holed(void *user, const float *x, int n, int dim, float *e, float *g)
+/* A Gaussian whose coordinates are not its own axes, with a constant; in float it may have a hole. */
+typedef struct tilted { double constant; float hole; bool no_gradient, fails; } tilted;
+
+static int tilted_energy(void *user, const double *x, int n, int dim, double *e, double *g)
 {
+    const tilted *q = (const tilted *)user;
     int i;
-    (void)user;
-    for (i = 0; i < n * dim && g; ++i) g[i] = x[i] > 0.5f ? (float)NAN : x[i];
-    for (i = 0; i < n; ++i) e[i] = 0.5f * (x[i * dim] * x[i * dim] + x[i * dim + 1] * x[i * dim + 1]);
+    if (q->fails || (q->no_gradient && g)) return 1;
+    for (i = 0; i < n; ++i, x += dim, g = g ? g + dim : g) {
+        double z = 10 * (x[1] - 3 * x[0]);
+        e[i] = 0.5 * (x[0] * x[0] + z * z) + q->constant;
+        if (g) { g[0] = x[0] - 30 * z; g[1] = 10 * z; }
+    }
     return 0;
 }
+static int holed(void *user, const float *x, int n, int dim, float *e, float *g)
+{
+    const float hole = ((const tilted *)user)->hole;
+    int i, j, failed = 0;
+    for (i = 0; i < n && !failed; ++i, x += dim, g = g ? g + dim : g) {
+        double at[2], energy, slope[2];
+        for (j = 0; j < 2; ++j) at[j] = (double)x[j];
+        failed = tilted_energy(user, at, 1, dim, &energy, g ? slope : NULL);
+        for (e[i] = (float)energy, j = 0; j < 2 && g; ++j) g[j] = (float)slope[j];
+        if (!(x[0] > 0.5f && x[0] < 0.8f)) continue;
+        if (hole < 0) e[i] = hole;
+        else if (hole > 0 && g) g[1] = (float)NAN;
+    }
+    return failed;
+}
 
+/* Each is said in its own words, and what is wrong is given in x, as the callback has it. */
 static void refused(void)
 {
-    static const struct { vgs_energy_fn *f; const char *says; } all[] = {
-        { constant, "a constant has no density" }, { falling, "falls without end" },
-        { nowhere, "finite nowhere" }, { holed, "gradient is not finite; E = " } };
-    int k;
-    for (k = 0; k < 4; ++k) {
+    static tilted slope = { 0, 1, false, false }, pit = { 0, -(float)INFINITY, false, false },
+                  bare = { 0, 0, true, false }, fails = { 0, 0, false, true },
+                  huge = { 1e300, 0, false, false }, large = { 1e30, 0, false, false },
+                  bottom = { -(double)INFINITY, 0, false, false };
+    static const struct { vgs_energy_fn *f; tilted *of; const char *says; } all[] = {
+        { constant, NULL, "a constant has no density" }, { falling, NULL, "falls without end" },
+        { nowhere, NULL, "finite nowhere" }, { holed, &slope, "gradient is not finite; E = " },
+        { holed, &slope, "dE/dx[1] = " }, { holed, &pit, "E = -inf at x = (0." },
+        { holed, &bottom, "pilot: E = -inf at x = (" }, { holed, &large, "floats, differences of tau = 1" },
+        { NULL, &huge, "E is about 1e+300: of energies of this size differences of tau = 1 are lost" },
+        { NULL, &large, "E is about 1e+30: of energies of this size differences of tau = 1 are lost" },
+        { holed, &bare, "asked for E and its gradient" }, { NULL, &bare, "asked for E and its gradient" },
+        { holed, &fails, "the energy callback failed" }, { NULL, &fails, "the energy callback failed" } };
+    size_t k;
+    for (k = 0; k < sizeof all / sizeof *all; ++k) {
         vgs_config c;
         vgs_error err = { VGS_OK, "" };
         vgs_sampler *s;
+        T_IN("energy %d", (int)k);
         memset(&c, 0, sizeof c);
         c.energy.eval = all[k].f;
+        c.energy.eval64 = all[k].f ? NULL : tilted_energy;
+        c.energy.user = all[k].of;
         c.energy.dim = 2;
         c.net.hidden = 8;
         s = vgs_sampler_create(&c, &err);
         OK(s && vgs_sampler_train(s, 5, NULL, &err) != VGS_OK && vgs_sampler_iteration(s) == 0);
         CHECK(strstr(err.msg, all[k].says), "%s", err.msg);
+        CHECK(!strstr(err.msg, "coordinates = plain"), "%s", err.msg);
+        CHECK(all[k].of != &fails || !strstr(err.msg, "gradient"), "%s", err.msg);
         vgs_sampler_free(s);
     }
 }

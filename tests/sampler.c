@@ -1530,6 +1530,7 @@ static void cancel(void)
     vgs_config c = small(&b);
     vgs_sampler *s, *other;
     vgs_error err = { VGS_OK, "" };
+    vgs_stats st = { 0 };
     int at = 3;
     size_t n;
     float *w, *v;
@@ -1538,7 +1539,8 @@ static void cancel(void)
     c.progress = stop_at;
     c.progress_user = &at;
     s = create(&c);
-    OK(vgs_sampler_train(s, 10, NULL, &err) == VGS_E_CANCELLED && vgs_sampler_iteration(s) == 3);
+    OK(vgs_sampler_train(s, 10, &st, &err) == VGS_E_CANCELLED && vgs_sampler_iteration(s) == 3);
+    OK(st.iteration == 3 && st.energy_calls > 0 && isfinite(st.elbo) && strstr(err.msg, "cancelled after"));
     w = weights(s, &n);
     v = weights(other, &n);
     OK(!memcmp(w, v, n * sizeof *w));            /* keeps what is done                                */
