@@ -609,8 +609,9 @@ VGS_API vgs_status vgs_sampler_save(const vgs_sampler *s, const char *path, cons
                                     vgs_error *err);
 /* Overwrites the fields of cfg that the file's metadata has; *count tells how many (0: not from us). */
 VGS_API vgs_status vgs_checkpoint_config(const char *path, vgs_config *cfg, int *count, vgs_error *err);
-/* Into a sampler of the same network and steps, or one that leaves to a pilot what the file's pilot has
-   chosen: names and shapes are checked, nothing is changed on failure.
+/* Into a sampler of the same network and steps: names and shapes are checked, nothing is changed on failure.
+   Its fields stay what they are; but of a file with a pilot an untrained sampler takes all that its caller
+   left open: network, steps, coordinates and others.
    A state_dict without our extras gives weights, schedule and s0; value_on defaults to value. */
 VGS_API vgs_status vgs_sampler_load(vgs_sampler *s, const char *path, vgs_error *err);
 
@@ -22737,50 +22738,71 @@ static vgs_status vgs__ckpt_apply_training(vgs_sampler *s, vgs__snapshot *h, vgs
     return st;
 }
 
-/* A sampler of this configuration, whose coordinates are others, takes the place of s. */
-static vgs_status vgs__ckpt_adopt_coordinates(vgs_sampler *s, const vgs_config *c, vgs_error *err)
+/* Fields that the caller gave stay what they are. */
+static void vgs__ckpt_keep_given(const vgs_config *given, vgs_config *c)
 {
-    vgs__frame was = s->frame;
-    vgs_status st = vgs__frame_open(&s->frame, was.of, c->coordinates, (double)c->length_scale, was.tau,
-                                    was.b, was.buf != NULL, err);
-    if (st == VGS_OK) st = vgs__sampler_rebuild(s, c, err);
-    if (st == VGS_OK) {
-        vgs__frame_close(&was);
-        return st;
+    vgs_config none;
+    int i;
+    memset(&none, 0, sizeof none);
+    for (i = 0; i < VGS__FIELD_COUNT; ++i) {
+        const vgs__field *f = &vgs__fields[i];
+        size_t n = f->kind == VGS__BOOL ? sizeof(bool) : f->kind == VGS__U64 ? sizeof(uint64_t) : sizeof(int);
+        const char *at = (const char *)given + f->at;
+        if (memcmp(at, (const char *)&none + f->at, n)) memcpy((char *)c + f->at, at, n);
     }
-    vgs__frame_close(&s->frame);
-    s->frame = was;
-    return st;
+}
+
+/* The sampler `was` ends, and s takes its place; or s ends, and is what it was. */
+static void vgs__ckpt_adopted(vgs_sampler *s, vgs_sampler *was, bool good)
+{
+    vgs_sampler *end = good ? was : s;
+    vgs__sampler_unbuild(end);
+    vgs__frame_close(&end->frame);
+    vgs__state_free(&end->best);
+    vgs__state_free(&end->training);
+    if (!good) *s = *was;
 }
 
 /* The choices that a pilot made for the file are taken over by a sampler that has had none and is not
-   trained: it can be one of the same configuration, as the caller gave it. */
+   trained: it can be one of the same configuration, as the caller gave it. *was: what it was before; without
+   a frame, nothing was taken over. */
 static vgs_status vgs__ckpt_adopt_choices(vgs_sampler *s, const vgs_safetensors *f, const char *path,
-                                          vgs_error *err)
+                                          vgs_sampler *was, vgs_error *err)
 {
     const char *piloted = vgs_safetensors_meta(f, "vgs.piloted");
     vgs_config c = s->given;
+    vgs_coordinates of_file;
     vgs_status st;
+    was->frame.m = NULL;
     if (s->piloted || s->iteration || vgs__config_is_plain(&s->c) || !piloted ||
         strcmp(piloted, "1")) return VGS_OK;
     st = vgs_checkpoint_config(path, &c, NULL, err);
+    of_file = c.coordinates;
+    vgs__ckpt_keep_given(&s->given, &c);
     if (st == VGS_OK) st = vgs_config_resolve(&c, &c, err);
-    if (st == VGS_OK && c.coordinates != s->c.coordinates && s->given.coordinates == VGS_COORDINATES_AUTO &&
-        !vgs__config_is_plain(&c)) return vgs__ckpt_adopt_coordinates(s, &c, err);
-    if (st == VGS_OK && c.coordinates != s->c.coordinates)
+    if (st == VGS_OK && (c.coordinates != of_file || vgs__config_is_plain(&c)))
         st = vgs__fail(err, VGS_E_SHAPE, "%.120s: coordinates = %d, but the sampler has %d", path,
-                       (int)c.coordinates, (int)s->c.coordinates);
-    return st == VGS_OK ? vgs__sampler_rebuild(s, &c, err) : st;
+                       (int)of_file, (int)s->c.coordinates);
+    if (st != VGS_OK) return st;
+    *was = *s;
+    vgs__sampler_forget(s);
+    memset(&s->best, 0, sizeof s->best);
+    memset(&s->training, 0, sizeof s->training);
+    s->c = c;
+    st = vgs__frame_open(&s->frame, was->frame.of, c.coordinates, (double)c.length_scale, (double)c.tau,
+                         was->frame.b, was->frame.buf != NULL, err);
+    return st == VGS_OK ? vgs__sampler_build(s, err) : st;
 }
 
 VGS__DEF vgs_status vgs_sampler_load(vgs_sampler *s, const char *path, vgs_error *err)
 {
     vgs__snapshot h;
+    vgs_sampler was;
     vgs_safetensors *f = vgs_safetensors_open(path, err);
     vgs_status st;
     if (!f) return err ? err->code : VGS_E_FORMAT;
     memset(&h, 0, sizeof h);
-    st = vgs__ckpt_adopt_choices(s, f, path, err);
+    st = vgs__ckpt_adopt_choices(s, f, path, &was, err);
     if (st == VGS_OK) st = vgs__snapshot_make(s, &h, err);
     if (st == VGS_OK) st = vgs__ckpt_read_snapshot(s, f, path, &h, err);
     if (st == VGS_OK) st = vgs__ckpt_apply_own(s, &h, err);
@@ -22798,6 +22820,7 @@ VGS__DEF vgs_status vgs_sampler_load(vgs_sampler *s, const char *path, vgs_error
         s->rolled = VGS__ROLLED_NOT;
         vgs__ckpt_read_open(s, f);
     }
+    if (was.frame.m) vgs__ckpt_adopted(s, &was, st == VGS_OK);
     vgs__snapshot_free(&h);
     vgs_safetensors_free(f);
     return st;

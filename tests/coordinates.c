@@ -139,6 +139,40 @@ static vgs_config wells_config(void)
     return c;
 }
 
+/* Fields that were given stay; a file that needs others is refused, and nothing is changed. */
+static void keeps_given(const char *path, const vgs_sampler *saved)
+{
+    static float x[2][100 * 2];
+    vgs_config c = wells_config();
+    const vgs_config *now;
+    vgs_error err = { VGS_OK, "" };
+    vgs_sampler *t;
+    int k;
+    c.value_lr = 3e-3f;
+    c.tau = 1.5f;
+    t = vgs_sampler_create(&c, &err);
+    CHECK(t && vgs_sampler_load(t, path, &err) == VGS_OK, "%s", err.msg);
+    now = vgs_sampler_config(t);
+    OK(now->value_lr == c.value_lr && now->tau == c.tau && t->frame.tau == 1.5);
+    OK(now->steps == vgs_sampler_config(saved)->steps && now->replay == vgs_sampler_config(saved)->replay);
+    vgs_sampler_free(t);
+    for (k = 0; k < 3; ++k) {
+        T_IN("case %d", k);
+        c = wells_config();
+        if (k == 0) c.steps = vgs_sampler_config(saved)->steps + 1;
+        if (k == 1) c.net.hidden = 24;
+        if (k == 2) c.coordinates = VGS_FULL;
+        t = vgs_sampler_create(&c, &err);
+        c = *vgs_sampler_config(t);
+        OK(vgs_sampler_draw(t, NULL, 100, x[0], &err) == VGS_OK);
+        CHECK(vgs_sampler_load(t, path, &err) == VGS_E_SHAPE, "%s", err.msg);
+        OK(!memcmp(&c, vgs_sampler_config(t), sizeof c) && !vgs_sampler_pilot(t));
+        OK(vgs_sampler_draw(t, NULL, 100, x[1], &err) == VGS_OK && !memcmp(x[0], x[1], sizeof x[0]));
+        CHECK(vgs_sampler_train(t, 1, NULL, &err) == VGS_OK, "%s", err.msg);
+        vgs_sampler_free(t);
+    }
+}
+
 static void parts(void)
 {
     const char *path = "build/coordinates.safetensors";
@@ -161,6 +195,8 @@ static void parts(void)
     from.energy = c.energy;
     from.threads = 1;
     OK(vgs_checkpoint_config(path, &from, &count, &err) == VGS_OK && count > 0);
+    keeps_given(path, t);
+    T_IN("%s", "");
     vgs_sampler_free(t);
     t = vgs_sampler_create(&c, &err);            /* as it was given at first: takes over what was found */
     CHECK(t && vgs_sampler_load(t, path, &err) == VGS_OK, "%s", err.msg);
