@@ -32,7 +32,7 @@
 
        int main(void)
        {
-           vgs_config c = { 0 };                        // zero means default
+           vgs_config c = { 0 };                        // zero means default (C++: { })
            vgs_error err;
            vgs_stats st;
            vgs_sampler *s;

@@ -18,7 +18,7 @@ static int ring(void *user, const float *x, int n, int dim, float *e, float *g)
 
 int main(void)
 {
-    vgs_config c = { 0 };                        // zero means default
+    vgs_config c = { 0 };                        // zero means default (C++: { })
     vgs_error err;
     vgs_stats st;
     vgs_sampler *s;
