@@ -319,7 +319,8 @@ typedef struct vgs_config {
     vgs_energy     energy;        /* E(x); required. A record function's `user` must outlive the sampler   */
     vgs_net_config net;           /* V(x,t); its dim, particles, steps and out are set by the sampler      */
     float  length_scale;          /* std of a coordinate of the samples; 1. Where there is a pilot: how    */
-                                  /* far from 0 it begins, a hint                                          */
+                                  /* far from 0 it begins, a hint. On a sphere that of the noise of all    */
+                                  /* steps, which is to forget where they start; 3/sqrt(D - 1)             */
     float  detail_scale;          /* width of the finest feature; length_scale/10. The two set s2_start,   */
                                   /* s2_end and steps                                                      */
     vgs_coordinates coordinates;  /* unless plain, s2_start, s2_end, init_sigma, x_scale and what follows  */
@@ -331,8 +332,8 @@ typedef struct vgs_config {
                                   /* Where ESS/N stays below 0.3 its chains go on in iterations 25, 50,    */
                                   /* 100, 200 and 400, by as many as were made before; of particles only   */
                                   /* if pilot_calls is given                                               */
-    int    steps;                 /* T; D ln(length/detail)^2, within 20..100; after a pilot by what it    */
-                                  /* found, 16..100, of particles 4 times as many                           */
+    int    steps;                 /* T; D ln(length/detail)^2, within 20..100, on a sphere 60..100; after  */
+                                  /* a pilot by what it found, 16..100, of particles 4 times as many       */
     vgs_schedule schedule;        /* of s_t^2 over t; VGS_EXP                                              */
     float  s2_start, s2_end;      /* s_t^2 at t = 0 and T-1, > 0, < 1 if VP; from the two scales           */
     vgs_alpha alpha;              /* VGS_VE                                                                */
@@ -401,7 +402,8 @@ typedef struct vgs_config {
                                   /* energies; none if negative (as text: 0), or coordinates are plain     */
     bool   scale_by_dim;          /* the network gives V/D                                                 */
     bool   on_sphere;             /* |x| = 1, moves along great circles, a_t = 1, x_0 uniform; implies     */
-                                  /* published. log Z refers to the area. |mu_t| ends at pi                */
+                                  /* fixed_kernel. log Z refers to the area. |mu_t| ends at pi. Without    */
+                                  /* pilot, replay, refine, correct, slope_loss, denoise_loss, sigma_lr    */
     uint64_t seed;                /* of weights, noise and shuffles: the same seed gives the same training */
                                   /* and, unless vgs_draw.seed is set, the same draws                      */
     int    threads;               /* of the built-in backend: 0 = all; > 1 needs -fopenmp                  */
@@ -674,7 +676,7 @@ typedef struct vgs_ebm_config {
     vgs_model *model;             /* record: the weights that learn, borrowed, on sampler.backend           */
     vgs_config sampler;           /* of the negatives: batch, steps, tau, on_sphere, seed, backend ...; its */
                                   /* energy is set here; of VE init_sigma, if 0, follows from length_scale  */
-                                  /* and the noise of the chain                                             */
+                                  /* and the noise of the chain; on the sphere it is `published`            */
     vgs_ebm_objective objective;  /* VGS_OBJECTIVE_AUTO; sampler.objective follows from it                  */
     vgs_starts starts;
     float gamma;                  /* weight of the squares; cd, none: 1, else 0.01 (for none pass 1e-30)    */
@@ -8407,9 +8409,16 @@ static vgs_coordinates vgs__config_default_coordinates(const vgs_config *c)
     return c->energy.dim <= VGS__MOST_FULL ? VGS_FULL : VGS_LOW_RANK;
 }
 
+/* Noise of variance v in all leaves exp(-(D-1) v/2) of the first harmonic of a start: here exp(-4.5). */
+static float vgs__config_sphere_length(const vgs_config *c)
+{
+    return c->energy.dim > 1 ? (float)(3.0 / sqrt(c->energy.dim - 1.0)) : 1.0f;
+}
+
 /* A geometric path of variances from length^2 down to a quarter of detail^2. With the exact value it costs
-   about D ln^2 / T nats (ln = log of the ratio of lengths), so T follows from the two scales. In coordinates
-   of its own a sampler has a length of VGS__WIDTH, twice that of its samples. */
+   about D ln^2 / T nats (ln = log of the ratio of lengths), so T follows from the two scales; steps of V
+   without kappa and rho, as those on a sphere are, cost more. In coordinates of its own a sampler has a
+   length of VGS__WIDTH, twice that of its samples. */
 static void vgs__config_default_path(vgs_config *c)
 {
     const bool plain = vgs__config_is_plain(c);
@@ -8418,7 +8427,8 @@ static void vgs__config_default_path(vgs_config *c)
     double ratio = log(length / detail), r;
     if (!c->steps) {
         double t = (double)vgs__config_effective_dim(c) * ratio * ratio;
-        c->steps = t < 20.0 ? 20 : t > 100.0 ? 100 : (int)t;
+        double least = c->on_sphere && !vgs__config_is_policy(c) ? 60.0 : 20.0;
+        c->steps = (int)fmin(fmax(t, least), 100.0);
     }
     r = exp(-2.0 * ratio / (double)c->steps);
     if (c->s2_start == 0.0f) c->s2_start = vgs__config_default_s2(c, length * length * (1.0 - r));
@@ -8493,13 +8503,14 @@ static void vgs__config_fill(vgs_config *c)
     if (vgs__config_is_plain(c) && c->pilot_calls == 0) c->pilot_calls = -1;
     if (vgs__config_is_plain(c) && c->energy_features == 0) c->energy_features = -1;
     if (c->energy.particles && c->pilot_calls == 0) c->pilot_calls = 300000;
+    if (c->on_sphere && c->length_scale == 0.0f) c->length_scale = vgs__config_sphere_length(c);
     vgs__field_fill_all(c, false);
     if (c->detail_scale == 0.0f) c->detail_scale = c->length_scale / 10.0f;
     if (c->steps >= 0 && c->length_scale > 0.0f && c->detail_scale > 0.0f &&
         c->detail_scale <= c->length_scale)
         vgs__config_default_path(c);
     if (vgs__schedule_is_chain(c->schedule)) vgs__schedule_fill_chain(c);
-    if (c->on_sphere) c->published = true;       /* the rest needs steps that are Gaussian            */
+    if (c->on_sphere) c->fixed_kernel = true;    /* the factors are those of Gaussian steps           */
     if (c->published) c->fixed_kernel = c->explicit_drift = true;
     if (c->lambda == 0.0f && !c->published) c->lambda = 0.9f;
     if (c->target_ema == 0.0f && !c->published) c->target_ema = 0.9f;
@@ -8615,17 +8626,18 @@ static vgs_status vgs__config_check_sphere(const vgs_config *c, vgs_error *err)
 /* Fields that exclude each other. */
 static vgs_status vgs__config_check_together(const vgs_config *c, vgs_error *err)
 {
-    const char *published = c->on_sphere ? "on_sphere" : c->published ? "published" : NULL;
+    const char *published = c->published ? "published" : NULL, *sphere = c->on_sphere ? "on_sphere" : NULL;
+    const char *no_replay = sphere ? sphere : published;
     const char *policy = vgs__config_is_policy(c) ? "kernel policy" : NULL;
-    const char *no_slope = published ? published : c->explicit_drift ? "explicit_drift"
+    const char *no_slope = no_replay ? no_replay : c->explicit_drift ? "explicit_drift"
                          : c->explore != 1.0f ? "explore" : NULL;
-    const char *no_local = policy ? policy : published ? published : c->fixed_kernel ? "fixed_kernel"
+    const char *no_local = policy ? policy : no_replay ? no_replay : c->fixed_kernel ? "fixed_kernel"
                          : c->explicit_drift ? "explicit_drift" : NULL;
     if (published && c->lambda > 0.0f)
         return vgs__fail(err, VGS_E_ARG, "config.lambda = %g: must be 0 with %s", (double)c->lambda,
                          published);
-    if (published && c->replay)
-        return vgs__fail(err, VGS_E_ARG, "config.replay = %d: must be 0 with %s", c->replay, published);
+    if (no_replay && c->replay)
+        return vgs__fail(err, VGS_E_ARG, "config.replay = %d: must be 0 with %s", c->replay, no_replay);
     if (no_slope && c->slope_loss > 0.0f)
         return vgs__fail(err, VGS_E_ARG, "config.slope_loss = %g: must be 0 with %s", (double)c->slope_loss,
                          no_slope);
@@ -12550,7 +12562,7 @@ static vgs_var vgs__value_precision(const vgs_sampler *s, vgs_graph *g, vgs_var 
 /* Returns whether V has a part beside the network. */
 static bool vgs__value_has_base(const vgs_sampler *s)
 {
-    return !s->c.published && vgs__net_is(s->c.net.kind, VGS__NET_BASE);
+    return !s->c.published && !s->c.on_sphere && vgs__net_is(s->c.net.kind, VGS__NET_BASE);
 }
 
 /* The standard deviation of -tau log p(x), x ~ p, of a Gaussian p. */
@@ -13169,7 +13181,7 @@ static vgs_var vgs__kernel_move(vgs_sampler *s, vgs__kernel *k, vgs_var x, vgs_v
 
 /* log pi(x'|x) - log qt(x|x') without its constants: (|u|^2 - |eps|^2)/2 = (u - eps).(u + eps)/2, less the
    logarithms of noise_std */
-static vgs_var vgs__kernel_cost(vgs__kernel *k, vgs_var u, vgs_var eps)
+static vgs_var vgs__kernel_flat_cost(vgs__kernel *k, vgs_var u, vgs_var eps)
 {
     vgs_graph *g = k->g;
     vgs_var v = vgs_mul(g, vgs_sub(g, u, eps), vgs_add(g, u, eps));
@@ -13187,7 +13199,7 @@ static double vgs__kernel_sphere_reach(const vgs_sampler *s, double s2)
     return sqrt(s2) * (sqrt((double)s->dim) + 8.0);
 }
 
-/* As vgs__kernel_cost, for the move sigma u and the drift -sigma m. A move of length L ends where those of
+/* The same for the move sigma u and the drift -sigma m on the sphere. A move of length L ends where those of
    L + 2 pi k, k an integer, along the same great circle end; with d = D - 1 the density there is
        sum_k N(move k; mean, sigma^2 I_d) (|L + 2 pi k| / sin L)^(d - 1),
    with the mean -mu of pi, and 0 of qt: sines and constants cancel. With n_k = -2 pi k/sigma and l = |u|,
@@ -13230,6 +13242,14 @@ static vgs_var vgs__kernel_sphere_cost(const vgs_sampler *s, vgs__kernel *k, vgs
     if (k->policy) um = vgs_sub(g, um, vgs_mul(g, far, vgs_affine(g, inv_rho, 1.0f, -1.0f)));
     cost = vgs_add(g, cost, vgs_logsumexp(g, vgs_sub(g, a, um)));
     return vgs_sub(g, cost, vgs_logsumexp(g, a));
+}
+
+/* The cost of u, which mu and eps make, here or on the sphere. */
+static vgs_var vgs__kernel_cost(const vgs_sampler *s, vgs__kernel *k, vgs_var u, vgs_var mu, vgs_var eps)
+{
+    const vgs_scalar none = { 0 };
+    if (!s->c.on_sphere) return vgs__kernel_flat_cost(k, u, eps);
+    return vgs__kernel_sphere_cost(s, k, u, vgs_affine_by(k->g, mu, k->neg_inv_sigma, none));
 }
 
 /* log qt(x0|x1), one step of the noising chain, in double. */
@@ -13325,7 +13345,6 @@ static void vgs__step_record(vgs_sampler *s, vgs__step_stage *st, bool last, boo
 {
     vgs_graph *g = st->g;
     vgs__kernel *k = &st->k;
-    const vgs_scalar none = { 0 };
     int d = s->c.energy.dim;
     vgs_var mu, eps, u;
     vgs__kernel_open(s, k, g, learning);
@@ -13353,9 +13372,7 @@ static void vgs__step_record(vgs_sampler *s, vgs__step_stage *st, bool last, boo
         vgs_assign(g, st->noise_std, k->noise_std);
         vgs_assign(g, st->eigvec, k->eigvec);
     }
-    vgs_assign(g, st->cost, s->c.on_sphere
-                   ? vgs__kernel_sphere_cost(s, k, u, vgs_affine_by(g, mu, k->neg_inv_sigma, none))
-                   : vgs__kernel_cost(k, u, eps));
+    vgs_assign(g, st->cost, vgs__kernel_cost(s, k, u, mu, eps));
     if (vgs__step_stores_part(s)) vgs__step_store_part(s, st);
     vgs_assign(g, st->next, vgs__kernel_move(s, k, st->x, u));
 }
@@ -13882,7 +13899,7 @@ static void vgs__fresh_record(vgs_sampler *s, vgs__fresh_stage *st, bool last)
     st->cost_add = vgs_scalar_create(g, 0);
     eps = vgs__kernel_eps_at(s, g, st->x, &st->noise);
     u = vgs__kernel_u(s, k, st->mu, eps);
-    cost = s->c.published ? st->mu2 : vgs__kernel_cost(k, u, eps);
+    cost = s->c.published ? st->mu2 : vgs__kernel_cost(s, k, u, st->mu, eps);
     cost = vgs_affine_by(g, cost, st->cost_scale, st->cost_add);
     y = vgs__target_next(s, k, vgs__kernel_move(s, k, st->x, u), vgs__no_var(), last, st->value_scale,
                          &energy);
@@ -14845,7 +14862,7 @@ static void vgs__score_record(vgs_sampler *s, vgs__score_stage *st, bool last)
     eps = vgs_combine_by(g, xi, one, mu, k->neg_inv_sigma);          /* the sign does not matter       */
     if (vgs__kernel_has_rho(s)) eps = vgs_div(g, eps, k->sqrt_rho);
     eps = vgs__kernel_colour(s, k, eps, true);
-    vgs_assign(g, st->cost, vgs__kernel_cost(k, xi, eps));
+    vgs_assign(g, st->cost, vgs__kernel_flat_cost(k, xi, eps));
     vgs_assign(g, st->x, x);
 }
 
@@ -22986,6 +23003,7 @@ static void vgs__ebm_fill(vgs_ebm_config *c)
         if (f->standard != 0.0 && vgs__field_number(f, c) == 0.0) vgs__field_put(f, c, f->standard);
     }
     if (c->sampler.coordinates == VGS_COORDINATES_AUTO) c->sampler.coordinates = VGS_PLAIN;
+    if (c->sampler.on_sphere) c->sampler.published = true;           /* as features were learned in [VGS]  */
     if (vgs__ebm_has_policy(c)) vgs__ebm_fill_policy(c);
     if (c->net.kind == VGS_NET_AUTOENCODER) {
         c->net.energy = true;

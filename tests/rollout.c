@@ -977,11 +977,12 @@ static void old_names(void)
             if (!strcmp(said[k][0], vgs_field_name(i)))
                 CHECK(!strcmp(text, said[k][1]), "%s: %s", said[k][0], text);
     }
-    c.energy.eval = spring_eval;                 /* a sphere has no other algorithm                   */
+    c.energy.eval = spring_eval;                 /* a sphere has steps without factors                */
     c.energy.dim = 3;
     c.on_sphere = true;
     CHECK(!vgs_config_resolve(&c, &r, &err), "%s", err.msg);
-    OK(r.published && r.fixed_kernel && r.explicit_drift && vgs__config_effective_dim(&r) == 2);
+    OK(!r.published && r.fixed_kernel && !r.explicit_drift && vgs__config_effective_dim(&r) == 2);
+    CHECK_NEAR((double)r.length_scale, 3 / sqrt(2.0), 1e-6, 0);
 }
 
 /* Metadata of files that were written when the parts of `published` were switches of their own: what it still

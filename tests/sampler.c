@@ -1654,6 +1654,9 @@ static void out_of_range_others(void)
     REFUSED("local_noise = 1: must be 0 with explicit", c.local_noise = true;
             c.published = c.fixed_kernel = false);
     REFUSED("local_noise = 1: must be 0 with on_sphere", c.local_noise = c.on_sphere = true);
+    REFUSED("replay = 4: must be 0 with on_sphere", c.replay = 4; c.on_sphere = true; c.published = false);
+    REFUSED("slope_loss = 1: must be 0 with on_sphere", c.slope_loss = 1; c.on_sphere = true);
+    REFUSED("lambda = 0.5: must be 0 with published", c.lambda = 0.5f; c.on_sphere = true);
     REFUSED("slope_loss = nan", c.slope_loss = (float)NAN);
     REFUSED("too large", c.energy.dim = 100000; c.batch = 1 << 20);
     c = small(&b);

@@ -1041,15 +1041,19 @@ static void sphere_densities(void)
     };
     static float path[(T + 1) * N * MOST_D], x[N * MOST_D], start[N * MOST_D], v[N], g[N * MOST_D];
     static double lw[N];
-    size_t q;
+    const size_t cases = sizeof list / sizeof *list;
+    size_t of;
     int way, i, j, t;
-    for (q = 0; q < sizeof list / sizeof *list; ++q) {
+    for (of = 0; of < 2 * cases; ++of) {         /* with the drift of V_t, and as published that of V_{t+1} */
         double k = 3, zero[MOST_D] = { 0 }, mu[MOST_D];
-        int dim = list[q].dim, d = dim - 1;
+        size_t q = of % cases;
+        int dim = list[q].dim, d = dim - 1, ahead = of >= cases;
         vgs_config c = on_sphere(&k, dim, T, list[q].start, list[q].end);
-        vgs_sampler *s = create(&c);
         vgs_error err = { VGS_OK, "" };
         vgs_rng r = { 5, 0, 0 };
+        vgs_sampler *s;
+        c.published = ahead;
+        s = create(&c);
         went_well(vgs_sampler_train(s, 2, NULL, &err), &err);
         vgs_rng_normals(&r, start, (size_t)(N * dim));
         for (way = 0; way < 3; ++way) {          /* a draw, a score, a draw from given starts         */
@@ -1057,7 +1061,7 @@ static void sphere_densities(void)
             double want[N];
             o.path = path;
             o.start = way == 2 ? start : NULL;
-            T_IN("case %d, way %d", (int)q, way);
+            T_IN("case %d%s, way %d", (int)q, ahead ? ", published" : "", way);
             if (way == 1) went_well(vgs_sampler_score(s, &o, N, start, lw, &err), &err);
             else went_well(vgs_sampler_draw(s, &o, N, x, &err), &err);
             for (i = 0; i < N; ++i) {
@@ -1067,7 +1071,7 @@ static void sphere_densities(void)
             for (t = 0; t < T; ++t) {
                 double s2 = (double)s->s2[t], most = (double)s->c.drift_max * sqrt(s2 * d);
                 float *at = path + t * N * dim, *to = at + N * dim;
-                if (t < T - 1) went_well(vgs_sampler_value(s, t + 1, at, N, v, g, &err), &err);
+                if (t < T - 1) went_well(vgs_sampler_value(s, t + ahead, at, N, v, g, &err), &err);
                 else mises(&k, at, N, dim, v, g);
                 most = fmin(most, TWO_PI / 2);
                 for (i = 0; i < N; ++i) {
@@ -1087,6 +1091,80 @@ static void sphere_densities(void)
         }
         vgs_sampler_free(s);
     }
+}
+
+/* Where training explores, the target is V_{t+1} and the cost of one step of fresh noise. With V = 0 its mean
+   is that of the densities in double: of moves that go round it is much less than |mu|^2/(2 sigma^2). */
+static void sphere_targets(void)
+{
+    enum { B = 4096, T = 4, AT = 1 };
+    static const float here[3] = { 0.6f, 0.0f, 0.8f };
+    static const double m[3] = { 0, -1.6, 0 }, zero[3] = { 0, 0, 0 };
+    static float x[B][3], mu[B][3], y[B];
+    double k = 3, mean = 0, var = 0, want = 0, want_var = 0, cost[B], s2;
+    vgs_config c = on_sphere(&k, 3, T, 4, 1);
+    vgs_rng r = { 7, 0, 0 };
+    vgs_sampler *s;
+    float *w;
+    int i, j;
+    c.batch = B;
+    c.explore = 1.2f;
+    s = create(&c);
+    s2 = (double)s->s2[AT];
+    w = (float *)calloc((size_t)s->target->net->size, sizeof *w);
+    OK(w && !vgs_model_write(s->target, w, NULL));
+    for (i = 0; i < B; ++i)
+        for (j = 0; j < 3; ++j) x[i][j] = here[j], mu[i][j] = (float)-m[j];
+    OK(!s->b->upload(s->b->self, s->traj_x, AT * B * 3, x, B * 3, VGS_F32, NULL));
+    OK(!s->b->upload(s->b->self, s->traj_mu, AT * B * 3, mu, B * 3, VGS_F32, NULL));
+    OK(!vgs__fresh_run(s, &s->stage->fresh_step, 0, AT, NULL));
+    OK(!s->b->download(s->b->self, y, s->traj_y, AT * B, B, VGS_F32, NULL));
+    for (i = 0; i < B; ++i) {
+        float z[4], to[3];
+        double v[3], dot = 0, norm = 0, l;
+        vgs_rng_normals(&r, z, 4);
+        for (j = 0; j < 3; ++j) dot += (double)z[j] * (double)here[j];
+        for (j = 0; j < 3; ++j) v[j] = m[j] + sqrt(s2) * ((double)z[j] - dot * (double)here[j]);
+        for (j = 0; j < 3; ++j) norm += v[j] * v[j];
+        l = sqrt(norm);
+        for (j = 0; j < 3; ++j) to[j] = (float)(cos(l) * (double)here[j] + sin(l) / l * v[j]);
+        cost[i] = wrapped_in_double(2, s2, here, to, m) - wrapped_in_double(2, s2, to, here, zero);
+        want += 2 * cost[i] / B;                 /* tau 2, and y = V/D                                */
+        mean += 2 * (double)y[i] / B;
+    }
+    for (i = 0; i < B; ++i) {
+        var += pow(2 * (double)y[i] - mean, 2) / B;
+        want_var += pow(2 * cost[i] - want, 2) / B;
+    }
+    CHECK(fabs(mean - want) < 5 * sqrt((var + want_var) / B) && sqrt((var + want_var) / B) < 0.03,
+          "mean target %g, want %g +- %g", mean, want, sqrt((var + want_var) / B));
+    CHECK(2 * 1.6 * 1.6 / (2 * s2) - want > 0.2, "moves that go round do not matter: %g", want);
+    free(w);
+    vgs_sampler_free(s);
+}
+
+/* Energy and dimension alone: noise that forgets a uniform start, and steps enough. */
+static void sphere_defaults(void)
+{
+    enum { N = 4000 };
+    static float x[N * 3];
+    static double lw[N];
+    double k = 5, log_z = mises_log_z(5, 3), noise = 0;
+    vgs_config c = on_sphere(&k, 3, 0, 0, 0);
+    vgs_draw d = plain(lw);
+    vgs_error err = { VGS_OK, "" };
+    vgs_sampler *s = create(&c);
+    vgs_weights w;
+    int t;
+    OK(s->c.steps == 60 && !s->c.published && s->c.fixed_kernel && s->c.lambda == 0.9f);
+    for (t = 0; t < s->c.steps; ++t) noise += (double)s->s2[t];
+    CHECK_NEAR(noise, 4.5, 0.05, 0);
+    went_well(vgs_sampler_train(s, 100, NULL, &err), &err);
+    went_well(vgs_sampler_draw(s, &d, N, x, &err), &err);
+    OK(!vgs_weigh(lw, N, &w, NULL));
+    CHECK(fabs(w.log_z - log_z) < 5 * w.log_z_se && w.ess > 0.8, "log Z %g +- %g, want %g, ESS/N %g", w.log_z,
+          w.log_z_se, log_z, w.ess);
+    vgs_sampler_free(s);
 }
 
 /* log Z on S^2, 5.2284 at k = 5, and S^9, from both sides and from given starts; a trained sampler says it
@@ -1261,6 +1339,8 @@ int main(int argc, char **argv)
     RUN(correction_repeats);
     RUN(correction_of_populations);
     RUN(sphere_densities);
+    RUN(sphere_targets);
+    RUN(sphere_defaults);
     RUN(sphere_log_z);
     RUN(refused);
     return t_end();
