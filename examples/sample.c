@@ -35,7 +35,8 @@ static int help(void)
          "  --correct K           K steps of MALA on the value in front of every step (the training's\n"
          "                        field, 0: none); the weights stay exact\n"
          "  --refine K            then K iterations of HMC on E for each sample, step size fitted to an\n"
-         "                        acceptance of 0.8; weighted ones are resampled before, and equals then\n"
+         "                        acceptance of 0.8; weighted ones are resampled before, and equals then;\n"
+         "                        not on the sphere\n"
          "  --seed N              of the noise (0: the seed of the training); same seed, same rows\n"
          "  --noise-scale C       multiplies every noise (1); below 1 is colder and biased\n"
          "  --skip-final-noise    leaves out the last noise (biased: gives the mean)\n"
@@ -309,6 +310,7 @@ int main(int argc, char **argv)
     if (same_file(path, o.out)) wrong_usage("-o %.200s: is the checkpoint that is to be drawn from", o.out);
     if (configure(&o, path, &t, &c, &err) || device_open(&o.device, &err) ||
         device_energy(&o.device, t, &c.energy, &err)) return fail(&err);
+    if (o.refine && c.on_sphere) wrong_usage("--refine: not on the sphere");
     c.backend = o.device.backend;
     if (!(s = vgs_sampler_create(&c, &err)) || vgs_sampler_load(s, path, &err)) fail(&err);
     else status = make_samples(s, &o, t);

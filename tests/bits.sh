@@ -166,7 +166,7 @@ small() # TARGET PRESET [FIELD...]
     label="small $*" name=$1 files="run/checkpoint.safetensors run/log.jsonl x.safetensors refined.npy"
     shift
     case $label in
-    *on-sphere*) files="$files smc.safetensors" ;;                # there is no correction
+    *on-sphere*) files="run/checkpoint.safetensors run/log.jsonl x.safetensors smc.safetensors" ;;
     *skip-final-noise*) ;;                       # there are no weights
     *lj55*) files="$files smc.safetensors corrected.safetensors" ;;  # its reference takes a minute
     *) files="$files smc.safetensors corrected.safetensors scores.json" ;;

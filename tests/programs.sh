@@ -450,4 +450,8 @@ build/sample "$work/a" -n 200 -o "$work/r.safetensors" --refine 5 > "$work/out" 
     grep -q 'refined: 5' "$work/err" && ! grep -q log_weight "$work/r.safetensors" &&
     build/sample "$work/a" -n 200 -o "$work/r.npy" --refine 5 2> "$work/err"
 ok "samples are refined, and have no weights then" $?
+build/train gmm9 --preset none --on-sphere --iterations 1 --hidden 8 --out "$work/s" --threads 1 > "$work/out" 2> "$work/err" &&
+    build/sample "$work/s" -n 5 -o "$work/s.npy" 2> "$work/err" &&
+    [ "$(status build/sample "$work/s" -n 5 -o "$work/s.npy" --refine 5)" = 2 ] && grep -q 'not on the sphere' "$work/err"
+ok "samples on a sphere are not refined by HMC in space" $?
 finish
