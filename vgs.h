@@ -553,7 +553,8 @@ VGS_API double vgs_schedule_fill(const vgs_config *resolved, float *s2, float *a
      unknown     fewer than 25 rows, or a tail of fewer than five different weights
      unusable    ess below 0.03, or khat above 0.7, or reverse and forward log Z disagree (by more than five
                  error bars and 0.02): all that they say may be wrong by far more than its error
-     caution     ess below 0.1; or blocks of rows disagree (log Z +- more than 0.2); or the tail is heavy:
+     caution     ess below 0.1; or blocks of rows disagree (log Z +- more than 0.2); or `missed` is above
+                 three errors of log Z: the pilot has found what draws do not; or the tail is heavy:
                  khat is above 0.5, and by more than two of its errors above sqrt(-log ess)/z, that of
                  log-normal weights with this ess (z: the normal quantile of the tail's middle). Then log Z is
                  too low by more than its error: a body that fits hides tails that are hardly reached
@@ -578,8 +579,14 @@ typedef struct vgs_weights {
     int    n;
     double inside;                /* P, share of rows with a weight above 0: where E is finite        */
     vgs_verdict verdict;          /* of these alone; with samples of the target: vgs_weights_verdict  */
+    double missed;                /* share of the pilot's samples where draws hardly come, 1000 times */
+                                  /* less often than they should; 0: none, or not known               */
 } vgs_weights;
 VGS_API vgs_status vgs_weigh(const double *log_weight, int n, vgs_weights *out, vgs_error *err);
+/* The same of draws of s, and `missed`, not of particles: up to 2048 of its pilot's samples are scored. What
+   no chain of the pilot has found, nothing here finds. */
+VGS_API vgs_status vgs_sampler_weigh(vgs_sampler *s, const double *log_weight, int n, vgs_weights *out,
+                                     vgs_error *err);
 
 /* The same from samples of the target (vgs_sampler_score), E[1/w] = 1/Z. ess and khat are those of 1/w. */
 typedef struct vgs_forward {
@@ -20235,7 +20242,7 @@ static vgs_status vgs__weights_both(const double *log_weight, double sign, int n
         max = v[i] > max ? v[i] : max;
     }
     out->n = n;
-    out->inside = 0.0;
+    out->inside = out->missed = 0.0;
     out->verdict = VGS_VERDICT_UNKNOWN;
     out->log_z = out->elbo = -HUGE_VAL;
     out->log_z_se = out->elbo_se = out->khat = HUGE_VAL;
@@ -20252,6 +20259,44 @@ static vgs_status vgs__weights_both(const double *log_weight, double sign, int n
 VGS__DEF vgs_status vgs_weigh(const double *log_weight, int n, vgs_weights *out, vgs_error *err)
 {
     return vgs__weights_both(log_weight, 1.0, n, out, err);
+}
+
+/* Where log w of a sample lies so far above log Z, draws hardly come: if these are few, it may be a stray. */
+enum { VGS__MISSED_ROWS = 2048, VGS__MISSED_FEWEST = 5 };
+#define VGS__MISSED_ABOVE 7.0
+
+/* The share of the pilot's samples for which that is so. */
+static vgs_status vgs__weights_missed(vgs_sampler *s, double log_z, double *missed, vgs_error *err)
+{
+    const size_t d = (size_t)s->c.energy.dim, count = (size_t)s->kept_fixed * (size_t)s->c.batch;
+    const size_t most = s->c.energy.particles || !vgs__finite(log_z) ? 0 : VGS__MISSED_ROWS;
+    const size_t n = count < most ? count : most;
+    double *w;
+    float *x;
+    size_t i, far = 0;
+    vgs_status st;
+    *missed = 0.0;
+    if (!n) return VGS_OK;
+    w = (double *)vgs__alloc_or(err, "weights", n + (count * d + 1) / 2, sizeof *w);
+    if (!w) return VGS_E_NOMEM;
+    x = (float *)(void *)(w + n);
+    st = s->b->download(s->b->self, x, s->replay_x, 0, count * d, VGS_F32, err);
+    for (i = 0; i < n; ++i) memmove(x + i * d, x + i * count / n * d, d * sizeof *x);
+    vgs__frame_rows(&s->frame, VGS__TO_X, x, (int)n);
+    if (st == VGS_OK) st = vgs_sampler_score(s, NULL, (int)n, x, w, err);
+    for (i = 0; i < n && st == VGS_OK; ++i) far += w[i] > log_z + VGS__MISSED_ABOVE;
+    if (far >= VGS__MISSED_FEWEST) *missed = (double)far / (double)n;
+    vgs__free(w);
+    return st;
+}
+
+VGS__DEF vgs_status vgs_sampler_weigh(vgs_sampler *s, const double *log_weight, int n, vgs_weights *out,
+                                      vgs_error *err)
+{
+    vgs_status st = vgs_weigh(log_weight, n, out, err);
+    if (st == VGS_OK) st = vgs__weights_missed(s, out->log_z, &out->missed, err);
+    if (st == VGS_OK) out->verdict = vgs_weights_verdict(out, NULL);
+    return st;
 }
 
 VGS__DEF vgs_status vgs_weigh_forward(const double *log_weight, int n, vgs_forward *out, vgs_error *err)
@@ -20295,7 +20340,7 @@ VGS__DEF const char *vgs_verdict_name(vgs_verdict v)
 }
 
 /* The figures that both directions have in common; whose: "" or "forward ". */
-typedef struct vgs__quality { const char *whose; double log_z, se, ess, khat; int n; } vgs__quality;
+typedef struct vgs__quality { const char *whose; double log_z, se, ess, khat, missed; int n; } vgs__quality;
 
 static vgs__quality vgs__weights_quality_of(const vgs_weights *w, const vgs_forward *f)
 {
@@ -20305,6 +20350,7 @@ static vgs__quality vgs__weights_quality_of(const vgs_weights *w, const vgs_forw
     q.se = w ? w->log_z_se : f->log_z_se;
     q.ess = w ? w->ess : f->ess;
     q.khat = w ? w->khat : f->khat;
+    q.missed = w ? w->missed : 0.0;
     q.n = w ? w->n : f->n;
     return q;
 }
@@ -20318,12 +20364,16 @@ static bool vgs__weights_heavy(const vgs__quality *q)
            q->khat > sqrt(fmax(-log(q->ess), 0.0)) / z + 2.0 * (1.0 + q->khat) / sqrt(rows);
 }
 
+/* Does log Z lack more than its error tells, by what the pilot has found? */
+static bool vgs__weights_lack(const vgs__quality *q) { return q->missed > 3.0 * q->se; }
+
 static vgs_verdict vgs__weights_judge(const vgs__quality *q)
 {
     if (!vgs__finite(q->log_z) || q->n < VGS__FEW) return VGS_VERDICT_UNKNOWN;
     if (q->ess < 0.03 || (q->khat > 0.7 && vgs__finite(q->khat))) return VGS_VERDICT_UNUSABLE;
     if (!vgs__finite(q->khat) || !vgs__finite(q->se)) return VGS_VERDICT_UNKNOWN;
-    return q->ess < 0.1 || q->se > 0.2 || vgs__weights_heavy(q) ? VGS_VERDICT_CAUTION : VGS_VERDICT_USABLE;
+    return q->ess < 0.1 || q->se > 0.2 || vgs__weights_lack(q) || vgs__weights_heavy(q) ? VGS_VERDICT_CAUTION
+                                                                                        : VGS_VERDICT_USABLE;
 }
 
 /* Forward less reverse log Z, both with the share of the draws inside; *apart: they disagree. */
@@ -20372,6 +20422,9 @@ static bool vgs__weights_complain(const vgs__quality *q, char text[200])
     else if (!vgs__finite(q->khat) || !vgs__finite(q->se))
         snprintf(text, 200, "the largest of %d %sweights are equal but for a few: their tail cannot be "
                  "judged (ESS/N %.2g)", q->n, whose, q->ess);
+    else if (vgs__weights_lack(q))
+        snprintf(text, 200, "caution: where %.2g %% of the pilot's samples lie draws hardly come: part of "
+                 "the target is missing, and log Z is too low by more than its error", 100.0 * q->missed);
     else if (vgs__weights_heavy(q))
         snprintf(text, 200, "caution: the %sweights have a heavy tail (k-hat %.2f at ESS/N %.2g): tails are "
                  "hardly reached, and log Z is off by more than its error", whose, q->khat, q->ess);
@@ -24465,6 +24518,7 @@ VGS__DEF vgs_status vgs_ebm_checkpoint_config(const char *path, vgs_ebm_config *
 #undef VGS__ARM
 #undef VGS__FLUSH
 #undef VGS__PILOT_FAR
+#undef VGS__MISSED_ABOVE
 #undef VGS__V8
 #undef VGS__STREAM
 #undef VGS__MAX_SPACE

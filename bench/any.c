@@ -648,7 +648,7 @@ static int weigh(vgs_sampler *s, int n, vgs_weights *w, vgs_error *err)
     float *x = malloc(sizeof *x * (size_t)n * (size_t)dim);
     double *lw = malloc(sizeof *lw * (size_t)n);
     vgs_draw d = { .log_weight = lw, .first_row = 1000000 };
-    bad = !x || !lw || vgs_sampler_draw(s, &d, n, x, err) || vgs_weigh(lw, n, w, err);
+    bad = !x || !lw || vgs_sampler_draw(s, &d, n, x, err) || vgs_sampler_weigh(s, lw, n, w, err);
     free(x);
     free(lw);
     return bad;

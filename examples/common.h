@@ -459,4 +459,16 @@ static inline void print_weights(const vgs_weights *w, const vgs_forward *f, dou
     if (w || f) printf("%s\n", text);
 }
 
+/* What no chain of the pilot has found, all figures miss; a sentence on that, or nothing. Chains of particles
+   disagree because these can change places. */
+static inline const char *pilot_doubt(const vgs_sampler *s, char text[120])
+{
+    const vgs_pilot *p = vgs_sampler_pilot(s);
+    text[0] = '\0';
+    if (p && p->rhat > 1.2 && !vgs_sampler_config(s)->energy.particles)
+        snprintf(text, 120, "the pilot's chains disagreed (R-hat %.1f): modes may be missing, or their "
+                 "shares wrong", p->rhat);
+    return text;
+}
+
 #endif /* COMMON_H */

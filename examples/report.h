@@ -12,6 +12,7 @@ typedef struct report {
     double seconds;
     const vgs_weights *weights;              /* NULL: there are none                                     */
     const vgs_forward *forward;              /* likewise, of reference samples                           */
+    const char *doubt;                       /* of the pilot: a sentence, or nothing                     */
     int threads;
     const float *x, *ref;                /* samples [n,dim] and, or NULL, reference samples [n_ref,dim]  */
     int n, n_ref;
@@ -314,7 +315,8 @@ static void page_head(const report *r, FILE *f)
     fputs("</dl>\n", f);
     if (!r->weights) return;
     vgs_weights_say(r->weights, r->forward, says);
-    fprintf(f, "<p>Can the samples be trusted? By the path weights: %s.</p>\n", says);
+    fprintf(f, "<p>Can the samples be trusted? By the path weights: %s%s%s.</p>\n", says,
+            *r->doubt ? "; " : "", r->doubt);
 }
 
 /* The report from what is in r and the log; the page replaces an older one only when it is complete. */

@@ -203,13 +203,16 @@ static vgs_status write_weighted(const options *o, const samples *s, const char 
     return st;
 }
 
-static int report_weights(const options *o, const samples *s, const target *t, const vgs_config *c)
+static int report_weights(vgs_sampler *from, const options *o, const samples *s, const target *t)
 {
+    const vgs_config *c = vgs_sampler_config(from);
+    char doubt[120];
     vgs_weights w;
     vgs_error err;
     if (!s->log_weight) return 0;
-    if (vgs_weigh(s->log_weight, o->n, &w, &err)) return fail(&err);
+    if (vgs_sampler_weigh(from, s->log_weight, o->n, &w, &err)) return fail(&err);
     print_weights(&w, NULL, true_log_z(t, c->tau, c->on_sphere));
+    if (*pilot_doubt(from, doubt)) printf("%s\n", doubt);
     return finish_stdout();
 }
 
@@ -262,7 +265,7 @@ static int make_into(samples *a, vgs_sampler *s, const options *o, const target 
     announce(o->n, memory_needed(o, c), file_size(o, c), trial(s, o, t, a));
     if (draw(s, o, a, &err)) return fail(&err);
     if (!vgs_sampler_iteration(s)) say("the sampler is untrained, as far as its checkpoint tells");
-    if (report_weights(o, a, t, c)) return EXIT_FAILED;
+    if (report_weights(s, o, a, t)) return EXIT_FAILED;
     if (o->refine && refine(o, t, c, a, &err)) return fail(&err);
     if (o->weighted ? write_weighted(o, a, t->name, c->energy.dim, &err)
                     : vgs_npy_write(o->out, a->x, o->n, c->energy.dim, &err)) return fail(&err);

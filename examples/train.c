@@ -482,7 +482,7 @@ static int make_samples(run *r)
     } else status = draw_samples(r, log_weight);
     if (!status && !stop) {
         if (vgs_npy_write(in_dir(r, "samples.npy", path), r->x, r->n, r->target->dim, &err) ||
-            vgs_weigh(log_weight, r->n, &r->weights, &err)) status = fail(&err);
+            vgs_sampler_weigh(r->sampler, log_weight, r->n, &r->weights, &err)) status = fail(&err);
     }
     free(log_weight);
     return status;
@@ -537,12 +537,13 @@ static int make_metrics(run *r)
 
 static int make_report(const run *r)
 {
-    char path[MAX_PATH_LENGTH], log_path[MAX_PATH_LENGTH];
+    char path[MAX_PATH_LENGTH], log_path[MAX_PATH_LENGTH], doubt[120];
     vgs_error err;
     report p = {
         .target = r->target, .preset = r->preset, .config = vgs_sampler_config(r->sampler), .stats = r->stats,
         .seconds = r->earlier + elapsed(r),
         .threads = thread_count(r->threads), .weights = &r->weights,
+        .doubt = pilot_doubt(r->sampler, doubt),
         .forward = r->has_forward ? &r->forward : NULL,
         .x = r->x, .n = r->n, .ref = r->ref, .n_ref = r->n_ref, .path = r->path, .paths = PATHS,
         .metrics = r->has_metrics ? &r->metrics : NULL
@@ -572,12 +573,13 @@ static int show_policy(const run *r)
 
 static int summary(const run *r)
 {
-    char text[32];
+    char text[32], doubt[120];
     const vgs_config *c = vgs_sampler_config(r->sampler);
     printf("%s (%s): %lld iterations, %s, %.3g energy calls\n", r->target->name, r->preset,
            (long long)r->stats.iteration, duration(r->earlier + elapsed(r), text), r->stats.energy_calls);
     print_weights(&r->weights, r->has_forward ? &r->forward : NULL,
                   true_log_z(r->target, c->tau, c->on_sphere));
+    if (*pilot_doubt(r->sampler, doubt)) printf("%s\n", doubt);
     printf("samples %s/samples.npy (%d x %d)\nreport  %s/report.html\n", r->dir, r->n, r->target->dim,
            r->dir);
     if (r->has_metrics) {

@@ -569,6 +569,18 @@ static void weigh(void)
     OK(vgs_weigh(lw, 0, &w, &err) == VGS_E_ARG && strstr(err.msg, "n = 0"));
 }
 
+/* What the pilot has found and draws do not, beside the error of log Z. */
+static void sentences_of_missed(void)
+{
+    vgs_weights w = { 0, 0.001, -3, 0.1, 0.9, 0.2, 10000, 1, VGS_VERDICT_UNKNOWN, 0.004 };
+    char text[200];
+    vgs_weights_say(&w, NULL, text);
+    CHECK(strstr(text, "caution: where 0.4 % of the pilot's samples lie draws hardly come"), "%s", text);
+    OK(vgs_weights_verdict(&w, NULL) == VGS_VERDICT_CAUTION);
+    w.missed = 0.002;
+    OK(vgs_weights_verdict(&w, NULL) == VGS_VERDICT_USABLE);
+}
+
 static void sentences(void)
 {
     static const struct { double log_z, se, ess, khat, forward, forward_se; const char *words; } list[] = {
@@ -588,7 +600,7 @@ static void sentences(void)
     size_t k;
     for (k = 0; k < sizeof list / sizeof *list; ++k) {
         vgs_weights w = { list[k].log_z, list[k].se, -3, 0.1, list[k].ess, list[k].khat, 10000, 1,
-                          VGS_VERDICT_UNKNOWN };
+                          VGS_VERDICT_UNKNOWN, 0 };
         vgs_forward f = { list[k].forward, list[k].forward_se, 3, 0.1, 0.5, 0.2, 10000, 1 };
         char text[200];
         vgs_verdict v = vgs_weights_verdict(&w, &f);
@@ -1328,6 +1340,7 @@ int main(int argc, char **argv)
     RUN(golden_values);
     RUN(weigh);
     RUN(sentences);
+    RUN(sentences_of_missed);
     RUN(few_and_ties);
     RUN(heavy_tails);
     RUN(inside_both_ways);
