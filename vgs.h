@@ -11028,7 +11028,7 @@ static vgs_status vgs__mcmc_diagnose(const vgs__mcmc *m, int n, const float *x, 
 {
     int i, q, chains = m->c.chains, draws = n / chains;
     double mean = 0.0, *v;
-    vgs_diagnosis d;
+    vgs_diagnosis d = { 0.0, 0.0, 0.0, 0.0 };
     for (i = 0; i < n; ++i) mean += e[i] / n;
     out->energy_mean = mean;
     if (draws < 4) return VGS_OK;
@@ -21594,8 +21594,8 @@ static vgs_safetensors *vgs__st_parse(const unsigned char *file, size_t size, co
 VGS__DEF vgs_safetensors *vgs_safetensors_open(const char *path, vgs_error *err)
 {
     vgs_safetensors *st;
-    unsigned char *file;
-    size_t size;
+    unsigned char *file = NULL;
+    size_t size = 0;
     if (vgs__file_read(path, &file, &size, err)) return NULL;
     st = vgs__st_parse(file, size, path, err);
     if (st) st->owned = file;
