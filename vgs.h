@@ -6027,12 +6027,15 @@ VGS__NO_GRAD(check)
 
 /* ---- energies of the user ------------------------------------------------------------------------ */
 
-/* A callback failed at rows of which x is the first; g: with a gradient. It has none only if it does not fail
-   without. */
+/* A callback failed at rows of which x is the first; g: with a gradient. It has none if it fails again with
+   one, and not without. */
 static vgs_status vgs__energy_failed(const vgs_energy *e, const float *x, const float *g, vgs_error *err)
 {
-    float out;
-    if (!err || !g || vgs_energy_eval(e, x, 1, &out, NULL, 1, NULL) != VGS_OK)
+    float out, *slope = err && g ? (float *)vgs__alloc((size_t)e->dim, sizeof *slope) : NULL;
+    bool without = slope && vgs_energy_eval(e, x, 1, &out, NULL, 1, NULL) == VGS_OK &&
+                   vgs_energy_eval(e, x, 1, &out, slope, 1, NULL) != VGS_OK;
+    vgs__free(slope);
+    if (!without)
         return vgs__fail(err, VGS_E_ENERGY, "the energy callback failed");
     return vgs__fail(err, VGS_E_ENERGY, "the energy callback failed, asked for E and its gradient (an energy "
                      "that has none can be sampled by the metropolis of vgs_mcmc)");
@@ -9964,6 +9967,7 @@ typedef struct vgs__replica {
     double top, weights;          /* sum of exp((beta - beta above) V) is weights exp(top)            */
     double half_top, half_weights;/* the same after half of the iterations                            */
     int    trip;                  /* travels with x: 1 = came from the bottom, 2 = from the top then  */
+    bool   minus;                 /* E of y is minus infinity                                         */
 } vgs__replica;
 
 typedef struct vgs__ladder {      /* what belongs to a chain as a whole */
@@ -10102,8 +10106,10 @@ static vgs_status vgs__mcmc_energy(vgs__mcmc *m, int first, int n, bool gradient
         rows = n - i < VGS__MCMC_BLOCK ? n - i : VGS__MCMC_BLOCK;
         status = m->c.energy.record ? vgs__evaluator_run(&m->recorded, y, rows, e, gy, err)
                                     : vgs__energy_block(&m->c.energy, y, rows, rounded, e, gy, err);
-        for (j = 0; j < rows && !status; ++j)
+        for (j = 0; j < rows && !status; ++j) {
             m->row[first + i + j].ey = fabs(e[j]) <= (double)FLT_MAX ? e[j] : HUGE_VAL;
+            m->row[first + i + j].minus = e[j] < -DBL_MAX;
+        }
     }
     return status;
 }
@@ -16206,7 +16212,7 @@ typedef struct vgs__pilot {
     vgs__mcmc m;
     int n, dim;                                  /* chains in use: of descents, then all              */
     int all, kept;
-    bool sloped;                                 /* a gradient that differs from another was seen     */
+    bool sloped;                                 /* gradients that differ, or a wall, were seen        */
     double calls, most;
     double longest;                              /* path of hmc, in leapfrog steps                    */
     double shift;                                /* length of the other moves, 0 to 1                 */
@@ -17042,17 +17048,19 @@ static vgs_status vgs__pilot_find_walls(vgs__pilot *p, bool outside, vgs_error *
 
 /* ---- descent ---- */
 
-/* A gradient that is not finite where E is cannot be descended: said with the place. */
-static vgs_status vgs__pilot_check_gradients(vgs__pilot *p, vgs_error *err)
+/* Minus infinity, or a gradient that is not finite where E is, cannot be descended: said with the place. A
+   move may come so near a pole that slopes are no floats any more: it is refused, and no more. */
+static vgs_status vgs__pilot_check_rows(vgs__pilot *p, bool slopes, vgs_error *err)
 {
     size_t d = (size_t)p->dim, i, j;
     char text[200] = "";
     for (i = 0; i < (size_t)p->n; ++i) {
         const float *g = p->m.gy + i * d;
-        for (j = 0; j < d && vgs__finite((double)g[j]); ) ++j;
-        if (j == d || !vgs__finite(p->m.row[i].ey)) continue;
+        for (j = 0; j < d && (!slopes || vgs__finite((double)g[j])); ) ++j;
+        if (!p->m.row[i].minus && (j == d || !vgs__finite(p->m.row[i].ey))) continue;
         if (!vgs__roll_energy_text(p->s, p->m.y + i * d, text)) text[0] = '\0';
-        return vgs__fail(err, VGS_E_NONFINITE, "pilot: the energy's gradient is not finite%s", text);
+        return vgs__fail(err, VGS_E_NONFINITE, "pilot: the energy%s is not finite%s",
+                         p->m.row[i].minus ? "" : "'s gradient", text);
     }
     return VGS_OK;
 }
@@ -17061,7 +17069,7 @@ static vgs_status vgs__pilot_energies(vgs__pilot *p, vgs_error *err)
 {
     vgs_status st = vgs__mcmc_energy(&p->m, 0, p->n, true, err);
     p->calls += p->n;
-    return st == VGS_OK ? vgs__pilot_check_gradients(p, err) : st;
+    return st == VGS_OK ? vgs__pilot_check_rows(p, true, err) : st;
 }
 
 /* Chains are where they tried to go; those without a finite energy there where another is. */
@@ -17090,15 +17098,10 @@ static vgs_status vgs__pilot_too_large(const vgs__frame *f, double e, vgs_error 
 static vgs_status vgs__pilot_nowhere(vgs__pilot *p, vgs_error *err)
 {
     double *x = p->work, e = HUGE_VAL;
-    char place[80];
     int i;
     vgs_status st = VGS_OK;
     for (i = 0; i < p->n && st == VGS_OK && !(e <= DBL_MAX); ++i)
         st = vgs__sampler_ask(p->s, p->m.y + (size_t)i * (size_t)p->dim, x, &e, NULL);
-    vgs__place_text(x, p->dim, place);
-    if (st == VGS_OK && e < -DBL_MAX)
-        return vgs__fail(err, VGS_E_NONFINITE, "pilot: E = %g at x = %s: a fault of E, or a density without "
-                         "integral", e, place);
     if (st == VGS_OK && e <= DBL_MAX) return vgs__pilot_too_large(p->f, e, err);
     return vgs__fail(err, VGS_E_NONFINITE, "pilot: the energy is finite nowhere: %d rows around 0, from "
                      "2^-24 to 2^22 times length_scale wide, were tried. Give length_scale, or an energy "
@@ -17169,7 +17172,7 @@ static bool vgs__pilot_take(vgs__pilot *p, int i, int round, double *u, double *
         xx += (double)x[j] * (double)x[j];
     }
     far = sqrt(xx) / VGS__PILOT_FAR;
-    p->sloped = p->sloped || gg > 0.0;
+    p->sloped = p->sloped || gg > 0.0 || !finite;
     if (finite && p->m.row[i].ey <= p->m.row[i].ex) {
         memcpy(x, y, d * sizeof *x);
         memcpy(gx, gy, d * sizeof *gx);
@@ -17255,7 +17258,7 @@ static vgs_status vgs__pilot_move(vgs__pilot *p, double temperature, vgs_error *
     l->step = vgs__mcmc_dual_update(&l->dual, p->m.c.acceptance, alpha, sqrt(temperature));
     l->step = fmin(l->step, 1.2 * sqrt(temperature));                /* more has no use where E curves    */
     p->calls += vgs__mcmc_spent(&p->m) - spent;
-    return st;
+    return st == VGS_OK ? vgs__pilot_check_rows(p, false, err) : st;
 }
 
 /* Moves that leave N(0, 1) as it is, of all chains, at temperature 1: y = sqrt(1 - b^2) x + b z
@@ -20055,6 +20058,9 @@ static vgs_status vgs__train_pilot(vgs_sampler *s, vgs__pilot_from from, vgs_err
 {
     vgs_status st = vgs__pilot_run(s, from, err);
     if (st != VGS_OK) return st;
+    if (!vgs__finite(s->frame.e0))
+        return vgs__fail(err, VGS_E_NONFINITE, "pilot: its samples have no finite energy to count from: give "
+                         "coordinates = plain, with length_scale, s2_start and s2_end");
     if (fabs(s->frame.e0) * (s->c.energy.eval64 ? DBL_EPSILON : (double)FLT_EPSILON) > s->frame.tau)
         return vgs__pilot_too_large(&s->frame, s->frame.e0, err);
     s->outside_max = 0.9;

@@ -381,7 +381,8 @@ static void refused(void)
         { constant, NULL, "a constant has no density" }, { falling, NULL, "falls without end" },
         { nowhere, NULL, "finite nowhere" }, { holed, &slope, "gradient is not finite; E = " },
         { holed, &slope, "dE/dx[1] = " }, { holed, &pit, "E = -inf at x = (0." },
-        { holed, &bottom, "pilot: E = -inf at x = (" }, { holed, &large, "floats, differences of tau = 1" },
+        { holed, &bottom, "pilot: the energy is not finite; E = -inf at x = (" },
+        { holed, &large, "floats, differences of tau = 1" },
         { NULL, &huge, "E is about 1e+300: of energies of this size differences of tau = 1 are lost" },
         { NULL, &large, "E is about 1e+30: of energies of this size differences of tau = 1 are lost" },
         { holed, &bare, "asked for E and its gradient" }, { NULL, &bare, "asked for E and its gradient" },
@@ -405,6 +406,67 @@ static void refused(void)
         CHECK(all[k].of != &fails || !strstr(err.msg, "gradient"), "%s", err.msg);
         vgs_sampler_free(s);
     }
+}
+
+/* N(0, 1) but minus infinity far out, where no descent leads; or a callback that fails at its 100th call. */
+static int calls;
+static int abyss(void *user, const double *x, int n, int dim, double *e, double *g)
+{
+    const bool fails = user != NULL;
+    int i, j;
+    if (fails && ++calls == 100) return 1;
+    for (i = 0; i < n; ++i, x += dim, g = g ? g + dim : g) {
+        for (e[i] = 0.0, j = 0; j < dim; ++j) e[i] += 0.5 * x[j] * x[j];
+        for (j = 0; g && j < dim; ++j) g[j] = x[j];
+        if (!fails && x[0] > 4) e[i] = -(double)INFINITY;
+    }
+    return 0;
+}
+
+static void rare(void)
+{
+    int k, any = 0;
+    for (k = 0; k < 2; ++k) {
+        vgs_config c = wells_config();
+        vgs_error err = { VGS_OK, "" };
+        vgs_sampler *s;
+        T_IN("%s", k ? "a failing call" : "minus infinity");
+        c.energy.eval64 = abyss;
+        c.energy.user = k ? &any : NULL;
+        c.energy.dim = 3;
+        c.threads = 1;
+        calls = 0;
+        OK((s = vgs_sampler_create(&c, &err)) != NULL);
+        OK(vgs_sampler_train(s, 5, NULL, &err) == (k ? VGS_E_ENERGY : VGS_E_NONFINITE));
+        CHECK(strstr(err.msg, k ? "the energy callback failed"
+                                : "pilot: the energy is not finite; E = -inf at x = ("), "%s", err.msg);
+        CHECK(!strstr(err.msg, "has none"), "%s", err.msg);
+        OK(vgs_sampler_iteration(s) == 0);
+        vgs_sampler_free(s);
+    }
+}
+
+/* E = 0 within |x| < 1: flat wherever it is finite, and no constant for that. */
+static int disc(void *user, const double *x, int n, int dim, double *e, double *g)
+{
+    int i;
+    (void)user;
+    for (i = 0; i < n; ++i) e[i] = x[i * dim] * x[i * dim] + x[i * dim + 1] * x[i * dim + 1] < 1
+                                       ? 0.0 : (double)INFINITY;
+    if (g) memset(g, 0, (size_t)(n * dim) * sizeof *g);
+    return 0;
+}
+
+static void flat_inside(void)
+{
+    vgs_config c = wells_config();
+    static double w[N];
+    vgs_weights r;
+    c.energy.eval64 = disc;
+    vgs_sampler_free(trained(&c, 1, NULL, w));
+    OK(vgs_weigh(w, N, &r, NULL) == VGS_OK);
+    CHECK(r.ess > 0.4 && fabs(r.log_z - log(3.14159265358979)) < 5 * r.log_z_se, "ESS/N %g, log Z %g +- %g",
+          r.ess, r.log_z, r.log_z_se);
 }
 
 /* Descents that all end in the very minimum, where the slope is 0: not constant for that. Student, nu 2.5. */
@@ -1003,6 +1065,8 @@ int main(int argc, char **argv)
     RUN(features);
     RUN(good_enough);
     RUN(refused);
+    RUN(rare);
+    RUN(flat_inside);
     RUN(kinds);
     RUN(denoising);
     RUN(denoising_off);
