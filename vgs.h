@@ -320,7 +320,7 @@ typedef struct vgs_config {
     vgs_net_config net;           /* V(x,t); its dim, particles, steps and out are set by the sampler      */
     float  length_scale;          /* std of a coordinate of the samples; 1. Where there is a pilot: how    */
                                   /* far from 0 it begins, a hint. On a sphere that of the noise of all    */
-                                  /* steps, which is to forget where they start; 3/sqrt(D - 1)             */
+                                  /* steps, which is to forget where they start; 3/sqrt(dim - 1)           */
     float  detail_scale;          /* width of the finest feature; length_scale/10. The two set s2_start,   */
                                   /* s2_end and steps                                                      */
     vgs_coordinates coordinates;  /* unless plain, s2_start, s2_end, init_sigma, x_scale and what follows  */
@@ -8419,10 +8419,10 @@ static vgs_coordinates vgs__config_default_coordinates(const vgs_config *c)
     return c->energy.dim <= VGS__MOST_FULL ? VGS_FULL : VGS_LOW_RANK;
 }
 
-/* Noise of variance v in all leaves exp(-(D-1) v/2) of the first harmonic of a start: here exp(-4.5). */
+/* Noise of variance v in all leaves exp(-D v/2) of the first harmonic of a start: here exp(-4.5). */
 static float vgs__config_sphere_length(const vgs_config *c)
 {
-    return c->energy.dim > 1 ? (float)(3.0 / sqrt(c->energy.dim - 1.0)) : 1.0f;
+    return (float)(3.0 / sqrt(fmax(vgs__config_effective_dim(c), 1.0)));
 }
 
 /* A geometric path of variances from length^2 down to a quarter of detail^2. With the exact value it costs
@@ -13513,10 +13513,14 @@ static void vgs__place_text(const double *x, int d, char text[80])
 static bool vgs__roll_energy_text(vgs_sampler *s, const float *u, char text[200])
 {
     int d = s->c.energy.dim, j = 0, i;
-    double *x = (double *)vgs__alloc(3 * (size_t)d, sizeof *x), *g = x + d, e;
-    float *of_u = (float *)(void *)(g + d);
+    double *x = (double *)vgs__alloc(3 * (size_t)d, sizeof *x), *g, e;
+    float *of_u;
     char place[80];
-    bool bad = x && vgs__evaluator_run(&s->energies, u, 1, &e, of_u, NULL) == VGS_OK && e <= DBL_MAX;
+    bool bad;
+    if (!x) return false;
+    g = x + d;
+    of_u = (float *)(void *)(g + d);
+    bad = vgs__evaluator_run(&s->energies, u, 1, &e, of_u, NULL) == VGS_OK && e <= DBL_MAX;
     while (bad && e >= -DBL_MAX && j < d && vgs__finite((double)of_u[j])) ++j;
     bad = bad && j < d && vgs__sampler_ask(s, u, x, &e, g) == VGS_OK;
     if (bad) {
@@ -15505,7 +15509,7 @@ static vgs_status vgs__draw_weight_end(vgs_sampler *s, int n, const float *x, do
     int i;
     for (i = 0; i < n && st == VGS_OK; ++i) {
         if (log_weight) log_weight[i] -= e[i] / s->tau;
-        if (e[i] >= -DBL_MAX || !vgs__roll_energy_text(s, x + (size_t)i * (size_t)s->c.energy.dim, text))
+        if (!(e[i] < -DBL_MAX) || !vgs__roll_energy_text(s, x + (size_t)i * (size_t)s->c.energy.dim, text))
             continue;
         st = vgs__fail(err, VGS_E_NONFINITE, "the energy is not finite%s", text);
     }
@@ -16212,7 +16216,7 @@ typedef struct vgs__pilot {
     vgs__mcmc m;
     int n, dim;                                  /* chains in use: of descents, then all              */
     int all, kept;
-    bool sloped;                                 /* gradients that differ, or a wall, were seen        */
+    bool sloped;                                 /* gradients that differ, or a wall, were seen       */
     double calls, most;
     double longest;                              /* path of hmc, in leapfrog steps                    */
     double shift;                                /* length of the other moves, 0 to 1                 */

@@ -34,19 +34,22 @@ FN(gaussian_100)                                 /* std 1 to 0.001, turned by a 
     return 0;
 }
 
-FN(apart)                                        /* std 1 to 1e-6, along the axes                    */
+/* Gaussians whose std falls by so many powers of ten, along the axes. */
+static int falling(double powers, const double *x, int n, int dim, double *e, double *g)
 {
-    (void)user;
     EACH_ROW {
         e[i] = 0.0;
         for (int j = 0; j < dim; ++j) {
-            double s = pow(10.0, -6.0 * j / (dim - 1)), z = x[j] / s;
+            double s = pow(10.0, -powers * j / (dim - 1)), z = x[j] / s;
             e[i] += 0.5 * z * z;
             if (g) g[j] = z / s;
         }
     }
     return 0;
 }
+
+FN(apart) { (void)user; return falling(6.0, x, n, dim, e, g); }
+FN(axes) { (void)user; return falling(3.0, x, n, dim, e, g); }
 
 FN(on_sphere)                                    /* von Mises-Fisher, kappa 5 on S^2, 20 on S^9      */
 {
@@ -426,20 +429,6 @@ static double student_log_z(double nu, int dim)
 enum { MOST = 1000, FACTORS = 3, LINEAR_ROWS = 1000, LINEAR_DIM = 200 };
 static double factor_way[FACTORS][MOST];         /* orthonormal, none along an axis                  */
 static const double factor_width[FACTORS] = { 100, 0.01, 0.01 };
-
-FN(axes)                                         /* std 1 to 0.001, along the axes                   */
-{
-    (void)user;
-    EACH_ROW {
-        e[i] = 0.0;
-        for (int j = 0; j < dim; ++j) {
-            double s = pow(10.0, -3.0 * j / (dim - 1)), z = x[j] / s;
-            e[i] += 0.5 * z * z;
-            if (g) g[j] = z / s;
-        }
-    }
-    return 0;
-}
 
 static double factor_std(int j) { return pow(10.0, sin(j)); }       /* 0.1 to 10                        */
 

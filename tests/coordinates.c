@@ -672,17 +672,25 @@ static int small_wells(void *user, const double *x, int n, int dim, double *e, d
     return 0;
 }
 
-static void begins_far_out(void)
+/* After one iteration with energy and dimension alone. */
+static vgs_sampler *begun(vgs_energy_fn64 *f, int dim, uint64_t seed)
 {
     vgs_config c;
     vgs_error err = { VGS_OK, "" };
     vgs_sampler *s;
     memset(&c, 0, sizeof c);
-    c.energy.eval64 = small_wells;
-    c.energy.dim = 2;
+    c.energy.eval64 = f;
+    c.energy.dim = dim;
+    c.seed = seed;
     c.threads = 1;
     s = vgs_sampler_create(&c, &err);
     CHECK(s && vgs_sampler_train(s, 1, NULL, &err) == VGS_OK, "%s", err.msg);
+    return s;
+}
+
+static void begins_far_out(void)
+{
+    vgs_sampler *s = begun(small_wells, 2, 0);
     CHECK(s->frame.l[0] > 5e-7 && s->frame.l[0] < 5e-6, "%g", s->frame.l[0]);
     vgs_sampler_free(s);
 }
@@ -704,16 +712,7 @@ static int scales_apart(void *user, const double *x, int n, int dim, double *e, 
 
 static void far_apart(void)
 {
-    vgs_config c;
-    vgs_error err = { VGS_OK, "" };
-    vgs_sampler *s;
-    memset(&c, 0, sizeof c);
-    c.energy.eval64 = scales_apart;
-    c.energy.dim = 30;
-    c.seed = 1;
-    c.threads = 1;
-    s = vgs_sampler_create(&c, &err);
-    CHECK(s && vgs_sampler_train(s, 1, NULL, &err) == VGS_OK, "%s", err.msg);
+    vgs_sampler *s = begun(scales_apart, 30, 1);
     CHECK(s->best_ess > 0.95, "%g", s->best_ess);
     vgs_sampler_free(s);
 }
